@@ -1,0 +1,68 @@
+"""The words every model family shares: precision, parallelism, EMA, compilation, recomputation."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from cosmos_core.config.fields import option, section
+
+__all__ = ["ActivationCheckpointing", "Compile", "Ema", "ModelConfig", "Parallelism"]
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+@frozen(kw_only=True)
+class Ema:
+    """Exponential moving average of the trained weights, power-function profile (spec/vfm.md 6.7)."""
+
+    enabled: bool = option(True, "Keep a float32 moving average of the trained weights.")
+    rate: float = option(0.1, "Relative width of the averaging profile; smaller forgets sooner.", low=1e-3, high=0.28)
+    iteration_shift: int = option(0, "Added to the step before the profile is evaluated.", unit="steps", low=0)
+
+
+@frozen(kw_only=True)
+class Parallelism:
+    """Degrees of the device mesh; shard x replicate x context (x cfg) equals the number of processes."""
+
+    data_parallel_shard_degree: int = option(-1, "Processes that share one copy of the weights; -1 solves it.", low=-1)
+    data_parallel_replicate_degree: int = option(1, "Copies of the sharded weights (HSDP); -1 solves it.", low=-1)
+    context_parallel_shard_degree: int = option(1, "Processes that split one sequence.", low=1, high=32)
+    cfg_parallel_shard_degree: int = option(1, "Guidance-parallel degree; always 1 in training.", low=1, high=2)
+    fsdp_master_dtype: str = option("float32", "Storage dtype of the weights that train.", choices=DTYPES)
+    fsdp_reduce_dtype: str | None = option(
+        None, "Dtype of gradient reduction; absent means the master dtype.", choices=DTYPES
+    )
+
+
+@frozen(kw_only=True)
+class Compile:
+    """torch.compile of the decoder layers."""
+
+    enabled: bool = option(False, "Compile each decoder layer.")
+    compile_dynamic: bool = option(True, "Compile for symbolic shapes.")
+
+
+@frozen(kw_only=True)
+class ActivationCheckpointing:
+    """What the backward pass recomputes instead of keeping."""
+
+    mode: str = option("full", "What is recomputed.", choices=("full", "selective", "none"))
+    save_ops_regex: tuple[str, ...] = option(("fmha",), "Operators kept under 'selective', as regular expressions.")
+    preserve_rng_state: bool = option(True, "Restore the random state before recomputing.")
+    determinism_check: str = option("default", "Check of recomputed shapes.", choices=("default", "none"))
+
+
+@frozen(kw_only=True)
+class ModelConfig:
+    """Base of every family's ``[model]`` section."""
+
+    init: str = option(
+        "pretrained",
+        "'pretrained' demands checkpoint.load_path; 'random' trains from fresh weights on purpose.",
+        choices=("pretrained", "random"),
+    )
+    precision: str = option("bfloat16", "Dtype of forward and backward.", choices=DTYPES)
+    ema: Ema = section(Ema, "Moving average of the trained weights.")
+    parallelism: Parallelism = section(Parallelism, "Device mesh.")
+    compile: Compile = section(Compile, "Compilation.")
+    activation_checkpointing: ActivationCheckpointing = section(ActivationCheckpointing, "Recomputation.")

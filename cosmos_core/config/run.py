@@ -1,0 +1,125 @@
+"""What a run is: the shared sections. `[model]`, datasets, callbacks and trackers are typed by the names they carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from cosmos_core.config.fields import option, required, section
+from cosmos_core.config.model import ModelConfig
+
+__all__ = [
+    "CheckpointConfig",
+    "DataloaderConfig",
+    "JobConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SchedulerConfig",
+    "TrainerConfig",
+]
+
+
+@frozen(kw_only=True)
+class JobConfig:
+    """Which task, and where the run directory lies: <output root>/<project>/<group>/<name>."""
+
+    task: str = required("Model family, e.g. 'vfm' (generator) or 'vlm' (reasoner).")
+    experiment: str | None = option(None, "Experiment name of the recipe; names the parent when there is no 'extends'.")
+    project: str = option("cosmos3", "First part of the run directory; project in trackers.")
+    group: str = option("sft", "Second part of the run directory; group in trackers.")
+    name: str = required("Third part of the run directory; run name in trackers.")
+    wandb_mode: str = option("disabled", "Weights & Biases.", choices=("online", "offline", "disabled"))
+    upload_reproducible_setup: bool = option(False, "Accepted for old recipes; has no effect.")
+
+
+@frozen(kw_only=True)
+class OptimizerConfig:
+    """AdamW and the choice of what trains (spec/trainer.md 7.1)."""
+
+    lr: float = option(1e-4, "Base learning rate.", low=0)
+    betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, high=1)
+    eps: float = option(1e-8, "Added to the denominator.", low=0)
+    weight_decay: float = option(0.0, "Decoupled weight decay.", low=0)
+    fused: bool = option(True, "Use the fused kernel.")
+    keys_to_select: tuple[str, ...] = option((), "Train only parameters whose name contains one of these; empty: all.")
+    lr_multipliers: dict[str, float] = attrs.field(
+        factory=dict,
+        metadata={"help": "Substring of a parameter name -> factor on lr; the longest match wins."},
+    )
+
+
+@frozen(kw_only=True)
+class SchedulerConfig:
+    """Learning-rate factor over optimizer steps, in cycles (spec/trainer.md 7.3); one list entry a cycle."""
+
+    type: str = option("LambdaCosine", "Shape after the warm-up.", choices=("LambdaCosine", "LambdaLinear"))
+    cycle_lengths: tuple[int, ...] = option((1000,), "Length of each cycle, warm-up included.", unit="steps", low=1)
+    warm_up_steps: tuple[int, ...] = option((50,), "Linear warm-up of each cycle.", unit="steps", low=0)
+    f_start: tuple[float, ...] = option((0.0,), "Factor at the start of each cycle.", low=0)
+    f_max: tuple[float, ...] = option((1.0,), "Factor after the warm-up.", low=0)
+    f_min: tuple[float, ...] = option((0.0,), "Factor at the end of each cycle.", low=0)
+    verbosity_interval: int = option(0, "Log the factor every so many steps; 0: never.", unit="steps", low=0)
+
+
+@frozen(kw_only=True)
+class TrainerConfig:
+    """Length and rhythm of the run."""
+
+    max_iter: int = option(500, "Optimizer steps in all.", unit="steps", low=1)
+    grad_accum_iter: int = option(1, "Micro-batches a step.", low=1)
+    logging_iter: int = option(10, "Console and tracker cadence.", unit="steps", low=1)
+    seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
+    distributed_parallelism: str = option("fsdp", "How parameters are distributed.", choices=("fsdp",))
+    run_validation: bool = option(False, "Evaluate on dataloader_val during the run.")
+    run_validation_on_start: bool = option(True, "Evaluate before the first step too, when validation is on.")
+    validation_iter: int = option(100, "Evaluate every so many steps.", unit="steps", low=1)
+    max_val_iter: int | None = option(None, "At most this many validation batches; absent: all.", low=1)
+    max_consecutive_nan: int = option(100, "Skipped non-finite steps in a row that end the run.", unit="steps", low=1)
+    callbacks: dict[str, Any] = attrs.field(
+        factory=dict, metadata={"help": "One table a callback, typed by the callback of that name."}
+    )
+
+
+@frozen(kw_only=True)
+class CheckpointConfig:
+    """What is loaded and how often is saved."""
+
+    load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
+    save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
+    keys_to_skip_loading: tuple[str, ...] = option((), "Warm start leaves tensors whose name contains one of these.")
+    strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
+
+
+@frozen(kw_only=True)
+class DataloaderConfig:
+    """A dataset and how its samples become batches. Exactly one of the two caps is set."""
+
+    dataset: Any = required("Table with 'type', typed by the dataset of that name.")
+    max_samples_per_batch: int | None = option(None, "Samples in a micro-batch.", low=1)
+    max_sequence_length: int | None = option(None, "Tokens in a packed micro-batch (strictly fewer).", low=1)
+    max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
+    num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
+    prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
+    seed: int = option(42, "Seed of order and augmentation.", low=0)
+    shuffle: bool = option(True, "A new order every epoch.")
+    max_skipped: float = option(0.05, "Share of unreadable samples above which the run ends.", low=0, high=1)
+
+
+@frozen(kw_only=True)
+class RunConfig:
+    """A whole run. Plain values only: every derived quantity belongs to the plan."""
+
+    job: JobConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig = section(OptimizerConfig, "Optimizer.")
+    scheduler: SchedulerConfig = section(SchedulerConfig, "Learning-rate schedule.")
+    trainer: TrainerConfig = section(TrainerConfig, "Training loop.")
+    checkpoint: CheckpointConfig = section(CheckpointConfig, "Checkpoints.")
+    dataloader_train: DataloaderConfig = required("Training data.")
+    dataloader_val: DataloaderConfig | None = attrs.field(default=None, metadata={"help": "Validation data."})
+    trackers: dict[str, Any] = attrs.field(
+        factory=dict, metadata={"help": "One table a tracker, typed by the tracker of that name."}
+    )
+    custom: dict[str, Any] = attrs.field(factory=dict, metadata={"help": "Free-form; carried along, never read."})

@@ -1,0 +1,34 @@
+"""The record types datasets yield and families accept. Datasets and families meet only here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+__all__ = ["Item", "VideoText"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoText:
+    """A captioned clip (record type ``video_text``).
+
+    key: sample name. video: uint8 [3, T, H, W], RGB. caption: the text given to the model, already chosen and
+    possibly dropped to "". fps: frames a second as the model should see them. condition_frames: leading latent
+    frames kept clean (0: text to video, 1: image to video, 2 or more: video to video).
+    """
+
+    key: str
+    video: torch.Tensor
+    caption: str
+    fps: float
+    condition_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A prepared sample and its global position, which keys every random draw made for it."""
+
+    position: int
+    value: Any

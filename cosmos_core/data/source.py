@@ -1,0 +1,31 @@
+"""What a dataset must offer to the loader."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+__all__ = ["MapSource", "UnreadableSample"]
+
+
+class UnreadableSample(Exception):
+    """A sample that cannot be used; the loader counts it by `reason`, reports `where`, and goes on."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+@runtime_checkable
+class MapSource(Protocol):
+    """Random access to samples. Built as ``Source(config, split_seed)``; picklable, so workers can hold a copy."""
+
+    def __len__(self) -> int:
+        """Number of samples in an epoch."""
+        ...
+
+    def get(self, index: int, random: np.random.Generator) -> Any:
+        """Sample `index`; every random choice comes from `random`. Raises UnreadableSample."""
+        ...

@@ -1,0 +1,36 @@
+"""The user's mistakes: one record per problem, one exception carrying all of them (exit code 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+__all__ = ["Problem", "UserError"]
+
+
+@frozen(kw_only=True)
+class Problem:
+    """One thing the user can fix.
+
+    message: what is wrong. key: dotted address of the value, if there is one. file/line: where it was written.
+    hint: what to do about it.
+    """
+
+    message: str
+    key: str = ""
+    file: str = ""
+    line: int | None = None
+    hint: str = ""
+
+
+class UserError(Exception):
+    """Raised for anything the user can fix; the command line prints it without a traceback and exits with 2."""
+
+    def __init__(self, title: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(title)
+        self.title = title
+        self.problems: tuple[Problem, ...] = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.title, *(problem.message for problem in self.problems)])

@@ -1,0 +1,82 @@
+"""The records a plugin hands over. They name classes as text, so that listing imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen, validators
+
+from cosmos_core.refs import Ref
+
+__all__ = ["CallbackSpec", "CommandSpec", "DatasetSpec", "ModelFamilySpec", "TrackerSpec"]
+
+
+def _ref(value: str | Ref) -> Ref:
+    return value if isinstance(value, Ref) else Ref(value)
+
+
+def _optional_ref(value: str | Ref | None) -> Ref | None:
+    return None if value is None else _ref(value)
+
+
+def _name() -> Any:
+    return field(validator=[validators.instance_of(str), validators.matches_re(r"[a-z][a-z0-9_]*")])
+
+
+@frozen(kw_only=True)
+class ModelFamilySpec:
+    """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: record types it trains on."""
+
+    name: str = _name()
+    summary: str
+    config: Ref = field(converter=_ref)
+    family: Ref = field(converter=_ref)
+    accepts: tuple[str, ...] = field(converter=tuple)
+
+
+@frozen(kw_only=True)
+class DatasetSpec:
+    """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command."""
+
+    name: str = _name()
+    summary: str
+    config: Ref = field(converter=_ref)
+    source: Ref = field(converter=_ref)
+    yields: str
+    prepare: Ref | None = field(default=None, converter=_optional_ref)
+
+
+@frozen(kw_only=True)
+class CallbackSpec:
+    """A callback. config: attrs class; callback: the Callback; tasks: families it is for, empty for all.
+
+    folder: its folder in the run directory, the name when absent. always: it runs without a table in the recipe.
+    """
+
+    name: str = _name()
+    summary: str
+    config: Ref = field(converter=_ref)
+    callback: Ref = field(converter=_ref)
+    tasks: tuple[str, ...] = field(default=(), converter=tuple)
+    folder: str | None = None
+    always: bool = False
+
+
+@frozen(kw_only=True)
+class TrackerSpec:
+    """A sink for metrics. config: attrs class; tracker: the Tracker; always: it runs without a table in the recipe."""
+
+    name: str = _name()
+    summary: str
+    config: Ref = field(converter=_ref)
+    tracker: Ref = field(converter=_ref)
+    always: bool = False
+
+
+@frozen(kw_only=True)
+class CommandSpec:
+    """A command. path: its words, e.g. ("data", "prepare"); command: a click command or group."""
+
+    path: tuple[str, ...] = field(converter=tuple)
+    summary: str
+    command: Ref = field(converter=_ref)

@@ -1,0 +1,59 @@
+"""The eight events of a run, and what a callback may keep in a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.train.state import TrainState
+
+__all__ = ["Callback", "CallbackContext"]
+
+
+@frozen
+class CallbackContext:
+    """folder: the callback's own folder in the run directory; exists on rank 0. run_dir: the run directory."""
+
+    folder: Path
+    run_dir: Path
+
+
+class Callback:
+    """Base of all callbacks; every event does nothing unless overridden. Events run on every rank, in this order."""
+
+    def __init__(self, config: Any, context: CallbackContext) -> None:
+        self.config = config
+        self.context = context
+
+    def train_start(self, state: TrainState) -> None:
+        """Everything is built and loaded; no step of this process has run."""
+
+    def step_start(self, state: TrainState) -> None:
+        """Before the micro-batches of a step are fetched."""
+
+    def micro_end(self, state: TrainState) -> None:
+        """After the backward pass of one micro-batch."""
+
+    def before_update(self, state: TrainState) -> None:
+        """Gradients are complete and unclipped."""
+
+    def step_end(self, state: TrainState) -> None:
+        """The update is done; `state.step` includes it."""
+
+    def checkpoint_saved(self, state: TrainState, path: Path) -> None:
+        """A checkpoint is complete and visible at `path`."""
+
+    def train_end(self, state: TrainState) -> None:
+        """The loop left in good order, at its end or on request."""
+
+    def failed(self, state: TrainState, error: BaseException) -> None:
+        """An exception leaves the loop; called instead of `train_end`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors to keep in the checkpoint."""
+        return {}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """What `state_dict` returned when the checkpoint was written."""

@@ -1,0 +1,85 @@
+"""What a model family implements. Core calls it in the order of this file, on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import torch
+from torch import nn
+
+from cosmos_core.config.model import ModelConfig
+from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.data.samples import Item
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.seeds import Streams
+
+__all__ = ["Batch", "BuildContext", "ModelFamily", "StepOutput"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a family may know of the run. data: the loader section whose samples it will prepare."""
+
+    device: torch.device
+    data: DataloaderConfig
+
+
+class Batch(Protocol):
+    """What `collate` returns."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch with its tensors on `device`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """loss: summed over what `weight` counts. tokens: tokens processed. metrics: summed scalars for the log."""
+
+    loss: torch.Tensor
+    tokens: int
+    metrics: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class ModelFamily(Protocol):
+    """A model and its training objective. Holds no optimizer, no process group, no global state."""
+
+    def __init__(self, config: ModelConfig, context: BuildContext) -> None: ...
+
+    def build(self) -> nn.Module:
+        """The network as single-device code. Called under ``torch.device("meta")``."""
+        ...
+
+    def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
+        """Recomputation, compilation, sharding, in this order, in place."""
+        ...
+
+    def initialize(self, model: nn.Module, streams: Streams) -> None:
+        """Fresh weights and buffers, after the (sharded) model was materialised on the device."""
+        ...
+
+    def prepare(self, sample: Any) -> Any:
+        """A dataset's record made ready (tokenised, checked); runs in loader workers. Raises UnreadableSample."""
+        ...
+
+    def cost(self, value: Any) -> int:
+        """Tokens a prepared sample takes in a pack."""
+        ...
+
+    def collate(self, items: Sequence[Item]) -> Batch:
+        """One packed micro-batch."""
+        ...
+
+    def weight(self, batch: Any) -> float:
+        """What the micro-batch counts for in the global mean."""
+        ...
+
+    def training_step(self, model: nn.Module, batch: Any, streams: Streams) -> StepOutput:
+        """Forward pass and loss, summed over the batch's weight."""
+        ...
+
+    def validation_step(self, model: nn.Module, batch: Any, streams: Streams) -> dict[str, torch.Tensor]:
+        """Sums that add up over batches and ranks: ``val_loss`` and ``weight`` at least."""
+        ...
