@@ -13,6 +13,7 @@ from cosmos_core.config.model import ModelConfig
 __all__ = [
     "CheckpointConfig",
     "DataloaderConfig",
+    "DatasetConfig",
     "JobConfig",
     "OptimizerConfig",
     "RunConfig",
@@ -93,10 +94,17 @@ class CheckpointConfig:
 
 
 @frozen(kw_only=True)
+class DatasetConfig:
+    """Base of every dataset's table."""
+
+    type: str = required("Name of the dataset; types the rest of the table.")
+
+
+@frozen(kw_only=True)
 class DataloaderConfig:
     """A dataset and how its samples become batches. Exactly one of the two caps is set."""
 
-    dataset: Any = required("Table with 'type', typed by the dataset of that name.")
+    dataset: DatasetConfig = required("Table with 'type', typed by the dataset of that name.")
     max_samples_per_batch: int | None = option(None, "Samples in a micro-batch.", low=1)
     max_sequence_length: int | None = option(None, "Tokens in a packed micro-batch (strictly fewer).", low=1)
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)

@@ -20,7 +20,7 @@ class UnreadableSample(Exception):
 
 @runtime_checkable
 class MapSource(Protocol):
-    """Random access to samples. Built as ``Source(config, split_seed)``; picklable, so workers can hold a copy."""
+    """Random access to samples. Built as ``Source(config)``; picklable, so workers can hold a copy."""
 
     def __len__(self) -> int:
         """Number of samples in an epoch."""

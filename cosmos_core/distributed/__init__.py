@@ -1,1 +1,21 @@
+"""Processes, sharding, recomputation, compilation, collectives, random streams."""
 
+from cosmos_core.distributed.compile import compile_blocks
+from cosmos_core.distributed.fsdp import assign_full, dtype, local, shard
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.recompute import wrap_blocks
+from cosmos_core.distributed.runtime import local_mesh, started
+from cosmos_core.distributed.seeds import Streams
+
+__all__ = [
+    "Mesh",
+    "Streams",
+    "assign_full",
+    "compile_blocks",
+    "dtype",
+    "local",
+    "local_mesh",
+    "shard",
+    "started",
+    "wrap_blocks",
+]

@@ -1,1 +1,6 @@
+"""From one command to the ranks of a machine."""
 
+from cosmos_core.launch.devices import visible_gpus
+from cosmos_core.launch.supervisor import EXIT_CODES, exit_code, launch
+
+__all__ = ["EXIT_CODES", "exit_code", "launch", "visible_gpus"]

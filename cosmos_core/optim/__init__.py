@@ -1,1 +1,18 @@
+"""What trains and how: selection, AdamW, schedules, moving average."""
 
+from cosmos_core.optim.adamw import build_adamw
+from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.norm import clip_to, gradient_norm
+from cosmos_core.optim.schedule import build_scheduler, factor
+from cosmos_core.optim.select import parameter_groups, select_trainable
+
+__all__ = [
+    "Ema",
+    "build_adamw",
+    "build_scheduler",
+    "clip_to",
+    "factor",
+    "gradient_norm",
+    "parameter_groups",
+    "select_trainable",
+]

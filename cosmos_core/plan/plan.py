@@ -39,6 +39,7 @@ class Resume:
 
     kind: str
     path: Path | None = None
+    note: str = ""
 
 
 @frozen(kw_only=True)
@@ -50,3 +51,22 @@ class RunPlan:
     degrees: Degrees
     resume: Resume
     distributions: dict[str, str]
+
+    def summary(self) -> dict[str, str]:
+        """What a person wants to know before the run, label -> text."""
+        degrees, trainer, loader = self.degrees, self.config.trainer, self.config.dataloader_train
+        micro = (
+            f"up to {loader.max_samples_per_batch} samples"
+            if loader.max_samples_per_batch is not None
+            else f"under {loader.max_sequence_length} tokens"
+        )
+        source = f"{self.resume.kind} from {self.resume.path}" if self.resume.path else self.resume.kind
+        return {
+            "run directory": str(self.run_dir),
+            "processes": f"{degrees.world} (shard {degrees.shard} x replicate {degrees.replicate} "
+            f"x context {degrees.context})",
+            "batch": f"{micro} x {trainer.grad_accum_iter} accumulated x {degrees.data} data ranks",
+            "steps": f"{trainer.max_iter}, saved every {self.config.checkpoint.save_iter}",
+            "weights": f"{source} {self.resume.note}".rstrip(),
+            "plugins": ", ".join(f"{name} {version}" for name, version in self.distributions.items()),
+        }

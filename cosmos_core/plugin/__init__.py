@@ -1,1 +1,20 @@
+"""All a plugin author imports: `hookimpl`, the descriptors, `Problem`."""
 
+from cosmos_core.errors import Problem
+from cosmos_core.plugin.catalog import Catalog
+from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.hookspecs import hookimpl
+from cosmos_core.plugin.manager import COSMOS_API, PluginManager
+
+__all__ = [
+    "COSMOS_API",
+    "CallbackSpec",
+    "Catalog",
+    "CommandSpec",
+    "DatasetSpec",
+    "ModelFamilySpec",
+    "PluginManager",
+    "Problem",
+    "TrackerSpec",
+    "hookimpl",
+]

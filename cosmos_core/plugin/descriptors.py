@@ -25,7 +25,7 @@ def _name() -> Any:
 
 @frozen(kw_only=True)
 class ModelFamilySpec:
-    """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: record types it trains on."""
+    """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: its record types."""
 
     name: str = _name()
     summary: str

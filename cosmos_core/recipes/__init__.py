@@ -1,1 +1,14 @@
+"""Recipes: found by name, loaded through their layers, shown."""
 
+from cosmos_core.recipes.find import RecipeFile, find_recipe, list_recipes, peek
+
+__all__ = ["RecipeFile", "find_recipe", "list_recipes", "load", "peek", "resolve"]
+
+
+def __getattr__(name: str) -> object:
+    """`load` and `resolve` on demand: listing recipes needs no TOML writer and no converter."""
+    if name in ("load", "resolve"):
+        from cosmos_core.recipes import load as module
+
+        return getattr(module, name)
+    raise AttributeError(name)

@@ -1,1 +1,3 @@
+"""Built-in callbacks."""
 
+__all__: list[str] = []

@@ -1,1 +1,3 @@
+"""Sinks for metrics."""
 
+__all__: list[str] = []

@@ -1,0 +1,64 @@
+"""Draws the losses of a run from its metrics file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from cosmos_core.builtin.config import LossCurve
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.train.callback import Callback
+from cosmos_core.train.state import TrainState
+
+__all__ = ["LossCurveCallback"]
+
+WINDOW = 20
+"""Steps in the running mean."""
+
+
+class LossCurveCallback(Callback):
+    """``loss_curve.png``: training loss, its running mean, validation loss."""
+
+    config: LossCurve
+
+    def step_end(self, state: TrainState) -> None:
+        """Redraw now and then."""
+        if state.step % self.config.every_n == 0:
+            self._draw(state)
+
+    def train_end(self, state: TrainState) -> None:
+        """Draw the whole run."""
+        self._draw(state)
+
+    def _draw(self, state: TrainState) -> None:
+        metrics = RunLayout(self.context.run_dir).metrics
+        if not (self.config.enabled and state.is_main and metrics.is_file()):
+            return
+        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        figure = _figure([row for row in rows if "loss" in row], [row for row in rows if "val_loss" in row])
+        hidden = self.context.folder / ".loss_curve.partial.png"
+        figure.savefig(hidden, dpi=110)
+        hidden.replace(self.context.folder / "loss_curve.png")
+
+
+def _figure(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    x, loss = [row["step"] for row in steps], np.array([row["loss"] for row in steps])
+    axes.plot(x, loss, color="tab:blue", alpha=0.25, linewidth=1, label="training loss")
+    if len(loss) >= WINDOW:
+        mean = np.convolve(loss, np.full(WINDOW, 1 / WINDOW), mode="valid")
+        axes.plot(x[WINDOW - 1 :], mean, color="tab:blue", label=f"mean of {WINDOW} steps")
+    if validations:
+        points = [row["step"] for row in validations], [row["val_loss"] for row in validations]
+        axes.plot(*points, "o-", color="tab:orange", label="validation loss")
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("loss")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

@@ -1,0 +1,39 @@
+"""Options of the built-in callbacks and trackers."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from cosmos_core.config.fields import option
+
+__all__ = ["Console", "GradClip", "Jsonl", "LossCurve"]
+
+
+@frozen(kw_only=True)
+class GradClip:
+    """Gradient clipping."""
+
+    clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", low=0)
+    force_finite: bool = option(True, "Replace NaN and infinite gradient entries by zero and measure again.")
+
+
+@frozen(kw_only=True)
+class LossCurve:
+    """The loss curve of a run."""
+
+    enabled: bool = option(True, "Draw loss_curve.png.")
+    every_n: int = option(200, "Redraw every so many steps.", unit="steps", low=1)
+
+
+@frozen(kw_only=True)
+class Console:
+    """Progress on the terminal."""
+
+    enabled: bool = option(True, "Show progress.")
+
+
+@frozen(kw_only=True)
+class Jsonl:
+    """The metrics file."""
+
+    enabled: bool = option(True, "Write metrics.jsonl.")

@@ -1,0 +1,132 @@
+"""The toy family: regression with a residual MLP, weighted by points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cosmos_core.builtin.tiny.config import TinyModel
+from cosmos_core.data.samples import Item
+from cosmos_core.distributed.compile import compile_blocks
+from cosmos_core.distributed.fsdp import assign_full, dtype, shard
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.recompute import wrap_blocks
+from cosmos_core.distributed.seeds import Streams
+from cosmos_core.train.family import BuildContext, StepOutput
+
+__all__ = ["TinyFamily"]
+
+
+class Block(nn.Module):
+    """x + down(relu(up(x)))."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden, 2 * hidden)
+        self.down = nn.Linear(2 * hidden, hidden)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, hidden] -> [n, hidden]."""
+        return x + self.down(torch.relu(self.up(x)))
+
+
+class TinyNetwork(nn.Module):
+    """[n, 2] -> [n]."""
+
+    def __init__(self, config: TinyModel) -> None:
+        super().__init__()
+        self.embed = nn.Linear(2, config.hidden)
+        self.blocks = nn.ModuleList(Block(config.hidden) for _ in range(config.layers))
+        self.head = nn.Linear(config.hidden, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Predicted y."""
+        hidden = self.embed(x)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.head(hidden).squeeze(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """points: [n, 3]. noise: [n], standard normal, keyed by sample position."""
+
+    points: torch.Tensor
+    positions: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Points:
+        """On `device`."""
+        return replace(self, points=self.points.to(device))
+
+
+class TinyFamily:
+    """ModelFamily whose batch counts by its points."""
+
+    def __init__(self, config: TinyModel, context: BuildContext) -> None:
+        self.config = config
+        self.precision = dtype(config.precision)
+
+    def build(self) -> nn.Module:
+        """The network."""
+        return TinyNetwork(self.config)
+
+    def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
+        """Recompute, compile, shard."""
+        assert isinstance(model, TinyNetwork)
+        wrap_blocks(model.blocks, self.config.activation_checkpointing)
+        compile_blocks(model.blocks, self.config.compile)
+        shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
+
+    def initialize(self, model: nn.Module, streams: Streams) -> None:
+        """Normal weights, std 1/sqrt(fan in); the same under any sharding."""
+        for name, parameter in model.named_parameters():
+            full = torch.zeros(parameter.shape)
+            if parameter.ndim == 2:
+                generator = streams.generator(f"init.{name}")
+                full = torch.randn(parameter.shape, generator=generator) / parameter.shape[1] ** 0.5
+            assign_full(parameter, full)
+
+    def prepare(self, sample: torch.Tensor) -> torch.Tensor:
+        """Nothing to do."""
+        return sample
+
+    def cost(self, value: torch.Tensor) -> int:
+        """Points."""
+        return len(value)
+
+    def collate(self, items: Sequence[Item]) -> Points:
+        """All points, one after the other."""
+        return Points(
+            points=torch.cat([item.value for item in items]),
+            positions=tuple(item.position for item in items),
+            lengths=tuple(len(item.value) for item in items),
+        )
+
+    def weight(self, batch: Points) -> float:
+        """Points."""
+        return float(len(batch.points))
+
+    def training_step(self, model: nn.Module, batch: Points, streams: Streams) -> StepOutput:
+        """Squared error against noisy targets."""
+        noise = torch.cat(
+            [
+                torch.randn(length, generator=streams.generator("noise", position))
+                for position, length in zip(batch.positions, batch.lengths, strict=True)
+            ]
+        ).to(batch.points.device)
+        target = batch.points[:, 2] + self.config.noise * noise
+        return StepOutput(loss=self._squared_error(model, batch, target), tokens=len(batch.points))
+
+    def validation_step(self, model: nn.Module, batch: Points, streams: Streams) -> dict[str, Any]:
+        """Squared error and points."""
+        loss = self._squared_error(model, batch, batch.points[:, 2])
+        return {"val_loss": loss, "weight": torch.tensor(float(len(batch.points)), device=loss.device)}
+
+    def _squared_error(self, model: nn.Module, batch: Points, target: torch.Tensor) -> torch.Tensor:
+        predicted = model(batch.points[:, :2].to(self.precision)).float()
+        return (predicted - target).square().sum()

@@ -1,0 +1,58 @@
+"""metrics.jsonl: one JSON object a finished step or validation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+from cosmos_core.builtin.config import Jsonl
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import RunPlan
+
+__all__ = ["JsonlTracker"]
+
+
+class JsonlTracker:
+    """Appends rows; on resume, rows of steps that will be done again are dropped first."""
+
+    def __init__(self, config: Jsonl) -> None:
+        self.config = config
+        self._file: TextIO | None = None
+
+    def start(self, plan: RunPlan, step: int) -> None:
+        """Open the file after cutting it back to `step`."""
+        if not self.config.enabled:
+            return
+        path = RunLayout(plan.run_dir).metrics
+        _keep_up_to(path, step, resumed=plan.resume.kind == "resume")
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Write one row and flush it."""
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def finish(self, outcome: str) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _keep_up_to(path: Path, step: int, *, resumed: bool) -> None:
+    """Rewrite the file without rows past `step`, and without a line that a kill cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if resumed and row.get("step", 0) <= step:
+            kept.append(line + "\n")
+    hidden = path.with_name(f".{path.name}.partial")
+    hidden.write_text("".join(kept), encoding="utf-8")
+    hidden.replace(path)

@@ -1,0 +1,79 @@
+"""Reads components back: warm starts take weights alone, resumes take everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+
+from cosmos_core.checkpoint.quiet import without_single_process_warning
+from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
+from cosmos_core.checkpoint.state import model_state
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.optim.ema import Ema
+
+__all__ = ["load_component", "load_loader_states", "load_model"]
+
+SHOWN = 8
+
+
+def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
+    """Fill `state` in place from a DCP directory; tensors are cast to the dtype they are loaded into."""
+    with without_single_process_warning():
+        dcp.load(state, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=not mesh.distributed)
+
+
+def load_model(
+    folder: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, skip: Sequence[str] = (), strict: bool = True
+) -> bool:
+    """Load ``model/`` into the network and its average; returns whether the average was in the checkpoint.
+
+    skip: tensors whose name contains one of these keep their values. Raises UserError listing tensors that are
+    missing (when strict) or have another shape.
+    """
+    reader = SafeReader(folder)
+    stored = reader.read_metadata().state_dict_metadata
+    wanted = {name: value for name, value in model_state(model, ema).items() if not any(key in name for key in skip)}
+    has_average = ema is not None and any(name in stored for name in wanted if name.startswith("net_ema."))
+    if not has_average:
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("net_ema.")}
+    missing = sorted(name for name in wanted if name not in stored)
+    other = sorted(
+        f"{name} {tuple(stored[name].size)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in stored and tuple(getattr(stored[name], "size", ())) != tuple(value.shape)
+    )
+    if other or (missing and strict):
+        raise _mismatch(folder, missing if strict else [], other)
+    state = {name: value for name, value in wanted.items() if name in stored}
+    with torch.no_grad():
+        load_component(folder, state, mesh)
+    return has_average
+
+
+def _mismatch(folder: Path, missing: list[str], other: list[str]) -> UserError:
+    problems = [
+        Problem(message=f"{len(names)} tensors {what}: {_first(names)}", file=str(folder), hint=hint)
+        for what, names, hint in (
+            ("are missing", missing, "is it the right model? checkpoint.keys_to_skip_loading leaves tensors out"),
+            ("have another shape", other, "is it the right model and size?"),
+        )
+        if names
+    ]
+    return UserError(f"the checkpoint {folder.parent} does not fit the model; nothing was started", problems)
+
+
+def _first(names: list[str]) -> str:
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + rest
+
+
+def load_loader_states(folder: Path) -> list[Any]:
+    """The saved loader state of every old rank, in rank order."""
+    files = sorted(folder.glob("rank_*.pkl"), key=lambda path: int(path.stem.partition("_")[2]))
+    return [torch.load(path, weights_only=True) for path in files]

@@ -1,0 +1,84 @@
+"""Reads DCP directories without running anything that a stranger wrote into them.
+
+torch's own reader unpickles the metadata file and every non-tensor entry; a downloaded checkpoint could execute code.
+Here the metadata may only name DCP's own records, and entries are read with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader, Metadata
+from torch.distributed.checkpoint._nested_dict import set_element
+from torch.distributed.checkpoint.metadata import StorageMeta
+from torch.distributed.checkpoint.planner import ReadItem
+
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["SafePlanner", "SafeReader", "stored_keys"]
+
+_ALLOWED = {
+    "torch.distributed.checkpoint.metadata": None,
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
+    "torch.serialization": {"_get_layout"},
+    "torch": {"Size", "device"} | {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)},
+    "collections": {"OrderedDict"},
+    "pathlib": {"PosixPath", "Path"},
+}
+
+
+class _MetadataUnpickler(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        allowed = _ALLOWED.get(module_name, set())
+        if allowed is None or global_name in allowed:
+            return super().find_class(module_name, global_name)
+        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    problem = Problem(message=reason, file=str(path), hint="the checkpoint is damaged or not to be trusted")
+    return UserError(f"{path} is no checkpoint this program reads; nothing was loaded", [problem])
+
+
+class SafeReader(FileSystemReader):
+    """FileSystemReader whose metadata may only hold DCP's own records. Raises UserError otherwise."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """The checkpoint's metadata."""
+        path = Path(self.path) / ".metadata"
+        try:
+            with path.open("rb") as file:
+                metadata = _MetadataUnpickler(file).load()
+        except (OSError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+            raise _refused(path, f"cannot read its metadata: {error}") from None
+        if not isinstance(metadata, Metadata):
+            raise _refused(path, "its metadata is of another kind")
+        if metadata.storage_meta is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class SafePlanner(DefaultLoadPlanner):
+    """DefaultLoadPlanner that reads non-tensor entries with ``weights_only``."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        """Put one non-tensor entry into the state."""
+        name = read_item.dest_index.fqn
+        try:
+            entry = torch.load(value, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise _refused(Path(name), f"entry '{name}' holds more than plain values: {error}") from None
+        if self.flatten_state_dict:
+            set_element(self.original_state_dict, self.mappings[name], entry)
+        else:
+            self.state_dict[name] = entry
+
+
+def stored_keys(folder: Path) -> set[str]:
+    """Flattened names of everything a DCP directory holds."""
+    return set(SafeReader(folder).read_metadata().state_dict_metadata)

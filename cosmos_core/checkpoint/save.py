@@ -1,0 +1,86 @@
+"""Writes a checkpoint under a hidden name and makes it visible when it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import FileSystemWriter
+
+from cosmos_core.checkpoint.quiet import without_single_process_warning
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import barrier
+from cosmos_core.plan.layout import iteration_name
+
+__all__ = ["save_checkpoint"]
+
+PARTIAL = ".partial"
+
+
+def save_checkpoint(
+    checkpoints: Path, step: int, components: Mapping[str, dict[str, Any]], loader: Any, mesh: Mesh
+) -> Path:
+    """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
+
+    Killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks have written
+    everything, and ``latest_checkpoint.txt`` is replaced last.
+    """
+    final = checkpoints / iteration_name(step)
+    hidden = checkpoints / f".{final.name}{PARTIAL}"
+    if mesh.rank == 0:
+        _remove_leftovers(checkpoints)
+        (hidden / "dataloader").mkdir(parents=True)
+    barrier(mesh)
+    with without_single_process_warning():
+        for name, component in components.items():
+            dcp.save(component, storage_writer=FileSystemWriter(hidden / name), no_dist=not mesh.distributed)
+    _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
+    barrier(mesh)
+    if mesh.rank == 0:
+        _publish(hidden, final)
+    barrier(mesh)
+    return final
+
+
+def _remove_leftovers(checkpoints: Path) -> None:
+    for leftover in checkpoints.glob(f".iter_*{PARTIAL}"):
+        shutil.rmtree(leftover)
+
+
+def _write_synced(path: Path, values: Any) -> None:
+    with path.open("wb") as file:
+        torch.save(values, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(hidden: Path, final: Path) -> None:
+    for folder in (*(path for path in hidden.iterdir() if path.is_dir()), hidden):
+        _sync_folder(folder)
+    if final.exists():
+        # Saving a step again: move the old one aside first, so that no moment shows a mixture.
+        replaced = final.with_name(f".{final.name}.replaced{PARTIAL}")
+        final.rename(replaced)
+    hidden.rename(final)
+    latest = final.parent / "latest_checkpoint.txt"
+    written = latest.with_name(f".{latest.name}{PARTIAL}")
+    with written.open("w", encoding="utf-8") as file:
+        file.write(f"{final.name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(final.parent)
+    written.replace(latest)
+    _sync_folder(final.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

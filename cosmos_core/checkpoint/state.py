@@ -1,0 +1,77 @@
+"""The components of a checkpoint as nested values, and how they get back into the run."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from cosmos_core.optim.ema import Ema
+
+__all__ = ["model_state", "optimizer_state", "random_state", "restore_optimizer", "restore_random_state"]
+
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+_KINDS = ("state.", "param_groups.")
+
+
+def model_state(model: nn.Module, ema: Ema | None) -> dict[str, torch.Tensor]:
+    """``net.<name>`` for parameters and persistent buffers, ``net_ema.<name>`` for the averages; all by reference."""
+    state = {f"net.{name}": value for name, value in model.state_dict().items()}
+    if ema is not None:
+        state.update({f"net_ema.{name}": value for name, value in ema.shadows.items()})
+    return state
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """``state.net.<name>.exp_avg`` and so on, ``param_groups.net.<name>.lr`` and so on."""
+    flat = get_optimizer_state_dict(model, optimizer, options=_FLAT)
+    return {_with_net(name): value for name, value in flat.items()}
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put what `optimizer_state` returned back into the optimizer."""
+    flat = {name.replace(".net.", ".", 1): value for name, value in state.items()}
+    set_optimizer_state_dict(model, optimizer, flat, options=_FLAT)
+
+
+def _with_net(name: str) -> str:
+    kind = next(kind for kind in _KINDS if name.startswith(kind))
+    return f"{kind}net.{name[len(kind) :]}"
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """This process's global random state: torch, torch_cuda, numpy, random. Training itself draws from streams."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    assert kind == "MT19937"
+    version, words, python_gauss = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy_keys": torch.tensor(np.asarray(keys).astype(np.int64)),
+        "numpy_rest": torch.tensor([float(position), float(has_gauss), float(gauss)], dtype=torch.float64),
+        "random_words": torch.tensor([version, *words], dtype=torch.int64),
+        "random_gauss": torch.tensor([np.nan if python_gauss is None else python_gauss], dtype=torch.float64),
+    }
+    if torch.cuda.is_available():
+        state["torch_cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Put back what `random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    position, has_gauss, gauss = state["numpy_rest"].tolist()
+    keys = state["numpy_keys"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), gauss))
+    version, *words = state["random_words"].tolist()
+    python_gauss = state["random_gauss"].item()
+    random.setstate((version, tuple(words), None if np.isnan(python_gauss) else python_gauss))
+    if "torch_cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["torch_cuda"])

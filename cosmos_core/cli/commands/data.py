@@ -1,0 +1,41 @@
+"""`cosmos data`: datasets made ready on disk."""
+
+from __future__ import annotations
+
+import click
+
+from cosmos_core.plugin.manager import PluginManager
+
+__all__ = ["prepare"]
+
+
+class _Datasets(click.Group):
+    """One subcommand for each dataset whose plugin can prepare it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        plugins: PluginManager = ctx.obj
+        return [spec.name for spec in plugins.catalog.datasets() if spec.prepare is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        plugins: PluginManager = ctx.obj
+        reference = plugins.catalog.dataset(cmd_name).prepare
+        return None if reference is None else reference.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        plugins: PluginManager = ctx.obj
+        specs = [spec for spec in plugins.catalog.datasets() if spec.prepare is not None]
+        with formatter.section("Datasets"):
+            formatter.write_dl([(spec.name, spec.summary) for spec in specs])
+
+
+@click.group("prepare", cls=_Datasets)
+def prepare() -> None:
+    """Write a dataset in the layout its recipes read.
+
+    \b
+    Examples:
+      cosmos data prepare bridge --synthetic 768 -o examples/data/bridge_synthetic
+      cosmos data prepare bridge --help
+    """

@@ -1,0 +1,51 @@
+"""Rules that need more than one value. Each yields what is wrong with the key to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.run import DataloaderConfig, RunConfig, SchedulerConfig
+
+__all__ = ["Complaint", "cross_field"]
+
+Complaint = tuple[KeyPath, str, str]
+
+
+def cross_field(config: RunConfig) -> Iterator[Complaint]:
+    """Key, message and remedy of every broken rule."""
+    yield from _scheduler(config.scheduler)
+    yield from _caps(config.dataloader_train, "dataloader_train")
+    if config.dataloader_val is not None:
+        yield from _caps(config.dataloader_val, "dataloader_val")
+    elif config.trainer.run_validation:
+        key = ("trainer", "run_validation")
+        yield key, "is true but there is no [dataloader_val]", "add one, or set run_validation = false"
+    for part in ("project", "group", "name"):
+        value = getattr(config.job, part)
+        if not value or value.strip() != value or value in (".", "..") or "/" in value or "\\" in value:
+            yield ("job", part), f"{value!r} cannot be a folder name", "use letters, digits, '-', '_' and '.'"
+
+
+def _scheduler(scheduler: SchedulerConfig) -> Iterator[Complaint]:
+    cycles = len(scheduler.cycle_lengths)
+    for name in ("warm_up_steps", "f_start", "f_max", "f_min"):
+        given = len(getattr(scheduler, name))
+        if given != cycles:
+            yield ("scheduler", name), f"has {given} entries for {cycles} cycles", "give one entry a cycle"
+    if cycles == 0:
+        yield ("scheduler", "cycle_lengths"), "is empty", "give at least one cycle"
+    for warm, cycle in zip(scheduler.warm_up_steps, scheduler.cycle_lengths, strict=False):
+        if warm >= cycle:
+            message = f"a warm-up of {warm} steps never ends within its cycle of {cycle}"
+            yield ("scheduler", "warm_up_steps"), message, "make it shorter than the cycle"
+
+
+def _caps(loader: DataloaderConfig, name: str) -> Iterator[Complaint]:
+    caps = (loader.max_samples_per_batch, loader.max_sequence_length)
+    if all(cap is None for cap in caps):
+        remedy = "set max_sequence_length (tokens) or max_samples_per_batch"
+        yield (name,), "has no cap on a micro-batch", remedy
+    elif all(cap is not None for cap in caps):
+        message = "both max_sequence_length and max_samples_per_batch are set"
+        yield (name, "max_samples_per_batch"), message, f"keep one; {name}.max_sequence_length=null drops the other"

@@ -1,0 +1,155 @@
+"""A cattrs converter that converts nothing by itself: an int may stand for a float, otherwise types are as declared.
+
+Out of the box cattrs makes True of "no", 1 of 1.9 and a list of letters of a string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args, get_origin
+
+import attrs
+from cattrs import (
+    AttributeValidationNote,
+    ClassValidationError,
+    Converter,
+    IterableValidationError,
+    IterableValidationNote,
+)
+from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn
+
+from cosmos_core.config.locate import KeyPath
+
+__all__ = ["Fault", "UnknownKey", "faults", "strict_converter"]
+
+_WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+
+
+class UnknownKey(ValueError):
+    """A key its section does not have; `known` are those it has."""
+
+    def __init__(self, known: list[str]) -> None:
+        super().__init__("unknown key")
+        self.known = known
+
+
+Fault = tuple[KeyPath, Exception]
+
+
+def describe(value: Any) -> str:
+    """`value` and its type in a user's words."""
+    if value is None:
+        return "nothing (null)"
+    kind = _WORDS.get(type(value), "a table" if isinstance(value, dict) else type(value).__name__)
+    shown = str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+    return kind if isinstance(value, dict) else f"{shown} ({kind})"
+
+
+def _scalar(kind: type) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is kind:
+            return value
+        if kind is float and type(value) is int:
+            return float(value)
+        raise TypeError(f"expected {_WORDS[kind]}, got {describe(value)}")
+
+    return structure
+
+
+def _is_homogeneous_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _tuple_hook(converter: Converter) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    def factory(kind: Any) -> Callable[[Any, Any], Any]:
+        arguments = get_args(kind)
+        open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
+
+        def structure(value: Any, _: Any) -> Any:
+            if not isinstance(value, list | tuple):
+                raise TypeError(f"expected a list, got {describe(value)}")
+            if not open_ended and len(value) != len(arguments):
+                raise TypeError(f"expected a list of {len(arguments)}, got {len(value)}")
+            kinds = [arguments[0]] * len(value) if open_ended else list(arguments)
+            return tuple(_each(converter, enumerate(value), kinds, kind))
+
+        return structure
+
+    return factory
+
+
+def _is_dict(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
+def _dict_hook(converter: Converter) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    def factory(kind: Any) -> Callable[[Any, Any], Any]:
+        item = get_args(kind)[1]
+
+        def structure(value: Any, _: Any) -> Any:
+            if not isinstance(value, dict):
+                raise TypeError(f"expected a table, got {describe(value)}")
+            return dict(zip(value, _each(converter, value.items(), [item] * len(value), kind), strict=True))
+
+        return structure
+
+    return factory
+
+
+def _each(converter: Converter, pairs: Any, kinds: list[Any], whole: Any) -> list[Any]:
+    results: list[Any] = []
+    errors: list[Exception] = []
+    for (index, value), kind in zip(pairs, kinds, strict=True):
+        try:
+            results.append(value if kind is Any else converter.structure(value, kind))
+        except Exception as error:
+            error.add_note(IterableValidationNote("", index, kind))
+            errors.append(error)
+    if errors:
+        raise IterableValidationError("", errors, whole)
+    return results
+
+
+def _class_hook(converter: Converter) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    def factory(kind: Any) -> Callable[[Any, Any], Any]:
+        attrs.resolve_types(kind)
+        build = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+
+        def structure(value: Any, _: Any) -> Any:
+            if isinstance(value, kind):
+                return value
+            if not isinstance(value, dict):
+                raise TypeError(f"expected a table, got {describe(value)}")
+            return build(value, kind)
+
+        return structure
+
+    return factory
+
+
+def strict_converter() -> Converter:
+    """A fresh strict converter for attrs classes; attrs instances pass through where their class is expected."""
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    for kind in (str, int, float, bool):
+        converter.register_structure_hook(kind, _scalar(kind))
+    converter.register_structure_hook_factory(_is_homogeneous_tuple, _tuple_hook(converter))
+    converter.register_structure_hook_factory(_is_dict, _dict_hook(converter))
+    converter.register_structure_hook_factory(attrs.has, _class_hook(converter))
+    return converter
+
+
+def faults(error: BaseException, path: KeyPath = ()) -> list[Fault]:
+    """Every single fault inside a structuring error, with the key path where it lies."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            path = (*path, note.name)
+        elif isinstance(note, IterableValidationNote):
+            path = (*path, note.index)
+    if isinstance(error, ClassValidationError | IterableValidationError):
+        return [fault for inner in error.exceptions for fault in faults(inner, path)]
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [field.name for field in attrs.fields(error.cl)] if error.cl else []
+        return [((*path, key), UnknownKey(known)) for key in sorted(error.extra_fields)]
+    assert isinstance(error, Exception)
+    return [(path, error)]

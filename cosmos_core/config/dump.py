@@ -1,0 +1,54 @@
+"""A RunConfig as plain values, TOML, YAML, and the digest that ranks compare."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import attrs
+
+from cosmos_core.config.run import RunConfig
+
+__all__ = ["digest", "to_plain", "to_toml", "to_yaml"]
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Built-in types only; sections become tables, tuples become lists."""
+    plain = _plain(config)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null; every optional field defaults to None, so leaving it out means the same."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
+
+
+def to_toml(config: RunConfig) -> str:
+    """TOML that `read_resolved` reads back to an equal RunConfig."""
+    import tomlkit
+
+    return tomlkit.dumps(_without_none(to_plain(config)))
+
+
+def to_yaml(config: RunConfig) -> str:
+    """YAML in the order of the sections."""
+    import yaml
+
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def digest(config: RunConfig) -> str:
+    """Hexadecimal SHA-256 of all values."""
+    return sha256(json.dumps(to_plain(config), sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""The only reader of the process environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = [
+    "LaunchedRank",
+    "child_environment",
+    "disabled_plugins",
+    "job_environment",
+    "launched_rank",
+    "lookup",
+    "output_root",
+    "prepare_threads",
+    "visible_devices",
+]
+
+_RECORDED = {
+    "PWD", "DATASET_PATH", "BASE_CHECKPOINT_PATH", "WAN_VAE_PATH", "VIDEOPHYSICS_ROOT", "VLM_SAFETENSORS_PATH",
+    "IMAGINAIRE_OUTPUT_ROOT", "HF_HOME", "CUDA_VISIBLE_DEVICES", "COSMOS_DISABLE_PLUGINS", "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY", "RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_NNODES",
+    "SLURM_NTASKS", "SLURM_JOB_PARTITION", "NGC_JOB_ID", "NGC_ARRAY_SIZE",
+}  # fmt: skip
+
+_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@frozen
+class LaunchedRank:
+    """This process's place under torchrun."""
+
+    rank: int
+    local_rank: int
+    world: int
+    local_world: int
+
+
+def lookup(name: str) -> str | None:
+    """The variable a recipe names in ``${oc.env:NAME}``; None when unset."""
+    return os.environ.get(name)
+
+
+def output_root() -> Path:
+    """Parent of all run directories: IMAGINAIRE_OUTPUT_ROOT, by default ``outputs/train``."""
+    return Path(os.environ.get("IMAGINAIRE_OUTPUT_ROOT") or "outputs/train")
+
+
+def disabled_plugins() -> frozenset[str]:
+    """Names in COSMOS_DISABLE_PLUGINS, comma-separated."""
+    return frozenset(name.strip() for name in os.environ.get("COSMOS_DISABLE_PLUGINS", "").split(",") if name.strip())
+
+
+def visible_devices() -> str | None:
+    """CUDA_VISIBLE_DEVICES as set, or None."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def launched_rank() -> LaunchedRank | None:
+    """This process's rank when torchrun started it, else None."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return None
+    world = int(os.environ["WORLD_SIZE"])
+    return LaunchedRank(
+        rank=int(os.environ["RANK"]),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        world=world,
+        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", world)),
+    )
+
+
+def job_environment() -> dict[str, str]:
+    """The part of the environment worth recording: an allow-list, with credentials cut out of addresses."""
+    return {name: _CREDENTIALS_IN_URL.sub("", value) for name, value in sorted(os.environ.items()) if name in _RECORDED}
+
+
+def prepare_threads() -> None:
+    """Let idle compute threads sleep instead of spin; must run before torch is imported.
+
+    Spinning threads take the cores that decoding needs and slow a step several times over.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """The whole environment with `changes`, for processes started from here."""
+    return {**os.environ, **changes}

@@ -1,0 +1,101 @@
+"""`${oc.env:NAME}`, `${oc.env:NAME,default}`, `${now:FORMAT}` in strings, and the `"???"` of a value still missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.config.document import Origins
+from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.overrides import parse_value
+from cosmos_core.errors import Problem
+
+__all__ = ["MISSING", "interpolate", "key_text"]
+
+MISSING = "???"
+
+_OPTIONAL_WHEN_MISSING = {("checkpoint", "load_path")}
+_PATTERN = re.compile(r"\$\{(oc\.env|now):([^{}]*)\}")
+
+
+@frozen
+class _Context:
+    lookup: Callable[[str], str | None]
+    now: datetime
+    origins: Origins
+    problems: list[Problem]
+
+    def problem(self, path: KeyPath, message: str, hint: str) -> None:
+        origin = self.origins.get(path)
+        self.problems.append(
+            Problem(
+                message=message,
+                key=key_text(path),
+                file=origin.file if origin else "",
+                line=origin.line if origin else None,
+                hint=hint,
+            )
+        )
+
+
+def key_text(path: KeyPath) -> str:
+    """``optimizer.lr_multipliers."model.visual"`` for a key path; list elements as ``[0]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+        text += ("." if text else "") + (part if bare else f'"{part}"')
+    return text
+
+
+def interpolate(
+    values: dict[str, Any], origins: Origins, lookup: Callable[[str], str | None], now: datetime
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Resolve every string outside ``[custom]``; returns new values and what could not be resolved."""
+    context = _Context(lookup, now, origins, [])
+    resolved = {key: value if key == "custom" else _walk(value, (key,), context) for key, value in values.items()}
+    return resolved, context.problems
+
+
+def _walk(value: Any, path: KeyPath, context: _Context) -> Any:
+    if isinstance(value, dict):
+        return {key: _walk(item, (*path, key), context) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_walk(item, (*path, index), context) for index, item in enumerate(value)]
+    if value == MISSING:
+        if path not in _OPTIONAL_WHEN_MISSING:
+            context.problem(path, "has no value ('???')", f"set it, e.g. {key_text(path)}=VALUE on the command line")
+        return None
+    if isinstance(value, str) and "${" in value:
+        return _string(value, path, context)
+    return value
+
+
+def _string(text: str, path: KeyPath, context: _Context) -> Any:
+    failed = False
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal failed
+        kind, argument = match.groups()
+        if kind == "now":
+            return context.now.strftime(argument)
+        name, comma, default = argument.partition(",")
+        value = context.lookup(name.strip())
+        if value is None and not comma:
+            failed = True
+            hint = f"export {name}=VALUE, or write ${{oc.env:{name},DEFAULT}}"
+            context.problem(path, f"environment variable {name} is not set", hint)
+        return value if value is not None else default.strip()
+
+    result = _PATTERN.sub(replace, text)
+    if not failed and "${" in result and "${" in _PATTERN.sub("", text):
+        context.problem(path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}")
+    if failed:
+        return None
+    return parse_value(result) if _PATTERN.fullmatch(text) else result

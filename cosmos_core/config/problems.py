@@ -1,0 +1,21 @@
+"""Problems as text: all at once, each with its place and its remedy."""
+
+from __future__ import annotations
+
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["render"]
+
+
+def render(error: UserError) -> str:
+    """What the command line prints for a user's mistake."""
+    lines = [f"error: {error.title}", *(f"  {_one(problem)}" for problem in error.problems)]
+    return "\n".join(lines)
+
+
+def _one(problem: Problem) -> str:
+    place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+    text = f"{problem.key}: {problem.message}" if problem.key else problem.message
+    if problem.hint:
+        text = f"{text}; {problem.hint}"
+    return f"{place}  {text}" if place else text

@@ -1,0 +1,202 @@
+"""Plain values -> RunConfig, strictly, with every problem found in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+from cosmos_core.config.checks import cross_field
+from cosmos_core.config.converter import UnknownKey, describe, faults, strict_converter
+from cosmos_core.config.document import Origins, read_document
+from cosmos_core.config.interpolate import key_text
+from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.run import (
+    CheckpointConfig,
+    DataloaderConfig,
+    DatasetConfig,
+    JobConfig,
+    OptimizerConfig,
+    RunConfig,
+    SchedulerConfig,
+    TrainerConfig,
+)
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
+
+__all__ = ["SectionLookup", "problem_at", "read_resolved", "structure_run"]
+
+
+class SectionLookup(Protocol):
+    """Which class types a section; each method raises UserError for a name nobody provides."""
+
+    def family_config(self, name: str) -> type:
+        """Class of ``[model]`` for a task."""
+        ...
+
+    def dataset_config(self, name: str) -> type:
+        """Class of a dataset table."""
+        ...
+
+    def callback_config(self, name: str) -> type:
+        """Class of ``[trainer.callbacks.<name>]``."""
+        ...
+
+    def tracker_config(self, name: str) -> type:
+        """Class of ``[trackers.<name>]``."""
+        ...
+
+
+def problem_at(path: KeyPath, message: str, origins: Origins, hint: str = "") -> Problem:
+    """A problem with the place where `path`, or the nearest table above it, was written."""
+    for depth in range(len(path), 0, -1):
+        origin = origins.get(path[:depth])
+        if origin is not None:
+            return Problem(message=message, key=key_text(path), file=origin.file, line=origin.line, hint=hint)
+    return Problem(message=message, key=key_text(path), hint=hint)
+
+
+class _Builder:
+    """One pass over the sections; collects problems instead of stopping at the first."""
+
+    def __init__(self, lookup: SectionLookup, origins: Origins) -> None:
+        self.lookup = lookup
+        self.origins = origins
+        self.problems: list[Problem] = []
+        self.converter = strict_converter()
+
+    def complain(self, path: KeyPath, message: str, hint: str = "") -> None:
+        self.problems.append(problem_at(path, message, self.origins, hint))
+
+    def build(self, value: Any, kind: type, path: KeyPath) -> Any:
+        """`value` as `kind`; None when it could not be built (the problems then say why)."""
+        try:
+            with attrs.validators.disabled():
+                built = self.converter.structure(value, kind)
+        except Exception as error:
+            for inner, fault in faults(error, path):
+                self._fault(inner, fault)
+            return None
+        before = len(self.problems)
+        self._validate(built, path)
+        return built if len(self.problems) == before else None
+
+    def _fault(self, path: KeyPath, fault: Exception) -> None:
+        if isinstance(fault, UnknownKey):
+            self.complain(path, "unknown key", did_you_mean(str(path[-1]), fault.known))
+        elif isinstance(fault, KeyError):
+            self.complain(path, "is missing", f"set it, e.g. {key_text(path)}=VALUE on the command line")
+        else:
+            self.complain(path, str(fault))
+
+    def _validate(self, value: Any, path: KeyPath) -> None:
+        if not attrs.has(type(value)):
+            return
+        for field in attrs.fields(type(value)):
+            inner = getattr(value, field.name)
+            self._validate(inner, (*path, field.name))
+            if field.validator is None:
+                continue
+            try:
+                field.validator(value, field, inner)
+            except (ValueError, TypeError) as error:
+                self.complain((*path, field.name), str(error))
+
+    def table(self, values: dict[str, Any], path: KeyPath) -> dict[str, Any]:
+        """The table at `path`, {} when absent or, with a problem, when it is no table."""
+        value: Any = values
+        for part in path:
+            value = value.get(part, {})
+            if not isinstance(value, dict):
+                self.complain(path, f"expected a table, got {describe(value)}")
+                return {}
+        return dict(value)
+
+    def named(self, kind: Any, name: Any, value: Any, path: KeyPath) -> Any:
+        """A section typed by a name; `kind` maps the name to the class."""
+        try:
+            section = kind(name)
+        except UserError as error:
+            hint = error.problems[0].hint if error.problems else ""
+            self.complain(path, error.title, hint)
+            return None
+        return self.build(value, section, path)
+
+
+def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> DataloaderConfig | None:
+    table = builder.table(values, (name,))
+    dataset = builder.table(values, (name, "dataset"))
+    path = (name, "dataset")
+    built = None
+    if not isinstance(dataset.get("type"), str):
+        builder.complain((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
+    else:
+        built = builder.named(builder.lookup.dataset_config, dataset["type"], dataset, path)
+    # A stand-in keeps the other keys checked when the dataset itself is wrong.
+    table["dataset"] = built if built is not None else DatasetConfig(type="")
+    loader = builder.build(table, DataloaderConfig, (name,))
+    return loader if built is not None else None
+
+
+def _named_tables(builder: _Builder, values: dict[str, Any], path: KeyPath, kind: Any) -> dict[str, Any]:
+    return {
+        name: builder.named(kind, name, value, (*path, name)) for name, value in builder.table(values, path).items()
+    }
+
+
+def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
+    lookup = builder.lookup
+    job = builder.table(values, ("job",))
+    sections: dict[str, Any] = {"job": builder.build(job, JobConfig, ("job",))}
+    if isinstance(job.get("task"), str):
+        model = builder.table(values, ("model",))
+        try:
+            kind = lookup.family_config(job["task"])
+        except UserError as error:
+            builder.complain(("job", "task"), error.title, error.problems[0].hint if error.problems else "")
+        else:
+            sections["model"] = builder.build(model, kind, ("model",))
+    for name, section in (
+        ("optimizer", OptimizerConfig),
+        ("scheduler", SchedulerConfig),
+        ("checkpoint", CheckpointConfig),
+    ):
+        sections[name] = builder.build(builder.table(values, (name,)), section, (name,))
+    trainer = builder.table(values, ("trainer",))
+    trainer["callbacks"] = _named_tables(builder, values, ("trainer", "callbacks"), lookup.callback_config)
+    sections["trainer"] = builder.build(trainer, TrainerConfig, ("trainer",))
+    sections["dataloader_train"] = _dataloader(builder, values, "dataloader_train")
+    if "dataloader_val" in values:
+        sections["dataloader_val"] = _dataloader(builder, values, "dataloader_val")
+    sections["trackers"] = _named_tables(builder, values, ("trackers",), lookup.tracker_config)
+    sections["custom"] = builder.table(values, ("custom",))
+    return sections
+
+
+def structure_run(values: dict[str, Any], lookup: SectionLookup, origins: Origins, *, title: str) -> RunConfig:
+    """Values as a RunConfig. Raises UserError listing every unknown key, wrong type, bound and broken rule.
+
+    title: what the values are called in the error, e.g. the recipe file.
+    """
+    builder = _Builder(lookup, origins)
+    known = [field.name for field in attrs.fields(RunConfig)]
+    for key in values:
+        if key not in known:
+            builder.complain((key,), "unknown section", did_you_mean(key, known))
+    sections = _sections(builder, values)
+    if not builder.problems:
+        config = RunConfig(**sections)
+        for path, message, hint in cross_field(config):
+            builder.complain(path, message, hint)
+        if not builder.problems:
+            return config
+    count = len(builder.problems)
+    plural = "problem" if count == 1 else "problems"
+    raise UserError(f"{count} {plural} in {title}; nothing was started", builder.problems)
+
+
+def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:
+    """The configuration a run directory recorded in ``config.toml``."""
+    document = read_document(path)
+    return structure_run(document.values, lookup, document.origins, title=str(path))

@@ -1,0 +1,182 @@
+"""The video SFT format: one JSON object a line, each a clip with captioned windows (spec/data.md 1.2)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["Clip", "ClipFilter", "Window", "captions_of", "read_clips"]
+
+SHOWN = 10
+"""Bad lines that one error lists."""
+
+
+@frozen
+class Window:
+    """A captioned range of frames; `end` is inclusive. index: its place in the record."""
+
+    index: int
+    start: int
+    end: int
+    interval: int
+
+    @property
+    def frames(self) -> int:
+        """Frames in the window."""
+        return self.end - self.start + 1
+
+
+@frozen
+class Clip:
+    """One record without its captions, which are read when the sample is."""
+
+    uuid: str
+    path: Path
+    width: int
+    height: int
+    duration: float
+    windows: tuple[Window, ...]
+    file: Path
+    offset: int
+    length: int
+
+
+@frozen
+class ClipFilter:
+    """Clips and windows that are left out, each counted by its reason."""
+
+    max_duration: float
+    min_short_edge: int
+    min_window_frames: int
+
+    def apply(self, clip: Clip, dropped: Counter[str]) -> Clip | None:
+        """The clip with its usable windows, or None."""
+        if clip.duration > self.max_duration:
+            dropped[f"longer than {self.max_duration:g} s"] += 1
+            return None
+        if min(clip.width, clip.height) < self.min_short_edge:
+            dropped[f"short edge under {self.min_short_edge} pixels"] += 1
+            return None
+        windows = tuple(window for window in clip.windows if window.frames >= self.min_window_frames)
+        if not windows:
+            dropped[f"no window of at least {self.min_window_frames} frames"] += 1
+            return None
+        return Clip(**{**_fields(clip), "windows": windows})
+
+
+def _fields(clip: Clip) -> dict[str, Any]:
+    return {name: getattr(clip, name) for name in ("uuid", "path", "width", "height", "duration", "file", "offset", "length")}
+
+
+def read_clips(file: Path, root: Path, chosen: ClipFilter) -> list[Clip]:
+    """All usable clips of a JSONL file (plain or .gz), ordered by SHA-256 of their uuid.
+
+    root: folder that no path may leave. Raises UserError for unreadable lines (with file and line), for paths outside
+    the root, and when nothing usable remains (with the counts by reason).
+    """
+    clips: list[Clip] = []
+    problems: list[Problem] = []
+    dropped: Counter[str] = Counter()
+    for number, offset, line in _lines(file):
+        try:
+            clip = _parse(line, file, root.resolve(), offset)
+        except ValueError as error:
+            problems.append(Problem(message=str(error), file=str(file), line=number))
+            continue
+        kept = chosen.apply(clip, dropped)
+        if kept is not None:
+            clips.append(kept)
+    if problems:
+        more = [Problem(message=f"and {len(problems) - SHOWN} more lines")] if len(problems) > SHOWN else []
+        raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:SHOWN], *more])
+    if not clips:
+        reasons = [Problem(message=f"{count} clips dropped: {reason}") for reason, count in dropped.items()]
+        raise UserError(f"no usable clip in {file}; nothing was started", reasons or [Problem(message="it is empty")])
+    return sorted(clips, key=lambda clip: sha256(clip.uuid.encode()).digest())
+
+
+def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, byte offset and bytes of every line that is not blank."""
+    opened = gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+    offset = 0
+    with opened as handle:
+        for number, line in enumerate(handle, start=1):
+            if line.strip():
+                yield number, offset, line
+            offset += len(line)
+
+
+def _parse(line: bytes, file: Path, root: Path, offset: int) -> Clip:
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    uuid = _typed(record, "uuid", str)
+    windows = _typed(record, "t2w_windows", list)
+    return Clip(
+        uuid=uuid,
+        path=_inside(_typed(record, "vision_path", str), file.parent, root),
+        width=_positive(record, "width"),
+        height=_positive(record, "height"),
+        duration=float(_typed(record, "duration", (int, float))),
+        windows=tuple(_window(index, window) for index, window in enumerate(windows)),
+        file=file,
+        offset=offset,
+        length=len(line),
+    )
+
+
+def _window(index: int, window: Any) -> Window:
+    if not isinstance(window, dict):
+        raise ValueError(f"t2w_windows[{index}] is not an object")
+    start, end = _typed(window, "start_frame", int), _typed(window, "end_frame", int)
+    interval = _typed({"temporal_interval": 1, **window}, "temporal_interval", int)
+    if start < 0 or end < start or interval < 1:
+        raise ValueError(f"t2w_windows[{index}] has an impossible range {start}..{end} by {interval}")
+    return Window(index, start, end, interval)
+
+
+def _typed(record: Mapping[str, Any], name: str, kind: Any) -> Any:
+    if name not in record:
+        raise ValueError(f"field '{name}' is missing")
+    value = record[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"field '{name}' has the wrong type: {value!r}")
+    return value
+
+
+def _positive(record: Mapping[str, Any], name: str) -> int:
+    value: int = _typed(record, name, int)
+    if value < 1:
+        raise ValueError(f"field '{name}' must be positive, got {value}")
+    return value
+
+
+def _inside(text: str, folder: Path, root: Path) -> Path:
+    if "://" in text:
+        raise ValueError(f"vision_path '{text}' is an address; only files below the dataset root are read")
+    path = (folder / text).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError(f"vision_path '{text}' leaves the dataset root {root}")
+    return path
+
+
+def captions_of(clip: Clip, window: Window) -> dict[str, Any]:
+    """The record's window with all its captions, read from the file."""
+    opened = gzip.open(clip.file, "rb") if clip.file.suffix == ".gz" else clip.file.open("rb")
+    with opened as handle:
+        handle.seek(clip.offset)
+        record = json.loads(handle.read(clip.length))
+    found: dict[str, Any] = record["t2w_windows"][window.index]
+    return found

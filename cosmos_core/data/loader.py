@@ -1,0 +1,188 @@
+"""Samples in a fixed order, decoded by workers, packed, with a state that continues exactly."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.data.order import Order, initial_state, positions, remaining
+from cosmos_core.data.packing import Costed, name_of, pack_stream
+from cosmos_core.data.samples import Item
+from cosmos_core.data.source import MapSource, UnreadableSample
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.seeds import stream_seed
+
+__all__ = ["Pack", "PackedLoader"]
+
+logger = logging.getLogger(__name__)
+
+ENOUGH_SEEN = 20
+"""Samples after which the share of skipped ones is judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One micro-batch. state: what to save if this is the last one trained on."""
+
+    items: list[Item]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What a worker makes of a position: a sample, or the reason why not."""
+
+    position: int
+    value: Any = None
+    cost: int = 0
+    name: str = ""
+    skipped: tuple[str, str] | None = None
+
+
+class _Fetch(torch.utils.data.Dataset[_Fetched]):
+    """Position -> prepared sample. Lives in the workers; every random choice is keyed by the position."""
+
+    def __init__(
+        self, source: MapSource, order: Order, prepare: Callable[[Any], Any], cost: Callable[[Any], int]
+    ) -> None:
+        self.source, self.order, self.prepare, self.cost = source, order, prepare, cost
+        self._epoch = -1
+        self._permutation = np.empty(0, np.int64)
+
+    def __getitem__(self, position: int) -> _Fetched:
+        epoch, place = divmod(position, self.order.size)
+        if epoch != self._epoch:
+            self._epoch, self._permutation = epoch, self.order.permutation(epoch)
+        random = np.random.default_rng(stream_seed(self.order.seed, "sample", position))
+        try:
+            sample = self.source.get(int(self._permutation[place]), random)
+            value = self.prepare(sample)
+        except UnreadableSample as error:
+            return _Fetched(position, skipped=(error.where, error.reason))
+        return _Fetched(position, value, self.cost(value), name_of(sample, position))
+
+
+class PackedLoader:
+    """Endless, or `epochs` long. Ranks take positions in turn; context-parallel peers pass the same rank."""
+
+    def __init__(
+        self,
+        source: MapSource,
+        *,
+        config: DataloaderConfig,
+        prepare: Callable[[Any], Any],
+        cost: Callable[[Any], int],
+        rank: int,
+        world: int,
+        epochs: int | None = None,
+    ) -> None:
+        if len(source) == 0:
+            raise UserError(f"dataset '{config.dataset.type}' is empty; nothing was started")
+        self.source = source
+        self.skipped: Counter[str] = Counter()
+        self._config, self._rank, self._world = config, rank, world
+        self._order = Order(len(source), config.seed, config.shuffle)
+        self._fetch = _Fetch(source, self._order, prepare, cost)
+        self._end = None if epochs is None else epochs * len(source)
+        self._start: tuple[list[int], int] = ([], rank)
+        self._seen = 0
+        self._reported: set[str] = set()
+
+    def load_state(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continue where the packs with these states, one of each old data rank, left off."""
+        first, frontier = remaining(states, self._rank, self._world)
+        self._start = (list(first), frontier)
+
+    def state(self) -> dict[str, Any]:
+        """State before the first pack of this process."""
+        first, frontier = self._start
+        return {**initial_state(self._rank, self._world), "frontier": frontier, "aside": list(first)}
+
+    def __iter__(self) -> Iterator[Pack]:
+        """Packs from the start, or from the loaded state."""
+        taken = _Frontier(*self._start, self._world)
+        packs = pack_stream(
+            self._samples(taken),
+            max_samples=self._config.max_samples_per_batch,
+            max_tokens=self._config.max_sequence_length,
+        )
+        for items, aside in packs:
+            state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
+            yield Pack(items, state)
+
+    def report(self) -> None:
+        """Log what was skipped so far, by reason."""
+        if self.skipped:
+            counts = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
+            logger.warning("skipped %d of %d samples: %s", self.skipped.total(), self._seen, counts)
+
+    def _samples(self, taken: _Frontier) -> Iterator[Costed]:
+        epoch = 0
+        for fetched in self._fetched():
+            taken.advance(fetched.position)
+            self._seen += 1
+            if self._order.epoch(fetched.position) > epoch:
+                epoch = self._order.epoch(fetched.position)
+                self.report()
+            if fetched.skipped is not None:
+                self._skip(*fetched.skipped)
+            else:
+                yield Costed(Item(fetched.position, fetched.value), fetched.cost, fetched.name)
+        self._judge(at_end=True)
+
+    def _fetched(self) -> Iterator[_Fetched]:
+        wanted = positions(*self._start, self._world, self._end)
+        if self._config.num_workers == 0:
+            return map(self._fetch.__getitem__, wanted)
+        return iter(
+            torch.utils.data.DataLoader(
+                self._fetch,
+                sampler=wanted,  # type: ignore[arg-type]
+                batch_size=None,
+                num_workers=self._config.num_workers,
+                prefetch_factor=self._config.prefetch_factor,
+            )
+        )
+
+    def _skip(self, where: str, reason: str) -> None:
+        self.skipped[reason] += 1
+        if where not in self._reported:
+            self._reported.add(where)
+            logger.warning("skipped %s: %s", where, reason)
+        self._judge(at_end=False)
+
+    def _judge(self, *, at_end: bool) -> None:
+        """End the run when too large a share cannot be read."""
+        count = self.skipped.total()
+        if not count or (self._seen < ENOUGH_SEEN and not at_end) or count <= self._config.max_skipped * self._seen:
+            return
+        problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
+        problems += [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
+        raise UserError(
+            f"{count} of {self._seen} samples cannot be used, more than dataloader max_skipped = "
+            f"{self._config.max_skipped:g} allows; repair the data, or raise it",
+            problems,
+        )
+
+
+class _Frontier:
+    """Follows which positions the packer has taken from the stream."""
+
+    def __init__(self, first: list[int], frontier: int, world: int) -> None:
+        self.unread = list(first)
+        self.frontier = frontier
+        self._world = world
+
+    def advance(self, position: int) -> None:
+        if self.unread:
+            assert self.unread.pop(0) == position
+        else:
+            assert position == self.frontier
+            self.frontier += self._world

@@ -1,0 +1,66 @@
+"""Which sample comes at which global position, and which rank takes it. Pure functions of seed and position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+
+from cosmos_core.seeds import stream_seed
+
+__all__ = ["Order", "initial_state", "remaining"]
+
+
+@frozen
+class Order:
+    """Positions 0, 1, 2, ... run through epochs of `size` samples; each epoch has its own permutation."""
+
+    size: int
+    seed: int
+    shuffle: bool
+
+    def epoch(self, position: int) -> int:
+        """Number of the epoch a position lies in."""
+        return position // self.size
+
+    def permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Sample of each place in an epoch."""
+        if not self.shuffle:
+            return np.arange(self.size)
+        return np.random.default_rng(stream_seed(self.seed, "order", epoch)).permutation(self.size)
+
+
+def initial_state(rank: int, world: int) -> dict[str, Any]:
+    """State of a loader that has delivered nothing: plain containers, as kept in checkpoints.
+
+    world: number of data ranks. frontier: first position of this rank not yet taken. aside: positions taken but not
+    yet delivered, in order.
+    """
+    return {"world": world, "frontier": rank, "aside": []}
+
+
+def remaining(states: Sequence[dict[str, Any]], rank: int, world: int) -> tuple[Iterable[int], int]:
+    """Positions a rank of the new world still has to deliver first, and its frontier after them.
+
+    With the same world this is the saved state itself. With another one, everything some old rank had not delivered
+    before the furthest frontier is dealt out in order, then all ranks go on from that frontier: nothing is lost,
+    nothing comes twice.
+    """
+    if len(states) == world and all(state["world"] == world for state in states):
+        return list(states[rank]["aside"]), states[rank]["frontier"]
+    furthest = max(state["frontier"] for state in states)
+    pending = sorted(
+        chain.from_iterable(
+            chain(state["aside"], range(state["frontier"], furthest, state["world"])) for state in states
+        )
+    )
+    return pending[rank::world], furthest + (rank - furthest) % world
+
+
+def positions(first: Iterable[int], frontier: int, world: int, end: int | None) -> Iterator[int]:
+    """`first`, then every `world`-th position from `frontier` on, up to `end`."""
+    following = count(frontier, world) if end is None else range(frontier, end, world)
+    return chain(first, following)

@@ -1,0 +1,67 @@
+"""Greedy packing of a stream of samples into micro-batches (spec/data.md 1.10)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cosmos_core.data.samples import Item
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["LOOKAHEAD", "Costed", "pack_stream"]
+
+LOOKAHEAD = 10
+"""Samples that may be set aside before a micro-batch closes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costed:
+    """A prepared sample, the tokens it takes, and its name for messages."""
+
+    item: Item
+    cost: int
+    name: str
+
+
+def pack_stream(
+    stream: Iterator[Costed], *, max_samples: int | None, max_tokens: int | None
+) -> Iterator[tuple[list[Item], list[int]]]:
+    """Micro-batches, each with the positions that are set aside for the next ones, in order.
+
+    A sample joins when the sum stays strictly below `max_tokens`; one that does not fit waits at the front of the
+    next batch. Raises UserError for a sample that could never fit: it is never dropped in silence.
+    """
+    waiting: deque[Costed] = deque()
+    while True:
+        batch, aside, used = [], [], 0
+        while not (batch and len(aside) >= LOOKAHEAD) and len(batch) != max_samples:
+            sample = waiting.popleft() if waiting else next(stream, None)
+            if sample is None:
+                break
+            if max_tokens is None or used + sample.cost < max_tokens:
+                batch.append(sample.item)
+                used += sample.cost
+            elif batch:
+                aside.append(sample)
+            else:
+                raise _too_large(sample, max_tokens)
+        waiting.extendleft(reversed(aside))
+        if not batch:
+            return
+        yield batch, [sample.item.position for sample in waiting]
+
+
+def _too_large(sample: Costed, cap: int) -> UserError:
+    problem = Problem(
+        message=f"sample {sample.name} takes {sample.cost} tokens and can never fit under {cap}",
+        key="dataloader_train.max_sequence_length",
+        hint=f"set it above {sample.cost}, or lower the resolution or the number of frames",
+    )
+    return UserError("a sample is larger than a whole micro-batch", [problem])
+
+
+def name_of(sample: Any, position: int) -> str:
+    """A sample's key where it has one, else its position."""
+    return str(getattr(sample, "key", f"at position {position}"))

@@ -1,0 +1,146 @@
+"""Real video files: probed, decoded, resized and cropped as the base models' data were, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from cosmos_core.data.source import UnreadableSample
+
+__all__ = ["Frames", "Probe", "cover_and_crop", "decode", "probe", "write_mp4"]
+
+Frames = NDArray[np.uint8]
+"""[T, H, W, 3], RGB."""
+
+DECODER_THREADS = 2
+
+
+@frozen
+class Probe:
+    """fps: exact frame rate. frames: their number as the container tells it."""
+
+    fps: Fraction
+    frames: int
+    constant_rate: bool
+
+
+@frozen
+class Target:
+    """Size to scale to, and the offsets of the crop inside it."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+
+def cover_and_crop(source: tuple[int, int], target: tuple[int, int]) -> Target:
+    """Smallest scaling of `source` that covers `target`, centred; sizes are (width, height)."""
+    ratio = max(target[0] / source[0], target[1] / source[1])
+    width, height = round(source[0] * ratio), round(source[1] * ratio)
+    return Target(width, height, round((width - target[0]) / 2), round((height - target[1]) / 2))
+
+
+def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise UnreadableSample(str(path), "file is missing")
+    try:
+        container = av.open(str(path))
+    except (OSError, ValueError) as error:
+        raise UnreadableSample(str(path), f"not a video ({type(error).__name__})") from None
+    if not container.streams.video:
+        container.close()
+        raise UnreadableSample(str(path), "no video stream")
+    return container
+
+
+def _probe(container: Any, path: Path) -> Probe:
+    stream = container.streams.video[0]
+    fps = stream.base_rate or stream.average_rate
+    if not fps:
+        raise UnreadableSample(str(path), "no frame rate")
+    frames = stream.frames
+    if not frames and stream.duration is not None:
+        frames = int(stream.duration * stream.time_base * fps)
+    return Probe(Fraction(fps), frames, stream.average_rate == fps)
+
+
+def probe(path: Path) -> Probe:
+    """Frame rate and count. Raises UnreadableSample."""
+    with _open(path) as container:
+        return _probe(container, path)
+
+
+def decode(
+    path: Path, first: int, last: int, step: int, *, source: tuple[int, int], target: tuple[int, int]
+) -> Frames:
+    """Frames first, first + step, ... up to `last` (inclusive), covered and cropped to `target` (width, height).
+
+    source: the clip's (width, height) as its record says. Raises UnreadableSample, also when the file holds fewer
+    frames than asked for.
+    """
+    wanted = range(first, last + 1, step)
+    scale = cover_and_crop(source, target)
+    frames: list[Frames] = []
+    with _open(path) as container:
+        try:
+            for frame in _scaled(_selected(container, _probe(container, path), wanted), container, scale):
+                rows = slice(scale.top, scale.top + target[1])
+                frames.append(frame[rows, scale.left : scale.left + target[0]])
+        except (OSError, ValueError) as error:
+            raise UnreadableSample(str(path), f"damaged video ({type(error).__name__})") from None
+    if len(frames) < len(wanted):
+        raise UnreadableSample(str(path), "video is shorter than its record says")
+    return np.stack(frames)
+
+
+def _selected(container: Any, found: Probe, wanted: range) -> Iterator[Any]:
+    """The wanted frames, decoded from the key frame before the first one where positions can be told from time."""
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = DECODER_THREADS
+    seek = wanted.start > 0 and found.constant_rate
+    if seek:
+        offset = int(wanted.start / found.fps / stream.time_base)
+        container.seek(offset + (stream.start_time or 0), stream=stream)
+    for number, frame in enumerate(container.decode(stream)):
+        index = number
+        if seek:
+            index = round((frame.pts - (stream.start_time or 0)) * stream.time_base * found.fps)
+        if index >= wanted.stop:
+            return
+        if index in wanted:
+            yield frame
+
+
+def _scaled(frames: Iterator[Any], container: Any, target: Target) -> Iterator[Frames]:
+    """Bicubic scaling with accurate rounding and full chroma conversion, bit-equal to the ffmpeg filter."""
+    graph = av.filter.Graph()
+    nodes = (
+        graph.add_buffer(template=container.streams.video[0]),
+        graph.add("scale", f"{target.width}:{target.height}:flags=bicubic+accurate_rnd"),
+        graph.add("format", "rgb24"),
+        graph.add("buffersink"),
+    )
+    graph.link_nodes(*nodes).configure()
+    for frame in frames:
+        graph.push(frame)
+        yield graph.pull().to_ndarray()
+
+
+def write_mp4(path: Path, frames: Frames, fps: float, *, crf: int = 18) -> None:
+    """H.264 with 4:2:0 chroma; the same frames give the same bytes. Sides must be even."""
+    with av.open(str(path), "w") as container:
+        options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+        stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())

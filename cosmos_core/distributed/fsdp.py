@@ -1,0 +1,58 @@
+"""FSDP2: every block its own unit, the rest the root unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from cosmos_core.config.model import Parallelism
+from cosmos_core.distributed.mesh import Mesh
+
+__all__ = ["assign_full", "dtype", "local", "reduce_over_replicas", "shard"]
+
+
+def dtype(name: str) -> torch.dtype:
+    """The torch dtype of a configuration's name."""
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
+
+
+def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: Mesh, parallelism: Parallelism, precision: str) -> None:
+    """Shard `blocks`, then the rest of `model`, in place; nothing happens without a process group.
+
+    Parameters stay in their own dtype and are gathered in `precision`; gradients are reduced in fsdp_reduce_dtype,
+    by default the master dtype. Inputs are not cast: timesteps and rotary positions must stay float32.
+    """
+    if not mesh.distributed:
+        return
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype(precision),
+        reduce_dtype=dtype(parallelism.fsdp_reduce_dtype or parallelism.fsdp_master_dtype),
+        cast_forward_inputs=False,
+    )
+    for block in blocks:
+        fully_shard(block, mesh=mesh.fsdp_mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh.fsdp_mesh, mp_policy=policy)
+
+
+def reduce_over_replicas(model: nn.Module, now: bool) -> None:
+    """Whether the next backward pass also reduces across replicas; only the last micro-batch of a step has to."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_all_reduce(now)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def assign_full(parameter: torch.Tensor, full: torch.Tensor) -> None:
+    """Copy `full`, the same on every rank, into a possibly sharded parameter, without communication."""
+    if isinstance(parameter, DTensor):
+        moved = full.to(parameter.device_mesh.device_type)
+        full = distribute_tensor(moved, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()
+    local(parameter).copy_(full)

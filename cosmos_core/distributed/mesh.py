@@ -1,0 +1,50 @@
+"""The processes of a run and their places."""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+from torch.distributed.device_mesh import DeviceMesh
+
+from cosmos_core.plan.plan import Degrees
+
+__all__ = ["Mesh"]
+
+
+@frozen
+class Mesh:
+    """One process's view. device_mesh: dimensions (replicate, shard); None when there is no process group.
+
+    Context-parallel peers are consecutive ranks; they share one batch, and the shard dimension spans them.
+    """
+
+    rank: int
+    degrees: Degrees
+    device: torch.device
+    device_mesh: DeviceMesh | None = None
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.degrees.world
+
+    @property
+    def distributed(self) -> bool:
+        """Whether collectives are possible and needed."""
+        return self.device_mesh is not None
+
+    @property
+    def data_rank(self) -> int:
+        """Which of the distinct batches this process works on."""
+        return self.rank // self.degrees.context
+
+    @property
+    def data_world(self) -> int:
+        """Number of distinct batches a micro-step consumes."""
+        return self.degrees.data
+
+    @property
+    def fsdp_mesh(self) -> DeviceMesh:
+        """Mesh to shard over: 1-D without replicas, so that no pointless reduction over one rank happens."""
+        assert self.device_mesh is not None
+        return self.device_mesh["shard"] if self.degrees.replicate == 1 else self.device_mesh

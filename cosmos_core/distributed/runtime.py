@@ -1,0 +1,67 @@
+"""Starts and ends the process group, and picks this process's device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+
+from cosmos_core.config.env import LaunchedRank, launched_rank
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.plan.plan import Degrees
+
+__all__ = ["local_mesh", "started"]
+
+TIMEOUT = timedelta(minutes=30)
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def local_mesh(device: torch.device | None = None) -> Mesh:
+    """The mesh of a single process without a process group."""
+    return Mesh(0, Degrees(replicate=1, shard=1, context=1), device or _device(0))
+
+
+@contextmanager
+def started(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
+    """The mesh of this run, with a process group while inside.
+
+    A process that torchrun did not start gets a group of its own only when `mixed_precision` needs FSDP's policy.
+    """
+    launched = launched_rank()
+    if launched is None and not mixed_precision:
+        yield local_mesh()
+        return
+    device = _device(launched.local_rank if launched else 0)
+    _share_cores(launched)
+    _init_group(launched, device)
+    try:
+        shape = (degrees.replicate, degrees.shard * degrees.context)
+        device_mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
+        yield Mesh(dist.get_rank(), degrees, device, device_mesh)
+    finally:
+        dist.destroy_process_group()
+
+
+def _share_cores(launched: LaunchedRank | None) -> None:
+    """Ranks of one machine divide its cores instead of fighting for them."""
+    if launched is not None and launched.local_world > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // launched.local_world))
+
+
+def _init_group(launched: LaunchedRank | None, device: torch.device) -> None:
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if launched is not None:
+        dist.init_process_group(backend, timeout=TIMEOUT)
+        return
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)

@@ -1,0 +1,21 @@
+"""How many accelerators this machine offers, counted without torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cosmos_core.config.env import visible_devices
+
+__all__ = ["visible_gpus"]
+
+_DEVICE = re.compile(r"nvidia\d+")
+
+
+def visible_gpus(devices: Path = Path("/dev")) -> int:
+    """NVIDIA GPUs this process may use: device files, narrowed by CUDA_VISIBLE_DEVICES."""
+    present = sum(1 for path in devices.glob("nvidia*") if _DEVICE.fullmatch(path.name))
+    chosen = visible_devices()
+    if chosen is None:
+        return present
+    return min(present, len([part for part in chosen.split(",") if part.strip() not in ("", "-1")]))

@@ -1,0 +1,59 @@
+"""Starts the ranks of one machine, passes requests to stop on, and turns how they ended into an exit code.
+
+The first SIGINT or SIGTERM asks the ranks to save and stop, a second one ends them at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from cosmos_core.config.env import child_environment
+from cosmos_core.plan.layout import RunLayout
+
+__all__ = ["EXIT_CODES", "exit_code", "launch"]
+
+EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "stopped": 75}
+INTERRUPTED = 130
+
+
+def launch(run_dir: Path, nproc: int) -> int:
+    """Run `nproc` ranks of the run recorded in `run_dir`; returns the exit code of the whole."""
+    layout = RunLayout(run_dir)
+    for leftover in (layout.outcome, layout.stop_request):
+        leftover.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
+    command += ["-m", "cosmos_core.train.worker", str(run_dir)]
+    # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through us.
+    process = subprocess.Popen(command, env=child_environment(OMP_WAIT_POLICY="PASSIVE"), start_new_session=True)
+    received: list[int] = []
+
+    def forward(number: int, _: FrameType | None) -> None:
+        # torchrun kills ranks half a minute after a signal; a file lets them take the time a save needs.
+        layout.stop_request.touch()
+        received.append(number)
+        if len(received) > 1:
+            process.terminate()
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        layout.stop_request.unlink(missing_ok=True)
+    return exit_code(run_dir, code, interrupted=signal.SIGINT in received)
+
+
+def exit_code(run_dir: Path, code: int, *, interrupted: bool) -> int:
+    """0 done, 75 stopped after saving, 2 the user can fix it, 130 interrupted before saving, 1 anything else."""
+    try:
+        outcome = json.loads(RunLayout(run_dir).outcome.read_text(encoding="utf-8"))["outcome"]
+    except (OSError, ValueError, KeyError):
+        outcome = "failed"
+    if outcome == "failed" and interrupted:
+        return INTERRUPTED
+    return 1 if outcome == "done" and code != 0 else EXIT_CODES.get(outcome, 1)

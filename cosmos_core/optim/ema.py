@@ -1,0 +1,69 @@
+"""Moving average of the trained weights with a power-function profile (spec/trainer.md 7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from cosmos_core.config.model import Ema as EmaConfig
+from cosmos_core.distributed.fsdp import local
+
+__all__ = ["Ema", "beta", "exponent"]
+
+
+def exponent(rate: float) -> float:
+    """The largest real root of x^3 + 7x^2 + (16 - 1/s^2)x + (12 - 1/s^2) for the relative width s = `rate`."""
+    inverse = rate**-2
+    roots = np.roots([1, 7, 16 - inverse, 12 - inverse])
+    return float(roots[np.abs(roots.imag) < 1e-9].real.max())
+
+
+def beta(iteration: int, power: float) -> float:
+    """Share of the old average that stays; 0 before iteration 1, so the first update copies the weights."""
+    return 0.0 if iteration < 1 else (1 - 1 / (iteration + 1)) ** (power + 1)
+
+
+class Ema:
+    """Float32 shadows of the parameters that train, sharded as they are."""
+
+    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+        self.config = config
+        self.power = exponent(config.rate)
+        self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.shadows = {name: value.detach().float().clone() for name, value in self.parameters.items()}
+
+    def restart(self) -> None:
+        """Set the shadows to the live weights."""
+        for name, value in self.parameters.items():
+            local(self.shadows[name]).copy_(local(value.detach()))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Average in the weights after optimizer step number `step` (1 for the first)."""
+        keep = beta(step - 1 + self.config.iteration_shift, self.power)
+        shadows = [local(shadow) for shadow in self.shadows.values()]
+        weights = [local(value.detach()).float() for value in self.parameters.values()]
+        torch._foreach_lerp_(shadows, weights, 1 - keep)
+
+    def install(self) -> None:
+        """Replace the live weights by the averaged ones."""
+        self._assign({name: local(shadow) for name, shadow in self.shadows.items()})
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The averaged weights stand in for the live ones while inside."""
+        live = {name: local(value.detach()).clone() for name, value in self.parameters.items()}
+        self.install()
+        try:
+            yield
+        finally:
+            self._assign(live)
+
+    @torch.no_grad()
+    def _assign(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            local(self.parameters[name]).copy_(value)

@@ -1,0 +1,79 @@
+"""Every path in a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["RunLayout", "iteration_name"]
+
+
+def iteration_name(step: int) -> str:
+    """Folder name of the checkpoint after `step` optimizer steps, e.g. ``iter_000000200``."""
+    return f"iter_{step:09d}"
+
+
+@frozen
+class RunLayout:
+    """Paths below ``<output root>/<project>/<group>/<name>``; building one creates nothing."""
+
+    root: Path
+
+    @property
+    def config_toml(self) -> Path:
+        """The resolved configuration, rereadable; the truth for every rank."""
+        return self.root / "config.toml"
+
+    @property
+    def config_yaml(self) -> Path:
+        """The resolved configuration for people and for old tools."""
+        return self.root / "config.yaml"
+
+    @property
+    def config_pkl(self) -> Path:
+        """The same as a pickled plain dictionary for old tools; nothing here reads it."""
+        return self.root / "config.pkl"
+
+    @property
+    def launch_info(self) -> Path:
+        """Command line, recipe, overrides, versions."""
+        return self.root / "launch_info.yaml"
+
+    @property
+    def job_env(self) -> Path:
+        """Allow-listed launch environment; never a secret."""
+        return self.root / "job_env.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a finished step or validation."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def outcome(self) -> Path:
+        """How the last launch ended: ``{"outcome": "done"|"stopped"|"failed"|"refused", "step": int, ...}``."""
+        return self.root / "outcome.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Exists while somebody asks the run to save and stop."""
+        return self.root / ".stop_requested"
+
+    @property
+    def checkpoints(self) -> Path:
+        """All checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def latest(self) -> Path:
+        """Name of the newest complete checkpoint folder, one line."""
+        return self.checkpoints / "latest_checkpoint.txt"
+
+    def iteration(self, step: int) -> Path:
+        """The checkpoint after `step` optimizer steps."""
+        return self.checkpoints / iteration_name(step)
+
+    def callback(self, folder: str) -> Path:
+        """A callback's own folder."""
+        return self.root / folder

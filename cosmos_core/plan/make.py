@@ -1,0 +1,40 @@
+"""From a configuration to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+
+from cosmos_core.config.run import JobConfig, RunConfig
+from cosmos_core.plan.degrees import solve_degrees
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.resume import find_resume
+
+__all__ = ["make_plan", "plan_in"]
+
+
+def make_plan(
+    config: RunConfig, *, output_root: Path, world: int, distributions: Mapping[str, str], fresh: bool = False
+) -> RunPlan:
+    """Plan a run of `world` processes. fresh: take the first run directory that does not exist. Raises UserError."""
+    return plan_in(_run_dir(config.job, output_root, fresh), config, world=world, distributions=distributions)
+
+
+def plan_in(run_dir: Path, config: RunConfig, *, world: int, distributions: Mapping[str, str]) -> RunPlan:
+    """Plan a run in a run directory that is already chosen."""
+    return RunPlan(
+        config=config,
+        run_dir=run_dir,
+        degrees=solve_degrees(config.model.parallelism, world),
+        resume=find_resume(config, RunLayout(run_dir)),
+        distributions=dict(distributions),
+    )
+
+
+def _run_dir(job: JobConfig, output_root: Path, fresh: bool) -> Path:
+    base = output_root / job.project / job.group
+    if not fresh or not (base / job.name).exists():
+        return base / job.name
+    return next(path for number in count(2) if not (path := base / f"{job.name}-{number}").exists())

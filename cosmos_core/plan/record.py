@@ -1,0 +1,48 @@
+"""Writes what a run was told into its run directory, each file whole or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from cosmos_core.config.dump import to_plain, to_toml, to_yaml
+from cosmos_core.config.env import job_environment
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import RunPlan
+
+__all__ = ["record_run", "replace_file"]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file under a hidden name and rename it."""
+    hidden = path.with_name(f".{path.name}.partial")
+    hidden.write_bytes(content)
+    hidden.replace(path)
+
+
+def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
+    """Create the run directory with config.toml, config.yaml, config.pkl, launch_info.yaml and job_env.yaml."""
+    layout = RunLayout(plan.run_dir)
+    layout.checkpoints.mkdir(parents=True, exist_ok=True)
+    info = {
+        "cmd": " ".join(command),
+        "args_cfg_path": recipe,
+        "args_override": list(overrides),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processes": plan.degrees.world,
+        "weights": {"kind": plan.resume.kind, "path": str(plan.resume.path) if plan.resume.path else None},
+        "distributions": plan.distributions,
+    }
+    files = {
+        layout.config_toml: to_toml(plan.config).encode(),
+        layout.config_yaml: to_yaml(plan.config).encode(),
+        layout.config_pkl: pickle.dumps(to_plain(plan.config)),
+        layout.launch_info: yaml.safe_dump(info, sort_keys=False).encode(),
+        layout.job_env: yaml.safe_dump(job_environment(), sort_keys=False).encode(),
+    }
+    for path, content in files.items():
+        replace_file(path, content)

@@ -1,0 +1,84 @@
+"""The hooks a plugin may implement. All are called in the launching process, with keyword arguments, before any rank
+starts; an implementation may take a subset of the arguments and must not import torch while answering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import pluggy
+
+from cosmos_core.errors import Problem
+from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+
+__all__ = ["PROJECT", "HookSpecs", "hookimpl"]
+
+PROJECT = "cosmos"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class HookSpecs(Protocol):
+    """Since 0.1 unless a hook says otherwise."""
+
+    @hookspec
+    def cosmos_model_families(self) -> Iterable[ModelFamilySpec]:
+        """Model families this plugin provides. Called once, when plugins are discovered.
+
+        Example::
+
+            yield ModelFamilySpec(name="acme", summary="Acme generator", accepts=("video_text",),
+                                  config="acme_cosmos.config:Acme", family="acme_cosmos.family:AcmeFamily")
+        """
+
+    @hookspec
+    def cosmos_datasets(self) -> Iterable[DatasetSpec]:
+        """Datasets this plugin provides. Called once, when plugins are discovered.
+
+        Example::
+
+            yield DatasetSpec(name="lidar", summary="Paired lidar and captions", yields="video_text",
+                              config="acme_cosmos.config:Lidar", source="acme_cosmos.lidar:LidarSource")
+        """
+
+    @hookspec
+    def cosmos_callbacks(self) -> Iterable[CallbackSpec]:
+        """Callbacks this plugin provides. Called once, when plugins are discovered.
+
+        Example::
+
+            yield CallbackSpec(name="bell", summary="Rings at the end", config="acme_cosmos.config:Bell",
+                               callback="acme_cosmos.bell:BellCallback")
+        """
+
+    @hookspec
+    def cosmos_trackers(self) -> Iterable[TrackerSpec]:
+        """Trackers this plugin provides. Called once, when plugins are discovered.
+
+        Example::
+
+            yield TrackerSpec(name="csv", summary="Metrics as CSV", config="acme_cosmos.config:Csv",
+                              tracker="acme_cosmos.csv:CsvTracker")
+        """
+
+    @hookspec
+    def cosmos_commands(self) -> Iterable[CommandSpec]:
+        """Commands this plugin adds to `cosmos`. Called once, when plugins are discovered.
+
+        Example::
+
+            yield CommandSpec(path=("acme", "score"), summary="Score a run", command="acme_cosmos.cli:score")
+        """
+
+    @hookspec
+    def cosmos_check_run(self, plan: Any) -> Iterable[Problem]:
+        """Problems of a planned run that this plugin can see. Called once a run, in the launching process only.
+
+        plan: a `cosmos_core.plan.RunPlan`.
+
+        Example::
+
+            if plan.config.job.task == "acme" and plan.degrees.context > 1:
+                yield Problem(message="acme cannot split sequences", key="model.parallelism")
+        """

@@ -1,0 +1,124 @@
+"""Loads plugins one by one, each inside its own guard, and keeps what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from cosmos_core.errors import Problem
+from cosmos_core.names import did_you_mean
+from cosmos_core.plugin.catalog import Catalog, Provided
+from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.discovery import BUILTIN, Candidate, candidates
+from cosmos_core.plugin.hookspecs import PROJECT, HookSpecs
+from cosmos_core.plugin.status import PluginStatus, describe_failure
+
+__all__ = ["COSMOS_API", "PluginManager"]
+
+COSMOS_API = 1
+"""Raised only when an existing plugin would break."""
+
+_COLLECTED: dict[str, tuple[type, str]] = {
+    "cosmos_model_families": (ModelFamilySpec, "family"),
+    "cosmos_datasets": (DatasetSpec, "dataset"),
+    "cosmos_callbacks": (CallbackSpec, "callback"),
+    "cosmos_trackers": (TrackerSpec, "tracker"),
+    "cosmos_commands": (CommandSpec, "command"),
+}
+
+
+class PluginManager:
+    """All plugins of this environment. Made by the command line or a test and passed down; there is no global one."""
+
+    def __init__(self, found: Iterable[Candidate], disabled: Collection[str] = ()) -> None:
+        self._pluggy = pluggy.PluginManager(PROJECT)
+        self._pluggy.add_hookspecs(HookSpecs)
+        provided: list[Provided[Any]] = []
+        self.statuses: list[PluginStatus] = []
+        for candidate in found:
+            status = self._load(candidate, disabled)
+            if status.state == "ok":
+                status, entries = self._collect(status)
+                provided.extend(entries)
+            self.statuses.append(status)
+        self.catalog = Catalog(provided, self.statuses)
+
+    @classmethod
+    def discover(cls, disabled: Collection[str] = ()) -> PluginManager:
+        """Every installed plugin, the built-in one first."""
+        return cls(candidates(), disabled)
+
+    @property
+    def distributions(self) -> dict[str, str]:
+        """Version of every distribution with a usable plugin."""
+        return {
+            status.candidate.distribution: status.candidate.version
+            for status in self.statuses
+            if status.state == "ok" and status.candidate.version
+        }
+
+    def check_run(self, plan: Any) -> list[Problem]:
+        """What every plugin finds wrong with a planned run. A check that itself fails is a problem too."""
+        problems: list[Problem] = []
+        for status in self.statuses:
+            if status.state != "ok" or status.module is None:
+                continue
+            try:
+                for answer in self._call("cosmos_check_run", status.module, plan=plan):
+                    problems.extend(answer)
+            except Exception as error:
+                reason = f"the check of plugin {status.candidate.name} failed: {describe_failure(error)}"
+                problems.append(
+                    Problem(message=reason, hint=f"COSMOS_DISABLE_PLUGINS={status.candidate.name} skips it")
+                )
+        return problems
+
+    def _load(self, candidate: Candidate, disabled: Collection[str]) -> PluginStatus:
+        if candidate.name in disabled and candidate.module != BUILTIN.module:
+            return PluginStatus(candidate=candidate, state="disabled", reason="COSMOS_DISABLE_PLUGINS names it")
+        try:
+            module = import_module(candidate.module)
+            api = getattr(module, "COSMOS_API", None)
+            if api != COSMOS_API:
+                reason = f"written for COSMOS_API {api}, this is {COSMOS_API}"
+                return PluginStatus(candidate=candidate, state="outdated", reason=reason)
+            self._reject_unknown_hooks(module)
+            self._pluggy.register(module, candidate.name)
+        except Exception as error:
+            return PluginStatus(candidate=candidate, state="broken", reason=describe_failure(error))
+        return PluginStatus(candidate=candidate, state="ok", module=module)
+
+    def _reject_unknown_hooks(self, module: ModuleType) -> None:
+        known = [name for name in vars(HookSpecs) if name.startswith("cosmos_")]
+        for name in vars(module):
+            options = self._pluggy.parse_hookimpl_opts(module, name)
+            if options is not None and not options["optionalhook"] and name not in known:
+                raise AttributeError(f"unknown hook '{name}' {did_you_mean(name, known)}".rstrip())
+
+    def _collect(self, status: PluginStatus) -> tuple[PluginStatus, list[Provided[Any]]]:
+        assert status.module is not None
+        entries: list[Provided[Any]] = []
+        names: list[str] = []
+        try:
+            for hook, (record, word) in _COLLECTED.items():
+                for answer in self._call(hook, status.module):
+                    for spec in answer:
+                        if not isinstance(spec, record):
+                            raise TypeError(f"{hook} must yield {record.__name__}, got {type(spec).__name__}")
+                        entries.append(Provided(spec, status.candidate))
+                        names.append(f"{word} {' '.join(spec.path) if isinstance(spec, CommandSpec) else spec.name}")
+        except Exception as error:
+            self._pluggy.unregister(status.module)
+            broken = PluginStatus(candidate=status.candidate, state="broken", reason=describe_failure(error))
+            return broken, []
+        ok = PluginStatus(candidate=status.candidate, state="ok", provides=tuple(names), module=status.module)
+        return ok, entries
+
+    def _call(self, hook: str, module: ModuleType, **arguments: Any) -> list[Any]:
+        """Call one hook of one plugin."""
+        others = [plugin for plugin in self._pluggy.get_plugins() if plugin is not module]
+        return self._pluggy.subset_hook_caller(hook, others)(**arguments)

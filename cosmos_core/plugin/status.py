@@ -1,0 +1,30 @@
+"""What became of each plugin."""
+
+from __future__ import annotations
+
+import traceback
+from types import ModuleType
+
+from attrs import field, frozen
+
+from cosmos_core.plugin.discovery import Candidate
+
+__all__ = ["PluginStatus", "describe_failure"]
+
+
+@frozen(kw_only=True)
+class PluginStatus:
+    """state: 'ok', 'broken', 'outdated' or 'disabled'; reason: why it is not ok, with file and line where known."""
+
+    candidate: Candidate
+    state: str
+    reason: str = ""
+    provides: tuple[str, ...] = ()
+    module: ModuleType | None = field(default=None, eq=False, repr=False)
+
+
+def describe_failure(error: BaseException) -> str:
+    """Exception type, message and the place it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -1,0 +1,93 @@
+"""Recipes by name: entry points of the group `cosmos.recipes` name package folders that hold `*.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
+
+__all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
+
+GROUP = "cosmos.recipes"
+
+
+@frozen
+class RecipeFile:
+    """A recipe as installed; its name is the file stem."""
+
+    name: str
+    path: Path
+    distribution: str
+
+
+def _folder(package: str) -> Path | None:
+    """Folder of a package, located through its top-level package without importing anything."""
+    top, *rest = package.split(".")
+    spec = PathFinder.find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)), *rest)
+
+
+def list_recipes() -> list[RecipeFile]:
+    """Every installed recipe, by name."""
+    found: list[RecipeFile] = []
+    for entry in entry_points(group=GROUP):
+        folder = _folder(entry.value)
+        if folder is None or not folder.is_dir():
+            continue
+        distribution = entry.dist.name if entry.dist else "unknown"
+        found.extend(RecipeFile(path.stem, path, distribution) for path in folder.glob("*.toml"))
+    return sorted(found, key=lambda recipe: (recipe.name, recipe.distribution))
+
+
+def find_recipe(name: str, *, base: Path | None = None) -> Path:
+    """File of a recipe given by path, name or `distribution:name`. Raises UserError with the nearest known name.
+
+    base: folder that relative paths start from, the working directory when absent.
+    """
+    if name.endswith(".toml") or "/" in name:
+        path = (base or Path()) / name
+        if not path.is_file():
+            raise UserError(f"no such recipe file: {path}")
+        return path
+    distribution, _, plain = name.rpartition(":")
+    recipes = list_recipes()
+    matches = [
+        recipe
+        for recipe in recipes
+        if recipe.name == plain and (not distribution or recipe.distribution == distribution)
+    ]
+    if len(matches) == 1:
+        return matches[0].path
+    if matches:
+        providers = ", ".join(recipe.distribution for recipe in matches)
+        hint = f"write '{matches[0].distribution}:{plain}'"
+        raise UserError(
+            f"recipe '{name}' is provided by several distributions: {providers}",
+            [Problem(message="the name alone is ambiguous", hint=hint)],
+        )
+    hint = did_you_mean(plain, [recipe.name for recipe in recipes]) or "`cosmos recipes list` shows all"
+    raise UserError(f"no recipe '{name}'", [Problem(message="no installed package holds it", hint=hint)])
+
+
+def peek(path: Path) -> tuple[str, str, str]:
+    """Summary, task and dataset of a recipe file, each "" when it does not say; nothing is resolved."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "(not readable as TOML)", "", ""
+    job = values.get("job")
+    loader = values.get("dataloader_train")
+    dataset = loader.get("dataset") if isinstance(loader, dict) else None
+    return (
+        str(values.get("summary", "")),
+        str(job.get("task", "")) if isinstance(job, dict) else "",
+        str(dataset.get("type", "")) if isinstance(dataset, dict) else "",
+    )

@@ -1,0 +1,124 @@
+"""From a recipe's name to a RunConfig: the `extends` chain, overrides, interpolation, strict structuring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from packaging.requirements import InvalidRequirement, Requirement
+
+from cosmos_core.config.document import Document, Origin, Origins, read_document
+from cosmos_core.config.env import lookup as environment
+from cosmos_core.config.interpolate import interpolate
+from cosmos_core.config.merge import Layer, assign, merge, unset
+from cosmos_core.config.overrides import parse_key, parse_overrides
+from cosmos_core.config.run import RunConfig
+from cosmos_core.config.structure import problem_at, structure_run
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.recipes.find import find_recipe, list_recipes
+
+__all__ = ["Resolved", "load", "resolve"]
+
+_HEADER = ("summary", "requires", "extends", "unset")
+
+
+@frozen
+class Resolved:
+    """A recipe after all layers. origins: where each written value came from; unwritten ones are class defaults."""
+
+    config: RunConfig
+    origins: Origins
+    path: Path
+    overrides: tuple[str, ...]
+
+
+def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
+    """The configuration of a recipe (name or path) with `key=value` overrides. Raises UserError."""
+    return resolve(recipe, overrides, plugins=plugins).config
+
+
+def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> Resolved:
+    """As `load`, with origins."""
+    path = find_recipe(recipe)
+    layer = _chain(path)
+    for override in parse_overrides(overrides):
+        layer = assign(layer, override.path, override.value, Origin("command line"))
+    values, problems = interpolate(layer.values, layer.origins, environment, datetime.now())
+    if problems:
+        raise UserError(f"{path} needs values that are not there; nothing was started", problems)
+    config = structure_run(values, plugins.catalog, layer.origins, title=str(path))
+    return Resolved(config, layer.origins, path, tuple(overrides))
+
+
+def _chain(path: Path) -> Layer:
+    """All files from the root of the `extends` chain down to `path`, merged."""
+    documents: list[Document] = []
+    seen: list[Path] = []
+    following: Path | None = path
+    while following is not None:
+        resolved = following.resolve()
+        if resolved in seen:
+            chain = " -> ".join(str(link) for link in [*seen, resolved])
+            raise UserError(f"recipes extend each other in a circle: {chain}")
+        seen.append(resolved)
+        document = read_document(following)
+        documents.append(document)
+        following = _parent(document)
+    layer = Layer({}, {})
+    for document in reversed(documents):
+        _check_requires(document)
+        values = {key: value for key, value in document.values.items() if key not in _HEADER}
+        layer = merge(unset(layer, _unset_paths(document)), Layer(values, document.origins))
+    return layer
+
+
+def _parent(document: Document) -> Path | None:
+    extends = document.values.get("extends")
+    if extends is not None:
+        if not isinstance(extends, str):
+            raise _header_error(document, "extends", "expected a recipe's name or path")
+        return find_recipe(extends, base=document.path.parent)
+    job = document.values.get("job")
+    experiment = job.get("experiment") if isinstance(job, dict) else None
+    if not isinstance(experiment, str):
+        return None
+    # A reference recipe names its parent by experiment; the registered recipe itself has none.
+    parents = [recipe.path for recipe in list_recipes() if recipe.name == experiment]
+    return parents[0] if parents and parents[0].resolve() != document.path.resolve() else None
+
+
+def _unset_paths(document: Document) -> Iterable[tuple[str, ...]]:
+    entries: Any = document.values.get("unset", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise _header_error(document, "unset", "expected a list of dotted keys")
+    return [parse_key(entry) for entry in entries]
+
+
+def _check_requires(document: Document) -> None:
+    problems: list[Problem] = []
+    for text in document.values.get("requires", []):
+        try:
+            requirement = Requirement(text)
+            installed = version(requirement.name)
+        except (InvalidRequirement, TypeError):
+            raise _header_error(document, "requires", f"{text!r} is not a requirement") from None
+        except PackageNotFoundError:
+            hint = f"pip install '{text}'"
+            problems.append(problem_at(("requires",), f"{text} is not installed", document.origins, hint))
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            hint = f"pip install '{text}'"
+            message = f"{text} is required, {installed} is installed"
+            problems.append(problem_at(("requires",), message, document.origins, hint))
+    if problems:
+        raise UserError(f"{document.path} needs other packages; nothing was started", problems)
+
+
+def _header_error(document: Document, key: str, message: str) -> UserError:
+    problem = problem_at((key,), message, document.origins)
+    return UserError(f"1 problem in {document.path}; nothing was started", [problem])

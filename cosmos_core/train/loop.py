@@ -1,0 +1,52 @@
+"""The training loop: steps, and what is due after them."""
+
+from __future__ import annotations
+
+from cosmos_core.distributed.reduce import any_rank
+from cosmos_core.train.run import Run
+from cosmos_core.train.step import optimizer_step
+from cosmos_core.train.validate import validate
+
+__all__ = ["train"]
+
+
+def train(run: Run) -> str:
+    """Run to `max_iter` ('done') or to the first request to stop ('stopped'); a checkpoint of the end exists then."""
+    try:
+        outcome = _steps(run)
+    except BaseException as error:
+        run.emit("failed", error)
+        raise
+    run.emit("train_end")
+    return outcome
+
+
+def _steps(run: Run) -> str:
+    state, trainer = run.state, run.state.config.trainer
+    run.emit("train_start")
+    if trainer.run_validation and trainer.run_validation_on_start and state.step == 0:
+        run.trackers.log(validate(run))
+    packs = iter(run.loader)
+    while state.step < state.max_iter:
+        run.emit("step_start")
+        run.trackers.log(optimizer_step(run, packs))
+        run.emit("step_end")
+        last = state.step == state.max_iter
+        stopping = _stop_agreed(run)
+        if trainer.run_validation and (state.step % trainer.validation_iter == 0 or last):
+            run.trackers.log(validate(run))
+        if last or stopping or state.step % state.config.checkpoint.save_iter == 0:
+            run.save()
+        if stopping and not last:
+            return "stopped"
+    return "done"
+
+
+def _stop_agreed(run: Run) -> bool:
+    """Whether any rank was asked to stop; with several ranks the question is put every `logging_iter` steps."""
+    state = run.state
+    pending = run.stop.pending or state.stop_requested
+    if not state.mesh.distributed:
+        return pending
+    due = state.step % state.config.trainer.logging_iter == 0
+    return due and any_rank(pending, state.mesh)

@@ -1,0 +1,43 @@
+"""Loads a finished or stopped run for evaluation, in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from cosmos_core.checkpoint.load import load_model
+from cosmos_core.config.structure import read_resolved
+from cosmos_core.distributed.runtime import local_mesh
+from cosmos_core.distributed.seeds import Streams
+from cosmos_core.errors import UserError
+from cosmos_core.optim.ema import Ema
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.resume import latest_complete
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.build import build_family, build_model
+from cosmos_core.train.family import ModelFamily
+
+__all__ = ["restore"]
+
+
+def restore(
+    run_dir: Path, *, plugins: PluginManager, step: int | None = None, weights: str = "ema"
+) -> tuple[ModelFamily, nn.Module]:
+    """The family and network of a run, in evaluation mode.
+
+    step: which checkpoint, the latest when absent. weights: 'ema' (the live ones when no average was kept), 'live', or
+    'fresh' for those training started from. Raises UserError when there is no such checkpoint.
+    """
+    layout, mesh = RunLayout(run_dir), local_mesh()
+    config = read_resolved(layout.config_toml, plugins.catalog)
+    family = build_family(config, plugins, mesh.device)
+    model = build_model(config, family, mesh, Streams(config.trainer.seed))
+    if weights != "fresh":
+        path = layout.iteration(step) if step is not None else latest_complete(layout.checkpoints)
+        if path is None or not path.is_dir():
+            raise UserError(f"{run_dir} holds no complete checkpoint" + (f" of step {step}" if step else ""))
+        ema = Ema(model, config.model.ema) if weights == "ema" and config.model.ema.enabled else None
+        if load_model(path / "model", model, ema, mesh) and ema is not None:
+            ema.install()
+    return family, model.eval()

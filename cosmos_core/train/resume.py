@@ -1,0 +1,111 @@
+"""Puts a checkpoint back into a run: weights alone, or everything."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
+from cosmos_core.checkpoint.reader import stored_keys
+from cosmos_core.checkpoint.state import optimizer_state, random_state, restore_optimizer, restore_random_state
+from cosmos_core.config.document import read_document
+from cosmos_core.config.dump import to_plain
+from cosmos_core.config.interpolate import key_text
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import Resume
+from cosmos_core.train.run import Run
+
+__all__ = ["restore_into"]
+
+logger = logging.getLogger(__name__)
+
+
+def restore_into(run: Run, source: Resume) -> None:
+    """Load what `source` names. Raises UserError when it does not fit."""
+    if source.path is None:
+        return
+    state, checkpoint = run.state, run.state.config.checkpoint
+    resuming = source.kind == "resume"
+    if resuming:
+        _compare_config(run, source.path)
+    averaged = load_model(
+        source.path / "model",
+        state.model,
+        run.ema,
+        state.mesh,
+        skip=() if resuming else checkpoint.keys_to_skip_loading,
+        strict=resuming or checkpoint.strict_resume,
+    )
+    if run.ema is not None and not averaged:
+        run.ema.restart()
+    if resuming:
+        _restore_training(run, source.path)
+
+
+def _restore_training(run: Run, path: Path) -> None:
+    state = run.state
+    optimizer = optimizer_state(state.model, state.optimizer)
+    load_component(path / "optim", optimizer, state.mesh)
+    restore_optimizer(state.model, state.optimizer, optimizer)
+    scheduler = run.scheduler.state_dict()
+    load_component(path / "scheduler", scheduler, state.mesh)
+    run.scheduler.load_state_dict(scheduler)
+    _restore_trainer(run, path / "trainer")
+    states = load_loader_states(path / "dataloader")
+    run.loader.load_state(states)
+    if len(states) == state.mesh.data_world:
+        run.loader_state = states[state.mesh.data_rank]
+    run.saved_step = state.step
+
+
+def _restore_trainer(run: Run, folder: Path) -> None:
+    state, mine = run.state, f"rng_state_{run.state.mesh.rank}"
+    stored = stored_keys(folder)
+    values: dict[str, Any] = {"iteration": 0}
+    if any(name.startswith(f"{mine}.") for name in stored):
+        values[mine] = random_state()
+    callbacks = {name: callback.state_dict() for name, callback in run.callbacks.items()}
+    kept = {
+        name: values
+        for name, values in callbacks.items()
+        if values and all(f"callbacks.{name}.{key}" in stored for key in values)
+    }
+    if kept:
+        values["callbacks"] = kept
+    load_component(folder, values, state.mesh)
+    state.step = int(values["iteration"])
+    if mine in values:
+        restore_random_state(values[mine])
+    for name, entry in values.get("callbacks", {}).items():
+        run.callbacks[name].load_state_dict(entry)
+
+
+def _compare_config(run: Run, path: Path) -> None:
+    """A changed [model] key is an error, any other change is listed."""
+    recorded = RunLayout(path.parent.parent).config_toml
+    if not recorded.is_file() or recorded.parent == run.layout.root:
+        return
+    old, new = _flat(read_document(recorded).values), _flat(to_plain(run.state.config))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    model = [key for key in changed if key[0] == "model" and key[1:2] != ("parallelism",) and key[1] != "init"]
+    if model:
+        problems = [
+            Problem(message=f"is {new.get(key)!r}, the checkpoint has {old.get(key)!r}", key=key_text(key))
+            for key in model
+        ]
+        raise UserError(f"the model differs from the one in {path}; nothing was started", problems)
+    if changed and run.state.is_main:
+        names = ", ".join(key_text(key) for key in changed if key[0] != "job")
+        logger.warning("resuming with other settings than the checkpoint's: %s", names)
+
+
+def _flat(values: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, (*prefix, key)))
+        elif value is not None:
+            flat[(*prefix, key)] = value
+    return flat

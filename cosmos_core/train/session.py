@@ -1,0 +1,159 @@
+"""Builds a run's parts in order, trains, and takes everything down again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.config.dump import digest
+from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.data.loader import PackedLoader
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import gather_objects
+from cosmos_core.distributed.runtime import started
+from cosmos_core.distributed.seeds import Streams
+from cosmos_core.errors import UserError
+from cosmos_core.optim.adamw import build_adamw
+from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.schedule import build_scheduler
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.build import build_family, build_model, needs_mixed_precision
+from cosmos_core.train.callback import Callback, CallbackContext
+from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.loop import train
+from cosmos_core.train.resume import restore_into
+from cosmos_core.train.run import Run, Trackers
+from cosmos_core.train.state import TrainState
+from cosmos_core.train.stop import StopRequests
+
+__all__ = ["Result", "run"]
+
+
+@frozen
+class Result:
+    """outcome: 'done' or 'stopped'. step: completed optimizer steps. seconds: wall clock of the loop."""
+
+    outcome: str
+    step: int
+    seconds: float
+
+
+def run(plan: RunPlan, plugins: PluginManager) -> Result:
+    """Execute a plan; called on every rank. Raises UserError for what the user can fix."""
+    mixed = needs_mixed_precision(plan.config.model)
+    with started(plan.degrees, mixed_precision=mixed) as mesh:
+        _compare_digests(plan.config, mesh)
+        session = _build(plan, plugins, mesh)
+        restore_into(session, plan.resume)
+        if session.state.is_main:
+            session.trackers.call("start", plan, session.state.step)
+        begun = time.perf_counter()
+        outcome = "failed"
+        try:
+            with session.stop.listening():
+                outcome = train(session)
+        finally:
+            session.trackers.call("finish", outcome)
+        return Result(outcome, session.state.step, time.perf_counter() - begun)
+
+
+def _compare_digests(config: RunConfig, mesh: Mesh) -> None:
+    digests = gather_objects(digest(config), mesh)
+    others = [rank for rank, value in enumerate(digests) if value != digests[0]]
+    if others:
+        raise UserError(f"ranks {others} resolved another configuration than rank 0; nothing was started")
+
+
+def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
+    config, layout = plan.config, RunLayout(plan.run_dir)
+    streams = Streams(config.trainer.seed)
+    family = build_family(config, plugins, mesh.device)
+    model = build_model(config, family, mesh, streams)
+    optimizer = build_adamw(model, config.optimizer)
+    ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
+    loader = _loader(config.dataloader_train, family, plugins, mesh)
+    assert loader is not None
+    validation = (
+        _loader(config.dataloader_val, family, plugins, mesh, epochs=1) if config.trainer.run_validation else None
+    )
+    trackers = Trackers(_trackers(config, plugins) if mesh.rank == 0 else {})
+    averaged: Any = ema.swapped_in if ema is not None else nullcontext
+
+    def ema_weights() -> AbstractContextManager[None]:
+        return averaged()
+
+    state = TrainState(
+        config=config,
+        family=family,
+        model=model,
+        optimizer=optimizer,
+        mesh=mesh,
+        streams=streams,
+        step=0,
+        max_iter=config.trainer.max_iter,
+        log=trackers.log,
+        ema_weights=ema_weights,
+        validation_source=validation.source if validation is not None else None,
+    )
+    return Run(
+        state=state,
+        layout=layout,
+        scheduler=build_scheduler(optimizer, config.scheduler),
+        ema=ema,
+        loader=loader,
+        validation=validation,
+        callbacks=_callbacks(config, plugins, layout, main=mesh.rank == 0),
+        trackers=trackers,
+        stop=StopRequests(layout.stop_request),
+        loader_state={},
+    )
+
+
+def _loader(
+    config: DataloaderConfig | None,
+    family: ModelFamily,
+    plugins: PluginManager,
+    mesh: Mesh,
+    epochs: int | None = None,
+) -> PackedLoader | None:
+    if config is None:
+        return None
+    source = plugins.catalog.dataset(config.dataset.type).source.load()(config.dataset)
+    return PackedLoader(
+        source,
+        config=config,
+        prepare=family.prepare,
+        cost=family.cost,
+        rank=mesh.data_rank,
+        world=mesh.data_world,
+        epochs=epochs,
+    )
+
+
+def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Any]:
+    built = {}
+    for spec in plugins.catalog.trackers():
+        if spec.always or spec.name in config.trackers:
+            options = config.trackers.get(spec.name) or spec.config.load()()
+            built[spec.name] = spec.tracker.load()(options)
+    return built
+
+
+def _callbacks(config: RunConfig, plugins: PluginManager, layout: RunLayout, *, main: bool) -> dict[str, Callback]:
+    """Those that always run, then the recipe's in its order; each gets a folder in the run directory."""
+    chosen = config.trainer.callbacks
+    names = [spec.name for spec in plugins.catalog.callbacks() if spec.always and spec.name not in chosen]
+    built = {}
+    for name in (*names, *chosen):
+        spec = plugins.catalog.callback(name)
+        folder = layout.callback(spec.folder or spec.name)
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+        options = chosen.get(name) or spec.config.load()()
+        built[name] = spec.callback.load()(options, CallbackContext(folder=folder, run_dir=layout.root))
+    return built

@@ -1,0 +1,41 @@
+"""Requests to save and stop: a signal to this process, or a file in the run directory."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["StopRequests"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests:
+    """The first signal asks to stop after the current step, a second one interrupts at once."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._signalled = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._signalled or self._file.exists()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle signals while inside; the previous handlers return afterwards."""
+        previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._signalled:
+            raise KeyboardInterrupt
+        self._signalled = True

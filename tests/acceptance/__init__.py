@@ -1,0 +1,1 @@
+"""The demo, measured: what a person who ran it can expect."""
