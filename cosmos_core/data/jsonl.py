@@ -74,7 +74,10 @@ class ClipFilter:
 
 
 def _fields(clip: Clip) -> dict[str, Any]:
-    return {name: getattr(clip, name) for name in ("uuid", "path", "width", "height", "duration", "file", "offset", "length")}
+    return {
+        name: getattr(clip, name)
+        for name in ("uuid", "path", "width", "height", "duration", "file", "offset", "length")
+    }
 
 
 def read_clips(file: Path, root: Path, chosen: ClipFilter) -> list[Clip]:

@@ -78,9 +78,7 @@ def probe(path: Path) -> Probe:
         return _probe(container, path)
 
 
-def decode(
-    path: Path, first: int, last: int, step: int, *, source: tuple[int, int], target: tuple[int, int]
-) -> Frames:
+def decode(path: Path, first: int, last: int, step: int, *, source: tuple[int, int], target: tuple[int, int]) -> Frames:
     """Frames first, first + step, ... up to `last` (inclusive), covered and cropped to `target` (width, height).
 
     source: the clip's (width, height) as its record says. Raises UnreadableSample, also when the file holds fewer

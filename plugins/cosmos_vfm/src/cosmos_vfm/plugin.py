@@ -1,5 +1,97 @@
-"""What this distribution offers to cosmos."""
+"""What this distribution offers to cosmos: the generator family `vfm` and its callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cosmos_core.plan import RunPlan
+from cosmos_core.plugin import CallbackSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_vfm.config import VfmConfig
 
 __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
+
+
+@hookimpl
+def cosmos_model_families() -> Iterable[ModelFamilySpec]:
+    """The generator."""
+    yield ModelFamilySpec(
+        name="vfm",
+        summary="Cosmos 3 generator: text, image and video to video",
+        config="cosmos_vfm.config:VfmConfig",
+        family="cosmos_vfm.family:VfmFamily",
+        accepts=("video_text",),
+    )
+
+
+@hookimpl
+def cosmos_callbacks() -> Iterable[CallbackSpec]:
+    """Samples during the run; compilation of the video codec."""
+    yield CallbackSpec(
+        name="every_n_draw_sample",
+        summary="Draws samples before, during and after training",
+        config="cosmos_vfm.config:DrawSamples",
+        callback="cosmos_vfm.callbacks.every_n_draw_sample:DrawSamplesCallback",
+        tasks=("vfm",),
+        folder="EveryNDrawSample",
+    )
+    yield CallbackSpec(
+        name="compile_tokenizer",
+        summary="Compiles the video codec's encoder",
+        config="cosmos_vfm.config:CompileTokenizer",
+        callback="cosmos_vfm.callbacks.compile_tokenizer:CompileTokenizerCallback",
+        tasks=("vfm",),
+    )
+
+
+@hookimpl
+def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
+    """Missing files, and settings this version does not support yet."""
+    model = plan.config.model
+    if not isinstance(model, VfmConfig):
+        return
+    yield from _unsupported(model, plan)
+    yield from _files(model)
+
+
+def _unsupported(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
+    layout = model.joint_attn_implementation
+    if layout != "two_way":
+        yield Problem(
+            message=f"attention layout '{layout}' is not available in this version",
+            key="model.joint_attn_implementation",
+            hint="set it to 'two_way', which all released models use",
+        )
+    if model.lora_enabled:
+        yield Problem(
+            message="adapters are not available in this version",
+            key="model.lora_enabled",
+            hint="set it to false and select parameters with optimizer.keys_to_select",
+        )
+    if plan.degrees.context > 1:
+        yield Problem(
+            message="context parallelism is not available in this version",
+            key="model.parallelism.context_parallel_shard_degree",
+            hint="set it to 1",
+        )
+
+
+def _files(model: VfmConfig) -> Iterable[Problem]:
+    vae = model.tokenizer.vae_path
+    if model.tokenizer.type == "wan22" and (vae is None or not Path(vae).exists()):
+        yield Problem(
+            message="is not set" if vae is None else f"no such file: {vae}",
+            key="model.tokenizer.vae_path",
+            hint="`hf download Wan-AI/Wan2.2-TI2V-5B Wan2.2_VAE.pth --local-dir examples/checkpoints/wan22_vae`, "
+            "then set WAN_VAE_PATH",
+        )
+    path = model.text_tokenizer.path
+    if (
+        model.text_tokenizer.type == "hf"
+        and path is not None
+        and path.startswith(("/", "."))
+        and not Path(path).exists()
+    ):
+        yield Problem(message=f"no such folder: {path}", key="model.text_tokenizer.path")

@@ -1,0 +1,3 @@
+"""Callbacks of the generator."""
+
+__all__: list[str] = []

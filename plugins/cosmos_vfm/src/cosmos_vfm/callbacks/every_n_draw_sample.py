@@ -1,0 +1,104 @@
+"""Draws samples from validation captions before, during and after training, as PNG sheets and mp4 files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cosmos_core.data import VideoText
+from cosmos_core.data.video import write_mp4
+from cosmos_core.seeds import stream_seed
+from cosmos_core.train import Callback, CallbackContext, TrainState
+from cosmos_vfm.callbacks.contact_sheet import Row, write_contact_sheet
+from cosmos_vfm.config import DrawSamples
+from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.sampling import SampleRequest
+
+__all__ = ["DrawSamplesCallback"]
+
+logger = logging.getLogger(__name__)
+
+
+class DrawSamplesCallback(Callback):
+    """``step_<9 digits>.png`` and one mp4 a sample each time; ``comparison.png`` at the end.
+
+    Samples come from the averaged weights when they are kept, and always from the same noise.
+    """
+
+    config: DrawSamples
+
+    def __init__(self, config: DrawSamples, context: CallbackContext) -> None:
+        super().__init__(config, context)
+        self._before: list[torch.Tensor] = []
+
+    def train_start(self, state: TrainState) -> None:
+        """Draw from the weights training starts from."""
+        if state.validation_source is None:
+            logger.warning("every_n_draw_sample draws nothing: there is no validation data to take captions from")
+        elif state.step == 0:
+            self._before = self._draw(state)
+
+    def step_end(self, state: TrainState) -> None:
+        """Draw every `every_n` steps."""
+        due = self.config.every_n and state.step % self.config.every_n == 0 and state.step < state.max_iter
+        if due and state.validation_source is not None:
+            self._draw(state)
+
+    def train_end(self, state: TrainState) -> None:
+        """Draw from the final weights and compare."""
+        if state.validation_source is None:
+            return
+        after = self._draw(state)
+        if not state.is_main:
+            return
+        items = self._items(state)
+        if self._before:
+            titles = ["ground truth", "before training", f"after {state.step} steps"]
+            clips = zip([item.video for item in items], self._before, after, strict=True)
+        else:
+            titles = ["ground truth", f"after {state.step} steps"]
+            clips = zip([item.video for item in items], after, strict=True)
+        rows = [Row(item.caption, group) for item, group in zip(items, clips, strict=True)]
+        write_contact_sheet(self.context.folder / "comparison.png", titles, rows)
+
+    def _items(self, state: TrainState) -> Sequence[VideoText]:
+        source = state.validation_source
+        assert source is not None
+        count = min(self.config.count, len(source))
+        return [source.get(index, np.random.default_rng(stream_seed(0, "draw", index))) for index in range(count)]
+
+    def _draw(self, state: TrainState) -> list[torch.Tensor]:
+        assert isinstance(state.family, VfmFamily)
+        items = self._items(state)
+        requests = [
+            SampleRequest(item.caption, item.video.shape[1], item.video.shape[2], item.video.shape[3], item.fps)
+            for item in items
+        ]
+        training = state.model.training
+        state.model.eval()
+        with torch.no_grad(), state.ema_weights():
+            videos = state.family.sample(
+                state.model,
+                requests,
+                seed=self.config.seed,
+                steps=self.config.steps,
+                guidance=self.config.guidance,
+                shift=self.config.shift,
+            )
+        state.model.train(training)
+        if state.is_main:
+            self._write(state.step, items, videos)
+        return videos
+
+    def _write(self, step: int, items: Sequence[VideoText], videos: list[torch.Tensor]) -> None:
+        name = f"step_{step:09d}"
+        rows = [Row(item.caption, [video]) for item, video in zip(items, videos, strict=True)]
+        write_contact_sheet(self.context.folder / f"{name}.png", [f"after {step} steps"], rows)
+        folder = self.context.folder / name
+        folder.mkdir(exist_ok=True)
+        for index, (item, video) in enumerate(zip(items, videos, strict=True)):
+            write_mp4(folder / f"sample_{index:02d}.mp4", video.permute(1, 2, 3, 0).cpu().numpy(), item.fps)
+            (folder / f"sample_{index:02d}.txt").write_text(item.caption + "\n", encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Options of the generator family and of its callbacks."""
+
+from __future__ import annotations
+
+import attrs
+from attrs import frozen
+
+from cosmos_core.config import ModelConfig, option, section
+
+__all__ = ["CompileTokenizer", "DrawSamples", "Flow", "Sampling", "TextTokenizer", "VfmConfig", "VideoTokenizer"]
+
+
+@frozen(kw_only=True)
+class VideoTokenizer:
+    """Frozen codec between pixels and latents."""
+
+    type: str = option("wan22", "Codec: the Wan 2.2 VAE, or a weight-free DCT.", choices=("wan22", "block_dct"))
+    vae_path: str | None = option(None, "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.")
+
+
+@frozen(kw_only=True)
+class TextTokenizer:
+    """Captions to token ids."""
+
+    type: str = option("hf", "'hf': the model's own files; 'words': built in code.", choices=("hf", "words"))
+    path: str | None = option(None, "Folder or hub name of tokenizer files; absent: the tier's own.")
+
+
+@frozen(kw_only=True)
+class Flow:
+    """Flow-matching objective (spec/vfm.md 6)."""
+
+    shift: dict[str, float] = attrs.field(
+        factory=lambda: {"256": 3.0, "480": 5.0, "720": 10.0},
+        metadata={"help": "Shift of the noise level by resolution key."},
+    )
+    video_distribution: str = option("waver", "Noise levels of videos.", choices=("waver", "logitnormal"))
+    image_distribution: str = option("logitnormal", "Noise levels of images.", choices=("waver", "logitnormal"))
+    loss_scale: float = option(1.0, "Factor on the loss.", low=0)
+    image_loss_scale: float | None = option(None, "Factor on the loss of images; absent: loss_scale.", low=0)
+    normalize_loss_by_active: bool = option(False, "Leave conditioned frames out of each item's denominator.")
+
+
+@frozen(kw_only=True)
+class Sampling:
+    """Defaults of generation (spec/vfm.md 8)."""
+
+    steps: int = option(35, "Solver steps.", low=1)
+    guidance: float = option(6.0, "Classifier-free guidance; 1 skips the unconditional pass.", low=0)
+    shift: float = option(10.0, "Shift of the noise schedule.", low=0)
+
+
+@frozen(kw_only=True)
+class VfmConfig(ModelConfig):
+    """``[model]`` of the generator."""
+
+    tier: str = option("nano", "Size of the network.", choices=("tiny", "edge", "nano", "super"))
+    max_num_tokens_after_packing: int = option(-1, "Token cap of a pack; -1: none beyond the loader's.", low=-1)
+    joint_attn_implementation: str = option("two_way", "Attention layout.", choices=("two_way", "three_way", "flex"))
+    lora_enabled: bool = option(False, "Train low-rank adapters.")
+    lora_rank: int = option(16, "Rank of the adapters.", low=1)
+    lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1)
+    lora_target_modules: str = option(
+        "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen", "Adapted linear layers, comma-separated."
+    )
+    tokenizer: VideoTokenizer = section(VideoTokenizer, "Video codec.")
+    text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
+    flow: Flow = section(Flow, "Objective.")
+    sampling: Sampling = section(Sampling, "Generation.")
+
+
+@frozen(kw_only=True)
+class DrawSamples:
+    """Samples drawn during a run from validation captions."""
+
+    every_n: int = option(0, "Draw every so many steps; 0: at the start and the end only.", unit="steps", low=0)
+    count: int = option(8, "How many validation items.", low=1)
+    steps: int | None = option(None, "Solver steps; absent: model.sampling.steps.", low=1)
+    guidance: float | None = option(None, "Guidance; absent: model.sampling.guidance.", low=0)
+    shift: float | None = option(None, "Schedule shift; absent: model.sampling.shift.", low=0)
+    seed: int = option(0, "Seed of the initial noise.", low=0)
+
+
+@frozen(kw_only=True)
+class CompileTokenizer:
+    """torch.compile of the video codec's encoder."""
+
+    enabled: bool = option(False, "Compile the encoder.")
+    compile_after_iterations: int = option(3, "Compile after so many micro-batches.", low=0)
+    warmup_resolutions: tuple[str, ...] | None = option(None, "Accepted for old recipes; every size compiles on use.")

@@ -1,0 +1,183 @@
+"""The generator as a model family: flow matching on video latents, given captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cosmos_core.data import Item, UnreadableSample, VideoText
+from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
+from cosmos_core.train import BuildContext, StepOutput
+from cosmos_vfm.batch import Prepared, VideoBatch, collate
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.flow.levels import draw_sigma, quantile, shift_for, shifted
+from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
+from cosmos_vfm.initialise import initialise
+from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network.patches import patchify, unpatchify
+from cosmos_vfm.packing import Layout
+from cosmos_vfm.sampling import SampleRequest, generate
+from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.tokenizer import VideoCodec, build_text_tokenizer, build_video_codec
+from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
+
+__all__ = ["VfmFamily"]
+
+GOLDEN = (5**0.5 - 1) / 2
+
+
+class VfmFamily:
+    """ModelFamily of the generator. The frozen codec loads on first use, so that loader workers never hold it."""
+
+    def __init__(self, config: VfmConfig, context: BuildContext) -> None:
+        self.config = config
+        self.network = TIERS[config.tier]
+        self.precision = dtype(config.precision)
+        self.text = build_text_tokenizer(config.text_tokenizer, self.network)
+        self._context = context
+        self._codec: VideoCodec | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the codec, for loader workers."""
+        return {**self.__dict__, "_codec": None}
+
+    @property
+    def codec(self) -> VideoCodec:
+        """The frozen video codec, on the run's device."""
+        if self._codec is None:
+            self._codec = build_video_codec(self.config.tokenizer, self.precision).to(self._context.device)
+        return self._codec
+
+    def build(self) -> nn.Module:
+        """The network of the tier."""
+        return Cosmos3Network(self.network)
+
+    def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
+        """Recompute, compile, shard, layer by layer."""
+        assert isinstance(model, Cosmos3Network)
+        wrap_blocks(model.layers, self.config.activation_checkpointing)
+        compile_blocks(model.layers, self.config.compile)
+        shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
+
+    def initialize(self, model: nn.Module, streams: Streams) -> None:
+        """Fresh weights, unless a checkpoint is going to fill every tensor."""
+        if self.config.init == "random":
+            initialise(model, streams, self.network.layers)
+
+    def prepare(self, sample: VideoText) -> Prepared:
+        """Tokenise and lay out a clip. Raises UnreadableSample for sizes that the codec cannot take."""
+        _, frames, height, width = sample.video.shape
+        if frames % TEMPORAL != 1 or height % SPATIAL or width % SPATIAL:
+            raise UnreadableSample(sample.key, f"{frames} frames of {width}x{height} do not fit the codec")
+        shape = latent_shape(frames, height, width)
+        ids = self.text.ids(sample.caption, self._context.data.max_caption_tokens)
+        clean = min(sample.condition_frames, shape[0] - 1)
+        return Prepared(sample.key, sample.video, Layout(ids, shape, sample.fps, clean))
+
+    def cost(self, value: Prepared) -> int:
+        """Tokens of both towers, counted one too many as the base models' loader did (spec/vfm.md 4.3)."""
+        return len(value.layout.text_ids) + value.layout.latent_tokens + 1
+
+    def collate(self, items: Sequence[Item]) -> VideoBatch:
+        """One packed micro-batch."""
+        return collate(list(items))
+
+    def weight(self, batch: VideoBatch) -> float:
+        """Every clip counts the same."""
+        return float(len(batch.positions))
+
+    def training_step(self, model: nn.Module, batch: VideoBatch, streams: Streams) -> StepOutput:
+        """Loss summed over the clips, each with its own noise level and noise."""
+        sigma = [
+            draw_sigma(distribution, shift, streams.generator("sigma", position))
+            for position, (distribution, shift) in zip(batch.positions, self._levels(batch), strict=True)
+        ]
+        losses = self._losses(model, batch, torch.tensor(sigma), streams)
+        return StepOutput(loss=(losses * self._scales(batch, losses.device)).sum(), tokens=batch.tokens)
+
+    def validation_step(self, model: nn.Module, batch: VideoBatch, streams: Streams) -> dict[str, torch.Tensor]:
+        """Summed loss at noise levels that spread evenly over the training distribution, fixed by position."""
+        sigma = [
+            float(shifted(quantile(torch.tensor((0.5 + position * GOLDEN) % 1), distribution), shift))
+            for position, (distribution, shift) in zip(batch.positions, self._levels(batch), strict=True)
+        ]
+        losses = self._losses(model, batch, torch.tensor(sigma), streams)
+        return {"val_loss": losses.sum(), "weight": torch.tensor(float(len(losses)), device=losses.device)}
+
+    def sample(
+        self,
+        model: nn.Module,
+        requests: Sequence[SampleRequest],
+        *,
+        seed: int,
+        steps: int | None = None,
+        guidance: float | None = None,
+        shift: float | None = None,
+    ) -> list[torch.Tensor]:
+        """Generated clips, uint8 [3, T, H, W] each; absent settings come from ``[model.sampling]``."""
+        defaults = self.config.sampling
+        return generate(
+            model,
+            requests,
+            text=self.text,
+            codec=self.codec,
+            device=self._context.device,
+            limit=self._context.data.max_caption_tokens,
+            seed=seed,
+            steps=defaults.steps if steps is None else steps,
+            guidance=defaults.guidance if guidance is None else guidance,
+            shift=defaults.shift if shift is None else shift,
+        )
+
+    def _levels(self, batch: VideoBatch) -> list[tuple[str, float]]:
+        """Noise distribution and shift of every clip."""
+        flow, levels = self.config.flow, []
+        for run in batch.videos:
+            count, _, frames, height, width = run.shape
+            distribution = flow.image_distribution if frames == 1 else flow.video_distribution
+            levels += [(distribution, shift_for(flow.shift, width, height))] * count
+        return levels
+
+    def _scales(self, batch: VideoBatch, device: torch.device) -> torch.Tensor:
+        flow = self.config.flow
+        image = flow.loss_scale if flow.image_loss_scale is None else flow.image_loss_scale
+        scales = [image if run.shape[2] == 1 else flow.loss_scale for run in batch.videos for _ in range(len(run))]
+        return torch.tensor(scales, device=device)
+
+    def _losses(self, model: nn.Module, batch: VideoBatch, sigma: torch.Tensor, streams: Streams) -> torch.Tensor:
+        """Loss of every clip, float32 [B], in sample order."""
+        device = batch.clean.device
+        sigma = sigma.to(device)
+        tokens, targets, start = [], [], 0
+        for run in batch.videos:
+            with torch.no_grad():
+                latents = self.codec.encode(run)
+            part = slice(start, start + len(run))
+            noise = torch.stack(
+                [
+                    torch.randn(
+                        latents.shape[1:], device=device, generator=streams.generator("noise", position, device=device)
+                    )
+                    for position in batch.positions[part]
+                ]
+            )
+            noisy = noisy_frames(batch.clean[part], latents.shape[2])
+            noised, target = interpolate(latents, noise, sigma[part], noisy)
+            tokens.append(patchify(noised.to(self.precision)).flatten(0, 1))
+            targets.append((target, noisy))
+            start += len(run)
+        velocity = model(torch.cat(tokens), sigma, batch.pack)
+        return _compare(velocity, targets, [len(part) for part in tokens], self.config.flow.normalize_loss_by_active)
+
+
+def _compare(
+    velocity: torch.Tensor, targets: list[tuple[torch.Tensor, torch.Tensor]], sizes: list[int], by_active: bool
+) -> torch.Tensor:
+    losses = []
+    for (target, noisy), part in zip(targets, velocity.split(sizes), strict=True):
+        predicted = unpatchify(part.view(len(target), -1, part.shape[-1]), tuple(target.shape[1:]))
+        losses.append(item_losses(predicted, target, noisy, by_active=by_active))
+    return torch.cat(losses)

@@ -1,0 +1,35 @@
+"""Fresh weights, the same under any sharding: every tensor is drawn whole from its own stream (spec/vfm.md 2.13)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from cosmos_core.distributed import Streams, assign_full
+
+__all__ = ["initialise"]
+
+EMBEDDINGS = ("embed_tokens",)
+OUTPUTS = ("o_proj", "down_proj")
+
+
+def initialise(model: nn.Module, streams: Streams, layers: int) -> None:
+    """Truncated normal with std 1/sqrt(fan in); what writes into the residual stream is smaller by sqrt(2 layers).
+
+    The generation tower starts as a copy of the understanding tower: both draw from the stream of the plain name.
+    """
+    for name, parameter in model.named_parameters():
+        assign_full(parameter, _drawn(name, tuple(parameter.shape), streams, layers))
+
+
+def _drawn(name: str, shape: tuple[int, ...], streams: Streams, layers: int) -> torch.Tensor:
+    if len(shape) == 1:
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+    leaf = name.split(".")[-2].replace("_moe_gen", "")
+    std = 1.0 if leaf in EMBEDDINGS else 1 / math.sqrt(shape[1])
+    if leaf in OUTPUTS:
+        std /= math.sqrt(2 * layers)
+    generator = streams.generator(f"init.{name.replace('_moe_gen', '')}")
+    return nn.init.trunc_normal_(torch.empty(shape), std=std, a=-3 * std, b=3 * std, generator=generator)

@@ -1,0 +1,116 @@
+"""One decoder layer: two towers that meet only where latents read the text's keys and values (spec/vfm.md 2.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import relu, silu
+
+from cosmos_vfm.network.norm import RmsNorm
+from cosmos_vfm.network.rope import Rotation, rotate
+from cosmos_vfm.network.segments import Segments
+from cosmos_vfm.tiers import NetworkConfig
+
+__all__ = ["DecoderLayer"]
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+
+
+class Mlp(nn.Module):
+    """SwiGLU, or relu(x)^2 without a gate."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        if config.gated_mlp:
+            self.gate_proj = nn.Linear(config.hidden, config.mlp, bias=False)
+        self.up_proj = nn.Linear(config.hidden, config.mlp, bias=False)
+        self.down_proj = nn.Linear(config.mlp, config.hidden, bias=False)
+        self.gated = config.gated_mlp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, hidden] -> [N, hidden]."""
+        up = self.up_proj(x)
+        return self.down_proj(silu(self.gate_proj(x)) * up if self.gated else relu(up).square())
+
+
+class JointAttention(nn.Module):
+    """Projections and per-head norms of both towers; `_moe_gen` marks the generation tower."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        hidden, dim = config.hidden, config.head_dim
+        self.head_dim = dim
+        for tower in ("", "_moe_gen"):
+            for name, heads in (("q", config.heads), ("k", config.kv_heads), ("v", config.kv_heads)):
+                self.add_module(f"{name}_proj{tower}", nn.Linear(hidden, heads * dim, bias=False))
+            self.add_module(f"o_proj{tower}", nn.Linear(config.heads * dim, hidden, bias=False))
+
+        def norm() -> RmsNorm:
+            return RmsNorm(dim, config.eps, config.float_norm)
+
+        self.q_norm: nn.Module = norm() if config.text_qk_norm else nn.Identity()
+        self.k_norm: nn.Module = norm() if config.text_qk_norm else nn.Identity()
+        self.q_norm_moe_gen, self.k_norm_moe_gen = norm(), norm()
+        self.k_norm_und_for_gen: nn.Module | None = norm() if config.text_k_norm_for_generation else None
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, self.head_dim))
+
+    def project_text(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normed, unrotated queries and keys, and values, of the understanding tower: [N, heads, dim]."""
+        q, k, v = (self._heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        return self.q_norm(q), self.k_norm(k), v
+
+    def project_latents(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same of the generation tower."""
+        projections = (self.q_proj_moe_gen, self.k_proj_moe_gen, self.v_proj_moe_gen)
+        q, k, v = (self._heads(projection(x)) for projection in projections)
+        return self.q_norm_moe_gen(q), self.k_norm_moe_gen(k), v
+
+
+class DecoderLayer(nn.Module):
+    """last: nothing reads the text stream after the last layer, so its output there is not computed."""
+
+    def __init__(self, config: NetworkConfig, *, last: bool) -> None:
+        super().__init__()
+
+        def norm() -> RmsNorm:
+            return RmsNorm(config.hidden, config.eps, config.float_norm)
+
+        self.self_attn = JointAttention(config)
+        self.input_layernorm, self.input_layernorm_moe_gen = norm(), norm()
+        self.post_attention_layernorm, self.post_attention_layernorm_moe_gen = norm(), norm()
+        self.mlp, self.mlp_moe_gen = Mlp(config), Mlp(config)
+        self.last = last
+
+    def forward(
+        self,
+        text: torch.Tensor,
+        latents: torch.Tensor,
+        text_rotation: Rotation,
+        latent_rotation: Rotation,
+        segments: Segments,
+        train_text: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """text [Nu, hidden] and latents [Ng, hidden] after this layer.
+
+        train_text: whether the understanding tower needs gradients; without, it runs under no_grad.
+        """
+        with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
+            q, keys, values = self.self_attn.project_text(self.input_layernorm(text))
+            rotated = rotate(keys, text_rotation)
+            if not self.last:
+                mixed = segments.attend_text(rotate(q, text_rotation), rotated, values)
+                text = text + self.self_attn.o_proj(mixed)
+                text = text + self.mlp(self.post_attention_layernorm(text))
+        if self.self_attn.k_norm_und_for_gen is not None:
+            rotated = rotate(self.self_attn.k_norm_und_for_gen(keys), text_rotation)
+        return text, self._latents(latents, (rotated, values), latent_rotation, segments)
+
+    def _latents(
+        self, latents: torch.Tensor, text_kv: KeysValues, rotation: Rotation, segments: Segments
+    ) -> torch.Tensor:
+        q, k, v = self.self_attn.project_latents(self.input_layernorm_moe_gen(latents))
+        mixed = segments.attend_latents(rotate(q, rotation), text_kv, (rotate(k, rotation), v))
+        latents = latents + self.self_attn.o_proj_moe_gen(mixed)
+        return latents + self.mlp_moe_gen(self.post_attention_layernorm_moe_gen(latents))

@@ -1,0 +1,87 @@
+"""The generator network; parameter names are those of the training framework (spec/vfm.md 2.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cosmos_vfm.network.layer import DecoderLayer
+from cosmos_vfm.network.norm import RmsNorm
+from cosmos_vfm.network.pack import Pack
+from cosmos_vfm.network.patches import PATCH
+from cosmos_vfm.network.rope import rotation
+from cosmos_vfm.network.time import TimeEmbedder
+from cosmos_vfm.tiers import NetworkConfig
+
+__all__ = ["LATENT_CHANNELS", "TOKEN_SIZE", "Cosmos3Network", "is_text_tower"]
+
+LATENT_CHANNELS = 48
+TOKEN_SIZE = PATCH * PATCH * LATENT_CHANNELS
+
+
+def is_text_tower(name: str) -> bool:
+    """Whether a parameter belongs to the understanding tower (its head included)."""
+    return name.startswith("language_model.") and "_moe_gen" not in name and "k_norm_und_for_gen" not in name
+
+
+class _Transformer(nn.Module):
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab, config.hidden)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, last=index == config.layers - 1) for index in range(config.layers)
+        )
+        self.norm = RmsNorm(config.hidden, config.eps, config.float_norm)
+        self.norm_moe_gen = RmsNorm(config.hidden, config.eps, config.float_norm)
+
+
+class _LanguageModel(nn.Module):
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.model = _Transformer(config)
+        self.lm_head = nn.Linear(config.hidden, config.vocab, bias=False)
+
+
+class Cosmos3Network(nn.Module):
+    """Two towers over packed samples: text in, velocity of the latent tokens out.
+
+    `norm` and `lm_head` are carried for the checkpoint's sake; generation never reads them.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.language_model = _LanguageModel(config)
+        self.time_embedder = TimeEmbedder(config.hidden)
+        self.vae2llm = nn.Linear(TOKEN_SIZE, config.hidden)
+        self.llm2vae = nn.Linear(config.hidden, TOKEN_SIZE)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, the units of sharding, recomputation and compilation."""
+        return self.language_model.model.layers
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether any parameter of the understanding tower trains."""
+        return any(value.requires_grad for name, value in self.named_parameters() if is_text_tower(name))
+
+    def forward(self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack) -> torch.Tensor:
+        """Velocity [Ng, 192] in the activation dtype, zero at tokens of conditioning frames.
+
+        tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one noise level a sample.
+        """
+        config, transformer, train_text = self.config, self.language_model.model, self.trains_text
+        with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
+            text = transformer.embed_tokens(pack.text_ids)
+        latents = self.vae2llm(tokens.to(text.dtype))
+        times = self.time_embedder(sigma).to(latents.dtype)
+        latents = latents + times[pack.sample_of_latent] * pack.noisy[:, None]
+        rotations = [
+            rotation(positions, config.head_dim, config.rope_theta, text.dtype)
+            for positions in (pack.text_positions, pack.latent_positions)
+        ]
+        for layer in transformer.layers:
+            text, latents = layer(text, latents, *rotations, pack.segments, train_text)
+        velocity = self.llm2vae(transformer.norm_moe_gen(latents))
+        return velocity * pack.noisy[:, None]

@@ -1,0 +1,117 @@
+"""Attention over packed samples: text causal over itself, latents full over their own text and latents.
+
+Samples never see each other. Short ones run as one padded batch, since launching a kernel for each would cost more
+than the padding; long ones run one by one, without mask and without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+__all__ = ["Segments"]
+
+SHORT = 512
+"""Longest sample, in tokens, that is padded into a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """One tower's tokens. rows: where each token lies in the padded [samples * longest] layout; None if dense."""
+
+    lengths: tuple[int, ...]
+    rows: torch.Tensor | None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> _Stream:
+        longest = max(lengths)
+        if all(length == longest for length in lengths):
+            return cls(tuple(lengths), None)
+        starts = [torch.arange(length) + sample * longest for sample, length in enumerate(lengths)]
+        return cls(tuple(lengths), torch.cat(starts))
+
+    def to(self, device: torch.device) -> _Stream:
+        return self if self.rows is None else replace(self, rows=self.rows.to(device, non_blocking=True))
+
+    def batch(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, heads, dim] -> [samples, heads, longest, dim], zeros in the padding."""
+        count, longest = len(self.lengths), max(self.lengths)
+        if self.rows is not None:
+            x = x.new_zeros(count * longest, *x.shape[1:]).index_copy(0, self.rows, x)
+        return x.view(count, longest, *x.shape[1:]).transpose(1, 2)
+
+    def flat(self, x: torch.Tensor) -> torch.Tensor:
+        """The inverse of `batch`, with heads and dim joined: [N, heads * dim]."""
+        x = x.transpose(1, 2).flatten(2).flatten(0, 1)
+        return x if self.rows is None else x.index_select(0, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """How the tokens of a pack divide into samples; built once a batch, used by every layer.
+
+    text_mask: [samples, 1, 1, longest text + longest latents], True where the padded batch holds a real key; None
+    when nothing is padded, or when samples run one by one.
+    """
+
+    text: _Stream
+    latents: _Stream
+    padded: bool
+    mask: torch.Tensor | None
+
+    @classmethod
+    def of(cls, text: Sequence[int], latents: Sequence[int]) -> Segments:
+        """From tokens a sample in each tower."""
+        streams = _Stream.of(text), _Stream.of(latents)
+        padded = max(text) + max(latents) <= SHORT
+        mask = None
+        if padded and any(stream.rows is not None for stream in streams):
+            parts = [torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] for lengths in (text, latents)]
+            mask = torch.cat(parts, dim=1)[:, None, None]
+        return cls(*streams, padded, mask)
+
+    def to(self, device: torch.device) -> Segments:
+        """With its index tensors on `device`."""
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
+        return replace(self, text=self.text.to(device), latents=self.latents.to(device), mask=mask)
+
+    def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Causal self-attention of text. q: [N, heads, dim]; k, v: [N, kv heads, dim]. Returns [N, heads * dim]."""
+        if self.padded:
+            # Padding lies to the right, where causal attention never looks from a real token.
+            batched = [self.text.batch(x) for x in (q, k, v)]
+            return self.text.flat(scaled_dot_product_attention(*batched, is_causal=True, enable_gqa=True))
+        parts = zip(*(x.split(self.text.lengths) for x in (q, k, v)), strict=True)
+        return torch.cat([_one(*part, causal=True) for part in parts])
+
+    def attend_latents(
+        self,
+        q: torch.Tensor,
+        text_kv: tuple[torch.Tensor, torch.Tensor],
+        latent_kv: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """Full attention of latents over [text | latents] of their sample; shapes as in `attend_text`."""
+        if self.padded:
+            k, v = (
+                torch.cat([self.text.batch(text), self.latents.batch(own)], dim=2)
+                for text, own in zip(text_kv, latent_kv, strict=True)
+            )
+            out = scaled_dot_product_attention(self.latents.batch(q), k, v, attn_mask=self.mask, enable_gqa=True)
+            return self.latents.flat(out)
+        text = zip(*(x.split(self.text.lengths) for x in text_kv), strict=True)
+        own = zip(*(x.split(self.latents.lengths) for x in (q, *latent_kv)), strict=True)
+        return torch.cat(
+            [
+                _one(query, torch.cat([text_k, k]), torch.cat([text_v, v]), causal=False)
+                for (text_k, text_v), (query, k, v) in zip(text, own, strict=True)
+            ]
+        )
+
+
+def _one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
+    heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
+    out = scaled_dot_product_attention(*heads, is_causal=causal, enable_gqa=True)
+    return out.squeeze(0).transpose(0, 1).flatten(1)

@@ -1,0 +1,116 @@
+"""Generation: UniPC on the native flow schedule with classifier-free guidance (spec/vfm.md 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import frozen
+from torch import nn
+
+from cosmos_vfm.flow.objective import noisy_frames
+from cosmos_vfm.network import Pack
+from cosmos_vfm.network.patches import patchify, unpatchify
+from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.tokenizer import TextTokens, VideoCodec
+from cosmos_vfm.tokenizer.video import CHANNELS, TEMPORAL, latent_shape
+
+__all__ = ["SampleRequest", "build_solver", "generate"]
+
+
+@frozen(eq=False)
+class SampleRequest:
+    """What to generate. frames is 1 + 4n, sides are multiples of 16.
+
+    condition: uint8 [3, t, H, W], the clip's first frames (1 for image to video, 5 for video to video), or None.
+    """
+
+    caption: str
+    frames: int
+    height: int
+    width: int
+    fps: float
+    condition: torch.Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Latent (frames, height, width)."""
+        return latent_shape(self.frames, self.height, self.width)
+
+    @property
+    def clean(self) -> int:
+        """Conditioned latent frames."""
+        return 0 if self.condition is None else 1 + (self.condition.shape[1] - 1) // TEMPORAL
+
+
+def build_solver(steps: int, shift: float, device: torch.device) -> Any:
+    """diffusers' UniPC on sigmas linspace(0.999, 0), shifted; its timesteps are those of the base models."""
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+    solver = UniPCMultistepScheduler(
+        num_train_timesteps=1000, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
+    solver.set_timesteps(steps, sigmas=np.linspace(1 - 1 / 1000, 0, steps + 1)[:-1], device=device)
+    return solver
+
+
+def generate(
+    model: nn.Module,
+    requests: Sequence[SampleRequest],
+    *,
+    text: TextTokens,
+    codec: VideoCodec,
+    device: torch.device,
+    limit: int,
+    seed: int,
+    steps: int,
+    guidance: float,
+    shift: float,
+) -> list[torch.Tensor]:
+    """uint8 [3, T, H, W] for every request; request i starts from the noise of seed + i. Same sizes run together."""
+    videos: list[torch.Tensor] = []
+    for _, run in groupby(requests, key=lambda request: request.shape):
+        group = list(run)
+        packs = [_pack(group, [request.caption for request in group], text, limit, device)]
+        if guidance != 1:
+            packs.append(_pack(group, [""] * len(group), text, limit, device))
+        latents = _initial(group, seed + len(videos), codec, device)
+        noisy = noisy_frames(torch.tensor([request.clean for request in group], device=device), group[0].shape[0])
+        solver = build_solver(steps, shift, device)
+        for timestep in solver.timesteps:
+            velocity = _guided(model, latents, float(timestep) / 1000, packs, guidance) * noisy
+            latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+        videos.extend(codec.decode(latents).cpu())
+    return videos
+
+
+def _pack(group: list[SampleRequest], captions: list[str], text: TextTokens, limit: int, device: torch.device) -> Pack:
+    layouts = [
+        Layout(text.ids(caption, limit), request.shape, request.fps, request.clean)
+        for request, caption in zip(group, captions, strict=True)
+    ]
+    return build_pack(layouts).to(device)
+
+
+def _initial(group: list[SampleRequest], seed: int, codec: VideoCodec, device: torch.device) -> torch.Tensor:
+    """Noise, float32 [B, 48, T, H, W], with the clean latents of the conditions in their frames."""
+    shape = (CHANNELS, *group[0].shape)
+    draws = [np.random.RandomState(seed + index).standard_normal(shape) for index in range(len(group))]
+    latents = torch.tensor(np.stack(draws), dtype=torch.float32, device=device)
+    for index, request in enumerate(group):
+        if request.condition is not None:
+            known = codec.encode(request.condition[None].to(device))[0]
+            latents[index, :, : known.shape[1]] = known
+    return latents
+
+
+def _guided(model: nn.Module, latents: torch.Tensor, sigma: float, packs: list[Pack], guidance: float) -> torch.Tensor:
+    """Velocity float32, v_u + g (v_c - v_u) when there is an unconditional pack."""
+    tokens = patchify(latents).flatten(0, 1)
+    levels = torch.full((len(latents),), sigma, device=latents.device)
+    outputs = [model(tokens, levels, pack).view(len(latents), -1, tokens.shape[-1]) for pack in packs]
+    combined = outputs[0] if len(outputs) == 1 else outputs[1] + guidance * (outputs[0] - outputs[1])
+    return unpatchify(combined.float(), tuple(latents.shape[1:]))

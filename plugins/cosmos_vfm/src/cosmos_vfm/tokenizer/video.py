@@ -1,0 +1,57 @@
+"""The interface of video codecs, and which class serves a configuration."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from cosmos_vfm.config import VideoTokenizer
+
+__all__ = ["CHANNELS", "SPATIAL", "TEMPORAL", "VideoCodec", "build_video_codec", "latent_shape", "normalise"]
+
+TEMPORAL = 4
+SPATIAL = 16
+CHANNELS = 48
+
+
+class VideoCodec(Protocol):
+    """Pixels to latents and back: the first frame alone, then 4 frames a latent frame; 16x16 pixels a latent pixel."""
+
+    def to(self, device: torch.device) -> VideoCodec:
+        """The same codec on `device`."""
+        ...
+
+    def encode(self, videos: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, 1 + 4n, H, W] -> float32 [B, 48, 1 + n, H / 16, W / 16], normalised."""
+        ...
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse: float32 latents -> uint8 videos."""
+        ...
+
+
+def latent_shape(frames: int, height: int, width: int) -> tuple[int, int, int]:
+    """Latent (frames, height, width) of a clip of 1 + 4n frames."""
+    return 1 + (frames - 1) // TEMPORAL, height // SPATIAL, width // SPATIAL
+
+
+def normalise(videos: torch.Tensor) -> torch.Tensor:
+    """uint8 0..255 -> float32 -1..1."""
+    return videos.float() / 127.5 - 1
+
+
+def to_pixels(videos: torch.Tensor) -> torch.Tensor:
+    """float -1..1 -> uint8, clamped and rounded."""
+    return ((videos.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def build_video_codec(config: VideoTokenizer, dtype: torch.dtype) -> VideoCodec:
+    """The codec of a configuration; `dtype` is that of the VAE's weights and arithmetic."""
+    if config.type == "block_dct":
+        from cosmos_vfm.tokenizer.block_dct import BlockDct
+
+        return BlockDct()
+    from cosmos_vfm.tokenizer.wan import WanVae
+
+    return WanVae.load(config.vae_path, dtype)
