@@ -1,0 +1,76 @@
+"""Which caption a window gives, and the exact text the model reads (spec/data.md 1.3, 1.5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+
+from cosmos_data_bridge.config import BridgeConfig
+
+__all__ = ["Caption", "ClipFacts", "choose", "model_text", "serialise"]
+
+_WRITERS = ("qwen3_235b", "qwen3_32b", "qwen3p5_397b")
+_STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
+
+
+@frozen
+class Caption:
+    """text: before dropout and metadata. structured: it was a JSON object. style: the field it came from."""
+
+    text: str
+    structured: bool
+    style: str
+
+
+@frozen
+class ClipFacts:
+    """What the metadata sentences state. fps: as told to the model."""
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+
+
+def serialise(caption: Mapping[str, Any]) -> str:
+    """A structured caption as text, keys in stored order; training and inference must agree to the byte."""
+    return json.dumps(caption, ensure_ascii=False)
+
+
+def choose(window: Mapping[str, Any], random: np.random.Generator) -> Caption | None:
+    """The window's caption: structured, else a dense rewrite, else plain, else one of the styles; None without any."""
+    for field in ("caption_json", "qwen3_32b_rewrite-dense", "caption"):
+        if window.get(field):
+            return _caption(window[field], field)
+    weights = {f"{writer}_{style}": weight for writer in _WRITERS for style, weight in _STYLES.items()}
+    present = {field: weight for field, weight in weights.items() if window.get(field)}
+    total = sum(present.values())
+    if not total:
+        return None
+    field = str(random.choice(list(present), p=[weight / total for weight in present.values()]))
+    return _caption(window[field], field)
+
+
+def _caption(value: Any, field: str) -> Caption:
+    if isinstance(value, Mapping):
+        return Caption(serialise(value), True, field)
+    return Caption(str(value).strip(), field == "caption_json", field)
+
+
+def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random: np.random.Generator) -> str:
+    """The text for the model; empty, up to kept metadata, with probability `cfg_dropout_rate`."""
+    dropped = random.random() < config.cfg_dropout_rate
+    if dropped and not config.cfg_dropout_keep_metadata:
+        return ""
+    if caption.structured:
+        return "" if dropped else caption.text
+    text = "" if dropped else caption.text.strip().rstrip(".") + "." + config.caption_suffix
+    if config.append_duration_fps_timestamps:
+        text += f" The video is {facts.frames / facts.fps:.1f} seconds long and is of {facts.fps:.0f} FPS."
+    if config.append_resolution_info:
+        text += f" This video is of {facts.height}x{facts.width} resolution."
+    return text

@@ -1,0 +1,58 @@
+"""Options of the `bridge` dataset (spec/data.md 1.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from cosmos_core.config import DatasetConfig, option, required
+from cosmos_data_bridge.resolution import TIERS
+
+__all__ = ["BridgeConfig"]
+
+
+def _check_mix(instance: Any, attribute: Any, mix: dict[str, float]) -> None:
+    for frames, probability in mix.items():
+        if not frames.isdecimal():
+            raise ValueError(f"keys are numbers of latent frames; got {frames!r}")
+        if probability < 0:
+            raise ValueError(f"probability of {frames!r} must be at least 0; got {probability!r}")
+    if not sum(mix.values()) > 0:
+        raise ValueError("needs at least one positive probability")
+
+
+@frozen(kw_only=True)
+class BridgeConfig(DatasetConfig):
+    """Captioned clips listed in a JSONL file."""
+
+    path: str = required("Dataset root, the folder that holds train/ and val/.")
+    split: str = option("train", "Folder below the root.")
+    jsonl: str = option("video_dataset_file.jsonl", "Index of the split; .gz is read too.")
+    resolution: str = option("720", "Tier; with a clip's aspect ratio it gives the training size.", choices=tuple(TIERS))
+    num_video_frames: int = option(-1, "Frames of a sample; -1: the window as it is.", unit="frames", low=-1)
+    temporal_interval_mode: str = option(
+        "entire_chunk",
+        "Step between frames when num_video_frames is set.",
+        choices=("force_one", "max_30fps", "entire_chunk"),
+    )
+    frame_selection_mode: str = option(
+        "center", "Where the frames lie in the window.", choices=("first", "center", "random")
+    )
+    min_window_frames: int = option(61, "Shorter windows are left out.", unit="frames", low=1)
+    max_duration: float = option(61.0, "Longer clips are left out.", unit="seconds", low=0)
+    min_short_edge: int = option(0, "Smaller clips are left out.", unit="pixels", low=0)
+    sample_by_window: bool = option(False, "Every window is a sample; else a random one of each clip.")
+    cfg_dropout_rate: float = option(0.1, "Share of captions replaced by an empty one.", low=0, high=1)
+    cfg_dropout_keep_metadata: bool = option(False, "Keep the duration and size sentences of dropped captions.")
+    append_duration_fps_timestamps: bool = option(True, "End plain captions with duration and frame rate.")
+    append_resolution_info: bool = option(True, "End plain captions with the training size.")
+    caption_suffix: str = option("", "Appended to plain captions.")
+    conditioning_fps: float = option(-1.0, "Frame rate told to the model; -1: the true one.", low=-1)
+    conditioning_config: dict[str, float] = attrs.field(
+        factory=lambda: {"0": 0.7, "1": 0.2, "2": 0.1},
+        validator=_check_mix,
+        metadata={"help": "Number of clean leading latent frames -> probability (0: T2V, 1: I2V, 2: V2V)."},
+    )
+    cache_decoded: bool = option(False, "Keep decoded clips in memory; for small datasets.")

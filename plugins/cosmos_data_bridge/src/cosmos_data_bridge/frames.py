@@ -1,0 +1,61 @@
+"""Which frames of a window are read (spec/data.md 1.6)."""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import frozen
+
+from cosmos_core.data import UnreadableSample
+from cosmos_core.data.jsonl import Window
+from cosmos_core.data.video import Probe
+from cosmos_data_bridge.config import BridgeConfig
+
+__all__ = ["Selection", "select"]
+
+TEMPORAL_COMPRESSION = 4
+
+
+@frozen
+class Selection:
+    """Frames first, first + step, ...; count is 1 + 4n."""
+
+    first: int
+    step: int
+    count: int
+
+    @property
+    def last(self) -> int:
+        """The last frame read."""
+        return self.first + (self.count - 1) * self.step
+
+
+def select(window: Window, found: Probe, config: BridgeConfig, key: str, random: np.random.Generator) -> Selection:
+    """Frames of a sample. Raises UnreadableSample when the window is too short for the settings."""
+    end = min(window.end, found.frames - 1) if found.frames else window.end
+    span = end - window.start + 1
+    if span < 1:
+        raise UnreadableSample(key, "video is shorter than its record says")
+    if config.num_video_frames == -1:
+        return Selection(window.start, window.interval, _whole_chunks(1 + (span - 1) // window.interval))
+    count = config.num_video_frames
+    step = _step(config, float(found.fps), span)
+    need = (count - 1) * step + 1
+    if span < need:
+        raise UnreadableSample(key, f"window is too short for {count} frames")
+    spare = span - need
+    offset = {"first": 0, "center": spare // 2, "random": int(random.integers(0, spare + 1))}
+    return Selection(window.start + offset[config.frame_selection_mode], step, _whole_chunks(count))
+
+
+def _step(config: BridgeConfig, fps: float, span: int) -> int:
+    steps = {
+        "force_one": 1,
+        "max_30fps": max(1, int(fps / 30)),
+        "entire_chunk": max(1, span // config.num_video_frames),
+    }
+    return steps[config.temporal_interval_mode]
+
+
+def _whole_chunks(count: int) -> int:
+    """Largest 1 + 4n that is not above `count`."""
+    return TEMPORAL_COMPRESSION * ((count - 1) // TEMPORAL_COMPRESSION) + 1

@@ -1,0 +1,164 @@
+"""Writes synthetic clips as a dataset on disk: complete or not at all, the same bytes for the same wish."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import asdict, frozen
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import Progress
+
+from cosmos_core.data.video import write_mp4
+from cosmos_core.errors import UserError
+from cosmos_core.seeds import stream_seed
+from cosmos_data_bridge.captions import serialise
+from cosmos_data_bridge.synthetic import Attributes, attribute_sets, dense_caption, render, structured_caption
+
+__all__ = ["Wanted", "split_attributes", "write_synthetic"]
+
+FPS = 5
+HELD_OUT = 40
+HELD_OUT_A_COLOR = 7
+V2V_FRAMES = 5
+RECORD = ".prepared.json"
+SPLIT_SEED = 0
+
+
+@frozen(kw_only=True)
+class Wanted:
+    """How many clips of which size; seed: of everything drawn, save which combinations are held out."""
+
+    train: int
+    val: int
+    seed: int
+    size: int
+    frames: int
+
+
+@frozen
+class _Clip:
+    uuid: str
+    attributes: Attributes
+    pixels: NDArray[np.uint8]
+
+
+def split_attributes() -> tuple[list[Attributes], list[Attributes]]:
+    """248 combinations for training and 40 held out, at most 7 of a colour; the same for every dataset."""
+    shuffled = attribute_sets()
+    np.random.default_rng(stream_seed(SPLIT_SEED, "held out")).shuffle(shuffled)  # type: ignore[arg-type]
+    held: list[Attributes] = []
+    for attributes in shuffled:
+        if len(held) < HELD_OUT and sum(one.color == attributes.color for one in held) < HELD_OUT_A_COLOR:
+            held.append(attributes)
+    return [attributes for attributes in shuffled if attributes not in held], held
+
+
+def write_synthetic(root: Path, wanted: Wanted) -> bool:
+    """Write the dataset; False when it is already there. Raises UserError when something else is."""
+    record = json.dumps(asdict(wanted)) + "\n"
+    if root.exists():
+        if (root / RECORD).is_file() and (root / RECORD).read_text() == record:
+            return False
+        raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
+    hidden = root.with_name(f".{root.name}.partial")
+    if hidden.exists():
+        shutil.rmtree(hidden)
+    train, held = split_attributes()
+    with Progress() as progress:
+        task = progress.add_task("writing clips", total=wanted.train + wanted.val)
+        for split, sets, count in (("train", train, wanted.train), ("val", held, wanted.val)):
+            with _Split(hidden / split, inference=split == "val") as folder:
+                for clip in _clips(split, sets, count, wanted):
+                    folder.add(clip)
+                    progress.advance(task)
+    (hidden / RECORD).write_text(record)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    hidden.rename(root)
+    return True
+
+
+def _clips(split: str, sets: list[Attributes], count: int, wanted: Wanted) -> Iterator[_Clip]:
+    for index in range(count):
+        random = np.random.default_rng(stream_seed(wanted.seed, split, index))
+        attributes = sets[index % len(sets)]
+        number = index if split == "train" else wanted.train + index
+        pixels = render(attributes, random, size=wanted.size, frames=wanted.frames)
+        yield _Clip(f"episode_{number:06d}_clip000", attributes, pixels)
+
+
+class _Split:
+    """The folder of one split; its index is written when all clips are."""
+
+    def __init__(self, folder: Path, *, inference: bool) -> None:
+        self.folder, self.inference = folder, inference
+        self._records: list[dict[str, Any]] = []
+
+    def __enter__(self) -> _Split:
+        (self.folder / "videos").mkdir(parents=True)
+        return self
+
+    def __exit__(self, failed: Any, *rest: Any) -> None:
+        if failed is None:
+            lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self._records]
+            (self.folder / "video_dataset_file.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def add(self, clip: _Clip) -> None:
+        """One clip: its video, its record and, in validation, the inputs of inference."""
+        write_mp4(self.folder / "videos" / f"{clip.uuid}.mp4", clip.pixels, FPS)
+        self._records.append(_record(clip))
+        if self.inference:
+            self._add_inference(clip)
+
+    def _add_inference(self, clip: _Clip) -> None:
+        caption = structured_caption(clip.attributes)
+        _write_json(self.folder / "captions" / clip.uuid / "caption.json", caption)
+        image = self.folder / "images" / f"{clip.uuid}.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(clip.pixels[0]).save(image)
+        short = self.folder / "videos_5frames" / f"{clip.uuid}.mp4"
+        short.parent.mkdir(exist_ok=True)
+        write_mp4(short, clip.pixels[:V2V_FRAMES], FPS)
+        frames, height, width, _ = clip.pixels.shape
+        prompt = {
+            "name": clip.uuid,
+            "prompt": serialise(caption),
+            "resolution": str(min(width, height)),
+            "aspect_ratio": "1,1",
+            "num_frames": frames,
+            "fps": FPS,
+        }
+        for kind, source in (("", None), ("_i2v", image), ("_v2v", short)):
+            extra = {} if source is None else {"vision_path": f"../{source.relative_to(self.folder)}"}
+            _write_json(self.folder / f"inference_prompt{kind}" / f"{clip.uuid}.json", {**prompt, **extra})
+
+
+def _record(clip: _Clip) -> dict[str, Any]:
+    frames, height, width, _ = clip.pixels.shape
+    window = {
+        "start_frame": 0,
+        "end_frame": frames - 1,
+        "temporal_interval": 1,
+        "caption_json": structured_caption(clip.attributes),
+        "caption": dense_caption(clip.attributes),
+    }
+    return {
+        "uuid": clip.uuid,
+        "vision_path": f"videos/{clip.uuid}.mp4",
+        "duration": frames / FPS,
+        "width": width,
+        "height": height,
+        "nb_frames": frames,
+        "framerate": float(FPS),
+        "t2w_windows": [window],
+    }
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
