@@ -44,9 +44,9 @@ def load_model(
         wanted = {name: value for name, value in wanted.items() if not name.startswith("net_ema.")}
     missing = sorted(name for name in wanted if name not in stored)
     other = sorted(
-        f"{name} {tuple(stored[name].size)} instead of {tuple(value.shape)}"
+        f"{name} {_size(stored[name])} instead of {tuple(value.shape)}"
         for name, value in wanted.items()
-        if name in stored and tuple(getattr(stored[name], "size", ())) != tuple(value.shape)
+        if name in stored and _size(stored[name]) != tuple(value.shape)
     )
     if other or (missing and strict):
         raise _mismatch(folder, missing if strict else [], other)
@@ -54,6 +54,10 @@ def load_model(
     with torch.no_grad():
         load_component(folder, state, mesh)
     return has_average
+
+
+def _size(stored: Any) -> tuple[int, ...]:
+    return tuple(getattr(stored, "size", ()))
 
 
 def _mismatch(folder: Path, missing: list[str], other: list[str]) -> UserError:

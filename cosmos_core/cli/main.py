@@ -65,7 +65,7 @@ def root_command(plugins: PluginManager) -> click.Group:
 
 
 def main() -> None:
-    """Console script. Exit codes: 0 done, 1 a bug or a failed run, 2 the user can fix it, 75 stopped, 130 interrupted."""
+    """Console script. Exit codes: 0 done, 1 bug or failed run, 2 the user can fix it, 75 stopped, 130 interrupted."""
     plugins = PluginManager.discover(disabled_plugins())
     try:
         code = root_command(plugins)(obj=plugins, standalone_mode=False)

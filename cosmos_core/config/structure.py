@@ -73,7 +73,7 @@ class _Builder:
         """`value` as `kind`; None when it could not be built (the problems then say why)."""
         try:
             with attrs.validators.disabled():
-                built = self.converter.structure(value, kind)
+                built: Any = self.converter.structure(value, kind)
         except Exception as error:
             for inner, fault in faults(error, path):
                 self._fault(inner, fault)

@@ -6,9 +6,10 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from attrs import frozen
 
@@ -107,11 +108,16 @@ def read_clips(file: Path, root: Path, chosen: ClipFilter) -> list[Clip]:
     return sorted(clips, key=lambda clip: sha256(clip.uuid.encode()).digest())
 
 
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
+        yield cast(IO[bytes], handle)
+
+
 def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
     """Number, byte offset and bytes of every line that is not blank."""
-    opened = gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
     offset = 0
-    with opened as handle:
+    with _opened(file) as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip():
                 yield number, offset, line
@@ -177,8 +183,7 @@ def _inside(text: str, folder: Path, root: Path) -> Path:
 
 def captions_of(clip: Clip, window: Window) -> dict[str, Any]:
     """The record's window with all its captions, read from the file."""
-    opened = gzip.open(clip.file, "rb") if clip.file.suffix == ".gz" else clip.file.open("rb")
-    with opened as handle:
+    with _opened(clip.file) as handle:
         handle.seek(clip.offset)
         record = json.loads(handle.read(clip.length))
     found: dict[str, Any] = record["t2w_windows"][window.index]

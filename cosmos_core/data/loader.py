@@ -144,7 +144,7 @@ class PackedLoader:
         return iter(
             torch.utils.data.DataLoader(
                 self._fetch,
-                sampler=wanted,  # type: ignore[arg-type]
+                sampler=wanted,
                 batch_size=None,
                 num_workers=self._config.num_workers,
                 prefetch_factor=self._config.prefetch_factor,

@@ -35,7 +35,9 @@ def pack_stream(
     """
     waiting: deque[Costed] = deque()
     while True:
-        batch, aside, used = [], [], 0
+        batch: list[Item] = []
+        aside: list[Costed] = []
+        used = 0
         while not (batch and len(aside) >= LOOKAHEAD) and len(batch) != max_samples:
             sample = waiting.popleft() if waiting else next(stream, None)
             if sample is None:

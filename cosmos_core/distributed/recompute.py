@@ -27,7 +27,7 @@ def wrap_blocks(blocks: Iterable[nn.Module], config: ActivationCheckpointing) ->
     if config.mode == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy(config.save_ops_regex))
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, **options)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, **options)
 
 
 def _policy(patterns: tuple[str, ...]) -> Callable[..., CheckpointPolicy]:

@@ -1,4 +1,4 @@
-"""Everything all plugins offer, by name. A name with two providers is unusable alone; `distribution:name` always works."""
+"""Everything plugins offer, by name. A name with two providers is unusable alone; `distribution:name` always works."""
 
 from __future__ import annotations
 

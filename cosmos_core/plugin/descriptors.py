@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import field, frozen, validators
@@ -19,6 +20,10 @@ def _optional_ref(value: str | Ref | None) -> Ref | None:
     return None if value is None else _ref(value)
 
 
+def _words(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
 def _name() -> Any:
     return field(validator=[validators.instance_of(str), validators.matches_re(r"[a-z][a-z0-9_]*")])
 
@@ -31,7 +36,7 @@ class ModelFamilySpec:
     summary: str
     config: Ref = field(converter=_ref)
     family: Ref = field(converter=_ref)
-    accepts: tuple[str, ...] = field(converter=tuple)
+    accepts: tuple[str, ...] = field(converter=_words)
 
 
 @frozen(kw_only=True)
@@ -57,7 +62,7 @@ class CallbackSpec:
     summary: str
     config: Ref = field(converter=_ref)
     callback: Ref = field(converter=_ref)
-    tasks: tuple[str, ...] = field(default=(), converter=tuple)
+    tasks: tuple[str, ...] = field(default=(), converter=_words)
     folder: str | None = None
     always: bool = False
 
@@ -77,6 +82,6 @@ class TrackerSpec:
 class CommandSpec:
     """A command. path: its words, e.g. ("data", "prepare"); command: a click command or group."""
 
-    path: tuple[str, ...] = field(converter=tuple)
+    path: tuple[str, ...] = field(converter=_words)
     summary: str
     command: Ref = field(converter=_ref)

@@ -22,7 +22,7 @@ __all__ = ["COSMOS_API", "PluginManager"]
 COSMOS_API = 1
 """Raised only when an existing plugin would break."""
 
-_COLLECTED: dict[str, tuple[type, str]] = {
+_COLLECTED: dict[str, tuple[Any, str]] = {
     "cosmos_model_families": (ModelFamilySpec, "family"),
     "cosmos_datasets": (DatasetSpec, "dataset"),
     "cosmos_callbacks": (CallbackSpec, "callback"),

@@ -19,8 +19,10 @@ from cosmos_core.config.structure import read_resolved
 from cosmos_core.plan import RunLayout
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
+from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.dataset import BridgeSource
 from cosmos_data_bridge.synthetic import Attributes, attributes_of
+from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.sampling import SampleRequest
 from tests.acceptance.judge import judge
 
@@ -73,6 +75,8 @@ def score(run_dir: Path, weights: str) -> Score:
     family, model = restore(run_dir, plugins=plugins, weights=weights)
     config = read_resolved(RunLayout(run_dir).config_toml, plugins.catalog)
     assert config.dataloader_val is not None
+    assert isinstance(family, VfmFamily)
+    assert isinstance(config.dataloader_val.dataset, BridgeConfig)
     wanted = held_out(BridgeSource(config.dataloader_val.dataset))
     with torch.no_grad():
         videos = family.sample(

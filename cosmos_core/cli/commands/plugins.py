@@ -25,7 +25,7 @@ def list_plugins(plugins: PluginManager, as_json: bool) -> None:
       COSMOS_DISABLE_PLUGINS=videophy cosmos plugins list --json
     """
     recipes = Counter(recipe.distribution for recipe in list_recipes())
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "plugin": status.candidate.name,
             "distribution": status.candidate.distribution,

@@ -23,6 +23,11 @@ def _check_mix(instance: Any, attribute: Any, mix: dict[str, float]) -> None:
         raise ValueError("needs at least one positive probability")
 
 
+def _minus_one_or_positive(instance: Any, attribute: Any, value: float) -> None:
+    if value != -1 and value <= 0:
+        raise ValueError(f"must be -1 or positive; got {value!r}")
+
+
 @frozen(kw_only=True)
 class BridgeConfig(DatasetConfig):
     """Captioned clips listed in a JSONL file."""
@@ -30,8 +35,12 @@ class BridgeConfig(DatasetConfig):
     path: str = required("Dataset root, the folder that holds train/ and val/.")
     split: str = option("train", "Folder below the root.")
     jsonl: str = option("video_dataset_file.jsonl", "Index of the split; .gz is read too.")
-    resolution: str = option("720", "Tier; with a clip's aspect ratio it gives the training size.", choices=tuple(TIERS))
-    num_video_frames: int = option(-1, "Frames of a sample; -1: the window as it is.", unit="frames", low=-1)
+    resolution: str = option("720", "Tier; the training size follows from the aspect ratio.", choices=tuple(TIERS))
+    num_video_frames: int = attrs.field(
+        default=-1,
+        validator=_minus_one_or_positive,
+        metadata={"help": "Frames of a sample; -1: the window as it is.", "unit": "frames"},
+    )
     temporal_interval_mode: str = option(
         "entire_chunk",
         "Step between frames when num_video_frames is set.",
@@ -49,7 +58,11 @@ class BridgeConfig(DatasetConfig):
     append_duration_fps_timestamps: bool = option(True, "End plain captions with duration and frame rate.")
     append_resolution_info: bool = option(True, "End plain captions with the training size.")
     caption_suffix: str = option("", "Appended to plain captions.")
-    conditioning_fps: float = option(-1.0, "Frame rate told to the model; -1: the true one.", low=-1)
+    conditioning_fps: float = attrs.field(
+        default=-1.0,
+        validator=_minus_one_or_positive,
+        metadata={"help": "Frame rate told to the model; -1: the true one.", "unit": "frames/s"},
+    )
     conditioning_config: dict[str, float] = attrs.field(
         factory=lambda: {"0": 0.7, "1": 0.2, "2": 0.1},
         validator=_check_mix,

@@ -9,7 +9,7 @@ import torch
 
 from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.data.jsonl import Clip, ClipFilter, Window, captions_of, read_clips
-from cosmos_core.data.video import Frames, decode, probe
+from cosmos_core.data.video import Probe, decode, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.frames import Selection, select
@@ -36,7 +36,8 @@ class BridgeSource:
         frequencies = {int(frames): share for frames, share in config.conditioning_config.items()}
         self._clean = list(frequencies)
         self._probabilities = np.array(list(frequencies.values())) / sum(frequencies.values())
-        self._decoded: dict[tuple[Path, Selection], Frames] = {}
+        self._probed: dict[Path, Probe] = {}
+        self._decoded: dict[tuple[Path, Selection], torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -47,7 +48,7 @@ class BridgeSource:
         clip, windows = self._entries[index]
         window = windows[int(random.integers(len(windows)))]
         key = f"{clip.uuid}_w{window.index}"
-        found = probe(clip.path)
+        found = self._probe(clip.path)
         chosen = select(window, found, config, str(clip.path), random)
         caption = choose(captions_of(clip, window), random)
         if caption is None:
@@ -56,15 +57,20 @@ class BridgeSource:
         fps = config.conditioning_fps if config.conditioning_fps > 0 else float(found.fps) / chosen.step
         text = model_text(caption, ClipFacts(chosen.count, fps, *size), config, random)
         clean = int(random.choice(self._clean, p=self._probabilities))
-        video = torch.from_numpy(self._frames(clip, chosen, size)).permute(3, 0, 1, 2)
-        return VideoText(key=key, video=video, caption=text, fps=fps, condition_frames=clean)
+        return VideoText(key=key, video=self._video(clip, chosen, size), caption=text, fps=fps, condition_frames=clean)
 
-    def _frames(self, clip: Clip, chosen: Selection, size: tuple[int, int]) -> Frames:
+    def _probe(self, path: Path) -> Probe:
+        if path not in self._probed:
+            self._probed[path] = probe(path)
+        return self._probed[path]
+
+    def _video(self, clip: Clip, chosen: Selection, size: tuple[int, int]) -> torch.Tensor:
         kept = self._decoded.get((clip.path, chosen))
         if kept is not None:
             return kept
         source = (clip.width, clip.height)
         frames = decode(clip.path, chosen.first, chosen.last, chosen.step, source=source, target=size)
+        video = torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()
         if self.config.cache_decoded:
-            self._decoded[clip.path, chosen] = frames
-        return frames
+            self._decoded[clip.path, chosen] = video
+        return video

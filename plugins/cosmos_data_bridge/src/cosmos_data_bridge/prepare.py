@@ -15,7 +15,7 @@ __all__ = ["bridge"]
 @click.command("bridge")
 @click.option("--synthetic", "count", type=click.IntRange(min=1), required=True, help="Training clips to draw.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Dataset root to write.")
-@click.option("--val", "validation", type=click.IntRange(min=1), default=80, show_default=True, help="Validation clips.")
+@click.option("--val", "validation", type=click.IntRange(min=1), default=80, show_default=True, help="Held-out clips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything drawn.")
 @click.option("--size", type=click.IntRange(min=16), default=64, show_default=True, help="Side of a clip in pixels.")
 @click.option("--frames", type=click.IntRange(min=1), default=17, show_default=True, help="Frames of a clip.")

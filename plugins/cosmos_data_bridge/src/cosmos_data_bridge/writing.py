@@ -51,7 +51,7 @@ class _Clip:
 def split_attributes() -> tuple[list[Attributes], list[Attributes]]:
     """248 combinations for training and 40 held out, at most 7 of a colour; the same for every dataset."""
     shuffled = attribute_sets()
-    np.random.default_rng(stream_seed(SPLIT_SEED, "held out")).shuffle(shuffled)  # type: ignore[arg-type]
+    np.random.default_rng(stream_seed(SPLIT_SEED, "held out")).shuffle(shuffled)
     held: list[Attributes] = []
     for attributes in shuffled:
         if len(held) < HELD_OUT and sum(one.color == attributes.color for one in held) < HELD_OUT_A_COLOR:

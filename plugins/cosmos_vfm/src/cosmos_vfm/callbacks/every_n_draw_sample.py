@@ -55,14 +55,11 @@ class DrawSamplesCallback(Callback):
         if not state.is_main:
             return
         items = self._items(state)
+        columns = {"ground truth": [item.video for item in items], f"after {state.step} steps": after}
         if self._before:
-            titles = ["ground truth", "before training", f"after {state.step} steps"]
-            clips = zip([item.video for item in items], self._before, after, strict=True)
-        else:
-            titles = ["ground truth", f"after {state.step} steps"]
-            clips = zip([item.video for item in items], after, strict=True)
-        rows = [Row(item.caption, group) for item, group in zip(items, clips, strict=True)]
-        write_contact_sheet(self.context.folder / "comparison.png", titles, rows)
+            columns = {"before training": self._before, **columns}
+        rows = [Row(item.caption, clips) for item, *clips in zip(items, *columns.values(), strict=True)]
+        write_contact_sheet(self.context.folder / "comparison.png", list(columns), rows)
 
     def _items(self, state: TrainState) -> Sequence[VideoText]:
         source = state.validation_source

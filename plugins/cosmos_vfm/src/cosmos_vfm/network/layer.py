@@ -36,6 +36,15 @@ class Mlp(nn.Module):
 class JointAttention(nn.Module):
     """Projections and per-head norms of both towers; `_moe_gen` marks the generation tower."""
 
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    o_proj: nn.Linear
+    q_proj_moe_gen: nn.Linear
+    k_proj_moe_gen: nn.Linear
+    v_proj_moe_gen: nn.Linear
+    o_proj_moe_gen: nn.Linear
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         hidden, dim = config.hidden, config.head_dim

@@ -82,8 +82,8 @@ class Segments:
         """Causal self-attention of text. q: [N, heads, dim]; k, v: [N, kv heads, dim]. Returns [N, heads * dim]."""
         if self.padded:
             # Padding lies to the right, where causal attention never looks from a real token.
-            batched = [self.text.batch(x) for x in (q, k, v)]
-            return self.text.flat(scaled_dot_product_attention(*batched, is_causal=True, enable_gqa=True))
+            q, k, v = (self.text.batch(x) for x in (q, k, v))
+            return self.text.flat(scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True))
         parts = zip(*(x.split(self.text.lengths) for x in (q, k, v)), strict=True)
         return torch.cat([_one(*part, causal=True) for part in parts])
 
@@ -112,6 +112,6 @@ class Segments:
 
 
 def _one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
-    heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
-    out = scaled_dot_product_attention(*heads, is_causal=causal, enable_gqa=True)
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+    out = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
     return out.squeeze(0).transpose(0, 1).flatten(1)

@@ -38,7 +38,7 @@ def latent_shape(frames: int, height: int, width: int) -> tuple[int, int, int]:
 
 def normalise(videos: torch.Tensor) -> torch.Tensor:
     """uint8 0..255 -> float32 -1..1."""
-    return videos.float() / 127.5 - 1
+    return videos.float().div_(127.5).sub_(1)
 
 
 def to_pixels(videos: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,17 @@ EOS = "<|im_end|>"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", EOS, "<|vision_start|>", "<|vision_end|>")
 VOCAB_SIZE = 512
 
-_WORDS = ["a", "an", "the", "of", "in", "on", "over", "to", "from", "and", "with", "is", "it", "its", "at", "by", "for", "moves", "moving", "stays", "background", "shape", "color", "direction", "subject", "subjects", "video", "clip", "camera", "frame", "object", "robot", "arm", "gripper", "table", "left", "right", "up", "down", "top", "bottom", "red", "yellow", "green", "cyan", "blue", "magenta", "white", "black", "grey", "gray", "orange", "purple", "brown", "pink", "circle", "square", "triangle", "star", "striped", "stripes", "checks", "checked", "waves", "wavy", "gradient", "plain", "small", "large", "big", "slow", "slowly", "fast", "quickly", "picks", "places", "pushes", "pulls", "opens", "closes", "moved", "near", "far", "description", "action", "actions", "time", "duration", "fps", "resolution", "aspect", "ratio", "style", "lighting", "user", "assistant", "system", "caption", "temporal", "setting"]
+_WORDS = (
+    "a", "an", "the", "of", "in", "on", "over", "to", "from", "and", "with", "is", "it", "its", "at", "by", "for",
+    "moves", "moving", "stays", "background", "shape", "color", "direction", "subject", "subjects", "video", "clip",
+    "camera", "frame", "object", "robot", "arm", "gripper", "table", "left", "right", "up", "down", "top", "bottom",
+    "red", "yellow", "green", "cyan", "blue", "magenta", "white", "black", "grey", "gray", "orange", "purple",
+    "brown", "pink", "circle", "square", "triangle", "star", "striped", "stripes", "checks", "checked", "waves",
+    "wavy", "gradient", "plain", "small", "large", "big", "slow", "slowly", "fast", "quickly", "picks", "places",
+    "pushes", "pulls", "opens", "closes", "moved", "near", "far", "description", "action", "actions", "time",
+    "duration", "fps", "resolution", "aspect", "ratio", "style", "lighting", "user", "assistant", "system",
+    "caption", "temporal", "setting",
+)  # fmt: skip
 
 _JOINTS = (
     '{"', '": "', '", "', '"}', '": ', ', "', '": {"', '"}, "', '": [{"', '"}], "', '"}]', '": ["', '"], "', "_", " ",
