@@ -1,0 +1,225 @@
+"""The network against diffusers' Cosmos3OmniTransformer on the same weights, and packed against one by one."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+import torch
+from attrs import evolve
+from diffusers import Cosmos3OmniTransformer
+from diffusers.pipelines.cosmos.pipeline_cosmos3_omni import (
+    get_3d_mrope_ids_text_tokens,
+    get_3d_mrope_ids_vae_tokens,
+)
+
+from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
+from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network.patches import grid, patchify, unpatchify
+from cosmos_vfm.packing import MODALITY_MARGIN, Layout, build_pack
+from cosmos_vfm.tiers import TIERS, NetworkConfig
+
+QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=128, mlp=96, vocab=512)
+NEMOTRON = evolve(
+    QWEN,
+    gated_mlp=False,
+    float_norm=True,
+    text_qk_norm=False,
+    text_k_norm_for_generation=True,
+    eps=1e-5,
+    rope_theta=1e8,
+)
+GENERATION = ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
+LAYOUTS = {
+    "image": Layout(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
+    "text to video": Layout(tuple(range(40, 61)), (5, 4, 4), 5.0, 0),
+    "image to video": Layout(tuple(range(7, 20)), (3, 6, 4), 30.0, 1),
+    "video to video": Layout(tuple(range(100, 131)), (4, 4, 8), 16.0, 2),
+    "odd sides": Layout(tuple(range(5, 9)), (2, 5, 7), 10.0, 0),
+}
+
+
+def randomised(config: NetworkConfig) -> Cosmos3Network:
+    torch.manual_seed(0)
+    network = Cosmos3Network(config)
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, 1.0, 0.2)
+        else:
+            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+    return network.eval()
+
+
+def oracle_of(network: Cosmos3Network) -> Cosmos3OmniTransformer:
+    config = network.config
+    oracle = Cosmos3OmniTransformer(
+        head_dim=config.head_dim,
+        hidden_size=config.hidden,
+        intermediate_size=config.mlp,
+        num_attention_heads=config.heads,
+        num_hidden_layers=config.layers,
+        num_key_value_heads=config.kv_heads,
+        rms_norm_eps=config.eps,
+        rope_theta=config.rope_theta,
+        vocab_size=config.vocab,
+        hidden_act="silu" if config.gated_mlp else "relu2",
+        qk_norm_for_text=config.text_qk_norm,
+        use_und_k_norm_for_gen=config.text_k_norm_for_generation,
+    )
+    oracle.load_state_dict({to_diffusers(name): value for name, value in network.state_dict().items()}, strict=True)
+    return oracle.eval()
+
+
+def oracle_velocity(
+    oracle: Cosmos3OmniTransformer, layout: Layout, latents: torch.Tensor, sigma: float
+) -> torch.Tensor:
+    """The velocity of one sample, with positions from the oracle's own pipeline."""
+    frames, (rows, columns) = layout.shape[0], grid(*layout.shape[1:])
+    count, per_frame = len(layout.text_ids), rows * columns
+    text, cursor = get_3d_mrope_ids_text_tokens(count, 0, use_float_positions=True)
+    video, _ = get_3d_mrope_ids_vae_tokens(frames, rows, columns, cursor + MODALITY_MARGIN, fps=layout.fps)
+    total = count + frames * per_frame
+    noisy = torch.arange(count + layout.clean * per_frame, total)
+    return oracle(
+        input_ids=torch.tensor(layout.text_ids),
+        text_indexes=torch.arange(count),
+        position_ids=torch.cat([text, video.float()], dim=1),
+        und_len=count,
+        sequence_length=total,
+        vision_tokens=[latents],
+        vision_token_shapes=[(frames, rows, columns)],
+        vision_sequence_indexes=torch.arange(count, total),
+        vision_mse_loss_indexes=noisy,
+        vision_timesteps=torch.full((len(noisy),), sigma * 1000),
+        vision_noisy_frame_indexes=[torch.arange(layout.clean, frames)],
+    ).sample[0]
+
+
+def latents_of(layout: Layout, seed: int, dtype: torch.dtype) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((1, 48, *layout.shape), generator=generator).to(dtype)
+
+
+def velocities(network: Cosmos3Network, layouts: list[Layout], latents: list[torch.Tensor], sigmas: list[float]):
+    """Of all samples in one pack."""
+    tokens = torch.cat([patchify(part)[0] for part in latents])
+    out = network(tokens, torch.tensor(sigmas), build_pack(layouts))
+    parts = out.split([layout.latent_tokens for layout in layouts])
+    return [unpatchify(part[None], tuple(latent.shape[1:])) for part, latent in zip(parts, latents, strict=True)]
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+
+
+@pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_velocity_equals_the_oracle(config: NetworkConfig, kind: str) -> None:
+    network, layout = randomised(config), LAYOUTS[kind]
+    latents = latents_of(layout, 1, torch.float32)
+    with torch.no_grad():
+        expected = oracle_velocity(oracle_of(network), layout, latents, 0.7)
+        found = velocities(network, [layout], [latents], [0.7])[0]
+    assert expected.std() > 0.1
+    assert relative(found, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
+def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig) -> None:
+    network, layout = randomised(config).to(torch.bfloat16), LAYOUTS["video to video"]
+    oracle = oracle_of(network.float()).to(torch.bfloat16)
+    frequencies = oracle_of(network).rotary_emb.inv_freq
+    oracle.rotary_emb.inv_freq = frequencies
+    network = network.to(torch.bfloat16)
+    latents = latents_of(layout, 1, torch.bfloat16)
+    with torch.no_grad():
+        expected = oracle_velocity(oracle, layout, latents, 0.3)
+        found = velocities(network, [layout], [latents], [0.3])[0]
+    assert relative(found, expected) <= 2e-2
+
+
+@pytest.mark.parametrize("order", list(permutations(range(5)))[::17])
+def test_packed_equals_one_by_one_in_any_order(order: tuple[int, ...]) -> None:
+    network = randomised(QWEN)
+    layouts = [list(LAYOUTS.values())[index] for index in order]
+    latents = [latents_of(layout, index, torch.float32) for index, layout in zip(order, layouts, strict=True)]
+    sigmas = [0.1 + 0.2 * index for index in order]
+    with torch.no_grad():
+        packed = velocities(network, layouts, latents, sigmas)
+        for layout, latent, sigma, together in zip(layouts, latents, sigmas, packed, strict=True):
+            alone = velocities(network, [layout], [latent], [sigma])[0]
+            assert relative(together, alone) <= 1e-5
+
+
+def test_long_samples_equal_the_oracle_too() -> None:
+    """More tokens than the padded path takes, so each sample runs on its own."""
+    network = randomised(QWEN)
+    layouts = [Layout(tuple(range(200)), (7, 16, 16), 24.0, 1), LAYOUTS["text to video"]]
+    latents = [latents_of(layout, index, torch.float32) for index, layout in enumerate(layouts)]
+    with torch.no_grad():
+        packed = velocities(network, layouts, latents, [0.6, 0.2])
+        oracle = oracle_of(network)
+        for layout, latent, sigma, found in zip(layouts, latents, (0.6, 0.2), packed, strict=True):
+            assert relative(found, oracle_velocity(oracle, layout, latent, sigma)) <= 1e-5
+
+
+def test_gradients_equal_the_oracle() -> None:
+    network, layout = randomised(QWEN), LAYOUTS["image to video"]
+    oracle, latents = oracle_of(network), latents_of(LAYOUTS["image to video"], 3, torch.float32)
+    velocities(network, [layout], [latents], [0.5])[0].square().sum().backward()
+    oracle_velocity(oracle, layout, latents, 0.5).square().sum().backward()
+    ours = {to_diffusers(name): parameter.grad for name, parameter in network.named_parameters()}
+    compared = 0
+    for name, parameter in oracle.named_parameters():
+        if parameter.grad is None or not parameter.grad.any():
+            found = ours[name]
+            assert found is None or not found.any(), name
+            continue
+        assert relative(ours[name], parameter.grad) <= 1e-4, name
+        compared += 1
+    assert compared > 60
+
+
+def test_frozen_text_tower_gets_no_gradient_and_the_rest_the_same() -> None:
+    layout, latents = LAYOUTS["text to video"], latents_of(LAYOUTS["text to video"], 3, torch.float32)
+    gradients = []
+    for frozen in (False, True):
+        network = randomised(NEMOTRON)
+        for name, parameter in network.named_parameters():
+            chosen = any(
+                key in name for key in ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
+            )
+            parameter.requires_grad_(chosen or not frozen)
+        velocities(network, [layout], [latents], [0.5])[0].square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    for name, gradient in gradients[1].items():
+        if gradient is not None:
+            assert torch.allclose(gradient, gradients[0][name], rtol=1e-5, atol=1e-6), name
+    assert all(gradient is None for name, gradient in gradients[1].items() if "q_proj.weight" in name)
+
+
+@pytest.mark.parametrize(
+    ("tier", "total", "generation", "tensors"),
+    [
+        ("edge", 3_361_198_784, 1_414_924_992, 544),
+        ("nano", 15_156_222_144, 6_965_486_784, 804),
+        ("super", 63_997_928_640, 31_235_805_376, 1420),
+    ],
+)
+def test_released_tiers_have_the_released_number_of_parameters(
+    tier: str, total: int, generation: int, tensors: int
+) -> None:
+    with torch.device("meta"):
+        network = Cosmos3Network(TIERS[tier])
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+
+    assert sum(sizes.values()) == total
+    assert len(sizes) == tensors
+    assert sum(size for name, size in sizes.items() if any(key in name for key in GENERATION)) == generation
+
+
+def test_names_round_trip() -> None:
+    with torch.device("meta"):
+        names = [name for name, _ in Cosmos3Network(TIERS["edge"]).named_parameters()]
+    assert [from_diffusers(to_diffusers(name)) for name in names] == names
+    assert len({to_diffusers(name) for name in names}) == len(names)
