@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,22 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
-    set_optimizer_state_dict,
 )
 
 from cosmos_core.optim.ema import Ema
 
-__all__ = ["model_state", "optimizer_state", "random_state", "restore_optimizer", "restore_random_state"]
+__all__ = [
+    "model_state",
+    "optimizer_state",
+    "optimizer_templates",
+    "random_state",
+    "restore_optimizer",
+    "restore_random_state",
+]
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 _KINDS = ("state.", "param_groups.")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def model_state(model: nn.Module, ema: Ema | None) -> dict[str, torch.Tensor]:
@@ -36,10 +44,33 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
     return {_with_net(name): value for name, value in flat.items()}
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put what `optimizer_state` returned back into the optimizer."""
-    flat = {name.replace(".net.", ".", 1): value for name, value in state.items()}
-    set_optimizer_state_dict(model, optimizer, flat, options=_FLAT)
+def optimizer_templates(
+    model: nn.Module, optimizer: torch.optim.Optimizer, stored: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Empty tensors for the moments and step counts among `stored`, named and sharded as in `optimizer_state`."""
+    templates: dict[str, torch.Tensor] = {}
+    for name, parameter, fused in _optimized(model, optimizer):
+        for part in _MOMENTS:
+            templates[f"state.net.{name}.{part}"] = torch.zeros_like(parameter)
+        device = parameter.device if fused else torch.device("cpu")
+        templates[f"state.net.{name}.step"] = torch.zeros((), dtype=torch.float32, device=device)
+    return {name: value for name, value in templates.items() if name in stored}
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]) -> None:
+    """Give the optimizer what was loaded into `optimizer_templates`; parameters that were never updated stay so."""
+    for name, parameter, _ in _optimized(model, optimizer):
+        found = {part: state.get(f"state.net.{name}.{part}") for part in (*_MOMENTS, "step")}
+        if all(value is not None for value in found.values()):
+            optimizer.state[parameter] = dict(found)
+
+
+def _optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    """Name and parameter of everything in the optimizer, and whether its kernel is fused."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            yield names[parameter], parameter, bool(group["fused"])
 
 
 def _with_net(name: str) -> str:

@@ -16,6 +16,9 @@ __all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
 
 GROUP = "cosmos.recipes"
 
+DEEPEST = 16
+"""Longest chain of recipes that a listing follows."""
+
 
 @frozen
 class RecipeFile:
@@ -77,17 +80,21 @@ def find_recipe(name: str, *, base: Path | None = None) -> Path:
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package holds it", hint=hint)])
 
 
-def peek(path: Path) -> tuple[str, str, str]:
-    """Summary, task and dataset of a recipe file, each "" when it does not say; nothing is resolved."""
+def peek(path: Path, depth: int = 0) -> tuple[str, str, str]:
+    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" when none says."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "(not readable as TOML)", "", ""
+        extends = values.get("extends")
+        parent = ("", "", "")
+        if isinstance(extends, str) and depth < DEEPEST:
+            parent = peek(find_recipe(extends, base=path.parent), depth + 1)
+    except (OSError, ValueError, UserError):
+        return "(not readable)", "", ""
     job = values.get("job")
     loader = values.get("dataloader_train")
     dataset = loader.get("dataset") if isinstance(loader, dict) else None
     return (
-        str(values.get("summary", "")),
-        str(job.get("task", "")) if isinstance(job, dict) else "",
-        str(dataset.get("type", "")) if isinstance(dataset, dict) else "",
+        str(values.get("summary", parent[0])),
+        str(job.get("task", parent[1])) if isinstance(job, dict) else parent[1],
+        str(dataset.get("type", parent[2])) if isinstance(dataset, dict) else parent[2],
     )

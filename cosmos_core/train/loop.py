@@ -18,6 +18,7 @@ def train(run: Run) -> str:
         run.emit("failed", error)
         raise
     run.emit("train_end")
+    run.loader.report()
     return outcome
 
 

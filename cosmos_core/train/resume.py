@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.reader import stored_keys
-from cosmos_core.checkpoint.state import optimizer_state, random_state, restore_optimizer, restore_random_state
+from cosmos_core.checkpoint.state import optimizer_templates, random_state, restore_optimizer, restore_random_state
 from cosmos_core.config.document import read_document
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.interpolate import key_text
@@ -46,18 +46,27 @@ def restore_into(run: Run, source: Resume) -> None:
 
 def _restore_training(run: Run, path: Path) -> None:
     state = run.state
-    optimizer = optimizer_state(state.model, state.optimizer)
-    load_component(path / "optim", optimizer, state.mesh)
-    restore_optimizer(state.model, state.optimizer, optimizer)
-    scheduler = run.scheduler.state_dict()
-    load_component(path / "scheduler", scheduler, state.mesh)
-    run.scheduler.load_state_dict(scheduler)
+    moments = optimizer_templates(state.model, state.optimizer, stored_keys(path / "optim"))
+    load_component(path / "optim", moments, state.mesh)
+    restore_optimizer(state.model, state.optimizer, moments)
+    _restore_schedule(run, path / "scheduler")
     _restore_trainer(run, path / "trainer")
     states = load_loader_states(path / "dataloader")
     run.loader.load_state(states)
-    if len(states) == state.mesh.data_world:
-        run.loader_state = states[state.mesh.data_rank]
+    run.loader_state = run.loader.state()
     run.saved_step = state.step
+
+
+def _restore_schedule(run: Run, folder: Path) -> None:
+    """Continue the schedule at its step; rates follow the present configuration."""
+    scheduler, values = run.scheduler, {"last_epoch": 0, "_step_count": 0}
+    load_component(folder, values, run.state.mesh)
+    scheduler.last_epoch, scheduler._step_count = values["last_epoch"], values["_step_count"]
+    factors = [shape(scheduler.last_epoch) for shape in scheduler.lr_lambdas]
+    rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+    for group, rate in zip(run.state.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates
 
 
 def _restore_trainer(run: Run, folder: Path) -> None:

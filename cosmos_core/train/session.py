@@ -110,7 +110,7 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
         callbacks=_callbacks(config, plugins, layout, main=mesh.rank == 0),
         trackers=trackers,
         stop=StopRequests(layout.stop_request),
-        loader_state={},
+        loader_state=loader.state(),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from cosmos_core.distributed.reduce import any_rank, sum_over_data
 from cosmos_core.distributed.seeds import Streams
+from cosmos_core.errors import UserError
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.run import Run
 
@@ -30,6 +31,11 @@ def validate(run: Run) -> dict[str, Any]:
             pack = next(packs, None)
             if not any_rank(pack is not None, state.mesh):
                 break
+            if pack is None and batch is None:
+                raise UserError(
+                    f"the validation data gives rank {state.mesh.rank} no batch at all; use fewer processes, "
+                    f"more samples, or a smaller dataloader_val.max_samples_per_batch"
+                )
             batch = state.family.collate(pack.items).to(state.mesh.device) if pack is not None else batch
             # A rank that ran out repeats its last batch uncounted: sharded layers need every rank's hand.
             for name, value in state.family.validation_step(state.model, batch, streams).items():

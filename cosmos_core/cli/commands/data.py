@@ -26,6 +26,9 @@ class _Datasets(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         plugins: PluginManager = ctx.obj
         specs = [spec for spec in plugins.catalog.datasets() if spec.prepare is not None]
+        if not specs:
+            formatter.write_text("No installed plugin prepares a dataset.")
+            return
         with formatter.section("Datasets"):
             formatter.write_dl([(spec.name, spec.summary) for spec in specs])
 

@@ -1,0 +1,171 @@
+"""Order, packing and resume of the loader as properties: nothing lost, nothing twice, the same again."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.data import PackedLoader, UnreadableSample
+from cosmos_core.data.order import Order
+from cosmos_core.data.packing import Costed, pack_stream
+from cosmos_core.data.samples import Item
+from cosmos_core.errors import UserError
+
+
+class Numbers:
+    """Sample i is (i, a random draw); every `broken`-th is unreadable."""
+
+    def __init__(self, count: int, broken: int = 0) -> None:
+        self.count, self.broken = count, broken
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get(self, index: int, random: np.random.Generator) -> tuple[int, float]:
+        if self.broken and index % self.broken == 0:
+            raise UnreadableSample(f"number {index}", "broken")
+        return index, float(random.random())
+
+
+def loader(rank: int, world: int, *, count: int = 37, broken: int = 0, epochs: int | None = None, **options):
+    settings = {"max_sequence_length": 50, "num_workers": 0, "max_skipped": 1.0, **options}
+    config = DataloaderConfig(dataset=DatasetConfig(type="numbers"), **settings)
+    return PackedLoader(
+        Numbers(count, broken),
+        config=config,
+        prepare=lambda sample: sample,
+        cost=lambda sample: 3 + 7 * sample[0] % 23,
+        rank=rank,
+        world=world,
+        epochs=epochs,
+    )
+
+
+def positions_of(packs) -> list[int]:
+    return [item.position for pack in packs for item in pack.items]
+
+
+@given(size=st.integers(1, 200), seed=st.integers(0, 5), epoch=st.integers(0, 3))
+def test_every_epoch_is_a_permutation(size: int, seed: int, epoch: int) -> None:
+    assert sorted(Order(size, seed, True).permutation(epoch)) == list(range(size))
+
+
+def test_epochs_differ_and_seeds_differ() -> None:
+    order = Order(100, 1, True)
+    assert list(order.permutation(0)) != list(order.permutation(1))
+    assert list(order.permutation(0)) != list(Order(100, 2, True).permutation(0))
+    assert list(Order(100, 1, False).permutation(7)) == list(range(100))
+
+
+@given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=60), limit=st.integers(41, 120))
+def test_packs_stay_below_the_cap_and_lose_nothing(costs: list[int], limit: int) -> None:
+    stream = (Costed(Item(position, None), cost, str(position)) for position, cost in enumerate(costs))
+    packs = [items for items, _ in pack_stream(stream, max_samples=None, max_tokens=limit)]
+    assert sorted(item.position for pack in packs for item in pack) == list(range(len(costs)))
+    assert all(pack for pack in packs)
+    assert all(sum(costs[item.position] for item in pack) < limit for pack in packs)
+
+
+@given(
+    costs=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    limit=st.integers(41, 120),
+)
+def test_packing_equals_the_written_algorithm(costs: list[int], limit: int) -> None:
+    """Greedy with a push-back queue and a lookahead of ten, written down independently."""
+    queue, expected = list(range(len(costs))), []
+    while queue:
+        batch, aside, used = [], [], 0
+        while queue and not (batch and len(aside) >= 10):
+            sample = queue.pop(0)
+            if used + costs[sample] >= limit:
+                aside.append(sample)
+            else:
+                batch.append(sample)
+                used += costs[sample]
+        queue = aside + queue
+        expected.append(batch)
+    stream = (Costed(Item(position, None), cost, "") for position, cost in enumerate(costs))
+    found = [[item.position for item in items] for items, _ in pack_stream(stream, max_samples=None, max_tokens=limit)]
+    assert found == expected
+
+
+def test_a_sample_that_can_never_fit_is_named_and_refused() -> None:
+    stream = iter([Costed(Item(0, None), 5, "small"), Costed(Item(1, None), 99, "clip_17_w0")])
+    with pytest.raises(UserError, match="clip_17_w0"):
+        list(pack_stream(stream, max_samples=None, max_tokens=50))
+
+
+@given(world=st.integers(1, 5), epochs=st.integers(1, 3), broken=st.sampled_from([0, 5]))
+@settings(deadline=None)
+def test_ranks_together_see_every_sample_once_an_epoch(world: int, epochs: int, broken: int) -> None:
+    seen = [
+        item.value[0]
+        for rank in range(world)
+        for pack in loader(rank, world, epochs=epochs, broken=broken)
+        for item in pack.items
+    ]
+    expected = [index for index in range(37) if not broken or index % broken] * epochs
+    assert sorted(seen) == sorted(expected)
+
+
+@given(stop=st.integers(0, 30), rank=st.integers(0, 2))
+@settings(deadline=None)
+def test_a_resumed_loader_continues_exactly(stop: int, rank: int) -> None:
+    whole = list(islice(loader(rank, 3), 40))
+    state = whole[stop - 1].state if stop else loader(rank, 3).state()
+    others = [loader(other, 3).state() for other in range(3)]
+    others[rank] = state
+    again = loader(rank, 3)
+    again.load_state(others)
+    rest = list(islice(iter(again), 40 - stop))
+    assert [[(item.position, item.value) for item in pack.items] for pack in rest] == [
+        [(item.position, item.value) for item in pack.items] for pack in whole[stop:]
+    ]
+
+
+@given(stops=st.lists(st.integers(0, 12), min_size=3, max_size=3), world=st.integers(1, 5))
+@settings(deadline=None)
+def test_resuming_on_other_ranks_loses_nothing_and_repeats_nothing(stops: list[int], world: int) -> None:
+    states, delivered = [], []
+    for rank, stop in enumerate(stops):
+        packs = list(islice(loader(rank, 3), stop))
+        delivered += positions_of(packs)
+        states.append(packs[-1].state if packs else loader(rank, 3).state())
+    for rank in range(world):
+        again = loader(rank, world)
+        again.load_state(states)
+        delivered += positions_of(islice(iter(again), 30))
+    assert len(delivered) == len(set(delivered))
+    complete = min(max(delivered), 37 * 3)
+    missing = set(range(complete // 2)) - set(delivered)
+    assert not missing
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers: int) -> None:
+    alone = list(islice(loader(0, 2), 12))
+    helped = list(islice(loader(0, 2, num_workers=workers), 12))
+    for one, other in zip(alone, helped, strict=True):
+        assert [(item.position, item.value) for item in one.items] == [(i.position, i.value) for i in other.items]
+        assert one.state == other.state
+
+
+def test_unreadable_samples_are_counted_by_reason() -> None:
+    source = loader(0, 1, broken=6, epochs=1)
+    list(source)
+    assert source.skipped == {"broken": 7}
+
+
+def test_too_many_unreadable_samples_end_the_run() -> None:
+    with pytest.raises(UserError, match="max_skipped"):
+        list(loader(0, 1, broken=2, epochs=1, max_skipped=0.1))
+
+
+def test_an_empty_dataset_is_an_error() -> None:
+    with pytest.raises(UserError, match="empty"):
+        loader(0, 1, count=0)
