@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
@@ -23,9 +24,18 @@ SHOWN = 8
 
 
 def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
-    """Fill `state` in place from a DCP directory; tensors are cast to the dtype they are loaded into."""
-    with without_single_process_warning():
-        dcp.load(state, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=not mesh.distributed)
+    """Fill `state` in place from a DCP directory; tensors are cast to the dtype they are loaded into.
+
+    Raises UserError when the directory is damaged or holds more than data.
+    """
+    try:
+        with without_single_process_warning():
+            dcp.load(state, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=not mesh.distributed)
+    except CheckpointException as error:
+        for cause, _ in error.failures.values():
+            if isinstance(cause, UserError):
+                raise cause from None
+        raise
 
 
 def load_model(

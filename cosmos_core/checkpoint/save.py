@@ -43,6 +43,7 @@ def save_checkpoint(
     barrier(mesh)
     if mesh.rank == 0:
         _publish(hidden, final)
+        _remove_leftovers(checkpoints)
     barrier(mesh)
     return final
 

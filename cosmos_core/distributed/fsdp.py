@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from cosmos_core.config.model import Parallelism
 from cosmos_core.distributed.mesh import Mesh
 
-__all__ = ["assign_full", "dtype", "local", "reduce_over_replicas", "shard"]
+__all__ = ["assign_full", "drop_gathered", "dtype", "local", "reduce_over_replicas", "shard"]
 
 
 def dtype(name: str) -> torch.dtype:
@@ -42,6 +42,14 @@ def reduce_over_replicas(model: nn.Module, now: bool) -> None:
     """Whether the next backward pass also reduces across replicas; only the last micro-batch of a step has to."""
     if isinstance(model, FSDPModule):
         model.set_requires_all_reduce(now)
+
+
+def drop_gathered(model: nn.Module) -> None:
+    """Free gathered copies of parameters, which a forward pass without backward leaves behind in the root unit; must
+    follow every change of sharded weights, or the next forward pass computes with the old ones."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cosmos_core.config.model import Ema as EmaConfig
-from cosmos_core.distributed.fsdp import local
+from cosmos_core.distributed.fsdp import drop_gathered, local
 
 __all__ = ["Ema", "beta", "exponent"]
 
@@ -31,6 +31,7 @@ class Ema:
     """Float32 shadows of the parameters that train, sharded as they are."""
 
     def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+        self.model = model
         self.config = config
         self.power = exponent(config.rate)
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
@@ -67,3 +68,4 @@ class Ema:
     def _assign(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
             local(self.parameters[name]).copy_(value)
+        drop_gathered(self.model)

@@ -1,0 +1,126 @@
+"""The run directory that the contract promises, from a real run of the `hello` recipe."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import tomlkit
+import torch
+import yaml
+
+from cosmos_core.checkpoint.reader import stored_keys
+from tests.command import cosmos, rows
+
+SECRETS = {
+    "WANDB_API_KEY": "wandb-secret-1234",
+    "HF_TOKEN": "hf_secret_5678",
+    "AWS_SECRET_ACCESS_KEY": "aws-secret-9",
+    "DATASET_PATH": "https://user:password-42@host/data",
+}
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    env = {**SECRETS, "IMAGINAIRE_OUTPUT_ROOT": str(root)}
+    printed = cosmos("run", "hello", "optimizer.lr=5e-3", env=env).stdout
+    run_dir = root / "cosmos3/sft/hello"
+    assert printed.splitlines() == [
+        "outcome: done",
+        f"run_dir: {run_dir}",
+        f"checkpoints: {run_dir / 'checkpoints'}",
+        f"metrics: {run_dir / 'metrics.jsonl'}",
+    ]
+    return run_dir
+
+
+def test_configuration_is_written_in_three_forms_that_agree(run_dir: Path) -> None:
+    plain = tomlkit.parse((run_dir / "config.toml").read_text()).unwrap()
+    assert plain["optimizer"]["lr"] == 5e-3
+    as_yaml = yaml.safe_load((run_dir / "config.yaml").read_text())
+    as_pickle = pickle.loads((run_dir / "config.pkl").read_bytes())
+    assert as_yaml["optimizer"]["lr"] == as_pickle["optimizer"]["lr"] == 5e-3
+    assert as_yaml["trainer"]["max_iter"] == as_pickle["trainer"]["max_iter"] == plain["trainer"]["max_iter"] == 60
+
+
+def test_launch_info_says_what_was_started(run_dir: Path) -> None:
+    info = yaml.safe_load((run_dir / "launch_info.yaml").read_text())
+    assert info["args_cfg_path"] == "hello"
+    assert info["args_override"] == ["optimizer.lr=5e-3"]
+    assert info["processes"] == 1
+    assert "cosmos-core" in info["distributions"]
+
+
+def test_no_secret_reaches_the_run_directory(run_dir: Path) -> None:
+    recorded = yaml.safe_load((run_dir / "job_env.yaml").read_text())
+    assert recorded["DATASET_PATH"] == "https://host/data"
+    words = [b"wandb-secret-1234", b"hf_secret_5678", b"aws-secret-9", b"password-42"]
+    for path in run_dir.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(word in content for word in words), path
+
+
+def test_checkpoints_have_the_contract_layout(run_dir: Path) -> None:
+    checkpoints = run_dir / "checkpoints"
+    names = {path.name for path in checkpoints.iterdir()}
+    assert names == {"iter_000000020", "iter_000000040", "iter_000000060", "latest_checkpoint.txt"}
+    assert (checkpoints / "latest_checkpoint.txt").read_text().strip() == "iter_000000060"
+    last = checkpoints / "iter_000000060"
+    for component in ("model", "optim", "scheduler", "trainer"):
+        assert (last / component / ".metadata").is_file()
+        assert list((last / component).glob("*.distcp"))
+    state = torch.load(last / "dataloader/rank_0.pkl", weights_only=True)
+    assert state["world"] == 1
+
+
+def test_checkpoint_keys_are_the_reference_names(run_dir: Path) -> None:
+    last = run_dir / "checkpoints/iter_000000060"
+    model = stored_keys(last / "model")
+    assert {"net.embed.weight", "net_ema.embed.weight"} <= model
+    assert all(name.startswith(("net.", "net_ema.")) for name in model)
+    optim = stored_keys(last / "optim")
+    assert {
+        "state.net.embed.weight.exp_avg",
+        "state.net.embed.weight.step",
+        "param_groups.net.embed.weight.lr",
+    } <= optim
+    trainer = stored_keys(last / "trainer")
+    assert "iteration" in trainer
+    assert any(name.startswith("rng_state_0.") for name in trainer)
+
+
+def test_metrics_hold_one_row_a_step_and_the_validations(run_dir: Path) -> None:
+    steps = [row for row in rows(run_dir) if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 61))
+    for row in steps:
+        assert {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "data_wait"} <= row.keys()
+    assert steps[0]["lr"] == 0.0
+    validations = [row for row in rows(run_dir) if "val_loss" in row]
+    assert [row["step"] for row in validations] == [0, 20, 40, 60]
+    assert validations[-1]["val_loss"] < 0.5 * validations[0]["val_loss"]
+
+
+def test_callbacks_have_folders_and_the_loss_curve_is_a_picture(run_dir: Path) -> None:
+    assert (run_dir / "grad_clip").is_dir()
+    assert (run_dir / "loss_curve/loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_of_wandb_is_there_when_it_is_off(run_dir: Path) -> None:
+    assert not (run_dir / "wandb").exists()
+    assert not (run_dir / "wandb_id.txt").exists()
+
+
+def test_the_outcome_is_recorded(run_dir: Path) -> None:
+    outcome = json.loads((run_dir / "outcome.json").read_text())
+    assert (outcome["outcome"], outcome["step"]) == ("done", 60)
+
+
+def test_running_a_finished_run_again_does_nothing_and_says_so(run_dir: Path) -> None:
+    before = (run_dir / "metrics.jsonl").read_bytes()
+    env = {"IMAGINAIRE_OUTPUT_ROOT": str(run_dir.parents[2])}
+    assert "outcome: done" in cosmos("run", "hello", "optimizer.lr=5e-3", env=env).stdout
+    assert (run_dir / "metrics.jsonl").read_bytes() == before

@@ -1,0 +1,177 @@
+"""Killed at any moment, a run continues to the uninterrupted run's losses, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cosmos_core.config.structure import read_resolved
+from cosmos_core.plugin import PluginManager
+from cosmos_core.train.restore import restore
+from tests.command import cosmos, losses, rows
+
+RUN = (
+    "trainer.max_iter=40",
+    "scheduler.cycle_lengths=[40]",
+    "trainer.validation_iter=10",
+    "checkpoint.save_iter=10",
+    "model.noise=0.3",
+    "trainer.grad_accum_iter=2",
+    "dataloader_train.max_samples_per_batch=5",
+    "dataloader_train.dataset.broken=9",
+    "dataloader_train.max_skipped=0.5",
+)
+SLOW = ("model.hidden=512", "model.layers=4")
+"""Steps long enough to be hit by a signal."""
+
+
+def arguments(root: Path, name: str, *extra: str) -> tuple[str, ...]:
+    return ("run", "hello", f"job.name={name}", *RUN, *extra, "--output-root", str(root))
+
+
+def directory(root: Path, name: str) -> Path:
+    return root / "cosmos3/sft" / name
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cosmos_core", *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[1][-4000:]
+        assert time.monotonic() < deadline, "it took longer than two minutes"
+        time.sleep(0.005)
+
+
+def reached(run_dir: Path, step: int) -> Callable[[], bool]:
+    def check() -> bool:
+        try:
+            return any(row["step"] >= step for row in rows(run_dir) if "loss" in row)
+        except (OSError, ValueError):
+            return False
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("whole")
+    cosmos(*arguments(root, "whole", *SLOW))
+    return directory(root, "whole")
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    plugins = PluginManager.discover()
+    ours, theirs = (restore(run, plugins=plugins)[1].state_dict() for run in (first, second))
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_killed_between_saves_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: Path) -> None:
+    run_dir = directory(tmp_path, "killed")
+    process = start(*arguments(tmp_path, "killed", *SLOW))
+    wait_for(reached(run_dir, 14), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert max(row["step"] for row in rows(run_dir)) < 40
+    printed = cosmos(*arguments(tmp_path, "killed", *SLOW))
+    assert "resume from" in printed.stderr
+    assert losses(run_dir) == losses(uninterrupted)
+    validations = [[(r["step"], r["val_loss"]) for r in rows(d) if "val_loss" in r] for d in (run_dir, uninterrupted)]
+    assert validations[0] == validations[1]
+    assert same_weights(run_dir, uninterrupted)
+
+
+def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path, tmp_path: Path) -> None:
+    run_dir = directory(tmp_path, "saving")
+    process = start(*arguments(tmp_path, "saving", *SLOW))
+    hidden = run_dir / "checkpoints/.iter_000000020.partial"
+    wait_for(lambda: hidden.exists() or (run_dir / "checkpoints/iter_000000020").exists(), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    cosmos(*arguments(tmp_path, "saving", *SLOW))
+    assert losses(run_dir) == losses(uninterrupted)
+    assert not list((run_dir / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_with_75(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run_dir = directory(tmp_path, "stopped")
+    process = start(*arguments(tmp_path, "stopped", *SLOW))
+    wait_for(reached(run_dir, 3), process)
+    process.send_signal(number)
+    assert process.wait(60) == 75
+    outcome = json.loads((run_dir / "outcome.json").read_text())
+    assert outcome["outcome"] == "stopped"
+    latest = (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip()
+    assert latest == f"iter_{outcome['step']:09d}"
+    cosmos(*arguments(tmp_path, "stopped", *SLOW))
+    assert losses(run_dir) == losses(uninterrupted)
+
+
+@pytest.mark.ranks
+def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path) -> None:
+    both = ("--nproc", "2", "trainer.logging_iter=2", *SLOW)
+    cosmos(*arguments(tmp_path, "whole", *both))
+    run_dir = directory(tmp_path, "stopped")
+    process = start(*arguments(tmp_path, "stopped", *both))
+    wait_for(reached(run_dir, 3), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 75
+    assert json.loads((run_dir / "outcome.json").read_text())["step"] < 40
+    cosmos(*arguments(tmp_path, "stopped", *both))
+    assert losses(run_dir) == losses(directory(tmp_path, "whole"))
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("world", [1, 2])
+def test_saved_on_four_ranks_resumes_on_fewer(tmp_path: Path, world: int) -> None:
+    """The same global batch on fewer ranks: losses agree to rounding, and no sample is lost or repeated."""
+    plain = ("dataloader_train.dataset.broken=0", "trainer.grad_accum_iter=1", "trainer.logging_iter=1")
+
+    def on(ranks: int, name: str, steps: int) -> None:
+        batch = f"dataloader_train.max_samples_per_batch={16 // ranks}"
+        cosmos(*arguments(tmp_path, name, *plain, batch, f"trainer.max_iter={steps}", "--nproc", str(ranks)))
+
+    on(4, "whole", 20)
+    on(4, "moved", 10)
+    on(world, "moved", 20)
+    whole, moved = losses(directory(tmp_path, "whole")), losses(directory(tmp_path, "moved"))
+    assert whole.keys() == moved.keys() == set(range(1, 21))
+    for step in range(11, 21):
+        assert moved[step][0] == pytest.approx(whole[step][0], rel=2e-5)
+
+
+def test_resume_with_another_model_is_refused(tmp_path: Path) -> None:
+    short = ("trainer.max_iter=10", "scheduler.cycle_lengths=[10]")
+    cosmos(*arguments(tmp_path, "first", *short))
+    old = directory(tmp_path, "first") / "checkpoints"
+    done = cosmos(*arguments(tmp_path, "second", "model.hidden=24", f"checkpoint.load_path={old}"), code=2)
+    assert "model.hidden" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_warm_start_takes_weights_alone(tmp_path: Path) -> None:
+    short = ("trainer.max_iter=10", "scheduler.cycle_lengths=[10]")
+    cosmos(*arguments(tmp_path, "first", *short))
+    base = directory(tmp_path, "first") / "checkpoints/iter_000000010/model"
+    printed = cosmos(*arguments(tmp_path, "warm", *short, f"checkpoint.load_path={base}", "optimizer.lr=0.0"))
+    assert "warm from" in printed.stderr
+    plugins = PluginManager.discover()
+    config = read_resolved(directory(tmp_path, "warm") / "config.toml", plugins.catalog)
+    assert config.optimizer.lr == 0
+    first = restore(directory(tmp_path, "first"), plugins=plugins, weights="live")[1].state_dict()
+    warm = restore(directory(tmp_path, "warm"), plugins=plugins, weights="live")[1].state_dict()
+    assert all(torch.equal(first[name], warm[name]) for name in first)
+    assert min(losses(directory(tmp_path, "warm"))) == 1

@@ -1,0 +1,99 @@
+"""The command line end to end: help, listings, exit codes, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cosmos_core import __version__
+from tests.command import cosmos
+
+
+def test_help_shows_examples_and_commands() -> None:
+    text = cosmos("--help").stdout
+    for word in ("cosmos run vision_sft_demo", "recipes list", "plugins list", "data prepare"):
+        assert word in text
+
+
+def test_version() -> None:
+    assert __version__ in cosmos("--version").stdout
+
+
+def test_plugins_list_names_what_each_provides() -> None:
+    found = {row["plugin"]: row for row in json.loads(cosmos("plugins", "list", "--json").stdout)}
+    assert {"vfm", "bridge", "vlm", "videophy"} <= found.keys()
+    assert all(row["state"] == "ok" for row in found.values())
+    assert "family vfm" in found["vfm"]["provides"]
+    assert "dataset bridge" in found["bridge"]["provides"]
+    assert "4 recipes" in found["bridge"]["provides"]
+    assert "vfm" in cosmos("plugins", "list").stdout
+
+
+def test_a_disabled_plugin_takes_its_family_along() -> None:
+    env = {"COSMOS_DISABLE_PLUGINS": "vfm"}
+    rows = json.loads(cosmos("plugins", "list", "--json", env=env).stdout)
+    assert next(row for row in rows if row["plugin"] == "vfm")["state"] == "disabled"
+    error = cosmos("recipes", "show", "vision_sft_demo", env=env, code=2).stderr
+    assert "vfm" in error
+    assert "Traceback" not in error
+
+
+def test_recipes_list_and_show() -> None:
+    listed = cosmos("recipes", "list").stdout
+    for recipe in ("hello", "vision_sft_demo", "vision_sft_nano", "vision_sft_super", "vision_sft_edge"):
+        assert recipe in listed
+    assert "max_sequence_length = 45056" in cosmos("recipes", "show", "vision_sft_nano").stdout
+    origins = cosmos("recipes", "show", "vision_sft_edge", "--origins", "optimizer.lr=1e-5").stdout
+    assert "command line" in origins
+    assert "vision_sft_nano.toml" in origins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "vision_sft_nanoo"), "vision_sft_nano"),
+        (("run", "nowhere/recipe.toml"), "no such recipe file"),
+        (("run", "hello", "optimizer.lrr=1"), "'lr'"),
+        (("run", "hello", "optimizer.lr=fast"), "optimizer.lr"),
+        (("run", "hello", "--nproc", "3", "model.parallelism.data_parallel_shard_degree=2"), "data_parallel_shard"),
+        (("run", "hello", "job.wandb_mode=online"), "wandb"),
+        (("run", "hello", "dataloader_train.dataset.type=bridge", "dataloader_train.dataset.path=x"), "bridge"),
+        (("run", "hello", "optimizer.keys_to_select=['heed']"), "head"),
+        (("recipes", "show", "nothing"), "no recipe"),
+        (("frobnicate",), "frobnicate"),
+        (("data", "prepare", "bridge", "--synthetic", "0", "-o", "x"), "--synthetic"),
+    ],
+)
+def test_a_mistake_is_one_clear_error_with_exit_code_2(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    done = cosmos(*arguments, env={"IMAGINAIRE_OUTPUT_ROOT": str(tmp_path)}, code=2)
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_dataset_and_vae_are_named_with_the_remedy(tmp_path: Path) -> None:
+    env = {"DATASET_PATH": str(tmp_path / "none"), "IMAGINAIRE_OUTPUT_ROOT": str(tmp_path / "out")}
+    error = cosmos("run", "vision_sft_nano", "model.init=random", "checkpoint.load_path=null", env=env, code=2).stderr
+    assert "cosmos data prepare bridge" in error
+    assert "WAN_VAE_PATH" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Path) -> None:
+    text = cosmos("run", "hello", "--dry-run", "--nproc", "2", "--output-root", str(tmp_path)).stdout
+    assert "max_iter = 60" in text
+    assert "processes: 2 (shard 2" in text
+    assert str(tmp_path / "cosmos3/sft/hello") in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_run_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
+    blocked = tmp_path / "cosmos3/sft/hello/checkpoints"
+    blocked.mkdir(parents=True)
+    (blocked / ".iter_000000020.partial").write_text("a file where a folder must go")
+    done = cosmos("run", "hello", "--output-root", str(tmp_path), code=1)
+    assert "Traceback" in done.stderr
+    assert json.loads((tmp_path / "cosmos3/sft/hello/outcome.json").read_text())["outcome"] == "failed"
