@@ -110,14 +110,14 @@ def _coverage(shape: str, centre: Array, radius: float, size: int) -> Array:
 
 
 def _background(kind: str, random: np.random.Generator, size: int) -> Array:
-    """Grey levels [size, size] of 65 to 190; the period is a quarter of the side."""
+    """Grey levels [size, size] of 50 to 190; the period is a quarter of the side."""
     x, y = _pixels(size)
     base, amplitude = random.uniform(90, 150), random.uniform(25, 40)
     phases = random.uniform(0, 2 * np.pi, 2)
     u, v = 8 * np.pi * x + phases[0], 8 * np.pi * y + phases[1]
     waves = {
-        "stripes": np.sign(np.sin(u)),
-        "checks": np.sign(np.sin(u)) * np.sign(np.sin(v)),
+        "stripes": np.sin(u),
+        "checks": np.sin(u) * np.sin(v),
         "waves": np.sin(v + np.sin(u)),
         "gradient": 2 * np.abs((x + phases[0] / (2 * np.pi)) % 1 - 0.5) * 2 - 1,
     }

@@ -1,0 +1,245 @@
+"""Positions, noise levels, interpolation, loss and sampling schedule, by the specification's vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.data import Item, UnreadableSample, VideoText
+from cosmos_core.distributed import Streams
+from cosmos_core.errors import UserError
+from cosmos_core.train import BuildContext
+from cosmos_vfm.config import Flow, VfmConfig
+from cosmos_vfm.config import TextTokenizer as TextConfig
+from cosmos_vfm.config import VideoTokenizer as VideoConfig
+from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.flow.levels import draw_sigma, quantile, resolution_key, shift_for, shifted
+from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
+from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network.patches import patchify, unpatchify
+from cosmos_vfm.network.time import time_features
+from cosmos_vfm.packing import Layout, build_pack, latent_positions, round_fps
+from cosmos_vfm.sampling import SampleRequest, build_solver
+
+
+@pytest.mark.parametrize(
+    ("u", "t"), [(0, 1), (0.1, 0.802568), (0.25, 0.616416), (0.5, 0.5), (0.75, 0.383584), (0.9, 0.197431), (1, 0)]
+)
+def test_waver_has_the_reference_quantiles(u: float, t: float) -> None:
+    assert float(quantile(torch.tensor(float(u)), "waver")) == pytest.approx(t, abs=1e-6)
+
+
+@pytest.mark.parametrize(("u", "t"), [(0.1, 0.975991), (0.25, 0.941417), (0.5, 0.909091), (0.9, 0.710982)])
+def test_shift_ten_has_the_reference_values(u: float, t: float) -> None:
+    assert float(shifted(quantile(torch.tensor(u), "waver"), 10.0)) == pytest.approx(t, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "shift", "expected"),
+    [
+        ("waver", 3.0, (0.262, 0.650, 0.750, 0.828, 0.963)),
+        ("waver", 10.0, (0.545, 0.862, 0.909, 0.941, 0.988)),
+        ("logitnormal", 1.0, (0.161, 0.337, 0.499, 0.662, 0.838)),
+        ("logitnormal", 5.0, (0.492, 0.719, 0.833, 0.907, 0.963)),
+    ],
+)
+def test_drawn_levels_have_the_reference_distribution(
+    distribution: str, shift: float, expected: tuple[float, ...]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = [draw_sigma(distribution, shift, generator) for _ in range(20_000)]
+    assert np.quantile(draws, [0.05, 0.25, 0.5, 0.75, 0.95]) == pytest.approx(expected, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("size", "key"),
+    [((320, 192), "256"), ((256, 256), "256"), ((832, 480), "480"), ((640, 640), "480"), ((1280, 720), "720")],
+)
+def test_shift_follows_the_pixel_size(size: tuple[int, int], key: str) -> None:
+    assert resolution_key(*size) == key
+    assert shift_for(Flow().shift, *size) == {"256": 3.0, "480": 5.0, "720": 10.0}[key]
+
+
+def test_a_size_without_a_shift_names_the_key_to_set() -> None:
+    assert resolution_key(1360, 768) == "768"
+    with pytest.raises(UserError) as refused:
+        shift_for(Flow().shift, 1360, 768)
+    assert "model.flow.shift.768" in refused.value.problems[0].hint
+
+
+def test_interpolation_keeps_conditioned_frames_clean() -> None:
+    latents, noise = torch.full((1, 1, 2, 1, 1), 3.0), torch.full((1, 1, 2, 1, 1), -1.0)
+    noised, target = interpolate(latents, noise, torch.tensor([0.25]), noisy_frames(torch.tensor([1]), 2))
+    assert noised.flatten().tolist() == [3, 2]
+    assert target.flatten().tolist() == [-4, -4]
+
+
+def test_conditioned_frames_stay_in_the_denominator_unless_told_otherwise() -> None:
+    target, noisy = torch.full((1, 4, 3, 2, 2), 2.0), noisy_frames(torch.tensor([1]), 3)
+    assert float(item_losses(torch.zeros_like(target), target, noisy, by_active=False)) == pytest.approx(2.66667, 1e-5)
+    assert float(item_losses(torch.zeros_like(target), target, noisy, by_active=True)) == pytest.approx(4.0)
+
+
+def test_time_features_have_the_reference_values() -> None:
+    features = time_features(torch.tensor([0.7]))[0]
+    cosines = {0: 0.764842, 1: 0.795236, 2: 0.821833, 63: 0.999972, 127: 1.0}
+    sines = {128: 0.644218, 129: 0.606301, 130: 0.569728, 191: 0.007522}
+    for index, value in {**cosines, **sines}.items():
+        assert float(features[index]) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames", "times"),
+    [(30.0, 4, (0, 0.7998, 1.5996, 2.4004)), (5.0, 3, (0, 4.8, 9.6)), (24.0, 3, (0, 1, 2)), (29.97, 2, (0, 0.8))],
+)
+def test_time_positions_follow_the_frame_rate(fps: float, frames: int, times: tuple[float, ...]) -> None:
+    found = latent_positions((frames, 2, 2), fps)[0].tolist()
+    assert found == pytest.approx(times, abs=5e-4)
+
+
+def test_positions_start_anew_in_every_sample() -> None:
+    layout = Layout((1, 2, 3), (2, 4, 6), 24.0, 1)
+    pack = build_pack([layout, layout])
+    assert pack.text_positions.tolist() == [[0, 1, 2, 0, 1, 2]] * 3
+    first, second = pack.latent_positions.chunk(2, dim=1)
+    assert torch.equal(first, second)
+    assert first[0].tolist() == [15003.0] * 6 + [15004.0] * 6
+    assert first[1].tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert first[2].tolist() == [0, 1, 2] * 4
+    assert pack.noisy.tolist() == ([False] * 6 + [True] * 6) * 2
+
+
+def test_frame_rates_are_rounded_as_the_base_models_saw_them() -> None:
+    assert round_fps(29.97) == 30.0
+    assert round_fps(5.0) == 5.0
+
+
+@given(batch=st.integers(1, 2), frames=st.integers(1, 3), height=st.integers(1, 7), width=st.integers(1, 7))
+@settings(deadline=None)
+def test_patches_round_trip_at_any_size(batch: int, frames: int, height: int, width: int) -> None:
+    latents = torch.randn(batch, 3, frames, height, width)
+    assert torch.equal(unpatchify(patchify(latents), tuple(latents.shape[1:])), latents)
+
+
+@pytest.mark.parametrize(
+    ("steps", "shift", "start", "end"),
+    [(35, 10.0, [999, 996, 993, 990, 987], [483, 377, 227]), (50, 3.0, [999, 992, 985, 978], [160, 111, 57])],
+)
+def test_solver_steps_through_the_native_schedule(steps: int, shift: float, start: list[int], end: list[int]) -> None:
+    timesteps = build_solver(steps, shift, torch.device("cpu")).timesteps.tolist()
+    assert len(timesteps) == steps
+    assert timesteps[: len(start)] == start
+    assert timesteps[-len(end) :] == end
+
+
+def family(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
+    config = VfmConfig(
+        tier="tiny",
+        precision="float32",
+        tokenizer=VideoConfig(type="block_dct"),
+        text_tokenizer=TextConfig(type="words"),
+        flow=Flow(**flow),
+    )
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
+    built = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
+    network = built.build()
+    built.initialize(network, Streams(3))
+    return built, network
+
+
+def initialised(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
+    built, network = family(**flow)
+    from cosmos_vfm.initialise import initialise
+
+    initialise(network, Streams(3), 4)
+    return built, network
+
+
+def sample(frames: int, height: int, width: int, clean: int, seed: int = 0) -> VideoText:
+    video = torch.randint(0, 256, (3, frames, height, width), generator=torch.Generator().manual_seed(seed))
+    return VideoText(f"clip{seed}", video.to(torch.uint8), '{"color": "red"}', 5.0, clean)
+
+
+MIXED = [sample(17, 64, 64, 0, 0), sample(1, 64, 32, 0, 1), sample(5, 32, 64, 1, 2), sample(9, 32, 32, 2, 3)]
+
+
+def loss_of(built: VfmFamily, network: Cosmos3Network, samples: list[VideoText], first: int = 0) -> torch.Tensor:
+    items = [Item(first + index, built.prepare(one)) for index, one in enumerate(samples)]
+    return built.training_step(network, built.collate(items), Streams(9)).loss.detach()
+
+
+def test_a_mixed_pack_costs_what_its_samples_cost_alone() -> None:
+    built, network = initialised()
+    together = loss_of(built, network, MIXED)
+    alone = sum(loss_of(built, network, [one], index) for index, one in enumerate(MIXED))
+    assert float(together) == pytest.approx(float(alone), rel=1e-5)
+
+
+def test_the_loss_equals_a_plain_derivation() -> None:
+    """Noise from its stream, levels from theirs, the network's velocity, the mean over everything: written out."""
+    built, network = initialised(loss_scale=2.0)
+    one, streams = MIXED[2], Streams(9)
+    prepared = built.prepare(one)
+    clean = built.codec.encode(one.video[None])
+    sigma = draw_sigma("waver", 3.0, streams.generator("sigma", 5))
+    noise = torch.randn(clean.shape[1:], generator=streams.generator("noise", 5))[None]
+    noised = clean.clone()
+    noised[:, :, 1:] = (1 - sigma) * clean[:, :, 1:] + sigma * noise[:, :, 1:]
+    tokens = patchify(noised)[0]
+    predicted = unpatchify(
+        network(tokens, torch.tensor([sigma]), build_pack([prepared.layout]))[None], tuple(clean.shape[1:])
+    )
+    error = (predicted - (noise - clean)).square()
+    error[:, :, 0] = 0
+    expected = 2.0 * error.mean()
+    assert float(loss_of(built, network, [one], 5)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_noise_depends_on_the_position_alone() -> None:
+    built, network = initialised()
+    once, again = loss_of(built, network, MIXED[:1], 7), loss_of(built, network, MIXED[:1], 7)
+    other = loss_of(built, network, MIXED[:1], 8)
+    assert float(once) == float(again) != float(other)
+
+
+def test_validation_does_not_depend_on_how_it_is_batched() -> None:
+    built, network = initialised()
+    items = [Item(index, built.prepare(one)) for index, one in enumerate(MIXED)]
+    whole = built.validation_step(network, built.collate(items), Streams(1))
+    parts = [built.validation_step(network, built.collate([item]), Streams(1)) for item in items]
+    assert float(whole["val_loss"]) == pytest.approx(sum(float(part["val_loss"]) for part in parts), rel=1e-5)
+    assert float(whole["weight"]) == 4
+
+
+def test_sizes_the_codec_cannot_take_are_unreadable_samples() -> None:
+    built, _ = family()
+    for shape in ((16, 64, 64), (17, 60, 64)):
+        with pytest.raises(UnreadableSample):
+            built.prepare(sample(*shape, 0))
+
+
+def test_generation_keeps_the_condition_and_repeats_itself() -> None:
+    built, network = initialised()
+    condition = MIXED[0].video[:, :5]
+    request = SampleRequest('{"color": "red"}', 17, 64, 64, 5.0, condition)
+    free = SampleRequest('{"color": "red"}', 17, 64, 64, 5.0)
+    with torch.no_grad():
+        first, plain = built.sample(network.eval(), [request, free], seed=1, steps=2)
+        again = built.sample(network, [request], seed=1, steps=2)[0]
+    kept = built.codec.decode(built.codec.encode(condition[None]))[0]
+    assert first.shape == plain.shape == (3, 17, 64, 64)
+    assert torch.equal(first[:, :5], kept)
+    assert (first.int() - again.int()).abs().max() <= 1
+    assert not torch.equal(plain[:, :5], kept)
+
+
+def test_the_generation_tower_starts_as_a_copy_of_the_text_tower() -> None:
+    _, network = initialised()
+    state = network.state_dict()
+    for name, value in state.items():
+        if "_moe_gen" in name:
+            assert torch.equal(value, state[name.replace("_moe_gen", "")]), name

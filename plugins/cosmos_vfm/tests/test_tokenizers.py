@@ -1,0 +1,203 @@
+"""The DCT codec, the Wan VAE's key names, and the two text tokenizers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosmos_core.errors import UserError
+from cosmos_data_bridge.synthetic import attribute_sets, render, structured_caption
+from cosmos_vfm.config import TextTokenizer, VideoTokenizer
+from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_codec
+from cosmos_vfm.tokenizer.block_dct import BlockDct
+from cosmos_vfm.tokenizer.video import latent_shape
+from cosmos_vfm.tokenizer.wan import WAN_CONFIG, WanVae, rename_original
+from cosmos_vfm.tokenizer.words import EOS, VOCAB_SIZE, WordEncoder, token_id
+
+CODEC = BlockDct()
+
+
+def clips(count: int, size: int = 64, frames: int = 17) -> torch.Tensor:
+    """uint8 [count, 3, frames, size, size]."""
+    sets = attribute_sets()
+    videos = [
+        render(sets[17 * index % len(sets)], np.random.default_rng(index), size=size, frames=frames)
+        for index in range(count)
+    ]
+    return torch.from_numpy(np.stack(videos)).permute(0, 4, 1, 2, 3)
+
+
+def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
+    error = (one.float() - other.float()).square().mean()
+    return float(10 * torch.log10(255**2 / error))
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (17, 64, 64), (5, 80, 64), (85, 32, 48)])
+def test_geometry_is_that_of_the_wan_vae(shape: tuple[int, int, int]) -> None:
+    video = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
+    latents = CODEC.encode(video)
+    assert latents.shape == (2, 48, 1 + (shape[0] - 1) // 4, shape[1] // 16, shape[2] // 16)
+    assert latents.shape[2:] == latent_shape(*shape)
+    assert CODEC.decode(latents).shape == video.shape
+    assert CODEC.decode(latents).dtype == torch.uint8
+
+
+def test_both_bases_are_orthonormal() -> None:
+    for basis in (CODEC.first, CODEC.later):
+        torch.testing.assert_close(basis @ basis.T, torch.eye(48), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "mean", "worst", "first"), [(64, 25.2, 20.5, 26.5), (128, 27.5, 24.0, 30.0)])
+def test_reconstruction_is_as_good_as_the_design_measured(size: int, mean: float, worst: float, first: float) -> None:
+    videos = clips(24, size)
+    decoded = CODEC.decode(CODEC.encode(videos))
+    figures = [psnr(one, other) for one, other in zip(videos, decoded, strict=True)]
+    assert np.mean(figures) >= mean
+    assert min(figures) >= worst
+    assert psnr(videos[:, :, 0], decoded[:, :, 0]) >= first
+
+
+def test_a_still_clip_has_the_same_shared_channels_in_every_latent_frame() -> None:
+    still = clips(1)[:, :, 8:9].expand(-1, -1, 17, -1, -1)
+    latents = CODEC.encode(still)
+    for frame in range(1, 5):
+        torch.testing.assert_close(latents[:, :35, frame], latents[:, :35, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_latents_neither_drown_in_noise_nor_outshine_it() -> None:
+    assert 1.0 <= float(CODEC.encode(clips(48)).var()) <= 4.0
+
+
+def test_a_flat_colour_survives_exactly() -> None:
+    video = torch.tensor([200, 30, 90], dtype=torch.uint8)[None, :, None, None, None].expand(1, 3, 5, 32, 32)
+    assert torch.equal(CODEC.decode(CODEC.encode(video)), video)
+
+
+def toy_vae() -> AutoencoderKLWan:
+    torch.manual_seed(0)
+    return AutoencoderKLWan.from_config({**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8})
+
+
+def original_name(name: str) -> str:
+    """diffusers name -> original name, found by inverting `rename_original` over all original spellings."""
+    return ORIGINAL[name]
+
+
+def original_names() -> list[str]:
+    """Keys of the original file, written from its own module tree."""
+    names = [f"{conv}.{part}" for conv in ("conv1", "conv2") for part in ("weight", "bias")]
+    residual = [f"residual.{at}.{part}" for at in (2, 6) for part in ("weight", "bias")]
+    residual += ["residual.0.gamma", "residual.3.gamma"]
+    attention = ["norm.gamma", "to_qkv.weight", "to_qkv.bias", "proj.weight", "proj.bias"]
+    for side, room, blocks, scaler in (("encoder", "downsamples", 2, 2), ("decoder", "upsamples", 3, 3)):
+        names += [f"{side}.conv1.weight", f"{side}.conv1.bias", f"{side}.head.0.gamma"]
+        names += [f"{side}.head.2.weight", f"{side}.head.2.bias"]
+        names += [f"{side}.middle.{at}.{key}" for at in (0, 2) for key in residual]
+        names += [f"{side}.middle.1.{key}" for key in attention]
+        for stage in range(4):
+            for block in range(blocks):
+                prefix = f"{side}.{room}.{stage}.{room}.{block}"
+                names += [f"{prefix}.{key}" for key in (*residual, "shortcut.weight", "shortcut.bias")]
+            prefix = f"{side}.{room}.{stage}.{room}.{scaler}"
+            names += [f"{prefix}.{key}" for key in ("resample.1.weight", "resample.1.bias")]
+            names += [f"{prefix}.{key}" for key in ("time_conv.weight", "time_conv.bias")]
+    return names
+
+
+ORIGINAL = {rename_original(name): name for name in original_names()}
+
+
+def test_the_original_vae_file_loads_and_equals_the_diffusers_layout(tmp_path: Path, monkeypatch) -> None:
+    vae = toy_vae()
+    state = {original_name(name): value for name, value in vae.state_dict().items()}
+    assert len(state) == len(vae.state_dict()) == 196
+    torch.save(state, tmp_path / "Wan2.2_VAE.pth")
+    vae.save_pretrained(tmp_path / "folder")
+    monkeypatch.setattr("cosmos_vfm.tokenizer.wan.WAN_CONFIG", dict(vae.config))
+    codecs = [
+        build_video_codec(VideoTokenizer(type="wan22", vae_path=str(tmp_path / name)), torch.float32)
+        for name in ("Wan2.2_VAE.pth", "folder")
+    ]
+    video = clips(1, 32, 9)
+    first, second = (codec.encode(video) for codec in codecs)
+    assert first.shape == (1, 48, 3, 2, 2)
+    assert torch.equal(first, second)
+    mean = vae.encode(video.float() / 127.5 - 1).latent_dist.mode()
+    statistics = [torch.tensor(vae.config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std")]
+    torch.testing.assert_close(first, (mean - statistics[0]) / statistics[1], rtol=1e-5, atol=1e-5)
+    assert codecs[0].decode(first).shape == video.shape
+
+
+def test_a_missing_vae_is_an_error_with_the_key() -> None:
+    with pytest.raises(UserError) as refused:
+        WanVae.load("/nowhere/Wan2.2_VAE.pth", torch.float32)
+    assert refused.value.problems[0].key == "model.tokenizer.vae_path"
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_any_text_survives_the_word_tokenizer(text: str) -> None:
+    ids = WordEncoder.encode(text)
+    assert WordEncoder.decode(ids) == text
+    assert all(0 <= token < VOCAB_SIZE for token in ids)
+
+
+def test_captions_of_the_demo_are_short() -> None:
+    import json
+
+    tokens = build_text_tokenizer(TextTokenizer(type="words"), TIERS["tiny"])
+    lengths = {len(tokens.ids(json.dumps(structured_caption(one)), 2048)) for one in attribute_sets()}
+    assert max(lengths) <= 32
+
+
+def test_the_prompt_has_the_chat_frame_then_eos_and_vision_start() -> None:
+    tokens = build_text_tokenizer(TextTokenizer(type="words"), TIERS["tiny"])
+    ids = tokens.ids("red", 2048)
+    assert WordEncoder.decode(list(ids)) == (
+        "<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n<|im_end|><|vision_start|>"
+    )
+    assert ids[-2:] == (token_id(EOS), token_id("<|vision_start|>"))
+    assert tokens.ids("", 2048)[-2:] == ids[-2:]
+    assert len(tokens.ids("red " * 99, 20)) == 22
+
+
+def test_a_hub_tokenizer_is_read_from_a_folder(tmp_path: Path) -> None:
+    """A folder as the released models have it: byte-level BPE, Qwen's special tokens, a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    core = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>"]
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
+    fast.add_special_tokens({"additional_special_tokens": special})
+    fast.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    fast.save_pretrained(tmp_path)
+    tokens = build_text_tokenizer(TextTokenizer(path=str(tmp_path)), TIERS["nano"])
+    ids = list(tokens.ids("a red circle", 2048))
+    assert fast.decode(ids) == (
+        "<|im_start|>user\na red circle<|im_end|>\n<|im_start|>assistant\n<|im_end|><|vision_start|>"
+    )
+
+
+def test_absent_tokenizer_files_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        build_text_tokenizer(TextTokenizer(path=str(tmp_path)), TIERS["nano"])
+    assert refused.value.problems[0].key == "model.text_tokenizer.path"
+
+
+def test_deviations_follow_the_design() -> None:
+    assert float(CODEC.deviation[0]) == pytest.approx(2.5)
+    assert float(CODEC.deviation[1]) == pytest.approx(2.5 / math.sqrt(2))
