@@ -11,12 +11,13 @@ PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
 	@echo "make test   install, lint, type-check, run every test (about 15 minutes)"
 	@echo "make lint   ruff and mypy alone"
+	@echo "make docs   write the generated reference pages anew"
 	@echo "make clean  remove .venv and the demo's data; runs under $(OUTPUT) stay"
 	@echo "TORCH='torch==2.13.0' picks the build of torch, PYTHON=python3.12 the interpreter"
 
@@ -35,6 +36,10 @@ demo: .venv/installed
 	$(BIN)/cosmos data prepare bridge --synthetic 768 -o $(DATA)
 	DATASET_PATH=$(DATA) $(BIN)/cosmos run $(RECIPE) --output-root $(OUTPUT) job.name=$(NAME)
 	$(BIN)/python -m tests.acceptance.demo_generator $(OUTPUT)/cosmos3/sft/$(NAME)
+
+docs: .venv/installed-test
+	$(BIN)/cosmos config reference > .config_reference.md && mv .config_reference.md cosmos_core/config/README.md
+	$(BIN)/cosmos plugins hooks > .hooks.md && mv .hooks.md cosmos_core/plugin/README.md
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from attrs import frozen
 
 from cosmos_core.config.fields import option
 
-__all__ = ["Console", "GradClip", "Jsonl", "LossCurve"]
+__all__ = ["Console", "GradClip", "Jsonl", "LossCurve", "Tensorboard", "Wandb"]
 
 
 @frozen(kw_only=True)
@@ -37,3 +37,16 @@ class Jsonl:
     """The metrics file."""
 
     enabled: bool = option(True, "Write metrics.jsonl.")
+
+
+@frozen(kw_only=True)
+class Wandb:
+    """Weights & Biases; job.wandb_mode switches it on."""
+
+    entity: str | None = option(None, "Account or team; absent: your default one.")
+    tags: tuple[str, ...] = option((), "Tags of the W&B run.")
+
+
+@frozen(kw_only=True)
+class Tensorboard:
+    """TensorBoard event files."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
+from netrc import NetrcParseError, netrc
 
+from cosmos_core.config.env import is_set
+from cosmos_core.errors import Problem
+from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.hookspecs import hookimpl
 
@@ -28,6 +33,24 @@ def cosmos_commands() -> Iterable[CommandSpec]:
         summary="Installed plugins and their state",
         command=f"{_COMMANDS}.plugins:list_plugins",
     )
+    yield CommandSpec(path=("recipes", "copy"), summary="Own a recipe as a file", command=f"{_COMMANDS}.recipes:copy")
+    yield CommandSpec(path=("recipes", "check"), summary="Check recipe files", command=f"{_COMMANDS}.recipes:check")
+    yield CommandSpec(
+        path=("plugins", "check"), summary="Load everything a plugin names", command=f"{_COMMANDS}.plugins:check"
+    )
+    yield CommandSpec(
+        path=("plugins", "hooks"), summary="The hooks a plugin may implement", command=f"{_COMMANDS}.plugins:hooks"
+    )
+    yield CommandSpec(path=("plugins", "new"), summary="Write a plugin package", command=f"{_COMMANDS}.scaffold:new")
+    yield CommandSpec(path=("config", "explain"), summary="One key in words", command=f"{_COMMANDS}.config:explain")
+    yield CommandSpec(
+        path=("config", "schema"), summary="JSON Schema of a recipe", command=f"{_COMMANDS}.config:schema"
+    )
+    yield CommandSpec(
+        path=("config", "reference"), summary="Every key as Markdown", command=f"{_COMMANDS}.config:reference"
+    )
+    yield CommandSpec(path=("doctor",), summary="Examine this machine", command=f"{_COMMANDS}.doctor:doctor")
+    yield CommandSpec(path=("completion",), summary="Shell completion", command=f"{_COMMANDS}.completion:completion")
     yield CommandSpec(path=("data", "prepare"), summary="Write a dataset to disk", command=f"{_COMMANDS}.data:prepare")
 
 
@@ -51,7 +74,7 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
 
 @hookimpl
 def cosmos_trackers() -> Iterable[TrackerSpec]:
-    """The console and the metrics file, both always on."""
+    """The console and the metrics file, both always on; W&B and TensorBoard, when asked for."""
     yield TrackerSpec(
         name="console",
         summary="Progress on the terminal",
@@ -66,6 +89,41 @@ def cosmos_trackers() -> Iterable[TrackerSpec]:
         tracker=f"{_BUILTIN}.trackers.jsonl:JsonlTracker",
         always=True,
     )
+    yield TrackerSpec(
+        name="wandb",
+        summary="Weights & Biases",
+        config=f"{_BUILTIN}.config:Wandb",
+        tracker=f"{_BUILTIN}.trackers.wandb:WandbTracker",
+        always=True,
+    )
+    yield TrackerSpec(
+        name="tensorboard",
+        summary="TensorBoard event files",
+        config=f"{_BUILTIN}.config:Tensorboard",
+        tracker=f"{_BUILTIN}.trackers.tensorboard:TensorboardTracker",
+    )
+
+
+@hookimpl
+def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
+    """Trackers whose packages or accounts are missing."""
+    mode = plan.config.job.wandb_mode
+    if mode != "disabled" and find_spec("wandb") is None:
+        hint = "pip install 'cosmos-core[wandb]', or set job.wandb_mode=disabled"
+        yield Problem(message=f"'{mode}' needs the package wandb", key="job.wandb_mode", hint=hint)
+    elif mode == "online" and not is_set("WANDB_API_KEY") and not _netrc_knows_wandb():
+        hint = "export WANDB_API_KEY, run `wandb login`, or set job.wandb_mode=offline"
+        yield Problem(message="'online' needs a W&B account", key="job.wandb_mode", hint=hint)
+    if "tensorboard" in plan.config.trackers and find_spec("tensorboard") is None:
+        hint = "pip install 'cosmos-core[tensorboard]', or remove the table"
+        yield Problem(message="needs the package tensorboard", key="trackers.tensorboard", hint=hint)
+
+
+def _netrc_knows_wandb() -> bool:
+    try:
+        return netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, NetrcParseError):
+        return False
 
 
 @hookimpl

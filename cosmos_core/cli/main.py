@@ -68,7 +68,7 @@ def main() -> None:
     """Console script. Exit codes: 0 done, 1 bug or failed run, 2 the user can fix it, 75 stopped, 130 interrupted."""
     plugins = PluginManager.discover(disabled_plugins())
     try:
-        code = root_command(plugins)(obj=plugins, standalone_mode=False)
+        code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
     except UserError as error:
         click.echo(render(error), err=True)
         sys.exit(USER_MISTAKE)

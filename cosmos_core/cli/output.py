@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
-__all__ = ["print_json", "print_table"]
+from cosmos_core.config.problems import render_problem
+from cosmos_core.errors import Problem
+
+__all__ = ["print_json", "print_notes", "print_table"]
 
 
 def print_json(value: Any) -> None:
     """`value` as indented JSON."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_notes(notes: Iterable[Problem]) -> None:
+    """Warnings on stderr, each with its place."""
+    for note in notes:
+        click.echo(f"warning: {render_problem(note)}", err=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -12,11 +12,13 @@ __all__ = [
     "LaunchedRank",
     "child_environment",
     "disabled_plugins",
+    "is_set",
     "job_environment",
     "launched_rank",
     "lookup",
     "output_root",
     "prepare_threads",
+    "secrets_present",
     "visible_devices",
 ]
 
@@ -43,6 +45,16 @@ class LaunchedRank:
 def lookup(name: str) -> str | None:
     """The variable a recipe names in ``${oc.env:NAME}``; None when unset."""
     return os.environ.get(name)
+
+
+def is_set(name: str) -> bool:
+    """Whether a variable has a value; for secrets, whose values stay where they are used."""
+    return bool(os.environ.get(name))
+
+
+def secrets_present() -> dict[str, bool]:
+    """Which tokens are set; never their values."""
+    return {name: is_set(name) for name in ("HF_TOKEN", "WANDB_API_KEY")}
 
 
 def output_root() -> Path:

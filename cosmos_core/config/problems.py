@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["render"]
+__all__ = ["render", "render_problem"]
 
 
 def render(error: UserError) -> str:
     """What the command line prints for a user's mistake."""
-    lines = [f"error: {error.title}", *(f"  {_one(problem)}" for problem in error.problems)]
+    lines = [f"error: {error.title}", *(f"  {render_problem(problem)}" for problem in error.problems)]
     return "\n".join(lines)
 
 
-def _one(problem: Problem) -> str:
+def render_problem(problem: Problem) -> str:
+    """One problem in one line: place, key, message, remedy."""
     place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
     text = f"{problem.key}: {problem.message}" if problem.key else problem.message
     if problem.hint:

@@ -51,6 +51,11 @@ class RunLayout:
         return self.root / "metrics.jsonl"
 
     @property
+    def wandb_id(self) -> Path:
+        """Id of the W&B run, when W&B is on."""
+        return self.root / "wandb_id.txt"
+
+    @property
     def outcome(self) -> Path:
         """How the last launch ended: ``{"outcome": "done"|"stopped"|"failed"|"refused", "step": int, ...}``."""
         return self.root / "outcome.json"

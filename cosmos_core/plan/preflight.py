@@ -12,7 +12,7 @@ __all__ = ["preflight"]
 
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with every problem of the plan that core or a plugin can see."""
-    problems = [*_records(plan, plugins), *_tracking(plan), *plugins.check_run(plan)]
+    problems = [*_records(plan, plugins), *plugins.check_run(plan)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{count} with the planned run; nothing was started", problems)
@@ -37,15 +37,3 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
             )
             problems.append(Problem(message=message, key=f"{name}.dataset.type", hint="choose a matching pair"))
     return problems
-
-
-def _tracking(plan: RunPlan) -> list[Problem]:
-    mode = plan.config.job.wandb_mode
-    if mode == "disabled":
-        return []
-    hint = "set job.wandb_mode=disabled; metrics.jsonl in the run directory holds every figure"
-    return [
-        Problem(
-            message=f"'{mode}' needs a Weights & Biases tracker, none is installed", key="job.wandb_mode", hint=hint
-        )
-    ]

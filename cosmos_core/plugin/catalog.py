@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
+from cosmos_core.config.reference import CORE_SECTIONS, Section
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
@@ -74,6 +75,7 @@ class Catalog:
         def shelf(kind: str, record: type) -> _Shelf[Any]:
             return _Shelf(kind, [entry for entry in entries if isinstance(entry.spec, record)], unusable)
 
+        self._entries = entries
         self._families: _Shelf[ModelFamilySpec] = shelf("task", ModelFamilySpec)
         self._datasets: _Shelf[DatasetSpec] = shelf("dataset", DatasetSpec)
         self._callbacks: _Shelf[CallbackSpec] = shelf("callback", CallbackSpec)
@@ -111,6 +113,30 @@ class Catalog:
     def commands(self) -> list[CommandSpec]:
         """All commands, built-in ones first."""
         return [entry.spec for entry in self._commands.entries]
+
+    def of(self, candidate: Candidate) -> list[Any]:
+        """All descriptors of one plugin."""
+        return [entry.spec for entry in self._entries if entry.candidate == candidate]
+
+    def sections(self) -> list[Section]:
+        """Every table a recipe may hold in this environment, core's first; loads the classes that type them."""
+        named = (
+            ("model", "task {}", self._families),
+            ("dataloader_train.dataset", "dataset {}", self._datasets),
+            ("trainer.callbacks.{}", "", self._callbacks),
+            ("trackers.{}", "", self._trackers),
+        )
+        contributed = [
+            Section(
+                path.format(entry.spec.name),
+                entry.spec.config.load(),
+                entry.candidate.distribution,
+                when.format(entry.spec.name),
+            )
+            for path, when, shelf in named
+            for entry in shelf.entries
+        ]
+        return [*CORE_SECTIONS, *contributed]
 
     def family_config(self, name: str) -> type:
         """Class of ``[model]`` for a task."""

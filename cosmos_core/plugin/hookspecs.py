@@ -20,11 +20,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class HookSpecs(Protocol):
-    """Since 0.1 unless a hook says otherwise."""
+    """One method a hook; `cosmos plugins hooks` prints this as a page."""
 
     @hookspec
     def cosmos_model_families(self) -> Iterable[ModelFamilySpec]:
-        """Model families this plugin provides. Called once, when plugins are discovered.
+        """Model families this plugin provides. Called once a command, when plugins are discovered. Since 0.1.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
 
         Example::
 
@@ -34,7 +36,9 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_datasets(self) -> Iterable[DatasetSpec]:
-        """Datasets this plugin provides. Called once, when plugins are discovered.
+        """Datasets this plugin provides. Called once a command, when plugins are discovered. Since 0.1.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
 
         Example::
 
@@ -44,7 +48,9 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_callbacks(self) -> Iterable[CallbackSpec]:
-        """Callbacks this plugin provides. Called once, when plugins are discovered.
+        """Callbacks this plugin provides. Called once a command, when plugins are discovered. Since 0.1.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
 
         Example::
 
@@ -54,7 +60,9 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_trackers(self) -> Iterable[TrackerSpec]:
-        """Trackers this plugin provides. Called once, when plugins are discovered.
+        """Trackers this plugin provides. Called once a command, when plugins are discovered. Since 0.1.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
 
         Example::
 
@@ -64,7 +72,9 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_commands(self) -> Iterable[CommandSpec]:
-        """Commands this plugin adds to `cosmos`. Called once, when plugins are discovered.
+        """Commands this plugin adds to `cosmos`. Called once a command, when plugins are discovered. Since 0.1.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
 
         Example::
 
@@ -73,7 +83,9 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_check_run(self, plan: Any) -> Iterable[Problem]:
-        """Problems of a planned run that this plugin can see. Called once a run, in the launching process only.
+        """Problems of a planned run that this plugin can see. Called once a run, before any rank starts. Since 0.1.
+
+        May import: as above, and `cosmos_core.plan`.
 
         plan: a `cosmos_core.plan.RunPlan`.
 

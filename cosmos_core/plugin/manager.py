@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Collection, Iterable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import pluggy
+from attrs import evolve
 
 from cosmos_core.errors import Problem
 from cosmos_core.names import did_you_mean
@@ -31,6 +34,21 @@ _COLLECTED: dict[str, tuple[Any, str]] = {
 }
 
 
+HEAVY = "torch"
+SLOW = 500.0
+"""Milliseconds above which a plugin's registration is remarked on."""
+
+
+def _warning(milliseconds: float, imported_torch: bool) -> str:
+    """What a plugin does badly while it registers, in words."""
+    remarks = []
+    if imported_torch:
+        remarks.append(f"imports {HEAVY} while registering")
+    if imported_torch or milliseconds > SLOW:
+        remarks.append(f"adds {milliseconds:.0f} ms to every command")
+    return ", ".join(remarks)
+
+
 class PluginManager:
     """All plugins of this environment. Made by the command line or a test and passed down; there is no global one."""
 
@@ -40,11 +58,14 @@ class PluginManager:
         provided: list[Provided[Any]] = []
         self.statuses: list[PluginStatus] = []
         for candidate in found:
+            begun, torch_before = time.perf_counter(), HEAVY in sys.modules
             status = self._load(candidate, disabled)
             if status.state == "ok":
                 status, entries = self._collect(status)
                 provided.extend(entries)
-            self.statuses.append(status)
+            spent = 1000 * (time.perf_counter() - begun)
+            warning = _warning(spent, HEAVY in sys.modules and not torch_before)
+            self.statuses.append(evolve(status, milliseconds=spent, warning=warning if status.state == "ok" else ""))
         self.catalog = Catalog(provided, self.statuses)
 
     @classmethod
@@ -88,7 +109,9 @@ class PluginManager:
                 return PluginStatus(candidate=candidate, state="outdated", reason=reason)
             self._reject_unknown_hooks(module)
             self._pluggy.register(module, candidate.name)
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             return PluginStatus(candidate=candidate, state="broken", reason=describe_failure(error))
         return PluginStatus(candidate=candidate, state="ok", module=module)
 

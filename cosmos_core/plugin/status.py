@@ -14,11 +14,16 @@ __all__ = ["PluginStatus", "describe_failure"]
 
 @frozen(kw_only=True)
 class PluginStatus:
-    """state: 'ok', 'broken', 'outdated' or 'disabled'; reason: why it is not ok, with file and line where known."""
+    """state: 'ok', 'broken', 'outdated' or 'disabled'; reason: why it is not ok, with file and line where known.
+
+    warning: what an 'ok' plugin does badly. milliseconds: what importing it and calling its hooks took.
+    """
 
     candidate: Candidate
     state: str
     reason: str = ""
+    warning: str = ""
+    milliseconds: float = 0.0
     provides: tuple[str, ...] = ()
     module: ModuleType | None = field(default=None, eq=False, repr=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -84,12 +85,13 @@ def peek(path: Path, depth: int = 0) -> tuple[str, str, str]:
     """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" when none says."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        extends = values.get("extends")
-        parent = ("", "", "")
-        if isinstance(extends, str) and depth < DEEPEST:
-            parent = peek(find_recipe(extends, base=path.parent), depth + 1)
-    except (OSError, ValueError, UserError):
+    except (OSError, ValueError):
         return "(not readable)", "", ""
+    extends = values.get("extends")
+    parent = ("", "", "")
+    if isinstance(extends, str) and depth < DEEPEST:
+        with suppress(UserError):
+            parent = peek(find_recipe(extends, base=path.parent), depth + 1)
     job = values.get("job")
     loader = values.get("dataloader_train")
     dataset = loader.get("dataset") if isinstance(loader, dict) else None

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 from packaging.requirements import InvalidRequirement, Requirement
 
+from cosmos_core.config.compat import recipe_of_experiment, translate, without_ineffective
 from cosmos_core.config.document import Document, Origin, Origins, read_document
 from cosmos_core.config.env import lookup as environment
 from cosmos_core.config.interpolate import interpolate
@@ -29,12 +30,16 @@ _HEADER = ("summary", "requires", "extends", "unset")
 
 @frozen
 class Resolved:
-    """A recipe after all layers. origins: where each written value came from; unwritten ones are class defaults."""
+    """A recipe after all layers. origins: where each written value came from; unwritten ones are class defaults.
+
+    notes: what was accepted for the reference's sake, with file and line.
+    """
 
     config: RunConfig
     origins: Origins
     path: Path
     overrides: tuple[str, ...]
+    notes: tuple[Problem, ...] = ()
 
 
 def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
@@ -46,13 +51,17 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     """As `load`, with origins."""
     path = find_recipe(recipe)
     layer = _chain(path)
+    notes: list[Problem] = []
     for override in parse_overrides(overrides):
-        layer = assign(layer, override.path, override.value, Origin("command line"))
+        key, moved = translate(override.path)
+        notes += [moved] if moved else []
+        layer = assign(layer, key, override.value, Origin("command line"))
+    layer, ineffective = without_ineffective(layer)
     values, problems = interpolate(layer.values, layer.origins, environment, datetime.now())
     if problems:
         raise UserError(f"{path} needs values that are not there; nothing was started", problems)
     config = structure_run(values, plugins.catalog, layer.origins, title=str(path))
-    return Resolved(config, layer.origins, path, tuple(overrides))
+    return Resolved(config, layer.origins, path, tuple(overrides), (*notes, *ineffective))
 
 
 def _chain(path: Path) -> Layer:
@@ -88,7 +97,8 @@ def _parent(document: Document) -> Path | None:
     if not isinstance(experiment, str):
         return None
     # A reference recipe names its parent by experiment; the registered recipe itself has none.
-    parents = [recipe.path for recipe in list_recipes() if recipe.name == experiment]
+    name = recipe_of_experiment(experiment)
+    parents = [recipe.path for recipe in list_recipes() if recipe.name == name]
     return parents[0] if parents and parents[0].resolve() != document.path.resolve() else None
 
 

@@ -18,7 +18,7 @@ PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pypro
 BASE = {"errors", "refs", "names", "seeds"}
 LEVELS = [
     {"cli"},
-    {"builtin"},
+    {"builtin", "testing"},
     {"train"},
     {"checkpoint"},
     {"data", "optim"},
@@ -34,7 +34,7 @@ LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "tiers.py", "catalog.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
-    "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "plan", "errors", "seeds",
+    "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "testing", "plan", "errors", "seeds",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400

@@ -10,7 +10,7 @@ from cosmos_core.cli.output import print_json, print_table
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes
 
-__all__ = ["list_plugins"]
+__all__ = ["check", "hooks", "list_plugins"]
 
 
 @click.command("list")
@@ -31,7 +31,7 @@ def list_plugins(plugins: PluginManager, as_json: bool) -> None:
             "distribution": status.candidate.distribution,
             "version": status.candidate.version,
             "state": status.state,
-            "reason": status.reason,
+            "reason": status.reason or status.warning,
             "provides": [*status.provides, *_recipes(recipes.pop(status.candidate.distribution, 0))],
         }
         for status in plugins.statuses
@@ -55,3 +55,48 @@ def _what(row: dict[str, object]) -> str:
     provides = row["provides"]
     assert isinstance(provides, list)
     return str(row["reason"]) or ", ".join(provides) or "nothing"
+
+
+@click.command("hooks")
+def hooks() -> None:
+    """Print what a plugin may implement, hook by hook, as Markdown.
+
+    \b
+    Example:
+      cosmos plugins hooks | less
+    """
+    from cosmos_core.plugin.docs import hooks_page
+
+    click.echo(hooks_page(), nl=False)
+
+
+@click.command("check")
+@click.argument("name", required=False)
+@click.pass_obj
+def check(plugins: PluginManager, name: str | None) -> int:
+    """Load everything that the plugin NAME (or every plugin) refers to, and look whether it fits.
+
+    Exit code 1 when something does not.
+
+    \b
+    Example:
+      cosmos plugins check vfm
+    """
+    from cosmos_core.errors import Problem, UserError
+    from cosmos_core.names import did_you_mean
+    from cosmos_core.testing.contributions import check_contribution
+
+    known = [status.candidate.name for status in plugins.statuses]
+    if name is not None and name not in known:
+        hint = did_you_mean(name, known) or "`cosmos plugins list` shows all"
+        raise UserError(f"no plugin '{name}'", [Problem(message="none of that name is installed", hint=hint)])
+    failed = False
+    for status in plugins.statuses:
+        if name not in (None, status.candidate.name):
+            continue
+        faults = [fault for spec in plugins.catalog.of(status.candidate) for fault in check_contribution(spec)]
+        if status.state in ("broken", "outdated"):
+            faults.append(status.reason)
+        failed = failed or bool(faults)
+        click.echo(f"{status.candidate.name}: " + ("; ".join(faults) if faults else status.warning or status.state))
+    return 1 if failed else 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from cosmos_core.cli.output import print_json, print_table
+from cosmos_core.cli.output import print_json, print_notes, print_table
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes, peek
 
-__all__ = ["list_all", "show"]
+__all__ = ["check", "copy", "list_all", "show"]
 
 
 @click.command("list")
@@ -51,7 +53,49 @@ def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origin
     from cosmos_core.recipes.show import show as text
 
     resolved = resolve(recipe, overrides, plugins=plugins)
+    print_notes(resolved.notes)
     if as_json:
         print_json(to_plain(resolved.config))
     else:
         click.echo(text(resolved, origins=origins), nl=False)
+
+
+@click.command("copy")
+@click.argument("recipe")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def copy(recipe: str, file: Path) -> None:
+    """Copy RECIPE to FILE, comments and all, to own and change it.
+
+    \b
+    Example:
+      cosmos recipes copy vision_sft_nano my_run.toml
+    """
+    from cosmos_core.errors import Problem, UserError
+    from cosmos_core.recipes.find import find_recipe
+
+    if file.exists():
+        raise UserError(f"{file} exists already; nothing was written", [Problem(message="choose another name")])
+    file.write_text(find_recipe(recipe).read_text(encoding="utf-8"), encoding="utf-8")
+    click.echo(f"{file}: a copy of {recipe}; run it with `cosmos run {file}`")
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--strict", is_flag=True, help="Also refuse what is only accepted for old recipes' sake.")
+@click.pass_obj
+def check(plugins: PluginManager, files: tuple[str, ...], strict: bool) -> None:
+    """Load every one of FILES (or recipe names) and stop at the first that has problems.
+
+    \b
+    Example:
+      cosmos recipes check my_run.toml other.toml
+    """
+    from cosmos_core.errors import UserError
+    from cosmos_core.recipes.load import resolve
+
+    for file in files:
+        resolved = resolve(file, plugins=plugins)
+        if strict and resolved.notes:
+            raise UserError(f"{file} holds what only old recipes may", resolved.notes)
+        print_notes(resolved.notes)
+        click.echo(f"{file}: ok")

@@ -69,15 +69,18 @@ def _plan(
     fresh: bool,
     root: Path | None,
 ) -> RunPlan:
+    from cosmos_core.cli.output import print_notes
     from cosmos_core.plan.make import make_plan
-    from cosmos_core.recipes.load import load
+    from cosmos_core.recipes.load import resolve
 
     if launched is not None and (nproc is not None or fresh):
         raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")
     world = launched.world if launched is not None else nproc or max(visible_gpus(), 1)
-    config = load(recipe, overrides, plugins=plugins)
+    resolved = resolve(recipe, overrides, plugins=plugins)
+    if launched is None or launched.rank == 0:
+        print_notes(resolved.notes)
     parent = root if root is not None else output_root()
-    return make_plan(config, output_root=parent, world=world, distributions=plugins.distributions, fresh=fresh)
+    return make_plan(resolved.config, output_root=parent, world=world, distributions=plugins.distributions, fresh=fresh)
 
 
 def _print_plan(plan: RunPlan) -> None:

@@ -1,0 +1,36 @@
+"""Metrics to TensorBoard event files; a `[trackers.tensorboard]` table switches it on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cosmos_core.builtin.config import Tensorboard
+from cosmos_core.plan.plan import RunPlan
+
+__all__ = ["TensorboardTracker"]
+
+
+class TensorboardTracker:
+    """Scalars under ``<run directory>/tensorboard/``; a resumed run writes over what it repeats."""
+
+    def __init__(self, config: Tensorboard) -> None:
+        self.config = config
+        self._writer: Any = None
+
+    def start(self, plan: RunPlan, step: int) -> None:
+        """Open the event file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(plan.run_dir / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """One scalar a figure; validation figures under ``val/``."""
+        prefix = "val" if "val_loss" in row else "train"
+        for name, value in row.items():
+            if name != "step":
+                self._writer.add_scalar(f"{prefix}/{name}", value, row["step"])
+
+    def finish(self, outcome: str) -> None:
+        """Flush and close."""
+        if self._writer is not None:
+            self._writer.close()

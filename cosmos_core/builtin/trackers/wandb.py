@@ -1,0 +1,57 @@
+"""Metrics to Weights & Biases; `job.wandb_mode` switches it on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from cosmos_core.builtin.config import Wandb
+from cosmos_core.config.dump import to_plain
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.record import replace_file
+
+__all__ = ["WandbTracker"]
+
+
+class WandbTracker:
+    """One W&B run for one run directory: its id is kept in ``wandb_id.txt`` and a resumed run continues it."""
+
+    def __init__(self, config: Wandb) -> None:
+        self.config = config
+        self._run: Any = None
+
+    def start(self, plan: RunPlan, step: int) -> None:
+        """Open the W&B run, unless the mode is 'disabled'."""
+        job = plan.config.job
+        if job.wandb_mode == "disabled":
+            return
+        import wandb
+
+        layout = RunLayout(plan.run_dir)
+        known = layout.wandb_id.read_text(encoding="utf-8").strip() if layout.wandb_id.is_file() else None
+        self._run = wandb.init(
+            project=job.project,
+            group=job.group,
+            name=job.name,
+            id=known,
+            resume="allow",
+            mode=cast(Any, job.wandb_mode),
+            dir=str(plan.run_dir),
+            entity=self.config.entity,
+            tags=list(self.config.tags),
+            config=to_plain(plan.config),
+        )
+        replace_file(layout.wandb_id, f"{self._run.id}\n".encode())
+
+    def log(self, row: dict[str, Any]) -> None:
+        """One row under its step; validation figures under ``val/``."""
+        if self._run is None:
+            return
+        prefix = "val" if "val_loss" in row else "train"
+        figures = {f"{prefix}/{name}": value for name, value in row.items() if name != "step"}
+        self._run.log(figures, step=row["step"])
+
+    def finish(self, outcome: str) -> None:
+        """Close the W&B run."""
+        if self._run is not None:
+            self._run.finish(exit_code=0 if outcome in ("done", "stopped") else 1)

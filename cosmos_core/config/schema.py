@@ -1,0 +1,111 @@
+"""JSON Schema of a recipe, with the sections of every installed plugin, for editors."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from cosmos_core.config.reference import Section
+
+__all__ = ["json_schema"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SCALARS: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    Any: {},
+}
+_INTERPOLATED = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
+"""A value may always be an interpolation or still missing."""
+
+
+def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict[str, Any]:
+    """Schema of a recipe file. task: only this model family; all of them when absent."""
+    everything = list(sections)
+    models = [one for one in everything if one.path == "model" and task in (None, one.when.removeprefix("task "))]
+    datasets = [one for one in everything if one.path == "dataloader_train.dataset"]
+    properties: dict[str, Any] = {
+        "summary": {"type": "string", "description": "One line for listings."},
+        "extends": {"type": "string", "description": "Name or path of the recipe this one starts from."},
+        "requires": {"type": "array", "items": {"type": "string"}, "description": "Distributions that must be there."},
+        "unset": {"type": "array", "items": {"type": "string"}, "description": "Keys that return to their defaults."},
+        "custom": {"type": "object", "description": "Free-form; carried along, never read."},
+        "model": {"anyOf": [_table(one.cls) for one in models]},
+        "trackers": _named(everything, "trackers."),
+    }
+    for one in everything:
+        if "." not in one.path and one.path != "model":
+            properties[one.path] = _table(one.cls)
+    properties["trainer"]["properties"]["callbacks"] = _named(everything, "trainer.callbacks.")
+    properties["dataloader_train"]["properties"]["dataset"] = {"anyOf": [_dataset(one) for one in datasets]}
+    properties["dataloader_val"] = properties["dataloader_train"]
+    return {
+        "$schema": _DIALECT,
+        "title": "cosmos recipe" + (f" for task {task}" if task else ""),
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _named(sections: list[Section], prefix: str) -> dict[str, Any]:
+    chosen = {one.path.removeprefix(prefix): _table(one.cls) for one in sections if one.path.startswith(prefix)}
+    return {"type": "object", "additionalProperties": False, "properties": chosen}
+
+
+def _dataset(section: Section) -> dict[str, Any]:
+    table = _table(section.cls)
+    table["properties"]["type"] = {"const": section.when.removeprefix("dataset ")}
+    return table
+
+
+def _table(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    properties = {
+        field.name: {**_kind(hints[field.name], field.metadata), **_notes(field)} for field in attrs.fields(cls)
+    }
+    return {
+        "type": "object",
+        "description": (cls.__doc__ or "").strip().splitlines()[0],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _notes(field: Any) -> dict[str, Any]:
+    notes: dict[str, Any] = {}
+    if field.metadata.get("help"):
+        unit = f" ({field.metadata['unit']})" if field.metadata.get("unit") else ""
+        notes["description"] = field.metadata["help"] + unit
+    if field.default is not attrs.NOTHING and not isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+        default = field.default
+        notes["default"] = list(default) if isinstance(default, tuple) else default
+    return notes
+
+
+def _kind(kind: Any, about: Any) -> dict[str, Any]:
+    if isinstance(kind, type) and attrs.has(kind):
+        return _table(kind)
+    strict = _strict(kind, about)
+    return {"anyOf": [strict, _INTERPOLATED]} if strict else {}
+
+
+def _strict(kind: Any, about: Any) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _strict(next(argument for argument in arguments if argument is not type(None)), about)
+    if origin is tuple:
+        fixed = Ellipsis not in arguments
+        length = {"minItems": len(arguments), "maxItems": len(arguments)} if fixed else {}
+        return {"type": "array", "items": _strict(arguments[0], about), **length}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _strict(arguments[1], {})}
+    bounds = {"minimum": about.get("min"), "maximum": about.get("max"), "enum": about.get("choices")}
+    listed = {name: list(value) if name == "enum" else value for name, value in bounds.items() if value is not None}
+    return {**_SCALARS[kind], **listed}

@@ -1,0 +1,116 @@
+"""What every dataset and every model family must keep to, as assertions on the real thing."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cosmos_core.config.model import ModelConfig
+from cosmos_core.config.run import DataloaderConfig, DatasetConfig
+from cosmos_core.data.samples import Item
+from cosmos_core.distributed.runtime import local_mesh
+from cosmos_core.distributed.seeds import Streams
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.family import BuildContext
+
+__all__ = ["check_dataset", "check_family"]
+
+
+def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None) -> list[Any]:
+    """Assert that a dataset is not empty, repeats itself for equal draws, and can be sent to a worker.
+
+    Returns its first samples, for `check_family`.
+    """
+    catalog = (plugins or PluginManager.discover()).catalog
+    source = catalog.dataset(config.type).source.load()(config)
+    assert len(source) > 0, "the dataset is empty"
+    copy = pickle.loads(pickle.dumps(source))
+    samples = []
+    for index in range(min(4, len(source))):
+        first, second = (one.get(index, np.random.default_rng(index)) for one in (source, copy))
+        assert _same(first, second), f"sample {index} differs between two equal draws"
+        samples.append(first)
+    return samples
+
+
+def check_family(
+    task: str, config: ModelConfig, samples: Sequence[Any], *, plugins: PluginManager | None = None
+) -> None:
+    """Assert what the loop relies on, with real samples on the CPU.
+
+    Builds on the meta device and initialises the same weights twice; packs in any number of pieces with the same loss
+    and gradients; noise depends on positions alone; validation repeats itself; workers can hold the family.
+    """
+    catalog = (plugins or PluginManager.discover()).catalog
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=len(samples))
+    context = BuildContext(device=torch.device("cpu"), data=data)
+    family = pickle.loads(pickle.dumps(catalog.family(task).family.load()(config, context)))
+    model, twin = _built(family), _built(family)
+    for (name, weight), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(weight, other), f"{name} is initialised differently the second time"
+    items = [Item(position, family.prepare(sample)) for position, sample in enumerate(samples)]
+    assert all(family.cost(item.value) > 0 for item in items), "a sample costs nothing"
+    whole = _step(family, model, [items])
+    _assert_close(_step(family, model, [[item] for item in items]), whole, "cut into single samples")
+    _assert_close(_step(family, model, [items[::-1]]), whole, "in reverse order")
+    _assert_close(_step(family, model, [items]), whole, "a second time")
+    sums = [_validation(family, model, items) for _ in range(2)]
+    assert "weight" in sums[0], "validation_step returns no 'weight'"
+    assert sums[0] == sums[1], "validation differs between two runs"
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if hasattr(first, "__dataclass_fields__"):
+        return all(_same(getattr(first, name), getattr(second, name)) for name in first.__dataclass_fields__)
+    return bool(first == second)
+
+
+def _built(family: Any) -> torch.nn.Module:
+    with torch.device("meta"):
+        model = family.build()
+    assert isinstance(model, torch.nn.Module)
+    family.parallelize(model, local_mesh(torch.device("cpu")))
+    model.to_empty(device="cpu")
+    family.initialize(model, Streams(0))
+    return model
+
+
+def _step(family: Any, model: torch.nn.Module, batches: list[list[Item]]) -> dict[str, torch.Tensor]:
+    """Loss, weight and gradients over micro-batches, as the loop sums them."""
+    model.train()
+    model.zero_grad()
+    total = torch.zeros((), dtype=torch.float64)
+    weight = 0.0
+    for items in batches:
+        batch = family.collate(items).to(torch.device("cpu"))
+        output = family.training_step(model, batch, Streams(0))
+        assert output.loss.ndim == 0, "the loss is no scalar"
+        assert torch.isfinite(output.loss), "the loss is not finite"
+        assert output.tokens > 0, "no tokens are counted"
+        output.loss.backward()
+        total += output.loss.detach().double()
+        weight += family.weight(batch)
+    assert weight > 0, "a batch weighs nothing"
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    assert gradients, "nothing gets a gradient"
+    return {"loss": total, "weight": torch.tensor(weight), **gradients}
+
+
+def _assert_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], how: str) -> None:
+    for name, value in wanted.items():
+        scale = float(value.abs().max()) or 1.0
+        error = float((found[name] - value).abs().max())
+        assert error <= 1e-4 * scale, f"{name} differs by {error:g} when the batch comes {how}"
+
+
+def _validation(family: Any, model: torch.nn.Module, items: list[Item]) -> dict[str, float]:
+    model.eval()
+    with torch.no_grad():
+        sums = family.validation_step(model, family.collate(items).to(torch.device("cpu")), Streams(1))
+    return {name: float(value) for name, value in sums.items()}

@@ -1,0 +1,77 @@
+"""Loads what a descriptor names and looks whether it is the kind of thing it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import click
+
+from cosmos_core.config.model import ModelConfig
+from cosmos_core.config.run import DatasetConfig
+from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.status import describe_failure
+from cosmos_core.refs import Ref
+from cosmos_core.train.callback import Callback
+
+__all__ = ["check_contribution"]
+
+_FAMILY = (
+    "build",
+    "parallelize",
+    "initialize",
+    "prepare",
+    "cost",
+    "collate",
+    "weight",
+    "training_step",
+    "validation_step",
+)
+
+
+def _subclass(base: type) -> Callable[[Any], str]:
+    return lambda found: (
+        "" if isinstance(found, type) and issubclass(found, base) else f"is no subclass of {base.__name__}"
+    )
+
+
+def _attrs_class(found: Any) -> str:
+    return "" if isinstance(found, type) and attrs.has(found) else "is no attrs class"
+
+
+def _has(*names: str) -> Callable[[Any], str]:
+    def check(found: Any) -> str:
+        missing = [name for name in names if not hasattr(found, name)]
+        return f"has no {', '.join(missing)}" if missing else ""
+
+    return check
+
+
+def _command(found: Any) -> str:
+    return "" if isinstance(found, click.Command) else "is no click command"
+
+
+_RULES: dict[type, dict[str, Callable[[Any], str]]] = {
+    ModelFamilySpec: {"config": _subclass(ModelConfig), "family": _has(*_FAMILY)},
+    DatasetSpec: {"config": _subclass(DatasetConfig), "source": _has("__len__", "get"), "prepare": _command},
+    CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
+    TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
+    CommandSpec: {"command": _command},
+}
+
+
+def check_contribution(spec: Any) -> list[str]:
+    """What is wrong with a descriptor's references; an empty list when all load and fit."""
+    faults = []
+    for name, rule in _RULES[type(spec)].items():
+        reference: Ref | None = getattr(spec, name)
+        if reference is None:
+            continue
+        try:
+            fault = rule(reference.load())
+        except Exception as error:
+            fault = describe_failure(error)
+        if fault:
+            faults.append(f"{name} {reference}: {fault}")
+    return faults

@@ -1,0 +1,148 @@
+"""Recipes written for the reference load unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes.load import resolve
+from tests.command import cosmos
+
+PLUGINS = PluginManager.discover()
+
+NANO = """\
+[job]
+task = "vfm"
+experiment = "{experiment}"
+project = "cosmos3"
+group = "sft"
+name = "{experiment}"
+wandb_mode = "disabled"
+
+[model]
+max_num_tokens_after_packing = 45056
+joint_attn_implementation = "two_way"
+precision = "bfloat16"
+attn_implementation = "cosmos"
+
+[model.backbone]
+model_name = "???"
+
+[model.ema]
+enabled = true
+rate = 0.1
+iteration_shift = 0
+
+[model.parallelism]
+data_parallel_shard_degree = -1
+data_parallel_replicate_degree = 1
+
+[model.tokenizer]
+vae_path = "${{oc.env:WAN_VAE_PATH}}"
+
+[optimizer]
+lr = 2e-5
+betas = [0.9, 0.95]
+eps = 1e-6
+fused = true
+weight_decay = 0.0
+keys_to_select = ["moe_gen", "time_embedder", "vae2llm", "llm2vae"]
+
+[scheduler]
+cycle_lengths = [1000]
+warm_up_steps = [50]
+f_start = [0.0]
+f_max = [1.0]
+f_min = [0.0]
+
+[trainer]
+max_iter = 500
+grad_accum_iter = 2
+logging_iter = 1
+
+[trainer.callbacks.compile_tokenizer]
+enabled = false
+compile_after_iterations = 3
+
+[trainer.callbacks.grad_clip]
+clip_norm = 0.1
+force_finite = true
+
+[checkpoint]
+keys_to_skip_loading = ["net_ema."]
+load_path = "${{oc.env:BASE_CHECKPOINT_PATH}}"
+save_iter = 100
+
+[dataloader_train]
+max_sequence_length = 45056
+max_caption_tokens = 2048
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WAN_VAE_PATH", "/vae.pth")
+    monkeypatch.setenv("BASE_CHECKPOINT_PATH", "/base")
+    monkeypatch.setenv("DATASET_PATH", "/data")
+
+    def write(experiment: str) -> str:
+        (tmp_path / "reference.toml").write_text(NANO.format(experiment=experiment))
+        return str(tmp_path / "reference.toml")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "experiment", ["vision_sft_nano", "vision_sft_edge", "vision_sft_super", "vision_sft_nano_mapstyle_dataloader"]
+)
+def test_the_experiment_is_the_parent(recipe, experiment: str) -> None:
+    config = resolve(recipe(experiment), plugins=PLUGINS).config
+    assert config.dataloader_train.dataset.path == "/data"
+    assert config.dataloader_train.dataset.conditioning_config == {"0": 0.7, "1": 0.2, "2": 0.1}
+    assert config.optimizer.lr == 2e-5
+    assert config.model.tokenizer.vae_path == "/vae.pth"
+    assert config.checkpoint.load_path == "/base"
+    assert config.model.tier == {"vision_sft_edge": "edge", "vision_sft_super": "super"}.get(experiment, "nano")
+
+
+def test_keys_without_effect_are_warned_about_with_their_line(recipe) -> None:
+    path = recipe("vision_sft_nano")
+    notes = resolve(path, plugins=PLUGINS).notes
+    assert [(note.key, note.line) for note in notes] == [("model.attn_implementation", 13), ("model.backbone", 15)]
+    warned = cosmos("recipes", "check", path)
+    assert "reference.toml:13" in warned.stderr
+    assert "ok" in warned.stdout
+    assert "has no effect" in cosmos("recipes", "check", "--strict", path, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("model.config.parallelism.data_parallel_shard_degree=4", "model.parallelism.data_parallel_shard_degree", 4),
+        ("model.config.precision=float32", "model.precision", "float32"),
+        ("data_setting.max_tokens=999", "dataloader_train.max_sequence_length", 999),
+    ],
+)
+def test_addresses_of_the_reference_are_translated_with_a_note(recipe, override: str, key: str, value: object) -> None:
+    resolved = resolve(recipe("vision_sft_nano"), ["--", override], plugins=PLUGINS)
+    found = resolved.config
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert key in resolved.notes[0].message
+
+
+def test_shipped_recipes_check_and_copy_with_their_comments(tmp_path: Path) -> None:
+    recipes = ("vision_sft_nano", "vision_sft_edge", "vision_sft_super", "vision_sft_demo", "hello")
+    assert cosmos("recipes", "check", *recipes).stdout.splitlines() == [f"{recipe}: ok" for recipe in recipes]
+    copy = tmp_path / "mine.toml"
+    cosmos("recipes", "copy", "vision_sft_demo", str(copy))
+    assert "# Everything trains" in copy.read_text()
+    assert "exists already" in cosmos("recipes", "copy", "vision_sft_demo", str(copy), code=2).stderr
+    bad = tmp_path / "bad.toml"
+    bad.write_text(copy.read_text().replace("lr = 3e-3", "lrr = 3e-3"))
+    checked = cosmos("recipes", "check", str(copy), str(bad), "hello", code=2)
+    assert checked.stdout == f"{copy}: ok\n"
+    assert "'lr'" in checked.stderr

@@ -1,0 +1,73 @@
+"""W&B offline, TensorBoard, and what happens when a tracker fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cosmos_core.train.run import Trackers
+from tests.command import cosmos
+
+SHORT = ("trainer.max_iter=4", "scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
+
+
+def run(root: Path, *extra: str, code: int = 0, **env: str) -> tuple[Path, str]:
+    done = cosmos("run", "hello", *SHORT, "--output-root", str(root), *extra, env=env, code=code)
+    return root / "cosmos3/sft/hello", done.stderr
+
+
+def test_wandb_offline_keeps_one_run_over_a_resume(tmp_path: Path) -> None:
+    offline = {"WANDB_SILENT": "true", "WANDB_API_KEY": "local-secret-key"}
+    run_dir, _ = run(tmp_path, "job.wandb_mode=offline", "trainer.max_iter=2", **offline)
+    first = (run_dir / "wandb_id.txt").read_text().strip()
+    run_dir, log = run(tmp_path, "job.wandb_mode=offline", **offline)
+    assert "resume from" in log
+    assert "failed and is switched off" not in log
+    assert (run_dir / "wandb_id.txt").read_text().strip() == first
+    files = list((run_dir / "wandb").glob(f"offline-run-*/run-{first}.wandb"))
+    assert files
+    assert all(b"local-secret-key" not in path.read_bytes() for path in run_dir.rglob("*") if path.is_file())
+
+
+def test_tensorboard_holds_every_figure_once(tmp_path: Path) -> None:
+    board = "trackers.tensorboard={}"
+    run(tmp_path, board, "trainer.max_iter=2")
+    run_dir, _ = run(tmp_path, board)
+    events = EventAccumulator(str(run_dir / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [event.step for event in events.Scalars("val/val_loss")] == [0, 2, 4]
+
+
+def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text(
+        "import importlib.util as u\nreal = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name in ('wandb', 'tensorboard') else real(name, *a)\n"
+    )
+    env = {"PYTHONPATH": str(blocked)}
+    _, log = run(tmp_path, "job.wandb_mode=offline", "trackers.tensorboard={}", code=2, **env)
+    assert "cosmos-core[wandb]" in log
+    assert "cosmos-core[tensorboard]" in log
+    _, log = run(tmp_path, "job.wandb_mode=online", code=2, HOME=str(tmp_path), WANDB_API_KEY="")
+    assert "wandb login" in log
+
+
+def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
+    class Good:
+        seen: list[dict] = []
+
+        def log(self, row: dict) -> None:
+            self.seen.append(row)
+
+    class Bad:
+        def log(self, row: dict) -> None:
+            raise OSError("disk full")
+
+    good = Good()
+    trackers = Trackers({"bad": Bad(), "good": good})
+    trackers.log({"step": 1})
+    trackers.log({"step": 2})
+    assert good.seen == [{"step": 1}, {"step": 2}]
