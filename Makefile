@@ -11,13 +11,15 @@ PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs fuzz bench-startup clean
 
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
 	@echo "make test   install, lint, type-check, run every test (about 15 minutes)"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated reference pages anew"
+	@echo "make fuzz   ten thousand mutated recipes (some minutes)"
+	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"
 	@echo "make clean  remove .venv and the demo's data; runs under $(OUTPUT) stay"
 	@echo "TORCH='torch==2.13.0' picks the build of torch, PYTHON=python3.12 the interpreter"
 
@@ -48,6 +50,12 @@ lint: .venv/installed-test
 
 test: lint
 	$(BIN)/python -m pytest
+
+fuzz: .venv/installed-test
+	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz
+
+bench-startup: .venv/installed-test
+	$(BIN)/python -m tests.benchmarks.startup
 
 clean:
 	rm -rf .venv $(DATA)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
-from netrc import NetrcParseError, netrc
+from typing import TYPE_CHECKING
 
 from cosmos_core.config.env import is_set
 from cosmos_core.errors import Problem
-from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["COSMOS_API"]
 
@@ -107,6 +108,8 @@ def cosmos_trackers() -> Iterable[TrackerSpec]:
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """Trackers whose packages or accounts are missing."""
+    from importlib.util import find_spec
+
     mode = plan.config.job.wandb_mode
     if mode != "disabled" and find_spec("wandb") is None:
         hint = "pip install 'cosmos-core[wandb]', or set job.wandb_mode=disabled"
@@ -120,6 +123,8 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
 
 
 def _netrc_knows_wandb() -> bool:
+    from netrc import NetrcParseError, netrc
+
     try:
         return netrc().authenticators("api.wandb.ai") is not None
     except (OSError, NetrcParseError):

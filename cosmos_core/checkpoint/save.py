@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,11 +11,12 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import barrier
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import iteration_name
 
 __all__ = ["save_checkpoint"]
@@ -36,16 +38,41 @@ def save_checkpoint(
         _remove_leftovers(checkpoints)
         (hidden / "dataloader").mkdir(parents=True)
     barrier(mesh)
-    with without_single_process_warning():
-        for name, component in components.items():
-            dcp.save(component, storage_writer=FileSystemWriter(hidden / name), no_dist=not mesh.distributed)
-    _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
+    try:
+        with without_single_process_warning():
+            for name, component in components.items():
+                dcp.save(component, storage_writer=FileSystemWriter(hidden / name), no_dist=not mesh.distributed)
+        _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
+    except (OSError, CheckpointException) as error:
+        reason = _out_of_room(error)
+        if reason is None:
+            raise
+        shutil.rmtree(hidden, ignore_errors=True)
+        problem = Problem(
+            message=reason, file=str(checkpoints), hint="free some space, then run the same command again"
+        )
+        raise UserError(
+            f"the checkpoint of step {step} could not be written; earlier ones are whole", [problem]
+        ) from None
     barrier(mesh)
     if mesh.rank == 0:
         _publish(hidden, final)
         _remove_leftovers(checkpoints)
     barrier(mesh)
     return final
+
+
+def _out_of_room(error: BaseException) -> str | None:
+    """The system's words for a full disk or quota somewhere in `error`; None when it is another failure."""
+    causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+    while causes:
+        cause = causes.pop()
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return str(cause)
+        if isinstance(cause, RuntimeError) and "PytorchStreamWriter" in str(cause):
+            return "no space left while writing tensors"
+        causes += [inner for inner in (cause.__cause__, cause.__context__) if inner is not None]
+    return None
 
 
 def _remove_leftovers(checkpoints: Path) -> None:

@@ -1,17 +1,23 @@
-"""What a run is, as typed values: sections, layers, strict structuring, dumps."""
+"""What a run is, as typed values: sections, layers, strict structuring, dumps. Names are imported on first use."""
 
-from cosmos_core.config.fields import option, required, section
-from cosmos_core.config.model import ActivationCheckpointing, Compile, Ema, ModelConfig, Parallelism
-from cosmos_core.config.run import (
-    CheckpointConfig,
-    DataloaderConfig,
-    DatasetConfig,
-    JobConfig,
-    OptimizerConfig,
-    RunConfig,
-    SchedulerConfig,
-    TrainerConfig,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cosmos_core.config.fields import option, required, section
+    from cosmos_core.config.model import ActivationCheckpointing, Compile, Ema, ModelConfig, Parallelism
+    from cosmos_core.config.run import (
+        CheckpointConfig,
+        DataloaderConfig,
+        DatasetConfig,
+        JobConfig,
+        OptimizerConfig,
+        RunConfig,
+        SchedulerConfig,
+        TrainerConfig,
+    )
 
 __all__ = [
     "ActivationCheckpointing",
@@ -31,3 +37,15 @@ __all__ = [
     "required",
     "section",
 ]
+
+_ROOMS = {
+    "fields": ("option", "required", "section"),
+    "model": ("ActivationCheckpointing", "Compile", "Ema", "ModelConfig", "Parallelism"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    file = next((file for file, names in _ROOMS.items() if name in names), "run")
+    return getattr(import_module(f"{__name__}.{file}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,12 +76,31 @@ class _Builder:
             with attrs.validators.disabled():
                 built: Any = self.converter.structure(value, kind)
         except Exception as error:
-            for inner, fault in faults(error, path):
+            found = faults(error, path)
+            for inner, fault in found:
                 self._fault(inner, fault)
+            self._validate_rest(value, kind, path, [inner[len(path) :] for inner, _ in found])
             return None
         before = len(self.problems)
         self._validate(built, path)
         return built if len(self.problems) == before else None
+
+    def _validate_rest(self, value: Any, kind: type, path: KeyPath, faulty: list[KeyPath]) -> None:
+        """Bounds and choices of what is well-formed beside faulty keys, so that they are reported in the same go."""
+        rest = deepcopy(value)
+        for inner in faulty:
+            table = rest
+            for part in inner[:-1]:
+                table = table.get(part) if isinstance(table, dict) else None
+            if not inner or not isinstance(table, dict):
+                return
+            table.pop(inner[-1], None)
+        try:
+            with attrs.validators.disabled():
+                built: Any = self.converter.structure(rest, kind)
+        except Exception:
+            return
+        self._validate(built, path)
 
     def _fault(self, path: KeyPath, fault: Exception) -> None:
         if isinstance(fault, UnknownKey):

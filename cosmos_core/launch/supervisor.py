@@ -16,8 +16,7 @@ from cosmos_core.plan.layout import RunLayout
 
 __all__ = ["EXIT_CODES", "exit_code", "launch"]
 
-EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "stopped": 75}
-INTERRUPTED = 130
+EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "stopped": 75, "interrupted": 130}
 
 
 def launch(run_dir: Path, nproc: int) -> int:
@@ -49,11 +48,11 @@ def launch(run_dir: Path, nproc: int) -> int:
 
 
 def exit_code(run_dir: Path, code: int, *, interrupted: bool) -> int:
-    """0 done, 75 stopped after saving, 2 the user can fix it, 130 interrupted before saving, 1 anything else."""
+    """0 done, 75 asked to stop and saved, 130 interrupted from the keyboard, 2 the user can fix it, 1 anything else."""
     try:
         outcome = json.loads(RunLayout(run_dir).outcome.read_text(encoding="utf-8"))["outcome"]
     except (OSError, ValueError, KeyError):
         outcome = "failed"
-    if outcome == "failed" and interrupted:
-        return INTERRUPTED
+    if interrupted and outcome in ("failed", "stopped"):
+        return EXIT_CODES["interrupted"]
     return 1 if outcome == "done" and code != 0 else EXIT_CODES.get(outcome, 1)

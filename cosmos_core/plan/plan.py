@@ -52,6 +52,18 @@ class RunPlan:
     resume: Resume
     distributions: dict[str, str]
 
+    def _data(self) -> dict[str, str]:
+        """Datasets, and whether their folders are there."""
+        loaders = {"training data": self.config.dataloader_train}
+        if self.config.trainer.run_validation and self.config.dataloader_val is not None:
+            loaders["validation data"] = self.config.dataloader_val
+        texts = {}
+        for label, loader in loaders.items():
+            path = getattr(loader.dataset, "path", None)
+            found = "" if path is None else f" in {path} ({'found' if Path(path).exists() else 'not there'})"
+            texts[label] = f"{loader.dataset.type}{found}"
+        return texts
+
     def summary(self) -> dict[str, str]:
         """What a person wants to know before the run, label -> text."""
         degrees, trainer, loader = self.degrees, self.config.trainer, self.config.dataloader_train
@@ -67,6 +79,7 @@ class RunPlan:
             f"x context {degrees.context})",
             "batch": f"{micro} x {trainer.grad_accum_iter} accumulated x {degrees.data} data ranks",
             "steps": f"{trainer.max_iter}, saved every {self.config.checkpoint.save_iter}",
+            **self._data(),
             "weights": f"{source} {self.resume.note}".rstrip(),
             "plugins": ", ".join(f"{name} {version}" for name, version in self.distributions.items()),
         }

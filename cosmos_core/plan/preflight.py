@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shutil import disk_usage
+
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.plan import RunPlan
@@ -9,10 +11,14 @@ from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["preflight"]
 
+MIB = 2**20
+SPARE = 64 * MIB
+"""Room that logs, pictures and a small model take."""
+
 
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with every problem of the plan that core or a plugin can see."""
-    problems = [*_records(plan, plugins), *plugins.check_run(plan)]
+    problems = [*_records(plan, plugins), *_space(plan), *plugins.check_run(plan)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{count} with the planned run; nothing was started", problems)
@@ -37,3 +43,16 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
             )
             problems.append(Problem(message=message, key=f"{name}.dataset.type", hint="choose a matching pair"))
     return problems
+
+
+def _space(plan: RunPlan) -> list[Problem]:
+    """Too little room for one checkpoint, as far as its size can be told from the one the run starts from."""
+    needed = SPARE
+    if plan.resume.path is not None:
+        needed += sum(path.stat().st_size for path in plan.resume.path.rglob("*") if path.is_file())
+    existing = next(path for path in (plan.run_dir, *plan.run_dir.resolve().parents) if path.exists())
+    free = disk_usage(existing).free
+    if free >= needed:
+        return []
+    message = f"{existing} has {free / MIB:,.0f} MiB free, a checkpoint takes about {needed / MIB:,.0f} MiB"
+    return [Problem(message=message, hint="free some space, or choose another --output-root")]

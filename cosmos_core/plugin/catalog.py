@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import frozen
 
-from cosmos_core.config.reference import CORE_SECTIONS, Section
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.discovery import Candidate
 from cosmos_core.plugin.status import PluginStatus
+
+if TYPE_CHECKING:
+    from cosmos_core.config.reference import Section
 
 __all__ = ["Catalog", "Provided"]
 
@@ -120,6 +122,8 @@ class Catalog:
 
     def sections(self) -> list[Section]:
         """Every table a recipe may hold in this environment, core's first; loads the classes that type them."""
+        from cosmos_core.config.reference import CORE_SECTIONS, Section
+
         named = (
             ("model", "task {}", self._families),
             ("dataloader_train.dataset", "dataset {}", self._datasets),

@@ -6,7 +6,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.config.dump import digest
 from cosmos_core.config.run import DataloaderConfig, RunConfig
@@ -36,7 +36,9 @@ __all__ = ["Result", "run"]
 
 @frozen
 class Result:
-    """outcome: 'done' or 'stopped'. step: completed optimizer steps. seconds: wall clock of the loop."""
+    """outcome: 'done', 'stopped' or, when the keyboard asked, 'interrupted'; a checkpoint of the end exists then.
+
+    step: completed optimizer steps. seconds: wall clock of the loop."""
 
     outcome: str
     step: int
@@ -47,7 +49,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix."""
     mixed = needs_mixed_precision(plan.config.model)
     with started(plan.degrees, mixed_precision=mixed) as mesh:
-        _compare_digests(plan.config, mesh)
+        plan = _agreed(plan, mesh)
         session = _build(plan, plugins, mesh)
         restore_into(session, plan.resume)
         if session.state.is_main:
@@ -57,16 +59,25 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         try:
             with session.stop.listening():
                 outcome = train(session)
+                if outcome == "stopped" and session.stop.interrupted:
+                    outcome = "interrupted"
         finally:
             session.trackers.call("finish", outcome)
         return Result(outcome, session.state.step, time.perf_counter() - begun)
 
 
-def _compare_digests(config: RunConfig, mesh: Mesh) -> None:
-    digests = gather_objects(digest(config), mesh)
+def _agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
+    """Rank 0's name and directory for every rank, since ranks that resolve `${now:...}` apart may differ there.
+
+    Raises UserError when anything else differs.
+    """
+    name, run_dir = gather_objects((plan.config.job.name, plan.run_dir), mesh)[0]
+    plan = evolve(plan, run_dir=run_dir, config=evolve(plan.config, job=evolve(plan.config.job, name=name)))
+    digests = gather_objects(digest(plan.config), mesh)
     others = [rank for rank, value in enumerate(digests) if value != digests[0]]
     if others:
         raise UserError(f"ranks {others} resolved another configuration than rank 0; nothing was started")
+    return plan
 
 
 def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:

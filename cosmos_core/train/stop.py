@@ -14,11 +14,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequests:
-    """The first signal asks to stop after the current step, a second one interrupts at once."""
+    """The first signal asks to stop after the current step, a second one interrupts at once.
+
+    interrupted: the request came from the keyboard.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._signalled = False
+        self.interrupted = False
 
     @property
     def pending(self) -> bool:
@@ -39,3 +43,4 @@ class StopRequests:
         if self._signalled:
             raise KeyboardInterrupt
         self._signalled = True
+        self.interrupted = number == signal.SIGINT

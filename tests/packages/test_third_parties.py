@@ -108,7 +108,7 @@ def test_our_own_plugins_do_not_notice(listed: dict[str, dict]) -> None:
 
 def test_a_run_that_needs_no_guest_runs(guests: dict[str, str], tmp_path: Path) -> None:
     env = {**guests, "COSMOS_DISABLE_PLUGINS": "check,torch,slow"}
-    done = cosmos("run", "cosmos-core:hello", "trainer.max_iter=2", "--output-root", str(tmp_path), env=env)
+    done = cosmos("run", "cosmos-core:hello", "trainer.max_iter=5", "--output-root", str(tmp_path), env=env)
     assert "outcome: done" in done.stdout
 
 

@@ -105,15 +105,19 @@ def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path
     assert not list((run_dir / "checkpoints").glob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_with_75(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGTERM, 75, "stopped"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_saves_and_exits(
+    uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int, word: str
+) -> None:
     run_dir = directory(tmp_path, "stopped")
     process = start(*arguments(tmp_path, "stopped", *SLOW))
     wait_for(reached(run_dir, 3), process)
     process.send_signal(number)
-    assert process.wait(60) == 75
+    assert process.wait(60) == code
     outcome = json.loads((run_dir / "outcome.json").read_text())
-    assert outcome["outcome"] == "stopped"
+    assert outcome["outcome"] == word
     latest = (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip()
     assert latest == f"iter_{outcome['step']:09d}"
     cosmos(*arguments(tmp_path, "stopped", *SLOW))

@@ -54,4 +54,4 @@ class WandbTracker:
     def finish(self, outcome: str) -> None:
         """Close the W&B run."""
         if self._run is not None:
-            self._run.finish(exit_code=0 if outcome in ("done", "stopped") else 1)
+            self._run.finish(exit_code=0 if outcome in ("done", "stopped", "interrupted") else 1)

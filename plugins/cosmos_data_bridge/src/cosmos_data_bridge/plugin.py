@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cosmos_core.plan import RunPlan
 from cosmos_core.plugin import DatasetSpec, Problem, hookimpl
-from cosmos_data_bridge.config import BridgeConfig
+
+if TYPE_CHECKING:
+    from cosmos_core.plan import RunPlan
+    from cosmos_data_bridge.config import BridgeConfig
 
 __all__ = ["COSMOS_API"]
 
@@ -32,6 +35,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """A dataset that is not where the recipe says."""
+    from cosmos_data_bridge.config import BridgeConfig
+
     loaders = {"dataloader_train": plan.config.dataloader_train}
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cosmos_core.plan import RunPlan
 from cosmos_core.plugin import CallbackSpec, ModelFamilySpec, Problem, hookimpl
-from cosmos_vfm.config import VfmConfig
+
+if TYPE_CHECKING:
+    from cosmos_core.plan import RunPlan
+    from cosmos_vfm.config import VfmConfig
 
 __all__ = ["COSMOS_API"]
 
@@ -49,11 +52,36 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """Missing files, and settings this version does not support yet."""
+    from cosmos_vfm.config import VfmConfig
+
     model = plan.config.model
     if not isinstance(model, VfmConfig):
         return
+    yield from _adapters(model, plan)
     yield from _unsupported(model, plan)
     yield from _files(model)
+
+
+def _adapters(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
+    """Flags about adapters that must agree."""
+    keys = plan.config.optimizer.keys_to_select
+    trained = any("lora_" in key for key in keys)
+    if model.lora_enabled and not trained:
+        yield Problem(
+            message="selects no adapter, but model.lora_enabled is true",
+            key="optimizer.keys_to_select",
+            hint='set it to ["lora_"]',
+        )
+    if trained and not model.lora_enabled:
+        yield Problem(
+            message="selects adapters, but model.lora_enabled is false",
+            key="optimizer.keys_to_select",
+            hint="set model.lora_enabled=true",
+        )
+    if model.lora_enabled and model.ema.enabled:
+        yield Problem(
+            message="keeps averages of adapters, which nothing reads", key="model.ema.enabled", hint="set it to false"
+        )
 
 
 def _unsupported(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
