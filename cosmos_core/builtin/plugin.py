@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_core.config.env import is_set
@@ -50,6 +51,12 @@ def cosmos_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(
         path=("config", "reference"), summary="Every key as Markdown", command=f"{_COMMANDS}.config:reference"
     )
+    yield CommandSpec(
+        path=("checkpoints", "list"), summary="Published checkpoints", command=f"{_COMMANDS}.checkpoints:list_all"
+    )
+    yield CommandSpec(path=("checkpoints", "fetch"), summary="Download one", command=f"{_COMMANDS}.checkpoints:fetch")
+    yield CommandSpec(path=("convert",), summary="Make a base checkpoint", command=f"{_COMMANDS}.convert:convert")
+    yield CommandSpec(path=("export",), summary="Make a checkpoint others load", command=f"{_COMMANDS}.export:export")
     yield CommandSpec(path=("doctor",), summary="Examine this machine", command=f"{_COMMANDS}.doctor:doctor")
     yield CommandSpec(path=("completion",), summary="Shell completion", command=f"{_COMMANDS}.completion:completion")
     yield CommandSpec(path=("data", "prepare"), summary="Write a dataset to disk", command=f"{_COMMANDS}.data:prepare")
@@ -103,6 +110,14 @@ def cosmos_trackers() -> Iterable[TrackerSpec]:
         config=f"{_BUILTIN}.config:Tensorboard",
         tracker=f"{_BUILTIN}.trackers.tensorboard:TensorboardTracker",
     )
+
+
+@hookimpl
+def cosmos_identify_checkpoint(path: Path) -> str | None:
+    """'dcp' for what runs write, 'hf' for any folder with safetensors."""
+    if any((path / part).is_file() for part in (".metadata", "model/.metadata")):
+        return "dcp"
+    return "hf" if any(path.glob("*.safetensors")) else None
 
 
 @hookimpl

@@ -4,8 +4,10 @@ from cosmos_core.checkpoint.load import load_component, load_loader_states, load
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import model_state
+from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 
 __all__ = [
+    "DcpWriter",
     "SafePlanner",
     "SafeReader",
     "load_component",
@@ -14,4 +16,5 @@ __all__ = [
     "model_state",
     "save_checkpoint",
     "stored_keys",
+    "stored_tensors",
 ]

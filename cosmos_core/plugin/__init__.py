@@ -2,7 +2,16 @@
 
 from cosmos_core.errors import Problem
 from cosmos_core.plugin.catalog import Catalog
-from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.descriptors import (
+    CallbackSpec,
+    CheckpointSpec,
+    CommandSpec,
+    Conversion,
+    ConverterSpec,
+    DatasetSpec,
+    ModelFamilySpec,
+    TrackerSpec,
+)
 from cosmos_core.plugin.hookspecs import hookimpl
 from cosmos_core.plugin.manager import COSMOS_API, PluginManager
 
@@ -10,7 +19,10 @@ __all__ = [
     "COSMOS_API",
     "CallbackSpec",
     "Catalog",
+    "CheckpointSpec",
     "CommandSpec",
+    "Conversion",
+    "ConverterSpec",
     "DatasetSpec",
     "ModelFamilySpec",
     "PluginManager",

@@ -9,7 +9,15 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
-from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.descriptors import (
+    CallbackSpec,
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    DatasetSpec,
+    ModelFamilySpec,
+    TrackerSpec,
+)
 from cosmos_core.plugin.discovery import Candidate
 from cosmos_core.plugin.status import PluginStatus
 
@@ -82,6 +90,8 @@ class Catalog:
         self._datasets: _Shelf[DatasetSpec] = shelf("dataset", DatasetSpec)
         self._callbacks: _Shelf[CallbackSpec] = shelf("callback", CallbackSpec)
         self._trackers: _Shelf[TrackerSpec] = shelf("tracker", TrackerSpec)
+        self._checkpoints: _Shelf[CheckpointSpec] = shelf("checkpoint", CheckpointSpec)
+        self._converters: _Shelf[ConverterSpec] = shelf("converter", ConverterSpec)
         self._commands: _Shelf[CommandSpec] = shelf("command", CommandSpec)
 
     def family(self, name: str) -> ModelFamilySpec:
@@ -99,6 +109,28 @@ class Catalog:
     def tracker(self, name: str) -> TrackerSpec:
         """The tracker of that name."""
         return self._trackers.find(name)
+
+    def checkpoint(self, name: str) -> CheckpointSpec:
+        """The published checkpoint of that name."""
+        return self._checkpoints.find(name)
+
+    def converter(self, source: str, target: str, task: str | None = None) -> ConverterSpec:
+        """The conversion between two formats, of one task if given. Raises UserError listing what there is."""
+        known = [entry.spec for entry in self._converters.entries]
+        for spec in known:
+            if (spec.source, spec.target) == (source, target) and task in (None, spec.task):
+                return spec
+        there = "; ".join(f"{spec.source} to {spec.target} (task {spec.task})" for spec in known)
+        problem = Problem(
+            message=f"known conversions: {there or 'none'}", hint="`cosmos plugins list` shows what is installed"
+        )
+        raise UserError(
+            f"no plugin converts '{source}' to '{target}'" + (f" for task '{task}'" if task else ""), [problem]
+        )
+
+    def checkpoints(self) -> list[CheckpointSpec]:
+        """All published checkpoints."""
+        return [entry.spec for entry in self._checkpoints.entries]
 
     def datasets(self) -> list[DatasetSpec]:
         """All datasets."""

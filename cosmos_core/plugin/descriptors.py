@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen, validators
 
 from cosmos_core.refs import Ref
 
-__all__ = ["CallbackSpec", "CommandSpec", "DatasetSpec", "ModelFamilySpec", "TrackerSpec"]
+__all__ = [
+    "CallbackSpec",
+    "CheckpointSpec",
+    "CommandSpec",
+    "Conversion",
+    "ConverterSpec",
+    "DatasetSpec",
+    "ModelFamilySpec",
+    "TrackerSpec",
+]
 
 
 def _ref(value: str | Ref) -> Ref:
@@ -85,3 +95,49 @@ class CommandSpec:
     path: tuple[str, ...] = field(converter=_words)
     summary: str
     command: Ref = field(converter=_ref)
+
+
+@frozen(kw_only=True)
+class CheckpointSpec:
+    """A published checkpoint. repo, revision: on the Hub; files: patterns of what to fetch, all when empty."""
+
+    name: str
+    summary: str
+    repo: str
+    revision: str = "main"
+    files: tuple[str, ...] = field(default=(), converter=_words)
+
+
+@frozen(kw_only=True)
+class Conversion:
+    """What a converter is asked to do. source: folder; output: folder that must not exist yet.
+
+    task, model: of the run that made the source, None when no run did. base: folder the run started from. options:
+    the command's other flags, by name.
+    """
+
+    source: Path
+    output: Path
+    task: str | None = None
+    model: Any = None
+    base: Path | None = None
+    options: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class ConverterSpec:
+    """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
+
+    task: the family whose checkpoints it converts.
+    """
+
+    source: str
+    target: str
+    task: str
+    summary: str
+    convert: Ref = field(converter=_ref)
+
+    @property
+    def name(self) -> str:
+        """How listings call it."""
+        return f"{self.source} to {self.target}"

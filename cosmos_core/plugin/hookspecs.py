@@ -4,12 +4,21 @@ starts; an implementation may take a subset of the arguments and must not import
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 import pluggy
 
 from cosmos_core.errors import Problem
-from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.descriptors import (
+    CallbackSpec,
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    DatasetSpec,
+    ModelFamilySpec,
+    TrackerSpec,
+)
 
 __all__ = ["PROJECT", "HookSpecs", "hookimpl"]
 
@@ -68,6 +77,44 @@ class HookSpecs(Protocol):
 
             yield TrackerSpec(name="csv", summary="Metrics as CSV", config="acme_cosmos.config:Csv",
                               tracker="acme_cosmos.csv:CsvTracker")
+        """
+
+    @hookspec
+    def cosmos_checkpoints(self) -> Iterable[CheckpointSpec]:
+        """Published checkpoints that commands may name. Called once a command, when plugins are discovered. Since 0.1.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
+
+        Example::
+
+            yield CheckpointSpec(name="Acme-Nano", summary="Acme's small generator", repo="acme/nano", revision="main")
+        """
+
+    @hookspec
+    def cosmos_converters(self) -> Iterable[ConverterSpec]:
+        """Conversions this plugin can do. Called once a command, when plugins are discovered. Since 0.1.
+
+        `cosmos convert` uses those to 'dcp', `cosmos export` those to 'hf'.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
+
+        Example::
+
+            yield ConverterSpec(source="acme", target="dcp", task="acme", summary="Acme weights to a base checkpoint",
+                                convert="acme_cosmos.convert:to_dcp")
+        """
+
+    @hookspec(firstresult=True)
+    def cosmos_identify_checkpoint(self, path: Path) -> str | None:
+        """The format of a checkpoint folder, None when it is not one of this plugin's. Since 0.1.
+
+        Called for every folder a command is given, plugin by plugin; the first answer counts, core's comes last.
+
+        May import: the plugin's own light modules; it must tell from names and headers, without loading tensors.
+
+        Example::
+
+            return "acme" if (path / "acme.json").is_file() else None
         """
 
     @hookspec

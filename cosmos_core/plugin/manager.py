@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,15 @@ from attrs import evolve
 from cosmos_core.errors import Problem
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.catalog import Catalog, Provided
-from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.descriptors import (
+    CallbackSpec,
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    DatasetSpec,
+    ModelFamilySpec,
+    TrackerSpec,
+)
 from cosmos_core.plugin.discovery import BUILTIN, Candidate, candidates
 from cosmos_core.plugin.hookspecs import PROJECT, HookSpecs
 from cosmos_core.plugin.status import PluginStatus, describe_failure
@@ -30,6 +39,8 @@ _COLLECTED: dict[str, tuple[Any, str]] = {
     "cosmos_datasets": (DatasetSpec, "dataset"),
     "cosmos_callbacks": (CallbackSpec, "callback"),
     "cosmos_trackers": (TrackerSpec, "tracker"),
+    "cosmos_checkpoints": (CheckpointSpec, "checkpoint"),
+    "cosmos_converters": (ConverterSpec, "converter"),
     "cosmos_commands": (CommandSpec, "command"),
 }
 
@@ -98,6 +109,18 @@ class PluginManager:
                 )
         return problems
 
+    def identify_checkpoint(self, path: Path) -> str | None:
+        """The format of a checkpoint folder by the first plugin that knows it; a plugin that fails is passed over."""
+        usable = [status.module for status in self.statuses if status.state == "ok" and status.module is not None]
+        for module in (*usable[1:], *usable[:1]):
+            try:
+                found = self._call("cosmos_identify_checkpoint", module, path=path)
+            except Exception:
+                continue
+            if isinstance(found, str):
+                return found
+        return None
+
     def _load(self, candidate: Candidate, disabled: Collection[str]) -> PluginStatus:
         if candidate.name in disabled and candidate.module != BUILTIN.module:
             return PluginStatus(candidate=candidate, state="disabled", reason="COSMOS_DISABLE_PLUGINS names it")
@@ -141,7 +164,7 @@ class PluginManager:
         ok = PluginStatus(candidate=status.candidate, state="ok", provides=tuple(names), module=status.module)
         return ok, entries
 
-    def _call(self, hook: str, module: ModuleType, **arguments: Any) -> list[Any]:
+    def _call(self, hook: str, module: ModuleType, **arguments: Any) -> Any:
         """Call one hook of one plugin."""
         others = [plugin for plugin in self._pluggy.get_plugins() if plugin is not module]
         return self._pluggy.subset_hook_caller(hook, others)(**arguments)

@@ -10,7 +10,15 @@ import click
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DatasetConfig
-from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.descriptors import (
+    CallbackSpec,
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    DatasetSpec,
+    ModelFamilySpec,
+    TrackerSpec,
+)
 from cosmos_core.plugin.status import describe_failure
 from cosmos_core.refs import Ref
 from cosmos_core.train.callback import Callback
@@ -57,6 +65,8 @@ _RULES: dict[type, dict[str, Callable[[Any], str]]] = {
     DatasetSpec: {"config": _subclass(DatasetConfig), "source": _has("__len__", "get"), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
     TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
+    CheckpointSpec: {},
+    ConverterSpec: {"convert": lambda found: "" if callable(found) else "cannot be called"},
     CommandSpec: {"command": _command},
 }
 

@@ -114,10 +114,10 @@ def test_explain_says_all_there_is_to_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hook", examples())
-def test_the_example_of_every_hook_runs(hook: str) -> None:
+def test_the_example_of_every_hook_runs(hook: str, tmp_path: Path) -> None:
     body = "\n".join("    " + line for line in examples()[hook].splitlines())
     names = {name: getattr(author, name) for name in author.__all__}
-    exec(f"def example(plan):\n{body}\n", names)
+    exec(f"def example(plan, path):\n{body}\n", names)
 
     class Plan:
         class config:
@@ -127,6 +127,11 @@ def test_the_example_of_every_hook_runs(hook: str) -> None:
         class degrees:
             context = 2
 
-    produced = list(names["example"](Plan))
+    (tmp_path / "acme.json").touch()
+    answer = names["example"](Plan, tmp_path)
+    if hook == "cosmos_identify_checkpoint":
+        assert answer == "acme"
+        return
+    produced = list(answer)
     assert len(produced) == 1
     assert type(produced[0]).__name__.endswith("Spec") or isinstance(produced[0], author.Problem)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import CallbackSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import CallbackSpec, CheckpointSpec, ConverterSpec, ModelFamilySpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -47,6 +47,41 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
         callback="cosmos_vfm.callbacks.compile_tokenizer:CompileTokenizerCallback",
         tasks=("vfm",),
     )
+
+
+@hookimpl
+def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
+    """The released generators."""
+    for name, summary in (
+        ("Cosmos3-Edge", "2B"),
+        ("Cosmos3-Nano", "8B"),
+        ("Cosmos3-Super", "32B"),
+        ("Cosmos3-Super-Image2Video", "32B, image to video"),
+        ("Cosmos3-Super-Text2Image", "32B, text to image"),
+        ("Cosmos3-Super-Text2Image-4Step", "32B, text to image in four steps"),
+        ("Cosmos3-Super-Image2Video-4Step", "32B, image to video in four steps"),
+    ):
+        yield CheckpointSpec(name=name, summary=f"Generator, {summary}", repo=f"nvidia/{name}")
+
+
+@hookimpl
+def cosmos_converters() -> Iterable[ConverterSpec]:
+    """Published layout to a base checkpoint, and a trained one to diffusers."""
+    entry = "cosmos_vfm.checkpoints.entry"
+    yield ConverterSpec(
+        source="cosmos3", target="dcp", task="vfm", summary="Published generator to base", convert=f"{entry}:convert"
+    )
+    yield ConverterSpec(
+        source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{entry}:export"
+    )
+
+
+@hookimpl
+def cosmos_identify_checkpoint(path: Path) -> str | None:
+    """A generator in the published layout."""
+    from cosmos_vfm.checkpoints.identify import FORMAT, looks_published
+
+    return FORMAT if looks_published(path) else None
 
 
 @hookimpl

@@ -1,0 +1,98 @@
+"""Writes a DCP directory tensor by tensor, so that memory stays small whatever the size of the model.
+
+The layout is DCP's own: data files of serialised tensors, and metadata saying where each lies. A data file is renamed
+into place when it is whole, with its index beside it, so that an interrupted writing continues at the next file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import Metadata
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+
+from cosmos_core.checkpoint.reader import SafeReader
+
+__all__ = ["DcpWriter", "stored_tensors"]
+
+
+class DcpWriter:
+    """Writes data files one by one; `finish` makes the directory readable."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files: list[str] = []
+
+    def has(self, number: int) -> bool:
+        """Whether data file `number` is whole from an earlier attempt."""
+        return self._index(number).is_file() and (self.folder / _name(number)).is_file()
+
+    def write(self, number: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Write data file `number`; at most one tensor is held at a time."""
+        final = self.folder / _name(number)
+        hidden = final.with_name(f".{final.name}.partial")
+        entries: dict[str, Any] = {}
+        with hidden.open("wb") as file:
+            for key, tensor in tensors:
+                offset = file.tell()
+                torch.save(tensor.detach().contiguous().clone(), file)
+                entries[key] = {
+                    "dtype": str(tensor.dtype).removeprefix("torch."),
+                    "shape": list(tensor.shape),
+                    "offset": offset,
+                    "length": file.tell() - offset,
+                }
+            file.flush()
+            os.fsync(file.fileno())
+        self._index(number).write_text(json.dumps(entries), encoding="utf-8")
+        hidden.replace(final)
+
+    def finish(self, count: int) -> None:
+        """Write the metadata of `count` data files and remove their indexes."""
+        state: dict[str, Any] = {}
+        storage: dict[MetadataIndex, _StorageInfo] = {}
+        for number in range(count):
+            for key, entry in json.loads(self._index(number).read_text(encoding="utf-8")).items():
+                size = torch.Size(entry["shape"])
+                start = torch.Size([0] * len(size))
+                properties = TensorProperties(dtype=getattr(torch, entry["dtype"]))
+                state[key] = TensorStorageMetadata(properties, size, [ChunkStorageMetadata(start, size)])
+                place = _StorageInfo(_name(number), entry["offset"], entry["length"])
+                storage[MetadataIndex(key, start)] = place
+        metadata = Metadata(state, planner_data={key: (key,) for key in state}, storage_data=storage)
+        hidden = self.folder / "..metadata.partial"
+        hidden.write_bytes(pickle.dumps(metadata))
+        hidden.replace(self.folder / ".metadata")
+        for number in range(count):
+            self._index(number).unlink()
+
+    def _index(self, number: int) -> Path:
+        return self.folder / f".{_name(number)}.json"
+
+
+def _name(number: int) -> str:
+    return f"__0_{number}.distcp"
+
+
+def stored_tensors(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and dtype of every tensor in a DCP directory, in stored order. Raises UserError for a damaged one."""
+    return dict(_tensors(SafeReader(folder).read_metadata()))
+
+
+def _tensors(metadata: Metadata) -> Iterator[tuple[str, tuple[torch.Size, torch.dtype]]]:
+    for key, entry in metadata.state_dict_metadata.items():
+        if isinstance(entry, TensorStorageMetadata):
+            yield key, (entry.size, entry.properties.dtype)

@@ -1,0 +1,42 @@
+"""`cosmos convert`: a published checkpoint becomes a base that training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin.descriptors import Conversion
+from cosmos_core.plugin.manager import PluginManager
+
+__all__ = ["convert"]
+
+
+@click.command("convert")
+@click.argument("source")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--to", "target", default="dcp", show_default=True, help="Format to write.")
+@click.option("--from", "origin", help="Format of SOURCE; default: found out.")
+@click.pass_obj
+def convert(plugins: PluginManager, source: str, output: Path, target: str, origin: str | None) -> None:
+    """Convert SOURCE: a folder, a name of `cosmos checkpoints list`, or owner/repository[@revision].
+
+    Memory stays small whatever the model's size, and an interrupted conversion continues where it was.
+
+    \b
+    Examples:
+      cosmos convert Cosmos3-Nano -o examples/checkpoints/Cosmos3-Nano
+      cosmos convert ./my_download -o base
+    """
+    from cosmos_core.hub.reference import locate_checkpoint
+
+    located = locate_checkpoint(source, plugins.catalog)
+    kind = origin or plugins.identify_checkpoint(located.path)
+    if kind is None:
+        problem = Problem(message="looked for safetensors, transformer/ and .metadata", file=str(located.path))
+        raise UserError(f"{located.path} is no checkpoint that an installed plugin knows", [problem])
+    spec = plugins.catalog.converter(kind, target)
+    facts = spec.convert.load()(Conversion(source=located.path, output=output))
+    for name, text in {"origin": located.origin, **facts}.items():
+        click.echo(f"{name}: {text}")

@@ -1,0 +1,77 @@
+"""`cosmos export`: a run's checkpoint becomes a folder that others load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.layout import RunLayout, iteration_name
+from cosmos_core.plan.resume import latest_complete
+from cosmos_core.plugin.descriptors import Conversion
+from cosmos_core.plugin.manager import PluginManager
+
+__all__ = ["export"]
+
+
+@click.command("export")
+@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--step", type=click.IntRange(min=0), help="Which checkpoint of a run; default: the latest.")
+@click.option("--weights", type=click.Choice(["ema", "live"]), default="ema", show_default=True, help="Which weights.")
+@click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: that of the base.")
+@click.option("--task", default=None, help="Model family; default: the run's.")
+@click.option("--verify", is_flag=True, help="Read everything back and compare.")
+@click.pass_obj
+def export(
+    plugins: PluginManager,
+    source: Path,
+    output: Path,
+    step: int | None,
+    weights: str,
+    dtype: str | None,
+    task: str | None,
+    verify: bool,
+) -> None:
+    """Export SOURCE: a run directory, one of its iter_<N> folders, or a converted base.
+
+    \b
+    Examples:
+      cosmos export outputs/train/cosmos3/sft/vision_sft_nano -o nano_tuned
+      cosmos export RUN/checkpoints/iter_000000200 -o nano_200 --weights live --verify
+    """
+    from cosmos_core.config.structure import read_resolved
+
+    iteration = _iteration(source, step)
+    recorded = RunLayout(iteration.parent.parent).config_toml
+    config = read_resolved(recorded, plugins.catalog) if recorded.is_file() else None
+    family = task or (config.job.task if config else None)
+    spec = plugins.catalog.converter("dcp", "hf", family)
+    base = Path(config.checkpoint.load_path) if config and config.checkpoint.load_path else iteration
+    options = {"weights": weights, "verify": "yes" if verify else "", "dtype": dtype or ""}
+    request = Conversion(
+        source=iteration / "model",
+        output=output,
+        task=family,
+        model=config.model if config else None,
+        base=base,
+        options=options,
+    )
+    for name, text in {"source": str(iteration), **spec.convert.load()(request)}.items():
+        click.echo(f"{name}: {text}")
+
+
+def _iteration(source: Path, step: int | None) -> Path:
+    """The folder that holds ``model/``."""
+    checkpoints = RunLayout(source).checkpoints
+    if checkpoints.is_dir():
+        found = checkpoints / iteration_name(step) if step is not None else latest_complete(checkpoints)
+        if found is None or not found.is_dir():
+            wanted = f"of step {step}" if step is not None else ""
+            raise UserError(f"{source} holds no complete checkpoint {wanted}".rstrip())
+        return found
+    if (source / "model/.metadata").is_file():
+        return source
+    problem = Problem(message="looked for checkpoints/ and model/.metadata", file=str(source))
+    raise UserError(f"{source} holds nothing to export", [problem])

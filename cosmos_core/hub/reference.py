@@ -1,0 +1,58 @@
+"""Resolves what a person calls a checkpoint; downloads resume and are pinned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin.catalog import Catalog
+from cosmos_core.plugin.descriptors import CheckpointSpec
+
+__all__ = ["Located", "fetch", "locate_checkpoint"]
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@frozen
+class Located:
+    """A checkpoint on this machine. origin: the path, or repository and commit it came from."""
+
+    path: Path
+    origin: str
+
+
+def locate_checkpoint(name: str, catalog: Catalog) -> Located:
+    """A local folder, a catalogue name, or ``owner/repository[@revision]``, fetched when it is not here yet.
+
+    Raises UserError when it is none of them, or cannot be fetched.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return Located(path, str(path.resolve()))
+    known = {spec.name: spec for spec in catalog.checkpoints()}
+    if name not in known and _REPOSITORY.fullmatch(name) and not name.startswith(("/", ".")):
+        repository, _, revision = name.partition("@")
+        return fetch(CheckpointSpec(name=name, summary="", repo=repository, revision=revision or "main"))
+    if name not in known and ("/" in name or name.startswith(".")):
+        raise UserError(f"no such folder: {name}")
+    return fetch(catalog.checkpoint(name))
+
+
+def fetch(spec: CheckpointSpec, folder: Path | None = None) -> Located:
+    """Download a published checkpoint, or find it in the Hub cache; an interrupted download continues."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = snapshot_download(
+            spec.repo, revision=spec.revision, local_dir=folder, allow_patterns=list(spec.files) or None
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        hint = "check the network and HF_TOKEN, or give a local folder"
+        problem = Problem(message=f"{spec.repo}@{spec.revision}: {reason}", hint=hint)
+        raise UserError(f"'{spec.name}' cannot be fetched", [problem]) from None
+    return Located(Path(path), f"{spec.repo}@{Path(path).name if folder is None else spec.revision}")

@@ -1,0 +1,35 @@
+"""What the converters of this plugin do when `cosmos convert` and `cosmos export` call them."""
+
+from __future__ import annotations
+
+from cosmos_core.distributed import dtype
+from cosmos_core.plugin import Conversion
+from cosmos_vfm.checkpoints.convert import BASE_FILE, to_dcp
+from cosmos_vfm.checkpoints.export import ExportRequest, to_diffusers_folder
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.tiers import TIERS
+
+__all__ = ["convert", "export"]
+
+
+def convert(request: Conversion) -> dict[str, str]:
+    """Published layout to a base checkpoint."""
+    return to_dcp(request.source, request.output)
+
+
+def export(request: Conversion) -> dict[str, str]:
+    """A run's checkpoint, or a base, to a diffusers folder; a run's float32 weights become its model.precision."""
+    model = request.model if isinstance(request.model, VfmConfig) else None
+    wanted = request.options.get("dtype") or (model.precision if model is not None else "")
+    known = request.base is not None and (request.base / BASE_FILE).is_file()
+    return to_diffusers_folder(
+        ExportRequest(
+            model=request.source,
+            output=request.output,
+            network=TIERS[model.tier] if model is not None else None,
+            base=request.base if known else None,
+            weights=request.options.get("weights", "ema"),
+            dtype=dtype(wanted) if wanted else None,
+            verify=bool(request.options.get("verify")),
+        )
+    )

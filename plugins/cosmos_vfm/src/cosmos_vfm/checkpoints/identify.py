@@ -1,0 +1,37 @@
+"""Tells a generator in the published layout from names and headers alone; imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__ = ["FORMAT", "looks_published"]
+
+FORMAT = "cosmos3"
+MARKS = ("add_q_proj", "moe_gen")
+LARGEST_HEADER = 100 * 2**20
+
+
+def looks_published(path: Path) -> bool:
+    """Whether a folder, or its ``transformer/``, holds tensors of a generation tower."""
+    return any(_has_marks(folder) for folder in (path / "transformer", path) if folder.is_dir())
+
+
+def _has_marks(folder: Path) -> bool:
+    for index in folder.glob("*.safetensors.index.json"):
+        if any(mark in index.read_text(encoding="utf-8", errors="replace") for mark in MARKS):
+            return True
+    return any(any(mark in _header(file) for mark in MARKS) for file in sorted(folder.glob("*.safetensors"))[:1])
+
+
+def _header(file: Path) -> str:
+    """The JSON header of a safetensors file as text."""
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if length > LARGEST_HEADER:
+            return ""
+        text = handle.read(length).decode("utf-8", errors="replace")
+    try:
+        return " ".join(json.loads(text))
+    except ValueError:
+        return ""

@@ -1,0 +1,119 @@
+"""The published layout of a generator: a diffusers folder, or a bare one with the same tensors (spec/vfm.md 3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from safetensors import safe_open
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_vfm.checkpoints.names import from_diffusers
+
+__all__ = ["COMPONENTS", "Published", "is_published", "open_published"]
+
+COMPONENTS = ("scheduler", "vae", "text_tokenizer", "sound_tokenizer", "vision_encoder")
+"""Folders beside the transformer that travel along to an export."""
+
+_WEIGHTS = ("diffusion_pytorch_model", "model")
+_PREFIXES = ("model.net.", "net.")
+
+
+@frozen
+class Published:
+    """A folder with weights. folder: of the transformer; root: of the whole repository; files: shards, in order."""
+
+    root: Path
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The transformer's config.json, {} without one."""
+        path = self.folder / "config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def components(self) -> dict[str, str]:
+        """Folders to carry over, name -> path."""
+        return {name: str(self.root / name) for name in COMPONENTS if (self.root / name).is_dir()}
+
+    def tensors(self, file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+        """Framework names (with ``net.``) and tensors of one shard, one at a time."""
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                renamed = framework_name(name)
+                if renamed is not None:
+                    yield renamed, opened.get_tensor(name)
+
+
+def framework_name(name: str) -> str | None:
+    """``net.<name>`` of a stored tensor; None for what is no part of the generator (a vision tower)."""
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            plain = name.removeprefix(prefix)
+            return None if ".visual." in plain else f"net.{plain}"
+    try:
+        return f"net.{from_diffusers(name)}"
+    except KeyError:
+        return None
+
+
+def _shards(folder: Path) -> tuple[Path, ...]:
+    for stem in _WEIGHTS:
+        index = folder / f"{stem}.safetensors.index.json"
+        if index.is_file():
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            found = tuple(_inside(folder, name) for name in dict.fromkeys(names))
+            missing = [path.name for path in found if not path.is_file()]
+            if missing:
+                problem = Problem(message=f"names {', '.join(missing[:4])}, which are missing", file=str(index))
+                raise UserError("the checkpoint is not complete; nothing was converted", [problem])
+            return found
+        if (folder / f"{stem}.safetensors").is_file():
+            return (folder / f"{stem}.safetensors",)
+    return ()
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UserError(f"the checkpoint's index names {name}, outside its folder; nothing was converted")
+    return path
+
+
+def _found(root: Path) -> Published | None:
+    for folder in (root / "transformer", root):
+        files = _shards(folder) if folder.is_dir() else ()
+        if files and any(_is_generator(file) for file in files):
+            return Published(root, folder, files)
+    return None
+
+
+def _is_generator(file: Path) -> bool:
+    with safe_open(file, framework="pt") as opened:
+        return any("moe_gen" in name or "add_q_proj" in name for name in opened.keys())  # noqa: SIM118
+
+
+def is_published(root: Path) -> bool:
+    """Whether a folder holds a generator in the published layout."""
+    return root.is_dir() and _found(root) is not None
+
+
+def open_published(root: Path) -> Published:
+    """The published checkpoint in a folder. Raises UserError listing what was looked for."""
+    found = _found(root) if root.is_dir() else None
+    if found is None:
+        looked = [
+            f"{folder}{stem}.safetensors{end}"
+            for folder in ("transformer/", "")
+            for stem in _WEIGHTS
+            for end in ("", ".index.json")
+        ]
+        problem = Problem(message="looked for " + ", ".join(looked), file=str(root), hint="is it a Cosmos3 generator?")
+        raise UserError(f"{root} holds no generator in a layout this program knows; nothing was converted", [problem])
+    return found
