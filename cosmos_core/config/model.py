@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from cosmos_core.config.fields import option, section
@@ -54,7 +56,12 @@ class ActivationCheckpointing:
 
 @frozen(kw_only=True)
 class ModelConfig:
-    """Base of every family's ``[model]`` section."""
+    """Base of every family's ``[model]`` section.
+
+    brings_weights: the family knows where pretrained weights are, so that no checkpoint.load_path is needed.
+    """
+
+    brings_weights: ClassVar[bool] = False
 
     init: str = option(
         "pretrained",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Item", "VideoText"]
+__all__ = ["Chat", "Clip", "Item", "Picture", "Turn", "VideoText"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,37 @@ class VideoText:
     caption: str
     fps: float
     condition_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image in a dialog: uint8 [3, H, W], RGB."""
+
+    pixels: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A video in a dialog: uint8 [3, T, H, W], RGB. seconds: when each frame is shown."""
+
+    pixels: torch.Tensor
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side of a dialog says. role: 'system', 'user' or 'assistant'; parts: texts and media, in order."""
+
+    role: str
+    parts: tuple[str | Picture | Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A dialog (record type ``chat``); the model learns to say what the assistant says."""
+
+    key: str
+    turns: tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["Frames", "Probe", "cover_and_crop", "decode", "probe", "write_mp4"]
+__all__ = ["Frames", "Probe", "cover_and_crop", "decode", "decode_frames", "probe", "write_mp4"]
 
 Frames = NDArray[np.uint8]
 """[T, H, W, 3], RGB."""
@@ -96,6 +96,26 @@ def decode(path: Path, first: int, last: int, step: int, *, source: tuple[int, i
             raise UnreadableSample(str(path), f"damaged video ({type(error).__name__})") from None
     if len(frames) < len(wanted):
         raise UnreadableSample(str(path), "video is shorter than its record says")
+    return np.stack(frames)
+
+
+def decode_frames(path: Path, wanted: Sequence[int]) -> Frames:
+    """The frames with these rising numbers, at their own size. Raises UnreadableSample."""
+    chosen = set(wanted)
+    frames: list[Frames] = []
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = DECODER_THREADS
+        try:
+            for number, frame in enumerate(container.decode(stream)):
+                if number in chosen:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == len(chosen):
+                    break
+        except (OSError, ValueError) as error:
+            raise UnreadableSample(str(path), f"damaged video ({type(error).__name__})") from None
+    if len(frames) < len(chosen):
+        raise UnreadableSample(str(path), "video is shorter than its container says")
     return np.stack(frames)
 
 

@@ -41,14 +41,18 @@ def locate_checkpoint(name: str, catalog: Catalog) -> Located:
     return fetch(catalog.checkpoint(name))
 
 
-def fetch(spec: CheckpointSpec, folder: Path | None = None) -> Located:
+def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = "model") -> Located:
     """Download a published checkpoint, or find it in the Hub cache; an interrupted download continues."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         path = snapshot_download(
-            spec.repo, revision=spec.revision, local_dir=folder, allow_patterns=list(spec.files) or None
+            spec.repo,
+            repo_type=repo_type,
+            revision=spec.revision,
+            local_dir=folder,
+            allow_patterns=list(spec.files) or None,
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -32,7 +32,8 @@ class Degrees:
 
 @frozen(kw_only=True)
 class Resume:
-    """Where the weights come from: 'scratch', 'warm' (weights only) or 'resume' (everything), and the folder.
+    """Where the weights come from: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or 'resume'
+    (everything), and the folder.
 
     A 'warm' folder contains ``model/``; a 'resume' folder contains ``model/``, ``optim/``, ``trainer/`` and so on.
     """

@@ -46,6 +46,8 @@ def find_resume(config: RunConfig, layout: RunLayout) -> Resume:
         return _from_path(Path(load_path))
     if config.model.init == "random":
         return Resume(kind="scratch")
+    if config.model.brings_weights:
+        return Resume(kind="pretrained", note="(the model's own)")
     hint = 'set checkpoint.load_path=DIR, or model.init="random" to train from fresh weights on purpose'
     problem = Problem(message="is not set, and model.init is 'pretrained'", key="checkpoint.load_path", hint=hint)
     raise UserError("the run has no weights to start from; nothing was started", [problem])

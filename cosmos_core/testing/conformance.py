@@ -68,6 +68,8 @@ def _same(first: Any, second: Any) -> bool:
         return torch.equal(first, second)
     if hasattr(first, "__dataclass_fields__"):
         return all(_same(getattr(first, name), getattr(second, name)) for name in first.__dataclass_fields__)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(_same(one, other) for one, other in zip(first, second, strict=True))
     return bool(first == second)
 
 

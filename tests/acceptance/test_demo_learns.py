@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.demo_generator import Figures
 
 ROOT = Path(__file__).resolve().parents[2]
+WARM = "scheduler.warm_up_steps=[2]"
 
 
 def cosmos(*arguments: str, data: Path) -> None:
@@ -77,7 +78,13 @@ def test_pictures_and_checkpoints_are_where_the_demo_says(printed: dict[str, str
 def test_a_second_run_repeats_every_loss(data: Path, tmp_path: Path) -> None:
     rows = []
     for name in ("first", "second"):
-        overrides = (f"job.name={name}", "trainer.max_iter=6", "trainer.run_validation=false", "trainer.logging_iter=1")
+        overrides = (
+            f"job.name={name}",
+            "trainer.max_iter=6",
+            "trainer.run_validation=false",
+            "trainer.logging_iter=1",
+            WARM,
+        )
         cosmos("run", "vision_sft_demo", "--output-root", str(tmp_path), *overrides, data=data)
         text = (tmp_path / "cosmos3/sft" / name / "metrics.jsonl").read_text()
         rows.append([(row["step"], row["loss"], row["grad_norm"]) for row in map(json.loads, text.splitlines())])

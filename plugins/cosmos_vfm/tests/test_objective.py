@@ -209,6 +209,7 @@ def test_noise_depends_on_the_position_alone() -> None:
 def test_validation_does_not_depend_on_how_it_is_batched() -> None:
     built, network = initialised()
     items = [Item(index, built.prepare(one)) for index, one in enumerate(MIXED)]
+    network.requires_grad_(False)
     whole = built.validation_step(network, built.collate(items), Streams(1))
     parts = [built.validation_step(network, built.collate([item]), Streams(1)) for item in items]
     assert float(whole["val_loss"]) == pytest.approx(sum(float(part["val_loss"]) for part in parts), rel=1e-5)

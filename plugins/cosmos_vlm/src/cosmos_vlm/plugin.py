@@ -1,5 +1,71 @@
-"""What this distribution offers to cosmos."""
+"""What this distribution offers to cosmos: the reasoner family `vlm` and the dataset `llava_ov`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_core.plugin import DatasetSpec, ModelFamilySpec, Problem, hookimpl
+
+if TYPE_CHECKING:
+    from cosmos_core.plan import RunPlan
 
 __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
+
+
+@hookimpl
+def cosmos_model_families() -> Iterable[ModelFamilySpec]:
+    """The reasoner."""
+    yield ModelFamilySpec(
+        name="vlm",
+        summary="Cosmos 3 reasoner: dialogs over images and video (Qwen3-VL)",
+        config="cosmos_vlm.config:VlmConfig",
+        family="cosmos_vlm.family:VlmFamily",
+        accepts=("chat",),
+    )
+
+
+@hookimpl
+def cosmos_datasets() -> Iterable[DatasetSpec]:
+    """Images and conversations."""
+    yield DatasetSpec(
+        name="llava_ov",
+        summary="LLaVA-OneVision conversations about images",
+        config="cosmos_vlm.config:LlavaConfig",
+        source="cosmos_vlm.data.llava_onevision:LlavaSource",
+        yields="chat",
+    )
+
+
+@hookimpl
+def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
+    """Settings this version does not support, and missing folders."""
+    from importlib.util import find_spec
+
+    from cosmos_vlm.config import LlavaConfig, VlmConfig
+
+    model = plan.config.model
+    if isinstance(model, VlmConfig):
+        if plan.degrees.context > 1:
+            key = "model.parallelism.context_parallel_shard_degree"
+            yield Problem(message="the reasoner does not split sequences", key=key, hint="set it to 1")
+        if model.attn_implementation == "flash_attention_2" and find_spec("flash_attn") is None:
+            hint = "pip install flash-attn, or set it to 'cosmos'"
+            yield Problem(message="needs the package flash_attn", key="model.attn_implementation", hint=hint)
+        if model.ema.enabled:
+            yield Problem(message="the reasoner keeps no average", key="model.ema.enabled", hint="set it to false")
+        yield from _folder(model.backbone.model_name, "model.backbone.model_name")
+        yield from _folder(model.backbone.safetensors_path, "model.backbone.safetensors_path")
+    dataset = plan.config.dataloader_train.dataset
+    if isinstance(dataset, LlavaConfig):
+        yield from _folder(dataset.path, "dataloader_train.dataset.path")
+
+
+def _folder(path: str | None, key: str) -> Iterable[Problem]:
+    """A local path that is not there; Hub names are looked up when the run starts."""
+    local = path is not None and (path.startswith((".", "/", "~")) or path.count("/") > 1)
+    if path is not None and local and not Path(path).is_dir():
+        yield Problem(message=f"no such folder: {path}", key=key)

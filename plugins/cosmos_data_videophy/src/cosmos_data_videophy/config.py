@@ -1,0 +1,19 @@
+"""Options of the `videophy2` dataset (spec/data.md 3)."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from cosmos_core.config import DatasetConfig, option, required
+
+__all__ = ["VideophyConfig"]
+
+
+@frozen(kw_only=True)
+class VideophyConfig(DatasetConfig):
+    """Videos with a question about their physics and a rating as the answer."""
+
+    path: str = required("Folder that holds videophy2_train/ and videophy2_val/.")
+    split: str = option("train", "Which of the two.", choices=("train", "val"))
+    target_fps: float = option(2.0, "Frames are thinned to about this rate.", unit="frames/s", low=0.1)
+    max_frames: int = option(32, "Frames at most, spread evenly.", unit="frames", low=2)

@@ -1,0 +1,95 @@
+"""The `videophy2` dataset: a manifest, conversations and videos in one folder a split (spec/data.md 3.2 to 3.4)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cosmos_core.data import Chat, Clip, Turn, UnreadableSample
+from cosmos_core.data.video import decode_frames, probe
+from cosmos_core.errors import Problem, UserError
+from cosmos_data_videophy.config import VideophyConfig
+
+__all__ = ["VideophySource", "chosen_frames"]
+
+
+class VideophySource:
+    """MapSource of Chat, in the manifest's order."""
+
+    def __init__(self, config: VideophyConfig) -> None:
+        self.config = config
+        self.root = (Path(config.path) / f"videophy2_{config.split}").resolve()
+        self._entries = _manifest(self.root / "meta.json", self.root)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, index: int, random: np.random.Generator) -> Chat:
+        """Entry `index`. Raises UnreadableSample."""
+        key, media, conversation = self._entries[index]
+        clip = self._clip(media)
+        try:
+            read = json.loads(conversation.read_text(encoding="utf-8"))
+            said = read["conversations"] if isinstance(read, dict) else read
+            turns = tuple(Turn(turn["role"], _parts(turn["content"], clip)) for turn in said)
+        except OSError:
+            raise UnreadableSample(str(conversation), "file is missing") from None
+        except (ValueError, KeyError, TypeError):
+            raise UnreadableSample(str(conversation), "not a conversation") from None
+        return Chat(key, turns)
+
+    def _clip(self, path: Path) -> Clip:
+        found = probe(path)
+        if not found.frames:
+            raise UnreadableSample(str(path), "no frames")
+        fps = float(found.fps)
+        wanted = chosen_frames(found.frames, fps, self.config.target_fps, self.config.max_frames)
+        frames = decode_frames(path, wanted)
+        pixels = torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()
+        return Clip(pixels, tuple(number / fps for number in wanted))
+
+
+def chosen_frames(count: int, fps: float, target_fps: float, most: int) -> list[int]:
+    """Frame numbers at about `target_fps`; when that is too many, `most` of them, spread evenly."""
+    wanted = list(range(0, count, max(1, round(fps / target_fps))))
+    if len(wanted) <= most:
+        return wanted
+    return [wanted[round(place)] for place in np.linspace(0, len(wanted) - 1, most)]
+
+
+def _parts(content: Any, clip: Clip) -> tuple[str | Clip, ...]:
+    """Texts and, in the place of the video block, the clip; plain strings are one text."""
+    if isinstance(content, str):
+        return (content,)
+    return tuple(clip if block["type"] == "video" else str(block["text"]) for block in content)
+
+
+def _manifest(path: Path, root: Path) -> list[tuple[str, Path, Path]]:
+    """Key, video and conversation of every entry. Raises UserError for a bad manifest, or paths outside the split."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"no such file: {path}; nothing was started") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} must hold a list of entries, and not an empty one; nothing was started")
+    problems, found = [], []
+    for number, entry in enumerate(entries):
+        try:
+            key = str(entry.get("id") or entry["key"])
+            media, conversation = ((root / entry[name]).resolve() for name in ("media", "conversation"))
+        except (KeyError, TypeError, AttributeError):
+            problems.append(Problem(message=f"entry {number} lacks id, media or conversation", file=str(path)))
+            continue
+        for inside in (media, conversation):
+            if not inside.is_relative_to(root):
+                problems.append(Problem(message=f"entry {number}: {inside} leaves the dataset", file=str(path)))
+        found.append((key, media, conversation))
+    if problems:
+        raise UserError(f"{len(problems)} bad entries in {path}; nothing was started", problems[:10])
+    return found

@@ -1,0 +1,59 @@
+"""Options of the reasoner family and of the LLaVA-OneVision dataset."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from attrs import frozen
+
+from cosmos_core.config import DatasetConfig, ModelConfig, option, section
+
+__all__ = ["Backbone", "Freeze", "LlavaConfig", "VlmConfig"]
+
+
+@frozen(kw_only=True)
+class Backbone:
+    """Where architecture, tokenizer and weights come from."""
+
+    model_name: str = option("Qwen/Qwen3-VL-8B-Instruct", "Hub name or folder of the model.")
+    safetensors_path: str | None = option(None, "Folder whose *.safetensors replace the model's weights.")
+
+
+@frozen(kw_only=True)
+class Freeze:
+    """Parts that do not train (spec/vlm.md 3.6)."""
+
+    freeze_vision_encoder: bool = option(False, "Freeze patch embedding, positions and blocks of the vision tower.")
+    freeze_mm_projector: bool = option(False, "Freeze the mergers between tower and language model.")
+    freeze_llm: bool = option(False, "Freeze the language model and its head.")
+    frozen_params: tuple[str, ...] = option((), "Regular expressions; matching parameters are frozen.")
+
+
+@frozen(kw_only=True)
+class VlmConfig(ModelConfig):
+    """``[model]`` of the reasoner."""
+
+    brings_weights: ClassVar[bool] = True
+
+    attn_implementation: str = option(
+        "cosmos",
+        "Attention: 'cosmos' is the best path for the device.",
+        choices=("cosmos", "flash_attention_2", "sdpa", "eager"),
+    )
+    backbone: Backbone = section(Backbone, "Architecture, tokenizer, weights.")
+    freeze: Freeze = section(Freeze, "Parts that do not train.")
+    image_min_pixels: int = option(65_536, "Smaller images are enlarged.", unit="pixels", low=1024)
+    image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024)
+    video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024)
+    video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024)
+    loss_chunk: int = option(2048, "Supervised positions whose logits exist at a time.", unit="tokens", low=1)
+
+
+@frozen(kw_only=True)
+class LlavaConfig(DatasetConfig):
+    """LLaVA-OneVision: images and conversations in Parquet files."""
+
+    path: str | None = option(None, "Folder with Parquet files, searched below too; absent: fetched from the Hub.")
+    repo: str = option("lmms-lab/LLaVA-OneVision-Data", "Dataset repository on the Hub.")
+    revision: str = option("main", "Revision of the repository.")
+    subset: str = option("ai2d(gpt4v)", "Folder of the repository that is fetched.")

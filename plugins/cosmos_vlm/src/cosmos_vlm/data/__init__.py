@@ -1,0 +1,3 @@
+"""Datasets of the reasoner."""
+
+__all__: list[str] = []

@@ -1,0 +1,94 @@
+"""The reasoner as a model family: next-token prediction of what the assistant says, over packed dialogs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cosmos_core.data import Chat, Item
+from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.train import BuildContext, StepOutput
+from cosmos_vlm.batch import ChatBatch, collate
+from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
+from cosmos_vlm.freeze import freeze
+from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.weights import fresh_weights, load_weights, restore_buffers, snapshot
+
+__all__ = ["VlmFamily"]
+
+CONFIGS = ["*.json", "*.txt", "*.jinja"]
+
+
+class VlmFamily:
+    """ModelFamily of the reasoner; every learned token counts the same."""
+
+    def __init__(self, config: VlmConfig, context: BuildContext) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+
+        self.config = config
+        self.precision = dtype(config.precision)
+        self.folder = snapshot(config.backbone.model_name, CONFIGS)
+        self.architecture: Any = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        if self.architecture.model_type != "qwen3_vl":
+            problem = Problem(
+                message=f"is a '{self.architecture.model_type}' model",
+                key="model.backbone.model_name",
+                hint="this version trains qwen3_vl models",
+            )
+            raise UserError("the backbone cannot be trained here", [problem])
+        backend = {"cosmos": "sdpa"}.get(config.attn_implementation, config.attn_implementation)
+        self.architecture._attn_implementation = backend
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        self.encoder = DialogEncoder(tokenizer, config)
+
+    def build(self) -> nn.Module:
+        """The network, with the frozen parts frozen."""
+        model = ReasonerNetwork(self.architecture, self.config.loss_chunk)
+        freeze(model, self.config.freeze)
+        return model
+
+    def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
+        """Recompute, compile, shard, block by block."""
+        assert isinstance(model, ReasonerNetwork)
+        wrap_blocks(model.blocks, self.config.activation_checkpointing)
+        compile_blocks(model.blocks, self.config.compile)
+        shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
+
+    def initialize(self, model: nn.Module, streams: Streams) -> None:
+        """Pretrained weights from the backbone's files, unless fresh ones are asked for."""
+        assert isinstance(model, ReasonerNetwork)
+        restore_buffers(model)
+        if self.config.init == "random":
+            fresh_weights(model, streams)
+            return
+        backbone = self.config.backbone
+        load_weights(model, snapshot(backbone.safetensors_path or backbone.model_name, ["*.safetensors*"]))
+
+    def prepare(self, sample: Chat) -> Dialog:
+        """Tokens, labels, positions and patches."""
+        return self.encoder.encode(sample)
+
+    def cost(self, value: Dialog) -> int:
+        """Tokens of the dialog, pads of pictures included."""
+        return len(value.ids)
+
+    def collate(self, items: Sequence[Item]) -> ChatBatch:
+        """One packed micro-batch."""
+        return collate(items)
+
+    def weight(self, batch: ChatBatch) -> float:
+        """Learned tokens."""
+        return float((batch.targets != IGNORED).sum())
+
+    def training_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> StepOutput:
+        """Cross-entropy summed over the learned tokens."""
+        return StepOutput(loss=model(batch), tokens=len(batch.ids))
+
+    def validation_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> dict[str, torch.Tensor]:
+        """The same, and how many tokens were learned."""
+        return {"val_loss": model(batch), "weight": (batch.targets != IGNORED).sum().float()}

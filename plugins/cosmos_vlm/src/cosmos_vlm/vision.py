@@ -1,0 +1,60 @@
+"""Pictures and clips as the vision tower reads them: sizes, patches, grids (spec/vlm.md 6.5, 6.6)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn.functional import interpolate
+
+__all__ = ["FACTOR", "fit_image", "fit_video", "patches_of"]
+
+PATCH = 16
+MERGE = 2
+TEMPORAL = 2
+FACTOR = PATCH * MERGE
+LARGEST_RATIO = 200
+
+
+def _sides(height: int, width: int, frames: int, compared: int, low: int, high: int) -> tuple[int, int]:
+    """Sides as multiples of 32 whose pixels over `compared` frames lie between the bounds."""
+    if max(height, width) > LARGEST_RATIO * min(height, width):
+        raise ValueError(f"a picture of {width}x{height} pixels is too elongated")
+    if min(height, width) < FACTOR and frames > 1:
+        scale = FACTOR / min(height, width)
+        height, width = math.ceil(height * scale), math.ceil(width * scale)
+    rows, columns = (max(FACTOR, round(side / FACTOR) * FACTOR) for side in (height, width))
+    if compared * rows * columns > high:
+        shrink = math.sqrt(frames * height * width / high)
+        rows, columns = (max(FACTOR, math.floor(side / shrink / FACTOR) * FACTOR) for side in (height, width))
+    elif compared * rows * columns < low:
+        grow = math.sqrt(low / (frames * height * width))
+        rows, columns = (math.ceil(side * grow / FACTOR) * FACTOR for side in (height, width))
+    return rows, columns
+
+
+def fit_image(height: int, width: int, low: int, high: int) -> tuple[int, int]:
+    """(height, width) that an image is resized to. Raises ValueError for extreme shapes."""
+    return _sides(height, width, 1, 1, low, high)
+
+
+def fit_video(frames: int, height: int, width: int, low: int, high: int) -> tuple[int, int]:
+    """(height, width) that each frame of a video is resized to."""
+    return _sides(height, width, frames, round(frames / TEMPORAL) * TEMPORAL, low, high)
+
+
+def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    """uint8 [T, 3, H, W] -> float32 rows [t h w, 1536] and the grid (t, h, w).
+
+    An odd number of frames is completed by repeating the last. Four consecutive rows become one token.
+    """
+    pixels = frames.float()
+    if tuple(pixels.shape[-2:]) != size:
+        pixels = interpolate(pixels, size, mode="bicubic", antialias=True).round_().clamp_(0, 255)
+    if len(pixels) % TEMPORAL:
+        pixels = torch.cat([pixels, pixels[-1:]])
+    pixels = (pixels / 255 - 0.5) / 0.5
+    t, h, w = len(pixels) // TEMPORAL, size[0] // PATCH, size[1] // PATCH
+    blocks = pixels.view(t, TEMPORAL, 3, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
+    rows = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * TEMPORAL * PATCH * PATCH)
+    return rows, (t, h, w)

@@ -1,0 +1,73 @@
+"""Weights of a reasoner: fresh, or straight from Hugging Face files, tensor by tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from cosmos_core.distributed import Streams, assign_full
+from cosmos_core.errors import Problem, UserError
+from cosmos_vlm.network import ReasonerNetwork
+
+__all__ = ["fresh_weights", "load_weights", "restore_buffers", "snapshot"]
+
+SHOWN = 6
+
+
+def snapshot(name: str, patterns: list[str]) -> Path:
+    """A local folder, or the Hub's copy of these files, fetched when it is not here. Raises UserError."""
+    if Path(name).is_dir():
+        return Path(name)
+    from cosmos_core.hub import fetch
+    from cosmos_core.plugin import CheckpointSpec
+
+    return fetch(CheckpointSpec(name=name, summary="", repo=name, files=tuple(patterns))).path
+
+
+def restore_buffers(model: nn.Module) -> None:
+    """Recompute what no checkpoint holds: the rotary frequencies, which building on the meta device leaves empty."""
+    for module in model.modules():
+        if hasattr(module, "inv_freq") and hasattr(module, "config"):
+            kind: Any = type(module)
+            new = kind(module.config)
+            for name, value in new.named_buffers(recurse=False):
+                getattr(module, name).copy_(value)
+
+
+def fresh_weights(model: ReasonerNetwork, streams: Streams) -> None:
+    """Normal with the configuration's range for matrices, ones for norms, zeros for biases; the same on any ranks."""
+    spread = getattr(model.config.text_config, "initializer_range", 0.02)
+    for name, parameter in model.named_parameters():
+        full = torch.zeros(parameter.shape)
+        if parameter.ndim > 1:
+            full = torch.randn(parameter.shape, generator=streams.generator(f"init.{name}")) * spread
+        elif name.endswith("weight"):
+            full = torch.ones(parameter.shape)
+        assign_full(parameter, full)
+
+
+def load_weights(model: ReasonerNetwork, folder: Path) -> None:
+    """Fill every parameter from a folder's safetensors. Raises UserError naming what is missing or of another shape."""
+    places: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            places.update(dict.fromkeys(opened.keys(), file))
+    wanted = dict(model.named_parameters())
+    missing = [name for name in wanted if name not in places]
+    if missing or not places:
+        shown = ", ".join(missing[:SHOWN])
+        problem = Problem(message=f"{len(missing)} tensors are missing: {shown}", file=str(folder))
+        raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
+    for file in dict.fromkeys(places[name] for name in wanted):
+        with safe_open(file, framework="pt") as opened:
+            for name in [name for name in wanted if places[name] == file]:
+                value = opened.get_tensor(name)
+                if value.shape != wanted[name].shape:
+                    message = f"{name} is {tuple(value.shape)}, the model needs {tuple(wanted[name].shape)}"
+                    problem = Problem(message=message, file=str(file))
+                    raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
+                assign_full(wanted[name], value.to(wanted[name].dtype))

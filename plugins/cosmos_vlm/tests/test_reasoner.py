@@ -1,0 +1,294 @@
+"""The reasoner against transformers' own model and processors, packed against one by one."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import cross_entropy
+from transformers import Qwen3VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.data import Chat, Clip, Item, Picture, Turn, UnreadableSample
+from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.errors import UserError
+from cosmos_core.testing import check_family
+from cosmos_core.train import BuildContext
+from cosmos_vlm.batch import collate
+from cosmos_vlm.config import Backbone, Freeze, VlmConfig
+from cosmos_vlm.dialog import IGNORED, Dialog
+from cosmos_vlm.family import VlmFamily
+from cosmos_vlm.vision import fit_image, fit_video, patches_of
+from tests.tiny_reasoner import write_reasoner
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+CHATS = {
+    "text": Chat("text", (Turn("user", ("Hello there",)), Turn("assistant", ("Hi.",)))),
+    "turns": Chat(
+        "turns",
+        (
+            Turn("system", ("Be brief.",)),
+            Turn("user", ("One?",)),
+            Turn("assistant", ("1",)),
+            Turn("user", ("Two?",)),
+            Turn("assistant", ("2, of course",)),
+        ),
+    ),
+    "image": Chat("image", (Turn("user", (Picture(noise(3, 64, 96)), "What?")), Turn("assistant", ("Noise",)))),
+    "images": Chat(
+        "images",
+        (
+            Turn("user", (Picture(noise(3, 64, 64, seed=1)), "and", Picture(noise(3, 96, 64, seed=2)), "?")),
+            Turn("assistant", ("Both noise",)),
+        ),
+    ),
+    "video": Chat(
+        "video",
+        (
+            Turn("user", (Clip(noise(3, 4, 64, 64, seed=3), (0.0, 0.5, 1.0, 1.5)), "Rate it")),
+            Turn("assistant", ("4",)),
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reasoner(tmp_path_factory.mktemp("reasoner") / "tiny")
+
+
+def family_of(folder: Path, **options: Any) -> VlmFamily:
+    settings = {"precision": "float32", "image_min_pixels": 1024, "video_min_pixels": 1024, **options}
+    config = VlmConfig(backbone=Backbone(model_name=str(folder)), **settings)
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
+    return VlmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
+
+
+def network_of(family: VlmFamily) -> Any:
+    with torch.device("meta"):
+        model = family.build()
+    family.parallelize(model, local_mesh(torch.device("cpu")))
+    model.to_empty(device="cpu")
+    family.initialize(model, Streams(0))
+    return model
+
+
+def oracle_hidden(oracle: Any, dialog: Dialog) -> torch.Tensor:
+    """Logits of one dialog from transformers' own forward, which computes positions by itself."""
+    config = oracle.config
+    image, video = dialog.ids == config.image_token_id, dialog.ids == config.video_token_id
+    grid = torch.tensor(dialog.grids)
+    media: dict[str, Any] = {}
+    if video.any():
+        media = {"pixel_values_videos": dialog.patches, "video_grid_thw": grid}
+    elif image.any():
+        media = {"pixel_values": dialog.patches, "image_grid_thw": grid}
+    types = (image.int() + 2 * video.int())[None]
+    return oracle(input_ids=dialog.ids[None], mm_token_type_ids=types, use_cache=False, **media).logits[0]
+
+
+@pytest.mark.parametrize("kind", CHATS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_equal_transformers(tmp_path: Path, kind: str, tied: bool) -> None:
+    folder = write_reasoner(tmp_path / "tiny", tied=tied)
+    oracle = Qwen3VLForConditionalGeneration.from_pretrained(folder).eval()
+    family = family_of(folder)
+    network, dialog = network_of(family).eval(), family.prepare(CHATS[kind])
+    with torch.no_grad():
+        found = network.logits(network.hidden(collate([Item(0, dialog)])))
+        expected = oracle_hidden(oracle, dialog)
+    assert expected.std() > 0.1
+    assert float((found - expected).norm() / expected.norm()) <= 1e-5
+
+
+@pytest.mark.parametrize("order", list(permutations(CHATS))[::23])
+def test_packed_loss_and_gradients_equal_one_by_one(folder: Path, order: tuple[str, ...]) -> None:
+    family = family_of(folder, activation_checkpointing=_plain())
+    items = [Item(number, family.prepare(CHATS[kind])) for number, kind in enumerate(order)]
+    gradients = []
+    for batches in ([items], [[item] for item in items]):
+        network = network_of(family)
+        total = sum(family.training_step(network, collate(batch), Streams(0)).loss for batch in batches)
+        total.backward()
+        gradients.append(({name: value.grad for name, value in network.named_parameters()}, total.detach()))
+    (packed, loss), (alone, expected) = gradients
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    for name, value in alone.items():
+        assert torch.allclose(packed[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max())), name
+
+
+def _plain() -> Any:
+    from cosmos_core.config import ActivationCheckpointing
+
+    return ActivationCheckpointing(mode="none")
+
+
+def test_the_chunked_loss_equals_the_plain_one(folder: Path) -> None:
+    family = family_of(folder, loss_chunk=3)
+    network = network_of(family)
+    batch = collate([Item(number, family.prepare(chat)) for number, chat in enumerate(CHATS.values())])
+    plain = cross_entropy(network.logits(network.hidden(batch)), batch.targets, ignore_index=IGNORED, reduction="sum")
+    assert float(network(batch).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+
+
+def test_text_alone_still_uses_the_tower(folder: Path) -> None:
+    family = family_of(folder)
+    network = network_of(family)
+    family.training_step(network, collate([Item(0, family.prepare(CHATS["text"]))]), Streams(0)).loss.backward()
+    grads = {name: value.grad for name, value in network.named_parameters() if ".visual." in name}
+    assert grads
+    assert all(grad is not None and not grad.any() for grad in grads.values())
+
+
+def test_labels_cover_what_the_assistant_says_and_its_end(folder: Path) -> None:
+    family = family_of(folder)
+    dialog = family.prepare(CHATS["turns"])
+    tokenizer = family.encoder.tokenizer
+    learned = [int(token) for token in dialog.labels if token != IGNORED]
+    assert tokenizer.decode(learned) == "1<|im_end|>2, of course<|im_end|>"
+    said = (
+        ("system", "Be brief."),
+        ("user", "One?"),
+        ("assistant", "1"),
+        ("user", "Two?"),
+        ("assistant", "2, of course"),
+    )
+    assert tokenizer.decode(dialog.ids) == "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
+
+
+def test_a_clip_becomes_slices_with_their_times(folder: Path) -> None:
+    family = family_of(folder)
+    text = family.encoder.tokenizer.decode(family.prepare(CHATS["video"]).ids)
+    pads = "<|video_pad|>" * 4
+    assert f"<0.2 seconds><|vision_start|>{pads}<|vision_end|><1.2 seconds><|vision_start|>{pads}<|vision_end|>" in text
+
+
+@pytest.mark.parametrize("chat", [Chat("empty", (Turn("user", ("Hi",)),)), Chat("role", (Turn("robot", ("Hi",)),))])
+def test_dialogs_that_teach_nothing_are_unreadable(folder: Path, chat: Chat) -> None:
+    with pytest.raises(UnreadableSample):
+        family_of(folder).prepare(chat)
+
+
+@pytest.mark.parametrize("size", [(320, 256), (64, 96), (480, 640), (224, 224), (3000, 40)])
+def test_images_are_cut_as_the_library_cuts_them(size: tuple[int, int]) -> None:
+    pixels = noise(3, *size, seed=5)
+    processor = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 65_536, "longest_edge": 16_777_216},
+        patch_size=16,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    expected = processor(image, return_tensors="pt")
+    fitted = fit_image(*size, 65_536, 16_777_216)
+    rows, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
+    assert [list(grid)] == expected["image_grid_thw"].tolist()
+    if fitted == size:
+        torch.testing.assert_close(rows, expected["pixel_values"], atol=1e-6, rtol=0)
+    else:
+        assert float((rows - expected["pixel_values"]).abs().mean()) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens"), [((32, 720, 1280), 11520), ((20, 720, 1280), 8800), ((16, 320, 512), 1280)]
+)
+def test_video_budgets_are_those_measured(shape: tuple[int, int, int], tokens: int) -> None:
+    rows, columns = fit_video(*shape, 4_096, 25_165_824)
+    assert shape[0] // 2 * (rows // 32) * (columns // 32) == tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        ({"freeze_vision_encoder": True}, ("patch_embed", "visual.blocks", "pos_embed")),
+        ({"freeze_mm_projector": True}, ("merger",)),
+        ({"freeze_llm": True}, ("language_model", "lm_head")),
+        ({"frozen_params": (r"model\.visual\.",)}, ("visual",)),
+    ],
+)
+def test_parts_freeze(folder: Path, options: dict[str, Any], frozen: tuple[str, ...]) -> None:
+    with torch.device("meta"):
+        model = family_of(folder, freeze=Freeze(**options)).build()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != any(part in name for part in frozen), name
+
+
+def test_another_backbone_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((tmp_path / "other/config.json").read_text())
+    (tmp_path / "other/config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(UserError, match="cannot be trained"):
+        family_of(tmp_path / "other")
+
+
+def test_missing_weights_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    family = family_of(folder)
+    family.config = VlmConfig(
+        precision="float32", backbone=Backbone(model_name=str(folder), safetensors_path=str(tmp_path / "none"))
+    )
+    with pytest.raises(UserError, match="do not fit"):
+        network_of(family)
+
+
+def test_the_family_conforms(folder: Path) -> None:
+    config = VlmConfig(
+        precision="float32",
+        backbone=Backbone(model_name=str(folder)),
+        image_min_pixels=1024,
+        video_min_pixels=1024,
+    )
+    check_family("vlm", config, list(CHATS.values()))
+
+
+def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cosmos_core.testing import check_dataset
+    from cosmos_vlm.config import LlavaConfig
+    from cosmos_vlm.data.llava_onevision import LlavaSource
+
+    def encoded(seed: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(noise(3, 40, 50, seed=seed).permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    said = [{"from": "human", "value": "Look: <image>\nwhat?"}, {"from": "gpt", "value": "noise"}]
+    rows = [
+        {"id": str(number), "image": {"bytes": encoded(number), "path": None}, "conversations": said}
+        for number in range(5)
+    ]
+    rows.append({"id": "broken", "image": {"bytes": b"no image", "path": None}, "conversations": said})
+    rows.append({"id": "blind", "image": None, "conversations": said})
+    (tmp_path / "sub").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "sub/train-0.parquet", row_group_size=3)
+    config = LlavaConfig(type="llava_ov", path=str(tmp_path))
+    source = LlavaSource(config)
+    assert len(source) == 7
+    chat = source.get(4, np.random.default_rng(0))
+    picture, text = chat.turns[0].parts
+    assert isinstance(picture, Picture)
+    assert torch.equal(picture.pixels, noise(3, 40, 50, seed=4))
+    assert (text, chat.turns[1]) == ("Look: \nwhat?", Turn("assistant", ("noise",)))
+    for index, reason in ((5, "image cannot be read"), (6, "no image")):
+        with pytest.raises(UnreadableSample, match=reason):
+            source.get(index, np.random.default_rng(0))
+    check_dataset(config)
+    with pytest.raises(UserError, match="no Parquet file"):
+        LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path / "none")))
