@@ -131,3 +131,12 @@ def test_what_is_decoded_shows_what_the_caption_says(root: Path) -> None:
         verdict = judge(sample.video.permute(1, 2, 3, 0).numpy())
         attributes = attributes_of(sample.caption)
         assert (verdict.colour, verdict.direction) == (attributes.color, attributes.direction)
+
+
+def test_the_bytes_do_not_depend_on_what_the_memory_held_before(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for filling in ("85", "255"):
+        monkeypatch.setenv("MALLOC_PERTURB_", filling)
+        prepare(tmp_path / filling)
+        assert fingerprint(tmp_path / filling) == fingerprint(root)
