@@ -1,15 +1,32 @@
 """DCP checkpoints: written whole, read without executing anything."""
 
+from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
+from cosmos_core.checkpoint.safetensors import Entry, write_shards
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import model_state
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
+from cosmos_core.checkpoint.weights import (
+    DcpWeights,
+    MergedWeights,
+    SafetensorsWeights,
+    StoredWeights,
+    TensorInfo,
+    trained_weights,
+)
 
 __all__ = [
+    "AdapterBase",
+    "DcpWeights",
     "DcpWriter",
+    "Entry",
+    "MergedWeights",
     "SafePlanner",
     "SafeReader",
+    "SafetensorsWeights",
+    "StoredWeights",
+    "TensorInfo",
     "load_component",
     "load_loader_states",
     "load_model",
@@ -17,4 +34,6 @@ __all__ = [
     "save_checkpoint",
     "stored_keys",
     "stored_tensors",
+    "trained_weights",
+    "write_shards",
 ]

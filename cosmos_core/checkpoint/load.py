@@ -39,16 +39,24 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
 
 
 def load_model(
-    folder: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, skip: Sequence[str] = (), strict: bool = True
+    folder: Path,
+    model: nn.Module,
+    ema: Ema | None,
+    mesh: Mesh,
+    *,
+    skip: Sequence[str] = (),
+    strict: bool = True,
+    adapters_only: bool = False,
 ) -> bool:
     """Load ``model/`` into the network and its average; returns whether the average was in the checkpoint.
 
-    skip: tensors whose name contains one of these keep their values. Raises UserError listing tensors that are
-    missing (when strict) or have another shape.
+    skip: tensors whose name contains one of these keep their values. adapters_only: as in `model_state`. Raises
+    UserError listing tensors that are missing (when strict) or have another shape.
     """
     reader = SafeReader(folder)
     stored = reader.read_metadata().state_dict_metadata
-    wanted = {name: value for name, value in model_state(model, ema).items() if not any(key in name for key in skip)}
+    values = model_state(model, ema, adapters_only=adapters_only)
+    wanted = {name: value for name, value in values.items() if not any(key in name for key in skip)}
     has_average = ema is not None and any(name in stored for name in wanted if name.startswith("net_ema."))
     if not has_average:
         wanted = {name: value for name, value in wanted.items() if not name.startswith("net_ema.")}

@@ -13,6 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
+from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import barrier
@@ -25,9 +26,17 @@ PARTIAL = ".partial"
 
 
 def save_checkpoint(
-    checkpoints: Path, step: int, components: Mapping[str, dict[str, Any]], loader: Any, mesh: Mesh
+    checkpoints: Path,
+    step: int,
+    components: Mapping[str, dict[str, Any]],
+    loader: Any,
+    mesh: Mesh,
+    *,
+    base: AdapterBase | None = None,
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
+
+    base: what the weights build on, when they are adapters alone.
 
     Killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks have written
     everything, and ``latest_checkpoint.txt`` is replaced last.
@@ -37,6 +46,8 @@ def save_checkpoint(
     if mesh.rank == 0:
         _remove_leftovers(checkpoints)
         (hidden / "dataloader").mkdir(parents=True)
+        if base is not None:
+            base.write(hidden)
     barrier(mesh)
     try:
         with without_single_process_warning():

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.lora import is_lora
 
 __all__ = [
     "model_state",
@@ -30,9 +31,13 @@ _KINDS = ("state.", "param_groups.")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def model_state(model: nn.Module, ema: Ema | None) -> dict[str, torch.Tensor]:
-    """``net.<name>`` for parameters and persistent buffers, ``net_ema.<name>`` for the averages; all by reference."""
-    state = {f"net.{name}": value for name, value in model.state_dict().items()}
+def model_state(model: nn.Module, ema: Ema | None, *, adapters_only: bool = False) -> dict[str, torch.Tensor]:
+    """``net.<name>`` for parameters and persistent buffers, ``net_ema.<name>`` for the averages; all by reference.
+
+    adapters_only: low-rank adapters alone, as a checkpoint of a run that trains nothing else holds them.
+    """
+    values = model.state_dict().items()
+    state = {f"net.{name}": value for name, value in values if not adapters_only or is_lora(name)}
     if ema is not None:
         state.update({f"net_ema.{name}": value for name, value in ema.shadows.items()})
     return state

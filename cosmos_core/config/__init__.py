@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cosmos_core.config.fields import option, required, section
-    from cosmos_core.config.model import ActivationCheckpointing, Compile, Ema, ModelConfig, Parallelism
+    from cosmos_core.config.model import (
+        ActivationCheckpointing,
+        AdaptedModelConfig,
+        Compile,
+        Ema,
+        ModelConfig,
+        Parallelism,
+    )
     from cosmos_core.config.run import (
         CheckpointConfig,
         DataloaderConfig,
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActivationCheckpointing",
+    "AdaptedModelConfig",
     "CheckpointConfig",
     "Compile",
     "DataloaderConfig",
@@ -40,7 +48,7 @@ __all__ = [
 
 _ROOMS = {
     "fields": ("option", "required", "section"),
-    "model": ("ActivationCheckpointing", "Compile", "Ema", "ModelConfig", "Parallelism"),
+    "model": ("ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"),
 }
 
 

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from cosmos_core.config.fields import option, section
 
-__all__ = ["ActivationCheckpointing", "Compile", "Ema", "ModelConfig", "Parallelism"]
+__all__ = ["ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"]
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -73,3 +73,20 @@ class ModelConfig:
     parallelism: Parallelism = section(Parallelism, "Device mesh.")
     compile: Compile = section(Compile, "Compilation.")
     activation_checkpointing: ActivationCheckpointing = section(ActivationCheckpointing, "Recomputation.")
+
+
+@frozen(kw_only=True)
+class AdaptedModelConfig(ModelConfig):
+    """``[model]`` of a family that can train low-rank adapters instead of its weights (spec/vfm.md 6.8)."""
+
+    lora_enabled: bool = option(False, "Train low-rank adapters.")
+    lora_rank: int = option(16, "Rank of the adapters.", low=1)
+    lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1)
+    lora_target_modules: str = option(
+        "q_proj,k_proj,v_proj,o_proj", "Adapted linear layers: names or dotted endings, comma-separated."
+    )
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:
+        """The names in `lora_target_modules`."""
+        return tuple(name.strip() for name in self.lora_target_modules.split(",") if name.strip())

@@ -2,6 +2,7 @@
 
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.lora import initialise_lora, inject_lora, is_lora, trains_only_lora
 from cosmos_core.optim.norm import clip_to, gradient_norm
 from cosmos_core.optim.schedule import build_scheduler, factor
 from cosmos_core.optim.select import parameter_groups, select_trainable
@@ -13,6 +14,10 @@ __all__ = [
     "clip_to",
     "factor",
     "gradient_norm",
+    "initialise_lora",
+    "inject_lora",
+    "is_lora",
     "parameter_groups",
     "select_trainable",
+    "trains_only_lora",
 ]

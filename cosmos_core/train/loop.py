@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from cosmos_core.distributed.reduce import any_rank
+from cosmos_core.errors import UserError
+from cosmos_core.optim.lora import adapters_changed, trains_only_lora
 from cosmos_core.train.run import Run
 from cosmos_core.train.step import optimizer_step
 from cosmos_core.train.validate import validate
@@ -19,6 +21,8 @@ def train(run: Run) -> str:
         raise
     run.emit("train_end")
     run.loader.report()
+    if outcome == "done":
+        _refuse_unchanged_adapters(run)
     return outcome
 
 
@@ -51,3 +55,13 @@ def _stop_agreed(run: Run) -> bool:
         return pending
     due = state.step % state.config.trainer.logging_iter == 0
     return due and any_rank(pending, state.mesh)
+
+
+def _refuse_unchanged_adapters(run: Run) -> None:
+    """Raises UserError when the whole run left every adapter at zero."""
+    state = run.state
+    if trains_only_lora(state.model) and not any_rank(adapters_changed(state.model), state.mesh):
+        raise UserError(
+            f"{state.step} steps changed no adapter, so the model still gives the base's output; check optimizer.lr, "
+            "the warm-up and the number of steps"
+        )

@@ -17,6 +17,7 @@ from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import build_family, build_model
 from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.resume import load_adapter_base
 
 __all__ = ["restore"]
 
@@ -38,6 +39,7 @@ def restore(
         if path is None or not path.is_dir():
             raise UserError(f"{run_dir} holds no complete checkpoint" + (f" of step {step}" if step else ""))
         ema = Ema(model, config.model.ema) if weights == "ema" and config.model.ema.enabled else None
-        if load_model(path / "model", model, ema, mesh) and ema is not None:
+        base = load_adapter_base(path, model, mesh)
+        if load_model(path / "model", model, ema, mesh, adapters_only=base is not None) and ema is not None:
             ema.install()
     return family, model.eval()

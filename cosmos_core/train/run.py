@@ -9,10 +9,12 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
+from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import model_state, optimizer_state, random_state
 from cosmos_core.data.loader import PackedLoader
 from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.state import TrainState
@@ -58,6 +60,7 @@ class Run:
     trackers: Trackers
     stop: StopRequests
     loader_state: dict[str, Any]
+    base: AdapterBase | None = None
     saved_step: int = -1
     skipped_in_a_row: int = field(default=0)
 
@@ -70,7 +73,7 @@ class Run:
         """Write a checkpoint of the state after `state.step` steps."""
         state = self.state
         components: dict[str, dict[str, Any]] = {
-            "model": dict(model_state(state.model, self.ema)),
+            "model": dict(model_state(state.model, self.ema, adapters_only=trains_only_lora(state.model))),
             "optim": optimizer_state(state.model, state.optimizer),
             "scheduler": self.scheduler.state_dict(),
             "trainer": {
@@ -79,7 +82,9 @@ class Run:
                 f"rng_state_{state.mesh.rank}": random_state(),
             },
         }
-        path = save_checkpoint(self.layout.checkpoints, state.step, components, self.loader_state, state.mesh)
+        path = save_checkpoint(
+            self.layout.checkpoints, state.step, components, self.loader_state, state.mesh, base=self.base
+        )
         self.saved_step = state.step
         self.emit("checkpoint_saved", path)
         return path

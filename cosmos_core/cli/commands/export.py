@@ -22,6 +22,8 @@ __all__ = ["export"]
 @click.option("--weights", type=click.Choice(["ema", "live"]), default="ema", show_default=True, help="Which weights.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: that of the base.")
 @click.option("--task", default=None, help="Model family; default: the run's.")
+@click.option("--layout", type=click.Choice(["diffusers", "hf"]), help="Default: what the model's own users load.")
+@click.option("--merge/--adapter", default=True, help="Fold adapters into the weights, or export them alone.")
 @click.option("--verify", is_flag=True, help="Read everything back and compare.")
 @click.pass_obj
 def export(
@@ -32,6 +34,8 @@ def export(
     weights: str,
     dtype: str | None,
     task: str | None,
+    layout: str | None,
+    merge: bool,
     verify: bool,
 ) -> None:
     """Export SOURCE: a run directory, one of its iter_<N> folders, or a converted base.
@@ -40,6 +44,7 @@ def export(
     Examples:
       cosmos export outputs/train/cosmos3/sft/vision_sft_nano -o nano_tuned
       cosmos export RUN/checkpoints/iter_000000200 -o nano_200 --weights live --verify
+      cosmos export outputs/train/cosmos3/sft/vision_sft_super -o super_adapter --adapter
     """
     from cosmos_core.config.structure import read_resolved
 
@@ -49,9 +54,15 @@ def export(
     family = task or (config.job.task if config else None)
     spec = plugins.catalog.converter("dcp", "hf", family)
     base = Path(config.checkpoint.load_path) if config and config.checkpoint.load_path else iteration
-    options = {"weights": weights, "verify": "yes" if verify else "", "dtype": dtype or ""}
+    options = {
+        "weights": weights,
+        "verify": "yes" if verify else "",
+        "dtype": dtype or "",
+        "layout": layout or "",
+        "adapter": "" if merge else "yes",
+    }
     request = Conversion(
-        source=iteration / "model",
+        source=iteration,
         output=output,
         task=family,
         model=config.model if config else None,

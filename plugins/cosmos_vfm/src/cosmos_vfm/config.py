@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from attrs import frozen
 
-from cosmos_core.config import ModelConfig, option, section
+from cosmos_core.config import AdaptedModelConfig, option, section
 
 __all__ = ["CompileTokenizer", "DrawSamples", "Flow", "Sampling", "TextTokenizer", "VfmConfig", "VideoTokenizer"]
 
@@ -51,17 +51,15 @@ class Sampling:
 
 
 @frozen(kw_only=True)
-class VfmConfig(ModelConfig):
+class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
     tier: str = option("nano", "Size of the network.", choices=("tiny", "edge", "nano", "super"))
     max_num_tokens_after_packing: int = option(-1, "Token cap of a pack; -1: none beyond the loader's.", low=-1)
     joint_attn_implementation: str = option("two_way", "Attention layout.", choices=("two_way", "three_way", "flex"))
-    lora_enabled: bool = option(False, "Train low-rank adapters.")
-    lora_rank: int = option(16, "Rank of the adapters.", low=1)
-    lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1)
     lora_target_modules: str = option(
-        "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen", "Adapted linear layers, comma-separated."
+        "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen",
+        "Adapted linear layers: names or dotted endings, comma-separated.",
     )
     tokenizer: VideoTokenizer = section(VideoTokenizer, "Video codec.")
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")

@@ -10,6 +10,7 @@ from torch import nn
 
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
+from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.config import VfmConfig
@@ -52,8 +53,10 @@ class VfmFamily:
         return self._codec
 
     def build(self) -> nn.Module:
-        """The network of the tier."""
-        return Cosmos3Network(self.network)
+        """The network of the tier, with adapters if they are switched on."""
+        model = Cosmos3Network(self.network)
+        inject_lora(model, self.config)
+        return model
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Recompute, compile, shard, layer by layer."""
@@ -63,9 +66,10 @@ class VfmFamily:
         shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:
-        """Fresh weights, unless a checkpoint is going to fill every tensor."""
+        """Fresh weights, unless a checkpoint is going to fill every tensor; adapters always start fresh."""
         if self.config.init == "random":
             initialise(model, streams, self.network.layers)
+        initialise_lora(model, streams)
 
     def prepare(self, sample: VideoText) -> Prepared:
         """Tokenise and lay out a clip. Raises UnreadableSample for sizes that the codec cannot take."""

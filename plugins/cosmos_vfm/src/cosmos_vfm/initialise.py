@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cosmos_core.distributed import Streams, assign_full
+from cosmos_core.optim import is_lora
 
 __all__ = ["initialise"]
 
@@ -21,6 +22,8 @@ def initialise(model: nn.Module, streams: Streams, layers: int) -> None:
     The generation tower starts as a copy of the understanding tower: both draw from the stream of the plain name.
     """
     for name, parameter in model.named_parameters():
+        if is_lora(name):
+            continue
         assign_full(parameter, _drawn(name, tuple(parameter.shape), streams, layers))
 
 

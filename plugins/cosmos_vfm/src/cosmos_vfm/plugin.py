@@ -127,12 +127,6 @@ def _unsupported(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
             key="model.joint_attn_implementation",
             hint="set it to 'two_way', which all released models use",
         )
-    if model.lora_enabled:
-        yield Problem(
-            message="adapters are not available in this version",
-            key="model.lora_enabled",
-            hint="set it to false and select parameters with optimizer.keys_to_select",
-        )
     if plan.degrees.context > 1:
         yield Problem(
             message="context parallelism is not available in this version",

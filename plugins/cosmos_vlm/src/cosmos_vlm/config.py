@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from cosmos_core.config import DatasetConfig, ModelConfig, option, section
+from cosmos_core.config import AdaptedModelConfig, DatasetConfig, option, section
 
 __all__ = ["Backbone", "Freeze", "LlavaConfig", "VlmConfig"]
 
@@ -30,7 +30,7 @@ class Freeze:
 
 
 @frozen(kw_only=True)
-class VlmConfig(ModelConfig):
+class VlmConfig(AdaptedModelConfig):
     """``[model]`` of the reasoner."""
 
     brings_weights: ClassVar[bool] = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cosmos_core.distributed import dtype
 from cosmos_core.plugin import Conversion
+from cosmos_vfm.checkpoints.adapter import export_adapter
 from cosmos_vfm.checkpoints.convert import BASE_FILE, to_dcp
-from cosmos_vfm.checkpoints.export import ExportRequest, to_diffusers_folder
+from cosmos_vfm.checkpoints.export import ExportRequest, export_weights
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.tiers import TIERS
 
@@ -19,15 +20,18 @@ def convert(request: Conversion) -> dict[str, str]:
 
 def export(request: Conversion) -> dict[str, str]:
     """A run's checkpoint, or a base, to a diffusers folder; a run's float32 weights become its model.precision."""
+    if request.options.get("adapter"):
+        return export_adapter(request.source, request.output)
     model = request.model if isinstance(request.model, VfmConfig) else None
     wanted = request.options.get("dtype") or (model.precision if model is not None else "")
     known = request.base is not None and (request.base / BASE_FILE).is_file()
-    return to_diffusers_folder(
+    return export_weights(
         ExportRequest(
-            model=request.source,
+            checkpoint=request.source,
             output=request.output,
             network=TIERS[model.tier] if model is not None else None,
             base=request.base if known else None,
+            layout=request.options.get("layout") or "diffusers",
             weights=request.options.get("weights", "ema"),
             dtype=dtype(wanted) if wanted else None,
             verify=bool(request.options.get("verify")),

@@ -1,0 +1,82 @@
+"""The base that an adapter's checkpoint builds on: where it lay, and how to tell that it is still the same."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["ADAPTER_BASE", "AdapterBase", "fingerprint"]
+
+ADAPTER_BASE = "adapter_base.json"
+"""Beside ``model/`` in a checkpoint that holds adapters alone."""
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 1 << 16
+_FILES = ("*.distcp", ".metadata", "*.safetensors")
+
+
+@frozen
+class AdapterBase:
+    """folder: the base's weights; a DCP directory when `dcp`, else the backbone's files that the family loads itself.
+
+    digest: `fingerprint` of the folder; empty when the base is no folder but fresh weights of the run's seed.
+    """
+
+    folder: str
+    digest: str
+    dcp: bool
+    rank: int
+    alpha: int
+
+    @property
+    def scale(self) -> float:
+        """Factor of the adapter's output."""
+        return self.alpha / self.rank
+
+    def write(self, folder: Path) -> None:
+        """Into a checkpoint's folder."""
+        (folder / ADAPTER_BASE).write_text(json.dumps(attrs.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> AdapterBase | None:
+        """The record of a checkpoint; None when it holds whole weights. Raises UserError when it cannot be read."""
+        path = checkpoint / ADAPTER_BASE
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is damaged: {error}") from None
+
+    def check(self, checkpoint: Path) -> None:
+        """Raises UserError when the base is gone or is another one than the adapters were trained on."""
+        if not self.digest:
+            return
+        folder, record = Path(self.folder), str(checkpoint / ADAPTER_BASE)
+        if not folder.is_dir():
+            problem = Problem(
+                message=f"no such folder: {folder}", file=record, hint="put the base back, or edit its path"
+            )
+            raise UserError("the adapters' base is missing; nothing was started", [problem])
+        if fingerprint(folder) != self.digest:
+            problem = Problem(message=f"{folder} holds other weights than the adapters were trained on", file=record)
+            raise UserError("the adapters' base has changed; nothing was started", [problem])
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest of a folder's weight files by name, size and samples spread over each; seconds at any size."""
+    digest = sha256()
+    for path in sorted({path for pattern in _FILES for path in folder.glob(pattern)}):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as file:
+            for number in range(_SAMPLES):
+                file.seek(number * max(0, size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

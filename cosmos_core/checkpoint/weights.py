@@ -1,0 +1,153 @@
+"""The weights of a checkpoint one by one, whatever they are stored as: a run's, a base's, or a base with adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from attrs import frozen
+from safetensors import safe_open
+
+from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.load import load_component
+from cosmos_core.checkpoint.stream import stored_tensors
+from cosmos_core.distributed.runtime import local_mesh
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["DcpWeights", "MergedWeights", "SafetensorsWeights", "StoredWeights", "TensorInfo", "trained_weights"]
+
+LIVE, AVERAGED = "net.", "net_ema."
+A, B = ".lora_A.weight", ".lora_B.weight"
+
+
+@frozen
+class TensorInfo:
+    """Shape and dtype of a stored tensor."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+class StoredWeights(Protocol):
+    """Tensors by the network's own names (without ``net.``); reading holds in memory only what was asked for."""
+
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """All tensors, in stored order."""
+        ...
+
+    def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """These tensors, on the CPU, as stored."""
+        ...
+
+
+class DcpWeights:
+    """``model/`` of a checkpoint. kind: 'ema' takes the average where one is kept, 'live' never."""
+
+    def __init__(self, folder: Path, kind: str = "ema") -> None:
+        self.folder = folder
+        tensors = stored_tensors(folder)
+        live = [name.removeprefix(LIVE) for name in tensors if name.startswith(LIVE)]
+        if not live:
+            problem = Problem(message="no tensor is called net.<...>", file=str(folder))
+            raise UserError("there is nothing to export", [problem])
+        averaged = kind == "ema"
+        self._stored = {
+            name: AVERAGED + name if averaged and AVERAGED + name in tensors else LIVE + name for name in live
+        }
+        self.infos = {name: TensorInfo(*tensors[stored]) for name, stored in self._stored.items()}
+
+    @property
+    def averaged(self) -> int:
+        """How many tensors are averages."""
+        return sum(stored.startswith(AVERAGED) for stored in self._stored.values())
+
+    def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """From the DCP directory."""
+        state: dict[str, Any] = {
+            self._stored[name]: torch.empty(self.infos[name].shape, dtype=self.infos[name].dtype) for name in names
+        }
+        load_component(self.folder, state, local_mesh(torch.device("cpu")))
+        return {name: state[self._stored[name]] for name in names}
+
+
+class SafetensorsWeights:
+    """All ``*.safetensors`` of a folder, under the names they have there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, Path] = {}
+        self.infos: dict[str, TensorInfo] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    self._files[name] = path
+                    self.infos[name] = _info(file, name)
+        if not self.infos:
+            raise UserError(f"{folder} holds no safetensors")
+
+    def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """From the files, each opened once."""
+        found = {}
+        for path in dict.fromkeys(self._files[name] for name in names):
+            with safe_open(path, framework="pt") as file:
+                found.update({name: file.get_tensor(name) for name in names if self._files[name] == path})
+        return {name: found[name] for name in names}
+
+
+def _info(file: Any, name: str) -> TensorInfo:
+    part = file.get_slice(name)
+    names = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+    stored = part.get_dtype()
+    dtype = names.get(stored)
+    return TensorInfo(torch.Size(part.get_shape()), file.get_tensor(name).dtype if dtype is None else dtype)
+
+
+class MergedWeights:
+    """A base's weights with adapters folded in: W + scale B A, computed in float32 and rounded once."""
+
+    def __init__(self, base: StoredWeights, adapters: StoredWeights, scale: float) -> None:
+        self.base, self.adapters, self.scale = base, adapters, scale
+        self.infos = {name: info for name, info in base.infos.items() if not name.endswith((A, B))}
+        self._adapted = {name.removesuffix(A) + ".weight" for name in adapters.infos if name.endswith(A)}
+        unknown = sorted(self._adapted - set(self.infos))
+        if unknown:
+            problem = Problem(message=f"the base has no {unknown[0]}, which an adapter belongs to")
+            raise UserError("the adapters do not fit the base; nothing was exported", [problem])
+
+    def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """From both."""
+        return {name: self._folded(name, value) for name, value in self.base.read(names).items()}
+
+    def _folded(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        if name not in self._adapted:
+            return value
+        stem = name.removesuffix(".weight")
+        parts = self.adapters.read([stem + A, stem + B])
+        return (value.float() + self.scale * (parts[stem + B].float() @ parts[stem + A].float())).to(value.dtype)
+
+
+def trained_weights(checkpoint: Path, kind: str, backbone: Path | None = None) -> StoredWeights:
+    """The whole weights of an ``iter_<N>`` folder or a base, adapters folded in.
+
+    kind: as in DcpWeights. backbone: folder of safetensors to fold into, when the base is no DCP directory.
+    Raises UserError when adapters are all zero, or when their base is gone or has changed.
+    """
+    stored, base = DcpWeights(checkpoint / "model", kind), AdapterBase.read(checkpoint)
+    if base is None:
+        return stored
+    _refuse_empty(stored)
+    base.check(checkpoint)
+    if base.dcp:
+        return MergedWeights(DcpWeights(Path(base.folder), "live"), stored, base.scale)
+    folder = Path(base.folder) if base.folder else backbone
+    if folder is None:
+        raise UserError("the adapters were trained on fresh weights, so there is no base to merge them into")
+    return MergedWeights(SafetensorsWeights(folder), stored, base.scale)
+
+
+def _refuse_empty(adapters: StoredWeights) -> None:
+    names = [name for name in adapters.infos if name.endswith(B)]
+    if not any(bool(value.any()) for name in names for value in adapters.read([name]).values()):
+        raise UserError("the adapters are all zero, so there is nothing to export; did the run train long enough?")
