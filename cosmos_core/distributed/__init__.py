@@ -1,9 +1,9 @@
 """Processes, sharding, recomputation, compilation, collectives, random streams."""
 
-from cosmos_core.distributed.compile import compile_blocks
+from cosmos_core.distributed.compile import compile_blocks, compiled
 from cosmos_core.distributed.fsdp import assign_full, dtype, local, shard
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.recompute import wrap_blocks
+from cosmos_core.distributed.recompute import recomputed, wrap_blocks
 from cosmos_core.distributed.runtime import local_mesh, started
 from cosmos_core.distributed.seeds import Streams
 
@@ -12,9 +12,11 @@ __all__ = [
     "Streams",
     "assign_full",
     "compile_blocks",
+    "compiled",
     "dtype",
     "local",
     "local_mesh",
+    "recomputed",
     "shard",
     "started",
     "wrap_blocks",

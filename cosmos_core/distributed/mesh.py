@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from attrs import frozen
+from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 
 from cosmos_core.plan.plan import Degrees
@@ -15,13 +16,15 @@ __all__ = ["Mesh"]
 class Mesh:
     """One process's view. device_mesh: dimensions (replicate, shard); None when there is no process group.
 
-    Context-parallel peers are consecutive ranks; they share one batch, and the shard dimension spans them.
+    Context-parallel peers are consecutive ranks; they share one batch, and the shard dimension spans them;
+    context_group is theirs, None when every process has a batch of its own.
     """
 
     rank: int
     degrees: Degrees
     device: torch.device
     device_mesh: DeviceMesh | None = None
+    context_group: ProcessGroup | None = None
 
     @property
     def world(self) -> int:

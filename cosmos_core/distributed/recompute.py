@@ -1,9 +1,9 @@
-"""Activation checkpointing of repeated blocks. Parameter names stay as they are."""
+"""Activation checkpointing of repeated blocks and of their parts. Parameter names stay as they are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,25 +12,33 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from cosmos_core.config.model import ActivationCheckpointing
 
-__all__ = ["wrap_blocks"]
+__all__ = ["recomputed", "wrap_blocks"]
 
 
 def wrap_blocks(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
     """Make every block recompute in the backward pass what `config` does not keep."""
-    if config.mode == "none":
-        return
+    patterns = config.save_ops_regex if config.mode == "selective" else ()
+    if config.mode != "none":
+        for block in blocks:
+            block.forward = recomputed(block.forward, config, save=patterns)
+
+
+def recomputed(function: Callable[..., Any], config: ActivationCheckpointing, *, save: Sequence[str]) -> Any:
+    """`function`, repeated in the backward pass instead of keeping what it made.
+
+    save: operators whose results are kept all the same, as regular expressions.
+    """
     options: dict[str, Any] = {
         "use_reentrant": False,
         "preserve_rng_state": config.preserve_rng_state,
         "determinism_check": config.determinism_check,
     }
-    if config.mode == "selective":
-        options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy(config.save_ops_regex))
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, **options)
+    if save:
+        options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy(save))
+    return partial(checkpoint, function, **options)
 
 
-def _policy(patterns: tuple[str, ...]) -> Callable[..., CheckpointPolicy]:
+def _policy(patterns: Sequence[str]) -> Callable[..., CheckpointPolicy]:
     expressions = [re.compile(pattern) for pattern in patterns]
 
     def policy(context: Any, operator: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:

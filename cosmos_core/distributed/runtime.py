@@ -48,9 +48,16 @@ def started(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
     try:
         shape = (degrees.replicate, degrees.shard * degrees.context)
         device_mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
-        yield Mesh(dist.get_rank(), degrees, device, device_mesh)
+        yield Mesh(dist.get_rank(), degrees, device, device_mesh, _context_group(degrees, device))
     finally:
         dist.destroy_process_group()
+
+
+def _context_group(degrees: Degrees, device: torch.device) -> dist.ProcessGroup | None:
+    if degrees.context == 1:
+        return None
+    shape = (degrees.world // degrees.context, degrees.context)
+    return init_device_mesh(device.type, shape, mesh_dim_names=("data", "context"))["context"].get_group()
 
 
 def _share_cores(launched: LaunchedRank | None) -> None:

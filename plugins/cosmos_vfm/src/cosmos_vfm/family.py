@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Item, UnreadableSample, VideoText
-from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
+from cosmos_core.distributed import Mesh, Streams, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
@@ -18,8 +18,10 @@ from cosmos_vfm.flow.levels import draw_sigma, quantile, shift_for, shifted
 from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
 from cosmos_vfm.initialise import initialise
 from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network.context import ContextGroup
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import Layout
+from cosmos_vfm.parallel import prepare_layers
 from cosmos_vfm.sampling import SampleRequest, generate
 from cosmos_vfm.tiers import TIERS
 from cosmos_vfm.tokenizer import VideoCodec, build_text_tokenizer, build_video_codec
@@ -54,15 +56,17 @@ class VfmFamily:
 
     def build(self) -> nn.Module:
         """The network of the tier, with adapters if they are switched on."""
-        model = Cosmos3Network(self.network)
+        model = Cosmos3Network(self.network, self.config.joint_attn_implementation)
         inject_lora(model, self.config)
         return model
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
-        """Recompute, compile, shard, layer by layer."""
+        """Recompute, compile, split sequences, shard, layer by layer."""
         assert isinstance(model, Cosmos3Network)
-        wrap_blocks(model.layers, self.config.activation_checkpointing)
-        compile_blocks(model.layers, self.config.compile)
+        prepare_layers(model.layers, self.config)
+        if mesh.context_group is not None:
+            degree = mesh.degrees.context
+            model.context = ContextGroup(mesh.context_group, mesh.rank % degree, degree)
         shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:

@@ -86,14 +86,14 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
-    """Missing files, and settings this version does not support yet."""
+    """Flags that must agree, heads that must divide, files that must be there."""
     from cosmos_vfm.config import VfmConfig
 
     model = plan.config.model
     if not isinstance(model, VfmConfig):
         return
     yield from _adapters(model, plan)
-    yield from _unsupported(model, plan)
+    yield from _context(model, plan)
     yield from _files(model)
 
 
@@ -119,19 +119,17 @@ def _adapters(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
         )
 
 
-def _unsupported(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
-    layout = model.joint_attn_implementation
-    if layout != "two_way":
+def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
+    """Heads that do not divide among the processes that split a sequence."""
+    from cosmos_vfm.tiers import TIERS
+
+    heads, degree = TIERS[model.tier].heads, plan.degrees.context
+    if heads % degree:
+        fitting = ", ".join(str(number) for number in range(1, heads + 1) if heads % number == 0)
         yield Problem(
-            message=f"attention layout '{layout}' is not available in this version",
-            key="model.joint_attn_implementation",
-            hint="set it to 'two_way', which all released models use",
-        )
-    if plan.degrees.context > 1:
-        yield Problem(
-            message="context parallelism is not available in this version",
+            message=f"is {degree}, which does not divide the {heads} heads of tier '{model.tier}'",
             key="model.parallelism.context_parallel_shard_degree",
-            hint="set it to 1",
+            hint=f"set it to one of {fitting}",
         )
 
 

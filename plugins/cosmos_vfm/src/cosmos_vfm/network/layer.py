@@ -6,14 +6,12 @@ import torch
 from torch import nn
 from torch.nn.functional import relu, silu
 
+from cosmos_vfm.network.attending import Attending, KeysValues
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.rope import Rotation, rotate
-from cosmos_vfm.network.segments import Segments
 from cosmos_vfm.tiers import NetworkConfig
 
 __all__ = ["DecoderLayer"]
-
-KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class Mlp(nn.Module):
@@ -65,10 +63,10 @@ class JointAttention(nn.Module):
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self.head_dim))
 
-    def project_text(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normed, unrotated queries and keys, and values, of the understanding tower: [N, heads, dim]."""
-        q, k, v = (self._heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
-        return self.q_norm(q), self.k_norm(k), v
+    def project_text(self, x: torch.Tensor, *, queries: bool) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """Normed, unrotated queries (if wanted) and keys, and values, of the understanding tower: [N, heads, dim]."""
+        q = self.q_norm(self._heads(self.q_proj(x))) if queries else None
+        return q, self.k_norm(self._heads(self.k_proj(x))), self._heads(self.v_proj(x))
 
     def project_latents(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The same of the generation tower."""
@@ -78,7 +76,11 @@ class JointAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """last: nothing reads the text stream after the last layer, so its output there is not computed."""
+    """Two steps, of text and of latents, each made of a piece before attention, attention, and a piece after it.
+
+    Steps and pieces are what recomputation and compilation wrap. last: nothing reads the text stream after the last
+    layer, so its output there is not computed.
+    """
 
     def __init__(self, config: NetworkConfig, *, last: bool) -> None:
         super().__init__()
@@ -98,7 +100,7 @@ class DecoderLayer(nn.Module):
         latents: torch.Tensor,
         text_rotation: Rotation,
         latent_rotation: Rotation,
-        segments: Segments,
+        attending: Attending,
         train_text: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """text [Nu, hidden] and latents [Ng, hidden] after this layer.
@@ -106,20 +108,45 @@ class DecoderLayer(nn.Module):
         train_text: whether the understanding tower needs gradients; without, it runs under no_grad.
         """
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
-            q, keys, values = self.self_attn.project_text(self.input_layernorm(text))
-            rotated = rotate(keys, text_rotation)
-            if not self.last:
-                mixed = segments.attend_text(rotate(q, text_rotation), rotated, values)
-                text = text + self.self_attn.o_proj(mixed)
-                text = text + self.mlp(self.post_attention_layernorm(text))
+            text, keys, rotated, values = self.text_step(text, text_rotation, attending)
         if self.self_attn.k_norm_und_for_gen is not None:
             rotated = rotate(self.self_attn.k_norm_und_for_gen(keys), text_rotation)
-        return text, self._latents(latents, (rotated, values), latent_rotation, segments)
+        return text, self.latent_step(latents, (rotated, values), latent_rotation, attending)
 
-    def _latents(
-        self, latents: torch.Tensor, text_kv: KeysValues, rotation: Rotation, segments: Segments
+    def text_step(
+        self, text: torch.Tensor, rotation: Rotation, attending: Attending
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The text stream after this layer; its keys before and after rotation, and its values."""
+        q, keys, rotated, values = self.text_before(text, rotation)
+        if q is not None:
+            text = self.text_after(text, attending.attend_text(q, rotated, values))
+        return text, keys, rotated, values
+
+    def latent_step(
+        self, latents: torch.Tensor, text_kv: KeysValues, rotation: Rotation, attending: Attending
     ) -> torch.Tensor:
+        """The latent stream after this layer."""
+        q, k, v = self.latents_before(latents, rotation)
+        return self.latents_after(latents, attending.attend_latents(q, text_kv, (k, v)))
+
+    def text_before(
+        self, text: torch.Tensor, rotation: Rotation
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rotated queries (None in the last layer), keys plain and rotated, values."""
+        q, keys, values = self.self_attn.project_text(self.input_layernorm(text), queries=not self.last)
+        return None if q is None else rotate(q, rotation), keys, rotate(keys, rotation), values
+
+    def text_after(self, text: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """Output projection and MLP of the understanding tower."""
+        text = text + self.self_attn.o_proj(mixed)
+        return text + self.mlp(self.post_attention_layernorm(text))
+
+    def latents_before(self, latents: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
+        """Rotated queries and keys, and values, of the generation tower."""
         q, k, v = self.self_attn.project_latents(self.input_layernorm_moe_gen(latents))
-        mixed = segments.attend_latents(rotate(q, rotation), text_kv, (rotate(k, rotation), v))
+        return rotate(q, rotation), rotate(k, rotation), v
+
+    def latents_after(self, latents: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """Output projection and MLP of the generation tower."""
         latents = latents + self.self_attn.o_proj_moe_gen(mixed)
         return latents + self.mlp_moe_gen(self.post_attention_layernorm_moe_gen(latents))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from cosmos_vfm.network.attending import Attending
+from cosmos_vfm.network.context import ContextGroup, SharedAttention
 from cosmos_vfm.network.layer import DecoderLayer
+from cosmos_vfm.network.layouts import LAYOUTS, preferred_kernels
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.pack import Pack
 from cosmos_vfm.network.patches import PATCH
@@ -45,12 +48,15 @@ class _LanguageModel(nn.Module):
 class Cosmos3Network(nn.Module):
     """Two towers over packed samples: text in, velocity of the latent tokens out.
 
-    `norm` and `lm_head` are carried for the checkpoint's sake; generation never reads them.
+    `norm` and `lm_head` are carried for the checkpoint's sake; generation never reads them. context: set before
+    sharding, the processes that split each pack among them.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, layout: str = "two_way") -> None:
         super().__init__()
         self.config = config
+        self.layout = LAYOUTS[layout]
+        self.context: ContextGroup | None = None
         self.language_model = _LanguageModel(config)
         self.time_embedder = TimeEmbedder(config.hidden)
         self.vae2llm = nn.Linear(TOKEN_SIZE, config.hidden)
@@ -71,6 +77,15 @@ class Cosmos3Network(nn.Module):
 
         tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one noise level a sample.
         """
+        with preferred_kernels(tokens.device):
+            attending = self.layout(pack.segments, tokens.device)
+            if self.context is None:
+                return self._velocity(tokens, sigma, pack, attending)
+            shared = SharedAttention(attending, self.context, len(pack.text_ids), len(tokens))
+            own = self._velocity(*self.context.part(tokens, pack, sigma), shared)
+            return self.context.gather(own, len(tokens))
+
+    def _velocity(self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack, attending: Attending) -> torch.Tensor:
         config, transformer, train_text = self.config, self.language_model.model, self.trains_text
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
             text = transformer.embed_tokens(pack.text_ids)
@@ -82,6 +97,6 @@ class Cosmos3Network(nn.Module):
             for positions in (pack.text_positions, pack.latent_positions)
         ]
         for layer in transformer.layers:
-            text, latents = layer(text, latents, *rotations, pack.segments, train_text)
+            text, latents = layer(text, latents, *rotations, attending, train_text)
         velocity = self.llm2vae(transformer.norm_moe_gen(latents))
         return velocity * pack.noisy[:, None]

@@ -1,7 +1,8 @@
 """Attention over packed samples: text causal over itself, latents full over their own text and latents.
 
-Samples never see each other. Short ones run as one padded batch, since launching a kernel for each would cost more
-than the padding; long ones run one by one, without mask and without padding.
+Samples never see each other. Samples of equal lengths run as one batch. Short ones of unequal lengths run as one padded
+batch, since launching a kernel for each would cost more than the padding; long ones run one by one, without mask and
+without padding.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ SHORT = 512
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
+class Stream:
     """One tower's tokens. rows: where each token lies in the padded [samples * longest] layout; None if dense."""
 
     lengths: tuple[int, ...]
     rows: torch.Tensor | None
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> _Stream:
+    def of(cls, lengths: Sequence[int]) -> Stream:
         longest = max(lengths)
         if all(length == longest for length in lengths):
             return cls(tuple(lengths), None)
         starts = [torch.arange(length) + sample * longest for sample, length in enumerate(lengths)]
         return cls(tuple(lengths), torch.cat(starts))
 
-    def to(self, device: torch.device) -> _Stream:
+    def to(self, device: torch.device) -> Stream:
         return self if self.rows is None else replace(self, rows=self.rows.to(device, non_blocking=True))
 
     def batch(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,22 +54,23 @@ class _Stream:
 class Segments:
     """How the tokens of a pack divide into samples; built once a batch, used by every layer.
 
-    text_mask: [samples, 1, 1, longest text + longest latents], True where the padded batch holds a real key; None
-    when nothing is padded, or when samples run one by one.
+    padded: whether the samples run as one batch. mask: [samples, 1, 1, longest text + longest latents], True where
+    that batch holds a real key; None when nothing is padded, or when samples run one by one.
     """
 
-    text: _Stream
-    latents: _Stream
+    text: Stream
+    latents: Stream
     padded: bool
     mask: torch.Tensor | None
 
     @classmethod
     def of(cls, text: Sequence[int], latents: Sequence[int]) -> Segments:
         """From tokens a sample in each tower."""
-        streams = _Stream.of(text), _Stream.of(latents)
-        padded = max(text) + max(latents) <= SHORT
+        streams = Stream.of(text), Stream.of(latents)
+        dense = all(stream.rows is None for stream in streams)
+        padded = dense or max(text) + max(latents) <= SHORT
         mask = None
-        if padded and any(stream.rows is not None for stream in streams):
+        if padded and not dense:
             parts = [torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] for lengths in (text, latents)]
             mask = torch.cat(parts, dim=1)[:, None, None]
         return cls(*streams, padded, mask)

@@ -1,0 +1,24 @@
+"""What a decoder layer asks of attention, whatever the layout."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+__all__ = ["Attending", "KeysValues"]
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values, each [N, kv heads, dim]."""
+
+
+class Attending(Protocol):
+    """Attention over the samples of one pack; q is [N, heads, dim], results are [N, heads * dim]."""
+
+    def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Causal self-attention of each sample's text."""
+        ...
+
+    def attend_latents(self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
+        """Each sample's latents over all of its text and latents."""
+        ...

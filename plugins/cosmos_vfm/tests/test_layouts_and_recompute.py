@@ -1,0 +1,110 @@
+"""Attention layouts agree, recomputation changes nothing, and the frozen tower costs one forward pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+from attrs import evolve
+
+from cosmos_core.config import ActivationCheckpointing, Compile
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network.three_way import attend_with_weight, merge
+from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.parallel import prepare_layers
+from cosmos_vfm.tiers import NetworkConfig
+
+QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=64, mlp=96, vocab=512)
+NEMOTRON = evolve(QWEN, gated_mlp=False, float_norm=True, text_qk_norm=False, text_k_norm_for_generation=True)
+GENERATION = ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
+MIXED = (
+    Layout(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
+    Layout(tuple(range(40, 61)), (5, 4, 4), 5.0, 0),
+    Layout(tuple(range(7, 20)), (3, 6, 4), 30.0, 1),
+)
+EQUAL = (MIXED[1], MIXED[1])
+LONG = (Layout(tuple(range(300)), (7, 20, 16), 24.0, 1), MIXED[0])
+
+
+def network_of(config: NetworkConfig, layout: str = "two_way", *, freeze: bool = True) -> Cosmos3Network:
+    torch.manual_seed(0)
+    network = Cosmos3Network(config, layout)
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, 1.0, 0.2)
+        else:
+            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        parameter.requires_grad_(not freeze or any(key in name for key in GENERATION))
+    return network
+
+
+def pass_through(network: Cosmos3Network, samples: tuple[Layout, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Velocity and gradients of one pack."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randn(sum(sample.latent_tokens for sample in samples), 192, generator=generator)
+    sigma = torch.linspace(0.2, 0.8, len(samples))
+    velocity = network(tokens, sigma, build_pack(samples))
+    velocity.square().sum().backward()
+    gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+    return velocity.detach(), gradients
+
+
+def assert_same(found: tuple, expected: tuple, bound: float) -> None:
+    for ours, theirs in ((found[0], expected[0]), *((found[1][name], expected[1][name]) for name in expected[1])):
+        assert float((ours - theirs).norm()) <= bound * float(theirs.norm()) + 1e-12
+    assert found[1].keys() == expected[1].keys()
+
+
+@pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
+@pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
+@pytest.mark.parametrize("layout", ["three_way", "flex"])
+def test_every_layout_gives_the_two_way_result(layout: str, config: NetworkConfig, samples: tuple[Layout, ...]) -> None:
+    """Bound: 1e-5 relative in float32, forward and for the gradient of every trained tensor."""
+    assert_same(pass_through(network_of(config, layout), samples), pass_through(network_of(config), samples), 1e-5)
+
+
+def test_merged_attentions_are_the_attention_over_both() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(9, 4, 16), torch.randn(14, 2, 16), torch.randn(14, 2, 16)
+    whole, weight = attend_with_weight(q, k, v)
+    parts = [attend_with_weight(q, k[a:b], v[a:b]) for a, b in pairwise((0, 5, 14))]
+    torch.testing.assert_close(merge(parts[0], parts[1]), whole)
+    torch.testing.assert_close(torch.logaddexp(parts[0][1], parts[1][1]), weight)
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["text frozen", "all trained"])
+@pytest.mark.parametrize("mode", ["full", "selective"])
+def test_recomputation_changes_no_bit(mode: str, frozen: bool) -> None:
+    plain = pass_through(network_of(QWEN, freeze=frozen), MIXED)
+    network = network_of(QWEN, freeze=frozen)
+    prepare_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
+    again = pass_through(network, MIXED)
+    assert torch.equal(again[0], plain[0])
+    assert all(torch.equal(again[1][name], plain[1][name]) for name in plain[1])
+
+
+@pytest.mark.parametrize("mode", ["full", "selective"])
+def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: str) -> None:
+    network = network_of(QWEN)
+    calls: Counter[str] = Counter()
+    for layer in network.layers:
+        for tower, module in (("text", layer.mlp), ("latents", layer.mlp_moe_gen)):
+            module.register_forward_pre_hook(lambda *_, tower=tower: calls.update([tower]))
+    prepare_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
+    _, gradients = pass_through(network, MIXED)
+    # The last layer's text output is read by nobody and not computed.
+    assert calls == {"text": QWEN.layers - 1, "latents": 2 * QWEN.layers}
+    assert all(any(key in name for key in GENERATION) for name in gradients)
+
+
+def test_compiled_pieces_give_the_same_and_serve_packs_of_any_lengths() -> None:
+    """Bound: 1e-5 relative, since fused kernels round differently; packs of other lengths compile nothing anew."""
+    network = network_of(QWEN)
+    prepare_layers(network.layers, VfmConfig(compile=Compile(enabled=True)))
+    assert_same(pass_through(network, MIXED), pass_through(network_of(QWEN), MIXED), 1e-5)
+    network.zero_grad()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert_same(pass_through(network, MIXED[:2]), pass_through(network_of(QWEN), MIXED[:2]), 1e-5)
