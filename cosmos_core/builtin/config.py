@@ -6,7 +6,17 @@ from attrs import frozen
 
 from cosmos_core.config.fields import option
 
-__all__ = ["Console", "GradClip", "Jsonl", "LossCurve", "Tensorboard", "Wandb"]
+__all__ = [
+    "Console",
+    "DeviceMonitor",
+    "GradClip",
+    "IterSpeed",
+    "Jsonl",
+    "LossCurve",
+    "NormMonitor",
+    "Tensorboard",
+    "Wandb",
+]
 
 
 @frozen(kw_only=True)
@@ -23,6 +33,28 @@ class LossCurve:
 
     enabled: bool = option(True, "Draw loss_curve.png.")
     every_n: int = option(200, "Redraw every so many steps.", unit="steps", low=1)
+
+
+@frozen(kw_only=True)
+class NormMonitor:
+    """Norms of weights and gradients."""
+
+    every_n: int = option(100, "Measure in the first step and every so many after it.", unit="steps", low=1)
+
+
+@frozen(kw_only=True)
+class DeviceMonitor:
+    """Memory, temperature, power and load of the devices."""
+
+    every_n: int = option(200, "Read every so many steps, and at the end.", unit="steps", low=1)
+
+
+@frozen(kw_only=True)
+class IterSpeed:
+    """Seconds a step and tokens a second."""
+
+    every_n: int = option(50, "Steps in a window.", unit="steps", low=1)
+    skip: int = option(5, "Steps left out at the start of a process, while it warms up.", unit="steps", low=0)
 
 
 @frozen(kw_only=True)

@@ -64,7 +64,7 @@ def cosmos_commands() -> Iterable[CommandSpec]:
 
 @hookimpl
 def cosmos_callbacks() -> Iterable[CallbackSpec]:
-    """Gradient clipping, and the loss curve that every run draws."""
+    """Clipping, monitors, and the loss curve that every run draws."""
     yield CallbackSpec(
         name="grad_clip",
         summary="Bounds the global gradient norm",
@@ -78,6 +78,18 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
         callback=f"{_BUILTIN}.callbacks.loss_curve:LossCurveCallback",
         always=True,
     )
+    for name, folder, kind, summary in (
+        ("norm_monitor", "norm_monitor", "NormMonitor", "Norms of weights and gradients, layer by layer"),
+        ("device_monitor", "DeviceMonitor", "DeviceMonitor", "Memory, temperature and load of every device"),
+        ("iter_speed", "iter_speed", "IterSpeed", "Seconds a step, tokens a second"),
+    ):
+        yield CallbackSpec(
+            name=name,
+            summary=summary,
+            config=f"{_BUILTIN}.config:{kind}",
+            callback=f"{_BUILTIN}.callbacks.{name}:{kind}Callback",
+            folder=folder,
+        )
 
 
 @hookimpl

@@ -93,6 +93,7 @@ class PackedLoader:
         self._end = None if epochs is None else epochs * len(source)
         self._start: tuple[list[int], int] = ([], rank)
         self._seen = 0
+        self._packs = _Packs()
         self._reported: set[str] = set()
 
     def load_state(self, states: Sequence[dict[str, Any]]) -> None:
@@ -113,12 +114,15 @@ class PackedLoader:
             max_samples=self._config.max_samples_per_batch,
             max_tokens=self._config.max_sequence_length,
         )
-        for items, aside in packs:
+        for items, aside, used in packs:
+            self._packs.add(len(items), used)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
             yield Pack(items, state)
 
     def report(self) -> None:
-        """Log what was skipped so far, by reason."""
+        """Log how full the packs were, and what was skipped so far, by reason."""
+        if self._packs.packs and self._config.max_sequence_length is not None:
+            logger.info(self._packs.described(self._config.max_sequence_length))
         if self.skipped:
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
             logger.warning("skipped %d of %d samples: %s", self.skipped.total(), self._seen, counts)
@@ -169,6 +173,27 @@ class PackedLoader:
             f"{count} of {self._seen} samples cannot be used, more than dataloader max_skipped = "
             f"{self._config.max_skipped:g} allows; repair the data, or raise it",
             problems,
+        )
+
+
+@dataclass(slots=True)
+class _Packs:
+    """What was packed so far."""
+
+    packs: int = 0
+    samples: int = 0
+    tokens: int = 0
+
+    def add(self, samples: int, tokens: int) -> None:
+        self.packs += 1
+        self.samples += samples
+        self.tokens += tokens
+
+    def described(self, cap: int) -> str:
+        filled = self.tokens / (self.packs * cap)
+        return (
+            f"packed {self.samples} samples into {self.packs} sequences of at most {cap} tokens: "
+            f"{filled:.1%} filled, {1 - filled:.1%} left empty"
         )
 
 

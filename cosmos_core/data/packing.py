@@ -27,8 +27,8 @@ class Costed:
 
 def pack_stream(
     stream: Iterator[Costed], *, max_samples: int | None, max_tokens: int | None
-) -> Iterator[tuple[list[Item], list[int]]]:
-    """Micro-batches, each with the positions that are set aside for the next ones, in order.
+) -> Iterator[tuple[list[Item], list[int], int]]:
+    """Micro-batches, each with the positions that are set aside for the next ones, in order, and its tokens.
 
     A sample joins when the sum stays strictly below `max_tokens`; one that does not fit waits at the front of the
     next batch. Raises UserError for a sample that could never fit: it is never dropped in silence.
@@ -52,7 +52,7 @@ def pack_stream(
         waiting.extendleft(reversed(aside))
         if not batch:
             return
-        yield batch, [sample.item.position for sample in waiting]
+        yield batch, [sample.item.position for sample in waiting], used
 
 
 def _too_large(sample: Costed, cap: int) -> UserError:

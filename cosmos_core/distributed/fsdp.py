@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from cosmos_core.config.model import Parallelism
 from cosmos_core.distributed.mesh import Mesh
 
-__all__ = ["assign_full", "drop_gathered", "dtype", "local", "reduce_over_replicas", "shard"]
+__all__ = ["assign_full", "drop_gathered", "dtype", "full", "local", "reduce_over_replicas", "shard"]
 
 
 def dtype(name: str) -> torch.dtype:
@@ -55,6 +55,11 @@ def drop_gathered(model: nn.Module) -> None:
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """This process's part of a tensor, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole tensor on every rank; all ranks must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()

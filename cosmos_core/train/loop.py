@@ -34,7 +34,8 @@ def _steps(run: Run) -> str:
     packs = iter(run.loader)
     while state.step < state.max_iter:
         run.emit("step_start")
-        run.trackers.log(optimizer_step(run, packs))
+        state.metrics = optimizer_step(run, packs)
+        run.trackers.log(state.metrics)
         run.emit("step_end")
         last = state.step == state.max_iter
         stopping = _stop_agreed(run)

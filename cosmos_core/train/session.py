@@ -109,6 +109,7 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
         max_iter=config.trainer.max_iter,
         log=trackers.log,
         ema_weights=ema_weights,
+        train_source=loader.source,
         validation_source=validation.source if validation is not None else None,
     )
     return Run(

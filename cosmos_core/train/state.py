@@ -21,7 +21,7 @@ __all__ = ["TrainState"]
 
 @dataclass(slots=True)
 class TrainState:
-    """The run as callbacks see it. `step` counts completed optimizer steps."""
+    """The run as callbacks see it. `step` counts completed optimizer steps; `metrics` is the last one's row."""
 
     config: RunConfig
     family: ModelFamily
@@ -33,6 +33,7 @@ class TrainState:
     max_iter: int
     log: Callable[[dict[str, Any]], None]
     ema_weights: Callable[[], AbstractContextManager[None]]
+    train_source: MapSource
     validation_source: MapSource | None = None
     grad_norm: torch.Tensor | None = None
     stop_requested: bool = False

@@ -82,7 +82,7 @@ def test_a_stopped_generator_run_continues_exactly(data: Path, alone: Path, tmp_
 
 
 def test_a_token_cap_packs_fewer_clips_and_trains(data: Path, tmp_path: Path) -> None:
-    run_dir, _ = train(
+    run_dir, log = train(
         tmp_path,
         data,
         "packed",
@@ -91,6 +91,8 @@ def test_a_token_cap_packs_fewer_clips_and_trains(data: Path, tmp_path: Path) ->
     )
     tokens = [row["tokens"] for row in rows(run_dir) if "loss" in row]
     assert all(200 < count < 300 for count in tokens)
+    assert "sequences of at most 300 tokens: " in log
+    assert "% left empty" in log
 
 
 def test_damaged_clips_are_skipped_with_path_and_count(data: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
 @given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=60), limit=st.integers(41, 120))
 def test_packs_stay_below_the_cap_and_lose_nothing(costs: list[int], limit: int) -> None:
     stream = (Costed(Item(position, None), cost, str(position)) for position, cost in enumerate(costs))
-    packs = [items for items, _ in pack_stream(stream, max_samples=None, max_tokens=limit)]
+    packs = [items for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
     assert sorted(item.position for pack in packs for item in pack) == list(range(len(costs)))
     assert all(pack for pack in packs)
     assert all(sum(costs[item.position] for item in pack) < limit for pack in packs)
@@ -90,7 +90,7 @@ def test_packing_equals_the_written_algorithm(costs: list[int], limit: int) -> N
         queue = aside + queue
         expected.append(batch)
     stream = (Costed(Item(position, None), cost, "") for position, cost in enumerate(costs))
-    found = [[item.position for item in items] for items, _ in pack_stream(stream, max_samples=None, max_tokens=limit)]
+    found = [[item.position for item in items] for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
     assert found == expected
 
 

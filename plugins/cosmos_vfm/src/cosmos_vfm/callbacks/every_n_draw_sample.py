@@ -1,14 +1,15 @@
-"""Draws samples from validation captions before, during and after training, as PNG sheets and mp4 files."""
+"""Samples of validation (or training) captions before, during and after training, as PNG sheets and mp4 files."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 
-from cosmos_core.data import VideoText
+from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.data.video import write_mp4
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train import Callback, CallbackContext, TrainState
@@ -36,21 +37,19 @@ class DrawSamplesCallback(Callback):
 
     def train_start(self, state: TrainState) -> None:
         """Draw from the weights training starts from."""
-        if state.validation_source is None:
-            logger.warning("every_n_draw_sample draws nothing: there is no validation data to take captions from")
-        elif state.step == 0:
+        if state.validation_source is None and state.is_main:
+            logger.info("every_n_draw_sample takes its captions from the training data: there is no validation data")
+        if state.step == 0:
             self._before = self._draw(state)
 
     def step_end(self, state: TrainState) -> None:
         """Draw every `every_n` steps."""
         due = self.config.every_n and state.step % self.config.every_n == 0 and state.step < state.max_iter
-        if due and state.validation_source is not None:
+        if due:
             self._draw(state)
 
     def train_end(self, state: TrainState) -> None:
         """Draw from the final weights and compare."""
-        if state.validation_source is None:
-            return
         after = self._draw(state)
         if not state.is_main:
             return
@@ -62,10 +61,15 @@ class DrawSamplesCallback(Callback):
         write_contact_sheet(self.context.folder / "comparison.png", list(columns), rows)
 
     def _items(self, state: TrainState) -> Sequence[VideoText]:
-        source = state.validation_source
-        assert source is not None
-        count = min(self.config.count, len(source))
-        return [source.get(index, np.random.default_rng(stream_seed(0, "draw", index))) for index in range(count)]
+        """The first readable samples."""
+        source = state.train_source if state.validation_source is None else state.validation_source
+        items: list[VideoText] = []
+        for index in range(len(source)):
+            if len(items) == self.config.count:
+                break
+            with suppress(UnreadableSample):
+                items.append(source.get(index, np.random.default_rng(stream_seed(0, "draw", index))))
+        return items
 
     def _draw(self, state: TrainState) -> list[torch.Tensor]:
         assert isinstance(state.family, VfmFamily)

@@ -1,0 +1,52 @@
+"""Seconds a step and tokens a second, over windows of the run."""
+
+from __future__ import annotations
+
+import json
+
+from cosmos_core.builtin.config import IterSpeed
+from cosmos_core.train.callback import Callback, CallbackContext
+from cosmos_core.train.state import TrainState
+
+__all__ = ["IterSpeedCallback"]
+
+
+class IterSpeedCallback(Callback):
+    """``iter_speed.jsonl``: means over the last `every_n` steps, the first `skip` steps of a process left out."""
+
+    config: IterSpeed
+
+    def __init__(self, config: IterSpeed, context: CallbackContext) -> None:
+        super().__init__(config, context)
+        self._seen = 0
+        self._seconds = self._waited = 0.0
+        self._tokens = self._steps = 0
+
+    def step_end(self, state: TrainState) -> None:
+        """Add the step; write a row when the window is full."""
+        self._seen += 1
+        if self._seen <= self.config.skip:
+            return
+        self._seconds += state.metrics["seconds"]
+        self._waited += state.metrics["data_wait"]
+        self._tokens += state.metrics["tokens"]
+        self._steps += 1
+        if self._steps == self.config.every_n:
+            self._write(state)
+
+    def train_end(self, state: TrainState) -> None:
+        """Write what is left."""
+        self._write(state)
+
+    def _write(self, state: TrainState) -> None:
+        if state.is_main and self._steps:
+            row = {
+                "step": state.step,
+                "seconds_per_step": self._seconds / self._steps,
+                "tokens_per_second": self._tokens / self._seconds,
+                "data_wait_share": self._waited / self._seconds,
+            }
+            with (self.context.folder / "iter_speed.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        self._seconds = self._waited = 0.0
+        self._tokens = self._steps = 0
