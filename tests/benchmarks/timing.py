@@ -1,0 +1,84 @@
+"""Clocks, ceilings and tables that the step benchmarks share."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+__all__ = ["GIB", "alternate", "peak_gib", "product_tflops", "show", "synchronise"]
+
+GIB = 2**30
+
+
+def synchronise() -> None:
+    """Wait for the device."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def timed(step: Callable[[], Any], count: int) -> list[float]:
+    """Seconds of each of `count` steps."""
+    found = []
+    for _ in range(count):
+        synchronise()
+        begun = time.perf_counter()
+        step()
+        synchronise()
+        found.append(time.perf_counter() - begun)
+    return found
+
+
+def alternate(steps: dict[str, Callable[[], Any]], count: int) -> dict[str, dict[str, float]]:
+    """Each contender timed in two halves, in the order A B ... B A; median and 90th percentile in milliseconds."""
+    order = [*steps, *reversed(steps)]
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for name in order:
+        seconds[name] += timed(steps[name], count // 2)
+    return {
+        name: {"ms": 1e3 * statistics.median(values), "p90": 1e3 * statistics.quantiles(values, n=10)[-1]}
+        for name, values in seconds.items()
+    }
+
+
+def peak_gib(step: Callable[[], Any]) -> float:
+    """Most memory allocated during one step, in GiB; what others hold already counts."""
+    if not torch.cuda.is_available():
+        return 0.0
+    synchronise()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    synchronise()
+    return torch.cuda.max_memory_allocated() / GIB
+
+
+def product_tflops(rows: int = 45_056, inner: int = 4096, columns: int = 12_288) -> float:
+    """Bf16 matrix products on random data, TFLOP/s; 0 without an accelerator."""
+    if not torch.cuda.is_available():
+        return 0.0
+    a = torch.randn(rows, inner, device="cuda", dtype=torch.bfloat16)
+    b = torch.randn(inner, columns, device="cuda", dtype=torch.bfloat16)
+    timed(lambda: a @ b, 5)
+    return 2 * rows * inner * columns / statistics.median(timed(lambda: a @ b, 20)) / 1e12
+
+
+def show(title: str, rows: Iterable[dict[str, Any]]) -> None:
+    """A Markdown table, and a JSON line for every row."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    print(f"\n### {title}\n")
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |")
+    print()
+    for row in rows:
+        print(json.dumps({"table": title, **row}), flush=True)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

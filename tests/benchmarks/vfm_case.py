@@ -1,0 +1,84 @@
+"""One batch for every contender of the generator's step benchmark: lengths, ids, latents, noise, noise levels."""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+
+from cosmos_core.data import Item
+from cosmos_core.distributed import Streams
+from cosmos_vfm.batch import Prepared
+from cosmos_vfm.flow.levels import draw_sigma
+from cosmos_vfm.packing import Layout
+from cosmos_vfm.tiers import NetworkConfig
+
+__all__ = ["CASES", "Case", "Drawn"]
+
+SEED = 42
+SHIFT = 3.0
+
+
+@frozen
+class Drawn:
+    """A clip of one step. latents, noise: float32 [48, T, H, W] on the device; sigma: its noise level."""
+
+    layout: Layout
+    latents: torch.Tensor
+    noise: torch.Tensor
+    sigma: float
+
+
+@frozen
+class Case:
+    """clips equal samples of `text` tokens and latents of `shape` (frames, height, width)."""
+
+    name: str
+    clips: int
+    text: int
+    shape: tuple[int, int, int]
+
+    @property
+    def vision(self) -> int:
+        """Latent tokens of a clip."""
+        return self.layout(0, 1).latent_tokens
+
+    def layout(self, index: int, vocab: int) -> Layout:
+        """Token ids are drawn once for each clip."""
+        ids = torch.randint(0, vocab, (self.text,), generator=torch.Generator().manual_seed(index))
+        return Layout(tuple(ids.tolist()), self.shape, 24.0, 0)
+
+    def items(self, step: int, vocab: int) -> list[Item]:
+        """What a loader would hand over at `step`; `video` holds latents."""
+        found = []
+        for index in range(self.clips):
+            latents = torch.randn(48, *self.shape, generator=torch.Generator().manual_seed(1000 + index))
+            prepared = Prepared(f"clip {index}", latents, self.layout(index, vocab))
+            found.append(Item(step * self.clips + index, prepared))
+        return found
+
+    def drawn(self, step: int, vocab: int, device: torch.device) -> list[Drawn]:
+        """The same with the noise that training draws for it."""
+        streams, found = Streams(SEED), []
+        for item in self.items(step, vocab):
+            generator = streams.generator("noise", item.position, device=device)
+            noise = torch.randn(item.value.video.shape, device=device, generator=generator)
+            sigma = draw_sigma("waver", SHIFT, streams.generator("sigma", item.position))
+            found.append(Drawn(item.value.layout, item.value.video.to(device), noise, sigma))
+        return found
+
+    def tflop(self, network: NetworkConfig) -> float:
+        """Model TFLOP of a step: frozen forward, trained forward and backward, no recomputation, causal halved."""
+        q = network.heads * network.head_dim
+        matrices = 3 if network.gated_mlp else 2
+        block = network.hidden * (2 * q + 2 * network.kv_heads * network.head_dim + matrices * network.mlp)
+        count, text, vision = self.clips * network.layers, self.text, self.vision
+        frozen = count * (2 * block * text + 2 * q * text**2)
+        linear, attention = count * 2 * block * vision, count * 4 * q * vision * (text + vision)
+        return (frozen + 3 * linear + 3.5 * attention) / 1e12
+
+
+CASES = {
+    "256p": Case("256p", clips=17, text=1210, shape=(24, 12, 20)),
+    "720p": Case("720p", clips=4, text=704, shape=(12, 44, 80)),
+    "smoke": Case("smoke", clips=3, text=20, shape=(3, 4, 6)),
+}
