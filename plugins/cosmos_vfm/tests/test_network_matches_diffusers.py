@@ -223,3 +223,19 @@ def test_names_round_trip() -> None:
         names = [name for name, _ in Cosmos3Network(TIERS["edge"]).named_parameters()]
     assert [from_diffusers(to_diffusers(name)) for name in names] == names
     assert len({to_diffusers(name) for name in names}) == len(names)
+
+
+def test_bfloat16_gradients_stay_near_the_float32_ones() -> None:
+    """Bound: 3 % of each tensor's norm; sums over thousands of tokens must not run in bfloat16."""
+    layout = Layout(tuple(range(64)), (8, 20, 24), 24.0, 0)
+    latents, gradients = latents_of(layout, 3, torch.float32), []
+    for dtype in (torch.float32, torch.bfloat16):
+        network = randomised(QWEN).to(torch.bfloat16).to(dtype)
+        velocities(network, [layout, layout], [latents.to(dtype)] * 2, [0.5, 0.3])[0].float().square().mean().backward()
+        gradients.append(
+            {name: value.grad.float() for name, value in network.named_parameters() if value.grad is not None}
+        )
+    exact, rounded = gradients
+    for name, value in exact.items():
+        if value.norm() > 1e-3 * max(other.norm() for other in exact.values()):
+            assert relative(rounded[name], value) <= 3e-2, name

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from torch.nn.functional import scaled_dot_product_attention
 
 from cosmos_vfm.network.attending import KeysValues
+from cosmos_vfm.network.kernels import attention
 from cosmos_vfm.network.segments import Segments
 
 __all__ = ["Flex"]
@@ -51,7 +51,7 @@ class Flex:
         if self._blocks is not None:
             out = _compiled_flex()(q, k, v, block_mask=self._blocks, enable_gqa=True)
         else:
-            out = scaled_dot_product_attention(q, k, v, attn_mask=self._dense, enable_gqa=True)
+            out = attention(q, k, v, attn_mask=self._dense)
         return out.squeeze(0).transpose(0, 1).flatten(1)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from cosmos_vfm.network.attending import Attending
 from cosmos_vfm.network.context import ContextGroup, SharedAttention
 from cosmos_vfm.network.layer import DecoderLayer
-from cosmos_vfm.network.layouts import LAYOUTS, preferred_kernels
+from cosmos_vfm.network.layouts import LAYOUTS
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.pack import Pack
 from cosmos_vfm.network.patches import PATCH
@@ -77,21 +77,22 @@ class Cosmos3Network(nn.Module):
 
         tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one noise level a sample.
         """
-        with preferred_kernels(tokens.device):
-            attending = self.layout(pack.segments, tokens.device)
-            if self.context is None:
-                return self._velocity(tokens, sigma, pack, attending)
-            shared = SharedAttention(attending, self.context, len(pack.text_ids), len(tokens))
-            own = self._velocity(*self.context.part(tokens, pack, sigma), shared)
-            return self.context.gather(own, len(tokens))
+        attending = self.layout(pack.segments, tokens.device)
+        if self.context is None:
+            return self._velocity(tokens, sigma, pack, attending)
+        shared = SharedAttention(attending, self.context, len(pack.text_ids), len(tokens))
+        own = self._velocity(*self.context.part(tokens, pack, sigma), shared)
+        return self.context.gather(own, len(tokens))
 
     def _velocity(self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack, attending: Attending) -> torch.Tensor:
         config, transformer, train_text = self.config, self.language_model.model, self.trains_text
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
             text = transformer.embed_tokens(pack.text_ids)
         latents = self.vae2llm(tokens.to(text.dtype))
+        # A product with ones, because its backward pass sums over tokens in float32; indexing would sum in bfloat16.
+        owner = pack.sample_of_latent[:, None] == torch.arange(len(sigma), device=sigma.device)
         times = self.time_embedder(sigma).to(latents.dtype)
-        latents = latents + times[pack.sample_of_latent] * pack.noisy[:, None]
+        latents = latents + (owner & pack.noisy[:, None]).to(latents.dtype) @ times
         rotations = [
             rotation(positions, config.head_dim, config.rope_theta, text.dtype)
             for positions in (pack.text_positions, pack.latent_positions)

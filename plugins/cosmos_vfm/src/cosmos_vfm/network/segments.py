@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+
+from cosmos_vfm.network.kernels import attention
 
 __all__ = ["Segments"]
 
@@ -85,7 +86,7 @@ class Segments:
         if self.padded:
             # Padding lies to the right, where causal attention never looks from a real token.
             q, k, v = (self.text.batch(x) for x in (q, k, v))
-            return self.text.flat(scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True))
+            return self.text.flat(attention(q, k, v, is_causal=True))
         parts = zip(*(x.split(self.text.lengths) for x in (q, k, v)), strict=True)
         return torch.cat([_one(*part, causal=True) for part in parts])
 
@@ -101,7 +102,7 @@ class Segments:
                 torch.cat([self.text.batch(text), self.latents.batch(own)], dim=2)
                 for text, own in zip(text_kv, latent_kv, strict=True)
             )
-            out = scaled_dot_product_attention(self.latents.batch(q), k, v, attn_mask=self.mask, enable_gqa=True)
+            out = attention(self.latents.batch(q), k, v, attn_mask=self.mask)
             return self.latents.flat(out)
         text = zip(*(x.split(self.text.lengths) for x in text_kv), strict=True)
         own = zip(*(x.split(self.latents.lengths) for x in (q, *latent_kv)), strict=True)
@@ -115,5 +116,5 @@ class Segments:
 
 def _one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    out = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+    out = attention(q, k, v, is_causal=causal)
     return out.squeeze(0).transpose(0, 1).flatten(1)
