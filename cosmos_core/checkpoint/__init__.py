@@ -1,6 +1,6 @@
 """DCP checkpoints: written whole, read without executing anything."""
 
-from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, write_shards
@@ -27,6 +27,7 @@ __all__ = [
     "SafetensorsWeights",
     "StoredWeights",
     "TensorInfo",
+    "fingerprint",
     "load_component",
     "load_loader_states",
     "load_model",

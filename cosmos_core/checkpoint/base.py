@@ -69,10 +69,13 @@ class AdapterBase:
             raise UserError("the adapters' base has changed; nothing was started", [problem])
 
 
-def fingerprint(folder: Path) -> str:
-    """Digest of a folder's weight files by name, size and samples spread over each; seconds at any size."""
+def fingerprint(folder: Path, *patterns: str) -> str:
+    """Digest of a folder's weight files by name, size and samples spread over each; seconds at any size.
+
+    patterns: of the files' names; weights in any format when absent.
+    """
     digest = sha256()
-    for path in sorted({path for pattern in _FILES for path in folder.glob(pattern)}):
+    for path in sorted({path for pattern in patterns or _FILES for path in folder.glob(pattern)}):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}\n".encode())
         with path.open("rb") as file:

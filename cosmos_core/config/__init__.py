@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cosmos_core.config.env import launched_rank
     from cosmos_core.config.fields import option, required, section
     from cosmos_core.config.model import (
         ActivationCheckpointing,
@@ -41,12 +42,14 @@ __all__ = [
     "RunConfig",
     "SchedulerConfig",
     "TrainerConfig",
+    "launched_rank",
     "option",
     "required",
     "section",
 ]
 
 _ROOMS = {
+    "env": ("launched_rank",),
     "fields": ("option", "required", "section"),
     "model": ("ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"),
 }

@@ -112,6 +112,7 @@ class DataloaderConfig:
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
+    cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")
     max_skipped: float = option(0.05, "Share of unreadable samples above which the run ends.", low=0, high=1)
 
 

@@ -15,7 +15,7 @@ from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.data.order import Order, initial_state, positions, remaining
 from cosmos_core.data.packing import Costed, name_of, pack_stream
 from cosmos_core.data.samples import Item
-from cosmos_core.data.source import MapSource, UnreadableSample
+from cosmos_core.data.source import DescribingSource, MapSource, UnreadableSample
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.seeds import stream_seed
 
@@ -50,9 +50,13 @@ class _Fetch(torch.utils.data.Dataset[_Fetched]):
     """Position -> prepared sample. Lives in the workers; every random choice is keyed by the position."""
 
     def __init__(
-        self, source: MapSource, order: Order, prepare: Callable[[Any], Any], cost: Callable[[Any], int]
+        self,
+        read: Callable[[int, np.random.Generator], Any],
+        order: Order,
+        prepare: Callable[[Any], Any],
+        cost: Callable[[Any], int],
     ) -> None:
-        self.source, self.order, self.prepare, self.cost = source, order, prepare, cost
+        self.read, self.order, self.prepare, self.cost = read, order, prepare, cost
         self._epoch = -1
         self._permutation = np.empty(0, np.int64)
 
@@ -62,7 +66,7 @@ class _Fetch(torch.utils.data.Dataset[_Fetched]):
             self._epoch, self._permutation = epoch, self.order.permutation(epoch)
         random = np.random.default_rng(stream_seed(self.order.seed, "sample", position))
         try:
-            sample = self.source.get(int(self._permutation[place]), random)
+            sample = self.read(int(self._permutation[place]), random)
             value = self.prepare(sample)
         except UnreadableSample as error:
             return _Fetched(position, skipped=(error.where, error.reason))
@@ -89,7 +93,10 @@ class PackedLoader:
         self.skipped: Counter[str] = Counter()
         self._config, self._rank, self._world = config, rank, world
         self._order = Order(len(source), config.seed, config.shuffle)
-        self._fetch = _Fetch(source, self._order, prepare, cost)
+        read = source.get
+        if config.cache is not None and isinstance(source, DescribingSource):
+            read = source.describe
+        self._fetch = _Fetch(read, self._order, prepare, cost)
         self._end = None if epochs is None else epochs * len(source)
         self._start: tuple[list[int], int] = ([], rank)
         self._seen = 0

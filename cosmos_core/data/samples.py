@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Chat", "Clip", "Item", "Picture", "Turn", "VideoText"]
+__all__ = ["Chat", "Clip", "Item", "Picture", "StoredClip", "Turn", "VideoText"]
+
+
+class StoredClip(Protocol):
+    """A clip that is not decoded yet. shape: (3, T, H, W) once it is."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As of the decoded clip."""
+        ...
+
+    def identity(self) -> str:
+        """The same for the same pixels, whatever the file is called."""
+        ...
+
+    def load(self) -> torch.Tensor:
+        """uint8 [3, T, H, W]. Raises UnreadableSample."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class VideoText:
     """A captioned clip (record type ``video_text``).
 
-    key: sample name. video: uint8 [3, T, H, W], RGB. caption: the text given to the model, already chosen and
-    possibly dropped to "". fps: frames a second as the model should see them. condition_frames: leading latent
-    frames kept clean (0: text to video, 1: image to video, 2 or more: video to video).
+    key: sample name. video: uint8 [3, T, H, W], RGB, or a clip yet to be decoded. caption: the text given to the
+    model, already chosen and possibly dropped to "". fps: frames a second as the model should see them.
+    condition_frames: leading latent frames kept clean (0: text to video, 1: image to video, 2 or more: video to video).
     """
 
     key: str
-    video: torch.Tensor
+    video: torch.Tensor | StoredClip
     caption: str
     fps: float
     condition_frames: int = 0
+
+    def pixels(self) -> torch.Tensor:
+        """The decoded video. Raises UnreadableSample."""
+        return self.video if isinstance(self.video, torch.Tensor) else self.video.load()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["MapSource", "UnreadableSample"]
+__all__ = ["DescribingSource", "MapSource", "UnreadableSample"]
 
 
 class UnreadableSample(Exception):
@@ -28,4 +29,17 @@ class MapSource(Protocol):
 
     def get(self, index: int, random: np.random.Generator) -> Any:
         """Sample `index`; every random choice comes from `random`. Raises UnreadableSample."""
+        ...
+
+
+@runtime_checkable
+class DescribingSource(MapSource, Protocol):
+    """A source whose records may hold clips that are not decoded yet, so that a cache can take decoding's place."""
+
+    def describe(self, index: int, random: np.random.Generator) -> Any:
+        """What `get` returns, with the media left in their files."""
+        ...
+
+    def clips(self) -> Iterator[Any]:
+        """Every clip that samples may show, once, as `describe` would return it, with its caption never dropped."""
         ...

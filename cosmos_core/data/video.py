@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import torch
 from attrs import frozen
 from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["Frames", "Probe", "cover_and_crop", "decode", "decode_frames", "probe", "write_mp4"]
+__all__ = ["ClipFile", "Frames", "Probe", "cover_and_crop", "decode", "decode_frames", "probe", "write_mp4"]
 
 Frames = NDArray[np.uint8]
 """[T, H, W, 3], RGB."""
@@ -97,6 +99,37 @@ def decode(path: Path, first: int, last: int, step: int, *, source: tuple[int, i
     if len(frames) < len(wanted):
         raise UnreadableSample(str(path), "video is shorter than its record says")
     return np.stack(frames)
+
+
+@frozen
+class ClipFile:
+    """StoredClip of the frames first, first + step, ..., last of a file, covered and cropped to `target`."""
+
+    path: Path
+    first: int
+    last: int
+    step: int
+    source: tuple[int, int]
+    target: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(3, T, H, W)."""
+        return 3, (self.last - self.first) // self.step + 1, self.target[1], self.target[0]
+
+    def identity(self) -> str:
+        """Digest of the file's content, the frames and the sizes. Raises UnreadableSample."""
+        try:
+            content = sha256(self.path.read_bytes())
+        except OSError:
+            raise UnreadableSample(str(self.path), "file is missing") from None
+        content.update(repr((self.first, self.last, self.step, self.source, self.target)).encode())
+        return content.hexdigest()
+
+    def load(self) -> torch.Tensor:
+        """Decode. Raises UnreadableSample."""
+        frames = decode(self.path, self.first, self.last, self.step, source=self.source, target=self.target)
+        return torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()
 
 
 def decode_frames(path: Path, wanted: Sequence[int]) -> Frames:

@@ -7,7 +7,7 @@ from typing import Any
 from cosmos_core.config.dump import to_plain, to_toml
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
-from cosmos_core.recipes.load import Resolved
+from cosmos_core.recipes.loading import Resolved
 
 __all__ = ["show"]
 

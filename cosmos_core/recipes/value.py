@@ -9,7 +9,7 @@ from cosmos_core.config.dump import to_plain
 from cosmos_core.config.overrides import parse_key
 from cosmos_core.config.reference import value_text
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.load import resolve
+from cosmos_core.recipes.loading import resolve
 
 __all__ = ["value_in"]
 

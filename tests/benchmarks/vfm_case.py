@@ -8,14 +8,15 @@ from attrs import frozen
 from cosmos_core.data import Item
 from cosmos_core.distributed import Streams
 from cosmos_vfm.batch import Prepared
-from cosmos_vfm.flow.levels import draw_sigma
+from cosmos_vfm.config import Flow
+from cosmos_vfm.flow.levels import draw_sigma, shift_for
 from cosmos_vfm.packing import Layout
 from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.tokenizer.video import SPATIAL
 
 __all__ = ["CASES", "Case", "Drawn"]
 
 SEED = 42
-SHIFT = 3.0
 
 
 @frozen
@@ -42,6 +43,12 @@ class Case:
         """Latent tokens of a clip."""
         return self.layout(0, 1).latent_tokens
 
+    @property
+    def shift(self) -> float:
+        """Of the noise levels, by the clip's size in pixels."""
+        _, height, width = self.shape
+        return shift_for(Flow().shift, SPATIAL * width, SPATIAL * height)
+
     def layout(self, index: int, vocab: int) -> Layout:
         """Token ids are drawn once for each clip."""
         ids = torch.randint(0, vocab, (self.text,), generator=torch.Generator().manual_seed(index))
@@ -62,7 +69,7 @@ class Case:
         for item in self.items(step, vocab):
             generator = streams.generator("noise", item.position, device=device)
             noise = torch.randn(item.value.video.shape, device=device, generator=generator)
-            sigma = draw_sigma("waver", SHIFT, streams.generator("sigma", item.position))
+            sigma = draw_sigma("waver", self.shift, streams.generator("sigma", item.position))
             found.append(Drawn(item.value.layout, item.value.video.to(device), noise, sigma))
         return found
 

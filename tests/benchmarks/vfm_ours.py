@@ -15,7 +15,7 @@ from cosmos_core.data import Item, Pack
 from cosmos_core.distributed import Mesh, Streams, local
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.plugin import PluginManager
-from cosmos_core.recipes.load import load
+from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext, TrainState
 from cosmos_core.train.build import build_model
 from cosmos_core.train.run import Run, Trackers
@@ -25,14 +25,6 @@ from cosmos_vfm.tiers import NetworkConfig
 from tests.benchmarks.vfm_case import SEED, Case
 
 __all__ = ["Ours", "fill"]
-
-
-class SuppliedLatents:
-    """A codec for batches that hold latents already."""
-
-    def encode(self, latents: torch.Tensor) -> torch.Tensor:
-        """As they are."""
-        return latents
 
 
 def fill(model: torch.nn.Module) -> None:
@@ -60,7 +52,6 @@ class Ours:
         self.config = _config(recompute, compiled, lora)
         family = VfmFamily(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
         family.network = network
-        family._codec = SuppliedLatents()  # type: ignore[assignment]
         streams = Streams(SEED)
         model = build_model(self.config, family, mesh, streams)
         fill(model)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.plugin import PluginManager
-from cosmos_core.recipes.load import resolve
+from cosmos_core.recipes.loading import resolve
 from tests.command import cosmos
 
 PLUGINS = PluginManager.discover()

@@ -21,7 +21,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.find import list_recipes
-from cosmos_core.recipes.load import load
+from cosmos_core.recipes.loading import load
 
 CASES = int(os.environ.get("COSMOS_FUZZ", "400"))
 PLUGINS = PluginManager.discover()

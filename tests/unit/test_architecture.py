@@ -34,7 +34,7 @@ LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "tiers.py", "catalog.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
-    "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "testing", "plan", "hub",
+    "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "testing", "plan", "hub", "recipes",
     "errors", "seeds",
 }  # fmt: skip
 

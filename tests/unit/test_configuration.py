@@ -12,7 +12,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
-from cosmos_core.recipes.load import load, resolve
+from cosmos_core.recipes.loading import load, resolve
 
 PLUGINS = PluginManager.discover()
 

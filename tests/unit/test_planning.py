@@ -15,7 +15,7 @@ from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.make import make_plan
 from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plugin import PluginManager
-from cosmos_core.recipes.load import load
+from cosmos_core.recipes.loading import load
 
 PLUGINS = PluginManager.discover()
 

@@ -49,7 +49,7 @@ def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origin
       cosmos recipes show vision_sft_nano optimizer.lr=5e-5 --origins
     """
     from cosmos_core.config.dump import to_plain
-    from cosmos_core.recipes.load import resolve
+    from cosmos_core.recipes.loading import resolve
     from cosmos_core.recipes.show import show as text
 
     resolved = resolve(recipe, overrides, plugins=plugins)
@@ -91,7 +91,7 @@ def check(plugins: PluginManager, files: tuple[str, ...], strict: bool) -> None:
       cosmos recipes check my_run.toml other.toml
     """
     from cosmos_core.errors import UserError
-    from cosmos_core.recipes.load import resolve
+    from cosmos_core.recipes.loading import resolve
 
     for file in files:
         resolved = resolve(file, plugins=plugins)

@@ -71,7 +71,7 @@ def _plan(
 ) -> RunPlan:
     from cosmos_core.cli.output import print_notes
     from cosmos_core.plan.make import make_plan
-    from cosmos_core.recipes.load import resolve
+    from cosmos_core.recipes.loading import resolve
 
     if launched is not None and (nproc is not None or fresh):
         raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from attrs import evolve
 
 from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.data.jsonl import Clip, ClipFilter, Window, captions_of, read_clips
-from cosmos_core.data.video import Probe, decode, probe
+from cosmos_core.data.video import ClipFile, Probe, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
-from cosmos_data_bridge.frames import Selection, select
+from cosmos_data_bridge.frames import select
 from cosmos_data_bridge.resolution import target_size
 
 __all__ = ["BridgeSource"]
@@ -37,16 +41,31 @@ class BridgeSource:
         self._clean = list(frequencies)
         self._probabilities = np.array(list(frequencies.values())) / sum(frequencies.values())
         self._probed: dict[Path, Probe] = {}
-        self._decoded: dict[tuple[Path, Selection], torch.Tensor] = {}
+        self._decoded: dict[ClipFile, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, index: int, random: np.random.Generator) -> VideoText:
         """Sample `index`; window, frames, caption dropout and conditioning frames come from `random`."""
-        config = self.config
+        sample = self.describe(index, random)
+        assert isinstance(sample.video, ClipFile)
+        return replace(sample, video=self._decode(sample.video))
+
+    def describe(self, index: int, random: np.random.Generator) -> VideoText:
+        """The same, the clip not decoded yet."""
         clip, windows = self._entries[index]
-        window = windows[int(random.integers(len(windows)))]
+        return self._sample(clip, windows[int(random.integers(len(windows)))], self.config, random)
+
+    def clips(self) -> Iterator[VideoText]:
+        """Every window, captioned; windows that cannot be used are left out."""
+        kept = evolve(self.config, cfg_dropout_rate=0.0)
+        for clip, windows in self._entries:
+            for window in windows:
+                with suppress(UnreadableSample):
+                    yield self._sample(clip, window, kept, np.random.default_rng(0))
+
+    def _sample(self, clip: Clip, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
         key = f"{clip.uuid}_w{window.index}"
         found = self._probe(clip.path)
         chosen = select(window, found, config, str(clip.path), random)
@@ -57,20 +76,17 @@ class BridgeSource:
         fps = config.conditioning_fps if config.conditioning_fps > 0 else float(found.fps) / chosen.step
         text = model_text(caption, ClipFacts(chosen.count, fps, *size), config, random)
         clean = int(random.choice(self._clean, p=self._probabilities))
-        return VideoText(key=key, video=self._video(clip, chosen, size), caption=text, fps=fps, condition_frames=clean)
+        stored = ClipFile(clip.path, chosen.first, chosen.last, chosen.step, (clip.width, clip.height), size)
+        return VideoText(key=key, video=stored, caption=text, fps=fps, condition_frames=clean)
 
     def _probe(self, path: Path) -> Probe:
         if path not in self._probed:
             self._probed[path] = probe(path)
         return self._probed[path]
 
-    def _video(self, clip: Clip, chosen: Selection, size: tuple[int, int]) -> torch.Tensor:
-        kept = self._decoded.get((clip.path, chosen))
-        if kept is not None:
-            return kept
-        source = (clip.width, clip.height)
-        frames = decode(clip.path, chosen.first, chosen.last, chosen.step, source=source, target=size)
-        video = torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()
-        if self.config.cache_decoded:
-            self._decoded[clip.path, chosen] = video
-        return video
+    def _decode(self, stored: ClipFile) -> torch.Tensor:
+        if not self.config.cache_decoded:
+            return stored.load()
+        if stored not in self._decoded:
+            self._decoded[stored] = stored.load()
+        return self._decoded[stored]

@@ -17,7 +17,7 @@ __all__ = ["Prepared", "VideoBatch", "collate"]
 
 @frozen
 class Prepared:
-    """A clip and its tokens. video: uint8 [3, T, H, W]."""
+    """A clip and its tokens. video: uint8 pixels [3, T, H, W], or float32 latents [48, T, H, W]."""
 
     key: str
     video: torch.Tensor
@@ -26,7 +26,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class VideoBatch:
-    """A pack and its clips. videos: runs of clips of one size, uint8 [b, 3, T, H, W], in sample order.
+    """A pack and its clips. videos: runs of clips of one size, uint8 [b, 3, T, H, W] or latents float32
+    [b, 48, T, H, W], in sample order.
 
     positions: global sample positions, which key every random draw. clean: int64 [B], conditioned latent frames.
     """

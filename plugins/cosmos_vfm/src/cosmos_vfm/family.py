@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from cosmos_core.distributed import Mesh, Streams, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
+from cosmos_vfm.cache import Cached, LatentCache, codec_identity, text_identity
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.flow.levels import draw_sigma, quantile, shift_for, shifted
 from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
@@ -42,6 +44,12 @@ class VfmFamily:
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
         self._context = context
         self._codec: VideoCodec | None = None
+        self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
+
+    def open_cache(self, folder: str, *, create: bool = False) -> LatentCache:
+        """The latent cache in a folder. Raises UserError when it is of another codec."""
+        text = text_identity(self.config, self.network, self._context.data.max_caption_tokens)
+        return LatentCache(Path(folder), codec_identity(self.config), text, create=create)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the codec, for loader workers."""
@@ -80,10 +88,19 @@ class VfmFamily:
         _, frames, height, width = sample.video.shape
         if frames % TEMPORAL != 1 or height % SPATIAL or width % SPATIAL:
             raise UnreadableSample(sample.key, f"{frames} frames of {width}x{height} do not fit the codec")
+        kept = self._cached(sample)
+        ids = kept.ids if kept is not None else None
+        if ids is None:
+            ids = self.text.ids(sample.caption, self._context.data.max_caption_tokens)
         shape = latent_shape(frames, height, width)
-        ids = self.text.ids(sample.caption, self._context.data.max_caption_tokens)
         clean = min(sample.condition_frames, shape[0] - 1)
-        return Prepared(sample.key, sample.video, Layout(ids, shape, sample.fps, clean))
+        video = sample.pixels() if kept is None else kept.latents
+        return Prepared(sample.key, video, Layout(ids, shape, sample.fps, clean))
+
+    def _cached(self, sample: VideoText) -> Cached | None:
+        if self.cache is None or isinstance(sample.video, torch.Tensor):
+            return None
+        return self.cache.read(sample.video.identity(), sample.caption)
 
     def cost(self, value: Prepared) -> int:
         """Tokens of both towers, counted one too many as the base models' loader did (spec/vfm.md 4.3)."""
@@ -145,6 +162,8 @@ class VfmFamily:
         flow, levels = self.config.flow, []
         for run in batch.videos:
             count, _, frames, height, width = run.shape
+            if run.is_floating_point():
+                height, width = SPATIAL * height, SPATIAL * width
             distribution = flow.image_distribution if frames == 1 else flow.video_distribution
             levels += [(distribution, shift_for(flow.shift, width, height))] * count
         return levels
@@ -162,7 +181,7 @@ class VfmFamily:
         tokens, targets, start = [], [], 0
         for run in batch.videos:
             with torch.no_grad():
-                latents = self.codec.encode(run)
+                latents = run if run.is_floating_point() else self.codec.encode(run)
             part = slice(start, start + len(run))
             noise = torch.stack(
                 [

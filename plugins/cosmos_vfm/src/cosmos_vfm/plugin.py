@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import CallbackSpec, CheckpointSpec, ConverterSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import (
+    CallbackSpec,
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    ModelFamilySpec,
+    Problem,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -46,6 +54,14 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
         config="cosmos_vfm.config:CompileTokenizer",
         callback="cosmos_vfm.callbacks.compile_tokenizer:CompileTokenizerCallback",
         tasks=("vfm",),
+    )
+
+
+@hookimpl
+def cosmos_commands() -> Iterable[CommandSpec]:
+    """The latent cache."""
+    yield CommandSpec(
+        path=("data", "cache"), summary="Encode every clip once", command="cosmos_vfm.commands.cache:cache"
     )
 
 
@@ -95,6 +111,7 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     yield from _adapters(model, plan)
     yield from _context(model, plan)
     yield from _files(model)
+    yield from _cache(plan)
 
 
 def _adapters(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
@@ -150,3 +167,13 @@ def _files(model: VfmConfig) -> Iterable[Problem]:
         and not Path(path).exists()
     ):
         yield Problem(message=f"no such folder: {path}", key="model.text_tokenizer.path")
+
+
+def _cache(plan: RunPlan) -> Iterable[Problem]:
+    folder = plan.config.dataloader_train.cache
+    if folder is not None and not (Path(folder) / "cache.json").is_file():
+        yield Problem(
+            message=f"{folder} is no latent cache",
+            key="dataloader_train.cache",
+            hint=f"`cosmos data cache RECIPE -o {folder}` makes one",
+        )

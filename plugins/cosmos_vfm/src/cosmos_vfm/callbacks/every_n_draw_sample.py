@@ -54,7 +54,7 @@ class DrawSamplesCallback(Callback):
         if not state.is_main:
             return
         items = self._items(state)
-        columns = {"ground truth": [item.video for item in items], f"after {state.step} steps": after}
+        columns = {"ground truth": [item.pixels() for item in items], f"after {state.step} steps": after}
         if self._before:
             columns = {"before training": self._before, **columns}
         rows = [Row(item.caption, clips) for item, *clips in zip(items, *columns.values(), strict=True)]

@@ -1,0 +1,3 @@
+"""Commands of the generator."""
+
+__all__: list[str] = []

@@ -1,0 +1,49 @@
+"""`cosmos data cache`: encode every clip of a recipe once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cosmos_core.config import launched_rank
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin import PluginManager
+
+__all__ = ["cache"]
+
+
+@click.command("cache")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to fill.")
+@click.option("--nproc", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
+@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Clips encoded together.")
+@click.pass_obj
+def cache(
+    plugins: PluginManager, recipe: str, overrides: tuple[str, ...], output: Path, nproc: int, batch: int
+) -> None:
+    """Encode the clips and captions of RECIPE's training and validation data into a folder.
+
+    Run it again to continue, or after adding clips. Then train with dataloader_train.cache=FOLDER.
+
+    \b
+    Examples:
+      cosmos data cache vision_sft_nano -o examples/data/bridge_latents --nproc 8
+      cosmos run vision_sft_nano dataloader_train.cache=examples/data/bridge_latents
+    """
+    from cosmos_vfm.encode import Job, encode, encode_in_processes
+
+    job = Job(recipe=recipe, overrides=overrides, output=output, batch=batch)
+    launched = launched_rank()
+    if launched is not None:
+        facts = encode(job, launched.rank, launched.world, plugins)
+    elif nproc == 1:
+        facts = encode(job, 0, 1, plugins)
+    else:
+        facts = encode_in_processes(job, nproc)
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
+    if not facts["clips"]:
+        problem = Problem(message="no clip could be read", key="dataloader_train.dataset")
+        raise UserError("the cache is empty", [problem])

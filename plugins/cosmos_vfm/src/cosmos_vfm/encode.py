@@ -1,0 +1,143 @@
+"""Fills a latent cache, in one process or several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import torch
+from attrs import evolve, frozen
+from rich.progress import Progress
+
+from cosmos_core.data import DescribingSource, StoredClip, UnreadableSample, VideoText
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import resolve
+from cosmos_core.train import BuildContext
+from cosmos_vfm.cache import Cached, LatentCache
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.family import VfmFamily
+
+__all__ = ["Job", "encode", "encode_in_processes"]
+
+logger = logging.getLogger(__name__)
+
+READERS = 4
+
+
+@frozen
+class Job:
+    """batch: clips of one size that are encoded together."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    output: Path
+    batch: int
+
+
+@frozen(eq=False)
+class _Work:
+    """A clip to encode; video is None when the cache has it already, or when it cannot be read."""
+
+    identity: str
+    sample: VideoText
+    video: torch.Tensor | None
+
+
+def encode_in_processes(job: Job, count: int) -> dict[str, int]:
+    """`count` processes, each on its own device where there are any."""
+    from torch.multiprocessing import spawn
+
+    spawn(_one_of, args=(job, count), nprocs=count)
+    return encode(job, 0, 1, PluginManager.discover())
+
+
+def _one_of(rank: int, job: Job, count: int) -> None:
+    encode(job, rank, count, PluginManager.discover())
+
+
+def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> dict[str, int]:
+    """Encode every `world`-th clip from `rank` on that the cache lacks; returns counts.
+
+    Raises UserError for recipes whose data cannot be listed, and for a folder made with another codec.
+    """
+    config = resolve(job.recipe, job.overrides, plugins=plugins).config
+    if not isinstance(config.model, VfmConfig):
+        problem = Problem(message=f"is '{config.job.task}'", key="job.task", hint="only the generator encodes videos")
+        raise UserError("this recipe has nothing to cache", [problem])
+    device = (
+        torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+    )
+    family = VfmFamily(config.model, BuildContext(device, evolve(config.dataloader_train, cache=None)))
+    cache = family.open_cache(str(job.output), create=True)
+    sources = [
+        plugins.catalog.dataset(loader.dataset.type).source.load()(loader.dataset)
+        for loader in (config.dataloader_train, config.dataloader_val)
+        if loader is not None
+    ]
+    clips = [clip for source in sources for clip in islice(_clips(source), rank, None, world)]
+    counts = {"clips": len(clips), "encoded": 0, "kept": 0, "unreadable": 0}
+    with Progress(transient=True, disable=rank > 0) as progress:
+        task = progress.add_task("encoding", total=len(clips))
+        for run in _runs(_works(clips, cache, counts), job.batch):
+            latents = family.codec.encode(torch.stack([_pixels(work) for work in run]).to(device))
+            for work, value in zip(run, latents.cpu(), strict=True):
+                ids = family.text.ids(work.sample.caption, config.dataloader_train.max_caption_tokens)
+                cache.write(work.identity, Cached(value, work.sample.caption, ids))
+            counts["encoded"] += len(run)
+            progress.update(task, completed=counts["encoded"] + counts["kept"] + counts["unreadable"])
+    return counts
+
+
+def _clips(source: object) -> Iterator[VideoText]:
+    if not isinstance(source, DescribingSource):
+        problem = Problem(message="cannot list its clips without decoding them", key="dataloader_train.dataset.type")
+        raise UserError("this dataset cannot be cached", [problem])
+    return source.clips()
+
+
+def _works(clips: list[VideoText], cache: LatentCache, counts: dict[str, int]) -> Iterator[_Work]:
+    """What is to encode, decoded ahead by some threads."""
+    seen: set[str] = set()
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(clips), 8 * READERS):
+            ahead = clips[start : start + 8 * READERS]
+            for work in pool.map(lambda clip: _read(clip, cache), ahead):
+                if isinstance(work, UnreadableSample):
+                    counts["unreadable"] += 1
+                    logger.warning("skipped %s: %s", work.where, work.reason)
+                elif work.video is None or work.identity in seen:
+                    counts["kept"] += 1
+                else:
+                    seen.add(work.identity)
+                    yield work
+
+
+def _read(clip: VideoText, cache: LatentCache) -> _Work | UnreadableSample:
+    stored: StoredClip = clip.video  # type: ignore[assignment]
+    try:
+        identity = stored.identity()
+        known = cache.read(identity, clip.caption) is not None
+        return _Work(identity, clip, None if known else stored.load())
+    except UnreadableSample as error:
+        return error
+
+
+def _runs(works: Iterable[_Work], size: int) -> Iterator[list[_Work]]:
+    """At most `size` neighbours of one shape."""
+    run: list[_Work] = []
+    for work in works:
+        if run and (len(run) == size or _pixels(run[0]).shape != _pixels(work).shape):
+            yield run
+            run = []
+        run.append(work)
+    if run:
+        yield run
+
+
+def _pixels(work: _Work) -> torch.Tensor:
+    assert work.video is not None
+    return work.video

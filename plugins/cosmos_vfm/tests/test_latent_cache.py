@@ -1,0 +1,159 @@
+"""`cosmos data cache`: encoded once, trained from with the same losses, never trusted beyond what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from attrs import evolve
+
+from cosmos_core.data import VideoText
+from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import resolve
+from cosmos_core.train import BuildContext
+from cosmos_vfm.cache import Cached, LatentCache
+from cosmos_vfm.family import VfmFamily
+from tests.command import cosmos, losses
+
+SHORT = (
+    "trainer.run_validation=false",
+    "trainer.max_iter=3",
+    "scheduler.cycle_lengths=[3]",
+    "scheduler.warm_up_steps=[1]",
+    "dataloader_train.max_samples_per_batch=6",
+    "dataloader_train.dataset.cache_decoded=false",
+    "trainer.callbacks.every_n_draw_sample.steps=1",
+    "trainer.callbacks.every_n_draw_sample.count=1",
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and its cache."""
+    root = tmp_path_factory.mktemp("cache")
+    cosmos("data", "prepare", "bridge", "--synthetic", "12", "--val", "4", "-o", str(root / "data"))
+    printed = encode(root, root / "latents")
+    assert "clips: 16\nencoded: 16\nkept: 0\nunreadable: 0" in printed
+    return root
+
+
+def encode(root: Path, folder: Path, *more: str, code: int = 0) -> str:
+    arguments = ("data", "cache", "vision_sft_demo", "-o", str(folder), *more)
+    done = cosmos(*arguments, env={"DATASET_PATH": str(root / "data")}, code=code)
+    return done.stdout + done.stderr
+
+
+def train(root: Path, output: Path, *more: str, data: Path | None = None, code: int = 0) -> tuple[Path, str]:
+    arguments = ("run", "vision_sft_demo", "--output-root", str(output), *SHORT, *more)
+    done = cosmos(*arguments, env={"DATASET_PATH": str(data or root / "data")}, code=code)
+    return output / "cosmos3/sft/vision_sft_demo", done.stderr
+
+
+@pytest.fixture(scope="module")
+def online(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(root, tmp_path_factory.mktemp("online"))[0]
+
+
+def test_the_cache_gives_the_losses_of_online_encoding(root: Path, online: Path, tmp_path: Path) -> None:
+    """Bound: 1e-6 relative, since clips are encoded in other batches."""
+    cached, _ = train(root, tmp_path, f"dataloader_train.cache={root / 'latents'}")
+    for step, figures in losses(cached).items():
+        assert figures == pytest.approx(losses(online)[step], rel=1e-6)
+
+
+class Undecodable:
+    """A stored clip that the cache knows."""
+
+    shape = (3, 5, 64, 64)
+
+    def identity(self) -> str:
+        return "ab12"
+
+    def load(self) -> torch.Tensor:
+        raise AssertionError("decoded")
+
+
+def test_cached_clips_are_neither_decoded_nor_tokenised(tmp_path: Path) -> None:
+    config = resolve("vision_sft_demo", plugins=PluginManager.discover()).config
+    data = evolve(config.dataloader_train, cache=None)
+    family = VfmFamily(config.model, BuildContext(torch.device("cpu"), data))
+    family.cache = family.open_cache(str(tmp_path / "c"), create=True)
+    latents = torch.randn(48, 2, 4, 4)
+    family.cache.write("ab12", Cached(latents, "red", (5, 6, 7)))
+    prepared = family.prepare(VideoText("clip", Undecodable(), "red", 5.0))
+    assert torch.equal(prepared.video, latents)
+    assert prepared.layout.text_ids == (5, 6, 7)
+    family.cache.path("ab12").unlink()
+    with pytest.raises(AssertionError, match="decoded"):
+        family.prepare(VideoText("clip", Undecodable(), "red", 5.0))
+
+
+def test_clips_that_the_cache_lacks_are_encoded_as_they_come(root: Path, online: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "latents", tmp_path / "latents")
+    files = sorted((tmp_path / "latents").glob("*/*.safetensors"))
+    for path in files[::2]:
+        path.unlink()
+    files[1].write_bytes(files[1].read_bytes()[:50])
+    cached, _ = train(root, tmp_path, f"dataloader_train.cache={tmp_path / 'latents'}")
+    for step, figures in losses(cached).items():
+        assert figures == pytest.approx(losses(online)[step], rel=1e-6)
+
+
+def test_an_interrupted_encoding_continues_and_several_processes_share_it(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "latents", tmp_path / "latents")
+    files = sorted((tmp_path / "latents").glob("*/*.safetensors"))
+    content = {path: path.read_bytes() for path in files}
+    for path in files[:5]:
+        path.unlink()
+    assert "encoded: 5\nkept: 11" in encode(root, tmp_path / "latents")
+    for path in files[:7]:
+        path.unlink()
+    assert "clips: 16\nencoded: 0\nkept: 16" in encode(root, tmp_path / "latents", "--nproc", "2")
+    assert {path: path.read_bytes() for path in files} == content
+
+
+def test_another_codec_is_refused(root: Path, tmp_path: Path) -> None:
+    other = "model.precision=bfloat16"
+    said = encode(root, root / "latents", other, code=2)
+    assert "was made with the codec 'block_dct float32'" in said
+    _, said = train(root, tmp_path, other, f"dataloader_train.cache={root / 'latents'}", code=2)
+    assert "belongs to another video codec" in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_without_a_cache_is_refused_before_the_start(root: Path, tmp_path: Path) -> None:
+    _, said = train(root, tmp_path, f"dataloader_train.cache={tmp_path / 'none'}", code=2)
+    assert "is no latent cache" in said
+    assert "cosmos data cache" in said
+
+
+def test_a_recipe_of_another_family_has_nothing_to_cache(tmp_path: Path) -> None:
+    said = cosmos("data", "cache", "hello", "-o", str(tmp_path / "out"), code=2).stderr
+    assert "only the generator encodes videos" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_values_come_back_bit_for_bit(tmp_path: Path, exact: bool) -> None:
+    cache = LatentCache(tmp_path / "c", "codec", "text", create=True)
+    latents = torch.randn(48, 2, 3, 4)
+    latents = latents.bfloat16().float() if exact else latents
+    cache.write("ab12", Cached(latents, "red", (1, 2, 3)))
+    found = cache.read("ab12", "red")
+    assert found is not None
+    assert torch.equal(found.latents, latents)
+    assert found.ids == (1, 2, 3)
+    changed = cache.read("ab12", "blue")
+    assert changed is not None
+    assert changed.ids is None
+    other_text = LatentCache(tmp_path / "c", "codec", "other").read("ab12", "red")
+    assert other_text is not None
+    assert other_text.ids is None
+    assert cache.read("cd34", "red") is None
+    assert json.loads((tmp_path / "c/cache.json").read_text())["codec"] == "codec"
+    with pytest.raises(UserError, match="another video codec"):
+        LatentCache(tmp_path / "c", "codec 2", "text")
