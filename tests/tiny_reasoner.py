@@ -8,7 +8,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-__all__ = ["write_reasoner"]
+__all__ = ["write_reasoner", "write_tokenizer"]
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -20,8 +20,8 @@ TEMPLATE = (
 )
 
 
-def write_reasoner(folder: Path, *, tied: bool = False, seed: int = 0) -> Path:
-    """Write the model; byte-level vocabulary of 263 tokens."""
+def write_tokenizer(folder: Path) -> dict[str, int]:
+    """A byte-level tokenizer of 263 tokens with Qwen's special ones; returns the ids of those."""
     alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     core = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -30,7 +30,12 @@ def write_reasoner(folder: Path, *, tied: bool = False, seed: int = 0) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
-    ids = {token: fast.convert_tokens_to_ids(token) for token in SPECIAL}
+    return {token: fast.convert_tokens_to_ids(token) for token in SPECIAL}
+
+
+def write_reasoner(folder: Path, *, tied: bool = False, seed: int = 0) -> Path:
+    """Write the model."""
+    ids = write_tokenizer(folder)
     config = Qwen3VLConfig(
         tie_word_embeddings=tied,
         image_token_id=ids["<|image_pad|>"],

@@ -52,7 +52,8 @@ def _scalar(kind: type) -> Callable[[Any, Any], Any]:
             return value
         if kind is float and type(value) is int:
             return float(value)
-        raise TypeError(f"expected {_WORDS[kind]}, got {describe(value)}")
+        quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float) else ""
+        raise TypeError(f"expected {_WORDS[kind]}, got {describe(value)}{quoted}")
 
     return structure
 

@@ -54,7 +54,7 @@ class Sampling:
 class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
-    tier: str = option("nano", "Size of the network.", choices=("tiny", "edge", "nano", "super"))
+    tier: str = option("nano", "Size of the network.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
     max_num_tokens_after_packing: int = option(-1, "Token cap of a pack; -1: none beyond the loader's.", low=-1)
     joint_attn_implementation: str = option("two_way", "Attention layout.", choices=("two_way", "three_way", "flex"))
     lora_target_modules: str = option(

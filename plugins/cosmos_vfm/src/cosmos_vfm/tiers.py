@@ -35,6 +35,21 @@ class NetworkConfig:
 
 TIERS = {
     "tiny": NetworkConfig(hidden=160, layers=4, heads=3, kv_heads=1, head_dim=64, mlp=448, vocab=512),
+    "tiny_edge": NetworkConfig(
+        hidden=160,
+        layers=4,
+        heads=3,
+        kv_heads=1,
+        head_dim=64,
+        mlp=448,
+        vocab=512,
+        eps=1e-5,
+        rope_theta=1e8,
+        gated_mlp=False,
+        float_norm=True,
+        text_qk_norm=False,
+        text_k_norm_for_generation=True,
+    ),
     "edge": NetworkConfig(
         hidden=2048,
         layers=28,

@@ -55,7 +55,14 @@ def matching_tier(config: dict[str, Any]) -> str | None:
     """Tier whose sizes a diffusers configuration has; None for a network of another size."""
     for name, network in TIERS.items():
         wanted = to_diffusers_config(network)
-        keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+        keys = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "vocab_size",
+            "hidden_act",
+        )
         if all(config.get(key) == wanted[key] for key in keys):
             return name
     return None
