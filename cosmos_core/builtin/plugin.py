@@ -12,6 +12,7 @@ from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpe
 from cosmos_core.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from cosmos_core.config.model import AdaptedModelConfig
     from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["COSMOS_API"]
@@ -134,9 +135,13 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
-    """Trackers whose packages or accounts are missing."""
+    """Adapter flags that disagree; trackers whose packages or accounts are missing."""
     from importlib.util import find_spec
 
+    from cosmos_core.config.model import AdaptedModelConfig
+
+    if isinstance(plan.config.model, AdaptedModelConfig):
+        yield from _adapters(plan.config.model, plan.config.optimizer.keys_to_select)
     mode = plan.config.job.wandb_mode
     if mode != "disabled" and find_spec("wandb") is None:
         hint = "pip install 'cosmos-core[wandb]', or set job.wandb_mode=disabled"
@@ -147,6 +152,26 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if "tensorboard" in plan.config.trackers and find_spec("tensorboard") is None:
         hint = "pip install 'cosmos-core[tensorboard]', or remove the table"
         yield Problem(message="needs the package tensorboard", key="trackers.tensorboard", hint=hint)
+
+
+def _adapters(model: AdaptedModelConfig, keys: Iterable[str]) -> Iterable[Problem]:
+    trained = any("lora_" in key for key in keys)
+    if model.lora_enabled and not trained:
+        yield Problem(
+            message="selects no adapter, but model.lora_enabled is true",
+            key="optimizer.keys_to_select",
+            hint='set it to ["lora_"]',
+        )
+    if trained and not model.lora_enabled:
+        yield Problem(
+            message="selects adapters, but model.lora_enabled is false",
+            key="optimizer.keys_to_select",
+            hint="set model.lora_enabled=true",
+        )
+    if model.lora_enabled and model.ema.enabled:
+        yield Problem(
+            message="keeps averages of adapters, which nothing reads", key="model.ema.enabled", hint="set it to false"
+        )
 
 
 def _netrc_knows_wandb() -> bool:

@@ -16,10 +16,20 @@ __all__ = ["convert"]
 @click.command("convert")
 @click.argument("source")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--to", "target", default="dcp", show_default=True, help="Format to write.")
+@click.option("--to", "target", default="dcp", show_default=True, help="Format to write: dcp, or vlm for a reasoner.")
 @click.option("--from", "origin", help="Format of SOURCE; default: found out.")
+@click.option("--vision", type=click.Choice(["auto", "qwen", "cosmos"]), default="auto", help="Tower of a reasoner.")
+@click.option("--backbone", help="Folder or Hub name that gives a reasoner's tower, configuration and tokenizer.")
 @click.pass_obj
-def convert(plugins: PluginManager, source: str, output: Path, target: str, origin: str | None) -> None:
+def convert(
+    plugins: PluginManager,
+    source: str,
+    output: Path,
+    target: str,
+    origin: str | None,
+    vision: str,
+    backbone: str | None,
+) -> None:
     """Convert SOURCE: a folder, a name of `cosmos checkpoints list`, or owner/repository[@revision].
 
     Memory stays small whatever the model's size, and an interrupted conversion continues where it was.
@@ -28,6 +38,7 @@ def convert(plugins: PluginManager, source: str, output: Path, target: str, orig
     Examples:
       cosmos convert Cosmos3-Nano -o examples/checkpoints/Cosmos3-Nano
       cosmos convert ./my_download -o base
+      cosmos convert Cosmos3-Nano -o examples/checkpoints/Cosmos3-Nano-VLM --to vlm
     """
     from cosmos_core.hub.reference import locate_checkpoint
 
@@ -37,6 +48,7 @@ def convert(plugins: PluginManager, source: str, output: Path, target: str, orig
         problem = Problem(message="looked for safetensors, transformer/ and .metadata", file=str(located.path))
         raise UserError(f"{located.path} is no checkpoint that an installed plugin knows", [problem])
     spec = plugins.catalog.converter(kind, target)
-    facts = spec.convert.load()(Conversion(source=located.path, output=output))
+    options = {"vision": vision, "backbone": backbone or ""}
+    facts = spec.convert.load()(Conversion(source=located.path, output=output, options=options))
     for name, text in {"origin": located.origin, **facts}.items():
         click.echo(f"{name}: {text}")

@@ -102,38 +102,15 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
-    """Flags that must agree, heads that must divide, files that must be there."""
+    """Heads that must divide, files that must be there."""
     from cosmos_vfm.config import VfmConfig
 
     model = plan.config.model
     if not isinstance(model, VfmConfig):
         return
-    yield from _adapters(model, plan)
     yield from _context(model, plan)
     yield from _files(model)
     yield from _cache(plan)
-
-
-def _adapters(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
-    """Flags about adapters that must agree."""
-    keys = plan.config.optimizer.keys_to_select
-    trained = any("lora_" in key for key in keys)
-    if model.lora_enabled and not trained:
-        yield Problem(
-            message="selects no adapter, but model.lora_enabled is true",
-            key="optimizer.keys_to_select",
-            hint='set it to ["lora_"]',
-        )
-    if trained and not model.lora_enabled:
-        yield Problem(
-            message="selects adapters, but model.lora_enabled is false",
-            key="optimizer.keys_to_select",
-            hint="set model.lora_enabled=true",
-        )
-    if model.lora_enabled and model.ema.enabled:
-        yield Problem(
-            message="keeps averages of adapters, which nothing reads", key="model.ema.enabled", hint="set it to false"
-        )
 
 
 def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:

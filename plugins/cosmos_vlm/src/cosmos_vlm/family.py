@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,17 +13,16 @@ from torch import nn
 from cosmos_core.data import Chat, Item
 from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.network import ReasonerNetwork
-from cosmos_vlm.weights import fresh_weights, load_weights, restore_buffers, snapshot
+from cosmos_vlm.weights import CONFIGS, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
-
-CONFIGS = ["*.json", "*.txt", "*.jinja"]
 
 
 class VlmFamily:
@@ -46,10 +47,19 @@ class VlmFamily:
         tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         self.encoder = DialogEncoder(tokenizer, config)
 
+    @cached_property
+    def weights_folder(self) -> Path | None:
+        """Where the backbone's weights lie, fetched if need be; None for fresh ones."""
+        backbone = self.config.backbone
+        if self.config.init == "random":
+            return None
+        return snapshot(backbone.safetensors_path or backbone.model_name, ["*.safetensors*"])
+
     def build(self) -> nn.Module:
-        """The network, with the frozen parts frozen."""
+        """The network, with the frozen parts frozen and adapters if they are switched on."""
         model = ReasonerNetwork(self.architecture, self.config.loss_chunk)
         freeze(model, self.config.freeze)
+        inject_lora(model, self.config)
         return model
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
@@ -63,11 +73,11 @@ class VlmFamily:
         """Pretrained weights from the backbone's files, unless fresh ones are asked for."""
         assert isinstance(model, ReasonerNetwork)
         restore_buffers(model)
-        if self.config.init == "random":
+        initialise_lora(model, streams)
+        if self.weights_folder is None:
             fresh_weights(model, streams)
-            return
-        backbone = self.config.backbone
-        load_weights(model, snapshot(backbone.safetensors_path or backbone.model_name, ["*.safetensors*"]))
+        else:
+            load_weights(model, self.weights_folder)
 
     def prepare(self, sample: Chat) -> Dialog:
         """Tokens, labels, positions and patches."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import DatasetSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import ConverterSpec, DatasetSpec, ModelFamilySpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -37,6 +37,18 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_vlm.config:LlavaConfig",
         source="cosmos_vlm.data.llava_onevision:LlavaSource",
         yields="chat",
+    )
+
+
+@hookimpl
+def cosmos_converters() -> Iterable[ConverterSpec]:
+    """A Cosmos language model on a Qwen3-VL tower, and a trained reasoner to a Hugging Face folder."""
+    entry = "cosmos_vlm.checkpoints.entry"
+    yield ConverterSpec(
+        source="cosmos3", target="vlm", task="vlm", summary="Generator's reasoner to Qwen3-VL", convert=f"{entry}:merge"
+    )
+    yield ConverterSpec(
+        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{entry}:export"
     )
 
 

@@ -11,11 +11,14 @@ from torch import nn
 
 from cosmos_core.distributed import Streams, assign_full
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.optim import is_lora
 from cosmos_vlm.network import ReasonerNetwork
 
-__all__ = ["fresh_weights", "load_weights", "restore_buffers", "snapshot"]
+__all__ = ["CONFIGS", "fresh_weights", "load_weights", "restore_buffers", "snapshot"]
 
 SHOWN = 6
+CONFIGS = ["*.json", "*.txt", "*.jinja"]
+"""Files of a backbone beside its weights."""
 
 
 def snapshot(name: str, patterns: list[str]) -> Path:
@@ -42,6 +45,8 @@ def fresh_weights(model: ReasonerNetwork, streams: Streams) -> None:
     """Normal with the configuration's range for matrices, ones for norms, zeros for biases; the same on any ranks."""
     spread = getattr(model.config.text_config, "initializer_range", 0.02)
     for name, parameter in model.named_parameters():
+        if is_lora(name):
+            continue
         full = torch.zeros(parameter.shape)
         if parameter.ndim > 1:
             full = torch.randn(parameter.shape, generator=streams.generator(f"init.{name}")) * spread
@@ -56,7 +61,7 @@ def load_weights(model: ReasonerNetwork, folder: Path) -> None:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
             places.update(dict.fromkeys(opened.keys(), file))
-    wanted = dict(model.named_parameters())
+    wanted = {name: value for name, value in model.named_parameters() if not is_lora(name)}
     missing = [name for name in wanted if name not in places]
     if missing or not places:
         shown = ", ".join(missing[:SHOWN])
