@@ -58,6 +58,7 @@ def cosmos_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(path=("checkpoints", "fetch"), summary="Download one", command=f"{_COMMANDS}.checkpoints:fetch")
     yield CommandSpec(path=("convert",), summary="Make a base checkpoint", command=f"{_COMMANDS}.convert:convert")
     yield CommandSpec(path=("export",), summary="Make a checkpoint others load", command=f"{_COMMANDS}.export:export")
+    yield CommandSpec(path=("eval",), summary="Validation figures of a run", command=f"{_COMMANDS}.eval:evaluate")
     yield CommandSpec(path=("doctor",), summary="Examine this machine", command=f"{_COMMANDS}.doctor:doctor")
     yield CommandSpec(path=("completion",), summary="Shell completion", command=f"{_COMMANDS}.completion:completion")
     yield CommandSpec(path=("data", "prepare"), summary="Write a dataset to disk", command=f"{_COMMANDS}.data:prepare")

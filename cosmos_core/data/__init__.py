@@ -1,10 +1,11 @@
 """Records, sources, the loader, packing, video files, the SFT JSONL format."""
 
 from cosmos_core.data.loader import Pack, PackedLoader
-from cosmos_core.data.samples import Chat, Clip, Item, Picture, StoredClip, Turn, VideoText
-from cosmos_core.data.source import DescribingSource, MapSource, UnreadableSample
+from cosmos_core.data.samples import Answer, Chat, Clip, Item, Picture, StoredClip, Turn, VideoText
+from cosmos_core.data.source import DescribingSource, MapSource, ScoringSource, UnreadableSample
 
 __all__ = [
+    "Answer",
     "Chat",
     "Clip",
     "DescribingSource",
@@ -13,6 +14,7 @@ __all__ = [
     "Pack",
     "PackedLoader",
     "Picture",
+    "ScoringSource",
     "StoredClip",
     "Turn",
     "UnreadableSample",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Chat", "Clip", "Item", "Picture", "StoredClip", "Turn", "VideoText"]
+__all__ = ["Answer", "Chat", "Clip", "Item", "Picture", "StoredClip", "Turn", "VideoText"]
 
 
 class StoredClip(Protocol):
@@ -76,6 +76,15 @@ class Chat:
 
     key: str
     turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to a validation sample. key: the sample's; wanted: what the data says there."""
+
+    key: str
+    said: str
+    wanted: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["DescribingSource", "MapSource", "UnreadableSample"]
+from cosmos_core.data.samples import Answer
+
+__all__ = ["DescribingSource", "MapSource", "ScoringSource", "UnreadableSample"]
 
 
 class UnreadableSample(Exception):
@@ -42,4 +45,13 @@ class DescribingSource(MapSource, Protocol):
 
     def clips(self) -> Iterator[Any]:
         """Every clip that samples may show, once, as `describe` would return it, with its caption never dropped."""
+        ...
+
+
+@runtime_checkable
+class ScoringSource(MapSource, Protocol):
+    """A source that can tell how good answers are; validation then asks for them."""
+
+    def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
+        """Figures for the log. Files and pictures go into `folder`, which exists."""
         ...

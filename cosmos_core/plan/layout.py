@@ -79,6 +79,15 @@ class RunLayout:
         """The checkpoint after `step` optimizer steps."""
         return self.checkpoints / iteration_name(step)
 
+    def validation(self, step: int) -> Path:
+        """What scoring the answers after `step` steps wrote."""
+        return self.root / "validation" / f"step_{step:09d}"
+
+    @property
+    def evaluation(self) -> Path:
+        """What `cosmos eval` wrote."""
+        return self.root / "evaluation"
+
     def callback(self, folder: str) -> Path:
         """A callback's own folder."""
         return self.root / folder

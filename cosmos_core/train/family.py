@@ -44,7 +44,11 @@ class StepOutput:
 
 
 class ModelFamily(Protocol):
-    """A model and its training objective. Holds no optimizer, no process group, no global state."""
+    """A model and its training objective. Holds no optimizer, no process group, no global state.
+
+    Optional: ``answers(model, batch) -> list[Answer]``, what the model says to a validation batch, for datasets that
+    score; ``weights_folder: Path | None``, where a family that loads pretrained weights itself has them from.
+    """
 
     def __init__(self, config: ModelConfig, context: BuildContext) -> None: ...
 

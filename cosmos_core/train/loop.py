@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.errors import UserError
 from cosmos_core.optim.lora import adapters_changed, trains_only_lora
 from cosmos_core.train.run import Run
 from cosmos_core.train.step import optimizer_step
-from cosmos_core.train.validate import validate
+from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["train"]
 
@@ -30,7 +32,7 @@ def _steps(run: Run) -> str:
     state, trainer = run.state, run.state.config.trainer
     run.emit("train_start")
     if trainer.run_validation and trainer.run_validation_on_start and state.step == 0:
-        run.trackers.log(validate(run))
+        run.trackers.log(_validate(run))
     packs = iter(run.loader)
     while state.step < state.max_iter:
         run.emit("step_start")
@@ -40,12 +42,29 @@ def _steps(run: Run) -> str:
         last = state.step == state.max_iter
         stopping = _stop_agreed(run)
         if trainer.run_validation and (state.step % trainer.validation_iter == 0 or last):
-            run.trackers.log(validate(run))
+            run.trackers.log(_validate(run))
         if last or stopping or state.step % state.config.checkpoint.save_iter == 0:
             run.save()
         if stopping and not last:
             return "stopped"
     return "done"
+
+
+def _validate(run: Run) -> dict[str, Any]:
+    """The trackers' row of one pass over the validation data, with the averaged weights when they are kept."""
+    state = run.state
+    assert run.validation is not None
+    task = Evaluation(
+        family=state.family,
+        model=state.model,
+        loader=run.validation,
+        mesh=state.mesh,
+        seed=state.streams.seed,
+        weights=state.ema_weights,
+        folder=run.layout.validation(state.step),
+        limit=state.config.trainer.max_val_iter,
+    )
+    return {"step": state.step, **evaluate(task)}
 
 
 def _stop_agreed(run: Run) -> bool:

@@ -31,7 +31,7 @@ from cosmos_core.train.run import Run, Trackers
 from cosmos_core.train.state import TrainState
 from cosmos_core.train.stop import StopRequests
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "build_loader", "run"]
 
 
 @frozen
@@ -87,10 +87,10 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     model = build_model(config, family, mesh, streams)
     optimizer = build_adamw(model, config.optimizer)
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
-    loader = _loader(config.dataloader_train, family, plugins, mesh)
+    loader = build_loader(config.dataloader_train, family, plugins, mesh)
     assert loader is not None
     validation = (
-        _loader(config.dataloader_val, family, plugins, mesh, epochs=1) if config.trainer.run_validation else None
+        build_loader(config.dataloader_val, family, plugins, mesh, epochs=1) if config.trainer.run_validation else None
     )
     trackers = Trackers(_trackers(config, plugins) if mesh.rank == 0 else {})
     averaged: Any = ema.swapped_in if ema is not None else nullcontext
@@ -126,7 +126,7 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     )
 
 
-def _loader(
+def build_loader(
     config: DataloaderConfig | None,
     family: ModelFamily,
     plugins: PluginManager,

@@ -1,45 +1,91 @@
-"""Validation loss with fixed noise, so that figures of different steps compare."""
+"""Validation loss with fixed noise, so that figures of different steps compare; answers scored where data can."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
+from attrs import frozen
+from torch import nn
 
-from cosmos_core.distributed.reduce import any_rank, sum_over_data
+from cosmos_core.data.loader import PackedLoader
+from cosmos_core.data.samples import Answer
+from cosmos_core.data.source import ScoringSource
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import any_rank, gather_objects, sum_over_data
 from cosmos_core.distributed.seeds import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.seeds import stream_seed
-from cosmos_core.train.run import Run
+from cosmos_core.train.family import ModelFamily
 
-__all__ = ["validate"]
+__all__ = ["Evaluation", "evaluate"]
 
 
-def validate(run: Run) -> dict[str, Any]:
-    """One pass over the validation data with the averaged weights when they are kept; returns the trackers' row."""
-    state, loader = run.state, run.validation
-    assert loader is not None
-    streams = Streams(stream_seed(state.streams.seed, "validation"))
-    sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=state.mesh.device))
-    packs = islice(iter(loader), state.config.trainer.max_val_iter)
-    state.model.eval()
+@frozen(eq=False)
+class Evaluation:
+    """What is evaluated on what. weights: puts the weights to judge in place while inside. folder: for scores' files.
+
+    limit: at most so many batches a rank.
+    """
+
+    family: ModelFamily
+    model: nn.Module
+    loader: PackedLoader
+    mesh: Mesh
+    seed: int
+    weights: Callable[[], AbstractContextManager[None]]
+    folder: Path
+    limit: int | None
+
+
+def evaluate(task: Evaluation) -> dict[str, float]:
+    """One pass over the validation data; figures by name, the same on every rank."""
+    streams = Streams(stream_seed(task.seed, "validation"))
+    sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=task.mesh.device))
+    packs = islice(iter(task.loader), task.limit)
+    answers: list[Answer] = []
+    scores = isinstance(task.loader.source, ScoringSource)
+    task.model.eval()
     batch: Any = None
-    with state.ema_weights(), torch.no_grad():
+    with task.weights(), torch.no_grad():
         while True:
             pack = next(packs, None)
-            if not any_rank(pack is not None, state.mesh):
+            if not any_rank(pack is not None, task.mesh):
                 break
             if pack is None and batch is None:
                 raise UserError(
-                    f"the validation data gives rank {state.mesh.rank} no batch at all; use fewer processes, "
+                    f"the validation data gives rank {task.mesh.rank} no batch at all; use fewer processes, "
                     f"more samples, or a smaller dataloader_val.max_samples_per_batch"
                 )
-            batch = state.family.collate(pack.items).to(state.mesh.device) if pack is not None else batch
+            batch = task.family.collate(pack.items).to(task.mesh.device) if pack is not None else batch
             # A rank that ran out repeats its last batch uncounted: sharded layers need every rank's hand.
-            for name, value in state.family.validation_step(state.model, batch, streams).items():
+            for name, value in task.family.validation_step(task.model, batch, streams).items():
                 sums[name] += value.double() * (pack is not None)
-    totals = {name: float(sum_over_data(value, state.mesh)) for name, value in sums.items()}
+            said = _answers(task, batch) if scores else []
+            answers += said if pack is not None else []
+    totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
     weight = totals.pop("weight")
-    return {"step": state.step, **{name: value / weight for name, value in totals.items()}}
+    return {name: value / weight for name, value in totals.items()} | _scored(task, answers)
+
+
+def _answers(task: Evaluation, batch: Any) -> list[Answer]:
+    ask = getattr(task.family, "answers", None)
+    found: list[Answer] = ask(task.model, batch) if ask is not None else []
+    return found
+
+
+def _scored(task: Evaluation, answers: list[Answer]) -> dict[str, float]:
+    """The data's figures over all ranks' answers; rank 0 writes their files."""
+    everyone = gather_objects(answers if task.mesh.rank % task.mesh.degrees.context == 0 else [], task.mesh)
+    together = sorted((one for part in everyone for one in part), key=lambda one: one.key)
+    figures: dict[str, float] = {}
+    if task.mesh.rank == 0 and together:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        source: Any = task.loader.source
+        figures = source.score(together, task.folder)
+    return gather_objects(figures, task.mesh)[0]

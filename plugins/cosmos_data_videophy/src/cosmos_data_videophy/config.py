@@ -17,3 +17,4 @@ class VideophyConfig(DatasetConfig):
     split: str = option("train", "Which of the two.", choices=("train", "val"))
     target_fps: float = option(2.0, "Frames are thinned to about this rate.", unit="frames/s", low=0.1)
     max_frames: int = option(32, "Frames at most, spread evenly.", unit="frames", low=2)
+    cache_decoded: bool = option(False, "Keep decoded clips in memory; for small datasets.")

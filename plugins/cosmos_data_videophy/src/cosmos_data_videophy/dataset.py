@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cosmos_core.data import Chat, Clip, Turn, UnreadableSample
+from cosmos_core.data import Answer, Chat, Clip, Turn, UnreadableSample
 from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_videophy.config import VideophyConfig
+from cosmos_data_videophy.scoring import figures, read, write_report
 
 __all__ = ["VideophySource", "chosen_frames"]
 
 
 class VideophySource:
-    """MapSource of Chat, in the manifest's order."""
+    """MapSource of Chat, in the manifest's order; it scores ratings."""
 
     def __init__(self, config: VideophyConfig) -> None:
         self.config = config
         self.root = (Path(config.path) / f"videophy2_{config.split}").resolve()
-        self._entries = _manifest(self.root / "meta.json", self.root)
+        self._decoded: dict[Path, Clip] = {}
+        self._entries, self._categories = _manifest(self.root / "meta.json", self.root)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -42,7 +45,22 @@ class VideophySource:
             raise UnreadableSample(str(conversation), "not a conversation") from None
         return Chat(key, turns)
 
+    def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
+        """Accuracy, error and rank correlation of the ratings; ``answers.jsonl`` and ``confusion.png``."""
+        rated = read(answers, self._categories)
+        if not rated:
+            return {}
+        write_report(rated, folder)
+        return figures(rated)
+
     def _clip(self, path: Path) -> Clip:
+        if not self.config.cache_decoded:
+            return self._decode(path)
+        if path not in self._decoded:
+            self._decoded[path] = self._decode(path)
+        return self._decoded[path]
+
+    def _decode(self, path: Path) -> Clip:
         found = probe(path)
         if not found.frames:
             raise UnreadableSample(str(path), "no frames")
@@ -68,8 +86,11 @@ def _parts(content: Any, clip: Clip) -> tuple[str | Clip, ...]:
     return tuple(clip if block["type"] == "video" else str(block["text"]) for block in content)
 
 
-def _manifest(path: Path, root: Path) -> list[tuple[str, Path, Path]]:
-    """Key, video and conversation of every entry. Raises UserError for a bad manifest, or paths outside the split."""
+def _manifest(path: Path, root: Path) -> tuple[list[tuple[str, Path, Path]], dict[str, str]]:
+    """Key, video and conversation of every entry, and the category of those that have one.
+
+    Raises UserError for a bad manifest, or paths outside the split.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
@@ -78,7 +99,9 @@ def _manifest(path: Path, root: Path) -> list[tuple[str, Path, Path]]:
         raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path} must hold a list of entries, and not an empty one; nothing was started")
-    problems, found = [], []
+    problems: list[Problem] = []
+    found: list[tuple[str, Path, Path]] = []
+    categories: dict[str, str] = {}
     for number, entry in enumerate(entries):
         try:
             key = str(entry.get("id") or entry["key"])
@@ -90,6 +113,8 @@ def _manifest(path: Path, root: Path) -> list[tuple[str, Path, Path]]:
             if not inside.is_relative_to(root):
                 problems.append(Problem(message=f"entry {number}: {inside} leaves the dataset", file=str(path)))
         found.append((key, media, conversation))
+        if entry.get("category"):
+            categories[key] = str(entry["category"])
     if problems:
         raise UserError(f"{len(problems)} bad entries in {path}; nothing was started", problems[:10])
-    return found
+    return found, categories

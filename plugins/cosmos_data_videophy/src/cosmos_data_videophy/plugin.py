@@ -25,6 +25,7 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_data_videophy.config:VideophyConfig",
         source="cosmos_data_videophy.dataset:VideophySource",
         yields="chat",
+        prepare="cosmos_data_videophy.prepare:videophy2",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -16,7 +17,9 @@ __all__ = ["ChatBatch", "collate"]
 @dataclass(frozen=True, slots=True)
 class ChatBatch:
     """ids, targets: int64 [N]; targets hold the *next* token where it is learned. starts: int64 [N], place in the
-    dialog, 0 where a new one begins. positions: int64 [3, N]. patches: [P, 1536]. grids: int64 [M, 3].
+    dialog, 0 where a new one begins. positions: int64 [3, N]. patches: [P, 1536]. grids: int64 [M, 3]. lengths: tokens
+    of each dialog. asked: tokens of each dialog before the assistant's last turn. keys, wanted: name, and what the
+    assistant says there.
     """
 
     ids: torch.Tensor
@@ -25,10 +28,18 @@ class ChatBatch:
     positions: torch.Tensor
     patches: torch.Tensor
     grids: torch.Tensor
+    lengths: tuple[int, ...]
+    asked: tuple[int, ...]
+    keys: tuple[str, ...]
+    wanted: tuple[str, ...]
 
     def to(self, device: torch.device) -> ChatBatch:
         """On `device`."""
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in values.items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
 
 
 def collate(items: Sequence[Item]) -> ChatBatch:
@@ -46,4 +57,8 @@ def collate(items: Sequence[Item]) -> ChatBatch:
         positions=torch.cat([dialog.positions for dialog in dialogs], dim=1),
         patches=torch.cat([dialog.patches for dialog in dialogs]),
         grids=torch.tensor([grid for dialog in dialogs for grid in dialog.grids], dtype=torch.int64).view(-1, 3),
+        lengths=tuple(len(dialog.ids) for dialog in dialogs),
+        asked=tuple(dialog.asked for dialog in dialogs),
+        keys=tuple(dialog.key for dialog in dialogs),
+        wanted=tuple(dialog.answer for dialog in dialogs),
     )

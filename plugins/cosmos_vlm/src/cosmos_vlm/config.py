@@ -46,6 +46,9 @@ class VlmConfig(AdaptedModelConfig):
     image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024)
     video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024)
     video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024)
+    answer_tokens: int = option(
+        0, "Tokens the model may say to each validation question, for datasets that score; 0: none.", low=0, high=256
+    )
     loss_chunk: int = option(2048, "Supervised positions whose logits exist at a time.", unit="tokens", low=1)
 
 

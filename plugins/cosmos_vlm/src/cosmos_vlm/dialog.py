@@ -21,7 +21,8 @@ ROLES = ("system", "user", "assistant")
 class Dialog:
     """ids, labels: int64 [n]; labels are IGNORED where nothing is learned. positions: int64 [3, n], time, row, column.
 
-    patches: float32 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance.
+    patches: float32 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance. answer:
+    what the assistant says last; asked: tokens before it.
     """
 
     key: str
@@ -30,6 +31,8 @@ class Dialog:
     positions: torch.Tensor
     patches: torch.Tensor
     grids: tuple[tuple[int, int, int], ...]
+    asked: int
+    answer: str
 
     @property
     def supervised(self) -> int:
@@ -75,11 +78,14 @@ class DialogEncoder:
     def encode(self, chat: Chat) -> Dialog:
         """Raises UnreadableSample for unknown roles, for shapes the tower cannot take, and when nothing is learned."""
         writer, patches, grids = _Writer(), [], []
+        asked, answer = 0, ""
         for turn in chat.turns:
             if turn.role not in ROLES:
                 raise UnreadableSample(chat.key, f"unknown role '{turn.role}'")
             learned = turn.role == "assistant"
             writer.text([self.special["<|im_start|>"], *self._text(f"{turn.role}\n")], learned=False)
+            if learned:
+                asked, answer = len(writer.ids), "".join(part for part in turn.parts if isinstance(part, str))
             for part in turn.parts:
                 if isinstance(part, str):
                     writer.text(self._text(part), learned)
@@ -99,6 +105,8 @@ class DialogEncoder:
             positions=torch.tensor(writer.positions).T.contiguous(),
             patches=torch.cat(patches) if patches else torch.zeros(0, 1536),
             grids=tuple(grids),
+            asked=asked,
+            answer=answer,
         )
         if not dialog.supervised:
             raise UnreadableSample(chat.key, "the assistant says nothing")

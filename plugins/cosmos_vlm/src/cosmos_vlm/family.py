@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosmos_core.data import Chat, Item
+from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
+from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.speech import speak
 from cosmos_vlm.weights import CONFIGS, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
@@ -42,8 +44,8 @@ class VlmFamily:
                 hint="this version trains qwen3_vl models",
             )
             raise UserError("the backbone cannot be trained here", [problem])
-        backend = {"cosmos": "sdpa"}.get(config.attn_implementation, config.attn_implementation)
-        self.architecture._attn_implementation = backend
+        chosen = config.attn_implementation
+        self.architecture._attn_implementation = register() if chosen == "cosmos" else chosen
         tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         self.encoder = DialogEncoder(tokenizer, config)
 
@@ -102,3 +104,12 @@ class VlmFamily:
     def validation_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> dict[str, torch.Tensor]:
         """The same, and how many tokens were learned."""
         return {"val_loss": model(batch), "weight": (batch.targets != IGNORED).sum().float()}
+
+    def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
+        """What the model says, greedily, in the assistant's last turn of every dialog; [] when it is not to speak."""
+        if not self.config.answer_tokens:
+            return []
+        end = self.encoder.special["<|im_end|>"]
+        spoken = speak(model, batch, self.config.answer_tokens, end)
+        said = [self.encoder.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in spoken]
+        return [Answer(*one) for one in zip(batch.keys, said, batch.wanted, strict=True)]

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
+from cosmos_vlm.attention import COSMOS
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.dialog import IGNORED
 
@@ -40,9 +41,11 @@ class ReasonerNetwork(nn.Module):
         """Units of sharding, recomputation and compilation."""
         return [*self.model.visual.blocks, *self.model.language_model.layers]
 
-    def forward(self, batch: ChatBatch) -> torch.Tensor:
-        """Cross-entropy summed over the learned positions, float32 scalar."""
+    def forward(self, batch: ChatBatch, places: torch.Tensor | None = None) -> torch.Tensor:
+        """Cross-entropy summed over the learned positions, float32 scalar; at `places`, the logits instead."""
         hidden = self.hidden(batch)
+        if places is not None:
+            return self.logits(hidden[places])
         learned = batch.targets != IGNORED
         return self._loss(hidden[learned], batch.targets[learned])
 
@@ -61,6 +64,7 @@ class ReasonerNetwork(nn.Module):
             position_ids=torch.cat([batch.starts[None], batch.positions])[:, None],
             attention_mask=None,
             use_cache=False,
+            **({"lengths": batch.lengths} if self.model.config._attn_implementation == COSMOS else {}),
             visual_pos_masks=seen[None] if len(batch.grids) else None,
             deepstack_visual_embeds=deep if len(batch.grids) else None,
         )

@@ -19,10 +19,17 @@ __all__ = ["CONFIGS", "fresh_weights", "load_weights", "restore_buffers", "snaps
 SHOWN = 6
 CONFIGS = ["*.json", "*.txt", "*.jinja"]
 """Files of a backbone beside its weights."""
+TINY = "tiny"
+"""A Qwen3-VL of half a million parameters without weights, to train from scratch."""
+POSITIONS = 0.5
+"""Spread of fresh position embeddings of the tower; small ones are lost beside the patches and learn slowly."""
 
 
 def snapshot(name: str, patterns: list[str]) -> Path:
-    """A local folder, or the Hub's copy of these files, fetched when it is not here. Raises UserError."""
+    """A local folder, the tiny model that ships with this package, or the Hub's copy of these files, fetched when it
+    is not here. Raises UserError."""
+    if name == TINY:
+        return Path(__file__).parent / "backbones" / TINY
     if Path(name).is_dir():
         return Path(name)
     from cosmos_core.hub import fetch
@@ -49,7 +56,8 @@ def fresh_weights(model: ReasonerNetwork, streams: Streams) -> None:
             continue
         full = torch.zeros(parameter.shape)
         if parameter.ndim > 1:
-            full = torch.randn(parameter.shape, generator=streams.generator(f"init.{name}")) * spread
+            scale = POSITIONS if name.endswith("pos_embed.weight") else spread
+            full = torch.randn(parameter.shape, generator=streams.generator(f"init.{name}")) * scale
         elif name.endswith("weight"):
             full = torch.ones(parameter.shape)
         assign_full(parameter, full)

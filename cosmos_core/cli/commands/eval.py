@@ -1,0 +1,44 @@
+"""`cosmos eval`: the validation figures of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plugin.manager import PluginManager
+
+__all__ = ["evaluate"]
+
+
+@click.command("eval")
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--step", type=click.IntRange(min=0), help="Which checkpoint; default: the latest.")
+@click.option("--weights", type=click.Choice(["ema", "live", "fresh"]), default="ema", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many batches; default: all.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def evaluate(
+    plugins: PluginManager, run_dir: Path, step: int | None, weights: str, limit: int | None, as_json: bool
+) -> None:
+    """Evaluate RUN_DIR on its validation data; datasets that score also write files to RUN_DIR/evaluation.
+
+    \b
+    Examples:
+      cosmos eval outputs/train/cosmos3/vlm_videophy2_sft/videophy2_sft_nano
+      cosmos eval RUN --step 400 --json
+    """
+    if not RunLayout(run_dir).config_toml.is_file():
+        problem = Problem(message="looked for config.toml", file=str(run_dir))
+        raise UserError(f"{run_dir} is no run directory", [problem])
+    from cosmos_core.train.evaluate_run import evaluate_run
+
+    figures = evaluate_run(run_dir, plugins=plugins, step=step, weights=weights, limit=limit)
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        click.echo(f"{name}: {value:.4f}")

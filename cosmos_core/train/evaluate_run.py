@@ -1,0 +1,59 @@
+"""The validation figures of a saved run, in one process."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from torch import nn
+
+from cosmos_core.config.run import RunConfig
+from cosmos_core.config.structure import read_resolved
+from cosmos_core.distributed.fsdp import dtype
+from cosmos_core.distributed.runtime import local_mesh
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.restore import restore
+from cosmos_core.train.session import build_loader
+from cosmos_core.train.validate import Evaluation, evaluate
+
+__all__ = ["evaluate_run"]
+
+
+def evaluate_run(
+    run_dir: Path, *, plugins: PluginManager, step: int | None, weights: str, limit: int | None
+) -> dict[str, float]:
+    """Figures by name; what scoring writes goes to ``evaluation/`` in the run directory.
+
+    step, weights: as in `restore`. limit: at most so many batches. Raises UserError when the run validates nothing.
+    """
+    layout = RunLayout(run_dir)
+    config = read_resolved(layout.config_toml, plugins.catalog)
+    if config.dataloader_val is None:
+        problem = Problem(message="is not set", key="dataloader_val", file=str(layout.config_toml))
+        raise UserError("the run has no validation data", [problem])
+    family, model = restore(run_dir, plugins=plugins, step=step, weights=weights)
+    _cast(model, config)
+    mesh = local_mesh()
+    loader = build_loader(config.dataloader_val, family, plugins, mesh, epochs=1)
+    assert loader is not None
+    return evaluate(
+        Evaluation(
+            family=family,
+            model=model,
+            loader=loader,
+            mesh=mesh,
+            seed=config.trainer.seed,
+            weights=nullcontext,
+            folder=layout.evaluation,
+            limit=limit,
+        )
+    )
+
+
+def _cast(model: nn.Module, config: RunConfig) -> None:
+    """Parameters to the precision of the arithmetic, as sharding hands them out during training; buffers stay."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype(config.model.precision))

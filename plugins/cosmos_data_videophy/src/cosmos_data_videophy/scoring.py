@@ -1,0 +1,106 @@
+"""How well ratings read from answers agree with the true ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+
+from cosmos_core.data import Answer
+
+__all__ = ["GRADES", "Rated", "figures", "rating", "read", "write_report"]
+
+GRADES = (1, 2, 3, 4, 5)
+_RATING = re.compile(r"\b([1-5])\b")
+
+
+@frozen
+class Rated:
+    """An answer as a number. said: None when no rating could be read, which counts as wrong. category: '' for none."""
+
+    key: str
+    said: int | None
+    wanted: int
+    category: str
+
+
+def rating(text: str) -> int | None:
+    """The first stand-alone digit from 1 to 5."""
+    found = _RATING.search(text)
+    return int(found[1]) if found else None
+
+
+def read(answers: Sequence[Answer], categories: dict[str, str]) -> list[Rated]:
+    """Answers whose truth is a rating."""
+    rated = []
+    for answer in answers:
+        wanted = rating(answer.wanted)
+        if wanted is not None:
+            rated.append(Rated(answer.key, rating(answer.said), wanted, categories.get(answer.key, "")))
+    return rated
+
+
+def figures(rated: Sequence[Rated]) -> dict[str, float]:
+    """accuracy, unreadable share, mean absolute error and rank correlation of what was readable, accuracy a category.
+
+    The error and the correlation are left out when nothing, or no variation, was readable.
+    """
+    pairs = np.array([(one.said, one.wanted) for one in rated if one.said is not None]).reshape(-1, 2)
+    found = {
+        "accuracy": _accuracy(rated),
+        "unreadable": sum(one.said is None for one in rated) / len(rated),
+    }
+    if len(pairs):
+        found["mean_absolute_error"] = float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())
+        said, wanted = (_ranks(column) for column in pairs.T)
+        if said.std() > 0 and wanted.std() > 0:
+            found["rank_correlation"] = float(np.corrcoef(said, wanted)[0, 1])
+    for category in sorted({one.category for one in rated} - {""}):
+        found[f"accuracy_{category}"] = _accuracy([one for one in rated if one.category == category])
+    return found
+
+
+def _accuracy(rated: Sequence[Rated]) -> float:
+    return sum(one.said == one.wanted for one in rated) / len(rated)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0, ties at their mean, as Spearman's coefficient takes them."""
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") - 1) / 2
+
+
+def write_report(rated: Sequence[Rated], folder: Path) -> None:
+    """``answers.jsonl``, and ``confusion.png`` with truth in rows and answers in columns."""
+    lines = [
+        json.dumps({"key": one.key, "said": one.said, "wanted": one.wanted, "category": one.category}) + "\n"
+        for one in rated
+    ]
+    (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
+    counts = np.zeros((len(GRADES), len(GRADES) + 1), int)
+    for one in rated:
+        counts[one.wanted - 1, len(GRADES) if one.said is None else one.said - 1] += 1
+    _picture(counts).savefig(folder / "confusion.png", dpi=110)
+
+
+def _picture(counts: np.ndarray) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axes.text(
+            column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black"
+        )
+    axes.set_xticks(range(len(GRADES) + 1), [*map(str, GRADES), "none"])
+    axes.set_yticks(range(len(GRADES)), list(map(str, GRADES)))
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    return figure
