@@ -292,3 +292,41 @@ def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
     check_dataset(config)
     with pytest.raises(UserError, match="no Parquet file"):
         LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_every_attention_gives_the_same_loss_and_gradients(folder: Path, implementation: str) -> None:
+    """Bound: 1e-5 relative, for a pack of unequal dialogs and one of equal ones."""
+    for kinds in (list(CHATS), ["image", "image"]):
+        results = []
+        for name in ("cosmos", implementation):
+            family = family_of(folder, attn_implementation=name)
+            network = network_of(family)
+            loss = network(collate([Item(index, family.prepare(CHATS[kind])) for index, kind in enumerate(kinds)]))
+            loss.backward()
+            results.append((loss.detach(), {name: value.grad for name, value in network.named_parameters()}))
+        (ours, mine), (theirs, other) = results
+        assert float(abs(ours - theirs)) <= 1e-5 * float(theirs)
+        for name, gradient in other.items():
+            if gradient is not None:
+                assert float((mine[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + 1e-7, name
+
+
+def test_answers_are_what_transformers_generates(folder: Path) -> None:
+    oracle = Qwen3VLForConditionalGeneration.from_pretrained(folder).eval()
+    family = family_of(folder, answer_tokens=4)
+    network = network_of(family).eval()
+    dialogs = [family.prepare(chat) for chat in CHATS.values()]
+    answers = family.answers(network, collate([Item(index, dialog) for index, dialog in enumerate(dialogs)]))
+    assert [answer.wanted for answer in answers] == ["Hi.", "2, of course", "Noise", "Both noise", "4"]
+    for answer, dialog in zip(answers, dialogs, strict=True):
+        prefix = dialog.ids[: dialog.asked]
+        image, video = prefix == oracle.config.image_token_id, prefix == oracle.config.video_token_id
+        media: dict[str, Any] = {}
+        if video.any():
+            media = {"pixel_values_videos": dialog.patches, "video_grid_thw": torch.tensor(dialog.grids)}
+        elif image.any():
+            media = {"pixel_values": dialog.patches, "image_grid_thw": torch.tensor(dialog.grids)}
+        media["mm_token_type_ids"] = (image.int() + 2 * video.int())[None]
+        said = oracle.generate(prefix[None], max_new_tokens=4, do_sample=False, **media)[0, len(prefix) :]
+        assert answer.said == family.encoder.tokenizer.decode(said, skip_special_tokens=True), answer.key
