@@ -64,7 +64,7 @@ TIMED := tests/acceptance/test_demo_learns.py
 
 test: lint
 	$(BIN)/python -m pytest $(TIMED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore=$(TIMED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=$(TIMED)
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz

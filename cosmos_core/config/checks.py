@@ -47,6 +47,10 @@ def _scheduler(scheduler: SchedulerConfig) -> Iterator[Complaint]:
 
 def _caps(loader: DataloaderConfig, name: str) -> Iterator[Complaint]:
     caps = (loader.max_samples_per_batch, loader.max_sequence_length)
+    if loader.packing == "pool":
+        if loader.max_sequence_length is None:
+            yield (name, "max_sequence_length"), "is not set, but the pool packer needs it", "set it, in tokens"
+        return
     if all(cap is None for cap in caps):
         remedy = "set max_sequence_length (tokens) or max_samples_per_batch"
         yield (name,), "has no cap on a micro-batch", remedy

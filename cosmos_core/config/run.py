@@ -101,12 +101,28 @@ class DatasetConfig:
 
 
 @frozen(kw_only=True)
+class Pool:
+    """The pool packer (spec/vlm.md 7)."""
+
+    size: int = option(16, "Samples looked ahead.", low=1)
+    long_threshold: int = option(6400, "Samples at least this long go alone.", unit="tokens", low=1)
+    strategy: str = option("prefer_closest", "Among equally cheap samples.", choices=("prefer_closest", "prefer_first"))
+    halve_long: bool = option(True, "Half the budget where a sample has 1000 tokens or more.")
+
+
+@frozen(kw_only=True)
 class DataloaderConfig:
     """A dataset and how its samples become batches. Exactly one of the two caps is set."""
 
     dataset: DatasetConfig = required("Table with 'type', typed by the dataset of that name.")
     max_samples_per_batch: int | None = option(None, "Samples in a micro-batch.", low=1)
     max_sequence_length: int | None = option(None, "Tokens in a packed micro-batch (strictly fewer).", low=1)
+    packing: str = option(
+        "fill",
+        "'fill' takes samples in order as long as they fit; 'pool' joins like lengths under max_sequence_length.",
+        choices=("fill", "pool"),
+    )
+    pool: Pool = section(Pool, "The pool packer.")
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
     num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)

@@ -14,6 +14,7 @@ import torch
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.data.order import Order, initial_state, positions, remaining
 from cosmos_core.data.packing import Costed, name_of, pack_stream
+from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.samples import Item
 from cosmos_core.data.source import DescribingSource, MapSource, UnreadableSample
 from cosmos_core.errors import Problem, UserError
@@ -116,15 +117,19 @@ class PackedLoader:
     def __iter__(self) -> Iterator[Pack]:
         """Packs from the start, or from the loaded state."""
         taken = _Frontier(*self._start, self._world)
-        packs = pack_stream(
-            self._samples(taken),
-            max_samples=self._config.max_samples_per_batch,
-            max_tokens=self._config.max_sequence_length,
-        )
-        for items, aside, used in packs:
+        for items, aside, used in self._packed(self._samples(taken)):
             self._packs.add(len(items), used)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
             yield Pack(items, state)
+
+    def _packed(self, samples: Iterator[Costed]) -> Iterator[tuple[list[Item], list[int], int]]:
+        config = self._config
+        if config.packing == "pool":
+            assert config.max_sequence_length is not None
+            return pool_stream(
+                samples, config.pool, max_samples=config.max_samples_per_batch, max_tokens=config.max_sequence_length
+            )
+        return pack_stream(samples, max_samples=config.max_samples_per_batch, max_tokens=config.max_sequence_length)
 
     def report(self) -> None:
         """Log how full the packs were, and what was skipped so far, by reason."""
@@ -145,7 +150,8 @@ class PackedLoader:
             if fetched.skipped is not None:
                 self._skip(*fetched.skipped)
             else:
-                yield Costed(Item(fetched.position, fetched.value), fetched.cost, fetched.name)
+                kind = str(getattr(fetched.value, "kind", ""))
+                yield Costed(Item(fetched.position, fetched.value), fetched.cost, fetched.name, kind)
         self._judge(at_end=True)
 
     def _fetched(self) -> Iterator[_Fetched]:

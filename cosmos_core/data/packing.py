@@ -18,11 +18,12 @@ LOOKAHEAD = 10
 
 @dataclass(frozen=True, slots=True)
 class Costed:
-    """A prepared sample, the tokens it takes, and its name for messages."""
+    """A prepared sample, the tokens it takes, its name for messages, and what kind of sample it is."""
 
     item: Item
     cost: int
     name: str
+    kind: str = ""
 
 
 def pack_stream(

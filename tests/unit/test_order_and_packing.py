@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.config.run import Pool
 from cosmos_core.data import PackedLoader, UnreadableSample
 from cosmos_core.data.order import Order
 from cosmos_core.data.packing import Costed, pack_stream
+from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.samples import Item
 from cosmos_core.errors import UserError
 
@@ -113,14 +115,14 @@ def test_ranks_together_see_every_sample_once_an_epoch(world: int, epochs: int, 
     assert sorted(seen) == sorted(expected)
 
 
-@given(stop=st.integers(0, 30), rank=st.integers(0, 2))
+@given(stop=st.integers(0, 30), rank=st.integers(0, 2), packing=st.sampled_from(["fill", "pool"]))
 @settings(deadline=None)
-def test_a_resumed_loader_continues_exactly(stop: int, rank: int) -> None:
-    whole = list(islice(loader(rank, 3), 40))
+def test_a_resumed_loader_continues_exactly(stop: int, rank: int, packing: str) -> None:
+    whole = list(islice(loader(rank, 3, packing=packing), 40))
     state = whole[stop - 1].state if stop else loader(rank, 3).state()
     others = [loader(other, 3).state() for other in range(3)]
     others[rank] = state
-    again = loader(rank, 3)
+    again = loader(rank, 3, packing=packing)
     again.load_state(others)
     rest = list(islice(iter(again), 40 - stop))
     assert [[(item.position, item.value) for item in pack.items] for pack in rest] == [
@@ -169,3 +171,48 @@ def test_too_many_unreadable_samples_end_the_run() -> None:
 def test_an_empty_dataset_is_an_error() -> None:
     with pytest.raises(UserError, match="empty"):
         loader(0, 1, count=0)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 3000), min_size=1, max_size=50),
+    budget=st.integers(500, 6000),
+    most=st.sampled_from([None, 1, 3]),
+    strategy=st.sampled_from(["prefer_closest", "prefer_first"]),
+)
+def test_the_pool_packer_equals_the_written_algorithm(
+    lengths: list[int], budget: int, most: int | None, strategy: str
+) -> None:
+    """Written down independently, over a whole stream of two kinds."""
+    kinds = ["image" if length % 3 else "text" for length in lengths]
+    waiting, pool, expected = list(range(len(lengths))), [], []
+
+    def limit(longest: int) -> int:
+        return budget // 2 if longest >= 1000 else budget
+
+    while waiting or pool:
+        pool, waiting = pool + waiting[: 16 - len(pool)], waiting[16 - len(pool) :]
+        batch = [pool.pop(0)]
+        longest = lengths[batch[0]]
+        while longest < limit(longest) and lengths[batch[0]] < 2500 and (most is None or len(batch) < most):
+            fitting = [
+                (
+                    max(longest, lengths[one]) * (len(batch) + 1),
+                    abs(lengths[one] - longest) * (strategy == "prefer_closest"),
+                    place,
+                )
+                for place, one in enumerate(pool)
+                if kinds[one] == kinds[batch[0]] and max(longest, lengths[one]) * (len(batch) + 1) <= limit(longest)
+            ]
+            if not fitting:
+                break
+            batch.append(pool.pop(min(fitting)[2]))
+            longest = max(longest, lengths[batch[-1]])
+        expected.append(batch)
+    stream = (
+        Costed(Item(position, None), length, "", kind)
+        for position, (length, kind) in enumerate(zip(lengths, kinds, strict=True))
+    )
+    config = Pool(long_threshold=2500, strategy=strategy)
+    packs = list(pool_stream(stream, config, max_samples=most, max_tokens=budget))
+    assert [[item.position for item in items] for items, *_ in packs] == expected
+    assert packs[-1][1] == []

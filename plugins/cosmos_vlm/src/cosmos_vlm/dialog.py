@@ -22,7 +22,7 @@ class Dialog:
     """ids, labels: int64 [n]; labels are IGNORED where nothing is learned. positions: int64 [3, n], time, row, column.
 
     patches: float32 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance. answer:
-    what the assistant says last; asked: tokens before it.
+    what the assistant says last; asked: tokens before it. clips: whether it shows a video.
     """
 
     key: str
@@ -33,6 +33,12 @@ class Dialog:
     grids: tuple[tuple[int, int, int], ...]
     asked: int
     answer: str
+    clips: bool = False
+
+    @property
+    def kind(self) -> str:
+        """'image', 'video' or 'text': what the pool packer keeps apart."""
+        return ("video" if self.clips else "image") if self.grids else "text"
 
     @property
     def supervised(self) -> int:
@@ -107,6 +113,7 @@ class DialogEncoder:
             grids=tuple(grids),
             asked=asked,
             answer=answer,
+            clips=any(isinstance(part, Clip) for turn in chat.turns for part in turn.parts),
         )
         if not dialog.supervised:
             raise UnreadableSample(chat.key, "the assistant says nothing")
