@@ -9,6 +9,7 @@ from attrs import frozen
 
 from cosmos_core.data import Chat, Clip, Picture, UnreadableSample
 from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.tokenizer import SPECIAL
 from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
 
 __all__ = ["IGNORED", "Dialog", "DialogEncoder"]
@@ -78,8 +79,7 @@ class DialogEncoder:
     def __init__(self, tokenizer: Any, config: VlmConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
-        names = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-        self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
+        self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
 
     def encode(self, chat: Chat) -> Dialog:
         """Raises UnreadableSample for unknown roles, for shapes the tower cannot take, and when nothing is learned."""

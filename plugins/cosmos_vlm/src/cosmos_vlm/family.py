@@ -22,6 +22,7 @@ from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.speech import speak
+from cosmos_vlm.tokenizer import tokenizer_of
 from cosmos_vlm.weights import CONFIGS, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
@@ -31,7 +32,7 @@ class VlmFamily:
     """ModelFamily of the reasoner; every learned token counts the same."""
 
     def __init__(self, config: VlmConfig, context: BuildContext) -> None:
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoConfig
 
         self.config = config
         self.precision = dtype(config.precision)
@@ -46,8 +47,7 @@ class VlmFamily:
             raise UserError("the backbone cannot be trained here", [problem])
         chosen = config.attn_implementation
         self.architecture._attn_implementation = register() if chosen == "cosmos" else chosen
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        self.encoder = DialogEncoder(tokenizer, config)
+        self.encoder = DialogEncoder(tokenizer_of(self.folder, self.architecture), config)
 
     @cached_property
     def weights_folder(self) -> Path | None:
