@@ -1,0 +1,93 @@
+"""A process that has imported everything and forks itself for each command, which saves seconds a test.
+
+``python -m tests.zygote SOCKET`` reads one JSON object a connection: arguments, environment, working directory, and the
+files that take the output. Each command is a process of its own; it answers with the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import traceback
+from typing import Any
+
+__all__: list[str] = []
+
+
+def _imported() -> None:
+    """What commands that train, convert or export import anyway; nothing here computes, so no threads run."""
+    from cosmos_core.config.env import prepare_threads
+
+    prepare_threads()
+    import diffusers.schedulers.scheduling_unipc_multistep
+    import matplotlib.figure
+    import pyarrow.parquet
+    import torch.distributed.checkpoint
+    import transformers
+
+    import cosmos_core.cli.main
+    import cosmos_core.train.evaluate_run
+    import cosmos_core.train.worker
+    import cosmos_data_bridge.dataset
+    import cosmos_data_videophy.dataset
+    import cosmos_vfm.family
+    import cosmos_vlm.family
+
+    assert all((diffusers, matplotlib, pyarrow, torch, transformers, cosmos_core))
+    assert all((cosmos_data_bridge, cosmos_data_videophy, cosmos_vfm, cosmos_vlm))
+
+
+def _command(request: dict[str, Any]) -> int:
+    """Run one command in this (forked) process; returns its exit code."""
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        file = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = ["cosmos", *request["arguments"]]
+    from cosmos_core.cli.main import main
+
+    try:
+        code = main()
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code or 0
+
+
+def main() -> None:
+    """Serve until the socket's owner goes away."""
+    _imported()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(f"{sys.argv[1]}.starting")
+    server.listen()
+    os.rename(f"{sys.argv[1]}.starting", sys.argv[1])
+    parent = os.getppid()
+    server.settimeout(5)
+    while os.getppid() == parent:
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            continue
+        with connection:
+            connection.settimeout(None)
+            request = json.loads(connection.makefile().readline())
+            child = os.fork()
+            if child == 0:
+                server.close()
+                connection.close()
+                os._exit(_command(request))
+            _, status = os.waitpid(child, 0)
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+if __name__ == "__main__":
+    main()
