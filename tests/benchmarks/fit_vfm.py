@@ -32,7 +32,10 @@ def fit(
     network: NetworkConfig, case: Case, mesh: Mesh, *, lora: bool, recompute: str, steps: int, compiled: bool
 ) -> Any:
     """A row of figures."""
+    begun = time.perf_counter()
     ours = Ours(network, mesh, recompute=recompute, compiled=compiled, lora=lora)
+    synchronise()
+    print(f"built in {time.perf_counter() - begun:.1f} s", flush=True)
     step, losses, seconds = ours.stepper(case, repeat=True), [], []
     for _ in range(steps):
         synchronise()
