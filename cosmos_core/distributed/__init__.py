@@ -1,7 +1,8 @@
-"""Processes, sharding, recomputation, compilation, collectives, random streams."""
+"""Processes, sharding, recomputation, compilation, collectives, random streams, attention kernels."""
 
 from cosmos_core.distributed.compile import compile_blocks, compiled
 from cosmos_core.distributed.fsdp import assign_full, dtype, local, shard
+from cosmos_core.distributed.kernels import attention, fastest_attention
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.recompute import recomputed, wrap_blocks
 from cosmos_core.distributed.runtime import local_mesh, started
@@ -11,9 +12,11 @@ __all__ = [
     "Mesh",
     "Streams",
     "assign_full",
+    "attention",
     "compile_blocks",
     "compiled",
     "dtype",
+    "fastest_attention",
     "local",
     "local_mesh",
     "recomputed",

@@ -7,7 +7,6 @@ timed. ``--smoke`` runs the same code with small numbers on any machine. ``--pro
 from __future__ import annotations
 
 import argparse
-import gc
 import time
 from typing import Any
 
@@ -17,7 +16,7 @@ from attrs import evolve
 from cosmos_core.distributed import Mesh, started
 from cosmos_core.plan import Degrees
 from cosmos_vfm.tiers import TIERS, NetworkConfig
-from tests.benchmarks.timing import GIB, alternate, peak_gib, product_tflops, show
+from tests.benchmarks.timing import GIB, HARDWARE_TFLOPS, alternate, clear, peak_gib, product_tflops, profiled, show
 from tests.benchmarks.vfm_case import CASES, Case
 from tests.benchmarks.vfm_diffusers import Diffusers
 from tests.benchmarks.vfm_ours import Ours
@@ -25,7 +24,6 @@ from tests.benchmarks.vfm_ours import Ours
 __all__ = ["main", "parity"]
 
 LOSS_BOUND, NORM_BOUND = 1e-3, 1e-2
-HARDWARE_TFLOPS = 989.0
 WARM_UP = 10
 
 
@@ -63,7 +61,7 @@ def _pack(
 ) -> None:
     show("parity, relative", [_parity(network, case, mesh)])
     for recompute in options.recompute:
-        _clear()
+        clear()
         ours = Ours(network, mesh, recompute=recompute, compiled=not options.smoke)
         step, begun = ours.stepper(case), time.perf_counter()
         step()
@@ -98,7 +96,7 @@ def _pack(
             ],
         )
         if options.profile and recompute == options.recompute[0]:
-            _profile(step, case)
+            profiled(step, f"{case.name} pack")
 
 
 def _parity(network: NetworkConfig, case: Case, mesh: Mesh) -> dict[str, Any]:
@@ -108,33 +106,6 @@ def _parity(network: NetworkConfig, case: Case, mesh: Mesh) -> dict[str, Any]:
 
 def _allocated() -> float:
     return torch.cuda.memory_allocated() / GIB if torch.cuda.is_available() else 0.0
-
-
-def _clear() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _profile(step: Any, case: Case) -> None:
-    """Device time of the dearest kernels in one step."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        step()
-        torch.cuda.synchronize()
-    events = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
-    total = sum(event.self_device_time_total for event in events)
-    rows = [
-        {
-            "kernel": event.key[:90],
-            "calls": event.count,
-            "ms": event.self_device_time_total / 1e3,
-            "share %": 100 * event.self_device_time_total / total,
-        }
-        for event in events[:18]
-    ]
-    show(f"where the time goes, {case.name} pack", rows)
 
 
 if __name__ == "__main__":

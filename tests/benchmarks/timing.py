@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import time
@@ -10,9 +11,22 @@ from typing import Any
 
 import torch
 
-__all__ = ["GIB", "alternate", "peak_gib", "product_tflops", "show", "synchronise"]
+__all__ = [
+    "GIB",
+    "HARDWARE_TFLOPS",
+    "alternate",
+    "clear",
+    "peak_gib",
+    "product_tflops",
+    "profiled",
+    "show",
+    "synchronise",
+    "timed",
+]
 
 GIB = 2**30
+HARDWARE_TFLOPS = 989.0
+"""Dense bf16 products of an H100 or H200, as its data sheet says."""
 
 
 def synchronise() -> None:
@@ -78,6 +92,34 @@ def show(title: str, rows: Iterable[dict[str, Any]]) -> None:
     print()
     for row in rows:
         print(json.dumps({"table": title, **row}), flush=True)
+
+
+def clear() -> None:
+    """Give memory that nothing holds back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def profiled(step: Callable[[], Any], title: str) -> None:
+    """Show the device time of the dearest kernels in one step."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        step()
+        synchronise()
+    events = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in events) or 1.0
+    rows = [
+        {
+            "kernel": event.key[:90],
+            "calls": event.count,
+            "ms": event.self_device_time_total / 1e3,
+            "share %": 100 * event.self_device_time_total / total,
+        }
+        for event in events[:24]
+    ]
+    show(f"where the time goes, {title}", rows)
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,7 @@ from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, Freeze, VlmConfig
 from cosmos_vlm.dialog import IGNORED, Dialog
 from cosmos_vlm.family import VlmFamily
-from cosmos_vlm.vision import fit_image, fit_video, patches_of
+from cosmos_vlm.vision import fit_image, fit_video, normalised, patches_of
 from tests.tiny_reasoner import write_reasoner
 
 
@@ -90,9 +90,9 @@ def oracle_hidden(oracle: Any, dialog: Dialog) -> torch.Tensor:
     grid = torch.tensor(dialog.grids)
     media: dict[str, Any] = {}
     if video.any():
-        media = {"pixel_values_videos": dialog.patches, "video_grid_thw": grid}
+        media = {"pixel_values_videos": normalised(dialog.patches, torch.float32), "video_grid_thw": grid}
     elif image.any():
-        media = {"pixel_values": dialog.patches, "image_grid_thw": grid}
+        media = {"pixel_values": normalised(dialog.patches, torch.float32), "image_grid_thw": grid}
     types = (image.int() + 2 * video.int())[None]
     return oracle(input_ids=dialog.ids[None], mm_token_type_ids=types, use_cache=False, **media).logits[0]
 
@@ -191,7 +191,8 @@ def test_images_are_cut_as_the_library_cuts_them(size: tuple[int, int]) -> None:
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     expected = processor(image, return_tensors="pt")
     fitted = fit_image(*size, 65_536, 16_777_216)
-    rows, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
+    cut, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
+    rows = normalised(cut, torch.float32)
     assert [list(grid)] == expected["image_grid_thw"].tolist()
     if fitted == size:
         torch.testing.assert_close(rows, expected["pixel_values"], atol=1e-6, rtol=0)
@@ -324,9 +325,15 @@ def test_answers_are_what_transformers_generates(folder: Path) -> None:
         image, video = prefix == oracle.config.image_token_id, prefix == oracle.config.video_token_id
         media: dict[str, Any] = {}
         if video.any():
-            media = {"pixel_values_videos": dialog.patches, "video_grid_thw": torch.tensor(dialog.grids)}
+            media = {
+                "pixel_values_videos": normalised(dialog.patches, torch.float32),
+                "video_grid_thw": torch.tensor(dialog.grids),
+            }
         elif image.any():
-            media = {"pixel_values": dialog.patches, "image_grid_thw": torch.tensor(dialog.grids)}
+            media = {
+                "pixel_values": normalised(dialog.patches, torch.float32),
+                "image_grid_thw": torch.tensor(dialog.grids),
+            }
         media["mm_token_type_ids"] = (image.int() + 2 * video.int())[None]
         said = oracle.generate(prefix[None], max_new_tokens=4, do_sample=False, **media)[0, len(prefix) :]
         assert answer.said == family.encoder.tokenizer.decode(said, skip_special_tokens=True), answer.key

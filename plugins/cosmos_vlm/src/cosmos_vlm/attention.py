@@ -1,67 +1,54 @@
-"""The `cosmos` attention of the reasoner: every dialog of a pack on its own, without a mask over the square.
-
-Dialogs of equal lengths run as one batch. Registered with transformers under a name of its own, so that its modules
-stay as they are.
-"""
+"""The `cosmos` attention of the reasoner: every stretch of a pack on its own, without a mask over the square."""
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["COSMOS", "register"]
+from cosmos_core.distributed import fastest_attention
+
+__all__ = ["COSMOS", "packed_attention", "register"]
 
 COSMOS = "cosmos_packed"
 
 
 @cache
 def register() -> str:
-    """Make the path known to transformers; returns its name there."""
+    """Make transformers build no mask under this name; returns it."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(COSMOS, _attend)
+    AttentionInterface.register(COSMOS, _refused)
     AttentionMaskInterface.register(COSMOS, _no_mask)
     return COSMOS
 
 
 def _no_mask(*arguments: Any, **options: Any) -> None:
-    """Dialogs are kept apart by their lengths."""
+    """Stretches are kept apart by their lengths."""
 
 
-def _attend(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    is_causal: bool | None = None,
-    lengths: tuple[int, ...] | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """query [1, heads, N, dim], key and value [1, kv heads, N, dim]; returns [1, N, heads, dim].
+def _refused(*arguments: Any, **options: Any) -> None:
+    raise AssertionError("blocks with packed attention do not call the library's attention")
 
-    lengths: tokens of each dialog, in order; without, one stretch, as the vision tower calls it frame by frame.
+
+def packed_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: tuple[int, ...], *, causal: bool
+) -> torch.Tensor:
+    """q [heads, N, dim], k and v [kv heads, N, dim]; returns [N, heads, dim].
+
+    lengths: tokens of each stretch, in order; none looks into another. Neighbours of one length run as one batch.
     """
-    causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
-
-    def one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return scaled_dot_product_attention(
-            q, k, v, is_causal=causal, scale=scaling, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
-        )
-
-    if lengths is None or len(lengths) == 1:
-        mixed = one(query, key, value)
-    elif len(set(lengths)) == 1:
-        rows = [x.unflatten(2, (len(lengths), lengths[0])).squeeze(0).transpose(0, 1) for x in (query, key, value)]
-        mixed = one(*rows).transpose(0, 1).flatten(1, 2).unsqueeze(0)
-    else:
-        parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-        mixed = torch.cat([one(*part) for part in parts], dim=2)
-    return mixed.transpose(1, 2).contiguous(), None
+    mixed, start = [], 0
+    with fastest_attention(q.device):
+        for length, group in groupby(lengths):
+            count = len(list(group))
+            part = slice(start, start + count * length)
+            rows, keys, values = (x[:, part].unflatten(1, (count, length)).transpose(0, 1) for x in (q, k, v))
+            one = scaled_dot_product_attention(rows, keys, values, is_causal=causal, enable_gqa=len(q) != len(k))
+            mixed.append(one.transpose(1, 2).flatten(0, 1))
+            start += count * length
+    return torch.cat(mixed) if len(mixed) > 1 else mixed[0]

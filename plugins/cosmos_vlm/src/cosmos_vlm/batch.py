@@ -17,9 +17,9 @@ __all__ = ["ChatBatch", "collate"]
 @dataclass(frozen=True, slots=True)
 class ChatBatch:
     """ids, targets: int64 [N]; targets hold the *next* token where it is learned. starts: int64 [N], place in the
-    dialog, 0 where a new one begins. positions: int64 [3, N]. patches: [P, 1536]. grids: int64 [M, 3]. lengths: tokens
-    of each dialog. asked: tokens of each dialog before the assistant's last turn. keys, wanted: name, and what the
-    assistant says there.
+    dialog, 0 where a new one begins. positions: int64 [3, N]. patches: uint8 [P, 1536]. grids: int64 [M, 3]. frames:
+    patches of each picture or pair of frames. lengths: tokens of each dialog. asked: tokens of each dialog before the
+    assistant's last turn. keys, wanted: name, and what the assistant says there.
     """
 
     ids: torch.Tensor
@@ -28,6 +28,7 @@ class ChatBatch:
     positions: torch.Tensor
     patches: torch.Tensor
     grids: torch.Tensor
+    frames: tuple[int, ...]
     lengths: tuple[int, ...]
     asked: tuple[int, ...]
     keys: tuple[str, ...]
@@ -50,13 +51,15 @@ def collate(items: Sequence[Item]) -> ChatBatch:
         following = torch.full_like(dialog.labels, IGNORED)
         following[:-1] = dialog.labels[1:]
         targets.append(following)
+    grids = [grid for dialog in dialogs for grid in dialog.grids]
     return ChatBatch(
         ids=torch.cat([dialog.ids for dialog in dialogs]),
         targets=torch.cat(targets),
         starts=torch.cat([torch.arange(len(dialog.ids)) for dialog in dialogs]),
         positions=torch.cat([dialog.positions for dialog in dialogs], dim=1),
         patches=torch.cat([dialog.patches for dialog in dialogs]),
-        grids=torch.tensor([grid for dialog in dialogs for grid in dialog.grids], dtype=torch.int64).view(-1, 3),
+        grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
+        frames=tuple(rows * columns for count, rows, columns in grids for _ in range(count)),
         lengths=tuple(len(dialog.ids) for dialog in dialogs),
         asked=tuple(dialog.asked for dialog in dialogs),
         keys=tuple(dialog.key for dialog in dialogs),

@@ -22,7 +22,7 @@ ROLES = ("system", "user", "assistant")
 class Dialog:
     """ids, labels: int64 [n]; labels are IGNORED where nothing is learned. positions: int64 [3, n], time, row, column.
 
-    patches: float32 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance. answer:
+    patches: uint8 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance. answer:
     what the assistant says last; asked: tokens before it. clips: whether it shows a video.
     """
 
@@ -109,7 +109,7 @@ class DialogEncoder:
             ids=torch.tensor(writer.ids),
             labels=torch.tensor(writer.labels),
             positions=torch.tensor(writer.positions).T.contiguous(),
-            patches=torch.cat(patches) if patches else torch.zeros(0, 1536),
+            patches=torch.cat(patches) if patches else torch.zeros(0, 1536, dtype=torch.uint8),
             grids=tuple(grids),
             asked=asked,
             answer=answer,

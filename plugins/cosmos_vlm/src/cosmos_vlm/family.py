@@ -11,15 +11,17 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
-from cosmos_core.distributed import Mesh, Streams, compile_blocks, dtype, shard, wrap_blocks
+from cosmos_core.distributed import Mesh, Streams, compiled, dtype, shard
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
+from cosmos_vlm.blocks import prepare_blocks
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
+from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.speech import speak
 from cosmos_vlm.tokenizer import tokenizer_of
@@ -67,8 +69,8 @@ class VlmFamily:
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Recompute, compile, shard, block by block."""
         assert isinstance(model, ReasonerNetwork)
-        wrap_blocks(model.blocks, self.config.activation_checkpointing)
-        compile_blocks(model.blocks, self.config.compile)
+        prepare_blocks(model, self.config, packed=self.config.attn_implementation == "cosmos")
+        model.chunk_loss = compiled(chunk_loss, self.config.compile)
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:

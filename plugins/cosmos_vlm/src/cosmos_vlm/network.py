@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, linear
-from torch.utils.checkpoint import checkpoint
+from torch.nn.functional import linear
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from cosmos_vlm.attention import COSMOS
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.dialog import IGNORED
+from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
+from cosmos_vlm.vision import normalised
 
 __all__ = ["ReasonerNetwork"]
 
@@ -28,6 +29,7 @@ class ReasonerNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.chunk = chunk
+        self.chunk_loss: ChunkLoss = chunk_loss
         self.model = Qwen3VLModel(config)
         self.tied = bool(config.tie_word_embeddings)
         if not self.tied:
@@ -47,7 +49,9 @@ class ReasonerNetwork(nn.Module):
         if places is not None:
             return self.logits(hidden[places])
         learned = batch.targets != IGNORED
-        return self._loss(hidden[learned], batch.targets[learned])
+        return summed_cross_entropy(
+            hidden[learned], self._head(hidden.dtype), batch.targets[learned], self.chunk, self.chunk_loss
+        )
 
     def hidden(self, batch: ChatBatch) -> torch.Tensor:
         """Final hidden states [N, hidden]."""
@@ -64,7 +68,7 @@ class ReasonerNetwork(nn.Module):
             position_ids=torch.cat([batch.starts[None], batch.positions])[:, None],
             attention_mask=None,
             use_cache=False,
-            **({"lengths": batch.lengths} if self.model.config._attn_implementation == COSMOS else {}),
+            **self._kept_apart(batch.lengths),
             visual_pos_masks=seen[None] if len(batch.grids) else None,
             deepstack_visual_embeds=deep if len(batch.grids) else None,
         )
@@ -72,25 +76,23 @@ class ReasonerNetwork(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[n, hidden] -> [n, vocabulary]."""
+        return linear(hidden, self._head(hidden.dtype))
+
+    def _head(self, dtype: torch.dtype) -> torch.Tensor:
         weight = self.model.language_model.embed_tokens.weight if self.tied else self.lm_head.weight
-        return linear(hidden, weight.to(hidden.dtype))
+        return weight.to(dtype)
 
     def _see(self, batch: ChatBatch, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        patches, grids = batch.patches, batch.grids
+        patches, grids, frames = batch.patches, batch.grids, batch.frames
         if not len(grids):
             t, h, w = DUMMY_GRID
-            patches, grids = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID])
-        seen = self.model.visual(patches.to(dtype), grid_thw=grids)
+            patches, grids, frames = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID]), (h * w,) * t
+        seen = self.model.visual(normalised(patches, dtype), grid_thw=grids, **self._kept_apart(frames))
         return seen.pooler_output, list(seen.deepstack_features)
 
-    def _loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        total = hidden.new_zeros((), dtype=torch.float32) + 0 * hidden.sum().float()
-        for part, wanted in zip(hidden.split(self.chunk), targets.split(self.chunk), strict=True):
-            total = total + checkpoint(self._chunk_loss, part, wanted, use_reentrant=False)
-        return total
-
-    def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(self.logits(hidden).float(), targets, reduction="sum")
+    def _kept_apart(self, lengths: tuple[int, ...]) -> dict[str, Any]:
+        """What the layers need to know of the stretches that attention must not leave."""
+        return {"lengths": lengths} if self.model.config._attn_implementation == COSMOS else {}
 
 
 def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch.nn.functional import interpolate
 
-__all__ = ["FACTOR", "fit_image", "fit_video", "patches_of"]
+__all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of"]
 
 PATCH = 16
 MERGE = 2
@@ -44,17 +44,21 @@ def fit_video(frames: int, height: int, width: int, low: int, high: int) -> tupl
 
 
 def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """uint8 [T, 3, H, W] -> float32 rows [t h w, 1536] and the grid (t, h, w).
+    """uint8 [T, 3, H, W] -> uint8 rows [t h w, 1536] and the grid (t, h, w).
 
     An odd number of frames is completed by repeating the last. Four consecutive rows become one token.
     """
-    pixels = frames.float()
-    if tuple(pixels.shape[-2:]) != size:
-        pixels = interpolate(pixels, size, mode="bicubic", antialias=True).round_().clamp_(0, 255)
-    if len(pixels) % TEMPORAL:
-        pixels = torch.cat([pixels, pixels[-1:]])
-    pixels = (pixels / 255 - 0.5) / 0.5
-    t, h, w = len(pixels) // TEMPORAL, size[0] // PATCH, size[1] // PATCH
-    blocks = pixels.view(t, TEMPORAL, 3, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
+    if tuple(frames.shape[-2:]) != size:
+        resized = interpolate(frames.float(), size, mode="bicubic", antialias=True)
+        frames = resized.round_().clamp_(0, 255).to(torch.uint8)
+    if len(frames) % TEMPORAL:
+        frames = torch.cat([frames, frames[-1:]])
+    t, h, w = len(frames) // TEMPORAL, size[0] // PATCH, size[1] // PATCH
+    blocks = frames.reshape(t, TEMPORAL, 3, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
     rows = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * TEMPORAL * PATCH * PATCH)
     return rows, (t, h, w)
+
+
+def normalised(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Bytes as the tower takes them: 0..255 to -1..1, computed in float32."""
+    return ((patches.float() / 255 - 0.5) / 0.5).to(dtype)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from cosmos_core.distributed import attention
 from cosmos_vfm.network.attending import KeysValues
-from cosmos_vfm.network.kernels import attention
 from cosmos_vfm.network.segments import Segments
 
 __all__ = ["Flex"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from cosmos_vfm.network.kernels import attention
+from cosmos_core.distributed import attention
 
 __all__ = ["Segments"]
 

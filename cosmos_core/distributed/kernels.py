@@ -1,0 +1,42 @@
+"""torch's attention with the kernels in the order that is fastest on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+__all__ = ["attention", "fastest_attention"]
+
+_HOPPER = (9, 0)
+_ORDER = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+@contextmanager
+def fastest_attention(device: torch.device) -> Iterator[None]:
+    """Inside, scaled_dot_product_attention tries its kernels in the order that is fastest on `device`.
+
+    On Hopper and newer cuDNN's kernel comes first, nearly twice as fast as the flash kernel there. To be entered
+    around the calls themselves, because recomputation calls again from outside of the forward pass.
+    """
+    if device.type == "cuda" and _prefers_cudnn(device):
+        with sdpa_kernel(_ORDER, set_priority=True):
+            yield
+    else:
+        yield
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> torch.Tensor:
+    """scaled_dot_product_attention over [batch, heads, tokens, dim] with fewer key-value heads."""
+    with fastest_attention(q.device):
+        return scaled_dot_product_attention(q, k, v, enable_gqa=True, **options)
+
+
+@cache
+def _prefers_cudnn(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= _HOPPER

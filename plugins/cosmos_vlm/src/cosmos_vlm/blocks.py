@@ -1,0 +1,109 @@
+"""How the layers of both towers run in training: two pieces that compile and recompute, attention between them.
+
+Attention stays outside of compiled graphs, so that packs of other lengths compile nothing anew, and outside of what
+selective recomputation repeats. Modules, parameters and their names stay transformers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import nn
+
+from cosmos_core.config import ModelConfig
+from cosmos_core.distributed import compile_blocks, compiled, recomputed, wrap_blocks
+from cosmos_vlm.attention import packed_attention
+from cosmos_vlm.network import ReasonerNetwork
+
+__all__ = ["prepare_blocks"]
+
+Rotation = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines, [N, dim] of the tower, [1, N, dim] of the language model."""
+
+
+@frozen(eq=False)
+class _Pieces:
+    """before: hidden states and rotation -> queries, keys, values. after: hidden states and attention's result ->
+    the layer's output."""
+
+    before: Callable[..., Any]
+    after: Callable[..., Any]
+    causal: bool
+
+    def run(
+        self, hidden: torch.Tensor, *, position_embeddings: Rotation, lengths: tuple[int, ...], **unused: Any
+    ) -> torch.Tensor:
+        """Stands in for a layer's forward."""
+        q, k, v = self.before(hidden, *position_embeddings)
+        return self.after(hidden, packed_attention(q, k, v, lengths, causal=self.causal))
+
+
+def prepare_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: bool) -> None:
+    """Recompute and compile every layer, in place; packed: with attention that knows the dialogs' lengths."""
+    if not packed:
+        wrap_blocks(model.blocks, config.activation_checkpointing)
+        compile_blocks(model.blocks, config.compile)
+        return
+    _prepare(model.model.visual.blocks, config, _tower_before, _tower_after, causal=False)
+    _prepare(model.model.language_model.layers, config, _text_before, _text_after, causal=True)
+
+
+def _prepare(
+    blocks: Iterable[nn.Module],
+    config: ModelConfig,
+    before: Callable[..., Any],
+    after: Callable[..., Any],
+    *,
+    causal: bool,
+) -> None:
+    kept = config.activation_checkpointing
+    before, after = compiled(before, config.compile), compiled(after, config.compile)
+    for block in blocks:
+        parts: list[Callable[..., Any]] = [partial(piece, block) for piece in (before, after)]
+        if kept.mode == "selective":
+            parts = [recomputed(part, kept, save=()) for part in parts]
+        run = _Pieces(before=parts[0], after=parts[1], causal=causal).run
+        block.forward = recomputed(run, kept, save=()) if kept.mode == "full" else run
+
+
+def _text_before(layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    attention = layer.self_attn
+    normed = layer.input_layernorm(hidden)
+    q, k, v = (
+        project(normed).unflatten(-1, (-1, attention.head_dim))
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    return _heads_first(_rotated(attention.q_norm(q), *rotation), _rotated(attention.k_norm(k), *rotation), v)
+
+
+def _text_after(layer: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    hidden = hidden + layer.self_attn.o_proj(mixed.flatten(-2)[None])
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+
+
+def _tower_before(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    attention = block.attn
+    q, k, v = attention.qkv(block.norm1(hidden)).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
+    rotation = cos.unsqueeze(-2).float(), sin.unsqueeze(-2).float()
+    q, k = (_rotated(x.float(), *rotation).to(x.dtype) for x in (q, k))
+    return _heads_first(q[None], k[None], v[None])
+
+
+def _tower_after(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    hidden = hidden + block.attn.proj(mixed.flatten(-2))
+    return hidden + block.mlp(block.norm2(hidden))
+
+
+def _heads_first(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """[1, N, heads, dim] -> [heads, N, dim]."""
+    return tuple(part[0].transpose(0, 1) for part in parts)
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -1,0 +1,141 @@
+"""Compiled, recomputed and chunked: the same loss and gradients as the plain computation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, linear
+
+from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfig, DatasetConfig
+from cosmos_core.data import Chat, Clip, Item, Picture, Turn
+from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.train import BuildContext
+from cosmos_vlm.batch import collate
+from cosmos_vlm.config import Backbone, VlmConfig
+from cosmos_vlm.family import VlmFamily
+from cosmos_vlm.loss import summed_cross_entropy
+from tests.tiny_reasoner import write_reasoner
+
+
+def pixels(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(sum(shape))).to(torch.uint8)
+
+
+def chat(said: str, *parts: Any) -> Chat:
+    return Chat(said, (Turn("user", (*parts, "What is it?")), Turn("assistant", (said,))))
+
+
+MIXED = (
+    chat("a text"),
+    chat("a picture", Picture(pixels(3, 64, 96))),
+    chat("a film", Clip(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))),
+)
+OTHER = (chat("a longer text"), chat("two", Picture(pixels(3, 96, 96)), Picture(pixels(3, 64, 64))))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reasoner(tmp_path_factory.mktemp("reasoner") / "tiny")
+
+
+def built(folder: Path, **options: Any) -> tuple[VlmFamily, Any]:
+    small = {"precision": "float32", "image_min_pixels": 1024, "video_min_pixels": 1024}
+    config = VlmConfig(backbone=Backbone(model_name=str(folder)), **small, **options)
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
+    family = VlmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
+    with torch.device("meta"):
+        model: Any = family.build()
+    family.parallelize(model, local_mesh(torch.device("cpu")))
+    model.to_empty(device="cpu")
+    family.initialize(model, Streams(0))
+    return family, model
+
+
+def learned(family: VlmFamily, model: Any, chats: Iterable[Chat]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of a pack."""
+    model.zero_grad()
+    loss = model(collate([Item(index, family.prepare(one)) for index, one in enumerate(chats)]))
+    loss.backward()
+    return float(loss.detach()), {name: value.grad.clone() for name, value in model.named_parameters()}
+
+
+def assert_same(found: tuple[float, dict[str, torch.Tensor]], wanted: tuple[float, dict[str, torch.Tensor]]) -> None:
+    assert found[0] == pytest.approx(wanted[0], rel=1e-5)
+    for name, gradient in wanted[1].items():
+        assert float((found[1][name] - gradient).norm()) <= 2e-5 * float(gradient.norm()) + 1e-7, name
+
+
+@pytest.mark.parametrize("attention", ["cosmos", "sdpa"])
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_recomputation_changes_nothing(folder: Path, mode: str, attention: str) -> None:
+    options = {"attn_implementation": attention}
+    plain = built(folder, activation_checkpointing=ActivationCheckpointing(mode="none"), **options)
+    again = built(folder, activation_checkpointing=ActivationCheckpointing(mode=mode), **options)
+    assert_same(learned(*again, MIXED), learned(*plain, MIXED))
+
+
+def test_selective_recomputation_keeps_attention(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under 'selective' each layer attends once a step, under 'full' twice."""
+    from cosmos_vlm import blocks
+
+    calls: list[int] = []
+    attend = blocks.packed_attention
+
+    def counted(*arguments: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        return attend(*arguments, **options)
+
+    monkeypatch.setattr(blocks, "packed_attention", counted)
+    for mode, times in (("selective", 1), ("full", 2)):
+        calls.clear()
+        family, model = built(folder, activation_checkpointing=ActivationCheckpointing(mode=mode))
+        learned(family, model, MIXED)
+        assert len(calls) == times * len(model.blocks)
+
+
+def test_compiled_layers_give_the_same_and_serve_packs_of_any_lengths(folder: Path) -> None:
+    kept = ActivationCheckpointing(mode="selective")
+    compiled = built(folder, compile=Compile(enabled=True), activation_checkpointing=kept)
+    plain = built(folder)
+    assert_same(learned(*compiled, MIXED), learned(*plain, MIXED))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert_same(learned(*compiled, OTHER), learned(*plain, OTHER))
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(0, 9), chunk=st.integers(1, 12), seed=st.integers(0, 99))
+def test_the_chunked_loss_and_its_gradients_are_those_of_cross_entropy(rows: int, chunk: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight = torch.randn(rows, 5, generator=generator), torch.randn(7, 5, generator=generator)
+    targets = torch.randint(0, 7, (rows,), generator=generator)
+    results = []
+    for ours in (True, False):
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        loss = (
+            summed_cross_entropy(h, w, targets, chunk)
+            if ours
+            else cross_entropy(linear(h, w), targets, reduction="sum")
+        )
+        (3 * loss).backward()
+        results.append((loss.detach(), h.grad, w.grad))
+    for mine, other in zip(*results, strict=True):
+        assert mine is not None
+        assert other is not None
+        assert torch.allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_the_chunked_loss_serves_frozen_parts_and_evaluation() -> None:
+    hidden, weight = torch.randn(4, 5), torch.randn(7, 5, requires_grad=True)
+    targets = torch.tensor([0, 6, 2, 2])
+    summed_cross_entropy(hidden, weight, targets, 2).backward()
+    assert weight.grad is not None
+    assert weight.grad.any()
+    with torch.no_grad():
+        plain = cross_entropy(linear(hidden, weight), targets, reduction="sum")
+        assert torch.allclose(summed_cross_entropy(hidden, weight, targets, 3), plain)

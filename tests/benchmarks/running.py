@@ -1,0 +1,68 @@
+"""A run around a model, as training has it, for the step benchmarks: optimizer, schedule, clipping, average."""
+
+from __future__ import annotations
+
+import torch
+
+from cosmos_core.builtin.callbacks.grad_clip import GradClipCallback
+from cosmos_core.builtin.config import GradClip
+from cosmos_core.config import RunConfig
+from cosmos_core.distributed import Mesh, Streams, local
+from cosmos_core.optim import Ema, build_adamw, build_scheduler
+from cosmos_core.train import ModelFamily, TrainState
+from cosmos_core.train.run import Run, Trackers
+
+__all__ = ["fill", "norm_of", "run_of"]
+
+CLIP = 0.1
+
+
+@torch.no_grad()
+def fill(model: torch.nn.Module) -> None:
+    """Random weights of a sensible size, the same for every model with these names, drawn on the device."""
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        value = local(parameter.data)
+        generator = torch.Generator(device=value.device).manual_seed(index)
+        if parameter.ndim == 1:
+            value.fill_(0.0 if name.endswith("bias") else 1.0)
+        elif ".lora_B." in name:
+            value.zero_()
+        else:
+            spread = (parameter.numel() // parameter.shape[0]) ** -0.5
+            value.copy_(torch.randn(parameter.shape, device=value.device, generator=generator) * spread)
+
+
+def norm_of(model: torch.nn.Module) -> float:
+    """Of all gradients."""
+    squares = [local(p.grad).float().square().sum() for p in model.parameters() if p.grad is not None]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def run_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, mesh: Mesh) -> Run:
+    """What `optimizer_step` needs, without data, checkpoints and trackers."""
+    optimizer = build_adamw(model, config.optimizer)
+    state = TrainState(
+        config=config,
+        family=family,
+        model=model,
+        optimizer=optimizer,
+        mesh=mesh,
+        streams=Streams(config.trainer.seed),
+        step=0,
+        max_iter=10**6,
+        log=lambda row: None,
+        ema_weights=None,  # type: ignore[arg-type]
+        train_source=None,  # type: ignore[arg-type]
+    )
+    return Run(
+        state=state,
+        layout=None,  # type: ignore[arg-type]
+        scheduler=build_scheduler(optimizer, config.scheduler),
+        ema=Ema(model, config.model.ema) if config.model.ema.enabled else None,
+        loader=None,  # type: ignore[arg-type]
+        validation=None,
+        callbacks={"grad_clip": GradClipCallback(GradClip(clip_norm=CLIP), None)},  # type: ignore[arg-type]
+        trackers=Trackers({}),
+        stop=None,  # type: ignore[arg-type]
+        loader_state={},
+    )

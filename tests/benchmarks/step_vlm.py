@@ -1,0 +1,181 @@
+"""Reasoner steps beside a transformers loop: ``python -m tests.benchmarks.step_vlm``.
+
+``text``: Qwen3-VL-8B's width with eight layers, 8 documents of 2,000 tokens. ``mixed``: Qwen3-VL-2B in full, a 16k pack
+of texts, pictures and clips. Random weights; parity of losses first. ``--smoke``: small numbers, on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cosmos_core.distributed import Mesh, started
+from cosmos_core.plan import Degrees
+from tests.benchmarks.timing import (
+    GIB,
+    HARDWARE_TFLOPS,
+    alternate,
+    clear,
+    peak_gib,
+    product_tflops,
+    profiled,
+    show,
+    timed,
+)
+from tests.benchmarks.vlm_case import CASES, Case, tflop, write_backbone
+from tests.benchmarks.vlm_ours import Ours
+from tests.benchmarks.vlm_transformers import Transformers, micro_batches
+
+__all__ = ["main"]
+
+LOSS_BOUND, NORM_BOUND = 1e-3, 1e-2
+WARM_UP = 10
+SPLITS = (2, 4, 8)
+"""Numbers of padded micro-batches that are tried."""
+
+Step = Callable[[], Any]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cases", nargs="*", default=["text", "mixed"])
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--steps", type=int, default=30)
+    options = parser.parse_args()
+    with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        ceiling = product_tflops()
+        print(f"device: {device}; torch {torch.__version__}; product {ceiling:.0f} TFLOP/s", flush=True)
+        for name in options.cases:
+            with tempfile.TemporaryDirectory() as folder:
+                case = CASES[f"smoke {name}" if options.smoke else name]
+                _measure(case, write_backbone(Path(folder) / "backbone", case), mesh, options, device)
+
+
+def _measure(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, device: str) -> None:
+    _parity(case, folder, mesh)
+    clear()
+    weights, recompute = ("float32", "selective") if case.documents is None else ("bfloat16", "none")
+    ours = Ours(case, folder, mesh, recompute=recompute, compiled=not options.smoke, master=weights)
+    mine = f"cosmos, {recompute} recomputation, {weights} weights"
+    steps: dict[str, Step] = {mine: ours.stepper()}
+    peaks = {mine: _warm(steps[mine])}
+    held = _allocated()
+    peer = Transformers(ours)
+    dialogs = ours.dialogs(0)
+    if not options.smoke:
+        peer.compile()
+    steps |= _texts(peer, dialogs) if case.documents is not None else _padded(peer, dialogs)
+    for name in [name for name in steps if name != mine]:
+        peaks[name] = _warm(steps[name]) - held
+    _rows(case, dialogs, alternate(steps, options.steps), peaks, mine, device)
+    if options.profile:
+        profiled(steps[mine], f"{case.name} pack")
+    del steps, peer, ours
+    clear()
+    _alone(case, folder, mesh, options, device)
+
+
+def _alone(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, device: str) -> None:
+    """Settings of ours that do not fit beside the peer; and whether the loss falls."""
+    ours = Ours(case, folder, mesh, recompute="none", compiled=not options.smoke)
+    name, once, losses = "cosmos, no recomputation, float32 weights", ours.stepper(), []
+
+    def step() -> None:
+        losses.append(once()["loss"])
+
+    try:
+        peaks = {name: _warm(step)}
+    except torch.OutOfMemoryError:
+        show(f"reasoner step, {case.name} pack", [{"contender": name, "ms": "out of memory", "device": device}])
+        return
+    _rows(case, ours.dialogs(0), alternate({name: step}, options.steps), peaks, name, device)
+    show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
+
+
+def _parity(case: Case, folder: Path, mesh: Mesh) -> None:
+    """Raises SystemExit when losses or gradient norms disagree."""
+    ours = Ours(case, folder, mesh, recompute="full", compiled=False)
+    peer = Transformers(ours)
+    pairs = [
+        (ours.loss_and_norm(step), peer.loss_and_norm(micro_batches(ours.dialogs(step), max(SPLITS))))
+        for step in range(5)
+    ]
+    loss, norm = (max(abs(a[i] - b[i]) / abs(b[i]) for a, b in pairs) for i in (0, 1))
+    if loss > LOSS_BOUND or norm > NORM_BOUND:
+        raise SystemExit(f"{case.name}: losses differ by {loss:.2e}, gradient norms by {norm:.2e}; nothing was timed")
+    show("parity, relative", [{"pack": case.name, "loss": loss, "gradient norm": norm}])
+
+
+def _texts(peer: Transformers, dialogs: list[Any]) -> dict[str, Step]:
+    """Documents of one length, as one batch; with the compiled layers switched on and off."""
+    step = peer.stepper([dialogs])
+    return {
+        f"transformers, {name}": partial(peer.with_compiled, step, on=on)
+        for name, on in (("eager", False), ("compiled layers", True))
+    }
+
+
+def _padded(peer: Transformers, dialogs: list[Any]) -> dict[str, Step]:
+    """The padded loop in the number of micro-batches that is fastest, and one dialog at a time."""
+    tried: dict[int, tuple[float, Step]] = {}
+    for count in SPLITS:
+        step = peer.stepper(micro_batches(dialogs, count))
+        try:
+            timed(step, 3)
+            tried[count] = min(timed(step, 3)), step
+        except torch.OutOfMemoryError:
+            peer.optimizer.zero_grad(set_to_none=True)
+            print(f"transformers, {count} padded micro-batches: out of memory", flush=True)
+        clear()
+    print({f"{count} padded micro-batches": f"{seconds:.3f} s" for count, (seconds, _) in tried.items()}, flush=True)
+    best = min(tried, key=lambda count: tried[count][0])
+    single = peer.stepper([[one] for one in dialogs])
+    return {f"transformers, {best} padded micro-batches": tried[best][1], "transformers, one at a time": single}
+
+
+def _warm(step: Step) -> float:
+    """Peak memory of a warm step."""
+    timed(step, WARM_UP)
+    return peak_gib(step)
+
+
+def _allocated() -> float:
+    return torch.cuda.memory_allocated() / GIB if torch.cuda.is_available() else 0.0
+
+
+def _rows(
+    case: Case, dialogs: list[Any], times: dict[str, dict[str, float]], peaks: dict[str, float], mine: str, device: str
+) -> None:
+    language, tower = tflop(case, dialogs)
+    tokens = sum(len(one.ids) for one in dialogs)
+    show(
+        f"reasoner step, {case.name} pack: {len(dialogs)} dialogs, {tokens} tokens",
+        [
+            {
+                "contender": who,
+                "ms": figures["ms"],
+                "p90 ms": figures["p90"],
+                "content tokens/s": 1e3 * tokens / figures["ms"],
+                "TFLOP, language": language,
+                "TFLOP, tower": tower,
+                "MFU %": 1e5 * (language + tower) / figures["ms"] / HARDWARE_TFLOPS,
+                "peak GiB": peaks[who],
+                "times cosmos": figures["ms"] / times[mine]["ms"],
+                "device": device,
+            }
+            for who, figures in times.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""One pack of dialogs for every contender of the reasoner's step benchmark, and the shapes of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from transformers import Qwen3VLConfig
+
+from cosmos_core.data import Chat, Clip, Picture, Turn
+from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
+from tests.tiny_reasoner import write_tokenizer
+
+__all__ = ["CASES", "Case", "tflop", "write_backbone"]
+
+SMALL_TOWER = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]}
+LARGE_TOWER = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "deepstack_visual_indexes": [8, 16, 24]}
+SMOKE_TOWER = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "deepstack_visual_indexes": [0]}
+
+
+@frozen
+class Case:
+    """text: a language model's sizes; tower: the vision tower's. documents: (number, tokens) of plain texts, all
+    learned; without, dialogs of text, pictures and clips up to `budget` tokens. frozen_tower: it does not train."""
+
+    name: str
+    text: dict[str, int]
+    tower: dict[str, Any]
+    tied: bool
+    budget: int
+    documents: tuple[int, int] | None = None
+    frozen_tower: bool = False
+
+    def dialogs(self, step: int, encoder: DialogEncoder) -> list[Dialog]:
+        """The pack at `step`; lengths are the same at every step."""
+        random = torch.Generator().manual_seed(1000 + step)
+        if self.documents is not None:
+            count, length = self.documents
+            return [_document(f"document {index}", length, self.text["vocab_size"], random) for index in range(count)]
+        found: list[Dialog] = []
+        for chat in _chats(random, self.budget // 16_000 or 1):
+            dialog = encoder.encode(chat)
+            if sum(len(one.ids) for one in found) + len(dialog.ids) < self.budget:
+                found.append(dialog)
+            elif len(dialog.ids) < SHORT:
+                return found
+        return found
+
+
+SHORT = 420
+"""When a dialog as short as this does not fit any more, the pack is full."""
+
+
+def _document(key: str, length: int, vocab: int, random: torch.Generator) -> Dialog:
+    ids = torch.randint(0, min(vocab, 256), (length,), generator=random)
+    places = torch.arange(length).expand(3, -1)
+    return Dialog(key, ids, ids.clone(), places, torch.zeros(0, 1536, dtype=torch.uint8), (), 0, "")
+
+
+def _chats(random: torch.Generator, scale: int) -> Iterator[Chat]:
+    """Text, pictures and clips by turns; a question and an answer each."""
+
+    def said(length: int) -> str:
+        return "".join(chr(97 + code) for code in torch.randint(0, 26, (length,), generator=random).tolist())
+
+    def pixels(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+
+    def clip(frames: int, height: int, width: int) -> Clip:
+        return Clip(pixels(3, frames, height, width), tuple(index / 4 for index in range(frames)))
+
+    kinds: tuple[tuple[tuple[Any, ...], int, int], ...] = (
+        ((), 120, 900),
+        ((Picture(pixels(3, 448, 448)),), 60, 150),
+        ((clip(16, 256, 384),), 60, 60),
+        ((), 60, 400),
+        ((Picture(pixels(3, 672, 896)),), 80, 300),
+        ((clip(32, 320, 512),), 40, 40),
+        ((), 200, 1500),
+        ((Picture(pixels(3, 448, 448)), Picture(pixels(3, 448, 448))), 60, 120),
+        ((), 80, 250),
+    )
+    if scale < 2:
+        kinds = (((), 12, 40), ((Picture(pixels(3, 64, 96)),), 8, 20), ((clip(4, 64, 64),), 8, 9), ((), 8, 60))
+    for number, (parts, asked, answered) in enumerate(cycle(kinds)):
+        turns = (Turn("user", (*parts, said(asked))), Turn("assistant", (said(answered),)))
+        yield Chat(f"dialog {number}", turns)
+
+
+def _text(hidden: int, mlp: int, layers: int, heads: int, vocab: int = 151_936) -> dict[str, int]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8 if hidden > 64 else 2,
+        "head_dim": 128 if hidden > 64 else 16,
+        "vocab_size": vocab,
+    }
+
+
+CASES = {
+    "text": Case("text", _text(4096, 12_288, 8, 32), LARGE_TOWER, False, 16_000, (8, 2000), frozen_tower=True),
+    "mixed": Case("mixed", _text(2048, 6144, 28, 16), SMALL_TOWER, True, 16_384),
+    "smoke text": Case("smoke text", _text(32, 48, 2, 4, 300), SMOKE_TOWER, False, 400, (4, 50), frozen_tower=True),
+    "smoke mixed": Case("smoke mixed", _text(32, 48, 2, 4, 300), SMOKE_TOWER, True, 400),
+}
+
+
+def write_backbone(folder: Path, case: Case) -> Path:
+    """Configuration and tokenizer, without weights."""
+    folder.mkdir(parents=True)
+    ids = write_tokenizer(folder)
+    sections = [24, 20, 20] if case.text["head_dim"] == 128 else [4, 2, 2]
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": sections, "mrope_interleaved": True}
+    heads = 16 if case.tower["hidden_size"] > 64 else 2
+    Qwen3VLConfig(
+        tie_word_embeddings=case.tied,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        text_config={**case.text, "tie_word_embeddings": case.tied, "rope_parameters": rope},
+        vision_config={**case.tower, "num_heads": heads, "out_hidden_size": case.text["hidden_size"]},
+    ).save_pretrained(folder)
+    return folder
+
+
+def tflop(case: Case, dialogs: list[Dialog]) -> tuple[float, float]:
+    """Model TFLOP of a step, (language model, tower): forward and backward, causal halved, no recomputation; the head
+    at learned positions alone."""
+    text, tower = case.text, case.tower
+    hidden, q = text["hidden_size"], text["num_attention_heads"] * text["head_dim"]
+    kv = text["num_key_value_heads"] * text["head_dim"]
+    block = hidden * (2 * q + 2 * kv + 3 * text["intermediate_size"])
+    tokens = sum(len(one.ids) for one in dialogs)
+    learned = sum(int((one.labels[1:] != IGNORED).sum()) for one in dialogs)
+    linear = 2 * text["num_hidden_layers"] * block * tokens + 2 * hidden * text["vocab_size"] * learned
+    attention = 2 * q * text["num_hidden_layers"] * sum(len(one.ids) ** 2 for one in dialogs)
+    width, depth = tower["hidden_size"], tower["depth"]
+    grids = [grid for one in dialogs for grid in one.grids]
+    patches = sum(t * h * w for t, h, w in grids)
+    seen = 2 * depth * (4 * width * width + 2 * width * tower["intermediate_size"]) * patches
+    looked = 4 * width * depth * sum(t * (h * w) ** 2 for t, h, w in grids)
+    backward = 0.0 if case.frozen_tower else 1.0
+    vision = seen * (1 + 2 * backward) + looked * (1 + 2.5 * backward)
+    return (3 * linear + 3.5 * attention) / 1e12, vision / 1e12

@@ -1,0 +1,94 @@
+"""Our reasoner step as a run takes it: collate, transfer, forward, backward, clip, AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import evolve
+from torch import nn
+
+from cosmos_core.config import ActivationCheckpointing, Compile, RunConfig
+from cosmos_core.data import Item, Pack
+from cosmos_core.distributed import Mesh, Streams
+from cosmos_core.optim import initialise_lora
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes.loading import load
+from cosmos_core.train import BuildContext
+from cosmos_core.train.build import build_model
+from cosmos_core.train.step import optimizer_step
+from cosmos_vlm.config import Freeze
+from cosmos_vlm.dialog import Dialog
+from cosmos_vlm.family import VlmFamily
+from cosmos_vlm.weights import restore_buffers
+from tests.benchmarks.running import fill, norm_of, run_of
+from tests.benchmarks.vlm_case import Case
+
+__all__ = ["Ours"]
+
+
+class _Filled(VlmFamily):
+    """With weights that are drawn on the device."""
+
+    def initialize(self, model: nn.Module, streams: Streams) -> None:
+        restore_buffers(model)
+        initialise_lora(model, streams)
+        fill(model)
+
+
+class Ours:
+    """A model of `case`'s size with everything around it, on one process.
+
+    master: dtype of the stored weights and of AdamW's moments.
+    """
+
+    def __init__(
+        self, case: Case, folder: Path, mesh: Mesh, *, recompute: str, compiled: bool, master: str = "float32"
+    ) -> None:
+        self.case, self.mesh = case, mesh
+        self.config = _config(case, folder, recompute, compiled, master)
+        self.family = _Filled(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
+        self.model = build_model(self.config, self.family, mesh, Streams(0))
+        self.run = run_of(self.config, self.family, self.model, mesh)
+
+    def dialogs(self, step: int) -> list[Dialog]:
+        """The pack of a step."""
+        return self.case.dialogs(step, self.family.encoder)
+
+    def stepper(self) -> Callable[[], dict[str, Any]]:
+        """A function that takes one optimizer step on the pack of step 0."""
+        packs = self._packs([Item(index, one) for index, one in enumerate(self.dialogs(0))])
+        return lambda: optimizer_step(self.run, packs)
+
+    @staticmethod
+    def _packs(items: list[Item]) -> Iterator[Pack]:
+        while True:
+            yield Pack(items, {})
+
+    def loss_and_norm(self, step: int) -> tuple[float, float]:
+        """Mean loss and gradient norm at `step`, without an update."""
+        batch = self.family.collate([Item(index, one) for index, one in enumerate(self.dialogs(step))])
+        loss = self.family.training_step(self.model, batch.to(self.mesh.device), Streams(0)).loss
+        loss = loss / self.family.weight(batch)
+        loss.backward()
+        norm = norm_of(self.model)
+        self.run.state.optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach()), norm
+
+
+def _config(case: Case, folder: Path, recompute: str, compiled: bool, master: str) -> RunConfig:
+    config = load("llava_ov", ["trainer.grad_accum_iter=1"], plugins=PluginManager.discover())
+    options: Any = config.model
+    model = evolve(
+        options,
+        backbone=evolve(options.backbone, model_name=str(folder), safetensors_path=None),
+        compile=Compile(enabled=compiled),
+        activation_checkpointing=ActivationCheckpointing(mode=recompute),
+        freeze=Freeze(freeze_vision_encoder=case.frozen_tower, freeze_mm_projector=case.frozen_tower),
+        parallelism=evolve(options.parallelism, fsdp_master_dtype=master),
+        precision="bfloat16" if torch.cuda.is_available() else "float32",
+    )
+    optimizer = evolve(config.optimizer, fused=torch.cuda.is_available(), lr_multipliers={})
+    return evolve(config, model=model, optimizer=optimizer)

@@ -1,0 +1,130 @@
+"""The peer: a plain transformers loop, padded micro-batches, fused AdamW in bf16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig, Qwen3VLForConditionalGeneration
+
+from cosmos_core.distributed import local
+from cosmos_vlm.dialog import IGNORED, Dialog
+from cosmos_vlm.vision import normalised
+from tests.benchmarks.running import CLIP
+from tests.benchmarks.vlm_ours import Ours
+
+__all__ = ["Transformers", "micro_batches"]
+
+
+def micro_batches(dialogs: Sequence[Dialog], count: int) -> list[list[Dialog]]:
+    """`count` groups of about as many padded tokens each, like lengths together."""
+    rows = sorted(dialogs, key=lambda one: len(one.ids))
+    groups: list[list[Dialog]] = []
+    share = sum(len(one.ids) for one in rows) / count
+    for one in rows:
+        full = groups and len(groups) < count and len(one.ids) * (len(groups[-1]) + 1) > share * 1.1
+        if not groups or full:
+            groups.append([])
+        groups[-1].append(one)
+    return groups
+
+
+class Transformers:
+    """The same weights as `ours`, rounded to the precision of the arithmetic."""
+
+    def __init__(self, ours: Ours) -> None:
+        self.device = ours.mesh.device
+        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.config: Any = AutoConfig.from_pretrained(ours.family.folder)
+        with torch.device(self.device):
+            model: Any = Qwen3VLForConditionalGeneration._from_config(self.config, dtype=self.dtype)
+        theirs = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in ours.model.named_parameters():
+                theirs[name].copy_(local(value.data))
+                theirs[name].requires_grad_(value.requires_grad)
+        self.model = model.train()
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        rates = ours.config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.trained,
+            lr=rates.lr,
+            betas=rates.betas,
+            weight_decay=rates.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+        self.layers: list[Any] = list(model.model.language_model.layers)
+
+    def compile(self) -> None:
+        """Compile the language model's layers."""
+        for layer in self.layers:
+            layer.compile()
+
+    def with_compiled(self, step: Callable[[], float], *, on: bool) -> float:
+        """Take a step with the compiled layers, or with the plain ones."""
+        kept = [layer._compiled_call_impl for layer in self.layers]
+        if not on:
+            for layer in self.layers:
+                layer._compiled_call_impl = None
+        loss = step()
+        for layer, call in zip(self.layers, kept, strict=True):
+            layer._compiled_call_impl = call
+        return loss
+
+    def stepper(self, groups: list[list[Dialog]]) -> Callable[[], float]:
+        """A function that takes one optimizer step; its batches lie on the device already."""
+        batches = [self._batch(group) for group in groups]
+        total = self._learned(groups)
+
+        def step() -> float:
+            loss = self._backward(batches, total)
+            torch.nn.utils.clip_grad_norm_(self.trained, CLIP)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            return float(loss)
+
+        return step
+
+    def loss_and_norm(self, groups: list[list[Dialog]]) -> tuple[float, float]:
+        """Mean loss and gradient norm, without an update."""
+        loss = self._backward([self._batch(group) for group in groups], self._learned(groups))
+        norm = float(torch.nn.utils.get_total_norm([p.grad.float() for p in self.trained if p.grad is not None]))
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss), norm
+
+    def _backward(self, batches: list[dict[str, torch.Tensor]], total: int) -> torch.Tensor:
+        loss = torch.zeros((), device=self.device)
+        for batch in batches:
+            part = self.model(**batch, use_cache=False, num_items_in_batch=total).loss
+            part.backward()
+            loss += part.detach()
+        return loss
+
+    @staticmethod
+    def _learned(groups: list[list[Dialog]]) -> int:
+        return sum(int((one.labels[1:] != IGNORED).sum()) for group in groups for one in group)
+
+    def _batch(self, group: list[Dialog]) -> dict[str, torch.Tensor]:
+        shape = len(group), max(len(one.ids) for one in group)
+        ids, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+        labels = torch.full(shape, IGNORED)
+        for row, one in enumerate(group):
+            part = slice(len(one.ids))
+            ids[row, part], labels[row, part], mask[row, part] = one.ids, one.labels, 1
+        image, video = ids == self.config.image_token_id, ids == self.config.video_token_id
+        found = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": labels,
+            "mm_token_type_ids": image.int() + 2 * video.int(),
+        }
+        for pixels, grid, clips in (
+            ("pixel_values", "image_grid_thw", False),
+            ("pixel_values_videos", "video_grid_thw", True),
+        ):
+            shown = [one for one in group if one.grids and one.clips == clips]
+            if shown:
+                found[pixels] = normalised(torch.cat([one.patches for one in shown]), self.dtype)
+                found[grid] = torch.tensor([size for one in shown for size in one.grids])
+        return {name: value.to(self.device) for name, value in found.items()}
