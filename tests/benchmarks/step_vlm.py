@@ -36,7 +36,7 @@ __all__ = ["main"]
 
 LOSS_BOUND, NORM_BOUND = 1e-3, 1e-2
 WARM_UP = 10
-SPLITS = (2, 4, 8)
+SPLITS = (3, 4)
 """Numbers of padded micro-batches that are tried."""
 
 Step = Callable[[], Any]
@@ -65,10 +65,11 @@ def _measure(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, 
     clear()
     weights, recompute = ("float32", "selective") if case.documents is None else ("bfloat16", "none")
     ours = Ours(case, folder, mesh, recompute=recompute, compiled=not options.smoke, master=weights)
-    mine = f"cosmos, {recompute} recomputation, {weights} weights"
-    steps: dict[str, Step] = {mine: ours.stepper()}
+    mine, losses = f"cosmos, {recompute} recomputation, {weights} weights", []
+    steps: dict[str, Step] = {mine: _recording(ours.stepper(), losses)}
     peaks = {mine: _warm(steps[mine])}
     held = _allocated()
+    print(f"{mine}: {min(timed(steps[mine], 5)):.3f} s, {peaks[mine]:.1f} GiB", flush=True)
     peer = Transformers(ours)
     dialogs = ours.dialogs(0)
     if not options.smoke:
@@ -77,28 +78,28 @@ def _measure(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, 
     for name in [name for name in steps if name != mine]:
         peaks[name] = _warm(steps[name]) - held
     _rows(case, dialogs, alternate(steps, options.steps), peaks, mine, device)
+    show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
     if options.profile:
         profiled(steps[mine], f"{case.name} pack")
     del steps, peer, ours
     clear()
-    _alone(case, folder, mesh, options, device)
+    if case.documents is not None:
+        _float32(case, folder, mesh, options, device)
 
 
-def _alone(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, device: str) -> None:
-    """Settings of ours that do not fit beside the peer; and whether the loss falls."""
+def _recording(step: Step, losses: list[float]) -> Step:
+    def run() -> None:
+        losses.append(step()["loss"])
+
+    return run
+
+
+def _float32(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, device: str) -> None:
+    """Float32 weights and moments, as a run has them by default; they do not fit beside the peer."""
     ours = Ours(case, folder, mesh, recompute="none", compiled=not options.smoke)
-    name, once, losses = "cosmos, no recomputation, float32 weights", ours.stepper(), []
-
-    def step() -> None:
-        losses.append(once()["loss"])
-
-    try:
-        peaks = {name: _warm(step)}
-    except torch.OutOfMemoryError:
-        show(f"reasoner step, {case.name} pack", [{"contender": name, "ms": "out of memory", "device": device}])
-        return
+    name, step = "cosmos, none recomputation, float32 weights", ours.stepper()
+    peaks = {name: _warm(step)}
     _rows(case, ours.dialogs(0), alternate({name: step}, options.steps), peaks, name, device)
-    show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
 
 
 def _parity(case: Case, folder: Path, mesh: Mesh) -> None:
@@ -116,10 +117,11 @@ def _parity(case: Case, folder: Path, mesh: Mesh) -> None:
 
 
 def _texts(peer: Transformers, dialogs: list[Any]) -> dict[str, Step]:
-    """Documents of one length, as one batch; with the compiled layers switched on and off."""
-    step = peer.stepper([dialogs])
+    """Documents of one length in two batches, so that their logits fit; with compiled layers and with plain ones."""
+    half = len(dialogs) // 2
+    step = peer.stepper([dialogs[:half], dialogs[half:]])
     return {
-        f"transformers, {name}": partial(peer.with_compiled, step, on=on)
+        f"transformers, {name}, 2 batches": partial(peer.with_compiled, step, on=on)
         for name, on in (("eager", False), ("compiled layers", True))
     }
 

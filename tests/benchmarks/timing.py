@@ -49,6 +49,7 @@ def timed(step: Callable[[], Any], count: int) -> list[float]:
 
 def alternate(steps: dict[str, Callable[[], Any]], count: int) -> dict[str, dict[str, float]]:
     """Each contender timed in two halves, in the order A B ... B A; median and 90th percentile in milliseconds."""
+    print(f"timing {', '.join(steps)}", flush=True)
     order = [*steps, *reversed(steps)]
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for name in order:
