@@ -2,13 +2,22 @@
 
 from cosmos_core.data.loader import Pack, PackedLoader
 from cosmos_core.data.samples import Answer, Chat, Clip, Item, Picture, StoredClip, Turn, VideoText
-from cosmos_core.data.source import DescribingSource, MapSource, ScoringSource, UnreadableSample
+from cosmos_core.data.source import (
+    ArrangedSource,
+    DescribingSource,
+    IdentifiedSource,
+    MapSource,
+    ScoringSource,
+    UnreadableSample,
+)
 
 __all__ = [
     "Answer",
+    "ArrangedSource",
     "Chat",
     "Clip",
     "DescribingSource",
+    "IdentifiedSource",
     "Item",
     "MapSource",
     "Pack",

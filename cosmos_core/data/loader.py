@@ -16,7 +16,13 @@ from cosmos_core.data.order import Order, initial_state, positions, remaining
 from cosmos_core.data.packing import Costed, name_of, pack_stream
 from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.samples import Item
-from cosmos_core.data.source import DescribingSource, MapSource, UnreadableSample
+from cosmos_core.data.source import (
+    ArrangedSource,
+    DescribingSource,
+    IdentifiedSource,
+    MapSource,
+    UnreadableSample,
+)
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.seeds import stream_seed
 
@@ -38,13 +44,14 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """What a worker makes of a position: a sample, or the reason why not."""
+    """What a worker makes of a position: a sample, the reason why not, or why the run has to end."""
 
     position: int
     value: Any = None
     cost: int = 0
     name: str = ""
     skipped: tuple[str, str] | None = None
+    failed: tuple[str, tuple[Problem, ...]] | None = None
 
 
 class _Fetch(torch.utils.data.Dataset[_Fetched]):
@@ -71,6 +78,8 @@ class _Fetch(torch.utils.data.Dataset[_Fetched]):
             value = self.prepare(sample)
         except UnreadableSample as error:
             return _Fetched(position, skipped=(error.where, error.reason))
+        except UserError as error:
+            return _Fetched(position, failed=(error.title, error.problems))
         return _Fetched(position, value, self.cost(value), name_of(sample, position))
 
 
@@ -93,7 +102,9 @@ class PackedLoader:
         self.source = source
         self.skipped: Counter[str] = Counter()
         self._config, self._rank, self._world = config, rank, world
-        self._order = Order(len(source), config.seed, config.shuffle)
+        arrange = source.arrange if isinstance(source, ArrangedSource) else None
+        self._order = Order(len(source), config.seed, config.shuffle, arrange)
+        self._identity = {"data": source.identity} if isinstance(source, IdentifiedSource) else {}
         read = source.get
         if config.cache is not None and isinstance(source, DescribingSource):
             read = source.describe
@@ -105,14 +116,22 @@ class PackedLoader:
         self._reported: set[str] = set()
 
     def load_state(self, states: Sequence[dict[str, Any]]) -> None:
-        """Continue where the packs with these states, one of each old data rank, left off."""
+        """Continue where the packs with these states, one of each old data rank, left off.
+
+        Raises UserError when they are of other data.
+        """
+        old, new = states[0].get("data"), self._identity.get("data")
+        if old is not None and new is not None and old != new:
+            problem = Problem(message=f"is {new}, the checkpoint was trained on {old}", key="dataloader_train.dataset")
+            raise UserError("the data has changed since the checkpoint; nothing was started", [problem])
         first, frontier = remaining(states, self._rank, self._world)
         self._start = (list(first), frontier)
 
     def state(self) -> dict[str, Any]:
         """State before the first pack of this process."""
         first, frontier = self._start
-        return {**initial_state(self._rank, self._world), "frontier": frontier, "aside": list(first)}
+        begun = initial_state(self._rank, self._world)
+        return {**begun, "frontier": frontier, "aside": list(first), **self._identity}
 
     def __iter__(self) -> Iterator[Pack]:
         """Packs from the start, or from the loaded state."""
@@ -120,7 +139,7 @@ class PackedLoader:
         for items, aside, used in self._packed(self._samples(taken)):
             self._packs.add(len(items), used)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
-            yield Pack(items, state)
+            yield Pack(items, {**state, **self._identity})
 
     def _packed(self, samples: Iterator[Costed]) -> Iterator[tuple[list[Item], list[int], int]]:
         config = self._config
@@ -147,6 +166,8 @@ class PackedLoader:
             if self._order.epoch(fetched.position) > epoch:
                 epoch = self._order.epoch(fetched.position)
                 self.report()
+            if fetched.failed is not None:
+                raise UserError(*fetched.failed)
             if fetched.skipped is not None:
                 self._skip(*fetched.skipped)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -14,23 +14,31 @@ from cosmos_core.seeds import stream_seed
 __all__ = ["Order", "initial_state", "remaining"]
 
 
+Permutation = np.ndarray[Any, np.dtype[np.int64]]
+
+
 @frozen
 class Order:
-    """Positions 0, 1, 2, ... run through epochs of `size` samples; each epoch has its own permutation."""
+    """Positions 0, 1, 2, ... run through epochs of `size` samples; each epoch has its own permutation.
+
+    arrange: draws the permutation where the source has a say in it.
+    """
 
     size: int
     seed: int
     shuffle: bool
+    arrange: Callable[[np.random.Generator], Permutation] | None = None
 
     def epoch(self, position: int) -> int:
         """Number of the epoch a position lies in."""
         return position // self.size
 
-    def permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def permutation(self, epoch: int) -> Permutation:
         """Sample of each place in an epoch."""
         if not self.shuffle:
             return np.arange(self.size)
-        return np.random.default_rng(stream_seed(self.seed, "order", epoch)).permutation(self.size)
+        random = np.random.default_rng(stream_seed(self.seed, "order", epoch))
+        return random.permutation(self.size) if self.arrange is None else self.arrange(random)
 
 
 def initial_state(rank: int, world: int) -> dict[str, Any]:

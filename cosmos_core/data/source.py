@@ -10,7 +10,7 @@ import numpy as np
 
 from cosmos_core.data.samples import Answer
 
-__all__ = ["DescribingSource", "MapSource", "ScoringSource", "UnreadableSample"]
+__all__ = ["ArrangedSource", "DescribingSource", "IdentifiedSource", "MapSource", "ScoringSource", "UnreadableSample"]
 
 
 class UnreadableSample(Exception):
@@ -32,6 +32,25 @@ class MapSource(Protocol):
 
     def get(self, index: int, random: np.random.Generator) -> Any:
         """Sample `index`; every random choice comes from `random`. Raises UnreadableSample."""
+        ...
+
+
+@runtime_checkable
+class ArrangedSource(MapSource, Protocol):
+    """A source that knows in which order it reads well, such as one whose samples lie in blocks."""
+
+    def arrange(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Order of an epoch under `shuffle`: a permutation of the samples, drawn from `random` alone."""
+        ...
+
+
+@runtime_checkable
+class IdentifiedSource(MapSource, Protocol):
+    """A source whose samples may change from one day to the next; a run resumes on the same ones only."""
+
+    @property
+    def identity(self) -> str:
+        """The same for the same samples in the same places, for people to read."""
         ...
 
 

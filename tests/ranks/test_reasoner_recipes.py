@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from tests.command import cosmos, losses, rows
+from tests.fake_hub import serving
 
 SMALL = (
     "model.init=random",
@@ -55,7 +56,7 @@ def pictures(folder: Path) -> None:
             said = [{"from": "human", "value": "<image>\nWhich colour?"}, {"from": "gpt", "value": name}]
             image = {"bytes": data.getvalue(), "path": None}
             found.append({"id": f"{number}-{copy}", "image": image, "conversations": said, "data_source": "drawn"})
-    folder.mkdir()
+    folder.mkdir(parents=True)
     np.random.default_rng(0).shuffle(found)  # type: ignore[arg-type]
     pq.write_table(pa.Table.from_pylist(found), folder / "train-0.parquet", row_group_size=5)
 
@@ -92,6 +93,38 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
         assert "accuracy: " in cosmos("eval", str(killed), env=environment).stdout
     cosmos("export", str(killed), "-o", str(tmp_path / "out"))
     assert says_something(tmp_path / "out")
+
+
+@pytest.mark.ranks
+def test_a_stream_that_was_killed_and_resumed_equals_the_local_copy(tmp_path: Path) -> None:
+    """From the Hub, by two ranks with workers, over a network that fails now and then."""
+    pictures(tmp_path / "hub/drawn")
+    (tmp_path / "hub/README.md").write_text(
+        "---\nconfigs:\n- config_name: drawn\n  data_files:\n  - split: train\n    path: drawn/train-*\n---\n"
+    )
+
+    def command(root: str, *more: str) -> tuple[str, ...]:
+        return ("run", "llava_ov", "--nproc", "2", "--output-root", str(tmp_path / root), *SMALL, *more)
+
+    stream = command("stream", "dataloader_train.dataset.subset=drawn")
+    run_dir = tmp_path / "stream/cosmos3" / RECIPES["llava_ov"]
+    with serving(tmp_path / "hub", "lmms-lab/LLaVA-OneVision-Data") as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
+        hub.faults = 2
+        kill_after_a_save(stream, environment, run_dir)
+        resumed = subprocess.run(
+            [sys.executable, "-m", "cosmos_core", *stream],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resume from" in resumed.stderr
+    cosmos(*command("local", f"dataloader_train.dataset.path={tmp_path / 'hub/drawn'}"))
+    assert losses(run_dir) == losses(tmp_path / "local/cosmos3" / RECIPES["llava_ov"])
+    assert sorted(losses(run_dir)) == list(range(1, 17))
 
 
 def kill_after_a_save(arguments: tuple[str, ...], environment: dict[str, str], run_dir: Path) -> None:

@@ -291,7 +291,7 @@ def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
         with pytest.raises(UnreadableSample, match=reason):
             source.get(index, np.random.default_rng(0))
     check_dataset(config)
-    with pytest.raises(UserError, match="no Parquet file"):
+    with pytest.raises(UserError, match="no Parquet or JSON file"):
         LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path / "none")))
 
 

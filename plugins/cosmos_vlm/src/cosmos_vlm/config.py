@@ -54,9 +54,19 @@ class VlmConfig(AdaptedModelConfig):
 
 @frozen(kw_only=True)
 class LlavaConfig(DatasetConfig):
-    """LLaVA-OneVision: images and conversations in Parquet files."""
+    """LLaVA-OneVision: images and conversations, streamed from the Hub or read from a local copy."""
 
-    path: str | None = option(None, "Folder with Parquet files, searched below too; absent: fetched from the Hub.")
+    path: str | None = option(
+        None, "Folder of a local copy, Parquet or JSON, searched below too; absent: streamed from the Hub."
+    )
     repo: str = option("lmms-lab/LLaVA-OneVision-Data", "Dataset repository on the Hub.")
     revision: str = option("main", "Revision of the repository.")
-    subset: str = option("ai2d(gpt4v)", "Folder of the repository that is fetched.")
+    subset: str = option("ai2d(gpt4v)", "Part of the dataset, one of the repository's configurations.")
+    split: str = option("train", "Split of the subset.")
+    shuffle_buffer: int = option(1000, "Rows, about, among which the order is drawn.", unit="samples", low=1)
+    lanes: int = option(
+        16,
+        "Streams that are read side by side; with a multiple of ranks x workers nobody reads what another one reads.",
+        low=1,
+        high=1024,
+    )

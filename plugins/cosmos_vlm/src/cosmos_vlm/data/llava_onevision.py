@@ -1,9 +1,13 @@
-"""LLaVA-OneVision from Parquet files: images with conversations (spec/data.md 2, spec/vlm.md 6.2)."""
+"""LLaVA-OneVision: images with conversations, streamed or local (spec/data.md 2, spec/vlm.md 6.2)."""
 
 from __future__ import annotations
 
 import io
+import logging
 from bisect import bisect_right
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,85 +17,124 @@ import torch
 from PIL import Image
 
 from cosmos_core.data import Chat, Picture, Turn, UnreadableSample
-from cosmos_core.errors import Problem, UserError
-from cosmos_core.hub import fetch
-from cosmos_core.plugin import CheckpointSpec
+from cosmos_core.errors import UserError
 from cosmos_vlm.config import LlavaConfig
+from cosmos_vlm.data.lanes import arranged, blocks_a_window
+from cosmos_vlm.data.subset import streamed_files
+from cosmos_vlm.data.tables import JSON, PARQUET, Block, block_sizes, read_block
 
 __all__ = ["LlavaSource", "turns_of"]
 
-COLUMNS = ["id", "image", "conversations"]
+logger = logging.getLogger(__name__)
+
+READERS = 16
+"""Files whose sizes are asked for at a time."""
+PATIENCE = 16
+"""A block is let go when it was not used for so many times the samples that its neighbours in the order take."""
 
 
 class LlavaSource:
-    """MapSource of Chat; a row group is read at a time and kept until another one is needed."""
+    """MapSource of Chat over blocks of rows, which are read when the first of their rows is wanted, and let go when
+    the order has moved on."""
 
     def __init__(self, config: LlavaConfig) -> None:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
+        self._config = config
+        self._root = Path(config.path).resolve() if config.path else None
+        files = _local_files(self._root) if self._root is not None else streamed_files(config)
+        with ThreadPoolExecutor(READERS) as pool:
+            sizes = list(pool.map(block_sizes, files))
+        self._blocks = [
+            (file, number) for file, of_file in zip(files, sizes, strict=True) for number in range(len(of_file))
+        ]
+        self._sizes = [size for of_file in sizes for size in of_file]
+        if not sum(self._sizes):
+            raise UserError(f"no rows in {config.path or config.subset}; nothing was started")
+        self._ends = list(accumulate(self._sizes))
+        logger.info("llava_ov: %s in %d files", self.identity, len(files))
+        lanes = min(config.lanes, len(self._sizes))
+        self._patience = PATIENCE * lanes * blocks_a_window(self._sizes, lanes, config.shuffle_buffer)
+        self._held: dict[int, tuple[int, Block]] = {}
+        self._asked = 0
 
-        folder = Path(config.path) if config.path else _fetched(config)
-        self._groups: list[tuple[Path, int]] = []
-        sizes: list[int] = []
-        for file in sorted(folder.rglob("*.parquet")):
-            try:
-                metadata = ParquetFile(file).metadata
-            except (ArrowInvalid, OSError) as error:
-                problem = Problem(message=str(error), file=str(file), hint="fetch it again")
-                raise UserError("a Parquet file cannot be read; nothing was started", [problem]) from None
-            for group in range(metadata.num_row_groups):
-                self._groups.append((file, group))
-                sizes.append(metadata.row_group(group).num_rows)
-        if not sizes:
-            raise UserError(f"no Parquet file with rows below {folder}; nothing was started")
-        self._ends = list(accumulate(sizes))
-        self._held: tuple[int, list[dict[str, Any]]] = (-1, [])
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rows in hand, for loader workers."""
+        return {**self.__dict__, "_held": {}}
 
     def __len__(self) -> int:
         return self._ends[-1]
 
+    @property
+    def identity(self) -> str:
+        """Files and rows."""
+        layout = sha256(repr([(Path(file).name, number) for file, number in self._blocks] + self._sizes).encode())
+        place = self._blocks[0][0].rpartition("/")[0] if self._root is None else "a local copy"
+        return f"{len(self)} rows of {place} ({layout.hexdigest()[:12]})"
+
+    def arrange(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Shuffled, and readable as a stream."""
+        return arranged(self._sizes, self._config.lanes, self._config.shuffle_buffer, random)
+
     def get(self, index: int, random: np.random.Generator) -> Chat:
-        """Row `index`. Raises UnreadableSample for rows without picture or answer."""
+        """Row `index`. Raises UnreadableSample for rows without picture or answer, UserError when files cannot be
+        read any more."""
         number = bisect_right(self._ends, index)
-        row = self._rows(number)[index - (self._ends[number - 1] if number else 0)]
+        row = self._block(number)(index - (self._ends[number - 1] if number else 0))
         key = str(row.get("id") or index)
         turns = row.get("conversations") or []
         if row.get("image") is None:
             raise UnreadableSample(key, "no image")
         if len(turns) < 2:
             raise UnreadableSample(key, "fewer than two turns")
-        return Chat(key, turns_of(turns, _picture(row["image"], key)))
+        return Chat(key, turns_of(turns, self._picture(row["image"], key), key))
 
-    def _rows(self, number: int) -> list[dict[str, Any]]:
-        if self._held[0] != number:
-            from pyarrow.parquet import ParquetFile
+    def _block(self, number: int) -> Block:
+        self._asked += 1
+        block = self._held.pop(number)[1] if number in self._held else read_block(*self._blocks[number])
+        self._held[number] = self._asked, block
+        while self._asked - next(iter(self._held.values()))[0] > self._patience:
+            del self._held[next(iter(self._held))]
+        return block
 
-            file, group = self._groups[number]
-            self._held = (number, ParquetFile(file).read_row_group(group, columns=COLUMNS).to_pylist())
-        return self._held[1]
+    def _picture(self, stored: Mapping[str, Any] | str, key: str) -> Picture:
+        try:
+            with Image.open(self._file(stored, key)) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise UnreadableSample(key, f"image cannot be read ({type(error).__name__})") from None
+        return Picture(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+
+    def _file(self, stored: Mapping[str, Any] | str, key: str) -> Path | io.BytesIO:
+        """Embedded bytes, or a file of a local copy. Raises UnreadableSample for one outside of its folder."""
+        if not isinstance(stored, str):
+            return io.BytesIO(stored["bytes"])
+        if self._root is None:
+            raise UnreadableSample(key, "image is not embedded")
+        path = (self._root / stored).resolve()
+        if not path.is_relative_to(self._root):
+            raise UnreadableSample(key, "image lies outside of the dataset's folder")
+        return path
 
 
-def turns_of(conversation: list[dict[str, str]], picture: Picture) -> tuple[Turn, ...]:
-    """ShareGPT turns as ours; the picture stands before the first user turn's text, wherever its marker stood."""
+def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> tuple[Turn, ...]:
+    """ShareGPT turns as ours; the picture stands before the first user turn's text, wherever its marker stood.
+
+    Raises UnreadableSample for turns without speaker or text.
+    """
     turns = []
     for number, said in enumerate(conversation):
-        role = "user" if said["from"] == "human" else "assistant"
-        text = said["value"].replace("<image>", "").strip()
+        speaker, text = said.get("from"), said.get("value")
+        if speaker is None or text is None:
+            raise UnreadableSample(key, "a turn has no speaker or no text")
+        role = "user" if speaker == "human" else "assistant"
+        text = text.replace("<image>", "").strip()
         turns.append(Turn(role, (picture, text) if number == 0 and role == "user" else (text,)))
     return tuple(turns)
 
 
-def _picture(stored: dict[str, Any], key: str) -> Picture:
-    try:
-        with Image.open(io.BytesIO(stored["bytes"])) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableSample(key, f"image cannot be read ({type(error).__name__})") from None
-    return Picture(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-
-
-def _fetched(config: LlavaConfig) -> Path:
-    spec = CheckpointSpec(
-        name=config.repo, summary="", repo=config.repo, revision=config.revision, files=(f"{config.subset}/*.parquet",)
-    )
-    return fetch(spec, repo_type="dataset").path / config.subset
+def _local_files(root: Path) -> list[str]:
+    """Parquet files below a folder, or its JSON files where there are none. Raises UserError when there are neither."""
+    for suffixes in ((PARQUET,), JSON):
+        found = sorted(str(path) for path in root.rglob("*") if path.suffix in suffixes)
+        if found:
+            return found
+    raise UserError(f"no Parquet or JSON file below {root}; nothing was started")

@@ -1,0 +1,94 @@
+"""Files of rows, on this machine or on the Hub: how many blocks they have, and one block's rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_vlm.data.retries import retried
+
+__all__ = ["JSON", "PARQUET", "Block", "block_sizes", "read_block"]
+
+PARQUET, JSON = ".parquet", (".json", ".jsonl")
+COLUMNS = ["id", "image", "conversations"]
+REMOTE = "hf://"
+ROWS = 1000
+"""Rows of a JSON file that count as one block."""
+
+Block = Callable[[int], Mapping[str, Any]]
+"""Row of a block by its number."""
+
+
+def block_sizes(location: str) -> tuple[int, ...]:
+    """Rows of every block of a file. Raises UserError when it cannot be read."""
+    if location.endswith(JSON):
+        count = len(_records(Path(location)))
+        return tuple(min(ROWS, count - start) for start in range(0, count, ROWS))
+
+    def sizes() -> tuple[int, ...]:
+        with _parquet(location) as table:
+            metadata = table.metadata
+            return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+
+    return retried(sizes, location) if location.startswith(REMOTE) else sizes()
+
+
+def read_block(location: str, number: int) -> Block:
+    """The rows of one block. Raises UserError when the file cannot be read."""
+    if location.endswith(JSON):
+        records = _records(Path(location))[number * ROWS : (number + 1) * ROWS]
+        return records.__getitem__
+
+    def read() -> Any:
+        with _parquet(location) as table:
+            columns = [name for name in COLUMNS if name in table.schema_arrow.names]
+            return table.read_row_group(number, columns=columns)
+
+    rows = retried(read, location) if location.startswith(REMOTE) else read()
+    return lambda index: dict(rows.slice(index, 1).to_pylist()[0])
+
+
+@contextmanager
+def _parquet(location: str) -> Iterator[Any]:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with _opened(location) as file:
+            yield ParquetFile(file, pre_buffer=True)
+    except (ArrowInvalid, FileNotFoundError) as error:
+        hint = "fetch it again" if not location.startswith(REMOTE) else "choose another subset or revision"
+        problem = Problem(message=str(error).splitlines()[0], file=location, hint=hint)
+        raise UserError("a Parquet file cannot be read", [problem]) from None
+
+
+def _opened(location: str) -> Any:
+    if not location.startswith(REMOTE):
+        return open(location, "rb")
+    from huggingface_hub import HfFileSystem
+
+    return HfFileSystem().open(location, "rb")
+
+
+@lru_cache(maxsize=8)
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Of a JSON list, or of one object a line. Raises UserError with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            found = json.loads(text)
+        else:
+            found = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, OSError) as error:
+        line = getattr(error, "lineno", None) if path.suffix == ".json" else None
+        raise UserError(
+            "a JSON file cannot be read", [Problem(message=str(error), file=str(path), line=line)]
+        ) from None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise UserError("a JSON file is no list of objects", [Problem(message="is something else", file=str(path))])
+    return found

@@ -1,0 +1,281 @@
+"""LLaVA-OneVision as a stream: who reads what, in which order, and where a resumed run goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cosmos_core.config import DataloaderConfig
+from cosmos_core.data import PackedLoader, UnreadableSample
+from cosmos_core.errors import UserError
+from cosmos_vlm.config import LlavaConfig
+from cosmos_vlm.data import llava_onevision, retries
+from cosmos_vlm.data.lanes import arranged
+from cosmos_vlm.data.llava_onevision import LlavaSource
+from cosmos_vlm.data.retries import retried
+from tests.fake_hub import FakeHub, serving
+
+REPO = "lmms-lab/LLaVA-OneVision-Data"
+SUBSET = "ai2d(gpt4v)"
+CARD = f"""---
+configs:
+- config_name: {SUBSET}
+  data_files:
+  - split: train
+    path: {SUBSET}/train-*
+- config_name: other
+  data_files:
+  - split: train
+    path: other/train-*
+---
+"""
+
+
+def row(number: int, said: str = "noise") -> dict[str, Any]:
+    data = io.BytesIO()
+    pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(data, "PNG")
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": said}]
+    return {"id": f"row{number}", "image": {"bytes": data.getvalue(), "path": None}, "conversations": turns}
+
+
+def write_rows(folder: Path, *, files: int, rows: int, block: int) -> None:
+    folder.mkdir(parents=True)
+    for file in range(files):
+        table = pa.Table.from_pylist([row(file * rows + number) for number in range(rows)])
+        pq.write_table(table, folder / f"train-{file:05d}.parquet", row_group_size=block)
+
+
+def config_of(path: Path, **options: Any) -> LlavaConfig:
+    return LlavaConfig(type="llava_ov", path=str(path), **options)
+
+
+def loader_of(source: LlavaSource, *, rank: int = 0, world: int = 1, workers: int = 0) -> PackedLoader:
+    config = DataloaderConfig(dataset=source._config, max_samples_per_batch=3, num_workers=workers)
+    return PackedLoader(source, config=config, prepare=lambda chat: chat, cost=lambda chat: 1, rank=rank, world=world)
+
+
+def keys(packs: Any) -> list[str]:
+    return [item.value.key for pack in packs for item in pack.items]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("llava") / "rows"
+    write_rows(place, files=4, rows=24, block=6)
+    return place
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    lanes=st.integers(1, 12),
+    buffer=st.integers(1, 60),
+    seed=st.integers(0, 9),
+)
+def test_the_order_of_an_epoch_is_a_permutation(sizes: list[int], lanes: int, buffer: int, seed: int) -> None:
+    first, again = (arranged(sizes, lanes, buffer, np.random.default_rng(seed)) for _ in range(2))
+    assert sorted(first) == list(range(sum(sizes)))
+    assert (first == again).all()
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+def test_no_two_readers_touch_the_same_block(ranks: int, workers: int) -> None:
+    sizes, readers = [10] * 32, ranks * workers
+    order = arranged(sizes, 8, 80, np.random.default_rng(0))
+    blocks = [set((order[reader::readers] // 10).tolist()) for reader in range(readers)]
+    assert sum(len(one) for one in blocks) == 32
+    assert set().union(*blocks) == set(range(32))
+
+
+def test_blocks_are_read_once_an_epoch_and_few_are_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: Counter[tuple[str, int]] = Counter()
+    read = llava_onevision.read_block
+
+    def counted(location: str, number: int) -> Any:
+        reads[location, number] += 1
+        return read(location, number)
+
+    monkeypatch.setattr(llava_onevision, "read_block", counted)
+    monkeypatch.setattr(llava_onevision, "PATIENCE", 4)
+    source = LlavaSource(config_of(folder, lanes=2, shuffle_buffer=12))
+    held = []
+    for index in source.arrange(np.random.default_rng(3)):
+        source.get(int(index), np.random.default_rng(0))
+        held.append(len(source._held))
+    assert len(reads) == 16
+    assert set(reads.values()) == {1}
+    assert max(held) <= 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_goes_on_with_the_same_rows(folder: Path, workers: int) -> None:
+    """Position, shuffling and what the packer has set aside, in the middle of an epoch and of a block."""
+    source = LlavaSource(config_of(folder, lanes=4))
+    whole = list(islice(loader_of(source, workers=workers), 50))
+    for stop in (1, 7, 33):
+        resumed = loader_of(LlavaSource(config_of(folder, lanes=4)), workers=workers)
+        resumed.load_state([whole[stop - 1].state])
+        assert keys(islice(resumed, 50 - stop)) == keys(whole[stop:])
+
+
+def test_a_stream_resumed_on_more_ranks_loses_and_repeats_nothing(folder: Path) -> None:
+    source = LlavaSource(config_of(folder, lanes=4))
+    begun = list(islice(loader_of(source), 10))
+    seen = keys(begun)
+    for rank in range(3):
+        loader = loader_of(source, rank=rank, world=3)
+        loader.load_state([begun[-1].state])
+        seen += keys(islice(loader, (96 - 30) // 3 // 3))
+    assert len(seen) == len(set(seen))
+
+
+def test_other_rows_than_the_checkpoints_are_refused(folder: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows", files=4, rows=23, block=6)
+    state = next(iter(loader_of(LlavaSource(config_of(folder))))).state
+    with pytest.raises(UserError, match="the data has changed"):
+        loader_of(LlavaSource(config_of(tmp_path / "rows"))).load_state([state])
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_a_json_copy_gives_the_same_dialogs(folder: Path, tmp_path: Path, suffix: str) -> None:
+    records = []
+    for number in range(96):
+        record = row(number)
+        (tmp_path / f"{number}.png").write_bytes(record["image"]["bytes"])
+        records.append({**record, "image": f"{number}.png"})
+    lines = "\n".join(json.dumps(record) for record in records)
+    (tmp_path / f"data{suffix}").write_text(json.dumps(records) if suffix == ".json" else lines)
+    copy, stored = LlavaSource(config_of(tmp_path)), LlavaSource(config_of(folder))
+    assert len(copy) == len(stored)
+    for index in (0, 50, 95):
+        mine, theirs = (source.get(index, np.random.default_rng(0)) for source in (copy, stored))
+        assert (mine.key, mine.turns[1]) == (theirs.key, theirs.turns[1])
+        picture, other = mine.turns[0].parts[0], theirs.turns[0].parts[0]
+        assert torch.equal(picture.pixels, other.pixels)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image": "../outside.png"}, "outside of the dataset's folder"),
+        ({"image": "absent.png"}, "image cannot be read"),
+        ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "x"}]}, "no speaker or no text"),
+        ({"conversations": []}, "fewer than two turns"),
+        ({"image": None}, "no image"),
+    ],
+)
+def test_a_broken_row_is_named_with_its_reason(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    (tmp_path / "outside.png").write_bytes(row(0)["image"]["bytes"])
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/here.png").write_bytes(row(0)["image"]["bytes"])
+    (tmp_path / "copy/data.json").write_text(json.dumps([{**row(0), "image": "here.png", **change}]))
+    with pytest.raises(UnreadableSample, match=f"row0: .*{reason}"):
+        LlavaSource(config_of(tmp_path / "copy")).get(0, np.random.default_rng(0))
+
+
+def test_a_damaged_json_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('[\n{"id": "a"},\n{"id": }\n]')
+    with pytest.raises(UserError) as found:
+        LlavaSource(config_of(tmp_path))
+    assert (found.value.problems[0].file, found.value.problems[0].line) == (str(tmp_path / "data.json"), 3)
+
+
+def test_a_network_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
+    answers = [OSError("unreachable"), OSError("unreachable"), "rows"]
+
+    def action() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    assert retried(action, "a file") == "rows"
+    assert waited == [1.0, 2.0]
+    answers = [OSError("unreachable")] * 6
+    with pytest.raises(UserError, match="the Hub cannot be read") as found:
+        retried(action, "a file")
+    assert waited[2:] == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert "6 attempts" in found.value.problems[0].message
+
+
+@pytest.fixture
+def hub(folder: Path, tmp_path: Path) -> Any:
+    root = tmp_path / "hub"
+    root.mkdir()
+    (root / SUBSET).symlink_to(folder)
+    (root / "README.md").write_text(CARD)
+    with serving(root, REPO) as served:
+        yield served
+
+
+def streamed(hub: FakeHub, tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, whose Hub is this machine's."""
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
+    setup = (
+        "import numpy as np\nfrom cosmos_vlm.config import LlavaConfig\n"
+        "from cosmos_vlm.data.llava_onevision import LlavaSource\n"
+    )
+    arguments = [sys.executable, "-c", setup + code]
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_hubs_rows_are_those_of_the_files_and_come_block_by_block(
+    hub: FakeHub, folder: Path, tmp_path: Path
+) -> None:
+    """Through the repository's own description of its subsets, pinned to a commit, over a network with faults."""
+    hub.faults = 3
+    code = (
+        "source = LlavaSource(LlavaConfig(type='llava_ov', lanes=2))\n"
+        "order = source.arrange(np.random.default_rng(5))\n"
+        "print(source.identity)\n"
+        "print([source.get(int(index), np.random.default_rng(0)).key for index in order])\n"
+    )
+    done = streamed(hub, tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    identity, found = done.stdout.splitlines()
+    assert f"hf://datasets/{REPO}@0123456789abcdef0123456789abcdef01234567/{SUBSET}" in identity
+    source = LlavaSource(config_of(folder, lanes=2))
+    order = source.arrange(np.random.default_rng(5))
+    assert found == str([source.get(int(index), np.random.default_rng(0)).key for index in order])
+    assert hub.faults == 0
+    assert all(span.startswith("bytes=") for _, span in hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("subset='ai2d(gpt4)'", "ai2d(gpt4v)"),
+        ("split='test'", "one of train"),
+        ("repo='lmms-lab/Absent'", "Absent"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_said_with_what_it_has(
+    hub: FakeHub, tmp_path: Path, options: str, said: str
+) -> None:
+    code = (
+        "from cosmos_core.errors import UserError\n"
+        f"try:\n    LlavaSource(LlavaConfig(type='llava_ov', {options}))\n"
+        "except UserError as error:\n    print(error, [problem.hint for problem in error.problems])\n"
+    )
+    done = streamed(hub, tmp_path, code)
+    assert "cannot be streamed" in done.stdout, done.stderr
+    assert said in done.stdout

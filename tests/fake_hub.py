@@ -1,0 +1,147 @@
+"""A small Hub on this machine: one dataset repository over HTTP, with faults on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from attrs import define, field
+
+__all__ = ["FakeHub", "serving"]
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ABSENT = ({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+
+
+@define
+class FakeHub:
+    """repo: its only dataset. faults: answers of 503 that are still to be given to requests for content. asked: ranges
+    of each file that were asked for, as the header says them."""
+
+    url: str
+    repo: str
+    root: Path
+    faults: int = 0
+    asked: list[tuple[str, str]] = field(factory=list)
+    lock: threading.Lock = field(factory=threading.Lock)
+
+
+@contextmanager
+def serving(root: Path, repo: str) -> Iterator[FakeHub]:
+    """Serve the files below `root` as a dataset repository."""
+    hub = FakeHub("", repo, root)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, hub))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, hub: FakeHub, *arguments: Any) -> None:
+        self.hub = hub
+        super().__init__(*arguments)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Quiet."""
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_POST(self) -> None:
+        wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+        found = [
+            self._entry(self.hub.root / path) for path in wanted.get("paths", []) if (self.hub.root / path).exists()
+        ]
+        self._json(found)
+
+    def _answer(self, *, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        api, content = f"/api/datasets/{self.hub.repo}", f"/datasets/{self.hub.repo}/resolve/"
+        if path.startswith(content):
+            self._file(path.removeprefix(content).split("/", 1)[1], body=body)
+        elif path.startswith(f"{api}/tree/"):
+            self._tree(path.removeprefix(f"{api}/tree/").partition("/")[2])
+        elif path == api or path.startswith(f"{api}/revision/"):
+            names = sorted(str(one.relative_to(self.hub.root)) for one in self.hub.root.rglob("*") if one.is_file())
+            siblings = [{"rfilename": name} for name in names]
+            about = {"id": self.hub.repo, "sha": COMMIT, "private": False, "downloads": 0, "likes": 0, "tags": []}
+            self._json({**about, "siblings": siblings})
+        else:
+            self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+
+    def _tree(self, below: str) -> None:
+        folder = self.hub.root / below
+        if not folder.is_dir():
+            return self._json(*ABSENT)
+        every = sorted(folder.rglob("*") if "recursive=true" in self.path.lower() else folder.iterdir())
+        return self._json([self._entry(one) for one in every])
+
+    def _entry(self, path: Path) -> dict[str, Any]:
+        name = str(path.relative_to(self.hub.root))
+        kind = "directory" if path.is_dir() else "file"
+        size = 0 if path.is_dir() else path.stat().st_size
+        return {"type": kind, "path": name, "oid": hashlib.sha1(name.encode()).hexdigest(), "size": size}
+
+    def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **(headers or {}),
+        }.items():
+            self.send_header(name, text)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _file(self, name: str, *, body: bool) -> None:
+        path = self.hub.root / name
+        if not path.is_file():
+            return self._json(*ABSENT)
+        if body and path.suffix == ".parquet" and self._fails(name):
+            return self._json({"error": "overloaded"}, 503)
+        return self._content(path, self.headers.get("Range"), body=body)
+
+    def _fails(self, name: str) -> bool:
+        """Note the request; whether it is to fail."""
+        with self.hub.lock:
+            self.hub.asked.append((name, self.headers.get("Range") or ""))
+            failing = self.hub.faults > 0
+            self.hub.faults -= failing
+        return failing
+
+    def _content(self, path: Path, span: str | None, *, body: bool) -> None:
+        data = path.read_bytes()
+        total = len(data)
+        self.send_response(206 if span else 200)
+        if span:
+            first, _, last = span.removeprefix("bytes=").partition("-")
+            end = min(int(last), total - 1) if last else total - 1
+            data = data[int(first) : end + 1]
+            self.send_header("Content-Range", f"bytes {first}-{end}/{total}")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{hashlib.sha1(path.name.encode()).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
