@@ -14,18 +14,21 @@ from torch.nn.functional import scaled_dot_product_attention
 __all__ = ["attention", "fastest_attention"]
 
 _HOPPER = (9, 0)
-_ORDER = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_FLASH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @contextmanager
-def fastest_attention(device: torch.device) -> Iterator[None]:
+def fastest_attention(device: torch.device, *, shapes_return: bool = True) -> Iterator[None]:
     """Inside, scaled_dot_product_attention tries its kernels in the order that is fastest on `device`.
 
-    On Hopper and newer cuDNN's kernel comes first, nearly twice as fast as the flash kernel there. To be entered
-    around the calls themselves, because recomputation calls again from outside of the forward pass.
+    On Hopper and newer cuDNN's kernel comes first, nearly twice as fast as the flash kernel there; but it makes a plan
+    for every shape it has not met, which takes longer than a step (github.com/modelscope/FunASR/issues/3704), so it is
+    only for shapes that come again. To be entered around the calls themselves, because recomputation calls again from
+    outside of the forward pass.
     """
     if device.type == "cuda" and _prefers_cudnn(device):
-        with sdpa_kernel(_ORDER, set_priority=True):
+        order = [SDPBackend.CUDNN_ATTENTION, *_FLASH] if shapes_return else _FLASH
+        with sdpa_kernel(order, set_priority=True):
             yield
     else:
         yield

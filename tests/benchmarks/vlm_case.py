@@ -42,7 +42,7 @@ class Case:
             count, length = self.documents
             return [_document(f"document {index}", length, self.text["vocab_size"], random) for index in range(count)]
         found: list[Dialog] = []
-        for chat in _chats(random, self.budget // 16_000 or 1):
+        for chat in _chats(random, small=self.budget < 1000):
             dialog = encoder.encode(chat)
             if sum(len(one.ids) for one in found) + len(dialog.ids) < self.budget:
                 found.append(dialog)
@@ -61,7 +61,7 @@ def _document(key: str, length: int, vocab: int, random: torch.Generator) -> Dia
     return Dialog(key, ids, ids.clone(), places, torch.zeros(0, 1536, dtype=torch.uint8), (), 0, "")
 
 
-def _chats(random: torch.Generator, scale: int) -> Iterator[Chat]:
+def _chats(random: torch.Generator, *, small: bool) -> Iterator[Chat]:
     """Text, pictures and clips by turns; a question and an answer each."""
 
     def said(length: int) -> str:
@@ -84,7 +84,7 @@ def _chats(random: torch.Generator, scale: int) -> Iterator[Chat]:
         ((Picture(pixels(3, 448, 448)), Picture(pixels(3, 448, 448))), 60, 120),
         ((), 80, 250),
     )
-    if scale < 2:
+    if small:
         kinds = (((), 12, 40), ((Picture(pixels(3, 64, 96)),), 8, 20), ((clip(4, 64, 64),), 8, 9), ((), 8, 60))
     for number, (parts, asked, answered) in enumerate(cycle(kinds)):
         turns = (Turn("user", (*parts, said(asked))), Turn("assistant", (said(answered),)))

@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attention
 
 from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.train import BuildContext
+from cosmos_vlm.attention import Stretches, packed_attention
 from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
@@ -106,6 +107,45 @@ def test_compiled_layers_give_the_same_and_serve_packs_of_any_lengths(folder: Pa
     assert_same(learned(*compiled, MIXED), learned(*plain, MIXED))
     with torch.compiler.set_stance("fail_on_recompile"):
         assert_same(learned(*compiled, OTHER), learned(*plain, OTHER))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    heads=st.sampled_from([(2, 2), (4, 2)]),
+    causal=st.booleans(),
+)
+def test_packed_attention_is_attention_of_each_stretch_alone(
+    lengths: list[int], heads: tuple[int, int], causal: bool
+) -> None:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    q, k, v = (torch.randn(sum(lengths), count, 8, generator=generator) for count in (heads[0], heads[1], heads[1]))
+    results = []
+    for packed in (True, False):
+        inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+        if packed:
+            stretches = Stretches.of(lengths, causal=causal, device=q.device)
+            mixed = packed_attention(*inputs, stretches)
+        else:
+            mixed = torch.cat([one(*part, causal) for part in zip(*(x.split(lengths) for x in inputs), strict=True)])
+        (mixed * torch.arange(mixed.numel()).view(mixed.shape).sin()).sum().backward()
+        results.append((mixed.detach(), *(x.grad for x in inputs)))
+    for mine, other in zip(*results, strict=True):
+        assert torch.allclose(mine, other, rtol=1e-5, atol=1e-6)  # type: ignore[arg-type]
+
+
+def one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+    rows = (x.transpose(0, 1)[None] for x in (q, k, v))
+    return scaled_dot_product_attention(*rows, is_causal=causal, enable_gqa=True)[0].transpose(0, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(33, 4096), min_size=1, max_size=60))
+def test_many_dialogs_cost_few_kernels_and_little_padding(lengths: list[int]) -> None:
+    batches = Stretches.of(lengths, causal=True, device=torch.device("cpu")).batches
+    assert len(batches) <= 32
+    assert sum(count for count, _ in batches) == len(lengths)
+    assert sum(count * width for count, width in batches) <= 1.25 * sum(lengths)
 
 
 @settings(max_examples=40, deadline=None)

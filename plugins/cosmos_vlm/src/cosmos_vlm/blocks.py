@@ -16,7 +16,7 @@ from torch import nn
 
 from cosmos_core.config import ModelConfig
 from cosmos_core.distributed import compile_blocks, compiled, recomputed, wrap_blocks
-from cosmos_vlm.attention import packed_attention
+from cosmos_vlm.attention import Stretches, packed_attention
 from cosmos_vlm.network import ReasonerNetwork
 
 __all__ = ["prepare_blocks"]
@@ -32,14 +32,13 @@ class _Pieces:
 
     before: Callable[..., Any]
     after: Callable[..., Any]
-    causal: bool
 
     def run(
-        self, hidden: torch.Tensor, *, position_embeddings: Rotation, lengths: tuple[int, ...], **unused: Any
+        self, hidden: torch.Tensor, *, position_embeddings: Rotation, stretches: Stretches, **unused: Any
     ) -> torch.Tensor:
         """Stands in for a layer's forward."""
         q, k, v = self.before(hidden, *position_embeddings)
-        return self.after(hidden, packed_attention(q, k, v, lengths, causal=self.causal))
+        return self.after(hidden, packed_attention(q, k, v, stretches))
 
 
 def prepare_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: bool) -> None:
@@ -48,8 +47,8 @@ def prepare_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: bool)
         wrap_blocks(model.blocks, config.activation_checkpointing)
         compile_blocks(model.blocks, config.compile)
         return
-    _prepare(model.model.visual.blocks, config, _tower_before, _tower_after, causal=False)
-    _prepare(model.model.language_model.layers, config, _text_before, _text_after, causal=True)
+    _prepare(model.model.visual.blocks, config, _tower_before, _tower_after)
+    _prepare(model.model.language_model.layers, config, _text_before, _text_after)
 
 
 def _prepare(
@@ -57,8 +56,6 @@ def _prepare(
     config: ModelConfig,
     before: Callable[..., Any],
     after: Callable[..., Any],
-    *,
-    causal: bool,
 ) -> None:
     kept = config.activation_checkpointing
     before, after = compiled(before, config.compile), compiled(after, config.compile)
@@ -66,7 +63,7 @@ def _prepare(
         parts: list[Callable[..., Any]] = [partial(piece, block) for piece in (before, after)]
         if kept.mode == "selective":
             parts = [recomputed(part, kept, save=()) for part in parts]
-        run = _Pieces(before=parts[0], after=parts[1], causal=causal).run
+        run = _Pieces(before=parts[0], after=parts[1]).run
         block.forward = recomputed(run, kept, save=()) if kept.mode == "full" else run
 
 
@@ -78,7 +75,8 @@ def _text_before(layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
-    return _heads_first(_rotated(attention.q_norm(q), *rotation), _rotated(attention.k_norm(k), *rotation), v)
+    q, k = _rotated(attention.q_norm(q), *rotation), _rotated(attention.k_norm(k), *rotation)
+    return q[0], k[0], v[0]
 
 
 def _text_after(layer: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
@@ -91,17 +89,12 @@ def _tower_before(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torc
     q, k, v = attention.qkv(block.norm1(hidden)).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
     rotation = cos.unsqueeze(-2).float(), sin.unsqueeze(-2).float()
     q, k = (_rotated(x.float(), *rotation).to(x.dtype) for x in (q, k))
-    return _heads_first(q[None], k[None], v[None])
+    return q, k, v
 
 
 def _tower_after(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     hidden = hidden + block.attn.proj(mixed.flatten(-2))
     return hidden + block.mlp(block.norm2(hidden))
-
-
-def _heads_first(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """[1, N, heads, dim] -> [heads, N, dim]."""
-    return tuple(part[0].transpose(0, 1) for part in parts)
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
-from cosmos_vlm.attention import COSMOS
+from cosmos_vlm.attention import COSMOS, Stretches
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.dialog import IGNORED
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
@@ -68,7 +68,7 @@ class ReasonerNetwork(nn.Module):
             position_ids=torch.cat([batch.starts[None], batch.positions])[:, None],
             attention_mask=None,
             use_cache=False,
-            **self._kept_apart(batch.lengths),
+            **self._kept_apart(batch.lengths, batch.ids.device, causal=True),
             visual_pos_masks=seen[None] if len(batch.grids) else None,
             deepstack_visual_embeds=deep if len(batch.grids) else None,
         )
@@ -87,12 +87,16 @@ class ReasonerNetwork(nn.Module):
         if not len(grids):
             t, h, w = DUMMY_GRID
             patches, grids, frames = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID]), (h * w,) * t
-        seen = self.model.visual(normalised(patches, dtype), grid_thw=grids, **self._kept_apart(frames))
+        seen = self.model.visual(
+            normalised(patches, dtype), grid_thw=grids, **self._kept_apart(frames, patches.device, causal=False)
+        )
         return seen.pooler_output, list(seen.deepstack_features)
 
-    def _kept_apart(self, lengths: tuple[int, ...]) -> dict[str, Any]:
+    def _kept_apart(self, lengths: tuple[int, ...], device: torch.device, *, causal: bool) -> dict[str, Any]:
         """What the layers need to know of the stretches that attention must not leave."""
-        return {"lengths": lengths} if self.model.config._attn_implementation == COSMOS else {}
+        if self.model.config._attn_implementation != COSMOS:
+            return {}
+        return {"stretches": Stretches.of(lengths, causal=causal, device=device)}
 
 
 def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:
