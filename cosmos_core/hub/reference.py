@@ -45,7 +45,9 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
     """Download a published checkpoint, or find it in the Hub cache; an interrupted download continues."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging as client_logging
 
+    client_logging.disable_propagation()  # It prints by itself.
     try:
         path = snapshot_download(
             spec.repo,

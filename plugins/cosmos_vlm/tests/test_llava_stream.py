@@ -227,9 +227,9 @@ def hub(folder: Path, tmp_path: Path) -> Any:
         yield served
 
 
-def streamed(hub: FakeHub, tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, whose Hub is this machine's."""
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
+def streamed(url: str, tmp_path: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, with its Hub at `url`."""
+    environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "cache"), **variables}
     setup = (
         "import numpy as np\nfrom cosmos_vlm.config import LlavaConfig\n"
         "from cosmos_vlm.data.llava_onevision import LlavaSource\n"
@@ -249,7 +249,7 @@ def test_the_hubs_rows_are_those_of_the_files_and_come_block_by_block(
         "print(source.identity)\n"
         "print([source.get(int(index), np.random.default_rng(0)).key for index in order])\n"
     )
-    done = streamed(hub, tmp_path, code)
+    done = streamed(hub.url, tmp_path, code)
     assert done.returncode == 0, done.stderr
     identity, found = done.stdout.splitlines()
     assert f"hf://datasets/{REPO}@0123456789abcdef0123456789abcdef01234567/{SUBSET}" in identity
@@ -276,6 +276,18 @@ def test_what_the_hub_does_not_have_is_said_with_what_it_has(
         f"try:\n    LlavaSource(LlavaConfig(type='llava_ov', {options}))\n"
         "except UserError as error:\n    print(error, [problem.hint for problem in error.problems])\n"
     )
-    done = streamed(hub, tmp_path, code)
+    done = streamed(hub.url, tmp_path, code)
     assert "cannot be streamed" in done.stdout, done.stderr
     assert said in done.stdout
+
+
+def test_without_a_network_a_local_copy_is_proposed(tmp_path: Path) -> None:
+    """Offline, since the Hub's client would wait for a network that is down."""
+    code = (
+        "from cosmos_core.errors import UserError\n"
+        "try:\n    LlavaSource(LlavaConfig(type='llava_ov'))\n"
+        "except UserError as error:\n    print(error, [problem.hint for problem in error.problems])\n"
+    )
+    done = streamed("http://127.0.0.1:9", tmp_path, code, HF_HUB_OFFLINE="1")
+    assert "the Hub cannot be read" in done.stdout, done.stderr
+    assert "dataloader_train.dataset.path" in done.stdout

@@ -27,6 +27,8 @@ __all__ = ["LlavaSource", "turns_of"]
 
 logger = logging.getLogger(__name__)
 
+BROKEN = (OSError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for what is no picture, and for one that would fill the memory."""
 READERS = 16
 """Files whose sizes are asked for at a time."""
 PATIENCE = 16
@@ -99,7 +101,7 @@ class LlavaSource:
         try:
             with Image.open(self._file(stored, key)) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except BROKEN as error:
             raise UnreadableSample(key, f"image cannot be read ({type(error).__name__})") from None
         return Picture(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
 

@@ -9,17 +9,18 @@ from typing import TypeVar
 
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["WAITS", "retried"]
+__all__ = ["retried"]
 
 logger = logging.getLogger(__name__)
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each further attempt of a run that is under way."""
+"""Seconds before each further attempt; the Hub's client makes attempts of its own within each."""
+RUNNING = "check the network and HF_TOKEN; the run resumes where it was saved last"
 
 T = TypeVar("T")
 
 
-def retried(action: Callable[[], T], what: str, waits: Sequence[float] = WAITS) -> T:
+def retried(action: Callable[[], T], what: str, waits: Sequence[float] = WAITS, hint: str = RUNNING) -> T:
     """The action's result. Raises UserError when the network fails every time; other faults pass at once."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -31,8 +32,8 @@ def retried(action: Callable[[], T], what: str, waits: Sequence[float] = WAITS) 
         except faults as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if wait is None:
-                hint = "check the network and HF_TOKEN; the run resumes where it was saved last"
-                problem = Problem(message=f"{reason} ({number} attempts)", file=what, hint=hint)
+                message = reason if number == 1 else f"{reason} ({number} attempts)"
+                problem = Problem(message=message, file=what, hint=hint)
                 raise UserError("the Hub cannot be read", [problem]) from None
             logger.warning("reading %s failed (%s); attempt %d in %g s", what, reason, number + 1, wait)
             time.sleep(wait)

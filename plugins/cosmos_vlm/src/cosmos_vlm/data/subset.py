@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.config import LlavaConfig
-from cosmos_vlm.data.retries import WAITS, retried
+from cosmos_vlm.data.retries import retried
 
 __all__ = ["streamed_files"]
 
@@ -18,7 +18,9 @@ def streamed_files(config: LlavaConfig) -> list[str]:
     """``hf://`` addresses, pinned to a commit. Raises UserError for unknown subsets and splits, and without network."""
     from datasets import get_dataset_config_names, load_dataset_builder
     from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.utils import logging as client_logging
 
+    client_logging.disable_propagation()  # It prints by itself.
     name = f"{config.repo}@{config.revision}"
 
     def described() -> dict[str, list[str]]:
@@ -33,7 +35,8 @@ def streamed_files(config: LlavaConfig) -> list[str]:
             raise _refused(str(error).splitlines()[0], f"{KEY}.repo", "check the name and HF_TOKEN") from None
         return {split: list(files) for split, files in (builder.config.data_files or {}).items()}
 
-    splits = retried(described, name, WAITS[:2])
+    hint = f"check the network and HF_TOKEN, or give a local copy as {KEY}.path"
+    splits = retried(described, name, waits=(), hint=hint)
     if config.split not in splits:
         raise _refused(
             f"'{config.subset}' has no split '{config.split}'", f"{KEY}.split", f"one of {', '.join(splits)}"
