@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,20 +51,33 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
-    with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-        ceiling = product_tflops()
-        print(f"device: {device}; torch {torch.__version__}; product {ceiling:.0f} TFLOP/s", flush=True)
-        for name in options.cases:
-            with tempfile.TemporaryDirectory() as folder:
-                case = CASES[f"smoke {name}" if options.smoke else name]
-                _measure(case, write_backbone(Path(folder) / "backbone", case), mesh, options, device)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    ceiling = product_tflops()
+    print(f"device: {device}; torch {torch.__version__}; product {ceiling:.0f} TFLOP/s", flush=True)
+    for name in options.cases:
+        with tempfile.TemporaryDirectory() as place:
+            case = CASES[f"smoke {name}" if options.smoke else name]
+            folder = write_backbone(Path(place) / "backbone", case)
+            with _mesh("float32") as mesh:
+                _parity(case, folder, mesh)
+            clear()
+            weights = "float32" if case.documents is None else "bfloat16"
+            with _mesh(weights) as mesh:
+                _measure(case, folder, mesh, weights, options, device)
+            clear()
+            if case.documents is not None:
+                with _mesh("float32") as mesh:
+                    _float32(case, folder, mesh, options, device)
 
 
-def _measure(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, device: str) -> None:
-    _parity(case, folder, mesh)
-    clear()
-    weights, recompute = ("float32", "selective") if case.documents is None else ("bfloat16", "none")
+def _mesh(weights: str) -> AbstractContextManager[Mesh]:
+    """As a run has it: with FSDP's policy where weights are stored in another dtype than they are used in."""
+    mixed = torch.cuda.is_available() and weights == "float32"
+    return started(Degrees(replicate=1, shard=1, context=1), mixed_precision=mixed)
+
+
+def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argparse.Namespace, device: str) -> None:
+    recompute = "selective" if case.documents is None else "none"
     ours = Ours(case, folder, mesh, recompute=recompute, compiled=not options.smoke, master=weights)
     mine, losses = f"cosmos, {recompute} recomputation, {weights} weights", []
     steps: dict[str, Step] = {mine: _recording(ours.stepper(), losses)}
@@ -81,10 +95,6 @@ def _measure(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, 
     show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
     if options.profile:
         profiled(steps[mine], f"{case.name} pack")
-    del steps, peer, ours
-    clear()
-    if case.documents is not None:
-        _float32(case, folder, mesh, options, device)
 
 
 def _recording(step: Step, losses: list[float]) -> Step:

@@ -166,11 +166,76 @@ def test_labels_cover_what_the_assistant_says_and_its_end(folder: Path) -> None:
     assert tokenizer.decode(dialog.ids) == "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
 
 
+def user(*parts: Any) -> Turn:
+    return Turn("user", parts)
+
+
+def assistant(text: str) -> Turn:
+    return Turn("assistant", (text,))
+
+
+PICTURE = Picture(noise(3, 64, 64, seed=7))
+BOUNDARIES = {
+    "several turns": (
+        user("One?"),
+        assistant("1"),
+        user("Two?"),
+        assistant("2, of course"),
+        user("So?"),
+        assistant("!"),
+    ),
+    "empty system": (Turn("system", ("",)), user("One?"), assistant("1")),
+    "ends with a question": (user("One?"), assistant("1"), user("and")),
+    "ends with an empty answer": (user("One?"), assistant("1"), user("Two?"), assistant("")),
+    "many pictures": (
+        user(PICTURE, "a", PICTURE, PICTURE, "b"),
+        assistant("two"),
+        user("c", PICTURE),
+        assistant("three\nlines\nof it"),
+    ),
+    "clip and picture in turn": (
+        user(CHATS["video"].turns[0].parts[0], "?"),
+        assistant("4"),
+        user(PICTURE),
+        assistant("5"),
+    ),
+    "speaks of roles": (user("say assistant"), assistant("assistant\nuser\nsystem")),
+}
+
+
+@pytest.mark.parametrize("kind", BOUNDARIES)
+def test_learned_tokens_lie_between_the_assistants_header_and_its_end(folder: Path, kind: str) -> None:
+    """Found here by scanning the tokens for headers, as the reference does (spec/vlm.md 5.1)."""
+    family = family_of(folder)
+    dialog, special = family.prepare(Chat(kind, BOUNDARIES[kind])), family.encoder.special
+    header = family.encoder.tokenizer.encode("assistant\n", add_special_tokens=False)
+    ids, expected, place = dialog.ids.tolist(), [IGNORED] * len(dialog.ids), 0
+    while place < len(ids):
+        if ids[place] == special["<|im_start|>"] and ids[place + 1 : place + 1 + len(header)] == header:
+            place += 1 + len(header)
+            end = ids.index(special["<|im_end|>"], place)
+            expected[place : end + 1] = ids[place : end + 1]
+            place = end
+        place += 1
+    assert dialog.labels.tolist() == expected
+    assert dialog.supervised > 0
+
+
 def test_a_clip_becomes_slices_with_their_times(folder: Path) -> None:
     family = family_of(folder)
     text = family.encoder.tokenizer.decode(family.prepare(CHATS["video"]).ids)
     pads = "<|video_pad|>" * 4
     assert f"<0.2 seconds><|vision_start|>{pads}<|vision_end|><1.2 seconds><|vision_start|>{pads}<|vision_end|>" in text
+
+
+@pytest.mark.parametrize("token", ["<|image_pad|>", "<|video_pad|>", "<|im_end|>", "<|im_start|>"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_texts_that_would_pass_for_pictures_or_turns_are_unreadable(folder: Path, token: str, number: int) -> None:
+    texts = ["What is it?", "A cat"]
+    texts[number] += f" {token} and more"
+    with pytest.raises(UnreadableSample, match="holds the token") as found:
+        family_of(folder).prepare(Chat("sly", (user(texts[0]), assistant(texts[1]))))
+    assert token in found.value.reason
 
 
 @pytest.mark.parametrize("chat", [Chat("empty", (Turn("user", ("Hi",)),)), Chat("role", (Turn("robot", ("Hi",)),))])

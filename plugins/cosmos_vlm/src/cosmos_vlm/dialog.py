@@ -82,7 +82,9 @@ class DialogEncoder:
         self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
 
     def encode(self, chat: Chat) -> Dialog:
-        """Raises UnreadableSample for unknown roles, for shapes the tower cannot take, and when nothing is learned."""
+        """Raises UnreadableSample for unknown roles, for shapes the tower cannot take, for texts that hold the tokens
+        of pictures or turns, and when nothing is learned.
+        """
         writer, patches, grids = _Writer(), [], []
         asked, answer = 0, ""
         for turn in chat.turns:
@@ -93,10 +95,10 @@ class DialogEncoder:
             if learned:
                 asked, answer = len(writer.ids), "".join(part for part in turn.parts if isinstance(part, str))
             for part in turn.parts:
-                if isinstance(part, str):
-                    writer.text(self._text(part), learned)
-                    continue
                 try:
+                    if isinstance(part, str):
+                        writer.text(self._said(part), learned)
+                        continue
                     rows, grid = self._media(part, writer)
                 except ValueError as error:
                     raise UnreadableSample(chat.key, str(error)) from None
@@ -118,6 +120,14 @@ class DialogEncoder:
         if not dialog.supervised:
             raise UnreadableSample(chat.key, "the assistant says nothing")
         return dialog
+
+    def _said(self, text: str) -> list[int]:
+        """Raises ValueError for tokens that would pass for a picture or end the turn."""
+        ids = self._text(text)
+        for name, token in self.special.items():
+            if token in ids:
+                raise ValueError(f"a text holds the token {name}")
+        return ids
 
     def _text(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
