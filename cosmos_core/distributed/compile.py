@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch._functorch.config as partitioner
 from torch import nn
 
 from cosmos_core.config.model import Compile
@@ -17,10 +18,21 @@ def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
     """Compile every block in place; parameter names stay as they are."""
     if not config.enabled:
         return
+    _keep_less()
     for block in blocks:
         block.compile(dynamic=config.compile_dynamic)
 
 
 def compiled(function: Callable[..., Any], config: Compile) -> Callable[..., Any]:
     """`function`, compiled if `config` says so."""
-    return torch.compile(function, dynamic=config.compile_dynamic) if config.enabled else function
+    if not config.enabled:
+        return function
+    _keep_less()
+    return torch.compile(function, dynamic=config.compile_dynamic)
+
+
+def _keep_less() -> None:
+    """Let compiled code make cheap inputs of the backward pass's products anew (normed states, the gated product of an
+    MLP) instead of keeping them: a quarter less memory for activations, for one more pass over each."""
+    if hasattr(partitioner, "ban_recompute_materialized_backward"):
+        partitioner.ban_recompute_materialized_backward = False

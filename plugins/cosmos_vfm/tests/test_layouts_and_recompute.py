@@ -108,3 +108,25 @@ def test_compiled_pieces_give_the_same_and_serve_packs_of_any_lengths() -> None:
     network.zero_grad()
     with torch.compiler.set_stance("fail_on_recompile"):
         assert_same(pass_through(network, MIXED[:2]), pass_through(network_of(QWEN), MIXED[:2]), 1e-5)
+
+
+def test_compiled_layers_keep_gate_and_projection_but_not_their_product() -> None:
+    """Nor the normed states: what one pass over kept tensors gives again is not kept for the backward pass."""
+    network = network_of(QWEN)
+    prepare_layers(
+        network.layers,
+        VfmConfig(compile=Compile(enabled=True), activation_checkpointing=ActivationCheckpointing(mode="none")),
+    )
+    pass_through(network, EQUAL)
+    network.zero_grad()
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        tokens = sum(sample.latent_tokens for sample in EQUAL)
+        network(torch.randn(tokens, 192), torch.tensor([0.3, 0.6]), build_pack(EQUAL))
+    sizes = Counter(kept.values())
+    assert sizes[tokens * QWEN.mlp] == 2 * QWEN.layers
