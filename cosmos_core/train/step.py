@@ -48,7 +48,8 @@ def _accumulate(run: Run, batches: Sequence[Any]) -> tuple[float, int]:
     state = run.state
     family, mesh, model = state.family, state.mesh, state.model
     model.train()
-    weight = torch.tensor(sum(family.weight(batch) for batch in batches), dtype=torch.float64, device=mesh.device)
+    # On the host, so that nobody waits for the device's last update.
+    weight = torch.tensor(sum(family.weight(batch) for batch in batches), dtype=torch.float64)
     total = sum_over_data(weight, mesh).item()
     sums = torch.zeros(2, dtype=torch.float64, device=mesh.device)
     for number, batch in enumerate(batches):

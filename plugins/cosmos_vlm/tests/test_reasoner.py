@@ -150,6 +150,22 @@ def test_text_alone_still_uses_the_tower(folder: Path) -> None:
     assert all(grad is not None and not grad.any() for grad in grads.values())
 
 
+def test_a_frozen_tower_rests_when_there_is_nothing_to_see(folder: Path) -> None:
+    """The same loss with the tower at work; other ranks would need it."""
+    family = family_of(folder, freeze=Freeze(freeze_vision_encoder=True, freeze_mm_projector=True))
+    network = network_of(family)
+    calls: list[int] = []
+    network.model.visual.register_forward_pre_hook(lambda *_: calls.append(1))
+    text, image = (collate([Item(0, family.prepare(CHATS[kind]))]) for kind in ("text", "image"))
+    rested = network(text)
+    assert not calls
+    network(image)
+    assert len(calls) == 1
+    network.alone = False
+    assert float(network(text).detach()) == float(rested.detach())
+    assert len(calls) == 2
+
+
 def test_labels_cover_what_the_assistant_says_and_its_end(folder: Path) -> None:
     family = family_of(folder)
     dialog = family.prepare(CHATS["turns"])

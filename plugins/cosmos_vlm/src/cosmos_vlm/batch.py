@@ -16,14 +16,15 @@ __all__ = ["ChatBatch", "collate"]
 
 @dataclass(frozen=True, slots=True)
 class ChatBatch:
-    """ids, targets: int64 [N]; targets hold the *next* token where it is learned. starts: int64 [N], place in the
-    dialog, 0 where a new one begins. positions: int64 [3, N]. patches: uint8 [P, 1536]. grids: int64 [M, 3]. frames:
-    patches of each picture or pair of frames. lengths: tokens of each dialog. asked: tokens of each dialog before the
-    assistant's last turn. keys, wanted: name, and what the assistant says there.
+    """ids, targets: int64 [N]; targets hold the *next* token where it is learned. learned: int64 [L], where that is.
+    starts: int64 [N], place in the dialog, 0 where a new one begins. positions: int64 [3, N]. patches: uint8 [P, 1536].
+    grids: int64 [M, 3]. frames: patches of each picture or pair of frames. lengths: tokens of each dialog. asked:
+    tokens of each dialog before the assistant's last turn. keys, wanted: name, and what the assistant says there.
     """
 
     ids: torch.Tensor
     targets: torch.Tensor
+    learned: torch.Tensor
     starts: torch.Tensor
     positions: torch.Tensor
     patches: torch.Tensor
@@ -46,15 +47,12 @@ class ChatBatch:
 def collate(items: Sequence[Item]) -> ChatBatch:
     """One pack; attention never crosses from one dialog to the next, positions start anew in each."""
     dialogs: list[Dialog] = [item.value for item in items]
-    targets = []
-    for dialog in dialogs:
-        following = torch.full_like(dialog.labels, IGNORED)
-        following[:-1] = dialog.labels[1:]
-        targets.append(following)
+    following = torch.cat([torch.cat([dialog.labels[1:], dialog.labels.new_tensor([IGNORED])]) for dialog in dialogs])
     grids = [grid for dialog in dialogs for grid in dialog.grids]
     return ChatBatch(
         ids=torch.cat([dialog.ids for dialog in dialogs]),
-        targets=torch.cat(targets),
+        targets=following,
+        learned=(following != IGNORED).nonzero()[:, 0],
         starts=torch.cat([torch.arange(len(dialog.ids)) for dialog in dialogs]),
         positions=torch.cat([dialog.positions for dialog in dialogs], dim=1),
         patches=torch.cat([dialog.patches for dialog in dialogs]),

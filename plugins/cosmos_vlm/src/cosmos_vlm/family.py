@@ -19,7 +19,7 @@ from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import prepare_blocks
 from cosmos_vlm.config import VlmConfig
-from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
+from cosmos_vlm.dialog import Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
@@ -71,6 +71,7 @@ class VlmFamily:
         assert isinstance(model, ReasonerNetwork)
         prepare_blocks(model, self.config, packed=self.config.attn_implementation == "cosmos")
         model.chunk_loss = compiled(chunk_loss, self.config.compile)
+        model.alone = mesh.world == 1
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:
@@ -97,7 +98,7 @@ class VlmFamily:
 
     def weight(self, batch: ChatBatch) -> float:
         """Learned tokens."""
-        return float((batch.targets != IGNORED).sum())
+        return float(len(batch.learned))
 
     def training_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> StepOutput:
         """Cross-entropy summed over the learned tokens."""
@@ -105,7 +106,7 @@ class VlmFamily:
 
     def validation_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> dict[str, torch.Tensor]:
         """The same, and how many tokens were learned."""
-        return {"val_loss": model(batch), "weight": (batch.targets != IGNORED).sum().float()}
+        return {"val_loss": model(batch), "weight": torch.tensor(float(len(batch.learned)), device=batch.ids.device)}
 
     def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
         """What the model says, greedily, in the assistant's last turn of every dialog; [] when it is not to speak."""

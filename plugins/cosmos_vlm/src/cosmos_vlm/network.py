@@ -12,7 +12,6 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from cosmos_vlm.attention import COSMOS, Stretches
 from cosmos_vlm.batch import ChatBatch
-from cosmos_vlm.dialog import IGNORED
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
 from cosmos_vlm.vision import normalised
 
@@ -23,13 +22,17 @@ DUMMY_GRID = (1, 2, 2)
 
 
 class ReasonerNetwork(nn.Module):
-    """transformers' Qwen3-VL under its own tensor names (``model.``, ``lm_head.``)."""
+    """transformers' Qwen3-VL under its own tensor names (``model.``, ``lm_head.``).
+
+    alone: no other process holds parts of the weights, so that a frozen tower need not run for texts.
+    """
 
     def __init__(self, config: Any, chunk: int) -> None:
         super().__init__()
         self.config = config
         self.chunk = chunk
         self.chunk_loss: ChunkLoss = chunk_loss
+        self.alone = False
         self.model = Qwen3VLModel(config)
         self.tied = bool(config.tie_word_embeddings)
         if not self.tied:
@@ -48,16 +51,14 @@ class ReasonerNetwork(nn.Module):
         hidden = self.hidden(batch)
         if places is not None:
             return self.logits(hidden[places])
-        learned = batch.targets != IGNORED
-        return summed_cross_entropy(
-            hidden[learned], self._head(hidden.dtype), batch.targets[learned], self.chunk, self.chunk_loss
-        )
+        head, targets = self._head(hidden.dtype), batch.targets[batch.learned]
+        return summed_cross_entropy(hidden[batch.learned], head, targets, self.chunk, self.chunk_loss)
 
     def hidden(self, batch: ChatBatch) -> torch.Tensor:
         """Final hidden states [N, hidden]."""
         language: Any = self.model.language_model
         embeds = language.embed_tokens(batch.ids)
-        features, deep = self._see(batch, embeds.dtype)
+        features, deep = self._see(batch, embeds.dtype) if self._must_see(batch) else (embeds[:0], [])
         seen = (batch.ids == self.config.image_token_id) | (batch.ids == self.config.video_token_id)
         if len(batch.grids):
             embeds = embeds.masked_scatter(seen[:, None], features.to(embeds.dtype))
@@ -81,6 +82,11 @@ class ReasonerNetwork(nn.Module):
     def _head(self, dtype: torch.dtype) -> torch.Tensor:
         weight = self.model.language_model.embed_tokens.weight if self.tied else self.lm_head.weight
         return weight.to(dtype)
+
+    def _must_see(self, batch: ChatBatch) -> bool:
+        """Without pictures the tower runs for the sake of other ranks, and for gradients of zero if it trains."""
+        trains = any(parameter.requires_grad for parameter in self.model.visual.parameters())
+        return bool(len(batch.grids)) or trains or not self.alone
 
     def _see(self, batch: ChatBatch, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
         patches, grids, frames = batch.patches, batch.grids, batch.frames
