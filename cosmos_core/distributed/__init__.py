@@ -4,7 +4,7 @@ from cosmos_core.distributed.compile import compile_blocks, compiled
 from cosmos_core.distributed.fsdp import assign_full, dtype, local, shard
 from cosmos_core.distributed.kernels import attention, fastest_attention
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.recompute import recomputed, wrap_blocks
+from cosmos_core.distributed.recompute import kept_operators, recomputed, wrap_blocks
 from cosmos_core.distributed.runtime import local_mesh, started
 from cosmos_core.distributed.seeds import Streams
 
@@ -17,6 +17,7 @@ __all__ = [
     "compiled",
     "dtype",
     "fastest_attention",
+    "kept_operators",
     "local",
     "local_mesh",
     "recomputed",

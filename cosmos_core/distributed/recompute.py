@@ -12,7 +12,9 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from cosmos_core.config.model import ActivationCheckpointing
 
-__all__ = ["recomputed", "wrap_blocks"]
+__all__ = ["kept_operators", "recomputed", "wrap_blocks"]
+
+ATTENTION = ("fmha", "flash_attention", "cudnn_attention", "scaled_dot_product_attention", "attention")
 
 
 def wrap_blocks(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
@@ -21,6 +23,13 @@ def wrap_blocks(blocks: Iterable[nn.Module], config: ActivationCheckpointing) ->
     if config.mode != "none":
         for block in blocks:
             block.forward = recomputed(block.forward, config, save=patterns)
+
+
+def kept_operators(config: ActivationCheckpointing) -> tuple[str, ...]:
+    """Patterns of what 'selective' keeps beside attention, for families that always keep attention."""
+    if config.mode != "selective":
+        return ()
+    return tuple(p for p in config.save_ops_regex if not any(re.search(p, name) for name in ATTENTION))
 
 
 def recomputed(function: Callable[..., Any], config: ActivationCheckpointing, *, save: Sequence[str]) -> Any:

@@ -177,6 +177,7 @@ def test_a_json_copy_gives_the_same_dialogs(folder: Path, tmp_path: Path, suffix
         ({"image": "../outside.png"}, "outside of the dataset's folder"),
         ({"image": "absent.png"}, "image cannot be read"),
         ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "x"}]}, "no speaker or no text"),
+        ({"conversations": ["What?", "x"]}, "no speaker or no text"),
         ({"conversations": []}, "fewer than two turns"),
         ({"image": None}, "no image"),
     ],

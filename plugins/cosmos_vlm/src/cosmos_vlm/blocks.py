@@ -15,7 +15,7 @@ from attrs import frozen
 from torch import nn
 
 from cosmos_core.config import ModelConfig
-from cosmos_core.distributed import compile_blocks, compiled, recomputed, wrap_blocks
+from cosmos_core.distributed import compile_blocks, compiled, kept_operators, recomputed, wrap_blocks
 from cosmos_vlm.attention import Stretches, packed_attention
 from cosmos_vlm.network import ReasonerNetwork
 
@@ -62,7 +62,7 @@ def _prepare(
     for block in blocks:
         parts: list[Callable[..., Any]] = [partial(piece, block) for piece in (before, after)]
         if kept.mode == "selective":
-            parts = [recomputed(part, kept, save=()) for part in parts]
+            parts = [recomputed(part, kept, save=kept_operators(kept)) for part in parts]
         run = _Pieces(before=parts[0], after=parts[1]).run
         block.forward = recomputed(run, kept, save=()) if kept.mode == "full" else run
 

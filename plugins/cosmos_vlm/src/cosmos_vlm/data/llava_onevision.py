@@ -124,8 +124,8 @@ def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> 
     """
     turns = []
     for number, said in enumerate(conversation):
-        speaker, text = said.get("from"), said.get("value")
-        if speaker is None or text is None:
+        speaker, text = (said.get("from"), said.get("value")) if isinstance(said, Mapping) else (None, None)
+        if not isinstance(speaker, str) or not isinstance(text, str):
             raise UnreadableSample(key, "a turn has no speaker or no text")
         role = "user" if speaker == "human" else "assistant"
         text = text.replace("<image>", "").strip()
