@@ -123,7 +123,7 @@ class PackedLoader:
         old, new = states[0].get("data"), self._identity.get("data")
         if old is not None and new is not None and old != new:
             problem = Problem(message=f"is {new}, the checkpoint was trained on {old}", key="dataloader_train.dataset")
-            raise UserError("the data has changed since the checkpoint; nothing was started", [problem])
+            raise UserError("the data, or its order, has changed since the checkpoint; nothing was started", [problem])
         first, frontier = remaining(states, self._rank, self._world)
         self._start = (list(first), frontier)
 

@@ -149,8 +149,10 @@ def test_a_stream_resumed_on_more_ranks_loses_and_repeats_nothing(folder: Path) 
 def test_other_rows_than_the_checkpoints_are_refused(folder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows", files=4, rows=23, block=6)
     state = next(iter(loader_of(LlavaSource(config_of(folder))))).state
-    with pytest.raises(UserError, match="the data has changed"):
-        loader_of(LlavaSource(config_of(tmp_path / "rows"))).load_state([state])
+    changed = (config_of(tmp_path / "rows"), config_of(folder, lanes=2), config_of(folder, shuffle_buffer=7))
+    for config in changed:
+        with pytest.raises(UserError, match="the data, or its order, has changed"):
+            loader_of(LlavaSource(config)).load_state([state])
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
@@ -178,6 +180,8 @@ def test_a_json_copy_gives_the_same_dialogs(folder: Path, tmp_path: Path, suffix
         ({"image": "absent.png"}, "image cannot be read"),
         ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "x"}]}, "no speaker or no text"),
         ({"conversations": ["What?", "x"]}, "no speaker or no text"),
+        ({"conversations": 5}, "fewer than two turns"),
+        ({"conversations": [{"from": "gpt", "value": "a"}, {"from": "gpt", "value": "b"}]}, "no turn is the user's"),
         ({"conversations": []}, "fewer than two turns"),
         ({"image": None}, "no image"),
     ],
@@ -191,11 +195,57 @@ def test_a_broken_row_is_named_with_its_reason(tmp_path: Path, change: dict[str,
         LlavaSource(config_of(tmp_path / "copy")).get(0, np.random.default_rng(0))
 
 
-def test_a_damaged_json_file_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text('[\n{"id": "a"},\n{"id": }\n]')
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("data.json", '[\n{"id": "a"},\n{"id": }\n]'), ("data.jsonl", '{"id": "a"}\n{"id": "b"}\n{"id": }\n')],
+)
+def test_a_damaged_json_file_is_named_with_its_line(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
     with pytest.raises(UserError) as found:
         LlavaSource(config_of(tmp_path))
-    assert (found.value.problems[0].file, found.value.problems[0].line) == (str(tmp_path / "data.json"), 3)
+    assert (found.value.problems[0].file, found.value.problems[0].line) == (str(tmp_path / name), 3)
+
+
+def test_separators_inside_of_a_json_string_end_no_line(tmp_path: Path) -> None:
+    (tmp_path / "here.png").write_bytes(row(0)["image"]["bytes"])
+    record = {**row(0, "one\u2028two\u0085three"), "image": "here.png"}
+    (tmp_path / "data.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    chat = LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
+    assert chat.turns[1].parts == ("one\u2028two\u0085three",)
+
+
+def test_the_picture_is_the_first_users_after_a_system_turn(tmp_path: Path) -> None:
+    turns = [{"from": "system", "value": "Be nice"}, *row(0)["conversations"]]
+    table = pa.Table.from_pylist([{**row(0), "conversations": turns}])
+    pq.write_table(table, tmp_path / "a.parquet")
+    chat = LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
+    assert [(turn.role, len(turn.parts)) for turn in chat.turns] == [("system", 1), ("user", 2), ("assistant", 1)]
+
+
+@pytest.mark.parametrize("part", ["footer", "page"])
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, part: str) -> None:
+    (tmp_path / "folder.parquet").mkdir()
+    write_rows(tmp_path / "rows", files=1, rows=6, block=6)
+    file = tmp_path / "rows/train-00000.parquet"
+    data = bytearray(file.read_bytes())
+    place = slice(len(data) - 120, len(data) - 10) if part == "footer" else slice(4, 400)
+    data[place] = b"\xff" * len(data[place])
+    file.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="a Parquet file cannot be read") as found:
+        LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
+    assert found.value.problems[0].file == str(file)
+
+
+def test_a_picture_that_any_decoder_chokes_on_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "rows", files=1, rows=1, block=1)
+    source = LlavaSource(config_of(tmp_path / "rows"))
+
+    def choke(*arguments: Any) -> None:
+        raise RuntimeError("Failed to decode frame 0")
+
+    monkeypatch.setattr(llava_onevision.Image, "open", choke)
+    with pytest.raises(UnreadableSample, match="image cannot be read"):
+        source.get(0, np.random.default_rng(0))
 
 
 def test_a_network_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,9 @@ def packed_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, stretche
     """q [N, heads, dim], k and v [N, kv heads, dim]; returns [N, heads, dim]. No stretch looks into another."""
     grouped = q.shape[1] != k.shape[1]
     batches = zip(*(stretches.apart(x) for x in (q, k, v)), strict=True)
-    with fastest_attention(q.device, shapes_return=stretches.rows is None):
+    # A single dialog is of a new length nearly every time; many of one length are so by design.
+    returns = stretches.rows is None and stretches.batches[0][0] > 1
+    with fastest_attention(q.device, shapes_return=returns):
         mixed = [
             scaled_dot_product_attention(*batch, is_causal=stretches.causal, enable_gqa=grouped)  # type: ignore[misc]
             for batch in batches

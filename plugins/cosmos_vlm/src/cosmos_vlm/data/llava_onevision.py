@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from bisect import bisect_right
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +28,13 @@ __all__ = ["LlavaSource", "turns_of"]
 
 logger = logging.getLogger(__name__)
 
-BROKEN = (OSError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError)
+BROKEN = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
+    *(struct.error, Image.DecompressionBombError),
+)
 """What Pillow raises for what is no picture, and for one that would fill the memory."""
+ROLES = {"human": "user", "user": "user", "system": "system"}
+"""Of speakers; any other is the assistant (spec/vlm.md 6.2)."""
 READERS = 16
 """Files whose sizes are asked for at a time."""
 PATIENCE = 16
@@ -67,10 +73,11 @@ class LlavaSource:
 
     @property
     def identity(self) -> str:
-        """Files and rows."""
+        """Files, rows, and what the order of an epoch follows from."""
         layout = sha256(repr([(Path(file).name, number) for file, number in self._blocks] + self._sizes).encode())
         place = self._blocks[0][0].rpartition("/")[0] if self._root is None else "a local copy"
-        return f"{len(self)} rows of {place} ({layout.hexdigest()[:12]})"
+        order = f"lanes {self._config.lanes}, shuffle_buffer {self._config.shuffle_buffer}"
+        return f"{len(self)} rows of {place} ({layout.hexdigest()[:12]}, {order})"
 
     def arrange(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Shuffled, and readable as a stream."""
@@ -82,10 +89,10 @@ class LlavaSource:
         number = bisect_right(self._ends, index)
         row = self._block(number)(index - (self._ends[number - 1] if number else 0))
         key = str(row.get("id") or index)
-        turns = row.get("conversations") or []
+        turns = row.get("conversations")
         if row.get("image") is None:
             raise UnreadableSample(key, "no image")
-        if len(turns) < 2:
+        if not isinstance(turns, list) or len(turns) < 2:
             raise UnreadableSample(key, "fewer than two turns")
         return Chat(key, turns_of(turns, self._picture(row["image"], key), key))
 
@@ -120,23 +127,28 @@ class LlavaSource:
 def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> tuple[Turn, ...]:
     """ShareGPT turns as ours; the picture stands before the first user turn's text, wherever its marker stood.
 
-    Raises UnreadableSample for turns without speaker or text.
+    Raises UnreadableSample for turns without speaker or text, and when nobody asks.
     """
-    turns = []
-    for number, said in enumerate(conversation):
+    turns: list[Turn] = []
+    asked = False
+    for said in conversation:
         speaker, text = (said.get("from"), said.get("value")) if isinstance(said, Mapping) else (None, None)
         if not isinstance(speaker, str) or not isinstance(text, str):
             raise UnreadableSample(key, "a turn has no speaker or no text")
-        role = "user" if speaker == "human" else "assistant"
+        role = ROLES.get(speaker, "assistant")
         text = text.replace("<image>", "").strip()
-        turns.append(Turn(role, (picture, text) if number == 0 and role == "user" else (text,)))
+        first = role == "user" and not asked
+        asked = asked or first
+        turns.append(Turn(role, (picture, text) if first else (text,)))
+    if not asked:
+        raise UnreadableSample(key, "no turn is the user's")
     return tuple(turns)
 
 
 def _local_files(root: Path) -> list[str]:
     """Parquet files below a folder, or its JSON files where there are none. Raises UserError when there are neither."""
     for suffixes in ((PARQUET,), JSON):
-        found = sorted(str(path) for path in root.rglob("*") if path.suffix in suffixes)
+        found = sorted(str(path) for path in root.rglob("*") if path.suffix in suffixes and path.is_file())
         if found:
             return found
     raise UserError(f"no Parquet or JSON file below {root}; nothing was started")

@@ -58,11 +58,13 @@ def _parquet(location: str) -> Iterator[Any]:
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import ParquetFile
 
+    local = not location.startswith(REMOTE)
+    broken = (ArrowInvalid, OSError) if local else (ArrowInvalid, FileNotFoundError)
     try:
         with _opened(location) as file:
             yield ParquetFile(file, pre_buffer=True)
-    except (ArrowInvalid, FileNotFoundError) as error:
-        hint = "fetch it again" if not location.startswith(REMOTE) else "choose another subset or revision"
+    except broken as error:
+        hint = "fetch it again" if local else "choose another subset or revision"
         problem = Problem(message=str(error).splitlines()[0], file=location, hint=hint)
         raise UserError("a Parquet file cannot be read", [problem]) from None
 
@@ -80,15 +82,25 @@ def _records(path: Path) -> list[dict[str, Any]]:
     """Of a JSON list, or of one object a line. Raises UserError with file and line."""
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            found = json.loads(text)
-        else:
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, OSError) as error:
-        line = getattr(error, "lineno", None) if path.suffix == ".json" else None
-        raise UserError(
-            "a JSON file cannot be read", [Problem(message=str(error), file=str(path), line=line)]
-        ) from None
+        raise _unreadable(str(error), path, None) from None
+    if path.suffix == ".json":
+        found = _parsed(text, path, 1)
+    else:
+        # Not splitlines, which also cuts at characters that may stand inside of a JSON string.
+        lines = enumerate(text.split("\n"), start=1)
+        found = [_parsed(line, path, number) for number, line in lines if line.strip()]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise UserError("a JSON file is no list of objects", [Problem(message="is something else", file=str(path))])
+        raise _unreadable("is no list of objects", path, None)
     return found
+
+
+def _parsed(text: str, path: Path, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _unreadable(error.msg, path, line + error.lineno - 1) from None
+
+
+def _unreadable(message: str, path: Path, line: int | None) -> UserError:
+    return UserError("a JSON file cannot be read", [Problem(message=message, file=str(path), line=line)])
