@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 __all__: list[str] = []
 
@@ -39,8 +39,8 @@ def _imported() -> None:
     assert all((cosmos_data_bridge, cosmos_data_videophy, cosmos_vfm, cosmos_vlm))
 
 
-def _command(request: dict[str, Any]) -> int:
-    """Run one command in this (forked) process; returns its exit code."""
+def _command(request: dict[str, Any]) -> NoReturn:
+    """Run one command in this (forked) process, which ends with its exit code."""
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -52,15 +52,11 @@ def _command(request: dict[str, Any]) -> int:
     from cosmos_core.cli.main import main
 
     try:
-        code = main()
-    except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        main()
     except BaseException:
         traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code or 0
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def main() -> None:
@@ -84,7 +80,7 @@ def main() -> None:
             if child == 0:
                 server.close()
                 connection.close()
-                os._exit(_command(request))
+                _command(request)
             _, status = os.waitpid(child, 0)
             connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import click
 
@@ -64,21 +65,30 @@ def root_command(plugins: PluginManager) -> click.Group:
     return click.version_option(__version__, prog_name="cosmos")(group)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Console script. Exit codes: 0 done, 1 bug or failed run, 2 the user can fix it, 75 stopped, 130 interrupted."""
+    code = _exit_code()
+    if "torch" in sys.modules:
+        from cosmos_core.launch.ending import end_process
+
+        end_process(code)
+    sys.exit(code)
+
+
+def _exit_code() -> int:
     plugins = PluginManager.discover(disabled_plugins())
     try:
         code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
     except UserError as error:
         click.echo(render(error), err=True)
-        sys.exit(USER_MISTAKE)
+        return USER_MISTAKE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        sys.exit(0)
+        return 0
     except click.ClickException as error:
         error.show()
-        sys.exit(USER_MISTAKE)
+        return USER_MISTAKE
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0

@@ -12,6 +12,7 @@ from cosmos_core.config.env import launched_rank
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
+from cosmos_core.launch.ending import end_process
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.plan import RunPlan
@@ -60,3 +61,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    end_process(0)

@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 from cosmos_core.config import ActivationCheckpointing, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn
 from cosmos_core.distributed import Mesh, Streams, local_mesh, started
+from cosmos_core.launch import end_process
 from cosmos_core.plan import Degrees
 from cosmos_core.train import BuildContext
 from cosmos_vlm.batch import collate
@@ -97,6 +98,7 @@ def one_rank(rank: int, size: int, folder: str) -> None:
         torch.distributed.all_reduce(loss)
         if rank == 0:
             torch.save({**found, "loss": loss}, Path(folder) / "found.pt")
+    end_process(0)
 
 
 @pytest.mark.ranks
