@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 __all__ = ["end_process"]
@@ -18,6 +19,7 @@ def end_process(code: int) -> NoReturn:
     down is unwound by force, and C++ answers with ``terminate``: a run that went well would end with SIGABRT.
     """
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BrokenPipeError):
+            stream.flush()
     os._exit(code)

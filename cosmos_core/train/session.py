@@ -6,22 +6,20 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from cosmos_core.config.dump import digest
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.loader import PackedLoader
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import gather_objects
 from cosmos_core.distributed.runtime import started
 from cosmos_core.distributed.seeds import Streams
-from cosmos_core.errors import UserError
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.agreement import agreed, refuse_unlike_data
 from cosmos_core.train.build import build_family, build_model, needs_mixed_precision
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import ModelFamily
@@ -49,7 +47,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix."""
     mixed = needs_mixed_precision(plan.config.model)
     with started(plan.degrees, mixed_precision=mixed) as mesh:
-        plan = _agreed(plan, mesh)
+        plan = agreed(plan, mesh)
         session = _build(plan, plugins, mesh)
         restore_into(session, plan.resume)
         if session.state.is_main:
@@ -66,20 +64,6 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         return Result(outcome, session.state.step, time.perf_counter() - begun)
 
 
-def _agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
-    """Rank 0's name and directory for every rank, since ranks that resolve `${now:...}` apart may differ there.
-
-    Raises UserError when anything else differs.
-    """
-    name, run_dir = gather_objects((plan.config.job.name, plan.run_dir), mesh)[0]
-    plan = evolve(plan, run_dir=run_dir, config=evolve(plan.config, job=evolve(plan.config.job, name=name)))
-    digests = gather_objects(digest(plan.config), mesh)
-    others = [rank for rank, value in enumerate(digests) if value != digests[0]]
-    if others:
-        raise UserError(f"ranks {others} resolved another configuration than rank 0; nothing was started")
-    return plan
-
-
 def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     config, layout = plan.config, RunLayout(plan.run_dir)
     streams = Streams(config.trainer.seed)
@@ -92,6 +76,7 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     validation = (
         build_loader(config.dataloader_val, family, plugins, mesh, epochs=1) if config.trainer.run_validation else None
     )
+    refuse_unlike_data([one.source for one in (loader, validation) if one is not None], mesh)
     trackers = Trackers(_trackers(config, plugins) if mesh.rank == 0 else {})
     averaged: Any = ema.swapped_in if ema is not None else nullcontext
 

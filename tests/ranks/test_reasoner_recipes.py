@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
-from tests.command import cosmos, losses, rows
+from tests.command import cosmos, losses, module, rows
 from tests.fake_hub import serving
 
 SMALL = (
@@ -93,6 +93,22 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
         assert "accuracy: " in cosmos("eval", str(killed), env=environment).stdout
     cosmos("export", str(killed), "-o", str(tmp_path / "out"))
     assert says_something(tmp_path / "out")
+
+
+@pytest.mark.ranks
+def test_ranks_that_see_different_data_are_refused(tmp_path: Path) -> None:
+    """As on two machines whose copies are not alike; here each rank starts in a folder of its own."""
+    for rank in range(2):
+        pictures(tmp_path / f"{rank}/pictures")
+    pictures(tmp_path / "1/pictures/more")
+    start = tmp_path / "start.py"
+    start.write_text("import os\nos.chdir(os.environ['RANK'])\nfrom cosmos_core.cli.main import main\nmain()\n")
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(start), "run", "llava_ov")
+    more = (*SMALL, "dataloader_train.dataset.path=pictures", "--output-root", str(tmp_path / "runs"))
+    refused = module(*torchrun, *more, cwd=tmp_path, code=1).stderr
+    assert "the ranks see different data; nothing was started" in refused
+    assert "rank 1 sees 48 rows" in refused
+    assert "dataloader_train.dataset" in refused
 
 
 @pytest.mark.ranks

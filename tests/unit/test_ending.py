@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -32,3 +33,13 @@ def ended(last: str) -> subprocess.CompletedProcess[str]:
 def test_threads_in_native_code_do_not_change_the_exit_code(code: int) -> None:
     done = ended(f"end_process({code})")
     assert (done.returncode, done.stdout, done.stderr) == (code, "printed\nhandler ran\n", "")
+
+
+def test_a_reader_that_went_away_does_not_change_the_exit_code() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", BUSY + "end_process(0)"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=buffered)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,45 @@
+"""What all ranks must see alike before the first step; a difference later would be a hang, or wrong gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import evolve
+
+from cosmos_core.config.dump import digest
+from cosmos_core.data.source import IdentifiedSource, MapSource
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import gather_objects
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.plan import RunPlan
+
+__all__ = ["agreed", "refuse_unlike_data"]
+
+
+def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
+    """Rank 0's name and directory for every rank, since ranks that resolve `${now:...}` apart may differ there.
+
+    Raises UserError when anything else differs.
+    """
+    name, run_dir = gather_objects((plan.config.job.name, plan.run_dir), mesh)[0]
+    plan = evolve(plan, run_dir=run_dir, config=evolve(plan.config, job=evolve(plan.config.job, name=name)))
+    digests = gather_objects(digest(plan.config), mesh)
+    others = [rank for rank, value in enumerate(digests) if value != digests[0]]
+    if others:
+        raise UserError(f"ranks {others} resolved another configuration than rank 0; nothing was started")
+    return plan
+
+
+def refuse_unlike_data(sources: Sequence[MapSource], mesh: Mesh) -> None:
+    """Raises UserError on every rank when a dataset has other samples on one rank than on another."""
+    for source in sources:
+        seen = gather_objects(_described(source), mesh)
+        problems = [Problem(message=f"rank {rank} sees {what}") for rank, what in enumerate(seen) if what != seen[0]]
+        if problems:
+            hint = "give every machine the same files, or pin the revision"
+            problems.insert(0, Problem(message=f"rank 0 sees {seen[0]}", key="dataloader_train.dataset", hint=hint))
+            raise UserError("the ranks see different data; nothing was started", problems)
+
+
+def _described(source: MapSource) -> str:
+    return source.identity if isinstance(source, IdentifiedSource) else f"{len(source)} samples"
