@@ -65,7 +65,7 @@ def _one_by_one(
 
 
 def _packed(lengths: list[int], device: torch.device) -> dict[str, Any]:
-    stretches = Stretches.of(lengths, causal=True, device=device)
+    stretches = Stretches(tuple(lengths), True, device)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return packed_attention(q, k, v, stretches)

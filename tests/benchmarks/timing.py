@@ -103,22 +103,25 @@ def clear() -> None:
 
 
 def profiled(step: Callable[[], Any], title: str) -> None:
-    """Show the device time of the dearest kernels in one step."""
+    """Show the dearest kernels of one step, after the sum of all."""
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         step()
         synchronise()
-    events = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
-    total = sum(event.self_device_time_total for event in events) or 1.0
-    rows = [
+    kernels = [one for one in found.key_averages() if one.device_type == DeviceType.CUDA and not one.is_user_annotation]
+    kernels.sort(key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in kernels) or 1.0
+    rows = [{"kernel": "all", "calls": sum(event.count for event in kernels), "ms": total / 1e3, "share %": 100.0}]
+    rows += [
         {
-            "kernel": event.key[:90],
+            "kernel": event.key[:110],
             "calls": event.count,
             "ms": event.self_device_time_total / 1e3,
             "share %": 100 * event.self_device_time_total / total,
         }
-        for event in events[:24]
+        for event in kernels[:32]
     ]
     show(f"where the time goes, {title}", rows)
 

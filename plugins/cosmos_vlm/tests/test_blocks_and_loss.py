@@ -125,7 +125,7 @@ def test_packed_attention_is_attention_of_each_stretch_alone(
     for packed in (True, False):
         inputs = [x.clone().requires_grad_() for x in (q, k, v)]
         if packed:
-            stretches = Stretches.of(lengths, causal=causal, device=q.device)
+            stretches = Stretches(tuple(lengths), causal, q.device)
             mixed = packed_attention(*inputs, stretches)
         else:
             mixed = torch.cat([one(*part, causal) for part in zip(*(x.split(lengths) for x in inputs), strict=True)])
@@ -143,7 +143,7 @@ def one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torc
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(33, 4096), min_size=1, max_size=60))
 def test_many_dialogs_cost_few_kernels_and_little_padding(lengths: list[int]) -> None:
-    batches = Stretches.of(lengths, causal=True, device=torch.device("cpu")).batches
+    batches = Stretches(tuple(lengths), True, torch.device("cpu")).batches
     assert len(batches) <= 32
     assert sum(count for count, _ in batches) == len(lengths)
     assert sum(count * width for count, width in batches) <= 1.25 * sum(lengths)

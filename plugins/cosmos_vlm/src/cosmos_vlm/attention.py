@@ -1,21 +1,21 @@
 """The `cosmos` attention of the reasoner: every stretch of a pack on its own, without a mask over the square.
 
-A stretch is a dialog of the language model, or a picture of the tower. Stretches of one length run as one batch. So do
-dialogs of like lengths: padding lies to the right, where causal attention never looks from a real token, so that many
-short dialogs cost few kernels and no mask.
+A stretch is a dialog of the language model, or a picture of the tower. Stretches of one length run as one batch, others
+in one kernel that knows where each begins. Where there is no such kernel, dialogs of like lengths run as one batch too:
+padding lies to the right, where causal attention never looks from a real token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from cosmos_core.distributed import fastest_attention
+from cosmos_core.distributed import Ragged, fastest_attention, has_ragged_attention, ragged_attention
 
 __all__ = ["COSMOS", "Stretches", "packed_attention", "register"]
 
@@ -45,36 +45,49 @@ def _refused(*arguments: Any, **options: Any) -> None:
     raise AssertionError("blocks with packed attention do not call the library's attention")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stretches:
-    """How the tokens of a pack divide into stretches; built once a step, used by every layer.
+    """How the tokens of a pack divide into stretches, in its order; built once a step, used by every layer."""
 
-    batches: (stretches, tokens of each with padding) of each batch. rows: int64 [N], where each token lies in these
-    batches one after another; None when they are the pack as it is.
-    """
-
-    batches: tuple[tuple[int, int], ...]
-    rows: torch.Tensor | None
+    lengths: tuple[int, ...]
     causal: bool
+    device: torch.device
 
-    @classmethod
-    def of(cls, lengths: Sequence[int], *, causal: bool, device: torch.device) -> Stretches:
-        """From the tokens of each stretch, in the pack's order."""
-        if len(set(lengths)) == 1:
-            return cls(((len(lengths), lengths[0]),), None, causal)
-        wide = [_rounded(length) if causal else length for length in lengths]
-        batches = tuple((wide.count(width), width) for width in sorted(set(wide)))
+    @property
+    def alike(self) -> bool:
+        """Whether all are of one length."""
+        return len(set(self.lengths)) == 1
+
+    @cached_property
+    def ragged(self) -> Ragged:
+        """Where each begins."""
+        return Ragged.of(self.lengths).to(self.device)
+
+    @cached_property
+    def batches(self) -> tuple[tuple[int, int], ...]:
+        """(stretches, tokens of each with padding) of each batch."""
+        return tuple((self._wide.count(width), width) for width in sorted(set(self._wide)))
+
+    @cached_property
+    def rows(self) -> torch.Tensor | None:
+        """int64 [N], where each token lies in the batches one after another; None when they are the pack as it is."""
+        if self.alike:
+            return None
         free, used = {}, 0
-        for count, width in batches:
+        for count, width in self.batches:
             free[width], used = used, used + count * width
         starts = []
-        for width in wide:
+        for width in self._wide:
             starts.append(free[width])
             free[width] += width
-        sizes = torch.tensor(lengths)
+        sizes = torch.tensor(self.lengths)
         places = torch.arange(int(sizes.sum())) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        rows = torch.tensor(starts).repeat_interleave(sizes) + places
-        return cls(batches, rows.to(device, non_blocking=True), causal)
+        return (torch.tensor(starts).repeat_interleave(sizes) + places).to(self.device, non_blocking=True)
+
+    @cached_property
+    def _wide(self) -> tuple[int, ...]:
+        padded = self.causal and not self.alike
+        return tuple(_rounded(length) for length in self.lengths) if padded else self.lengths
 
     def apart(self, x: torch.Tensor) -> list[torch.Tensor]:
         """[N, heads, dim] -> [stretches, heads, tokens, dim] of each batch, zeros in the padding."""
@@ -93,10 +106,12 @@ class Stretches:
 
 def packed_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, stretches: Stretches) -> torch.Tensor:
     """q [N, heads, dim], k and v [N, kv heads, dim]; returns [N, heads, dim]. No stretch looks into another."""
+    # A single dialog is of a new length nearly every time; many of one length are so by design.
+    returns = stretches.alike and len(stretches.lengths) > 1
+    if not returns and has_ragged_attention(q):
+        return ragged_attention(q, k, v, stretches.ragged, causal=stretches.causal)
     grouped = q.shape[1] != k.shape[1]
     batches = zip(*(stretches.apart(x) for x in (q, k, v)), strict=True)
-    # A single dialog is of a new length nearly every time; many of one length are so by design.
-    returns = stretches.rows is None and stretches.batches[0][0] > 1
     with fastest_attention(q.device, shapes_return=returns):
         mixed = [
             scaled_dot_product_attention(*batch, is_causal=stretches.causal, enable_gqa=grouped)  # type: ignore[misc]

@@ -102,7 +102,7 @@ class ReasonerNetwork(nn.Module):
         """What the layers need to know of the stretches that attention must not leave."""
         if self.model.config._attn_implementation != COSMOS:
             return {}
-        return {"stretches": Stretches.of(lengths, causal=causal, device=device)}
+        return {"stretches": Stretches(lengths, causal, device)}
 
 
 def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from cosmos_core.distributed import attention
+from cosmos_core.distributed import Ragged, attention, has_ragged_attention, ragged_attention
 
 __all__ = ["Segments"]
 
@@ -56,13 +56,15 @@ class Segments:
     """How the tokens of a pack divide into samples; built once a batch, used by every layer.
 
     padded: whether the samples run as one batch. mask: [samples, 1, 1, longest text + longest latents], True where
-    that batch holds a real key; None when nothing is padded, or when samples run one by one.
+    that batch holds a real key; None when nothing is padded, or when samples run one by one. ragged: where the texts of
+    these begin.
     """
 
     text: Stream
     latents: Stream
     padded: bool
     mask: torch.Tensor | None
+    ragged: Ragged | None
 
     @classmethod
     def of(cls, text: Sequence[int], latents: Sequence[int]) -> Segments:
@@ -74,12 +76,13 @@ class Segments:
         if padded and not dense:
             parts = [torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] for lengths in (text, latents)]
             mask = torch.cat(parts, dim=1)[:, None, None]
-        return cls(*streams, padded, mask)
+        return cls(*streams, padded, mask, None if padded else Ragged.of(text))
 
     def to(self, device: torch.device) -> Segments:
         """With its index tensors on `device`."""
         mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
-        return replace(self, text=self.text.to(device), latents=self.latents.to(device), mask=mask)
+        ragged = None if self.ragged is None else self.ragged.to(device)
+        return replace(self, text=self.text.to(device), latents=self.latents.to(device), mask=mask, ragged=ragged)
 
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Causal self-attention of text. q: [N, heads, dim]; k, v: [N, kv heads, dim]. Returns [N, heads * dim]."""
@@ -87,6 +90,8 @@ class Segments:
             # Padding lies to the right, where causal attention never looks from a real token.
             q, k, v = (self.text.batch(x) for x in (q, k, v))
             return self.text.flat(attention(q, k, v, is_causal=True))
+        if self.ragged is not None and has_ragged_attention(q):
+            return ragged_attention(q, k, v, self.ragged, causal=True).flatten(1)
         parts = zip(*(x.split(self.text.lengths) for x in (q, k, v)), strict=True)
         return torch.cat([_one(*part, causal=True) for part in parts])
 
