@@ -44,7 +44,7 @@ def ragged_attention(
 ) -> torch.Tensor:
     """q [N, heads, dim], k and v [N, kv heads, dim]; returns [N, heads, dim]. No stretch looks into another.
 
-    On one H100 1.4 to 1.9 times as fast as padded batches of like lengths, but slower than cuDNN's kernel where all
+    On one H100 1.3 to 1.6 times as fast as padded batches of like lengths, but slower than cuDNN's kernel where all
     lengths are equal (tests/benchmarks/RESULTS.md).
     """
     offsets, longest = stretches.offsets, stretches.longest
