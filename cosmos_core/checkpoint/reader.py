@@ -22,7 +22,16 @@ from cosmos_core.errors import Problem, UserError
 __all__ = ["SafePlanner", "SafeReader", "stored_keys"]
 
 _ALLOWED = {
-    "torch.distributed.checkpoint.metadata": None,
+    "torch.distributed.checkpoint.metadata": {
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
     "torch.serialization": {"_get_layout"},
     "torch": {"Size", "device"} | {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)},
@@ -32,9 +41,10 @@ _ALLOWED = {
 
 
 class _MetadataUnpickler(pickle.Unpickler):
+    """Finds the records listed above, each by its whole name: a dotted one could reach what their module imports."""
+
     def find_class(self, module_name: str, global_name: str) -> Any:
-        allowed = _ALLOWED.get(module_name, set())
-        if allowed is None or global_name in allowed:
+        if global_name in _ALLOWED.get(module_name, ()):
             return super().find_class(module_name, global_name)
         raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
 

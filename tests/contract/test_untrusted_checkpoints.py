@@ -18,6 +18,9 @@ from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 
 
+RECORDS = "torch.distributed.checkpoint.metadata"
+
+
 class Bomb:
     """Runs a command when it is unpickled."""
 
@@ -46,6 +49,19 @@ def test_poisoned_metadata_is_refused_unexecuted(saved: Path, tmp_path: Path) ->
     marker = tmp_path / "owned"
     (saved / "model/.metadata").write_bytes(pickle.dumps(Bomb(marker)))
     with pytest.raises(UserError, match="nothing was loaded"):
+        stored_keys(saved / "model")
+    assert not marker.exists()
+
+
+def test_metadata_may_not_reach_through_what_its_module_imports(saved: Path, tmp_path: Path) -> None:
+    """DCP's module of records imports os; a dotted name would find os.system in it."""
+    marker = tmp_path / "owned"
+    words = [pickle.SHORT_BINUNICODE + bytes([len(word)]) + word.encode() for word in (RECORDS, "os.system")]
+    command = f"touch {marker}".encode()
+    call = pickle.BINUNICODE + len(command).to_bytes(4, "little") + command + pickle.TUPLE1 + pickle.REDUCE
+    poison = pickle.PROTO + b"\x04" + b"".join(words) + pickle.STACK_GLOBAL + call + pickle.STOP
+    (saved / "model/.metadata").write_bytes(poison)
+    with pytest.raises(UserError, match=r"it names .*os\.system"):
         stored_keys(saved / "model")
     assert not marker.exists()
 
