@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub.containment import contained
 
 __all__ = ["Clip", "ClipFilter", "Window", "captions_of", "read_clips"]
 
@@ -92,7 +93,7 @@ def read_clips(file: Path, root: Path, chosen: ClipFilter) -> list[Clip]:
     dropped: Counter[str] = Counter()
     for number, offset, line in _lines(file):
         try:
-            clip = _parse(line, file, root.resolve(), offset)
+            clip = _parse(line, file, root, offset)
         except ValueError as error:
             problems.append(Problem(message=str(error), file=str(file), line=number))
             continue
@@ -175,10 +176,10 @@ def _positive(record: Mapping[str, Any], name: str) -> int:
 def _inside(text: str, folder: Path, root: Path) -> Path:
     if "://" in text:
         raise ValueError(f"vision_path '{text}' is an address; only files below the dataset root are read")
-    path = (folder / text).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError(f"vision_path '{text}' leaves the dataset root {root}")
-    return path
+    try:
+        return contained(folder / text, root)
+    except ValueError:
+        raise ValueError(f"vision_path '{text}' leaves the dataset root {root}") from None
 
 
 def captions_of(clip: Clip, window: Window) -> dict[str, Any]:

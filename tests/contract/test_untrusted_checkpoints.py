@@ -17,7 +17,6 @@ from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 
-
 RECORDS = "torch.distributed.checkpoint.metadata"
 
 

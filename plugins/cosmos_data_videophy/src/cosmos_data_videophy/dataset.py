@@ -13,6 +13,7 @@ import torch
 from cosmos_core.data import Answer, Chat, Clip, Turn, UnreadableSample
 from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub import contained
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.scoring import figures, read, write_report
 
@@ -24,7 +25,7 @@ class VideophySource:
 
     def __init__(self, config: VideophyConfig) -> None:
         self.config = config
-        self.root = (Path(config.path) / f"videophy2_{config.split}").resolve()
+        self.root = Path(config.path) / f"videophy2_{config.split}"
         self._decoded: dict[Path, Clip] = {}
         self._entries, self._categories = _manifest(self.root / "meta.json", self.root)
 
@@ -105,13 +106,13 @@ def _manifest(path: Path, root: Path) -> tuple[list[tuple[str, Path, Path]], dic
     for number, entry in enumerate(entries):
         try:
             key = str(entry.get("id") or entry["key"])
-            media, conversation = ((root / entry[name]).resolve() for name in ("media", "conversation"))
+            media, conversation = (contained(root / entry[name], root) for name in ("media", "conversation"))
         except (KeyError, TypeError, AttributeError):
             problems.append(Problem(message=f"entry {number} lacks id, media or conversation", file=str(path)))
             continue
-        for inside in (media, conversation):
-            if not inside.is_relative_to(root):
-                problems.append(Problem(message=f"entry {number}: {inside} leaves the dataset", file=str(path)))
+        except ValueError as error:
+            problems.append(Problem(message=f"entry {number}: {error}", file=str(path)))
+            continue
         found.append((key, media, conversation))
         if entry.get("category"):
             categories[key] = str(entry["category"])

@@ -12,6 +12,7 @@ from attrs import frozen
 from safetensors import safe_open
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub import contained
 from cosmos_vfm.checkpoints.names import from_diffusers
 
 __all__ = ["COMPONENTS", "Published", "is_published", "open_published"]
@@ -80,10 +81,11 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise UserError(f"the checkpoint's index names {name}, outside its folder; nothing was converted")
-    return path
+    try:
+        return contained(folder / name, folder)
+    except ValueError:
+        message = f"the checkpoint's index names {name}, outside its folder; nothing was converted"
+        raise UserError(message) from None
 
 
 def _found(root: Path) -> Published | None:

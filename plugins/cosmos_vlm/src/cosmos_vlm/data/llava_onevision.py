@@ -19,6 +19,7 @@ from PIL import Image
 
 from cosmos_core.data import Chat, Picture, Turn, UnreadableSample
 from cosmos_core.errors import UserError
+from cosmos_core.hub import contained
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.lanes import arranged, blocks_a_window
 from cosmos_vlm.data.subset import streamed_files
@@ -118,10 +119,10 @@ class LlavaSource:
             return io.BytesIO(stored["bytes"])
         if self._root is None:
             raise UnreadableSample(key, "image is not embedded")
-        path = (self._root / stored).resolve()
-        if not path.is_relative_to(self._root):
-            raise UnreadableSample(key, "image lies outside of the dataset's folder")
-        return path
+        try:
+            return contained(self._root / stored, self._root)
+        except ValueError:
+            raise UnreadableSample(key, "image lies outside of the dataset's folder") from None
 
 
 def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> tuple[Turn, ...]:
