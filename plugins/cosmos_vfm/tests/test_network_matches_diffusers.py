@@ -7,17 +7,13 @@ from itertools import permutations
 import pytest
 import torch
 from attrs import evolve
-from diffusers import Cosmos3OmniTransformer
-from diffusers.pipelines.cosmos.pipeline_cosmos3_omni import (
-    get_3d_mrope_ids_text_tokens,
-    get_3d_mrope_ids_vae_tokens,
-)
 
 from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.network.patches import grid, patchify, unpatchify
-from cosmos_vfm.packing import MODALITY_MARGIN, Layout, build_pack
+from cosmos_vfm.network.patches import patchify, unpatchify
+from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.tiers import TIERS, NetworkConfig
+from tests.generator_oracle import oracle_of, oracle_velocity
 
 QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=128, mlp=96, vocab=512)
 NEMOTRON = evolve(
@@ -50,51 +46,6 @@ def randomised(config: NetworkConfig) -> Cosmos3Network:
     return network.eval()
 
 
-def oracle_of(network: Cosmos3Network) -> Cosmos3OmniTransformer:
-    config = network.config
-    oracle = Cosmos3OmniTransformer(
-        head_dim=config.head_dim,
-        hidden_size=config.hidden,
-        intermediate_size=config.mlp,
-        num_attention_heads=config.heads,
-        num_hidden_layers=config.layers,
-        num_key_value_heads=config.kv_heads,
-        rms_norm_eps=config.eps,
-        rope_theta=config.rope_theta,
-        vocab_size=config.vocab,
-        hidden_act="silu" if config.gated_mlp else "relu2",
-        qk_norm_for_text=config.text_qk_norm,
-        use_und_k_norm_for_gen=config.text_k_norm_for_generation,
-    )
-    oracle.load_state_dict({to_diffusers(name): value for name, value in network.state_dict().items()}, strict=True)
-    return oracle.eval()
-
-
-def oracle_velocity(
-    oracle: Cosmos3OmniTransformer, layout: Layout, latents: torch.Tensor, sigma: float
-) -> torch.Tensor:
-    """The velocity of one sample, with positions from the oracle's own pipeline."""
-    frames, (rows, columns) = layout.shape[0], grid(*layout.shape[1:])
-    count, per_frame = len(layout.text_ids), rows * columns
-    text, cursor = get_3d_mrope_ids_text_tokens(count, 0, use_float_positions=True)
-    video, _ = get_3d_mrope_ids_vae_tokens(frames, rows, columns, cursor + MODALITY_MARGIN, fps=layout.fps)
-    total = count + frames * per_frame
-    noisy = torch.arange(count + layout.clean * per_frame, total)
-    return oracle(
-        input_ids=torch.tensor(layout.text_ids),
-        text_indexes=torch.arange(count),
-        position_ids=torch.cat([text, video.float()], dim=1),
-        und_len=count,
-        sequence_length=total,
-        vision_tokens=[latents],
-        vision_token_shapes=[(frames, rows, columns)],
-        vision_sequence_indexes=torch.arange(count, total),
-        vision_mse_loss_indexes=noisy,
-        vision_timesteps=torch.full((len(noisy),), sigma * 1000),
-        vision_noisy_frame_indexes=[torch.arange(layout.clean, frames)],
-    ).sample[0]
-
-
 def latents_of(layout: Layout, seed: int, dtype: torch.dtype) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((1, 48, *layout.shape), generator=generator).to(dtype)
@@ -125,8 +76,9 @@ def test_velocity_equals_the_oracle(config: NetworkConfig, kind: str) -> None:
 
 
 @pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
-def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig) -> None:
-    network, layout = randomised(config).to(torch.bfloat16), LAYOUTS["video to video"]
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig, kind: str) -> None:
+    network, layout = randomised(config).to(torch.bfloat16), LAYOUTS[kind]
     oracle = oracle_of(network.float()).to(torch.bfloat16)
     frequencies = oracle_of(network).rotary_emb.inv_freq
     oracle.rotary_emb.inv_freq = frequencies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cosmos_vfm.network.rope import axes_of_head
 from cosmos_vfm.tiers import TIERS, NetworkConfig
 
 __all__ = ["SCHEDULER", "matching_tier", "to_diffusers_config"]
@@ -42,6 +43,7 @@ def to_diffusers_config(network: NetworkConfig) -> dict[str, Any]:
         "patch_latent_dim": 192,
         "qk_norm_for_text": network.text_qk_norm,
         "rms_norm_eps": network.eps,
+        "rope_axes_dim": list(axes_of_head(network.head_dim)),
         "rope_theta": network.rope_theta,
         "timestep_scale": 0.001,
         "unified_3d_mrope_reset_spatial_ids": True,

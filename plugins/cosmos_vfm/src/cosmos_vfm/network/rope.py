@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
-__all__ = ["Rotation", "rotate", "rotation"]
+__all__ = ["Rotation", "axes_of_head", "rotate", "rotation"]
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """cos and sin, each [N, 1, head_dim] in the activation dtype."""
@@ -15,18 +17,31 @@ def axis_of_slot(head_dim: int) -> list[int]:
 
     Slots run T H W T H W ... as long as height and width have any (20 of 64 each), then T.
     """
+    interleaved = 3 * axes_of_head(head_dim)[1]
+    return [slot % 3 if slot < interleaved else 0 for slot in range(head_dim // 2)]
+
+
+def axes_of_head(head_dim: int) -> tuple[int, int, int]:
+    """How many of the head_dim / 2 frequencies turn with time, height and width: 24, 20, 20 of 64."""
     half = head_dim // 2
-    interleaved = 3 * (half * 20 // 64)
-    return [slot % 3 if slot < interleaved else 0 for slot in range(half)]
+    space = half * 20 // 64
+    return half - 2 * space, space, space
+
+
+@lru_cache(maxsize=16)
+def _table(head_dim: int, theta: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frequency, float32, and axis of every slot.
+
+    Computed on the CPU as the base models did: positions reach 15000, so that a last bit is a thousandth of a radian.
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
+    axes = torch.tensor(axis_of_slot(head_dim), device="cpu")
+    return (1.0 / theta**exponents).to(device), axes.to(device)
 
 
 def rotation(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
     """cos and sin for positions [3, N] (float32, never lower: values reach 15000 with steps of thousandths)."""
-    device = positions.device
-    half = head_dim // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=device) * 2 / head_dim
-    frequencies = theta**-exponents
-    axes = torch.tensor(axis_of_slot(head_dim), device=device)
+    frequencies, axes = _table(head_dim, theta, positions.device)
     angles = positions.float()[axes].T * frequencies
     angles = torch.cat([angles, angles], dim=-1).unsqueeze(1)
     return angles.cos().to(dtype), angles.sin().to(dtype)

@@ -1,0 +1,141 @@
+"""Each convention of the sequence against diffusers' own pipeline: prompt, positions, patches, time, codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import Cosmos3OmniPipeline
+from diffusers.models.transformers.transformer_cosmos3 import Cosmos3VLTextRotaryEmbedding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosmos_vfm.config import TextTokenizer
+from cosmos_vfm.network.patches import grid, patchify, unpatchify
+from cosmos_vfm.network.rope import axes_of_head, rotation
+from cosmos_vfm.network.time import TimeEmbedder
+from cosmos_vfm.packing import Layout, build_pack, round_fps
+from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.tokenizer import TextTokens, build_text_tokenizer
+from cosmos_vfm.tokenizer.wan import WanVae
+from tests.tiny_generator import write_generator
+
+CAPTIONS = ["", "a red circle rolls right", '{"context": "ein Ball, größer als {sonst}"}', "line\n\nbreak. ", "日本 🤖"]
+SIZES = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_generator(tmp_path_factory.mktemp("published"), TIERS["tiny"])
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> Cosmos3OmniPipeline:
+    return Cosmos3OmniPipeline.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> TextTokens:
+    return build_text_tokenizer(TextTokenizer(path=str(folder / "text_tokenizer")), TIERS["tiny"])
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_prompt_tokens_are_the_pipelines(pipeline: Cosmos3OmniPipeline, text: TextTokens, caption: str) -> None:
+    """Without its additions of duration, resolution and a system prompt, which training never makes."""
+    plain = {"add_resolution_template": False, "add_duration_template": False, "use_system_prompt": False}
+    wanted, without_caption = pipeline.tokenize_prompt(caption, **plain)
+    assert list(text.ids(caption, 2048)) == wanted
+    assert list(text.ids("", 2048)) == without_caption
+
+
+def test_special_tokens_are_the_pipelines(pipeline: Cosmos3OmniPipeline, text: TextTokens) -> None:
+    assert text.eos == pipeline.llm_special_tokens["eos_token_id"]
+    assert text.vision_start == pipeline.llm_special_tokens["start_of_generation"]
+    assert text.ids("a", 2048)[-2:] == (text.eos, text.vision_start)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(SIZES, st.integers(1, 40), st.sampled_from([5.0, 10.0, 15.0, 23.976, 24.0, 29.97, 30.0]), st.data()),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_positions_and_noisy_tokens_are_the_pipelines_sample_by_sample(pipeline, samples) -> None:  # type: ignore[no-untyped-def]
+    """Frame rates as the base models saw them: rounded to bfloat16 first."""
+    layouts = [
+        Layout(tuple(range(length)), shape, fps, data.draw(st.integers(0, shape[0] - 1)))
+        for shape, length, fps, data in samples
+    ]
+    pack = build_pack(layouts)
+    text_start = latent_start = 0
+    for layout in layouts:
+        count = len(layout.text_ids)
+        said = pipeline._prepare_text_segment(list(layout.text_ids), "cpu")
+        seen = pipeline._prepare_vision_segment(
+            input_vision_tokens=torch.empty(1, 48, *layout.shape),
+            has_image_condition=False,
+            mrope_offset=said["vision_start_temporal_offset"],
+            vision_fps=round_fps(layout.fps),
+            curr=count,
+            device="cpu",
+            condition_frame_indexes=list(range(layout.clean)),
+        )
+        own = slice(latent_start, latent_start + layout.latent_tokens)
+        assert torch.equal(pack.text_positions[:, text_start : text_start + count], said["text_mrope_ids"])
+        assert torch.equal(pack.latent_positions[:, own], seen["vision_mrope_ids"].float())
+        assert torch.equal(pack.noisy[own].nonzero()[:, 0] + count, seen["vision_mse_loss_indexes"])
+        assert (layout.shape[0], *grid(*layout.shape[1:])) == seen["vision_token_shapes"][0]
+        text_start, latent_start = text_start + count, own.stop
+    assert text_start == len(pack.text_ids)
+    assert latent_start == pack.latent_positions.shape[1]
+
+
+@settings(deadline=None)
+@given(shape=SIZES)
+def test_patches_are_in_the_oracles_order(pipeline, shape) -> None:  # type: ignore[no-untyped-def]
+    latents = torch.randn(1, 48, *shape, generator=torch.Generator().manual_seed(0))
+    wanted, _ = pipeline.transformer._patchify_and_pack_latents([latents])
+    assert torch.equal(patchify(latents)[0], wanted)
+    assert torch.equal(unpatchify(wanted[None], (48, *shape)), latents)
+
+
+def test_time_is_embedded_as_by_the_oracle(pipeline: Cosmos3OmniPipeline) -> None:
+    """Bound: 2e-6 absolute at a spread of about one, for noise levels over the whole range and its ends."""
+    oracle = pipeline.transformer
+    ours = TimeEmbedder(TIERS["tiny"].hidden)
+    state = oracle.time_embedder.state_dict()
+    names = {"linear_1": "mlp.0", "linear_2": "mlp.2"}
+    ours.load_state_dict({f"{names[name.split('.')[0]]}.{name.split('.')[1]}": state[name] for name in state})
+    drawn = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    sigma = torch.cat([torch.tensor([0.0, 1.0, 0.001, 0.999]), drawn])
+    with torch.no_grad():
+        wanted = oracle.time_embedder(oracle.time_proj(sigma * 1000 * oracle.config.timestep_scale))
+        torch.testing.assert_close(ours(sigma), wanted, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_latents_are_the_pipelines(pipeline: Cosmos3OmniPipeline, folder: Path, dtype: torch.dtype) -> None:
+    """Statistics in the codec's dtype, the posterior's mean, float32 afterwards."""
+    codec = WanVae.load(str(folder / "vae"), dtype)
+    whole = Cosmos3OmniPipeline.from_pretrained(folder, torch_dtype=dtype)
+    video = torch.randint(0, 256, (2, 3, 9, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = whole._encode_video(video.float() / 127.5 - 1)
+    found = codec.encode(video)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted.float())
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_rotations_are_the_oracles_bit_for_bit(tier: str) -> None:
+    """Also far from zero, where latents stand: there a last bit of a frequency is a thousandth of a radian."""
+    network = TIERS[tier]
+    oracle = Cosmos3VLTextRotaryEmbedding(network.head_dim, network.rope_theta, axes_of_head(network.head_dim))
+    positions = torch.rand(3, 300, generator=torch.Generator().manual_seed(0)) * 15_300
+    for dtype in (torch.float32, torch.bfloat16):
+        wanted = oracle(positions[:, None], torch.device("cpu"), dtype)
+        found = rotation(positions, network.head_dim, network.rope_theta, dtype)
+        assert all(torch.equal(ours[:, 0], theirs[0]) for ours, theirs in zip(found, wanted, strict=True))
