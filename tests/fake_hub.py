@@ -1,4 +1,4 @@
-"""A small Hub on this machine: one dataset repository over HTTP, with faults on demand."""
+"""A small Hub on this machine: one repository over HTTP, of data or of a model, with faults on demand."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ ABSENT = ({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
 
 @define
 class FakeHub:
-    """repo: its only dataset. faults: answers of 503 that are still to be given to requests for content. asked: ranges
-    of each file that were asked for, as the header says them."""
+    """repo: its only repository. kind: 'datasets' or 'models'. faults: answers of 503 that are still to be given to
+    requests for Parquet files. asked: ranges of each file whose content was asked for, as the header says them. cut:
+    files whose first answer ends after so many bytes, as of a connection that is lost.
+    """
 
     url: str
     repo: str
     root: Path
+    kind: str = "datasets"
     faults: int = 0
+    cut: dict[str, int] = field(factory=dict)
     asked: list[tuple[str, str]] = field(factory=list)
     lock: threading.Lock = field(factory=threading.Lock)
 
 
 @contextmanager
-def serving(root: Path, repo: str) -> Iterator[FakeHub]:
-    """Serve the files below `root` as a dataset repository."""
-    hub = FakeHub("", repo, root)
+def serving(root: Path, repo: str, kind: str = "datasets") -> Iterator[FakeHub]:
+    """Serve the files below `root` as a repository."""
+    hub = FakeHub("", repo, root, kind)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -74,15 +78,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
-        api, content = f"/api/datasets/{self.hub.repo}", f"/datasets/{self.hub.repo}/resolve/"
+        api = f"/api/{self.hub.kind}/{self.hub.repo}"
+        content = f"{'/datasets' if self.hub.kind == 'datasets' else ''}/{self.hub.repo}/resolve/"
         if path.startswith(content):
-            self._file(path.removeprefix(content).split("/", 1)[1], body=body)
+            revision, name = path.removeprefix(content).split("/", 1)
+            self._file(name, revision, body=body)
         elif path.startswith(f"{api}/tree/"):
             self._tree(path.removeprefix(f"{api}/tree/").partition("/")[2])
         elif path == api or path.startswith(f"{api}/revision/"):
             names = sorted(str(one.relative_to(self.hub.root)) for one in self.hub.root.rglob("*") if one.is_file())
             siblings = [{"rfilename": name} for name in names]
-            about = {"id": self.hub.repo, "sha": COMMIT, "private": False, "downloads": 0, "likes": 0, "tags": []}
+            commit = _commit(path.rpartition("/")[2])
+            about = {"id": self.hub.repo, "sha": commit, "private": False, "downloads": 0, "likes": 0, "tags": []}
             self._json({**about, "siblings": siblings})
         else:
             self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
@@ -113,25 +120,27 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    def _file(self, name: str, *, body: bool) -> None:
+    def _file(self, name: str, revision: str, *, body: bool) -> None:
         path = self.hub.root / name
         if not path.is_file():
             return self._json(*ABSENT)
-        if body and path.suffix == ".parquet" and self._fails(name):
+        if body and self._fails(name, path.suffix == ".parquet"):
             return self._json({"error": "overloaded"}, 503)
-        return self._content(path, self.headers.get("Range"), body=body)
+        cut = self.hub.cut.pop(name, None) if body else None
+        return self._content(path, _commit(revision), cut, body=body)
 
-    def _fails(self, name: str) -> bool:
+    def _fails(self, name: str, may_fail: bool) -> bool:
         """Note the request; whether it is to fail."""
         with self.hub.lock:
             self.hub.asked.append((name, self.headers.get("Range") or ""))
-            failing = self.hub.faults > 0
+            failing = may_fail and self.hub.faults > 0
             self.hub.faults -= failing
         return failing
 
-    def _content(self, path: Path, span: str | None, *, body: bool) -> None:
+    def _content(self, path: Path, commit: str, cut: int | None, *, body: bool) -> None:
+        span = self.headers.get("Range")
         data = path.read_bytes()
-        total = len(data)
+        total, tag = len(data), hashlib.sha1(data).hexdigest()
         self.send_response(206 if span else 200)
         if span:
             first, _, last = span.removeprefix("bytes=").partition("-")
@@ -139,9 +148,15 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[int(first) : end + 1]
             self.send_header("Content-Range", f"bytes {first}-{end}/{total}")
         self.send_header("Content-Length", str(len(data)))
-        self.send_header("ETag", f'"{hashlib.sha1(path.name.encode()).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{tag}"')
+        self.send_header("X-Repo-Commit", commit)
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
         if body:
-            self.wfile.write(data)
+            self.wfile.write(data[:cut])
+            self.close_connection = self.close_connection or cut is not None
+
+
+def _commit(revision: str) -> str:
+    """A revision that is a commit is itself; a branch points to COMMIT."""
+    return revision if len(revision) == len(COMMIT) else COMMIT

@@ -2,6 +2,7 @@
 
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
+from cosmos_core.checkpoint.opening import opened_safetensors
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, write_shards
 from cosmos_core.checkpoint.save import save_checkpoint
@@ -32,6 +33,7 @@ __all__ = [
     "load_loader_states",
     "load_model",
     "model_state",
+    "opened_safetensors",
     "save_checkpoint",
     "stored_keys",
     "stored_tensors",

@@ -36,11 +36,12 @@ class DcpWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._files: list[str] = []
 
-    def has(self, number: int) -> bool:
-        """Whether data file `number` is whole from an earlier attempt."""
-        return self._index(number).is_file() and (self.folder / _name(number)).is_file()
+    def has(self, number: int, of: str) -> bool:
+        """Whether data file `number` is whole from an earlier attempt, and made of the source with the digest `of`."""
+        index, file = self._index(number), self.folder / _name(number)
+        return index.is_file() and file.is_file() and json.loads(index.read_text(encoding="utf-8"))["of"] == of
 
-    def write(self, number: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def write(self, number: int, tensors: Iterable[tuple[str, torch.Tensor]], *, of: str) -> None:
         """Write data file `number`; at most one tensor is held at a time."""
         final = self.folder / _name(number)
         hidden = final.with_name(f".{final.name}.partial")
@@ -57,7 +58,7 @@ class DcpWriter:
                 }
             file.flush()
             os.fsync(file.fileno())
-        self._index(number).write_text(json.dumps(entries), encoding="utf-8")
+        self._index(number).write_text(json.dumps({"of": of, "tensors": entries}), encoding="utf-8")
         hidden.replace(final)
 
     def finish(self, count: int) -> None:
@@ -65,7 +66,8 @@ class DcpWriter:
         state: dict[str, Any] = {}
         storage: dict[MetadataIndex, _StorageInfo] = {}
         for number in range(count):
-            for key, entry in json.loads(self._index(number).read_text(encoding="utf-8")).items():
+            index = json.loads(self._index(number).read_text(encoding="utf-8"))
+            for key, entry in index["tensors"].items():
                 size = torch.Size(entry["shape"])
                 start = torch.Size([0] * len(size))
                 properties = TensorProperties(dtype=getattr(torch, entry["dtype"]))

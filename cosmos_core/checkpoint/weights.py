@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import torch
 from attrs import frozen
-from safetensors import safe_open
 
 from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import load_component
+from cosmos_core.checkpoint.opening import opened_safetensors
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
@@ -80,7 +80,7 @@ class SafetensorsWeights:
         self._files: dict[str, Path] = {}
         self.infos: dict[str, TensorInfo] = {}
         for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
+            with opened_safetensors(path) as file:
                 for name in file.keys():  # noqa: SIM118
                     self._files[name] = path
                     self.infos[name] = _info(file, name)
@@ -91,7 +91,7 @@ class SafetensorsWeights:
         """From the files, each opened once."""
         found = {}
         for path in dict.fromkeys(self._files[name] for name in names):
-            with safe_open(path, framework="pt") as file:
+            with opened_safetensors(path) as file:
                 found.update({name: file.get_tensor(name) for name in names if self._files[name] == path})
         return {name: found[name] for name in names}
 

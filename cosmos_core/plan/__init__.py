@@ -1,12 +1,13 @@
 """What a run will do: mesh, run directory, weights, checks. Nothing here needs torch."""
 
-from cosmos_core.plan.layout import RunLayout, iteration_name
+from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
 from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.plan import Degrees, Resume, RunPlan
 from cosmos_core.plan.preflight import preflight
 from cosmos_core.plan.resume import latest_complete
 
 __all__ = [
+    "BASE_FILE",
     "Degrees",
     "Resume",
     "RunLayout",

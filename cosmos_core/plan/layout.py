@@ -6,7 +6,10 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["RunLayout", "iteration_name"]
+__all__ = ["BASE_FILE", "RunLayout", "iteration_name"]
+
+BASE_FILE = "base.json"
+"""Beside ``model/`` of a converted base: its ``origin``, and what its family needs to know of it."""
 
 
 def iteration_name(step: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import yaml
 
 from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.env import job_environment
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.layout import BASE_FILE, RunLayout
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["record_run", "replace_file"]
+__all__ = ["record_origins", "record_run", "replace_file"]
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -34,7 +35,7 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
         "args_override": list(overrides),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "processes": plan.degrees.world,
-        "weights": {"kind": plan.resume.kind, "path": str(plan.resume.path) if plan.resume.path else None},
+        "weights": {"kind": plan.resume.kind, **_weights(plan.resume.path)},
         "distributions": plan.distributions,
     }
     files = {
@@ -46,3 +47,19 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
     }
     for path, content in files.items():
         replace_file(path, content)
+
+
+def _weights(path: Path | None) -> dict[str, str | None]:
+    """The folder, and the repository and commit that a converted base came from."""
+    if path is None:
+        return {"path": None}
+    base = path / BASE_FILE
+    origin = json.loads(base.read_text(encoding="utf-8")).get("origin") if base.is_file() else None
+    return {"path": str(path), **({"origin": origin} if origin else {})}
+
+
+def record_origins(layout: RunLayout, origins: Mapping[str, str]) -> None:
+    """Add to launch_info.yaml what was fetched from where, once it is known. origins: key -> repository@commit."""
+    if origins:
+        info = yaml.safe_load(layout.launch_info.read_text(encoding="utf-8"))
+        replace_file(layout.launch_info, yaml.safe_dump({**info, "fetched": dict(origins)}, sort_keys=False).encode())

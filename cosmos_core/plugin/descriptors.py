@@ -110,7 +110,8 @@ class CheckpointSpec:
 
 @frozen(kw_only=True)
 class Conversion:
-    """What a converter is asked to do. source: folder; output: folder that must not exist yet.
+    """What a converter is asked to do. source: folder; output: folder that must not exist yet. origin: where the
+    source came from, a path or ``owner/repository@commit``.
 
     task, model: of the run that made the source, None when no run did. base: folder the run started from. options:
     the command's other flags, by name.
@@ -121,6 +122,7 @@ class Conversion:
     task: str | None = None
     model: Any = None
     base: Path | None = None
+    origin: str = ""
     options: Mapping[str, str] = field(factory=dict)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
+from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.fsdp import dtype
@@ -22,10 +25,14 @@ def needs_mixed_precision(model: ModelConfig) -> bool:
     return model.parallelism.fsdp_master_dtype != model.precision
 
 
-def build_family(config: RunConfig, plugins: PluginManager, device: torch.device) -> ModelFamily:
-    """The model family that `job.task` names."""
+def build_family(
+    config: RunConfig, plugins: PluginManager, device: torch.device, checkpoint: Path | None = None
+) -> ModelFamily:
+    """The model family that `job.task` names. checkpoint: of a run, when one is going to be loaded."""
     family = plugins.catalog.family(config.job.task).family.load()
-    return family(config.model, BuildContext(device=device, data=config.dataloader_train))
+    base = AdapterBase.read(checkpoint) if checkpoint is not None else None
+    filled = checkpoint is not None and (base is None or base.dcp)
+    return family(config.model, BuildContext(device=device, data=config.dataloader_train, filled=filled))
 
 
 def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, streams: Streams) -> nn.Module:

@@ -20,10 +20,12 @@ __all__ = ["Batch", "BuildContext", "ModelFamily", "StepOutput"]
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a family may know of the run. data: the loader section whose samples it will prepare."""
+    """What a family may know of the run. data: the loader section whose samples it will prepare. filled: whether a
+    checkpoint is going to fill every weight, so that `initialize` need set none."""
 
     device: torch.device
     data: DataloaderConfig
+    filled: bool = False
 
 
 class Batch(Protocol):
@@ -47,7 +49,8 @@ class ModelFamily(Protocol):
     """A model and its training objective. Holds no optimizer, no process group, no global state.
 
     Optional: ``answers(model, batch) -> list[Answer]``, what the model says to a validation batch, for datasets that
-    score; ``weights_folder: Path | None``, where a family that loads pretrained weights itself has them from.
+    score; ``weights_folder: Path | None``, where a family that loads pretrained weights itself has them from;
+    ``origins: Mapping[str, str]``, repository and commit of what it fetched, by configuration key.
     """
 
     def __init__(self, config: ModelConfig, context: BuildContext) -> None: ...

@@ -32,14 +32,19 @@ def restore(
     """
     layout, mesh = RunLayout(run_dir), local_mesh()
     config = read_resolved(layout.config_toml, plugins.catalog)
-    family = build_family(config, plugins, mesh.device)
+    path = None if weights == "fresh" else _checkpoint(layout, step)
+    family = build_family(config, plugins, mesh.device, path)
     model = build_model(config, family, mesh, Streams(config.trainer.seed))
-    if weights != "fresh":
-        path = layout.iteration(step) if step is not None else latest_complete(layout.checkpoints)
-        if path is None or not path.is_dir():
-            raise UserError(f"{run_dir} holds no complete checkpoint" + (f" of step {step}" if step else ""))
+    if path is not None:
         ema = Ema(model, config.model.ema) if weights == "ema" and config.model.ema.enabled else None
         base = load_adapter_base(path, model, mesh)
         if load_model(path / "model", model, ema, mesh, adapters_only=base is not None) and ema is not None:
             ema.install()
     return family, model.eval()
+
+
+def _checkpoint(layout: RunLayout, step: int | None) -> Path:
+    path = layout.iteration(step) if step is not None else latest_complete(layout.checkpoints)
+    if path is None or not path.is_dir():
+        raise UserError(f"{layout.root} holds no complete checkpoint" + (f" of step {step}" if step else ""))
+    return path

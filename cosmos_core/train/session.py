@@ -10,6 +10,7 @@ from attrs import frozen
 
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.loader import PackedLoader
+from cosmos_core.data.source import IdentifiedSource
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.runtime import started
 from cosmos_core.distributed.seeds import Streams
@@ -18,6 +19,7 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.record import record_origins
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import agreed, refuse_unlike_data
 from cosmos_core.train.build import build_family, build_model, needs_mixed_precision
@@ -51,6 +53,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         session = _build(plan, plugins, mesh)
         restore_into(session, plan.resume)
         if session.state.is_main:
+            record_origins(session.layout, _origins(session))
             session.trackers.call("start", plan, session.state.step)
         begun = time.perf_counter()
         outcome = "failed"
@@ -64,10 +67,18 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         return Result(outcome, session.state.step, time.perf_counter() - begun)
 
 
+def _origins(session: Run) -> dict[str, str]:
+    """What the family fetched, and which data the run sees."""
+    origins = dict(getattr(session.state.family, "origins", {}))
+    if isinstance(session.loader.source, IdentifiedSource):
+        origins["dataloader_train.dataset"] = session.loader.source.identity
+    return origins
+
+
 def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     config, layout = plan.config, RunLayout(plan.run_dir)
     streams = Streams(config.trainer.seed)
-    family = build_family(config, plugins, mesh.device)
+    family = build_family(config, plugins, mesh.device, plan.resume.path if plan.resume.kind == "resume" else None)
     model = build_model(config, family, mesh, streams)
     optimizer = build_adamw(model, config.optimizer)
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None

@@ -49,6 +49,7 @@ def convert(
         raise UserError(f"{located.path} is no checkpoint that an installed plugin knows", [problem])
     spec = plugins.catalog.converter(kind, target)
     options = {"vision": vision, "backbone": backbone or ""}
-    facts = spec.convert.load()(Conversion(source=located.path, output=output, options=options))
+    request = Conversion(source=located.path, output=output, origin=located.origin, options=options)
+    facts = spec.convert.load()(request)
     for name, text in {"origin": located.origin, **facts}.items():
         click.echo(f"{name}: {text}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.layout import RunLayout, iteration_name
+from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
 from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plugin.descriptors import Conversion
 from cosmos_core.plugin.manager import PluginManager
+
+if TYPE_CHECKING:
+    from cosmos_core.config.run import RunConfig
 
 __all__ = ["export"]
 
@@ -53,7 +57,7 @@ def export(
     config = read_resolved(recorded, plugins.catalog) if recorded.is_file() else None
     family = task or (config.job.task if config else None)
     spec = plugins.catalog.converter("dcp", "hf", family)
-    base = Path(config.checkpoint.load_path) if config and config.checkpoint.load_path else iteration
+    base = _base(iteration, config, plugins)
     options = {
         "weights": weights,
         "verify": "yes" if verify else "",
@@ -71,6 +75,22 @@ def export(
     )
     for name, text in {"source": str(iteration), **spec.convert.load()(request)}.items():
         click.echo(f"{name}: {text}")
+
+
+def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> Path:
+    """The folder that the first of a chain of runs started from."""
+    from cosmos_core.config.structure import read_resolved
+
+    base, seen = iteration, {iteration.resolve()}
+    while config is not None and config.checkpoint.load_path and not (base / BASE_FILE).is_file():
+        base = Path(config.checkpoint.load_path)
+        if base.resolve() in seen:
+            break
+        seen.add(base.resolve())
+        recorded = (RunLayout(folder).config_toml for folder in (base, *base.parents[:3]))
+        found = next((path for path in recorded if path.is_file()), None)
+        config = read_resolved(found, plugins.catalog) if found is not None else None
+    return base
 
 
 def _iteration(source: Path, step: int | None) -> Path:

@@ -141,8 +141,9 @@ def test_an_interrupted_conversion_continues_and_shows_nothing_before(published:
     last = sorted((broken / "transformer").glob("*.safetensors"))[-1]
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(Exception, match=r"(?i)incomplete|invalid|header|too small|metadata"):
+    with pytest.raises(UserError, match="damaged or not whole") as refused:
         to_dcp(broken, tmp_path / "out")
+    assert refused.value.problems[0].file == str(last)
     assert not (tmp_path / "out").exists()
     first = tmp_path / ".out.partial/model/__0_0.distcp"
     stamp = first.stat().st_mtime_ns
@@ -150,6 +151,40 @@ def test_an_interrupted_conversion_continues_and_shows_nothing_before(published:
     to_dcp(broken, tmp_path / "out")
     assert (tmp_path / "out/model/__0_0.distcp").stat().st_mtime_ns == stamp
     assert not list((tmp_path / "out/model").glob(".__*"))
+
+
+def test_shards_of_another_source_are_not_taken_for_those_of_this_one(published: Path, tmp_path: Path) -> None:
+    """Two checkpoints of one shape, the first interrupted, to the same place."""
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    config = {key: value for key, value in to_diffusers_config(TINY).items() if not key.startswith("_")}
+    Cosmos3OmniTransformer(**config).to(torch.bfloat16).save_pretrained(other / "transformer", max_shard_size="2MB")
+    last = sorted((other / "transformer").glob("*.safetensors"))[-1]
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged or not whole"):
+        to_dcp(other, tmp_path / "base")
+    assert (tmp_path / ".base.partial/model/__0_0.distcp").is_file()
+    to_dcp(published, tmp_path / "base")
+    cosmos("export", str(tmp_path / "base"), "-o", str(tmp_path / "out"), "--task", "vfm")
+    assert same(weights(tmp_path / "out/transformer"), weights(published / "transformer"))
+
+
+def test_a_run_that_started_from_another_run_exports_with_their_common_base(
+    run_dir: Path, published: Path, tmp_path: Path
+) -> None:
+    steps = ("trainer.max_iter=2", "scheduler.cycle_lengths=[2]", "scheduler.warm_up_steps=[1]")
+    quiet = ("trainer.run_validation=false", "model.init=pretrained", "dataloader_train.max_samples_per_batch=4")
+    warm = run_dir / "checkpoints/iter_000000004/model"
+    cosmos(
+        *("run", "vision_sft_demo", "--output-root", str(tmp_path), *steps, *quiet, f"checkpoint.load_path={warm}"),
+        'checkpoint.keys_to_skip_loading=["net_ema."]',
+        env={"DATASET_PATH": str(run_dir.parents[2] / "data")},
+    )
+    printed = cosmos("export", str(tmp_path / "cosmos3/sft/vision_sft_demo"), "-o", str(tmp_path / "out")).stdout
+    assert "components: scheduler, text_tokenizer" in printed
+    assert (tmp_path / "out/text_tokenizer/config.json").read_bytes() == (
+        published / "text_tokenizer/config.json"
+    ).read_bytes()
 
 
 def test_an_unknown_layout_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:

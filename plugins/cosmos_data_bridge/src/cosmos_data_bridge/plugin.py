@@ -16,8 +16,6 @@ __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
 
-_REPOSITORY = "nvidia/BridgeData2-Subset-Synthetic-Captions"
-
 
 @hookimpl
 def cosmos_datasets() -> Iterable[DatasetSpec]:
@@ -50,7 +48,7 @@ def _missing(dataset: BridgeConfig, key: str) -> Iterable[Problem]:
     if not root.is_dir():
         hint = (
             f"set DATASET_PATH; `cosmos data prepare bridge --synthetic 768 -o {root}` writes a small dataset, "
-            f"`hf download {_REPOSITORY} --repo-type dataset` fetches the real one"
+            "`cosmos data prepare bridge -o examples/data/BridgeData2-Subset-Synthetic-Captions` fetches the real one"
         )
         yield Problem(message=f"no such folder: {root}", key=key, hint=hint)
         return

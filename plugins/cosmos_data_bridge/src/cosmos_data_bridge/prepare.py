@@ -7,28 +7,34 @@ from pathlib import Path
 import click
 
 from cosmos_core.errors import UserError
+from cosmos_data_bridge.published import fetch_published
 from cosmos_data_bridge.writing import Wanted, write_synthetic
 
 __all__ = ["bridge"]
 
 
 @click.command("bridge")
-@click.option("--synthetic", "count", type=click.IntRange(min=1), required=True, help="Training clips to draw.")
+@click.option("--synthetic", "count", type=click.IntRange(min=1), help="Draw so many training clips instead.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Dataset root to write.")
 @click.option("--val", "validation", type=click.IntRange(min=1), default=80, show_default=True, help="Held-out clips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything drawn.")
 @click.option("--size", type=click.IntRange(min=16), default=64, show_default=True, help="Side of a clip in pixels.")
 @click.option("--frames", type=click.IntRange(min=1), default=17, show_default=True, help="Frames of a clip.")
-def bridge(count: int, output: Path, validation: int, seed: int, size: int, frames: int) -> None:
-    """Draw coloured shapes that move over grey textures, with captions that state every attribute.
+def bridge(count: int | None, output: Path, validation: int, seed: int, size: int, frames: int) -> None:
+    """Fetch BridgeData2-Subset-Synthetic-Captions from the Hub, at the commit its recipes were written for.
 
-    40 of the 288 combinations of colour, shape, direction and background occur in the validation split only. The same
+    With --synthetic, draw coloured shapes that move over grey textures, with captions that state every attribute. 40 of
+    the 288 combinations of colour, shape, direction and background occur in the validation split only. The same
     options give the same files, byte for byte; a dataset that is already there is left as it is.
 
     \b
-    Example:
+    Examples:
+      cosmos data prepare bridge -o examples/data/BridgeData2-Subset-Synthetic-Captions
       cosmos data prepare bridge --synthetic 768 -o examples/data/bridge_synthetic
     """
+    if count is None:
+        click.echo(f"dataset: {fetch_published(output)}")
+        return
     if size % 16:
         raise UserError(f"--size must be a multiple of 16; got {size}")
     written = write_synthetic(output, Wanted(train=count, val=validation, seed=seed, size=size, frames=frames))

@@ -79,7 +79,7 @@ class VfmFamily:
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:
         """Fresh weights, unless a checkpoint is going to fill every tensor; adapters always start fresh."""
-        if self.config.init == "random":
+        if self.config.init == "random" and not self._context.filled:
             initialise(model, streams, self.network.layers)
         initialise_lora(model, streams)
 

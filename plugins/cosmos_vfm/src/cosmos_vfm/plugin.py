@@ -78,6 +78,13 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
         ("Cosmos3-Super-Image2Video-4Step", "32B, image to video in four steps"),
     ):
         yield CheckpointSpec(name=name, summary=f"Generator, {summary}", repo=f"nvidia/{name}")
+    yield CheckpointSpec(
+        name="Wan2.2-VAE",
+        summary="Video codec of every generator",
+        repo="Wan-AI/Wan2.2-TI2V-5B",
+        revision="921dbaf3f1674a56f47e83fb80a34bac8a8f203e",
+        files=("Wan2.2_VAE.pth",),
+    )
 
 
 @hookimpl
@@ -133,8 +140,8 @@ def _files(model: VfmConfig) -> Iterable[Problem]:
         yield Problem(
             message="is not set" if vae is None else f"no such file: {vae}",
             key="model.tokenizer.vae_path",
-            hint="`hf download Wan-AI/Wan2.2-TI2V-5B Wan2.2_VAE.pth --local-dir examples/checkpoints/wan22_vae`, "
-            "then set WAN_VAE_PATH",
+            hint="`cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae` gets it; WAN_VAE_PATH says "
+            "where it lies",
         )
     path = model.text_tokenizer.path
     if (

@@ -18,6 +18,7 @@ from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import prepare_blocks
+from cosmos_vlm.catalog import pinned
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.dialog import Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
@@ -25,7 +26,7 @@ from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.speech import speak
 from cosmos_vlm.tokenizer import tokenizer_of
-from cosmos_vlm.weights import CONFIGS, fresh_weights, load_weights, restore_buffers, snapshot
+from cosmos_vlm.weights import CONFIGS, fresh_weights, is_fetched, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
 
@@ -37,6 +38,7 @@ class VlmFamily:
         from transformers import AutoConfig
 
         self.config = config
+        self._context = context
         self.precision = dtype(config.precision)
         self.folder = snapshot(config.backbone.model_name, CONFIGS)
         self.architecture: Any = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
@@ -50,6 +52,15 @@ class VlmFamily:
         chosen = config.attn_implementation
         self.architecture._attn_implementation = register() if chosen == "cosmos" else chosen
         self.encoder = DialogEncoder(tokenizer_of(self.folder, self.architecture), config)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Repository and commit of what came from the Hub, by key."""
+        backbone = self.config.backbone
+        named = {"model.backbone.model_name": (backbone.model_name, self.folder)}
+        if backbone.safetensors_path and self.weights_folder is not None:
+            named["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
+        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in named.items() if is_fetched(name)}
 
     @cached_property
     def weights_folder(self) -> Path | None:
@@ -75,10 +86,12 @@ class VlmFamily:
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:
-        """Pretrained weights from the backbone's files, unless fresh ones are asked for."""
+        """Pretrained weights from the backbone's files, or fresh ones if asked for; none when a checkpoint has all."""
         assert isinstance(model, ReasonerNetwork)
         restore_buffers(model)
         initialise_lora(model, streams)
+        if self._context.filled:
+            return
         if self.weights_folder is None:
             fresh_weights(model, streams)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import ConverterSpec, DatasetSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DatasetSpec, ModelFamilySpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -38,6 +38,16 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_vlm.data.llava_onevision:LlavaSource",
         yields="chat",
     )
+
+
+@hookimpl
+def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
+    """Backbones, and the released reasoners."""
+    from cosmos_vlm.catalog import PINNED
+
+    for repository, revision in PINNED.items():
+        name = repository.partition("/")[2]
+        yield CheckpointSpec(name=name, summary="Reasoner, Qwen3-VL", repo=repository, revision=revision)
 
 
 @hookimpl

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
+from cosmos_core.checkpoint import opened_safetensors
 from cosmos_core.distributed import Streams, assign_full
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim import is_lora
+from cosmos_vlm.catalog import pinned
 from cosmos_vlm.network import ReasonerNetwork
 
-__all__ = ["CONFIGS", "fresh_weights", "load_weights", "restore_buffers", "snapshot"]
+__all__ = ["CONFIGS", "fresh_weights", "is_fetched", "load_weights", "restore_buffers", "snapshot"]
 
 SHOWN = 6
 CONFIGS = ["*.json", "*.txt", "*.jinja"]
@@ -26,16 +27,21 @@ POSITIONS = 0.5
 
 
 def snapshot(name: str, patterns: list[str]) -> Path:
-    """A local folder, the tiny model that ships with this package, or the Hub's copy of these files, fetched when it
-    is not here. Raises UserError."""
-    if name == TINY:
-        return Path(__file__).parent / "backbones" / TINY
-    if Path(name).is_dir():
-        return Path(name)
+    """A local folder, the tiny model that ships with this package, or the Hub's copy of these files of
+    ``owner/repository[@revision]``, fetched when it is not here. Raises UserError."""
+    if not is_fetched(name):
+        return Path(__file__).parent / "backbones" / TINY if name == TINY else Path(name)
     from cosmos_core.hub import fetch
     from cosmos_core.plugin import CheckpointSpec
 
-    return fetch(CheckpointSpec(name=name, summary="", repo=name, files=tuple(patterns))).path
+    repository, revision = pinned(name)
+    spec = CheckpointSpec(name=name, summary="", repo=repository, revision=revision, files=tuple(patterns))
+    return fetch(spec).path
+
+
+def is_fetched(name: str) -> bool:
+    """Whether `snapshot` asks the Hub."""
+    return name != TINY and not Path(name).is_dir()
 
 
 def restore_buffers(model: nn.Module) -> None:
@@ -67,7 +73,7 @@ def load_weights(model: ReasonerNetwork, folder: Path) -> None:
     """Fill every parameter from a folder's safetensors. Raises UserError naming what is missing or of another shape."""
     places: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
+        with opened_safetensors(file) as opened:
             places.update(dict.fromkeys(opened.keys(), file))
     wanted = {name: value for name, value in model.named_parameters() if not is_lora(name)}
     missing = [name for name in wanted if name not in places]
@@ -76,7 +82,7 @@ def load_weights(model: ReasonerNetwork, folder: Path) -> None:
         problem = Problem(message=f"{len(missing)} tensors are missing: {shown}", file=str(folder))
         raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
     for file in dict.fromkeys(places[name] for name in wanted):
-        with safe_open(file, framework="pt") as opened:
+        with opened_safetensors(file) as opened:
             for name in [name for name in wanted if places[name] == file]:
                 value = opened.get_tensor(name)
                 if value.shape != wanted[name].shape:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cosmos_core.distributed import dtype
+from cosmos_core.plan import BASE_FILE
 from cosmos_core.plugin import Conversion
 from cosmos_vfm.checkpoints.adapter import export_adapter
-from cosmos_vfm.checkpoints.convert import BASE_FILE, to_dcp
+from cosmos_vfm.checkpoints.convert import to_dcp
 from cosmos_vfm.checkpoints.export import ExportRequest, export_weights
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.tiers import TIERS
@@ -15,7 +16,7 @@ __all__ = ["convert", "export"]
 
 def convert(request: Conversion) -> dict[str, str]:
     """Published layout to a base checkpoint."""
-    return to_dcp(request.source, request.output)
+    return to_dcp(request.source, request.output, origin=request.origin)
 
 
 def export(request: Conversion) -> dict[str, str]:

@@ -12,8 +12,9 @@ from attrs import frozen
 
 from cosmos_core.checkpoint import DcpWeights, Entry, StoredWeights, trained_weights, write_shards
 from cosmos_core.errors import UserError
-from cosmos_vfm.checkpoints.convert import BASE_FILE
-from cosmos_vfm.checkpoints.describe import SCHEDULER, to_diffusers_config
+from cosmos_core.plan import BASE_FILE
+from cosmos_vfm.checkpoints.components import carry_over, write_json
+from cosmos_vfm.checkpoints.describe import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.tiers import NetworkConfig
 
@@ -55,8 +56,8 @@ def export_weights(request: ExportRequest) -> dict[str, str]:
     config = record.get("config") or (to_diffusers_config(request.network) if request.network else {})
     if bare:
         config = {**config, "model_type": "cosmos3_omni"}
-    _write_json(folder / "config.json", config)
-    carried = [] if bare else _carry_over(hidden, record)
+    write_json(folder / "config.json", config)
+    carried = carry_over(request.base, hidden)
     hidden.rename(request.output)
     return {
         "exported": str(request.output),
@@ -85,23 +86,3 @@ def _base_record(base: Path | None) -> dict[str, Any]:
     """What the conversion wrote down of the base, {} if there was none."""
     path = base / BASE_FILE if base is not None else None
     return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
-
-
-def _carry_over(hidden: Path, record: dict[str, Any]) -> list[str]:
-    """Copy the base's other components; returns their names. A base without a scheduler gets the native one."""
-    carried = []
-    for name, path in record.get("components", {}).items():
-        if Path(path).is_dir():
-            shutil.copytree(path, hidden / name)
-            carried.append(name)
-    if "scheduler" not in carried:
-        (hidden / "scheduler").mkdir()
-        _write_json(hidden / "scheduler/scheduler_config.json", SCHEDULER)
-    index = Path(record.get("source", "")) / "model_index.json"
-    if record and index.is_file():
-        shutil.copyfile(index, hidden / "model_index.json")
-    return carried
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

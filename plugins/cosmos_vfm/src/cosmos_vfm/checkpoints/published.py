@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from safetensors import safe_open
 
+from cosmos_core.checkpoint import opened_safetensors
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_vfm.checkpoints.names import from_diffusers
@@ -45,7 +45,7 @@ class Published:
 
     def tensors(self, file: Path) -> Iterator[tuple[str, torch.Tensor]]:
         """Framework names (with ``net.``) and tensors of one shard, one at a time."""
-        with safe_open(file, framework="pt") as opened:
+        with opened_safetensors(file) as opened:
             for name in opened.keys():  # noqa: SIM118
                 renamed = framework_name(name)
                 if renamed is not None:
@@ -82,10 +82,11 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 def _inside(folder: Path, name: str) -> Path:
     try:
-        return contained(folder / name, folder)
+        contained(folder / name, folder)
     except ValueError:
         message = f"the checkpoint's index names {name}, outside its folder; nothing was converted"
         raise UserError(message) from None
+    return folder / name
 
 
 def _found(root: Path) -> Published | None:
@@ -97,7 +98,7 @@ def _found(root: Path) -> Published | None:
 
 
 def _is_generator(file: Path) -> bool:
-    with safe_open(file, framework="pt") as opened:
+    with opened_safetensors(file) as opened:
         return any("moe_gen" in name or "add_q_proj" in name for name in opened.keys())  # noqa: SIM118
 
 

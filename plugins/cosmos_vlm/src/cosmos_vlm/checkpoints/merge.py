@@ -73,7 +73,7 @@ def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) 
         raise UserError(f"{output} exists already; nothing was converted")
     language, dropped = _language(source)
     name = backbone or _backbone_of(language, source)
-    folder = snapshot(name, [*CONFIGS, "*.safetensors"])
+    folder = snapshot(name, CONFIGS)
     origins = {**language, **_visual(source, folder, name, vision)}
     expected = _expected(folder)
     tied = "lm_head.weight" not in expected
@@ -134,12 +134,21 @@ def _visual(source: Path, folder: Path, name: str, vision: str) -> dict[str, _Or
             for key in weights.infos
             if key.startswith(_TOWER)
         }
-    weights = SafetensorsWeights(folder)
+    weights = SafetensorsWeights(snapshot(name, _tower_files(folder)))
     return {
         key: _Origin(Entry(weights, key, torch.bfloat16), "visual", name)
         for key in weights.infos
         if key.startswith("model.visual.")
     }
+
+
+def _tower_files(folder: Path) -> list[str]:
+    """Of a backbone only the shards that hold its tower; the others are many gigabytes."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["*.safetensors"]
+    places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    return sorted({file for name, file in places.items() if name.startswith("model.visual.")})
 
 
 def _expected(folder: Path) -> dict[str, torch.Size]:

@@ -1,0 +1,79 @@
+"""What lies beside the transformer in a published folder, on its way through a base into an export.
+
+A base keeps copies: the download may be gone, or on another machine, when a run is exported.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cosmos_core.checkpoint import opened_safetensors
+from cosmos_vfm.checkpoints.describe import SCHEDULER
+from cosmos_vfm.checkpoints.published import Published
+
+__all__ = ["carry_over", "keep_components", "write_json"]
+
+FOLDER = "components"
+"""Of a base, beside ``model/``."""
+INDEX = "model.safetensors.index.json"
+ROOT_FILES = ("*.json", "*.txt", "*.jinja")
+"""Pipeline index, processor and tokenizer files; weights lie in folders."""
+
+
+def keep_components(published: Published, base: Path) -> list[str]:
+    """Copy everything but the transformer into a base; returns the folders' names."""
+    kept = base / FOLDER
+    shutil.rmtree(kept, ignore_errors=True)
+    for name, folder in published.components.items():
+        shutil.copytree(folder, kept / name)
+    if published.root != published.folder:
+        _copy_root_files(published.root, kept)
+    return list(published.components)
+
+
+def carry_over(base: Path | None, output: Path) -> list[str]:
+    """Copy a base's components into an export that has its transformer; returns the folders' names.
+
+    Without a scheduler it gets the native one. An index over all weights is written anew where the base had one.
+    """
+    kept = base / FOLDER if base is not None else None
+    names = sorted(path.name for path in kept.iterdir() if path.is_dir()) if kept is not None and kept.is_dir() else []
+    if kept is not None and kept.is_dir():
+        for name in names:
+            shutil.copytree(kept / name, output / name)
+        _copy_root_files(kept, output)
+    if "scheduler" not in names:
+        (output / "scheduler").mkdir()
+        write_json(output / "scheduler/scheduler_config.json", SCHEDULER)
+    if (output / INDEX).is_file() and (output / "transformer").is_dir():
+        _index_anew(output)
+    return names
+
+
+def _copy_root_files(source: Path, target: Path) -> None:
+    """Those that `target` has not."""
+    target.mkdir(exist_ok=True)
+    for path in sorted({path for pattern in ROOT_FILES for path in source.glob(pattern)}):
+        if not (target / path.name).exists():
+            shutil.copyfile(path, target / path.name)
+
+
+def _index_anew(output: Path) -> None:
+    """Tensor -> shard of the folders that the old index spoke of."""
+    old = json.loads((output / INDEX).read_text(encoding="utf-8"))
+    folders = {name.partition("/")[0] for name in old["weight_map"].values()}
+    files = [file for folder in sorted(folders) for file in sorted((output / folder).glob("*.safetensors"))]
+    weight_map = {}
+    for file in files:
+        with opened_safetensors(file) as opened:
+            weight_map.update(dict.fromkeys(opened.keys(), str(file.relative_to(output))))
+    total = sum(file.stat().st_size for file in files)
+    write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Indented, with a line's end."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,19 @@
+"""Published models by name, pinned to the commits that were tried (spec/checkpoint.md 7.2)."""
+
+from __future__ import annotations
+
+__all__ = ["PINNED", "pinned"]
+
+PINNED = {
+    "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
+    "Qwen/Qwen3-VL-8B-Instruct": "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+    "Qwen/Qwen3-VL-32B-Instruct": "0cfaf48183f594c314753d30a4c4974bc75f3ccb",
+    "nvidia/Cosmos3-Nano-Reasoner": "6406357cdc32fbf8db5f51ff7992343803b06961",
+    "nvidia/Cosmos3-Super-Reasoner": "b9b716f3508dfa442e0c8ba32fb5d0c9adf2a32c",
+}
+
+
+def pinned(name: str) -> tuple[str, str]:
+    """Repository and revision of ``owner/repository[@revision]``."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or PINNED.get(repository, "main")
