@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 
-from cosmos_core.config.checks import cross_field
+from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.converter import UnknownKey, describe, faults, strict_converter
 from cosmos_core.config.document import Origins, read_document
 from cosmos_core.config.interpolate import key_text
@@ -194,10 +195,12 @@ def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
     return sections
 
 
-def structure_run(values: dict[str, Any], lookup: SectionLookup, origins: Origins, *, title: str) -> RunConfig:
+def structure_run(
+    values: dict[str, Any], lookup: SectionLookup, origins: Origins, *, title: str, tolerated: Sequence[KeyPath] = ()
+) -> RunConfig:
     """Values as a RunConfig. Raises UserError listing every unknown key, wrong type, bound and broken rule.
 
-    title: what the values are called in the error, e.g. the recipe file.
+    title: what the values are called in the error, e.g. the recipe file. tolerated: keys whose rules may be broken.
     """
     builder = _Builder(lookup, origins)
     known = [field.name for field in attrs.fields(RunConfig)]
@@ -208,7 +211,8 @@ def structure_run(values: dict[str, Any], lookup: SectionLookup, origins: Origin
     if not builder.problems:
         config = RunConfig(**sections)
         for path, message, hint in cross_field(config):
-            builder.complain(path, message, hint)
+            if path not in tolerated:
+                builder.complain(path, message, hint)
         if not builder.problems:
             return config
     count = len(builder.problems)
@@ -217,6 +221,6 @@ def structure_run(values: dict[str, Any], lookup: SectionLookup, origins: Origin
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:
-    """The configuration a run directory recorded in ``config.toml``."""
+    """The configuration a run directory recorded in ``config.toml``, which was checked before it was recorded."""
     document = read_document(path)
-    return structure_run(document.values, lookup, document.origins, title=str(path))
+    return structure_run(document.values, lookup, document.origins, title=str(path), tolerated=TOLERABLE)

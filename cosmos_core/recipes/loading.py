@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 from packaging.requirements import InvalidRequirement, Requirement
 
+from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import recipe_of_experiment, translate, without_ineffective
 from cosmos_core.config.document import Document, Origin, Origins, read_document
 from cosmos_core.config.env import lookup as environment
@@ -50,7 +51,7 @@ def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) 
 def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> Resolved:
     """As `load`, with origins."""
     path = find_recipe(recipe)
-    layer = _chain(path)
+    layer, dialect = _chain(path)
     notes: list[Problem] = []
     for override in parse_overrides(overrides):
         key, moved = translate(override.path)
@@ -60,12 +61,15 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     values, problems = interpolate(layer.values, layer.origins, environment, datetime.now())
     if problems:
         raise UserError(f"{path} needs values that are not there; nothing was started", problems)
-    config = structure_run(values, plugins.catalog, layer.origins, title=str(path))
+    tolerated = TOLERABLE if dialect else ()
+    config = structure_run(values, plugins.catalog, layer.origins, title=str(path), tolerated=tolerated)
+    notes += [problem_at(key, text, layer.origins, hint) for key, text, hint in cross_field(config)]
     return Resolved(config, layer.origins, path, tuple(overrides), (*notes, *ineffective))
 
 
-def _chain(path: Path) -> Layer:
-    """All files from the root of the `extends` chain down to `path`, merged."""
+def _chain(path: Path) -> tuple[Layer, bool]:
+    """All files from the root of the `extends` chain down to `path`, merged; whether one is in the reference's dialect,
+    which names its parent by experiment."""
     documents: list[Document] = []
     seen: list[Path] = []
     following: Path | None = path
@@ -83,7 +87,8 @@ def _chain(path: Path) -> Layer:
         _check_requires(document)
         values = {key: value for key, value in document.values.items() if key not in _HEADER}
         layer = merge(unset(layer, _unset_paths(document)), Layer(values, document.origins))
-    return layer
+    dialect = any("extends" not in document.values and _parent(document) is not None for document in documents)
+    return layer, dialect
 
 
 def _parent(document: Document) -> Path | None:

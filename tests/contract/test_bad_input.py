@@ -35,7 +35,7 @@ def refused(*arguments: str, **env: str) -> str:
         (("scheduler.warm_up_steps=[500]", "scheduler.cycle_lengths=[600]"), ("warm-up", "60")),
         (("scheduler.f_max=[1.0, 2.0]",), ("scheduler.f_max", "cycles")),
         (("model.parallelism.data_parallel_shard_degree=3",), ("cannot be 1 processes",)),
-        (("dataloader_train.max_sequence_length=9",), ("max_sequence_length", "both")),
+        (("dataloader_train.max_samples_per_batch=null",), ("dataloader_train", "no cap on a micro-batch")),
         (("checkpoint.load_path=/nowhere",), ("no such folder: /nowhere",)),
         (("job.name=../elsewhere",), ("folder name",)),
         (("trainer.run_validation=true", "dataloader_val=null"), ("dataloader_val",)),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cosmos_core.optim.schedule import factor
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
 from tests.command import cosmos
@@ -81,6 +82,83 @@ max_caption_tokens = 2048
 """
 
 
+REASONER = """\
+[job]
+task = "vlm"
+experiment = "{experiment}"
+project = "cosmos3"
+group = "sft"
+name = "{experiment}"
+wandb_mode = "disabled"
+
+[model]
+attn_implementation = "cosmos"
+precision = "bfloat16"
+max_num_tokens_after_packing = 16000
+
+[model.backbone]
+model_name = "Qwen/Qwen3-VL-8B-Instruct"
+
+[model.ema]
+enabled = false
+rate = 0.1
+iteration_shift = 0
+
+[model.parallelism]
+data_parallel_shard_degree = 8
+data_parallel_replicate_degree = -1
+context_parallel_shard_degree = 1
+cfg_parallel_shard_degree = 1
+
+[model.compile]
+enabled = false
+compile_dynamic = true
+
+[model.activation_checkpointing]
+mode = "full"
+save_ops_regex = ["fmha"]
+preserve_rng_state = true
+determinism_check = "default"
+
+[optimizer]
+betas = [0.9, 0.95]
+eps = 1e-8
+fused = true
+lr = 1e-5
+weight_decay = 0.1
+
+[scheduler]
+cycle_lengths = [{cycle}]
+warm_up_steps = [{warm}]
+f_start = [0.05]
+f_max = [1.0]
+f_min = [0.5]
+
+[trainer]
+distributed_parallelism = "fsdp"
+grad_accum_iter = 1
+logging_iter = 1
+max_iter = {cycle}
+
+[trainer.callbacks.compile_tokenizer]
+compile_after_iterations = 3
+enabled = false
+
+[trainer.callbacks.grad_clip]
+clip_norm = 1.0
+force_finite = false
+
+[checkpoint]
+keys_to_skip_loading = []
+load_path = "???"
+save_iter = 100
+
+[dataloader_train]
+max_samples_per_batch = 1
+max_sequence_length = 16000
+"""
+
+
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WAN_VAE_PATH", "/vae.pth")
@@ -105,6 +183,29 @@ def test_the_experiment_is_the_parent(recipe, experiment: str) -> None:
     assert config.model.tokenizer.vae_path == "/vae.pth"
     assert config.checkpoint.load_path == "/base"
     assert config.model.tier == {"vision_sft_edge": "edge", "vision_sft_super": "super"}.get(experiment, "nano")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "cycle", "warm"),
+    [("pre_exp012_llava_ov_datapacker", 500, 1000), ("pre_exp012_llava_ov", 500, 1000), ("videophy2_sft_nano", 50, 5)],
+)
+def test_reasoner_recipes_load_as_they_are(tmp_path: Path, experiment: str, cycle: int, warm: int) -> None:
+    """One sample a micro-batch under a cap of tokens, a load_path of "???" that a reasoner never reads."""
+    path = tmp_path / "reference.toml"
+    path.write_text(REASONER.format(experiment=experiment, cycle=cycle, warm=warm))
+    loader = resolve(str(path), plugins=PLUGINS).config.dataloader_train
+    assert (loader.max_samples_per_batch, loader.max_sequence_length) == (1, 16000)
+    assert cosmos("recipes", "check", str(path)).stdout == f"{path}: ok\n"
+
+
+def test_a_warm_up_past_the_runs_end_is_kept_with_a_warning_in_the_references_dialect_alone(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs.toml", tmp_path / "ours.toml"
+    theirs.write_text(REASONER.format(experiment="pre_exp012_llava_ov", cycle=500, warm=1000))
+    resolved = resolve(str(theirs), plugins=PLUGINS)
+    assert factor(resolved.config.scheduler, 250) == pytest.approx(0.05 + 0.95 * 0.25)
+    assert [note.line for note in resolved.notes if note.key == "scheduler.warm_up_steps"] == [47, 47]
+    ours.write_text('extends = "llava_ov"\n' + theirs.read_text())
+    assert "never ends" in cosmos("recipes", "check", str(ours), code=2).stderr
 
 
 def test_keys_without_effect_are_warned_about_with_their_line(recipe) -> None:

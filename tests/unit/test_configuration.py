@@ -164,7 +164,6 @@ def test_all_problems_come_at_once_with_file_line_and_nearest_key(write) -> None
         ("betas = [0.9, 0.95]", "betas = [0.9]"),
         ("betas = [0.9, 0.95]", "betas = 0.9"),
         ('init = "random"', 'init = "fresh"'),
-        ("max_samples_per_batch = 4", "max_samples_per_batch = 4\nmax_sequence_length = 9"),
         ("max_samples_per_batch = 4", ""),
         ('type = "tiny"', 'type = "tinny"'),
         ('task = "tiny"', 'task = "tinny"'),
