@@ -16,7 +16,7 @@ from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import barrier
+from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import iteration_name
 
@@ -49,6 +49,7 @@ def save_checkpoint(
         if base is not None:
             base.write(hidden)
     barrier(mesh)
+    reason = None
     try:
         with without_single_process_warning():
             for name, component in components.items():
@@ -58,19 +59,20 @@ def save_checkpoint(
         reason = _out_of_room(error)
         if reason is None:
             raise
+    if any_rank(reason is not None, mesh):
         shutil.rmtree(hidden, ignore_errors=True)
-        problem = Problem(
-            message=reason, file=str(checkpoints), hint="free some space, then run the same command again"
-        )
-        raise UserError(
-            f"the checkpoint of step {step} could not be written; earlier ones are whole", [problem]
-        ) from None
-    barrier(mesh)
+        raise _no_room(step, checkpoints, reason or "another rank had no room")
     if mesh.rank == 0:
         _publish(hidden, final)
         _remove_leftovers(checkpoints)
     barrier(mesh)
     return final
+
+
+def _no_room(step: int, checkpoints: Path, reason: str) -> UserError:
+    hint = "free some space, then run the same command again"
+    title = f"the checkpoint of step {step} could not be written; earlier ones are whole"
+    return UserError(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
 
 
 def _out_of_room(error: BaseException) -> str | None:

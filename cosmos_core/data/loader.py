@@ -96,12 +96,16 @@ class PackedLoader:
         rank: int,
         world: int,
         epochs: int | None = None,
+        cap: int | None = None,
     ) -> None:
+        """cap: tokens a pack may have at most, beside what the configuration says."""
         if len(source) == 0:
             raise UserError(f"dataset '{config.dataset.type}' is empty; nothing was started")
         self.source = source
         self.skipped: Counter[str] = Counter()
         self._config, self._rank, self._world = config, rank, world
+        caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
+        self._max_tokens = min(caps, default=None)
         arrange = source.arrange if isinstance(source, ArrangedSource) else None
         self._order = Order(len(source), config.seed, config.shuffle, arrange)
         self._identity = {"data": source.identity} if isinstance(source, IdentifiedSource) else {}
@@ -144,16 +148,16 @@ class PackedLoader:
     def _packed(self, samples: Iterator[Costed]) -> Iterator[tuple[list[Item], list[int], int]]:
         config = self._config
         if config.packing == "pool":
-            assert config.max_sequence_length is not None
+            assert self._max_tokens is not None
             return pool_stream(
-                samples, config.pool, max_samples=config.max_samples_per_batch, max_tokens=config.max_sequence_length
+                samples, config.pool, max_samples=config.max_samples_per_batch, max_tokens=self._max_tokens
             )
-        return pack_stream(samples, max_samples=config.max_samples_per_batch, max_tokens=config.max_sequence_length)
+        return pack_stream(samples, max_samples=config.max_samples_per_batch, max_tokens=self._max_tokens)
 
     def report(self) -> None:
         """Log how full the packs were, and what was skipped so far, by reason."""
-        if self._packs.packs and self._config.max_sequence_length is not None:
-            logger.info(self._packs.described(self._config.max_sequence_length))
+        if self._packs.packs and self._max_tokens is not None:
+            logger.info(self._packs.described(self._max_tokens))
         if self.skipped:
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
             logger.warning("skipped %d of %d samples: %s", self.skipped.total(), self._seen, counts)

@@ -60,7 +60,8 @@ def _too_large(sample: Costed, cap: int) -> UserError:
     problem = Problem(
         message=f"sample {sample.name} takes {sample.cost} tokens and can never fit under {cap}",
         key="dataloader_train.max_sequence_length",
-        hint=f"set it above {sample.cost}, or lower the resolution or the number of frames",
+        hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {sample.cost}, or lower the "
+        "resolution or the number of frames",
     )
     return UserError("a sample is larger than a whole micro-batch", [problem])
 

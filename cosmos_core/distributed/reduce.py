@@ -25,7 +25,8 @@ def any_rank(flag: bool, mesh: Mesh) -> bool:
     """Whether `flag` holds on at least one rank; the same answer on all."""
     if not mesh.distributed:
         return flag
-    votes = torch.tensor(int(flag), device=mesh.device)
+    # On the host: a vote must not wait for what the device has still to do.
+    votes = torch.tensor(int(flag))
     dist.all_reduce(votes, op=dist.ReduceOp.MAX)
     return bool(votes.item())
 

@@ -14,8 +14,10 @@ from types import FrameType
 from cosmos_core.config.env import child_environment
 from cosmos_core.plan.layout import RunLayout
 
-__all__ = ["EXIT_CODES", "exit_code", "launch"]
+__all__ = ["EXIT_CODES", "exit_code", "launch", "recorded"]
 
+GRACE = 15
+"""Seconds from a rank's refusal until ranks that still run are ended."""
 EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "stopped": 75, "interrupted": 130}
 
 
@@ -39,20 +41,40 @@ def launch(run_dir: Path, nproc: int) -> int:
 
     previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        code = process.wait()
+        code = _wait(process, layout)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         layout.stop_request.unlink(missing_ok=True)
+    if recorded(layout) == "refused":
+        print(recorded(layout, "error"), file=sys.stderr)
     return exit_code(run_dir, code, interrupted=signal.SIGINT in received)
+
+
+def _wait(process: subprocess.Popen[bytes], layout: RunLayout) -> int:
+    """The exit code of the ranks. When one is refused alone, the others may wait for it: they get some time, then they
+    are ended."""
+    refused = 0
+    while True:
+        try:
+            return process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            refused += recorded(layout) == "refused"
+            if refused == GRACE:
+                process.terminate()
+
+
+def recorded(layout: RunLayout, what: str = "outcome") -> str:
+    """How this launch ended, or its 'error', as far as a rank has recorded it; "" before."""
+    try:
+        return str(json.loads(layout.outcome.read_text(encoding="utf-8"))[what])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def exit_code(run_dir: Path, code: int, *, interrupted: bool) -> int:
     """0 done, 75 asked to stop and saved, 130 interrupted from the keyboard, 2 the user can fix it, 1 anything else."""
-    try:
-        outcome = json.loads(RunLayout(run_dir).outcome.read_text(encoding="utf-8"))["outcome"]
-    except (OSError, ValueError, KeyError):
-        outcome = "failed"
+    outcome = recorded(RunLayout(run_dir)) or "failed"
     if interrupted and outcome in ("failed", "stopped"):
         return EXIT_CODES["interrupted"]
     return 1 if outcome == "done" and code != 0 else EXIT_CODES.get(outcome, 1)

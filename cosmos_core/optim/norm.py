@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-__all__ = ["clip_to", "gradient_norm"]
+__all__ = ["clip_to", "gradient_norm", "zero_non_finite"]
 
 
 def gradient_norm(model: nn.Module) -> torch.Tensor:
@@ -19,7 +19,17 @@ def gradient_norm(model: nn.Module) -> torch.Tensor:
 def clip_to(model: nn.Module, limit: float, norm: torch.Tensor) -> None:
     """Scale all gradients by min(1, limit / (norm + 1e-6))."""
     scale = (limit / (norm + 1e-6)).clamp(max=1.0)
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            gradient = parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
-            gradient.mul_(scale.to(gradient.device))
+    if gradients := _own_gradients(model):
+        torch._foreach_mul_(gradients, scale.to(gradients[0].device))
+
+
+def zero_non_finite(model: nn.Module) -> None:
+    """Replace NaN and infinities in all gradients by zero."""
+    for gradient in _own_gradients(model):
+        gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _own_gradients(model: nn.Module) -> list[torch.Tensor]:
+    """This process's part of every gradient, sharing its memory."""
+    gradients = (parameter.grad for parameter in model.parameters() if parameter.grad is not None)
+    return [value.to_local() if isinstance(value, DTensor) else value for value in gradients]

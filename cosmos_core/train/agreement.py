@@ -9,11 +9,11 @@ from attrs import evolve
 from cosmos_core.config.dump import digest
 from cosmos_core.data.source import IdentifiedSource, MapSource
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import gather_objects
+from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["agreed", "refuse_unlike_data"]
+__all__ = ["agreed", "raise_on_all", "refuse_unlike_data"]
 
 
 def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
@@ -28,6 +28,14 @@ def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
     if others:
         raise UserError(f"ranks {others} resolved another configuration than rank 0; nothing was started")
     return plan
+
+
+def raise_on_all(refusal: UserError | None, mesh: Mesh) -> None:
+    """Raises the first rank's UserError on every rank, so that nobody waits for one that left; all ranks must ask."""
+    if not any_rank(refusal is not None, mesh):
+        return
+    errors = gather_objects((refusal.title, refusal.problems) if refusal is not None else None, mesh)
+    raise UserError(*next(error for error in errors if error is not None))
 
 
 def refuse_unlike_data(sources: Sequence[MapSource], mesh: Mesh) -> None:

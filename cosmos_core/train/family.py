@@ -38,7 +38,8 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """loss: summed over what `weight` counts. tokens: tokens processed. metrics: summed scalars for the log."""
+    """loss: summed over what `weight` counts. tokens: tokens processed. metrics: further scalars summed alike, the
+    same names in every batch; the log has their means."""
 
     loss: torch.Tensor
     tokens: int
@@ -50,7 +51,8 @@ class ModelFamily(Protocol):
 
     Optional: ``answers(model, batch) -> list[Answer]``, what the model says to a validation batch, for datasets that
     score; ``weights_folder: Path | None``, where a family that loads pretrained weights itself has them from;
-    ``origins: Mapping[str, str]``, repository and commit of what it fetched, by configuration key.
+    ``max_pack_tokens: int | None``, a cap on packs beside the loader's; ``origins: Mapping[str, str]``, repository and
+    commit of what it fetched, by configuration key.
     """
 
     def __init__(self, config: ModelConfig, context: BuildContext) -> None: ...

@@ -36,12 +36,12 @@ def _steps(run: Run) -> str:
     packs = iter(run.loader)
     while state.step < state.max_iter:
         run.emit("step_start")
-        state.metrics = optimizer_step(run, packs)
-        run.trackers.log(state.metrics)
+        optimizer_step(run, packs)
         run.emit("step_end")
         last = state.step == state.max_iter
         stopping = _stop_agreed(run)
         if trainer.run_validation and (state.step % trainer.validation_iter == 0 or last):
+            run.settle()
             run.trackers.log(_validate(run))
         if last or stopping or state.step % state.config.checkpoint.save_iter == 0:
             run.save()

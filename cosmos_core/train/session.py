@@ -89,10 +89,6 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     )
     refuse_unlike_data([one.source for one in (loader, validation) if one is not None], mesh)
     trackers = Trackers(_trackers(config, plugins) if mesh.rank == 0 else {})
-    averaged: Any = ema.swapped_in if ema is not None else nullcontext
-
-    def ema_weights() -> AbstractContextManager[None]:
-        return averaged()
 
     state = TrainState(
         config=config,
@@ -104,11 +100,11 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
         step=0,
         max_iter=config.trainer.max_iter,
         log=trackers.log,
-        ema_weights=ema_weights,
+        ema_weights=lambda: _averaged(built),
         train_source=loader.source,
         validation_source=validation.source if validation is not None else None,
     )
-    return Run(
+    built = Run(
         state=state,
         layout=layout,
         scheduler=build_scheduler(optimizer, config.scheduler),
@@ -120,6 +116,13 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
         stop=StopRequests(layout.stop_request),
         loader_state=loader.state(),
     )
+    return built
+
+
+def _averaged(run: Run) -> AbstractContextManager[None]:
+    """The average, the last step in it, in place of the live weights while inside."""
+    run.settle()
+    return run.ema.swapped_in() if run.ema is not None else nullcontext()
 
 
 def build_loader(
@@ -140,6 +143,7 @@ def build_loader(
         rank=mesh.data_rank,
         world=mesh.data_world,
         epochs=epochs,
+        cap=getattr(family, "max_pack_tokens", None),
     )
 
 

@@ -21,7 +21,11 @@ __all__ = ["TrainState"]
 
 @dataclass(slots=True)
 class TrainState:
-    """The run as callbacks see it. `step` counts completed optimizer steps; `metrics` is the last one's row."""
+    """The run as callbacks see it. `step` counts completed optimizer steps.
+
+    metrics: the newest row that has left the device, on an accelerator that of the step before. grad_norm: before
+    clipping, None until somebody has measured it in a step.
+    """
 
     config: RunConfig
     family: ModelFamily

@@ -1,8 +1,13 @@
-"""One optimizer step: micro-batches weighted over the whole step, one update, or none when gradients are not finite."""
+"""One optimizer step: micro-batches weighted over the whole step, one update, or none when gradients are not finite.
+
+The host never waits for the device: figures are read when the next step's gradients are under way, and the optimizer's
+own kernel looks whether it may update.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,73 +18,86 @@ from cosmos_core.distributed.fsdp import reduce_over_replicas
 from cosmos_core.distributed.reduce import sum_over_data
 from cosmos_core.errors import UserError
 from cosmos_core.optim.norm import gradient_norm
+from cosmos_core.train.agreement import raise_on_all
+from cosmos_core.train.pending import PendingRow
 from cosmos_core.train.run import Run
 
 __all__ = ["optimizer_step"]
 
 
-def optimizer_step(run: Run, packs: Iterator[Pack]) -> dict[str, Any]:
-    """Fetch, train, update; returns the step's row for the trackers."""
+def optimizer_step(run: Run, packs: Iterator[Pack]) -> None:
+    """Fetch, train, update. The step's row reaches `state.metrics` and the trackers with `run.settle`.
+
+    Raises UserError on every rank, after saving what was trained, when one rank cannot use its data.
+    """
     state, started = run.state, time.perf_counter()
-    fetched = [next(packs) for _ in range(state.config.trainer.grad_accum_iter)]
-    batches = [state.family.collate(pack.items).to(state.mesh.device) for pack in fetched]
+    batches, loader_state, total = _fetch(run, packs)
     data_wait = time.perf_counter() - started
-    loss, tokens = _accumulate(run, batches)
-    state.grad_norm = gradient_norm(state.model)
+    figures = _accumulate(run, batches, total)
+    state.grad_norm = None
     run.emit("before_update")
+    norm = gradient_norm(state.model) if state.grad_norm is None else state.grad_norm
+    state.grad_norm = norm
     rate = state.optimizer.param_groups[0]["lr"]
-    norm = float(state.grad_norm)
-    _update(run, finite=norm - norm == 0)
-    run.loader_state = fetched[-1].state
-    return {
-        "step": state.step,
-        "loss": loss,
-        "lr": rate,
-        "grad_norm": norm,
-        "tokens": tokens,
-        "seconds": time.perf_counter() - started,
-        "data_wait": data_wait,
-    }
+    run.settle()
+    _update(run, torch.isfinite(norm))
+    run.loader_state = loader_state
+    known = {"step": state.step, "lr": rate, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+    run.pending = PendingRow(known, {**figures, "grad_norm": norm})
+    if state.mesh.device.type == "cpu":
+        run.settle()
 
 
-def _accumulate(run: Run, batches: Sequence[Any]) -> tuple[float, int]:
-    """Backward passes of all micro-batches; each counts by its share of the step's total weight on all ranks, so
-    cutting a batch differently changes nothing."""
-    state = run.state
-    family, mesh, model = state.family, state.mesh, state.model
-    model.train()
+def _fetch(run: Run, packs: Iterator[Pack]) -> tuple[list[Any], dict[str, Any], float]:
+    """The step's batches, the loader's state after them, and their weight on all ranks."""
+    state, batches, loader_state = run.state, [], run.loader_state
+    refusal: UserError | None = None
+    try:
+        for _ in range(state.config.trainer.grad_accum_iter):
+            pack = next(packs)
+            batches.append(state.family.collate(pack.items).to(state.mesh.device))
+            loader_state = pack.state
+    except UserError as error:
+        refusal = error
     # On the host, so that nobody waits for the device's last update.
-    weight = torch.tensor(sum(family.weight(batch) for batch in batches), dtype=torch.float64)
-    total = sum_over_data(weight, mesh).item()
-    sums = torch.zeros(2, dtype=torch.float64, device=mesh.device)
+    mine = [sum(state.family.weight(batch) for batch in batches), float(refusal is not None)]
+    weight, refused = sum_over_data(torch.tensor(mine, dtype=torch.float64), state.mesh).tolist()
+    if refused:
+        run.settle()
+        if state.step > max(run.saved_step, 0):
+            run.save()
+        raise_on_all(refusal, state.mesh)
+    return batches, loader_state, weight
+
+
+def _accumulate(run: Run, batches: Sequence[Any], total: float) -> dict[str, torch.Tensor]:
+    """Backward passes of all micro-batches; each counts by its share of the step's total weight on all ranks, so
+    cutting a batch differently changes nothing. Returns means of loss and metrics, and the number of tokens."""
+    state = run.state
+    mesh, model = state.mesh, state.model
+    model.train()
+    sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=mesh.device))
     for number, batch in enumerate(batches):
         reduce_over_replicas(model, number == len(batches) - 1)
-        output = family.training_step(model, batch, state.streams)
+        output = state.family.training_step(model, batch, state.streams)
         # Gradients are averaged over data ranks when they are reduced; the factor makes that a sum.
         (output.loss * (mesh.data_world / total)).backward()
-        sums[0] += output.loss.detach()
-        sums[1] += output.tokens
+        for name, value in {"loss": output.loss, **output.metrics}.items():
+            sums[name] += value.detach()
+        sums["tokens"] += output.tokens
         run.emit("micro_end")
-    loss, tokens = sum_over_data(sums, mesh).tolist()
-    return loss / total, int(tokens)
+    whole = dict(zip(sums, sum_over_data(torch.stack(list(sums.values())), mesh), strict=True))
+    return {name: value if name == "tokens" else value / total for name, value in whole.items()}
 
 
-def _update(run: Run, *, finite: bool) -> None:
-    """Optimizer, average, schedule. With non-finite gradients only the schedule moves on."""
-    state = run.state
-    state.step += 1
-    if finite:
-        state.optimizer.step()
-        if run.ema is not None:
-            run.ema.update(state.step)
-        run.skipped_in_a_row = 0
-    else:
-        run.skipped_in_a_row += 1
-    state.optimizer.zero_grad(set_to_none=True)
+def _update(run: Run, finite: torch.Tensor) -> None:
+    """Optimizer and schedule. With non-finite gradients only the schedule moves on."""
+    optimizer = run.state.optimizer
+    run.state.step += 1
+    if all(group["fused"] for group in optimizer.param_groups):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif finite:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
     run.scheduler.step()
-    limit = state.config.trainer.max_consecutive_nan
-    if run.skipped_in_a_row >= limit:
-        raise UserError(
-            f"{limit} steps in a row had gradients that are not finite; lower optimizer.lr, or check the data "
-            f"(trainer.max_consecutive_nan sets the limit)"
-        )

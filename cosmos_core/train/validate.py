@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from cosmos_core.data.loader import PackedLoader
+from cosmos_core.data.loader import Pack, PackedLoader
 from cosmos_core.data.samples import Answer
 from cosmos_core.data.source import ScoringSource
 from cosmos_core.distributed.mesh import Mesh
@@ -21,6 +21,7 @@ from cosmos_core.distributed.reduce import any_rank, gather_objects, sum_over_da
 from cosmos_core.distributed.seeds import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.seeds import stream_seed
+from cosmos_core.train.agreement import raise_on_all
 from cosmos_core.train.family import ModelFamily
 
 __all__ = ["Evaluation", "evaluate"]
@@ -54,14 +55,11 @@ def evaluate(task: Evaluation) -> dict[str, float]:
     batch: Any = None
     with task.weights(), torch.no_grad():
         while True:
-            pack = next(packs, None)
+            pack, refusal = _next(packs)
+            raise_on_all(refusal, task.mesh)
             if not any_rank(pack is not None, task.mesh):
                 break
-            if pack is None and batch is None:
-                raise UserError(
-                    f"the validation data gives rank {task.mesh.rank} no batch at all; use fewer processes, "
-                    f"more samples, or a smaller dataloader_val.max_samples_per_batch"
-                )
+            raise_on_all(_refuse_none(task) if pack is None and batch is None else None, task.mesh)
             batch = task.family.collate(pack.items).to(task.mesh.device) if pack is not None else batch
             # A rank that ran out repeats its last batch uncounted: sharded layers need every rank's hand.
             for name, value in task.family.validation_step(task.model, batch, streams).items():
@@ -71,6 +69,21 @@ def evaluate(task: Evaluation) -> dict[str, float]:
     totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
     weight = totals.pop("weight")
     return {name: value / weight for name, value in totals.items()} | _scored(task, answers)
+
+
+def _next(packs: Iterator[Pack]) -> tuple[Pack | None, UserError | None]:
+    """The next pack, None at the end, or why there is none."""
+    try:
+        return next(packs, None), None
+    except UserError as error:
+        return None, error
+
+
+def _refuse_none(task: Evaluation) -> UserError:
+    return UserError(
+        f"the validation data gives rank {task.mesh.rank} no batch at all; use fewer processes, more samples, or a "
+        f"smaller dataloader_val.max_samples_per_batch"
+    )
 
 
 def _answers(task: Evaluation, batch: Any) -> list[Answer]:

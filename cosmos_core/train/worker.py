@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.config.env import launched_rank
+from cosmos_core.config.env import LaunchedRank, launched_rank
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
 from cosmos_core.launch.ending import end_process
+from cosmos_core.launch.supervisor import recorded
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.plan import RunPlan
@@ -21,27 +23,42 @@ from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["execute", "main"]
 
+PATIENCE = 30
+"""Tenths of a second."""
+
 
 def execute(plan: RunPlan, plugins: PluginManager) -> str:
     """Run the plan on this rank; 'done' or 'stopped'. Rank 0 writes ``outcome.json`` however it ends."""
     from cosmos_core.train.session import run
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    launched = launched_rank()
+    launched, layout = launched_rank(), RunLayout(plan.run_dir)
+    main = launched is None or launched.rank == 0
     record: dict[str, Any] = {"outcome": "failed"}
     try:
         result = run(plan, plugins)
         record = {"outcome": result.outcome, "step": result.step, "seconds": round(result.seconds, 3)}
         return result.outcome
     except UserError as error:
-        record = {"outcome": "refused", "error": str(error)}
+        record, main = {"outcome": "refused", "error": render(error)}, True
         raise
     except BaseException as error:
         record["error"] = f"{type(error).__name__}: {error}"
+        main = main and not _refused_elsewhere(layout, launched)
         raise
     finally:
-        if launched is None or launched.rank == 0:
-            replace_file(RunLayout(plan.run_dir).outcome, json.dumps(record).encode())
+        if main:
+            replace_file(layout.outcome, json.dumps(record).encode())
+
+
+def _refused_elsewhere(layout: RunLayout, launched: LaunchedRank | None) -> bool:
+    """Whether another rank was refused, so that this one fails only because that one left; asked for a while, since
+    its record may still be on its way."""
+    for _ in range(PATIENCE if launched is not None and launched.world > 1 else 0):
+        if recorded(layout) == "refused":
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def main(arguments: list[str]) -> None:
@@ -50,13 +67,16 @@ def main(arguments: list[str]) -> None:
     assert launched is not None, "torchrun starts this module"
     run_dir = Path(arguments[0])
     plugins = PluginManager.discover()
+    layout = RunLayout(run_dir)
     try:
-        config = read_resolved(RunLayout(run_dir).config_toml, plugins.catalog)
+        config = read_resolved(layout.config_toml, plugins.catalog)
         execute(plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions), plugins)
-    except UserError as error:
-        # Recorded for the supervisor, which exits with 2; a failing rank would make torchrun print a traceback.
-        if launched.rank == 0:
-            print(render(error), file=sys.stderr)
+    except UserError:
+        # Recorded for the supervisor, which says why and exits with 2; torchrun would add a traceback to a failure.
+        return
+    except BaseException:
+        if recorded(layout) != "refused":
+            raise
 
 
 if __name__ == "__main__":

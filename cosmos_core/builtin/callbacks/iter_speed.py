@@ -18,30 +18,37 @@ class IterSpeedCallback(Callback):
 
     def __init__(self, config: IterSpeed, context: CallbackContext) -> None:
         super().__init__(config, context)
-        self._seen = 0
+        self._seen = self._last = 0
         self._seconds = self._waited = 0.0
         self._tokens = self._steps = 0
 
     def step_end(self, state: TrainState) -> None:
-        """Add the step; write a row when the window is full."""
-        self._seen += 1
-        if self._seen <= self.config.skip:
-            return
-        self._seconds += state.metrics["seconds"]
-        self._waited += state.metrics["data_wait"]
-        self._tokens += state.metrics["tokens"]
-        self._steps += 1
+        """Add the newest row; write a mean when the window is full."""
+        self._add(state)
         if self._steps == self.config.every_n:
             self._write(state)
 
     def train_end(self, state: TrainState) -> None:
         """Write what is left."""
+        self._add(state)
         self._write(state)
+
+    def _add(self, state: TrainState) -> None:
+        row = state.metrics
+        if row.get("step", self._last) == self._last:
+            return
+        self._last = row["step"]
+        self._seen += 1
+        if self._seen > self.config.skip:
+            self._seconds += row["seconds"]
+            self._waited += row["data_wait"]
+            self._tokens += row["tokens"]
+            self._steps += 1
 
     def _write(self, state: TrainState) -> None:
         if state.is_main and self._steps:
             row = {
-                "step": state.step,
+                "step": self._last,
                 "seconds_per_step": self._seconds / self._steps,
                 "tokens_per_second": self._tokens / self._seconds,
                 "data_wait_share": self._waited / self._seconds,

@@ -34,9 +34,9 @@ class NormMonitorCallback(Callback):
         names, weights, gradients = _norms(state)
         if not state.is_main:
             return
-        assert state.grad_norm is not None
-        # Clipping, which may have run already, scales all gradients alike.
-        gradients = gradients * (float(state.grad_norm) / max(float(gradients.norm()), 1e-30))
+        if state.grad_norm is not None:
+            # Clipping, which has run already, scales all gradients alike.
+            gradients = gradients * (float(state.grad_norm) / max(float(gradients.norm()), 1e-30))
         row = {
             "step": state.step + 1,
             "total_param_l2_norm": float(weights.norm()),

@@ -46,6 +46,12 @@ class VfmFamily:
         self._codec: VideoCodec | None = None
         self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
 
+    @property
+    def max_pack_tokens(self) -> int | None:
+        """``model.max_num_tokens_after_packing``, None without."""
+        cap = self.config.max_num_tokens_after_packing
+        return cap if cap > 0 else None
+
     def open_cache(self, folder: str, *, create: bool = False) -> LatentCache:
         """The latent cache in a folder. Raises UserError when it is of another codec."""
         text = text_identity(self.config, self.network, self._context.data.max_caption_tokens)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cosmos_core.checkpoint import opened_safetensors
 from cosmos_vfm.checkpoints.describe import SCHEDULER
-from cosmos_vfm.checkpoints.published import Published
+from cosmos_vfm.checkpoints.published import COMPONENTS, Published
 
 __all__ = ["carry_over", "keep_components", "write_json"]
 
@@ -40,7 +40,7 @@ def carry_over(base: Path | None, output: Path) -> list[str]:
     Without a scheduler it gets the native one. An index over all weights is written anew where the base had one.
     """
     kept = base / FOLDER if base is not None else None
-    names = sorted(path.name for path in kept.iterdir() if path.is_dir()) if kept is not None and kept.is_dir() else []
+    names = [name for name in COMPONENTS if kept is not None and (kept / name).is_dir()]
     if kept is not None and kept.is_dir():
         for name in names:
             shutil.copytree(kept / name, output / name)

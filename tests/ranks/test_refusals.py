@@ -1,0 +1,124 @@
+"""What one rank cannot use ends all of them at once: by name, with what was trained saved, without a traceback."""
+
+from __future__ import annotations
+
+import json
+import time
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosmos_core.data.video import write_mp4
+from tests.command import cosmos, rows
+
+SHORT = (
+    "trainer.max_iter=12",
+    "scheduler.cycle_lengths=[12]",
+    "scheduler.warm_up_steps=[1]",
+    "trainer.run_validation=false",
+    "checkpoint.save_iter=100",
+    "trainer.callbacks.every_n_draw_sample.steps=1",
+    "trainer.callbacks.every_n_draw_sample.count=1",
+    "dataloader_train.shuffle=false",
+    "dataloader_train.max_samples_per_batch=1",
+)
+SMALL = 9
+FRAMES = 85
+
+
+def digest(uuid: str) -> bytes:
+    return sha256(uuid.encode()).digest()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine short clips, then a long one: one process meets it in step 10, the second of two in step 5."""
+    root = tmp_path_factory.mktemp("refused") / "data"
+    cosmos("data", "prepare", "bridge", "--synthetic", str(SMALL), "--val", "2", "-o", str(root))
+    index = root / "train/video_dataset_file.jsonl"
+    records = [json.loads(line) for line in index.read_text().splitlines()]
+    last = max(digest(record["uuid"]) for record in records)
+    uuid = next(name for name in (f"long{number}" for number in count()) if digest(name) > last)
+    pixels = np.random.default_rng(0).integers(0, 256, (FRAMES, 64, 64, 3), np.uint8)
+    write_mp4(root / f"train/videos/{uuid}.mp4", pixels, 5)
+    window = {**records[0]["t2w_windows"][0], "start_frame": 0, "end_frame": FRAMES - 1}
+    record = {**records[0], "uuid": uuid, "vision_path": f"videos/{uuid}.mp4", "duration": 17, "t2w_windows": [window]}
+    index.write_text("".join(json.dumps(one) + "\n" for one in [*records, record]))
+    return root
+
+
+def refused(root: Path, data: Path, *more: str) -> tuple[Path, str]:
+    """Run directory and message."""
+    begun = time.monotonic()
+    arguments = ("run", "vision_sft_demo", "job.name=run", "--output-root", str(root), *SHORT, *more)
+    said = cosmos(*arguments, env={"DATASET_PATH": str(data)}, code=2).stderr
+    assert "Traceback" not in said
+    assert said.count("error:") == 1, said
+    assert time.monotonic() - begun < 90
+    return root / "cosmos3/sft/run", said
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_sample_that_can_never_fit_is_named_and_what_was_trained_is_kept(
+    data: Path, tmp_path: Path, ranks: int
+) -> None:
+    run_dir, said = refused(tmp_path, data, "--nproc", str(ranks), "dataloader_train.max_sequence_length=90")
+    assert "sample long" in said
+    assert "can never fit under 90" in said
+    done = {1: 9, 2: 4}[ranks]
+    assert (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip() == f"iter_{done:09d}"
+    assert [row["step"] for row in rows(run_dir) if "loss" in row] == list(range(1, done + 1))
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "refused"
+
+
+@pytest.mark.ranks
+def test_the_models_own_cap_on_packs_counts_too(data: Path, tmp_path: Path) -> None:
+    _, said = refused(tmp_path, data, "--nproc", "2", "model.max_num_tokens_after_packing=90")
+    assert "can never fit under 90" in said
+    assert "model.max_num_tokens_after_packing" in said
+
+
+@pytest.mark.ranks
+def test_data_that_one_rank_cannot_read_ends_all(data: Path, tmp_path: Path) -> None:
+    """Every file of the second rank is cut short."""
+    broken = tmp_path / "broken"
+    (broken / "train/videos").mkdir(parents=True)
+    index = (data / "train/video_dataset_file.jsonl").read_text()
+    (broken / "train/video_dataset_file.jsonl").write_text(index)
+    records = sorted((json.loads(line) for line in index.splitlines()), key=lambda one: digest(one["uuid"]))
+    for place, record in enumerate(records):
+        whole = (data / "train" / record["vision_path"]).read_bytes()
+        (broken / "train" / record["vision_path"]).write_bytes(whole[:100] if place % 2 else whole)
+    (broken / "val").symlink_to(data / "val")
+    _, said = refused(tmp_path, broken, "--nproc", "2")
+    assert "samples cannot be used" in said
+
+
+ALONE = """
+import os
+from cosmos_core.errors import UserError
+from cosmos_core.train import session
+
+def run(plan, plugins):
+    if os.environ["RANK"] == "1":
+        raise UserError("only this rank knows")
+    import torch.distributed
+    torch.distributed.init_process_group("gloo")  # The other one never comes.
+
+session.run = run
+"""
+
+
+@pytest.mark.ranks
+def test_ranks_that_wait_for_a_refused_one_are_ended(data: Path, tmp_path: Path) -> None:
+    """Outside of what ranks agree on, a rank may leave while others wait for it in a collective."""
+    (tmp_path / "sitecustomize.py").write_text(ALONE)
+    arguments = ("run", "vision_sft_demo", "job.name=run", "--output-root", str(tmp_path), "--nproc", "2", *SHORT)
+    begun = time.monotonic()
+    said = cosmos(*arguments, env={"DATASET_PATH": str(data), "PYTHONPATH": str(tmp_path)}, code=2).stderr
+    assert "error: only this rank knows" in said
+    assert time.monotonic() - begun < 90
