@@ -8,6 +8,7 @@ from cosmos_core.data.source import (
     IdentifiedSource,
     MapSource,
     ScoringSource,
+    SelectiveSource,
     UnreadableSample,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "PackedLoader",
     "Picture",
     "ScoringSource",
+    "SelectiveSource",
     "StoredClip",
     "Turn",
     "UnreadableSample",

@@ -16,7 +16,7 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub.containment import contained
 
-__all__ = ["Clip", "ClipFilter", "Window", "captions_of", "read_clips"]
+__all__ = ["Clip", "ClipFilter", "ClipIndex", "Window", "captions_of", "read_clips"]
 
 SHOWN = 10
 """Bad lines that one error lists."""
@@ -72,6 +72,8 @@ class ClipFilter:
         if not windows:
             dropped[f"no window of at least {self.min_window_frames} frames"] += 1
             return None
+        if len(windows) < len(clip.windows):
+            dropped[f"windows under {self.min_window_frames} frames"] += len(clip.windows) - len(windows)
         return Clip(**{**_fields(clip), "windows": windows})
 
 
@@ -82,8 +84,16 @@ def _fields(clip: Clip) -> dict[str, Any]:
     }
 
 
-def read_clips(file: Path, root: Path, chosen: ClipFilter) -> list[Clip]:
-    """All usable clips of a JSONL file (plain or .gz), ordered by SHA-256 of their uuid.
+@frozen
+class ClipIndex:
+    """clips: ordered by SHA-256 of their uuid. dropped: what the filter left out, by reason."""
+
+    clips: tuple[Clip, ...]
+    dropped: Mapping[str, int]
+
+
+def read_clips(file: Path, root: Path, chosen: ClipFilter) -> ClipIndex:
+    """All usable clips of a JSONL file, plain or .gz.
 
     root: folder that no path may leave. Raises UserError for unreadable lines (with file and line), for paths outside
     the root, and when nothing usable remains (with the counts by reason).
@@ -104,13 +114,15 @@ def read_clips(file: Path, root: Path, chosen: ClipFilter) -> list[Clip]:
         more = [Problem(message=f"and {len(problems) - SHOWN} more lines")] if len(problems) > SHOWN else []
         raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:SHOWN], *more])
     if not clips:
-        reasons = [Problem(message=f"{count} clips dropped: {reason}") for reason, count in dropped.items()]
+        reasons = [Problem(message=f"{count} x {reason}") for reason, count in dropped.items()]
         raise UserError(f"no usable clip in {file}; nothing was started", reasons or [Problem(message="it is empty")])
-    return sorted(clips, key=lambda clip: sha256(clip.uuid.encode()).digest())
+    return ClipIndex(tuple(sorted(clips, key=lambda clip: sha256(clip.uuid.encode()).digest())), dropped)
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
+    if not file.is_file():
+        raise UserError(f"no such file: {file}; nothing was started")
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
         yield cast(IO[bytes], handle)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from cosmos_core.data.source import (
     DescribingSource,
     IdentifiedSource,
     MapSource,
+    SelectiveSource,
     UnreadableSample,
 )
 from cosmos_core.errors import Problem, UserError
@@ -32,14 +34,18 @@ logger = logging.getLogger(__name__)
 
 ENOUGH_SEEN = 20
 """Samples after which the share of skipped ones is judged."""
+CLEARLY = 4.0
+"""Standard deviations by which it must be over the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """One micro-batch. state: what to save if this is the last one trained on."""
+    """One micro-batch. state: what to save if this is the last one trained on. filled: share of the cap on tokens that
+    it takes; None without a cap."""
 
     items: list[Item]
     state: dict[str, Any]
+    filled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,8 @@ class PackedLoader:
         for items, aside, used in self._packed(self._samples(taken)):
             self._packs.add(len(items), used)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
-            yield Pack(items, {**state, **self._identity})
+            filled = used / self._max_tokens if self._max_tokens is not None else None
+            yield Pack(items, {**state, **self._identity}, filled)
 
     def _packed(self, samples: Iterator[Costed]) -> Iterator[tuple[list[Item], list[int], int]]:
         config = self._config
@@ -154,8 +161,16 @@ class PackedLoader:
             )
         return pack_stream(samples, max_samples=config.max_samples_per_batch, max_tokens=self._max_tokens)
 
+    def announce(self) -> None:
+        """Log what the source left out by its own rules."""
+        dropped = self.source.dropped if isinstance(self.source, SelectiveSource) else {}
+        if dropped:
+            counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
+            logger.warning("left out of dataset '%s': %s", self._config.dataset.type, counts)
+
     def report(self) -> None:
-        """Log how full the packs were, and what was skipped so far, by reason."""
+        """Log how full the packs were, and what was left out and skipped so far, by reason."""
+        self.announce()
         if self._packs.packs and self._max_tokens is not None:
             logger.info(self._packs.described(self._max_tokens))
         if self.skipped:
@@ -201,9 +216,10 @@ class PackedLoader:
         self._judge(at_end=False)
 
     def _judge(self, *, at_end: bool) -> None:
-        """End the run when too large a share cannot be read."""
-        count = self.skipped.total()
-        if not count or (self._seen < ENOUGH_SEEN and not at_end) or count <= self._config.max_skipped * self._seen:
+        """End the run when too large a share cannot be read: what was seen is a sample, so that it must be clear."""
+        count, limit, seen = self.skipped.total(), self._config.max_skipped, self._seen
+        chance = 0.0 if at_end else CLEARLY * math.sqrt(limit * (1 - limit) * seen)
+        if not count or (seen < ENOUGH_SEEN and not at_end) or count <= limit * seen + chance:
             return
         problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
         problems += [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]

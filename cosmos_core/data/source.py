@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +10,15 @@ import numpy as np
 
 from cosmos_core.data.samples import Answer
 
-__all__ = ["ArrangedSource", "DescribingSource", "IdentifiedSource", "MapSource", "ScoringSource", "UnreadableSample"]
+__all__ = [
+    "ArrangedSource",
+    "DescribingSource",
+    "IdentifiedSource",
+    "MapSource",
+    "ScoringSource",
+    "SelectiveSource",
+    "UnreadableSample",
+]
 
 
 class UnreadableSample(Exception):
@@ -63,7 +71,18 @@ class DescribingSource(MapSource, Protocol):
         ...
 
     def clips(self) -> Iterator[Any]:
-        """Every clip that samples may show, once, as `describe` would return it, with its caption never dropped."""
+        """Every clip that samples may show, once, as `describe` would return it, with its caption never dropped; for
+        one that cannot be used the UnreadableSample."""
+        ...
+
+
+@runtime_checkable
+class SelectiveSource(MapSource, Protocol):
+    """A source that leaves some of its data out by rules of its own, so that people hear of it."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How much was left out, by reason."""
         ...
 
 

@@ -15,7 +15,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.restore import restore
-from cosmos_core.train.session import build_loader
+from cosmos_core.train.session import validation_loader
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["evaluate_run"]
@@ -36,7 +36,7 @@ def evaluate_run(
     family, model = restore(run_dir, plugins=plugins, step=step, weights=weights)
     _cast(model, config)
     mesh = local_mesh()
-    loader = build_loader(config.dataloader_val, family, plugins, mesh, epochs=1)
+    loader = validation_loader(config, family, plugins, mesh)
     assert loader is not None
     return evaluate(
         Evaluation(

@@ -6,7 +6,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.loader import PackedLoader
@@ -31,7 +31,7 @@ from cosmos_core.train.run import Run, Trackers
 from cosmos_core.train.state import TrainState
 from cosmos_core.train.stop import StopRequests
 
-__all__ = ["Result", "build_loader", "run"]
+__all__ = ["Result", "build_loader", "run", "validation_loader"]
 
 
 @frozen
@@ -54,6 +54,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         restore_into(session, plan.resume)
         if session.state.is_main:
             record_origins(session.layout, _origins(session))
+            session.loader.announce()
             session.trackers.call("start", plan, session.state.step)
         begun = time.perf_counter()
         outcome = "failed"
@@ -84,9 +85,7 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
     loader = build_loader(config.dataloader_train, family, plugins, mesh)
     assert loader is not None
-    validation = (
-        build_loader(config.dataloader_val, family, plugins, mesh, epochs=1) if config.trainer.run_validation else None
-    )
+    validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None
     refuse_unlike_data([one.source for one in (loader, validation) if one is not None], mesh)
     trackers = Trackers(_trackers(config, plugins) if mesh.rank == 0 else {})
 
@@ -123,6 +122,16 @@ def _averaged(run: Run) -> AbstractContextManager[None]:
     """The average, the last step in it, in place of the live weights while inside."""
     run.settle()
     return run.ema.swapped_in() if run.ema is not None else nullcontext()
+
+
+def validation_loader(
+    config: RunConfig, family: ModelFamily, plugins: PluginManager, mesh: Mesh
+) -> PackedLoader | None:
+    """One pass over the validation data, from the training data's cache where it has none of its own."""
+    section = config.dataloader_val
+    if section is not None and section.cache is None:
+        section = evolve(section, cache=config.dataloader_train.cache)
+    return build_loader(section, family, plugins, mesh, epochs=1)
 
 
 def build_loader(

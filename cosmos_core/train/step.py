@@ -31,7 +31,7 @@ def optimizer_step(run: Run, packs: Iterator[Pack]) -> None:
     Raises UserError on every rank, after saving what was trained, when one rank cannot use its data.
     """
     state, started = run.state, time.perf_counter()
-    batches, loader_state, total = _fetch(run, packs)
+    batches, fetched, total = _fetch(run, packs)
     data_wait = time.perf_counter() - started
     figures = _accumulate(run, batches, total)
     state.grad_norm = None
@@ -41,22 +41,27 @@ def optimizer_step(run: Run, packs: Iterator[Pack]) -> None:
     rate = state.optimizer.param_groups[0]["lr"]
     run.settle()
     _update(run, torch.isfinite(norm))
-    run.loader_state = loader_state
+    run.loader_state = fetched[-1].state
     known = {"step": state.step, "lr": rate, "seconds": time.perf_counter() - started, "data_wait": data_wait}
-    run.pending = PendingRow(known, {**figures, "grad_norm": norm})
+    run.pending = PendingRow({**known, **_filled(fetched)}, {**figures, "grad_norm": norm})
     if state.mesh.device.type == "cpu":
         run.settle()
 
 
-def _fetch(run: Run, packs: Iterator[Pack]) -> tuple[list[Any], dict[str, Any], float]:
-    """The step's batches, the loader's state after them, and their weight on all ranks."""
-    state, batches, loader_state = run.state, [], run.loader_state
+def _filled(packs: Sequence[Pack]) -> dict[str, float]:
+    """How full this rank's packs are on average, where they have a cap."""
+    shares = [pack.filled for pack in packs if pack.filled is not None]
+    return {"pack_filled": sum(shares) / len(shares)} if shares else {}
+
+
+def _fetch(run: Run, packs: Iterator[Pack]) -> tuple[list[Any], list[Pack], float]:
+    """The step's batches, their packs, and their weight on all ranks."""
+    state, batches, fetched = run.state, [], []
     refusal: UserError | None = None
     try:
         for _ in range(state.config.trainer.grad_accum_iter):
-            pack = next(packs)
-            batches.append(state.family.collate(pack.items).to(state.mesh.device))
-            loader_state = pack.state
+            fetched.append(next(packs))
+            batches.append(state.family.collate(fetched[-1].items).to(state.mesh.device))
     except UserError as error:
         refusal = error
     # On the host, so that nobody waits for the device's last update.
@@ -67,7 +72,7 @@ def _fetch(run: Run, packs: Iterator[Pack]) -> tuple[list[Any], dict[str, Any], 
         if state.step > max(run.saved_step, 0):
             run.save()
         raise_on_all(refusal, state.mesh)
-    return batches, loader_state, weight
+    return batches, fetched, weight
 
 
 def _accumulate(run: Run, batches: Sequence[Any], total: float) -> dict[str, torch.Tensor]:

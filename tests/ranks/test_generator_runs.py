@@ -122,7 +122,7 @@ def test_too_many_damaged_clips_end_the_run_with_the_reasons(data: Path, tmp_pat
 
 def test_an_empty_dataset_is_an_error_with_the_reason(data: Path, tmp_path: Path) -> None:
     _, log = train(tmp_path, data, "none", "dataloader_train.dataset.min_window_frames=61", code=2)
-    assert "40 clips dropped: no window of at least 61 frames" in log
+    assert "40 x no window of at least 61 frames" in log
     assert "Traceback" not in log
 
 
@@ -147,3 +147,17 @@ def test_selected_parameters_alone_train(data: Path, tmp_path: Path) -> None:
     assert all(any(key in name for key in chosen) for name in moments)
     averaged = {name for name in stored_keys(last / "model") if name.startswith("net_ema.")}
     assert all(any(key in name for key in chosen) for name in averaged)
+
+
+def test_clips_that_the_datasets_rules_leave_out_are_counted_at_the_start_and_the_end(
+    data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    index = tmp_path / "data/train/video_dataset_file.jsonl"
+    records = [json.loads(line) for line in index.read_text().splitlines()]
+    for record in records[:18]:
+        record["duration"] = 70.0
+    records[20]["t2w_windows"].append({"start_frame": 0, "end_frame": 5, "temporal_interval": 1, "caption": "short"})
+    index.write_text("".join(json.dumps(record) + "\n" for record in records))
+    _, log = train(tmp_path, tmp_path / "data", "fewer", "dataloader_train.max_samples_per_batch=8")
+    assert log.count("left out of dataset 'bridge': 18 x longer than 61 s, 1 x windows under 17 frames") >= 2

@@ -34,11 +34,13 @@ class Numbers:
         return index, float(random.random())
 
 
-def loader(rank: int, world: int, *, count: int = 37, broken: int = 0, epochs: int | None = None, **options):
+def loader(
+    rank: int, world: int, *, count: int = 37, broken: int = 0, epochs: int | None = None, source=None, **options
+):
     settings = {"max_sequence_length": 50, "num_workers": 0, "max_skipped": 1.0, **options}
     config = DataloaderConfig(dataset=DatasetConfig(type="numbers"), **settings)
     return PackedLoader(
-        Numbers(count, broken),
+        source or Numbers(count, broken),
         config=config,
         prepare=lambda sample: sample,
         cost=lambda sample: 3 + 7 * sample[0] % 23,
@@ -166,6 +168,36 @@ def test_unreadable_samples_are_counted_by_reason() -> None:
 def test_too_many_unreadable_samples_end_the_run() -> None:
     with pytest.raises(UserError, match="max_skipped"):
         list(loader(0, 1, broken=2, epochs=1, max_skipped=0.1))
+
+
+class BrokenByChance(Numbers):
+    """500 samples, about `share` of them unreadable."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        super().__init__(500)
+        self.bad = set(np.flatnonzero(np.random.default_rng(seed).random(self.count) < share))
+
+    def get(self, index: int, random: np.random.Generator) -> tuple[int, float]:
+        if index in self.bad:
+            raise UnreadableSample(f"number {index}", "broken")
+        return super().get(index, random)
+
+
+def test_a_share_near_the_limit_ends_no_run_by_chance() -> None:
+    """400 ranks that each see 500 samples, 3 % of them broken where 5 % are allowed; with 20 % each of 20 ends."""
+
+    def ends(share: float, seed: int) -> bool:
+        source = loader(0, 1, max_skipped=0.05, source=BrokenByChance(share, seed))
+        try:
+            for pack in source:
+                if pack.state["frontier"] >= 500:
+                    return False
+        except UserError:
+            pass
+        return True
+
+    assert not any(ends(0.03, seed) for seed in range(400))
+    assert all(ends(0.2, seed) for seed in range(20))
 
 
 def test_an_empty_dataset_is_an_error() -> None:

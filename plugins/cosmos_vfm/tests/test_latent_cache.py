@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from attrs import evolve
+from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
 
 from cosmos_core.data import VideoText
+from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
+from cosmos_core.train.session import validation_loader
 from cosmos_vfm.cache import Cached, LatentCache
 from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.tokenizer.wan import WAN_CONFIG
 from tests.command import cosmos, losses
 
 SHORT = (
@@ -112,7 +118,7 @@ def test_an_interrupted_encoding_continues_and_several_processes_share_it(root: 
     assert "encoded: 5\nkept: 11" in encode(root, tmp_path / "latents")
     for path in files[:7]:
         path.unlink()
-    assert "clips: 16\nencoded: 0\nkept: 16" in encode(root, tmp_path / "latents", "--nproc", "2")
+    assert "clips: 16\nencoded: 7\nkept: 9\nunreadable: 0" in encode(root, tmp_path / "latents", "--nproc", "2")
     assert {path: path.read_bytes() for path in files} == content
 
 
@@ -123,6 +129,91 @@ def test_another_codec_is_refused(root: Path, tmp_path: Path) -> None:
     _, said = train(root, tmp_path, other, f"dataloader_train.cache={root / 'latents'}", code=2)
     assert "belongs to another video codec" in said
     assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Wan VAE as diffusers writes it."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("codec") / "vae"
+    AutoencoderKLWan(**{**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8}).save_pretrained(folder)
+    return folder
+
+
+def one_weight(folder: Path) -> None:
+    """A single number of a single tensor."""
+    file = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    name = "encoder.conv_in.bias"
+    weights[name][0] += 1e-3
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def the_statistics(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["latents_mean"][0] += 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("change", [one_weight, the_statistics])
+def test_a_changed_vae_is_detected(root: Path, vae: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    folder = tmp_path / "vae"
+    shutil.copytree(vae, folder)
+    wan = ("model.tokenizer.type=wan22", f"model.tokenizer.vae_path={folder}")
+    assert "encoded: 16" in encode(root, tmp_path / "latents", *wan)
+    cached = (*wan, f"dataloader_train.cache={tmp_path / 'latents'}", "trainer.max_iter=1")
+    train(root, tmp_path / "first", *cached)
+    change(folder)
+    assert "was made with the codec" in encode(root, tmp_path / "latents", *wan, code=2)
+    _, said = train(root, tmp_path / "second", *cached, code=2)
+    assert "belongs to another video codec" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("model.precision=bfloat16", "--nproc", "2"), "was made with the codec"),
+        (("dataloader_train.dataset.path=/nowhere",), "no such file: /nowhere/train/video_dataset_file.jsonl"),
+        (("model.tokenizer.type=wan22", "model.tokenizer.vae_path=/nowhere/vae.pth"), "no such file or folder"),
+    ],
+)
+def test_mistakes_are_one_clear_error_and_leave_no_folder(
+    root: Path, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    place = root / "latents" if "--nproc" in more else tmp_path / "new"
+    said = encode(root, place, *more, code=2)
+    assert words in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_clips_that_cannot_be_used_are_named_and_counted(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "data", tmp_path / "data")
+    cut, lost, *_ = sorted((tmp_path / "data/train/videos").glob("*.mp4"))
+    cut.write_bytes(cut.read_bytes()[:200])
+    lost.unlink()
+    said = encode(tmp_path, tmp_path / "latents")
+    assert "clips: 16\nencoded: 14\nkept: 0\nunreadable: 2" in said
+    assert cut.name in said
+    assert lost.name in said
+
+
+def test_a_damaged_index_is_no_cache(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "latents").mkdir()
+    (tmp_path / "latents/cache.json").write_text("{}")
+    said = encode(root, tmp_path / "latents", code=2)
+    assert "was made with the codec 'None'" in said
+    assert "Traceback" not in said
+
+
+def test_validation_reads_the_training_datas_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASET_PATH", str(root / "data"))
+    plugins = PluginManager.discover()
+    config = resolve("vision_sft_demo", [f"dataloader_train.cache={root / 'latents'}"], plugins=plugins).config
+    family = VfmFamily(config.model, BuildContext(torch.device("cpu"), config.dataloader_train))
+    loader = validation_loader(config, family, plugins, local_mesh())
+    assert loader is not None
+    assert all(item.value.video.is_floating_point() for pack in loader for item in pack.items)
 
 
 def test_a_folder_without_a_cache_is_refused_before_the_start(root: Path, tmp_path: Path) -> None:

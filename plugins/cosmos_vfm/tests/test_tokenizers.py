@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,39 +87,49 @@ def toy_vae() -> AutoencoderKLWan:
     return AutoencoderKLWan.from_config({**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8})
 
 
-def original_name(name: str) -> str:
-    """diffusers name -> original name, found by inverting `rename_original` over all original spellings."""
-    return ORIGINAL[name]
+RESIDUAL = {
+    "residual.0.gamma": "norm1.gamma",
+    "residual.2.weight": "conv1.weight",
+    "residual.2.bias": "conv1.bias",
+    "residual.3.gamma": "norm2.gamma",
+    "residual.6.weight": "conv2.weight",
+    "residual.6.bias": "conv2.bias",
+}
+SHORTCUT = {"shortcut.weight": "conv_shortcut.weight", "shortcut.bias": "conv_shortcut.bias"}
+ATTENTION = ("norm.gamma", "to_qkv.weight", "to_qkv.bias", "proj.weight", "proj.bias")
+BOTH = ("weight", "bias")
 
 
-def original_names() -> list[str]:
-    """Keys of the original file, written from its own module tree."""
-    names = [f"{conv}.{part}" for conv in ("conv1", "conv2") for part in ("weight", "bias")]
-    residual = [f"residual.{at}.{part}" for at in (2, 6) for part in ("weight", "bias")]
-    residual += ["residual.0.gamma", "residual.3.gamma"]
-    attention = ["norm.gamma", "to_qkv.weight", "to_qkv.bias", "proj.weight", "proj.bias"]
-    for side, room, blocks, scaler in (("encoder", "downsamples", 2, 2), ("decoder", "upsamples", 3, 3)):
-        names += [f"{side}.conv1.weight", f"{side}.conv1.bias", f"{side}.head.0.gamma"]
-        names += [f"{side}.head.2.weight", f"{side}.head.2.bias"]
-        names += [f"{side}.middle.{at}.{key}" for at in (0, 2) for key in residual]
-        names += [f"{side}.middle.1.{key}" for key in attention]
+def original_names() -> dict[str, str]:
+    """Key of the original file -> diffusers' key, written out from the table of spec/vfm.md 7.4."""
+    table = {f"conv1.{part}": f"quant_conv.{part}" for part in BOTH}
+    table |= {f"conv2.{part}": f"post_quant_conv.{part}" for part in BOTH}
+    for side, room, theirs, blocks, scaler in (
+        ("encoder", "downsamples", "down_blocks", 2, "downsampler"),
+        ("decoder", "upsamples", "up_blocks", 3, "upsampler"),
+    ):
+        table |= {f"{side}.conv1.{part}": f"{side}.conv_in.{part}" for part in BOTH}
+        table |= {f"{side}.head.2.{part}": f"{side}.conv_out.{part}" for part in BOTH}
+        table[f"{side}.head.0.gamma"] = f"{side}.norm_out.gamma"
+        table |= {f"{side}.middle.0.{old}": f"{side}.mid_block.resnets.0.{new}" for old, new in RESIDUAL.items()}
+        table |= {f"{side}.middle.1.{key}": f"{side}.mid_block.attentions.0.{key}" for key in ATTENTION}
+        table |= {f"{side}.middle.2.{old}": f"{side}.mid_block.resnets.1.{new}" for old, new in RESIDUAL.items()}
         for stage in range(4):
+            here, there = f"{side}.{room}.{stage}.{room}", f"{side}.{theirs}.{stage}"
             for block in range(blocks):
-                prefix = f"{side}.{room}.{stage}.{room}.{block}"
-                names += [f"{prefix}.{key}" for key in (*residual, "shortcut.weight", "shortcut.bias")]
-            prefix = f"{side}.{room}.{stage}.{room}.{scaler}"
-            names += [f"{prefix}.{key}" for key in ("resample.1.weight", "resample.1.bias")]
-            names += [f"{prefix}.{key}" for key in ("time_conv.weight", "time_conv.bias")]
-    return names
-
-
-ORIGINAL = {rename_original(name): name for name in original_names()}
+                pairs = (RESIDUAL | SHORTCUT).items()
+                table |= {f"{here}.{block}.{old}": f"{there}.resnets.{block}.{new}" for old, new in pairs}
+            for layer in ("resample.1", "time_conv"):
+                table |= {f"{here}.{blocks}.{layer}.{part}": f"{there}.{scaler}.{layer}.{part}" for part in BOTH}
+    return table
 
 
 def test_the_original_vae_file_loads_and_equals_the_diffusers_layout(tmp_path: Path, monkeypatch) -> None:
     vae = toy_vae()
-    state = {original_name(name): value for name, value in vae.state_dict().items()}
-    assert len(state) == len(vae.state_dict()) == 196
+    theirs = vae.state_dict()
+    state = {old: theirs[new] for old, new in original_names().items() if new in theirs}
+    assert all(rename_original(old) == new for old, new in original_names().items())
+    assert len(state) == len(theirs) == 196
     torch.save(state, tmp_path / "Wan2.2_VAE.pth")
     vae.save_pretrained(tmp_path / "folder")
     monkeypatch.setattr("cosmos_vfm.tokenizer.wan.WAN_CONFIG", dict(vae.config))
@@ -136,10 +147,57 @@ def test_the_original_vae_file_loads_and_equals_the_diffusers_layout(tmp_path: P
     assert codecs[0].decode(first).shape == video.shape
 
 
-def test_a_missing_vae_is_an_error_with_the_key() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encoding_in_chunks_equals_encoding_at_once(dtype: torch.dtype) -> None:
+    """The encoder is causal: more frames, or one more clip, leave the latents before them as they are.
+
+    Bounds: 3e-6 in float32 (spec/vfm.md 7.2), two roundings of the largest latent in bfloat16.
+    """
+    codec = WanVae(toy_vae().to(dtype))
+    whole = clips(2, 32, 21)
+    latents = codec.encode(whole)
+    bound = 3e-6 if dtype == torch.float32 else 2**-7 * float(latents.abs().max())
+    for frames in (1, 5, 9, 17):
+        part = codec.encode(whole[:1, :, :frames])
+        assert part.shape[2] == 1 + (frames - 1) // 4
+        assert float((part - latents[:1, :, : part.shape[2]]).abs().max()) <= bound
+
+
+def nested(path: Path) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, path)
+
+
+def foreign(path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(1)}, path)
+
+
+def text(path: Path) -> None:
+    path.write_text("not found")
+
+
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def nothing(path: Path) -> None:
+    """No file at all."""
+
+
+@pytest.mark.parametrize("make", [nothing, text, nested, foreign, empty_folder])
+def test_what_is_no_vae_is_one_clear_error_with_the_key(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "vae.pth")
     with pytest.raises(UserError) as refused:
-        WanVae.load("/nowhere/Wan2.2_VAE.pth", torch.float32)
-    assert refused.value.problems[0].key == "model.tokenizer.vae_path"
+        WanVae.load(str(tmp_path / "vae.pth"), torch.float32)
+    (problem,) = refused.value.problems
+    assert problem.key == "model.tokenizer.vae_path"
+    assert str(tmp_path / "vae.pth") in problem.message
+
+
+def test_a_published_folder_gives_its_vae(tmp_path: Path) -> None:
+    toy_vae().save_pretrained(tmp_path / "vae")
+    video = clips(1, 32, 5)
+    inside, itself = (WanVae.load(str(path), torch.float32) for path in (tmp_path, tmp_path / "vae"))
+    assert torch.equal(inside.encode(video), itself.encode(video))
 
 
 @given(st.text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +28,11 @@ class BridgeSource:
         self.config = config
         root = Path(config.path)
         chosen = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
-        clips = read_clips(root / config.split / config.jsonl, root, chosen)
+        index = read_clips(root / config.split / config.jsonl, root, chosen)
+        self.dropped = index.dropped
         self._entries: list[tuple[Clip, tuple[Window, ...]]] = [
             entry
-            for clip in clips
+            for clip in index.clips
             for entry in (
                 [(clip, (window,)) for window in clip.windows] if config.sample_by_window else [(clip, clip.windows)]
             )
@@ -57,13 +57,15 @@ class BridgeSource:
         clip, windows = self._entries[index]
         return self._sample(clip, windows[int(random.integers(len(windows)))], self.config, random)
 
-    def clips(self) -> Iterator[VideoText]:
-        """Every window, captioned; windows that cannot be used are left out."""
+    def clips(self) -> Iterator[VideoText | UnreadableSample]:
+        """Every window, captioned, or why it cannot be used."""
         kept = evolve(self.config, cfg_dropout_rate=0.0)
         for clip, windows in self._entries:
             for window in windows:
-                with suppress(UnreadableSample):
+                try:
                     yield self._sample(clip, window, kept, np.random.default_rng(0))
+                except UnreadableSample as error:
+                    yield error
 
     def _sample(self, clip: Clip, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
         key = f"{clip.uuid}_w{window.index}"

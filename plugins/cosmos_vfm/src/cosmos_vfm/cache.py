@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from attrs import frozen
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cosmos_core.checkpoint import fingerprint
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.tokenizer.wan import codec_place
 
 __all__ = ["Cached", "LatentCache", "codec_identity", "text_identity"]
 
@@ -33,11 +34,10 @@ class Cached:
 
 
 def codec_identity(config: VfmConfig) -> str:
-    """Changes with the codec, its weights and its arithmetic."""
+    """Changes with the codec, any byte of its weights, and its arithmetic. Raises UserError when it is not there."""
     tokenizer, weights = config.tokenizer, ""
-    if tokenizer.vae_path is not None and tokenizer.type == "wan22":
-        path = Path(tokenizer.vae_path)
-        weights = fingerprint(path) if path.is_dir() else fingerprint(path.parent, path.name)
+    if tokenizer.type == "wan22":
+        weights = _contents(codec_place(tokenizer.vae_path))
     return f"{tokenizer.type} {config.precision} {weights}".strip()
 
 
@@ -45,6 +45,16 @@ def text_identity(config: VfmConfig, network: NetworkConfig, limit: int) -> str:
     """Changes with the tokenizer and the cut."""
     tokenizer = config.text_tokenizer
     return f"{tokenizer.type} {tokenizer.path or network.text_model} {network.text_revision} {limit}"
+
+
+def _contents(place: Path) -> str:
+    """Digest of a file, or of a folder's weights and configuration, to the last byte."""
+    files = [place] if place.is_file() else sorted((*place.glob("*.json"), *place.glob("*.safetensors")))
+    digest = sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 class LatentCache:
@@ -55,18 +65,18 @@ class LatentCache:
         index = folder / INDEX
         if create and not index.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            written = folder / f".{INDEX}.partial"
+            written = folder / f".{INDEX}.{uuid4().hex}.partial"
             written.write_text(json.dumps({"format": FORMAT, "codec": codec, "text": text}) + "\n", encoding="utf-8")
             written.replace(index)
         found = _read(index)
-        if found["format"] != FORMAT or found["codec"] != codec:
+        if found.get("format") != FORMAT or found.get("codec") != codec:
             problem = Problem(
-                message=f"was made with the codec '{found['codec']}', this recipe has '{codec}'",
+                message=f"was made with the codec '{found.get('codec')}', this recipe has '{codec}'",
                 file=str(index),
                 hint="make it anew in another folder, or unset dataloader_train.cache",
             )
             raise UserError("the latent cache belongs to another video codec; nothing was started", [problem])
-        self._same_text = found["text"] == text
+        self._same_text = found.get("text") == text
 
     def path(self, identity: str) -> Path:
         """Where a clip lies, or would lie."""
@@ -81,7 +91,7 @@ class LatentCache:
         tensors = {"latents": (small if exact else value.latents).cpu().contiguous()}
         if value.ids is not None:
             tensors["ids"] = torch.tensor(value.ids, dtype=torch.int32)
-        hidden = path.with_name(f".{path.name}.partial")
+        hidden = path.with_name(f".{path.name}.{uuid4().hex}.partial")
         save_file(tensors, hidden, metadata={"caption": _digest(value.caption)})
         hidden.replace(path)
 
@@ -103,8 +113,10 @@ def _digest(text: str) -> str:
 
 def _read(index: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        found = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
         problem = Problem(message=f"no such file, or damaged: {index}", key="dataloader_train.cache")
-        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem]) from None
+        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem])
     return found

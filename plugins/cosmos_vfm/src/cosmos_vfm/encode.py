@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import evolve, frozen
 from rich.progress import Progress
 
+from cosmos_core.config import RunConfig
 from cosmos_core.data import DescribingSource, StoredClip, UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
@@ -47,19 +50,30 @@ class _Work:
     video: torch.Tensor | None
 
 
-def encode_in_processes(job: Job, count: int) -> dict[str, int]:
-    """`count` processes, each on its own device where there are any."""
-    from torch.multiprocessing import spawn
+def encode_in_processes(job: Job, count: int) -> Counter[str]:
+    """`count` processes, each on its own device where there are any. Raises UserError when one of them is refused."""
+    from torch.multiprocessing import get_context, spawn
 
-    spawn(_one_of, args=(job, count), nprocs=count)
-    return encode(job, 0, 1, PluginManager.discover())
+    results = get_context("spawn").SimpleQueue()
+    spawn(_one_of, args=(job, count, results), nprocs=count)
+    counts: Counter[str] = Counter()
+    for _ in range(count):
+        found = results.get()
+        if isinstance(found, tuple):
+            raise UserError(*found)
+        counts.update(found)
+    return counts
 
 
-def _one_of(rank: int, job: Job, count: int) -> None:
-    encode(job, rank, count, PluginManager.discover())
+def _one_of(rank: int, job: Job, count: int, results: Any) -> None:
+    """Sends its counts, or title and problems of what it was refused for."""
+    try:
+        results.put(encode(job, rank, count, PluginManager.discover()))
+    except UserError as error:
+        results.put((error.title, error.problems))
 
 
-def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> dict[str, int]:
+def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[str]:
     """Encode every `world`-th clip from `rank` on that the cache lacks; returns counts.
 
     Raises UserError for recipes whose data cannot be listed, and for a folder made with another codec.
@@ -68,22 +82,16 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> dict[str,
     if not isinstance(config.model, VfmConfig):
         problem = Problem(message=f"is '{config.job.task}'", key="job.task", hint="only the generator encodes videos")
         raise UserError("this recipe has nothing to cache", [problem])
-    device = (
-        torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
-    )
+    clips = [clip for source in _sources(config, plugins) for clip in islice(_clips(source), rank, None, world)]
+    device = _device(rank)
     family = VfmFamily(config.model, BuildContext(device, evolve(config.dataloader_train, cache=None)))
+    codec = family.codec  # Before the folder, which is to name a codec that works.
     cache = family.open_cache(str(job.output), create=True)
-    sources = [
-        plugins.catalog.dataset(loader.dataset.type).source.load()(loader.dataset)
-        for loader in (config.dataloader_train, config.dataloader_val)
-        if loader is not None
-    ]
-    clips = [clip for source in sources for clip in islice(_clips(source), rank, None, world)]
-    counts = {"clips": len(clips), "encoded": 0, "kept": 0, "unreadable": 0}
+    counts: Counter[str] = Counter(clips=len(clips))
     with Progress(transient=True, disable=rank > 0) as progress:
         task = progress.add_task("encoding", total=len(clips))
         for run in _runs(_works(clips, cache, counts), job.batch):
-            latents = family.codec.encode(torch.stack([_pixels(work) for work in run]).to(device))
+            latents = codec.encode(torch.stack([_pixels(work) for work in run]).to(device))
             for work, value in zip(run, latents.cpu(), strict=True):
                 ids = family.text.ids(work.sample.caption, config.dataloader_train.max_caption_tokens)
                 cache.write(work.identity, Cached(value, work.sample.caption, ids))
@@ -92,14 +100,29 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> dict[str,
     return counts
 
 
-def _clips(source: object) -> Iterator[VideoText]:
+def _device(rank: int) -> torch.device:
+    """This process's own, where there are any."""
+    return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _sources(config: RunConfig, plugins: PluginManager) -> list[object]:
+    """Training and validation data."""
+    loaders = (config.dataloader_train, config.dataloader_val)
+    return [
+        plugins.catalog.dataset(loader.dataset.type).source.load()(loader.dataset)
+        for loader in loaders
+        if loader is not None
+    ]
+
+
+def _clips(source: object) -> Iterator[VideoText | UnreadableSample]:
     if not isinstance(source, DescribingSource):
         problem = Problem(message="cannot list its clips without decoding them", key="dataloader_train.dataset.type")
         raise UserError("this dataset cannot be cached", [problem])
     return source.clips()
 
 
-def _works(clips: list[VideoText], cache: LatentCache, counts: dict[str, int]) -> Iterator[_Work]:
+def _works(clips: list[VideoText | UnreadableSample], cache: LatentCache, counts: Counter[str]) -> Iterator[_Work]:
     """What is to encode, decoded ahead by some threads."""
     seen: set[str] = set()
     with ThreadPoolExecutor(READERS) as pool:
@@ -116,7 +139,9 @@ def _works(clips: list[VideoText], cache: LatentCache, counts: dict[str, int]) -
                     yield work
 
 
-def _read(clip: VideoText, cache: LatentCache) -> _Work | UnreadableSample:
+def _read(clip: VideoText | UnreadableSample, cache: LatentCache) -> _Work | UnreadableSample:
+    if isinstance(clip, UnreadableSample):
+        return clip
     stored: StoredClip = clip.video  # type: ignore[assignment]
     try:
         identity = stored.identity()

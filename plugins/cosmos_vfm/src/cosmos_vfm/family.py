@@ -84,7 +84,10 @@ class VfmFamily:
         shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams) -> None:
-        """Fresh weights, unless a checkpoint is going to fill every tensor; adapters always start fresh."""
+        """Fresh weights, unless a checkpoint is going to fill every tensor; adapters always start fresh. The codec is
+        loaded, so that files which are not one are found out before anything trains."""
+        if self.cache is None:
+            _ = self.codec
         if self.config.init == "random" and not self._context.filled:
             initialise(model, streams, self.network.layers)
         initialise_lora(model, streams)

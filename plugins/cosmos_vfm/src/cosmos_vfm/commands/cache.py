@@ -42,8 +42,8 @@ def cache(
         facts = encode(job, 0, 1, plugins)
     else:
         facts = encode_in_processes(job, nproc)
-    for name, value in facts.items():
-        click.echo(f"{name}: {value}")
-    if not facts["clips"]:
+    for name in ("clips", "encoded", "kept", "unreadable"):
+        click.echo(f"{name}: {facts[name]}")
+    if not facts["encoded"] + facts["kept"]:
         problem = Problem(message="no clip could be read", key="dataloader_train.dataset")
         raise UserError("the cache is empty", [problem])

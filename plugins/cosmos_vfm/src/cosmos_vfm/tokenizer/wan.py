@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.tokenizer.video import normalise, to_pixels
 
-__all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "rename_original"]
+__all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "codec_place", "rename_original"]
 
 LATENTS_MEAN = [
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
@@ -88,18 +89,18 @@ class WanVae:
 
     @classmethod
     def load(cls, path: str | None, dtype: torch.dtype) -> WanVae:
-        """From the original .pth file or a diffusers folder. Raises UserError."""
+        """From the original .pth file, or a folder of diffusers or one that has it as ``vae/``. Raises UserError."""
         from diffusers import AutoencoderKLWan
 
-        if path is None or not Path(path).exists():
-            raise _missing(path)
-        if Path(path).is_dir():
-            return cls(AutoencoderKLWan.from_pretrained(path, torch_dtype=dtype))
+        place = codec_place(path)
+        if place.is_dir():
+            try:
+                return cls(AutoencoderKLWan.from_pretrained(place, torch_dtype=dtype))
+            except (OSError, ValueError, RuntimeError) as error:
+                raise _refused(str(place), str(error).strip().splitlines()[0]) from None
         with torch.device("meta"):
             vae = AutoencoderKLWan.from_config(WAN_CONFIG)
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        renamed = {rename_original(name): value.to(dtype) for name, value in weights.items()}
-        vae.load_state_dict(renamed, strict=True, assign=True)
+        vae.load_state_dict(_renamed(place, vae, dtype), strict=True, assign=True)
         return cls(vae)
 
     def to(self, device: torch.device) -> WanVae:
@@ -120,10 +121,38 @@ class WanVae:
         return to_pixels(self.vae.decode(latents.to(self.vae.dtype) / self.inverse_std + self.mean).sample)
 
 
-def _missing(path: str | None) -> UserError:
-    problem = Problem(
-        message="is not set" if path is None else f"no such file or folder: {path}",
-        key="model.tokenizer.vae_path",
-        hint="name Wan2.2_VAE.pth or a folder with a diffusers AutoencoderKLWan",
-    )
-    return UserError("the video codec has no weights", [problem])
+def codec_place(path: str | None) -> Path:
+    """The file, or the folder with ``config.json``, that `path` means. Raises UserError."""
+    if path is None:
+        raise _refused("", "is not set")
+    place = Path(path)
+    if place.is_dir() and not (place / "config.json").is_file() and (place / "vae/config.json").is_file():
+        return place / "vae"
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise _refused(path, "holds neither config.json nor vae/config.json")
+    if not place.exists():
+        raise _refused(path, "no such file or folder")
+    return place
+
+
+def _renamed(file: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The file's tensors under diffusers' names. Raises UserError when it holds anything else."""
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise _refused(str(file), f"is no file of tensors ({str(error).strip().splitlines()[0][:200]})") from None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise _refused(str(file), "holds something else than tensors by name")
+    renamed = {rename_original(name): value for name, value in weights.items()}
+    shapes = {name: value.shape for name, value in vae.state_dict().items()}
+    wrong = [name for name in shapes if name not in renamed or renamed[name].shape != shapes[name]]
+    wrong += [name for name in renamed if name not in shapes]
+    if wrong:
+        raise _refused(str(file), f"{len(wrong)} tensors are missing, unknown or of another shape, as {wrong[0]}")
+    return {name: value.to(dtype) for name, value in renamed.items()}
+
+
+def _refused(path: str, message: str) -> UserError:
+    hint = "name Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan; WAN_VAE_PATH says where it lies"
+    problem = Problem(message=f"{path}: {message}" if path else message, key="model.tokenizer.vae_path", hint=hint)
+    return UserError("the video codec's weights cannot be had", [problem])

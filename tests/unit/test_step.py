@@ -1,0 +1,116 @@
+"""One optimizer step: figures that arrive later, steps that are skipped wholly, what families add to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from attrs import evolve
+
+from cosmos_core.builtin.callbacks.grad_clip import GradClipCallback
+from cosmos_core.builtin.config import GradClip
+from cosmos_core.builtin.tiny.family import Points, TinyFamily
+from cosmos_core.config import RunConfig
+from cosmos_core.data import Item, Pack
+from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import load
+from cosmos_core.train import BuildContext, StepOutput
+from cosmos_core.train.build import build_model
+from cosmos_core.train.run import Run
+from cosmos_core.train.step import optimizer_step
+from tests.benchmarks.running import run_of
+
+
+class Faulty(TinyFamily):
+    """Its loss is infinite in the packs whose first sample is among `bad`; it logs the largest target."""
+
+    bad: tuple[int, ...] = ()
+
+    def training_step(self, model: torch.nn.Module, batch: Points, streams: Streams) -> StepOutput:
+        output = super().training_step(model, batch, streams)
+        factor = float("inf") if batch.positions[0] in self.bad else 1.0
+        targets = batch.points[:, 2].abs().sum()
+        return StepOutput(loss=output.loss * factor, tokens=output.tokens, metrics={"target": targets})
+
+
+def config_of(fused: bool, **trainer: int) -> RunConfig:
+    config = load("hello", plugins=PluginManager.discover())
+    model = evolve(config.model, ema=evolve(config.model.ema, enabled=True))
+    return evolve(
+        config,
+        model=model,
+        optimizer=evolve(config.optimizer, fused=fused),
+        trainer=evolve(config.trainer, **trainer),
+    )
+
+
+def run_with(bad: tuple[int, ...], *, fused: bool = True, **trainer: int) -> Run:
+    config, mesh = config_of(fused, **trainer), local_mesh()
+    family = Faulty(config.model, BuildContext(mesh.device, config.dataloader_train))
+    family.bad = bad
+    run = run_of(config, family, build_model(config, family, mesh, Streams(7)), mesh)
+    clip = GradClip(clip_norm=1.0, force_finite=False)
+    run.callbacks = {"grad_clip": GradClipCallback(clip, None)}  # type: ignore[arg-type]
+    return run
+
+
+def packs(samples: int = 2) -> Iterator[Pack]:
+    for first in count(0, samples):
+        points = np.random.default_rng(first).standard_normal((samples, 5, 3)).astype(np.float32)
+        yield Pack([Item(first + place, torch.from_numpy(value)) for place, value in enumerate(points)], {}, 0.5)
+
+
+def state_of(run: Run) -> dict[str, torch.Tensor]:
+    """Weights, averages, moments and counts of updates."""
+    found = {f"weight {name}": value.detach().clone() for name, value in run.state.model.named_parameters()}
+    assert run.ema is not None
+    found |= {f"average {name}": value.clone() for name, value in run.ema.shadows.items()}
+    for number, values in enumerate(run.state.optimizer.state.values()):
+        found |= {f"{name} {number}": value.clone() for name, value in values.items()}
+    return found
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_with_infinite_gradients_changes_nothing_but_the_schedule(fused: bool) -> None:
+    run, stream = run_with((4,), fused=fused), packs()
+    for _ in range(2):
+        optimizer_step(run, stream)
+    before, rate = state_of(run), run.scheduler.get_last_lr()
+    optimizer_step(run, stream)
+    assert same(state_of(run), before)
+    assert run.state.step == run.state.metrics["step"] == 3
+    assert run.scheduler.get_last_lr() != rate
+    assert not np.isfinite(run.state.metrics["grad_norm"])
+    optimizer_step(run, stream)
+    assert not same(state_of(run), before)
+    assert np.isfinite(run.state.metrics["grad_norm"])
+
+
+def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:
+    run, stream = run_with((0, 4, 6), max_consecutive_nan=2), packs()
+    for _ in range(3):
+        optimizer_step(run, stream)
+    with pytest.raises(UserError, match="2 steps in a row"):
+        optimizer_step(run, stream)
+
+
+def test_the_row_of_a_step_has_the_means_of_all_micro_batches_and_what_the_family_adds() -> None:
+    whole, cut = run_with((), grad_accum_iter=1), run_with((), grad_accum_iter=2)
+    optimizer_step(whole, packs(4))
+    points = next(packs(4)).items
+    halves = iter([Pack(points[:2], {}, 0.25), Pack(points[2:], {}, 0.75)])
+    optimizer_step(cut, halves)
+    for name in ("loss", "grad_norm", "tokens", "target"):
+        assert cut.state.metrics[name] == pytest.approx(whole.state.metrics[name], rel=1e-5)
+    targets = torch.cat([item.value for item in points])[:, 2].abs()
+    assert whole.state.metrics["target"] == pytest.approx(float(targets.mean()), rel=1e-6)
+    assert (whole.state.metrics["pack_filled"], cut.state.metrics["pack_filled"]) == (0.5, 0.5)
