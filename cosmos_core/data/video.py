@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,13 @@ Frames = NDArray[np.uint8]
 """[T, H, W, 3], RGB."""
 
 DECODER_THREADS = 2
+MOST_PIXELS = 8192 * 4320
+"""Of a frame; a damaged header may ask for any size."""
+MOST_FRAMES = 1 << 31
+"""Of a file; a damaged header may promise any number."""
+BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+"""What reading a damaged file raises. Not all of FFmpeg's errors are an OSError or a ValueError, and some are an
+EOFError, which the command line would take for its user's end of input."""
 
 
 @frozen
@@ -50,33 +58,64 @@ def cover_and_crop(source: tuple[int, int], target: tuple[int, int]) -> Target:
     return Target(width, height, round((width - target[0]) / 2), round((height - target[1]) / 2))
 
 
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Damage that shows itself inside becomes UnreadableSample, with `what` as the reason."""
+    try:
+        yield
+    except BROKEN as error:
+        raise UnreadableSample(str(path), f"{what} ({type(error).__name__})") from None
+
+
 def _open(path: Path) -> Any:
     if not path.is_file():
         raise UnreadableSample(str(path), "file is missing")
-    try:
-        container = av.open(str(path))
-    except (OSError, ValueError) as error:
-        raise UnreadableSample(str(path), f"not a video ({type(error).__name__})") from None
-    if not container.streams.video:
+    with _reading(path, "not a video"):
+        # Titles and the like are of no use here, and need not be UTF-8.
+        container = av.open(str(path), metadata_errors="replace")
+    reason = _refusal(container)
+    if reason:
         container.close()
-        raise UnreadableSample(str(path), "no video stream")
+        raise UnreadableSample(str(path), reason)
     return container
+
+
+def _refusal(container: Any) -> str:
+    """Why nothing in it can be decoded; '' when something may."""
+    if not container.streams.video:
+        return "no video stream"
+    context = container.streams.video[0].codec_context
+    if context is None:
+        return "no decoder for its video"
+    if context.width * context.height > MOST_PIXELS:
+        return f"frames of {context.width} x {context.height} pixels are too large"
+    return ""
+
+
+def _stream(container: Any) -> Any:
+    """The video stream, ready to decode; a frame that turns out too large later on is an error of the decoder."""
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = DECODER_THREADS
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+    return stream
 
 
 def _probe(container: Any, path: Path) -> Probe:
     stream = container.streams.video[0]
     fps = stream.base_rate or stream.average_rate
-    if not fps:
+    if not fps or fps < 0:
         raise UnreadableSample(str(path), "no frame rate")
     frames = stream.frames
-    if not frames and stream.duration is not None:
+    if not frames and stream.duration is not None and stream.time_base is not None:
         frames = int(stream.duration * stream.time_base * fps)
+    if not 0 <= frames < MOST_FRAMES:
+        raise UnreadableSample(str(path), "impossible number of frames")
     return Probe(Fraction(fps), frames, stream.average_rate == fps)
 
 
 def probe(path: Path) -> Probe:
     """Frame rate and count. Raises UnreadableSample."""
-    with _open(path) as container:
+    with _open(path) as container, _reading(path, "damaged video"):
         return _probe(container, path)
 
 
@@ -89,13 +128,10 @@ def decode(path: Path, first: int, last: int, step: int, *, source: tuple[int, i
     wanted = range(first, last + 1, step)
     scale = cover_and_crop(source, target)
     frames: list[Frames] = []
-    with _open(path) as container:
-        try:
-            for frame in _scaled(_selected(container, _probe(container, path), wanted), container, scale):
-                rows = slice(scale.top, scale.top + target[1])
-                frames.append(frame[rows, scale.left : scale.left + target[0]])
-        except (OSError, ValueError) as error:
-            raise UnreadableSample(str(path), f"damaged video ({type(error).__name__})") from None
+    with _open(path) as container, _reading(path, "damaged video"):
+        for frame in _scaled(_selected(container, _probe(container, path), wanted), container, scale):
+            rows = slice(scale.top, scale.top + target[1])
+            frames.append(frame[rows, scale.left : scale.left + target[0]])
     if len(frames) < len(wanted):
         raise UnreadableSample(str(path), "video is shorter than its record says")
     return np.stack(frames)
@@ -136,33 +172,31 @@ def decode_frames(path: Path, wanted: Sequence[int]) -> Frames:
     """The frames with these rising numbers, at their own size. Raises UnreadableSample."""
     chosen = set(wanted)
     frames: list[Frames] = []
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = DECODER_THREADS
-        try:
-            for number, frame in enumerate(container.decode(stream)):
-                if number in chosen:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) == len(chosen):
-                    break
-        except (OSError, ValueError) as error:
-            raise UnreadableSample(str(path), f"damaged video ({type(error).__name__})") from None
+    with _open(path) as container, _reading(path, "damaged video"):
+        for number, frame in enumerate(container.decode(_stream(container))):
+            if number in chosen:
+                frames.append(frame.to_ndarray(format="rgb24"))
+            if len(frames) == len(chosen):
+                break
     if len(frames) < len(chosen):
         raise UnreadableSample(str(path), "video is shorter than its container says")
+    if len({frame.shape for frame in frames}) > 1:
+        raise UnreadableSample(str(path), "frames of different sizes")
     return np.stack(frames)
 
 
 def _selected(container: Any, found: Probe, wanted: range) -> Iterator[Any]:
     """The wanted frames, decoded from the key frame before the first one where positions can be told from time."""
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = DECODER_THREADS
-    seek = wanted.start > 0 and found.constant_rate
+    stream = _stream(container)
+    seek = wanted.start > 0 and found.constant_rate and stream.time_base is not None
     if seek:
         offset = int(wanted.start / found.fps / stream.time_base)
         container.seek(offset + (stream.start_time or 0), stream=stream)
     for number, frame in enumerate(container.decode(stream)):
         index = number
         if seek:
+            if frame.pts is None:
+                raise ValueError("a frame without a time")
             index = round((frame.pts - (stream.start_time or 0)) * stream.time_base * found.fps)
         if index >= wanted.stop:
             return

@@ -1,17 +1,13 @@
-"""`cosmos data prepare videophy2`: drawn clips, a local copy, and downloads that break off."""
+"""`cosmos data prepare videophy2`: drawn clips, and a local copy."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from cosmos_core.data.video import decode_frames, write_mp4
 from cosmos_data_videophy.config import VideophyConfig
@@ -30,58 +26,6 @@ def prepare(root: Path, *options: str, code: int = 0) -> str:
 
 def clip(seed: int) -> np.ndarray:
     return draw(1 + seed % 5, np.random.default_rng(seed)).pixels
-
-
-class Server:
-    """Serves mp4 files; `cut` names are broken off once after half their bytes, `fail` names never come."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.cut, self.fail, self.ranges = files, set[str](), set[str](), list[str]()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.strip("/")
-                if name in server.fail or name not in server.files:
-                    self.send_error(404)
-                    return
-                content, start = server.files[name], 0
-                wanted = self.headers.get("Range")
-                if wanted:
-                    server.ranges.append(name)
-                    start = int(wanted.removeprefix("bytes=").rstrip("-"))
-                self.send_response(206 if wanted else 200)
-                self.send_header("Content-Length", str(len(content) - start))
-                self.end_headers()
-                end = len(content)
-                if name in server.cut:
-                    server.cut.discard(name)
-                    end = start + (end - start) // 2
-                self.wfile.write(content[start:end])
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    files = {}
-    for number in range(4):
-        write_mp4(tmp_path / "clip.mp4", clip(number), 2)
-        files[f"clip{number}.mp4"] = (tmp_path / "clip.mp4").read_bytes()
-    # Noise does not compress, so that half of this one is more than a chunk of the download.
-    write_mp4(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (8, 256, 256, 3), dtype=np.uint8), 2)
-    files["clip2.mp4"] = (tmp_path / "clip.mp4").read_bytes()
-    served = Server(files)
-    yield served
-    served.http.shutdown()
 
 
 def table(folder: Path, rows: list[str]) -> Path:
@@ -152,39 +96,16 @@ def test_the_test_split_becomes_the_validation_folder(tmp_path: Path) -> None:
     assert json.loads(text)["conversations"][1]["content"][0]["text"] == "yes"
 
 
-def test_downloads_resume_and_failures_are_listed(tmp_path: Path, server: Server) -> None:
-    rows = [f"{server.address}/clip{number}.mp4,,,{number + 1},1,0" for number in range(4)]
-    rows += [f"{server.address}/none.mp4,,,3,1,0", f"{server.address}/clip0.mp4,,,9,1,0", ",,,1,1,0"]
-    copy, out = table(tmp_path / "copy", rows), tmp_path / "out"
-    server.cut = {"clip2.mp4"}
-    server.fail = {"none.mp4"}
-    said = prepare(out, "--split", "train", "--source", str(copy), code=2)
-    assert "too many rows failed" in said
-    assert "Traceback" not in said
-    failures = {line["row"]: line["reason"] for line in map(json.loads, lines(out / "videophy2_train/failures.jsonl"))}
-    assert failures.keys() == {3, 5, 6, 7}
-    assert "404" in failures[5]
-    assert "not 1 to 5" in failures[6]
-    assert "no video_url" in failures[7]
-    said = prepare(out, "--split", "train", "--source", str(copy), "--max-failures", "0.5")
-    assert "4 of 7 rows, 3 failed" in said
-    assert server.ranges == ["clip2.mp4"]
-    media = out / "videophy2_train/media"
-    assert sorted(path.name for path in media.iterdir()) == [f"video_000{number}.mp4" for number in range(1, 5)]
-    for number in range(4):
-        assert (media / f"video_000{number + 1}.mp4").read_bytes() == server.files[f"clip{number}.mp4"]
-
-
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path, server: Server) -> None:
-    server.files["page.mp4"] = b"<html>not found</html>"
-    copy = table(tmp_path / "copy", [f"{server.address}/page.mp4,,,3,1,0"])
-    said = prepare(tmp_path / "out", "--split", "train", "--source", str(copy), code=2)
-    assert "not a video" in said
-    assert not (tmp_path / "out/videophy2_train/meta.json").exists()
+def test_a_question_that_is_not_text_is_named(tmp_path: Path) -> None:
+    copy = table(tmp_path / "copy", ["clip.mp4,,,2,1,1"])
+    (tmp_path / "question").write_bytes(b"\xff\xfe\x00")
+    said = prepare(tmp_path / "out", "--source", str(copy), "--prompt-file", str(tmp_path / "question"), code=2)
+    assert f"{tmp_path / 'question'}" in said
+    assert "Traceback" not in said
 
 
 def test_a_folder_without_a_table_is_named(tmp_path: Path) -> None:
@@ -196,3 +117,29 @@ def test_a_folder_without_a_table_is_named(tmp_path: Path) -> None:
 def test_drawn_frames_survive_the_codec(tmp_path: Path) -> None:
     write_mp4(tmp_path / "clip.mp4", clip(4), 2)
     assert np.abs(decode_frames(tmp_path / "clip.mp4", range(FRAMES)).astype(int) - clip(4)).mean() < 3
+
+
+def test_a_local_copy_that_has_changed_is_copied_again(tmp_path: Path) -> None:
+    copy = table(tmp_path / "copy", ["clip.mp4,,,4,3,0"])
+    target = tmp_path / "out/videophy2_train/media/video_0001.mp4"
+    for seed in (0, 1):
+        write_mp4(copy / "clip.mp4", clip(seed), 2)
+        prepare(tmp_path / "out", "--split", "train", "--source", str(copy))
+        assert target.read_bytes() == (copy / "clip.mp4").read_bytes()
+    changed = target.stat().st_mtime_ns
+    prepare(tmp_path / "out", "--split", "train", "--source", str(copy))
+    assert target.stat().st_mtime_ns == changed
+
+
+def test_a_damaged_copy_is_a_failed_row(tmp_path: Path) -> None:
+    """FFmpeg calls this damage the end of the file, which the command line once took for an interruption."""
+    copy = table(tmp_path / "copy", ["whole.mp4,,,4,3,0", "damaged.mp4,,,4,3,0"])
+    write_mp4(copy / "whole.mp4", clip(0), 2)
+    whole = (copy / "whole.mp4").read_bytes()
+    entry_size = whole.index(b"stsd") + 12
+    (copy / "damaged.mp4").write_bytes(whole[:entry_size] + b"\x7f\xff\xff\xff" + whole[entry_size + 4 :])
+    said = prepare(tmp_path / "out", "--split", "train", "--source", str(copy), "--max-failures", "0.5")
+    assert "1 of 2 rows, 1 failed" in said
+    (failure,) = map(json.loads, lines(tmp_path / "out/videophy2_train/failures.jsonl"))
+    assert failure["row"] == 2
+    assert "not a video" in failure["reason"]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cosmos_core.data import Clip, UnreadableSample
+import cosmos_data_videophy
+from cosmos_core.data import Clip, IdentifiedSource, UnreadableSample
+from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_dataset
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.dataset import VideophySource, chosen_frames
+from tests.command import cosmos
 from tests.physics import write_physics
 
 
@@ -50,6 +55,7 @@ def test_validation_is_the_other_folder(root: Path) -> None:
         (60, 30.0, [0, 15, 30, 45]),
         (25, 24.0, [0, 12, 24]),
         (7, 1.0, list(range(7))),
+        (2**31 - 1, 1e9, [0, 500_000_000, 1_000_000_000, 1_500_000_000, 2_000_000_000]),
     ],
 )
 def test_frames_are_thinned_to_two_a_second(count: int, fps: float, expected: list[int]) -> None:
@@ -76,6 +82,51 @@ def test_damage_is_named(root: Path, part: str, damage: str) -> None:
     assert path.name in refused.value.where
 
 
+def test_a_header_that_promises_too_many_frames_is_refused_without_listing_them(root: Path) -> None:
+    path = root / "videophy2_train/media/video_0001.mp4"
+    whole = path.read_bytes()
+    durations = whole.index(b"stts") + 12
+    path.write_bytes(whole[:durations] + (2**31 - 1).to_bytes(4, "big") + whole[durations + 4 :])
+    assert probe(path).frames == 2**31 - 1
+    with pytest.raises(UnreadableSample, match="shorter than its container says"):
+        source_of(root).get(0, np.random.default_rng(0))
+
+
+def say(root: Path, number: int, answer: str) -> None:
+    path = root / f"videophy2_train/text/conversation_{number:04d}.json"
+    dialog = json.loads(path.read_text())
+    dialog["conversations"][-1]["content"][0]["text"] = answer
+    path.write_text(json.dumps(dialog))
+
+
+@pytest.mark.parametrize("answer", ["7", "0", "-1", "3.5", "nan", " 10 "])
+def test_a_number_that_is_no_rating_is_refused(root: Path, answer: str) -> None:
+    say(root, 2, answer)
+    with pytest.raises(UnreadableSample, match=f"the rating {answer.strip()} is not 1 to 5") as refused:
+        source_of(root).get(1, np.random.default_rng(0))
+    assert refused.value.where.endswith("conversation_0002.json")
+
+
+@pytest.mark.parametrize("answer", ["5", "4.0", "yes", "no", "The ball rises by itself.", "7 of 10 frames are wrong"])
+def test_ratings_and_words_are_left_alone(root: Path, answer: str) -> None:
+    say(root, 2, answer)
+    assert source_of(root).get(1, np.random.default_rng(0)).turns[-1].parts == (answer,)
+
+
+def run_of(folder: Path, steps: int) -> tuple[str, ...]:
+    small = ("dataloader_train.max_samples_per_batch=2", "scheduler.cycle_lengths=[20]", "scheduler.warm_up_steps=[0]")
+    command = ("run", "videophy2_demo", "--output-root", str(folder), *small)
+    return (*command, "trainer.run_validation=false", f"trainer.max_iter={steps}")
+
+
+def test_ratings_outside_of_the_scale_are_counted_and_end_a_run(root: Path, tmp_path: Path) -> None:
+    for number in (1, 3):
+        say(root, number, "7")
+    said = cosmos(*run_of(tmp_path / "runs", 20), env={"VIDEOPHYSICS_ROOT": str(root)}, code=2).stderr
+    assert "10 x the rating 7 is not 1 to 5" in said
+    assert "max_skipped" in said
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -90,3 +141,40 @@ def test_a_bad_manifest_is_refused(root: Path, content: str) -> None:
     (root / "videophy2_train/meta.json").write_text(content)
     with pytest.raises(UserError, match="nothing was started"):
         source_of(root)
+
+
+def test_the_identity_is_that_of_the_manifest_and_the_split(root: Path, tmp_path: Path) -> None:
+    source = source_of(root)
+    assert isinstance(source, IdentifiedSource)
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(root, copy)
+    assert source_of(copy).identity == source.identity
+    for split in ("train", "val"):
+        manifest = copy / f"videophy2_{split}/meta.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text())[:2], indent=2))
+    found = {source_of(copy).identity, source_of(copy, split="val").identity, source.identity}
+    assert len(found) == 3
+    assert all("videophy2_train" in one or "videophy2_val" in one for one in found)
+
+
+def test_a_run_does_not_resume_on_another_manifest(root: Path, tmp_path: Path) -> None:
+    environment = {"VIDEOPHYSICS_ROOT": str(root)}
+    cosmos(*run_of(tmp_path / "runs", 1), env=environment)
+    assert "resume from" in cosmos(*run_of(tmp_path / "runs", 2), env=environment).stderr
+    manifest = root / "videophy2_train/meta.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text())[::-1], indent=2))
+    said = cosmos(*run_of(tmp_path / "runs", 3), env=environment, code=2).stderr
+    assert "dataloader_train.dataset" in said
+    assert "4 samples of videophy2_train" in said
+    assert "Traceback" not in said
+
+
+RECIPES = sorted((Path(cosmos_data_videophy.__file__).parent / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_shipped_recipe_is_complete_in_one_file(path: Path) -> None:
+    values = tomllib.loads(path.read_text())
+    assert not {"extends", "unset"} & values.keys()
+    assert values["job"]["name"] == path.stem
+    assert {"model", "optimizer", "scheduler", "trainer", "dataloader_train", "dataloader_val"} <= values.keys()

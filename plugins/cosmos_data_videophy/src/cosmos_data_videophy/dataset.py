@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_data_videophy.config import VideophyConfig
-from cosmos_data_videophy.scoring import figures, read, write_report
+from cosmos_data_videophy.scoring import figures, is_no_grade, read, write_report
 
 __all__ = ["VideophySource", "chosen_frames"]
+
+logger = logging.getLogger(__name__)
 
 
 class VideophySource:
@@ -27,10 +31,18 @@ class VideophySource:
         self.config = config
         self.root = Path(config.path) / f"videophy2_{config.split}"
         self._decoded: dict[Path, Clip] = {}
-        self._entries, self._categories = _manifest(self.root / "meta.json", self.root)
+        manifest = self.root / "meta.json"
+        content = _content(manifest)
+        self._digest = sha256(content).hexdigest()[:12]
+        self._entries, self._categories = _manifest(content, manifest, self.root)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def identity(self) -> str:
+        """Split, samples, and the manifest, which names them in order."""
+        return f"{len(self)} samples of videophy2_{self.config.split} (manifest {self._digest})"
 
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Entry `index`. Raises UnreadableSample."""
@@ -44,15 +56,24 @@ class VideophySource:
             raise UnreadableSample(str(conversation), "file is missing") from None
         except (ValueError, KeyError, TypeError):
             raise UnreadableSample(str(conversation), "not a conversation") from None
+        _check_rating(turns, conversation)
         return Chat(key, turns)
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
-        """Accuracy, error and rank correlation of the ratings; ``answers.jsonl`` and ``confusion.png``."""
-        rated = read(answers, self._categories)
-        if not rated:
-            return {}
-        write_report(rated, folder)
-        return figures(rated)
+        """Accuracy, error and rank correlation of the ratings; ``answers.jsonl`` and ``confusion.png``.
+
+        unscored: how many answers had no rating to be compared with, when there are any.
+        """
+        rated, others = read(answers, self._categories)
+        found = {}
+        if rated:
+            write_report(rated, folder)
+            found = figures(rated)
+        if others:
+            message = "%d of %d answers are not scored: the data has no rating from 1 to 5 there; the first is %s"
+            logger.warning(message, len(others), len(answers), others[0])
+            found["unscored"] = float(len(others))
+        return found
 
     def _clip(self, path: Path) -> Clip:
         if not self.config.cache_decoded:
@@ -74,9 +95,9 @@ class VideophySource:
 
 def chosen_frames(count: int, fps: float, target_fps: float, most: int) -> list[int]:
     """Frame numbers at about `target_fps`; when that is too many, `most` of them, spread evenly."""
-    wanted = list(range(0, count, max(1, round(fps / target_fps))))
+    wanted = range(0, count, max(1, round(fps / target_fps)))
     if len(wanted) <= most:
-        return wanted
+        return list(wanted)
     return [wanted[round(place)] for place in np.linspace(0, len(wanted) - 1, most)]
 
 
@@ -87,15 +108,28 @@ def _parts(content: Any, clip: Clip) -> tuple[str | Clip, ...]:
     return tuple(clip if block["type"] == "video" else str(block["text"]) for block in content)
 
 
-def _manifest(path: Path, root: Path) -> tuple[list[tuple[str, Path, Path]], dict[str, str]]:
+def _check_rating(turns: Sequence[Turn], where: Path) -> None:
+    """Raises UnreadableSample when the last answer is a number but no rating; words, as yes and no, are left alone."""
+    said = [turn for turn in turns if turn.role == "assistant"]
+    text = "".join(part for part in said[-1].parts if isinstance(part, str)).strip() if said else ""
+    if is_no_grade(text):
+        raise UnreadableSample(str(where), f"the rating {text} is not 1 to 5")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise UserError(f"no such file: {path}; nothing was started") from None
+
+
+def _manifest(content: bytes, path: Path, root: Path) -> tuple[list[tuple[str, Path, Path]], dict[str, str]]:
     """Key, video and conversation of every entry, and the category of those that have one.
 
     Raises UserError for a bad manifest, or paths outside the split.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"no such file: {path}; nothing was started") from None
+        entries = json.loads(content)
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
     if not isinstance(entries, list) or not entries:

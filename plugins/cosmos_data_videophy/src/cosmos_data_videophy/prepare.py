@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 
 __all__ = ["videophy2"]
 
@@ -44,8 +44,8 @@ def videophy2(
 ) -> None:
     """Fetch VideoPhy-2, or draw a stand-in, as videophy2_train/ and videophy2_val/ (the dataset's test split).
 
-    Run it again to continue: what is there and sound is kept. Failures are listed in failures.jsonl beside the
-    manifest, which is written last.
+    Run it again to continue: a video that is there, sound, and made from what the table names is kept. Failures are
+    listed in failures.jsonl beside the manifest, which is written last.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def videophy2(
         return
     from cosmos_data_videophy.materialise import Wanted, materialise
 
-    question = prompt_file.read_text(encoding="utf-8").strip() if prompt_file is not None else None
+    question = _text(prompt_file) if prompt_file is not None else None
     failed = False
     for name in ("train", "val") if split == "both" else ("val" if split == "test" else split,):
         wanted = Wanted(
@@ -84,3 +84,10 @@ def videophy2(
             "too many rows failed; see failures.jsonl in the split's folder, then run the same command again "
             "(--max-failures sets the share that may)"
         )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UserError("the question cannot be read", [Problem(message=str(error), file=str(file))]) from None

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from cosmos_core.data import Answer
 
-__all__ = ["GRADES", "Rated", "figures", "rating", "read", "write_report"]
+__all__ = ["GRADES", "Rated", "figures", "is_no_grade", "rating", "read", "write_report"]
 
 GRADES = (1, 2, 3, 4, 5)
 _RATING = re.compile(r"\b([1-5])\b")
@@ -35,33 +35,50 @@ def rating(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def read(answers: Sequence[Answer], categories: dict[str, str]) -> list[Rated]:
-    """Answers whose truth is a rating."""
-    rated = []
+def is_no_grade(text: str) -> bool:
+    """Whether it is a number, and none from 1 to 5; words are neither."""
+    try:
+        return float(text) not in GRADES
+    except ValueError:
+        return False
+
+
+def read(answers: Sequence[Answer], categories: dict[str, str]) -> tuple[list[Rated], list[str]]:
+    """Answers whose truth is a rating, and the keys of the others."""
+    rated, others = [], []
     for answer in answers:
         wanted = rating(answer.wanted)
-        if wanted is not None:
+        if wanted is None:
+            others.append(answer.key)
+        else:
             rated.append(Rated(answer.key, rating(answer.said), wanted, categories.get(answer.key, "")))
-    return rated
+    return rated, others
 
 
 def figures(rated: Sequence[Rated]) -> dict[str, float]:
-    """accuracy, unreadable share, mean absolute error and rank correlation of what was readable, accuracy a category.
+    """accuracy, unreadable share, mean absolute error and rank correlation of what was readable.
 
-    The error and the correlation are left out when nothing, or no variation, was readable.
+    All but the share also as <name>_<category>. The error and the correlation are left out when nothing, or no
+    variation, was readable.
     """
-    pairs = np.array([(one.said, one.wanted) for one in rated if one.said is not None]).reshape(-1, 2)
-    found = {
-        "accuracy": _accuracy(rated),
-        "unreadable": sum(one.said is None for one in rated) / len(rated),
-    }
-    if len(pairs):
-        found["mean_absolute_error"] = float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())
-        said, wanted = (_ranks(column) for column in pairs.T)
-        if said.std() > 0 and wanted.std() > 0:
-            found["rank_correlation"] = float(np.corrcoef(said, wanted)[0, 1])
+    unreadable = sum(one.said is None for one in rated) / len(rated)
+    found = {"accuracy": _accuracy(rated), "unreadable": unreadable, **_agreement(rated)}
     for category in sorted({one.category for one in rated} - {""}):
-        found[f"accuracy_{category}"] = _accuracy([one for one in rated if one.category == category])
+        among = [one for one in rated if one.category == category]
+        of_category = {"accuracy": _accuracy(among), **_agreement(among)}
+        found |= {f"{name}_{category}": value for name, value in of_category.items()}
+    return found
+
+
+def _agreement(rated: Sequence[Rated]) -> dict[str, float]:
+    """mean_absolute_error and rank_correlation, as far as the readable answers give them."""
+    pairs = np.array([(one.said, one.wanted) for one in rated if one.said is not None]).reshape(-1, 2)
+    if not len(pairs):
+        return {}
+    found = {"mean_absolute_error": float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())}
+    said, wanted = (_ranks(column) for column in pairs.T)
+    if said.std() > 0 and wanted.std() > 0:
+        found["rank_correlation"] = float(np.corrcoef(said, wanted)[0, 1])
     return found
 
 

@@ -1,0 +1,130 @@
+"""The table of VideoPhy-2: where it lies and what its rows say, as CSV or as Parquet (spec/data.md 3.1)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["Row", "Table", "find_table", "read_rows"]
+
+Row = dict[str, str]
+"""Text by column; '' where the table says nothing."""
+
+REPOS = {"train": "videophysics/videophy2_train", "val": "videophysics/videophy2_test"}
+CSV = {
+    "train": ("videophy2_training.csv", "data.csv", "videophy2.csv", "train.csv", "videophy2_test.csv"),
+    "val": ("videophy2_test.csv", "data.csv", "videophy2.csv", "train.csv", "videophy2_training.csv"),
+}
+"""Names in the order they are looked for; the other split's own comes last."""
+PARQUET = ".parquet"
+SPLITS = {"train": ("train",), "val": ("test", "train")}
+"""How Parquet files of a split begin; the Hub calls the only split of a repository `train`."""
+COLUMNS = ("video_url", "caption", "upsampled_caption", "pc", "sa", "joint", "category")
+UNREADABLE = "the table of VideoPhy-2 cannot be read"
+
+
+@frozen
+class Table:
+    """files: one CSV, or Parquet files in order. folder: where copies of the videos may lie."""
+
+    files: tuple[Path, ...]
+    folder: Path
+
+
+def find_table(source: Path | None, split: str) -> Table:
+    """The table of 'train' or 'val': a file, one in a folder, or, without `source`, the Hub's. Raises UserError."""
+    if source is None:
+        from cosmos_core.hub import fetch
+        from cosmos_core.plugin import CheckpointSpec
+
+        repo = REPOS[split]
+        spec = CheckpointSpec(name=repo, summary="", repo=repo, files=("*.csv", f"*{PARQUET}"))
+        folder = fetch(spec, repo_type="dataset").path
+    elif source.is_file():
+        return Table((source,), source.parent)
+    else:
+        own = source / f"videophy2_{'test' if split == 'val' else 'train'}"
+        folder = own if own.is_dir() else source
+    for name in CSV[split]:
+        if (folder / name).is_file():
+            return Table((folder / name,), folder)
+    shards = _shards(folder, split)
+    if shards:
+        return Table(shards, folder)
+    looked = ", ".join(sorted(CSV[split]))
+    problem = Problem(message=f"looked for {looked} and for Parquet files", file=str(folder))
+    raise UserError("there is no table of VideoPhy-2; nothing was written", [problem])
+
+
+def _shards(folder: Path, split: str) -> tuple[Path, ...]:
+    """Parquet files below `folder` that are called after the split, or after none."""
+    files = sorted(path for path in folder.rglob(f"*{PARQUET}") if path.is_file())
+    for prefix in SPLITS[split]:
+        named = tuple(path for path in files if path.name.startswith(prefix))
+        if named:
+            return named
+    return tuple(path for path in files if not path.name.startswith(("train", "test")))
+
+
+def read_rows(table: Table, needed: Sequence[str]) -> Iterator[Row]:
+    """Rows in order. Raises UserError, with file and line, for what cannot be read or lacks a needed column."""
+    for path in table.files:
+        yield from _parquet_rows(path, needed) if path.suffix == PARQUET else _csv_rows(path, needed)
+
+
+def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    # Spreadsheets put a byte order mark before the first column's name.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        line = 1
+        try:
+            _check_columns(path, reader.fieldnames or (), needed)
+            line = reader.line_num + 1
+            for row in reader:
+                yield {name: value or "" for name, value in _named(row)}
+                line = reader.line_num + 1
+        except csv.Error as error:
+            hint = f"a quote may be left open; a field has {csv.field_size_limit()} characters at most"
+            problem = Problem(message=f"the row is no CSV: {error}", file=str(path), line=line, hint=hint)
+            raise UserError(UNREADABLE, [problem]) from None
+
+
+def _named(row: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name, value) for name, value in row.items() if isinstance(name, str))
+
+
+def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with path.open("rb") as file:
+            table = ParquetFile(file)
+            names = table.schema_arrow.names
+            _check_columns(path, names, needed)
+            rows = table.read(columns=[name for name in COLUMNS if name in names]).to_pylist()
+    except (ArrowException, OSError, ValueError) as error:
+        problem = Problem(message=str(error).splitlines()[0], file=str(path), hint="fetch it again")
+        raise UserError(UNREADABLE, [problem]) from None
+    for row in rows:
+        yield {name: _text(value) for name, value in row.items()}
+
+
+def _text(value: Any) -> str:
+    """As a CSV would say it."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in names]
+    if missing:
+        message = f"it lacks the columns {', '.join(missing)}; it has {', '.join(names) or 'none'}"
+        raise UserError(UNREADABLE, [Problem(message=message, file=str(path), line=1)])
