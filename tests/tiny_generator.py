@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKLWan, Cosmos3OmniPipeline, Cosmos3OmniTransformer, UniPCMultistepScheduler
 from transformers import AutoTokenizer
 
-from cosmos_vfm.checkpoints.describe import SCHEDULER, to_diffusers_config
+from cosmos_vfm.checkpoints.describe import native_scheduler, to_diffusers_config
 from cosmos_vfm.tiers import NetworkConfig
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG
 from tests.tiny_reasoner import write_tokenizer
@@ -26,7 +26,7 @@ def write_generator(folder: Path, network: NetworkConfig, *, seed: int = 0) -> P
         text_tokenizer=AutoTokenizer.from_pretrained(folder / "text_tokenizer"),
         vae=AutoencoderKLWan(**{**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8}),
         scheduler=UniPCMultistepScheduler(
-            **{key: value for key, value in SCHEDULER.items() if not key.startswith("_")}
+            **{key: value for key, value in native_scheduler(10.0).items() if not key.startswith("_")}
         ),
         enable_safety_checker=False,
         default_use_system_prompt=False,

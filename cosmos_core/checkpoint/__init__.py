@@ -3,6 +3,7 @@
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.opening import opened_safetensors
+from cosmos_core.checkpoint.output import whole_folder
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, write_shards
 from cosmos_core.checkpoint.save import save_checkpoint
@@ -11,9 +12,11 @@ from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import (
     DcpWeights,
     MergedWeights,
+    OverlaidWeights,
     SafetensorsWeights,
     StoredWeights,
     TensorInfo,
+    refuse_zero_adapters,
     trained_weights,
 )
 
@@ -23,6 +26,7 @@ __all__ = [
     "DcpWriter",
     "Entry",
     "MergedWeights",
+    "OverlaidWeights",
     "SafePlanner",
     "SafeReader",
     "SafetensorsWeights",
@@ -34,9 +38,11 @@ __all__ = [
     "load_model",
     "model_state",
     "opened_safetensors",
+    "refuse_zero_adapters",
     "save_checkpoint",
     "stored_keys",
     "stored_tensors",
     "trained_weights",
+    "whole_folder",
     "write_shards",
 ]

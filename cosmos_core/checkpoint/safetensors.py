@@ -1,23 +1,39 @@
-"""Weights to sharded safetensors with an index, one shard in memory at a time."""
+"""Weights to sharded safetensors with an index, a few tensors in memory at a time."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import frozen
-from rich.progress import Progress
-from safetensors import safe_open
-from safetensors.torch import save_file
+from rich.progress import Progress, TaskID
 
+from cosmos_core.checkpoint.opening import opened_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
 from cosmos_core.errors import UserError
 
 __all__ = ["SHARD_BYTES", "Entry", "write_shards"]
 
 SHARD_BYTES = 5 * 10**9
+GROUP_BYTES = 2**28
+"""Read together, since every reading of a DCP directory opens it anew."""
+ALIGNMENT = 8
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @frozen
@@ -29,9 +45,19 @@ class Entry:
     dtype: torch.dtype
 
     @property
+    def shape(self) -> torch.Size:
+        """Of the tensor."""
+        return self.source.infos[self.name].shape
+
+    @property
     def size(self) -> int:
         """Bytes when written."""
-        return self.source.infos[self.name].shape.numel() * self.dtype.itemsize
+        return self.shape.numel() * self.dtype.itemsize
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes when read."""
+        return self.shape.numel() * self.source.infos[self.name].dtype.itemsize
 
 
 def write_shards(
@@ -41,23 +67,24 @@ def write_shards(
     *,
     shard_bytes: int = SHARD_BYTES,
     verify: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Write `entries` (written name -> origin) as ``<stem>[-n-of-m].safetensors``; returns the number of files.
 
-    verify: read every file back. Raises UserError when it differs then.
+    Memory holds a group of tensors of about 256 MiB, or one larger one. verify: read every file back and compare it
+    with its origin. metadata: further words for the files' headers. Raises UserError when a file differs.
     """
-    shards = list(_shards(entries, shard_bytes))
+    shards = list(_divided({name: entry.size for name, entry in entries.items()}, shard_bytes))
     weight_map: dict[str, str] = {}
     with Progress(transient=True) as progress:
-        task = progress.add_task("writing", total=len(entries))
+        task = progress.add_task("writing", total=sum(entry.size for entry in entries.values()) * (1 + verify))
         for number, names in enumerate(shards, start=1):
             file = folder / _file(stem, number, len(shards))
-            written = _read({name: entries[name] for name in names})
-            save_file(written, file, metadata={"format": "pt"})
+            part = {name: entries[name] for name in names}
+            _write(file, part, {"format": "pt", **(metadata or {})}, progress, task)
             if verify:
-                _verify(file, written)
+                _verify(file, part, progress, task)
             weight_map.update(dict.fromkeys(names, file.name))
-            progress.advance(task, len(names))
     if len(shards) > 1:
         total = sum(entry.size for entry in entries.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -65,34 +92,69 @@ def write_shards(
     return len(shards)
 
 
-def _shards(entries: Mapping[str, Entry], limit: int) -> Iterator[list[str]]:
-    shard: list[str] = []
+def _divided(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
+    """Neighbours of at most `limit` bytes together, or one alone."""
+    part: list[str] = []
     used = 0
-    for name, entry in entries.items():
-        if shard and used + entry.size > limit:
-            yield shard
-            shard, used = [], 0
-        shard.append(name)
-        used += entry.size
-    yield shard
+    for name, size in sizes.items():
+        if part and used + size > limit:
+            yield part
+            part, used = [], 0
+        part.append(name)
+        used += size
+    yield part
 
 
 def _file(stem: str, number: int, count: int) -> str:
     return f"{stem}.safetensors" if count == 1 else f"{stem}-{number:05d}-of-{count:05d}.safetensors"
 
 
-def _read(entries: Mapping[str, Entry]) -> dict[str, torch.Tensor]:
-    """Each source is asked once for all that a shard takes from it."""
-    values: dict[str, torch.Tensor] = {}
-    for source in {id(entry.source): entry.source for entry in entries.values()}.values():
-        wanted = {name: entry for name, entry in entries.items() if entry.source is source}
-        read = source.read({entry.name for entry in wanted.values()})
-        values.update({name: read[entry.name].to(entry.dtype).contiguous() for name, entry in wanted.items()})
-    return {name: values[name] for name in entries}
+def _write(
+    file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str], progress: Progress, task: TaskID
+) -> None:
+    """The format's header says where every tensor is going to lie, so that tensors follow one by one; the library's
+    own writer wants all of them at once."""
+    header = _header(entries, metadata)
+    with file.open("wb") as out:
+        out.write(len(header).to_bytes(8, "little"))
+        out.write(header)
+        for name, value in _values(entries):
+            out.write(value.reshape(-1).view(torch.uint8).numpy().data)
+            progress.advance(task, entries[name].size)
+        out.flush()
+        os.fsync(out.fileno())
 
 
-def _verify(file: Path, written: Mapping[str, torch.Tensor]) -> None:
-    with safe_open(file, framework="pt") as opened:
-        for name, value in written.items():
-            if not torch.equal(opened.get_tensor(name), value):
-                raise UserError(f"{file} does not hold what was written to it; is the disk sound?")
+def _header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+    described: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, entry in entries.items():
+        end = offset + entry.size
+        described[name] = {"dtype": DTYPES[entry.dtype], "shape": list(entry.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(described).encode()
+    return text + b" " * (-len(text) % ALIGNMENT)
+
+
+def _values(entries: Mapping[str, Entry]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in its turn, contiguous and in the dtype to write; each source is asked once for a group."""
+    for names in _divided({name: entry.stored_size for name, entry in entries.items()}, GROUP_BYTES):
+        read: dict[tuple[int, str], torch.Tensor] = {}
+        for source in {id(entries[name].source): entries[name].source for name in names}.values():
+            wanted = {entries[name].name for name in names if entries[name].source is source}
+            read.update({(id(source), name): value for name, value in source.read(wanted).items()})
+        for name in names:
+            entry = entries[name]
+            yield name, read[id(entry.source), entry.name].to(entry.dtype).contiguous()
+
+
+def _verify(file: Path, entries: Mapping[str, Entry], progress: Progress, task: TaskID) -> None:
+    with opened_safetensors(file) as opened:
+        same = set(opened.keys()) == set(entries)
+    for name, value in _values(entries):
+        # Opened for each, because the file's pages count as this process's memory while it is open.
+        with opened_safetensors(file) as opened:
+            same = same and torch.equal(opened.get_tensor(name), value)
+        progress.advance(task, entries[name].size)
+    if not same:
+        raise UserError(f"{file} does not hold what was written to it; is the disk sound?")

@@ -16,7 +16,16 @@ from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["DcpWeights", "MergedWeights", "SafetensorsWeights", "StoredWeights", "TensorInfo", "trained_weights"]
+__all__ = [
+    "DcpWeights",
+    "MergedWeights",
+    "OverlaidWeights",
+    "SafetensorsWeights",
+    "StoredWeights",
+    "TensorInfo",
+    "refuse_zero_adapters",
+    "trained_weights",
+]
 
 LIVE, AVERAGED = "net.", "net_ema."
 A, B = ".lora_A.weight", ".lora_B.weight"
@@ -128,26 +137,46 @@ class MergedWeights:
         return (value.float() + self.scale * (parts[stem + B].float() @ parts[stem + A].float())).to(value.dtype)
 
 
-def trained_weights(checkpoint: Path, kind: str, backbone: Path | None = None) -> StoredWeights:
+class OverlaidWeights:
+    """`over`, and from `under` what `over` lacks."""
+
+    def __init__(self, over: StoredWeights, under: StoredWeights) -> None:
+        self.over, self.under = over, under
+        self.infos = {**over.infos, **{name: info for name, info in under.infos.items() if name not in over.infos}}
+
+    def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """Each from where it is."""
+        own = [name for name in names if name in self.over.infos]
+        rest = [name for name in names if name not in self.over.infos]
+        found = {**(self.over.read(own) if own else {}), **(self.under.read(rest) if rest else {})}
+        return {name: found[name] for name in names}
+
+
+def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> StoredWeights:
     """The whole weights of an ``iter_<N>`` folder or a base, adapters folded in.
 
-    kind: as in DcpWeights. backbone: folder of safetensors to fold into, when the base is no DCP directory.
-    Raises UserError when adapters are all zero, or when their base is gone or has changed.
+    kind: as in DcpWeights. scale: factor of adapters that were trained beside other weights; their checkpoint does not
+    say it. Raises UserError when adapters are all zero, when their base is gone or has changed, or for want of a scale.
     """
     stored, base = DcpWeights(checkpoint / "model", kind), AdapterBase.read(checkpoint)
     if base is None:
-        return stored
-    _refuse_empty(stored)
+        if not any(name.endswith(A) for name in stored.infos):
+            return stored
+        if scale is None:
+            problem = Problem(message="no run's config.toml says their rank and alpha", file=str(checkpoint))
+            raise UserError("the checkpoint holds adapters beside whole weights; nothing was exported", [problem])
+        return MergedWeights(stored, stored, scale)
+    refuse_zero_adapters(stored)
     base.check(checkpoint)
     if base.dcp:
         return MergedWeights(DcpWeights(Path(base.folder), "live"), stored, base.scale)
-    folder = Path(base.folder) if base.folder else backbone
-    if folder is None:
+    if not base.folder:
         raise UserError("the adapters were trained on fresh weights, so there is no base to merge them into")
-    return MergedWeights(SafetensorsWeights(folder), stored, base.scale)
+    return MergedWeights(SafetensorsWeights(Path(base.folder)), stored, base.scale)
 
 
-def _refuse_empty(adapters: StoredWeights) -> None:
+def refuse_zero_adapters(adapters: StoredWeights) -> None:
+    """Raises UserError when no adapter was changed by training."""
     names = [name for name in adapters.infos if name.endswith(B)]
     if not any(bool(value.any()) for name in names for value in adapters.read([name]).values()):
         raise UserError("the adapters are all zero, so there is nothing to export; did the run train long enough?")

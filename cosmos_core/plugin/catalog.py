@@ -120,13 +120,22 @@ class Catalog:
         for spec in known:
             if (spec.source, spec.target) == (source, target) and task in (None, spec.task):
                 return spec
-        there = "; ".join(f"{spec.source} to {spec.target} (task {spec.task})" for spec in known)
-        problem = Problem(
-            message=f"known conversions: {there or 'none'}", hint="`cosmos plugins list` shows what is installed"
-        )
         raise UserError(
-            f"no plugin converts '{source}' to '{target}'" + (f" for task '{task}'" if task else ""), [problem]
+            f"no plugin converts '{source}' to '{target}'" + (f" for task '{task}'" if task else ""),
+            self.conversions(target),
         )
+
+    def conversions(self, target: str) -> list[Problem]:
+        """What can become `target`, and what is looked for in each; everything when nothing can."""
+        known = [entry.spec for entry in self._converters.entries]
+        chosen = [spec for spec in known if spec.target == target] or known
+        return [
+            Problem(
+                message=f"{spec.name} ({spec.summary}; task {spec.task})"
+                + (f" looks for {spec.looks_for}" if spec.looks_for else "")
+            )
+            for spec in chosen
+        ]
 
     def checkpoints(self) -> list[CheckpointSpec]:
         """All published checkpoints."""

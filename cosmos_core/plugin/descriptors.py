@@ -130,7 +130,8 @@ class Conversion:
 class ConverterSpec:
     """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
 
-    task: the family whose checkpoints it converts.
+    task: the family whose checkpoints it converts. looks_for: what makes a folder one of its source format, for people
+    whose folder is none.
     """
 
     source: str
@@ -138,6 +139,7 @@ class ConverterSpec:
     task: str
     summary: str
     convert: Ref = field(converter=_ref)
+    looks_for: str = ""
 
     @property
     def name(self) -> str:

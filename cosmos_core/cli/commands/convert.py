@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import UserError
 from cosmos_core.plugin.descriptors import Conversion
 from cosmos_core.plugin.manager import PluginManager
 
@@ -45,8 +45,9 @@ def convert(
     located = locate_checkpoint(source, plugins.catalog)
     kind = origin or plugins.identify_checkpoint(located.path)
     if kind is None:
-        problem = Problem(message="looked for safetensors, transformer/ and .metadata", file=str(located.path))
-        raise UserError(f"{located.path} is no checkpoint that an installed plugin knows", [problem])
+        raise UserError(
+            f"{located.path} is no checkpoint that an installed plugin knows", plugins.catalog.conversions(target)
+        )
     spec = plugins.catalog.converter(kind, target)
     options = {"vision": vision, "backbone": backbone or ""}
     request = Conversion(source=located.path, output=output, origin=located.origin, options=options)

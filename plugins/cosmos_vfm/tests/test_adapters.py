@@ -132,6 +132,22 @@ def test_merged_weights_give_the_output_of_the_adapted_ones(root: Path, tmp_path
     torch.testing.assert_close(through_adapter, through_merge, rtol=1e-5, atol=1e-5)
 
 
+def test_adapters_alone_come_in_the_dtype_asked_for_and_checked(root: Path, tmp_path: Path) -> None:
+    more = ("--adapter", "--dtype", "bfloat16", "--verify")
+    printed = cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "adapter"), *more).stdout
+    assert "verified: yes" in printed
+    found = load_file(tmp_path / "adapter/pytorch_lora_weights.safetensors")
+    assert {value.dtype for value in found.values()} == {torch.bfloat16}
+
+
+def test_adapters_that_training_left_at_zero_are_not_exported(root: Path, tmp_path: Path) -> None:
+    train(root, "zero", "optimizer.lr=0", code=2)
+    for how in ("--adapter", "--merge"):
+        said = cosmos("export", str(run_dir(root, "zero")), "-o", str(tmp_path / "out"), how, code=2).stderr
+        assert "the adapters are all zero" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_diffusers_loads_is_what_the_run_holds(root: Path, tmp_path: Path) -> None:
     cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "out"))
     merged = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")

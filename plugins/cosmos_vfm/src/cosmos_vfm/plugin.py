@@ -90,9 +90,16 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
 @hookimpl
 def cosmos_converters() -> Iterable[ConverterSpec]:
     """Published layout to a base checkpoint, and a trained one to diffusers."""
+    from cosmos_vfm.checkpoints.identify import FORMAT, LOOKED_FOR
+
     entry = "cosmos_vfm.checkpoints.entry"
     yield ConverterSpec(
-        source="cosmos3", target="dcp", task="vfm", summary="Published generator to base", convert=f"{entry}:convert"
+        source=FORMAT,
+        target="dcp",
+        task="vfm",
+        summary="Published generator to base",
+        convert=f"{entry}:convert",
+        looks_for=LOOKED_FOR,
     )
     yield ConverterSpec(
         source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{entry}:export"

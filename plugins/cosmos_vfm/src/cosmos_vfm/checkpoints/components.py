@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.checkpoint import opened_safetensors
-from cosmos_vfm.checkpoints.describe import SCHEDULER
+from cosmos_vfm.checkpoints.describe import native_scheduler
 from cosmos_vfm.checkpoints.published import COMPONENTS, Published
 
 __all__ = ["carry_over", "keep_components", "write_json"]
@@ -19,6 +19,7 @@ __all__ = ["carry_over", "keep_components", "write_json"]
 FOLDER = "components"
 """Of a base, beside ``model/``."""
 INDEX = "model.safetensors.index.json"
+PIPELINE = "model_index.json"
 ROOT_FILES = ("*.json", "*.txt", "*.jinja")
 """Pipeline index, processor and tokenizer files; weights lie in folders."""
 
@@ -34,10 +35,11 @@ def keep_components(published: Published, base: Path) -> list[str]:
     return list(published.components)
 
 
-def carry_over(base: Path | None, output: Path) -> list[str]:
-    """Copy a base's components into an export that has its transformer; returns the folders' names.
+def carry_over(base: Path | None, output: Path, *, shift: float) -> list[str]:
+    """Copy a base's components into an export that has its weights; returns the folders' names.
 
-    Without a scheduler it gets the native one. An index over all weights is written anew where the base had one.
+    Without a scheduler it gets the native one, with this shift; a pipeline's index when all that one names is there. An
+    index over all weights is written anew where the base had one.
     """
     kept = base / FOLDER if base is not None else None
     names = [name for name in COMPONENTS if kept is not None and (kept / name).is_dir()]
@@ -47,10 +49,29 @@ def carry_over(base: Path | None, output: Path) -> list[str]:
         _copy_root_files(kept, output)
     if "scheduler" not in names:
         (output / "scheduler").mkdir()
-        write_json(output / "scheduler/scheduler_config.json", SCHEDULER)
-    if (output / INDEX).is_file() and (output / "transformer").is_dir():
-        _index_anew(output)
+        write_json(output / "scheduler/scheduler_config.json", native_scheduler(shift))
+    if (output / "transformer").is_dir():
+        if (output / INDEX).is_file():
+            _index_anew(output)
+        if not (output / PIPELINE).exists() and {"vae", "text_tokenizer"} <= set(names):
+            write_json(output / PIPELINE, _pipeline(output))
     return names
+
+
+def _pipeline(output: Path) -> dict[str, Any]:
+    """Of diffusers, for a base that brought the parts without their index. Training knows no system prompt."""
+    tokenizer = output / "text_tokenizer/tokenizer_config.json"
+    said = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+    scheduler = json.loads((output / "scheduler/scheduler_config.json").read_text(encoding="utf-8"))
+    return {
+        "_class_name": "Cosmos3OmniPipeline",
+        "transformer": ["diffusers", "Cosmos3OmniTransformer"],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "text_tokenizer": ["transformers", said.get("tokenizer_class", "PreTrainedTokenizerFast")],
+        "default_use_system_prompt": False,
+        "use_native_flow_schedule": True,
+    }
 
 
 def _copy_root_files(source: Path, target: Path) -> None:

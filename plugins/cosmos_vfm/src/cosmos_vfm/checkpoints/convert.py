@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.progress import Progress
 
-from cosmos_core.checkpoint import DcpWriter, fingerprint
-from cosmos_core.errors import UserError
+from cosmos_core.checkpoint import DcpWriter, fingerprint, stored_tensors, whole_folder
 from cosmos_core.plan import BASE_FILE
-from cosmos_vfm.checkpoints.components import keep_components
+from cosmos_vfm.checkpoints.components import keep_components, write_json
 from cosmos_vfm.checkpoints.describe import matching_tier
-from cosmos_vfm.checkpoints.published import open_published
+from cosmos_vfm.checkpoints.published import Published, open_published
 
 __all__ = ["to_dcp"]
 
@@ -24,27 +22,30 @@ def to_dcp(source: Path, output: Path, *, origin: str = "") -> dict[str, str]:
     conversion continues with the shards it lacks; `output` appears when it is whole. Raises UserError for an unknown
     layout, for damaged shards, or when `output` exists.
     """
-    if output.exists():
-        raise UserError(f"{output} exists already; nothing was converted")
-    published = open_published(source)
-    hidden = output.with_name(f".{output.name}.partial")
-    writer = DcpWriter(hidden / "model")
-    with Progress(transient=True) as progress:
-        task = progress.add_task("converting", total=sum(file.stat().st_size for file in published.files))
-        for number, file in enumerate(published.files):
-            of = fingerprint(file.parent, file.name)
-            if not writer.has(number, of):
-                writer.write(number, published.tensors(file), of=of)
-            progress.advance(task, file.stat().st_size)
-    writer.finish(len(published.files))
-    components = keep_components(published, hidden)
-    record = {"format": "cosmos3", "origin": origin or str(published.root.resolve()), "config": published.config}
-    (hidden / BASE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    hidden.rename(output)
-    tier = matching_tier(published.config)
+    with whole_folder(output, "nothing was converted", resume=True) as hidden:
+        published = open_published(source)
+        _write_shards(published, DcpWriter(hidden / "model"))
+        components = keep_components(published, hidden)
+        record = {"format": "cosmos3", "origin": origin or str(published.root.resolve()), "config": published.config}
+        write_json(hidden / BASE_FILE, record)
+        stored = stored_tensors(hidden / "model")
+        tier = matching_tier({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {
         "checkpoint": str(output),
         "shards": str(len(published.files)),
         "tier": tier or "of another size than the released ones",
         "components": ", ".join(components) or "none",
     }
+
+
+def _write_shards(published: Published, writer: DcpWriter) -> None:
+    """A data file for each shard; those an earlier attempt finished from the same source stay."""
+    with Progress(transient=True) as progress:
+        task = progress.add_task("converting", total=sum(file.stat().st_size for file in published.files))
+        for number, file in enumerate(published.files):
+            about = file.resolve().stat()
+            of = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {fingerprint(file.parent, file.name)}"
+            if not writer.has(number, of):
+                writer.write(number, published.tensors(file), of=of)
+            progress.advance(task, about.st_size)
+    writer.finish(len(published.files))

@@ -2,29 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.network.rope import axes_of_head
 from cosmos_vfm.tiers import TIERS, NetworkConfig
 
-__all__ = ["SCHEDULER", "matching_tier", "to_diffusers_config"]
+__all__ = ["describe", "matching_tier", "native_scheduler", "network_of", "to_diffusers_config"]
 
-SCHEDULER: dict[str, Any] = {
-    "_class_name": "UniPCMultistepScheduler",
-    "num_train_timesteps": 1000,
-    "prediction_type": "flow_prediction",
-    "use_flow_sigmas": True,
-    "flow_shift": 1.0,
-    "solver_order": 2,
-    "solver_type": "bh2",
-    "predict_x0": True,
-    "lower_order_final": True,
-}
-"""The native flow schedule (spec/vfm.md 8.1), for bases that ship none."""
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+    "hidden_act",
+)
+"""Keys that tell one network from another."""
+LAYER = "language_model.model.layers.0."
+NEEDED = (
+    "language_model.model.embed_tokens.weight",
+    f"{LAYER}self_attn.k_norm_moe_gen.weight",
+    f"{LAYER}self_attn.q_proj_moe_gen.weight",
+    f"{LAYER}self_attn.k_proj_moe_gen.weight",
+    f"{LAYER}mlp_moe_gen.up_proj.weight",
+)
+"""What sizes are read off."""
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def native_scheduler(shift: float) -> dict[str, Any]:
+    """The native flow schedule (spec/vfm.md 8.1), for bases that ship none."""
+    return {
+        "_class_name": "UniPCMultistepScheduler",
+        "num_train_timesteps": 1000,
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "flow_shift": shift,
+        "solver_order": 2,
+        "solver_type": "bh2",
+        "predict_x0": True,
+        "lower_order_final": True,
+    }
+
+
+def network_of(shapes: Shapes) -> NetworkConfig:
+    """Sizes read off the tensors, by the framework's names; what no tensor shows follows from the MLP's kind.
+
+    Raises UserError when tensors that every generator has are missing.
+    """
+    missing = [name for name in NEEDED if name not in shapes]
+    if missing:
+        raise UserError("the checkpoint is no whole generator", [Problem(message=f"it lacks {', '.join(missing)}")])
+    vocab, hidden = shapes["language_model.model.embed_tokens.weight"]
+    head_dim = shapes[f"{LAYER}self_attn.k_norm_moe_gen.weight"][0]
+    gated = f"{LAYER}mlp_moe_gen.gate_proj.weight" in shapes
+    return NetworkConfig(
+        hidden=hidden,
+        layers=1 + max(int(name.split(".")[3]) for name in shapes if ".layers." in name),
+        heads=shapes[f"{LAYER}self_attn.q_proj_moe_gen.weight"][0] // head_dim,
+        kv_heads=shapes[f"{LAYER}self_attn.k_proj_moe_gen.weight"][0] // head_dim,
+        mlp=shapes[f"{LAYER}mlp_moe_gen.up_proj.weight"][0],
+        vocab=vocab,
+        head_dim=head_dim,
+        eps=1e-6 if gated else 1e-5,
+        rope_theta=5e6 if gated else 1e8,
+        gated_mlp=gated,
+        float_norm=not gated,
+        text_qk_norm=f"{LAYER}self_attn.q_norm.weight" in shapes,
+        text_k_norm_for_generation=f"{LAYER}self_attn.k_norm_und_for_gen.weight" in shapes,
+    )
+
+
+def describe(shapes: Shapes, base: Mapping[str, Any]) -> dict[str, Any]:
+    """``transformer/config.json`` of these tensors. base: the configuration of the checkpoint they come from, used as
+    far as it is diffusers' own and speaks of the same sizes."""
+    network = network_of(shapes)
+    own = to_diffusers_config(network) | _heads(shapes, network.hidden)
+    same = all(base.get(key, own[key]) == own[key] for key in SIZES) and "hidden_size" in base
+    kept = {key: value for key, value in base.items() if same and key != "model_type"}
+    return {**own, **kept, "action_gen": own["action_gen"], "sound_gen": own["sound_gen"]}
+
+
+def _heads(shapes: Shapes, hidden: int) -> dict[str, Any]:
+    """Whether the optional heads are there, and their widths."""
+    action, sound = shapes.get("action2llm.fc.weight"), shapes.get("sound2llm.weight")
+    found: dict[str, Any] = {"action_gen": action is not None, "sound_gen": sound is not None}
+    if action is not None:
+        found |= {"action_dim": action[1] // hidden, "num_embodiment_domains": action[0]}
+    if sound is not None:
+        found |= {"sound_dim": sound[1]}
+    return found
 
 
 def to_diffusers_config(network: NetworkConfig) -> dict[str, Any]:
-    """``transformer/config.json`` of a network."""
+    """``transformer/config.json`` of a network without optional heads."""
     return {
         "_class_name": "Cosmos3OmniTransformer",
         "attention_bias": False,
@@ -53,18 +129,10 @@ def to_diffusers_config(network: NetworkConfig) -> dict[str, Any]:
     }
 
 
-def matching_tier(config: dict[str, Any]) -> str | None:
-    """Tier whose sizes a diffusers configuration has; None for a network of another size."""
-    for name, network in TIERS.items():
-        wanted = to_diffusers_config(network)
-        keys = (
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "vocab_size",
-            "hidden_act",
-        )
-        if all(config.get(key) == wanted[key] for key in keys):
-            return name
-    return None
+def matching_tier(shapes: Shapes) -> str | None:
+    """Tier whose sizes these tensors have; None for a network of another size."""
+    found = to_diffusers_config(network_of(shapes))
+    same = (
+        name for name, network in TIERS.items() if all(to_diffusers_config(network)[key] == found[key] for key in SIZES)
+    )
+    return next(same, None)

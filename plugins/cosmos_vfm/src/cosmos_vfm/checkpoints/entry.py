@@ -9,7 +9,6 @@ from cosmos_vfm.checkpoints.adapter import export_adapter
 from cosmos_vfm.checkpoints.convert import to_dcp
 from cosmos_vfm.checkpoints.export import ExportRequest, export_weights
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.tiers import TIERS
 
 __all__ = ["convert", "export"]
 
@@ -21,20 +20,22 @@ def convert(request: Conversion) -> dict[str, str]:
 
 def export(request: Conversion) -> dict[str, str]:
     """A run's checkpoint, or a base, to a diffusers folder; a run's float32 weights become its model.precision."""
-    if request.options.get("adapter"):
-        return export_adapter(request.source, request.output)
     model = request.model if isinstance(request.model, VfmConfig) else None
-    wanted = request.options.get("dtype") or (model.precision if model is not None else "")
+    asked, verify = request.options.get("dtype"), bool(request.options.get("verify"))
+    if request.options.get("adapter"):
+        return export_adapter(request.source, request.output, dtype(asked) if asked else None, verify=verify)
+    wanted = asked or (model.precision if model is not None else "")
     known = request.base is not None and (request.base / BASE_FILE).is_file()
     return export_weights(
         ExportRequest(
             checkpoint=request.source,
             output=request.output,
-            network=TIERS[model.tier] if model is not None else None,
             base=request.base if known else None,
             layout=request.options.get("layout") or "diffusers",
             weights=request.options.get("weights", "ema"),
+            scale=model.lora_alpha / model.lora_rank if model is not None and model.lora_enabled else None,
+            shift=model.sampling.shift if model is not None else 10.0,
             dtype=dtype(wanted) if wanted else None,
-            verify=bool(request.options.get("verify")),
+            verify=verify,
         )
     )

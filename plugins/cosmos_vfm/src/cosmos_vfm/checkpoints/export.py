@@ -1,70 +1,81 @@
-"""A trained or base checkpoint -> a folder that others load: diffusers', a bare one, or adapters alone."""
+"""A trained or base checkpoint -> a folder that others load: diffusers', or a bare one."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint import DcpWeights, Entry, StoredWeights, trained_weights, write_shards
-from cosmos_core.errors import UserError
+from cosmos_core.checkpoint import (
+    DcpWeights,
+    Entry,
+    OverlaidWeights,
+    StoredWeights,
+    trained_weights,
+    whole_folder,
+    write_shards,
+)
 from cosmos_core.plan import BASE_FILE
 from cosmos_vfm.checkpoints.components import carry_over, write_json
-from cosmos_vfm.checkpoints.describe import to_diffusers_config
+from cosmos_vfm.checkpoints.describe import describe
 from cosmos_vfm.checkpoints.names import to_diffusers
-from cosmos_vfm.tiers import NetworkConfig
 
 __all__ = ["ExportRequest", "export_weights"]
 
 
 @frozen(kw_only=True)
 class ExportRequest:
-    """checkpoint: folder with ``model/``. base: folder of the converted base, for its configuration and components.
+    """checkpoint: folder with ``model/``. base: folder of the converted base, for heads that the run did not build, its
+    configuration and its components.
 
     layout: 'diffusers', or 'hf' for one folder of ``model.net.<name>`` tensors. weights: 'ema' (live ones where no
-    average is kept) or 'live'. dtype: of the floating tensors; None keeps theirs.
+    average is kept) or 'live'. scale: factor of adapters that were trained beside other weights. shift: of the
+    scheduler that a base without one gets. dtype: of the floating tensors; None keeps theirs.
     """
 
     checkpoint: Path
     output: Path
-    network: NetworkConfig | None
     base: Path | None = None
     layout: str = "diffusers"
     weights: str = "ema"
+    scale: float | None = None
+    shift: float = 10.0
     dtype: torch.dtype | None = None
     verify: bool = False
 
 
 def export_weights(request: ExportRequest) -> dict[str, str]:
-    """Write the folder under a hidden name and rename it; memory holds one shard. Returns facts to print."""
-    if request.output.exists():
-        raise UserError(f"{request.output} exists already; nothing was exported")
-    source = trained_weights(request.checkpoint, request.weights)
-    hidden = request.output.with_name(f".{request.output.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)
+    """Write the folder under a hidden name and rename it; memory holds a few tensors. Returns facts to print."""
+    trained = trained_weights(request.checkpoint, request.weights, request.scale)
+    source, heads = _with_heads(trained, request)
     bare = request.layout == "hf"
-    folder = hidden if bare else hidden / "transformer"
-    folder.mkdir(parents=True)
     entries = {_written(name, bare): _entry(source, name, request.dtype) for name in source.infos}
-    stem = "model" if bare else "diffusion_pytorch_model"
-    shards = write_shards(folder, stem, entries, verify=request.verify)
-    record = _base_record(request.base)
-    config = record.get("config") or (to_diffusers_config(request.network) if request.network else {})
-    if bare:
-        config = {**config, "model_type": "cosmos3_omni"}
-    write_json(folder / "config.json", config)
-    carried = carry_over(request.base, hidden)
-    hidden.rename(request.output)
+    shapes = {name: info.shape for name, info in source.infos.items()}
+    config = describe(shapes, _base_config(request.base))
+    with whole_folder(request.output, "nothing was exported") as hidden:
+        folder = hidden if bare else hidden / "transformer"
+        folder.mkdir(exist_ok=True)
+        stem = "model" if bare else "diffusion_pytorch_model"
+        shards = write_shards(folder, stem, entries, verify=request.verify)
+        write_json(folder / "config.json", {**config, "model_type": "cosmos3_omni"} if bare else config)
+        carried = carry_over(request.base, hidden, shift=request.shift)
     return {
         "exported": str(request.output),
-        "weights": _described(source),
+        "weights": _described(trained) + (f", {heads} of the base's other heads" if heads else ""),
         "shards": str(shards) + (", verified" if request.verify else ""),
         "components": ", ".join(carried) or "none",
     }
+
+
+def _with_heads(trained: StoredWeights, request: ExportRequest) -> tuple[StoredWeights, int]:
+    """With the base's tensors that the run did not build (action and sound), and how many those are."""
+    if request.base is None or request.base == request.checkpoint:
+        return trained, 0
+    whole = OverlaidWeights(trained, DcpWeights(request.base / "model", "live"))
+    return whole, len(whole.infos) - len(trained.infos)
 
 
 def _written(name: str, bare: bool) -> str:
@@ -82,7 +93,10 @@ def _described(source: StoredWeights) -> str:
     return f"{len(source.infos)} tensors of the base with the adapters merged"
 
 
-def _base_record(base: Path | None) -> dict[str, Any]:
-    """What the conversion wrote down of the base, {} if there was none."""
+def _base_config(base: Path | None) -> dict[str, Any]:
+    """The configuration that the conversion wrote down, {} if there was none."""
     path = base / BASE_FILE if base is not None else None
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+    if path is None or not path.is_file():
+        return {}
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"]
+    return config

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["FORMAT", "looks_published"]
+__all__ = ["FORMAT", "LOOKED_FOR", "looks_published"]
 
 FORMAT = "cosmos3"
 MARKS = ("add_q_proj", "moe_gen")
 LARGEST_HEADER = 100 * 2**20
+LOOKED_FOR = (
+    "a generation tower (tensors with moe_gen or add_q_proj) in transformer/diffusion_pytorch_model.safetensors, "
+    "transformer/model.safetensors, diffusion_pytorch_model.safetensors, model.safetensors, or in the shards of an "
+    "index (.safetensors.index.json) of one of these"
+)
 
 
 def looks_published(path: Path) -> bool:

@@ -13,6 +13,7 @@ from attrs import frozen
 from cosmos_core.checkpoint import opened_safetensors
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
+from cosmos_vfm.checkpoints.identify import LOOKED_FOR
 from cosmos_vfm.checkpoints.names import from_diffusers
 
 __all__ = ["COMPONENTS", "Published", "is_published", "open_published"]
@@ -36,7 +37,7 @@ class Published:
     def config(self) -> dict[str, Any]:
         """The transformer's config.json, {} without one."""
         path = self.folder / "config.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return _json(path) if path.is_file() else {}
 
     @property
     def components(self) -> dict[str, str]:
@@ -46,10 +47,14 @@ class Published:
     def tensors(self, file: Path) -> Iterator[tuple[str, torch.Tensor]]:
         """Framework names (with ``net.``) and tensors of one shard, one at a time."""
         with opened_safetensors(file) as opened:
-            for name in opened.keys():  # noqa: SIM118
-                renamed = framework_name(name)
-                if renamed is not None:
-                    yield renamed, opened.get_tensor(name)
+            names = list(opened.keys())
+        for name in names:
+            renamed = framework_name(name)
+            if renamed is not None:
+                # Opened for each, because the file's pages count as this process's memory while it is open.
+                with opened_safetensors(file) as opened:
+                    value = opened.get_tensor(name)
+                yield renamed, value
 
 
 def framework_name(name: str) -> str | None:
@@ -68,7 +73,7 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     for stem in _WEIGHTS:
         index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            names = _json(index).get("weight_map", {}).values()
             found = tuple(_inside(folder, name) for name in dict.fromkeys(names))
             missing = [path.name for path in found if not path.is_file()]
             if missing:
@@ -78,6 +83,19 @@ def _shards(folder: Path) -> tuple[Path, ...]:
         if (folder / f"{stem}.safetensors").is_file():
             return (folder / f"{stem}.safetensors",)
     return ()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """An object. Raises UserError for a file that holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        problem = Problem(message=f"is no JSON: {error}", file=str(path), hint="fetch it again")
+        raise UserError("the checkpoint is damaged; nothing was converted", [problem]) from None
+    if not isinstance(found, dict):
+        problem = Problem(message="holds no object", file=str(path), hint="fetch it again")
+        raise UserError("the checkpoint is damaged; nothing was converted", [problem])
+    return found
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -111,12 +129,6 @@ def open_published(root: Path) -> Published:
     """The published checkpoint in a folder. Raises UserError listing what was looked for."""
     found = _found(root) if root.is_dir() else None
     if found is None:
-        looked = [
-            f"{folder}{stem}.safetensors{end}"
-            for folder in ("transformer/", "")
-            for stem in _WEIGHTS
-            for end in ("", ".index.json")
-        ]
-        problem = Problem(message="looked for " + ", ".join(looked), file=str(root), hint="is it a Cosmos3 generator?")
+        problem = Problem(message=f"looked for {LOOKED_FOR}", file=str(root), hint="is it a Cosmos3 generator?")
         raise UserError(f"{root} holds no generator in a layout this program knows; nothing was converted", [problem])
     return found
