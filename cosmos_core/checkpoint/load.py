@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -96,6 +97,21 @@ def _first(names: list[str]) -> str:
 
 
 def load_loader_states(folder: Path) -> list[Any]:
-    """The saved loader state of every old rank, in rank order."""
+    """The saved loader state of every old rank, in rank order. Raises UserError when one holds more than data."""
     files = sorted(folder.glob("rank_*.pkl"), key=lambda path: int(path.stem.partition("_")[2]))
-    return [torch.load(path, weights_only=True) for path in files]
+    return [_loader_state(path) for path in files]
+
+
+def _loader_state(path: Path) -> Any:
+    try:
+        return torch.load(path, weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        hint = "without the folder dataloader/ the data begins anew"
+        problem = Problem(
+            message=f"holds more than plain values, or is damaged: {_line(error)}", file=str(path), hint=hint
+        )
+        raise UserError("the state of the data cannot be read; nothing was started", [problem]) from None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cosmos_core.seeds import stream_seed
 
-__all__ = ["Order", "initial_state", "remaining"]
+__all__ = ["Order", "initial_state", "is_loader_state", "remaining"]
 
 
 Permutation = np.ndarray[Any, np.dtype[np.int64]]
@@ -48,6 +48,11 @@ def initial_state(rank: int, world: int) -> dict[str, Any]:
     yet delivered, in order.
     """
     return {"world": world, "frontier": rank, "aside": []}
+
+
+def is_loader_state(state: Any) -> bool:
+    """Whether a checkpoint's entry is a state of this loader; other programs have others."""
+    return isinstance(state, dict) and {"world", "frontier", "aside"} <= state.keys()
 
 
 def remaining(states: Sequence[dict[str, Any]], rank: int, world: int) -> tuple[Iterable[int], int]:

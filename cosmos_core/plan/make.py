@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
+from attrs import evolve
+
 from cosmos_core.config.run import JobConfig, RunConfig
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.layout import RunLayout
@@ -24,6 +26,7 @@ def make_plan(
 
 def plan_in(run_dir: Path, config: RunConfig, *, world: int, distributions: Mapping[str, str]) -> RunPlan:
     """Plan a run in a run directory that is already chosen."""
+    config = _anchored(config)
     return RunPlan(
         config=config,
         run_dir=run_dir,
@@ -31,6 +34,14 @@ def plan_in(run_dir: Path, config: RunConfig, *, world: int, distributions: Mapp
         resume=find_resume(config, RunLayout(run_dir)),
         distributions=dict(distributions),
     )
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """With a load_path that means the same from any folder, for those who read the record later."""
+    path = config.checkpoint.load_path
+    if not path:
+        return config
+    return evolve(config, checkpoint=evolve(config.checkpoint, load_path=str(Path(path).absolute())))
 
 
 def _run_dir(job: JobConfig, output_root: Path, fresh: bool) -> Path:

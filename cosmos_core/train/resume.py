@@ -17,6 +17,7 @@ from cosmos_core.config.document import read_document
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.model import AdaptedModelConfig
+from cosmos_core.data.order import is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim.lora import trains_only_lora
@@ -95,7 +96,10 @@ def _restore_training(run: Run, path: Path) -> None:
     _restore_schedule(run, path / "scheduler")
     _restore_trainer(run, path / "trainer")
     states = load_loader_states(path / "dataloader")
-    run.loader.load_state(states)
+    if states and all(is_loader_state(state) for state in states):
+        run.loader.load_state(states)
+    elif state.is_main:
+        logger.warning("%s says not how far the data was read; it begins anew", path)
     run.loader_state = run.loader.state()
     run.saved_step = state.step
 
@@ -116,8 +120,10 @@ def _restore_trainer(run: Run, folder: Path) -> None:
     state, mine = run.state, f"rng_state_{run.state.mesh.rank}"
     stored = stored_keys(folder)
     values: dict[str, Any] = {"iteration": 0}
-    if any(name.startswith(f"{mine}.") for name in stored):
-        values[mine] = random_state()
+    randomness = {name: value for name, value in random_state().items() if f"{mine}.{name}" in stored}
+    # The reference packs its own in another form; training draws from streams and needs none of it.
+    if {"torch", "numpy_keys", "random_words"} <= randomness.keys():
+        values[mine] = randomness
     callbacks = {name: callback.state_dict() for name, callback in run.callbacks.items()}
     kept = {
         name: values

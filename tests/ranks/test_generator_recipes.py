@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ def test_a_recipe_is_sensible(recipe: str) -> None:
     assert sum(config.scheduler.warm_up_steps) < config.trainer.max_iter / 2
     assert config.checkpoint.save_iter <= config.trainer.max_iter
     draw = config.trainer.callbacks["every_n_draw_sample"]
-    assert draw.every_n <= config.trainer.max_iter
+    assert 0 < draw.every_n < config.trainer.max_iter
     assert draw.count >= 1
+    assert 0 < config.trainer.callbacks["norm_monitor"].every_n < config.trainer.max_iter
     family = VfmFamily(config.model, BuildContext(torch.device("cpu"), config.dataloader_train))
     with torch.device("meta"):
         model = family.build()
@@ -102,6 +104,74 @@ def test_a_recipe_is_sensible(recipe: str) -> None:
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     expected = {"vision_sft_nano": 6_965_486_784, "vision_sft_edge": 1_414_924_992, "vision_sft_super": 39_845_888}
     assert trained == expected[recipe]
+
+
+SHARED = {
+    "optimizer.betas": (0.9, 0.95),
+    "optimizer.eps": 1e-6,
+    "optimizer.weight_decay": 0.0,
+    "scheduler.cycle_lengths": (1000,),
+    "scheduler.warm_up_steps": (50,),
+    "scheduler.f_start": (0.0,),
+    "scheduler.f_max": (1.0,),
+    "scheduler.f_min": (0.0,),
+    "trainer.max_iter": 500,
+    "trainer.grad_accum_iter": 2,
+    "checkpoint.save_iter": 100,
+    "model.precision": "bfloat16",
+    "model.parallelism.fsdp_master_dtype": "float32",
+    "model.activation_checkpointing.mode": "full",
+    "model.joint_attn_implementation": "two_way",
+    "dataloader_train.max_sequence_length": 45056,
+    "dataloader_train.max_caption_tokens": 2048,
+    "dataloader_train.dataset.resolution": "256",
+    "dataloader_train.dataset.cfg_dropout_rate": 0.1,
+    "dataloader_train.dataset.conditioning_config": {"0": 0.7, "1": 0.2, "2": 0.1},
+}
+OWN = {
+    "vision_sft_nano": {
+        "optimizer.lr": 1e-4,
+        "model.ema.enabled": True,
+        "model.ema.rate": 0.1,
+        "model.flow.loss_scale": 1.0,
+        "model.compile.enabled": True,
+        "model.parallelism.context_parallel_shard_degree": 1,
+        "checkpoint.keys_to_skip_loading": ("net_ema.",),
+    },
+    "vision_sft_edge": {
+        "optimizer.lr": 1e-4,
+        "model.ema.enabled": True,
+        "model.ema.rate": 0.1,
+        "model.flow.loss_scale": 10.0,
+        "model.compile.enabled": True,
+        "model.parallelism.context_parallel_shard_degree": 1,
+        "checkpoint.keys_to_skip_loading": ("net_ema.",),
+    },
+    "vision_sft_super": {
+        "optimizer.lr": 5e-4,
+        "model.ema.enabled": False,
+        "model.lora_rank": 16,
+        "model.lora_alpha": 32,
+        "model.compile.enabled": False,
+        "model.parallelism.context_parallel_shard_degree": 2,
+        "checkpoint.keys_to_skip_loading": ("net_ema.", "lora_"),
+        "checkpoint.strict_resume": False,
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_has_the_values_that_were_decided_in_its_own_file(recipe: str) -> None:
+    """spec/vfm.md 6.9 and decisions 6; complete in one TOML."""
+    resolved = resolve(recipe, plugins=PluginManager.discover())
+    assert "extends" not in tomllib.loads(resolved.path.read_text())
+    for key, wanted in {**SHARED, **OWN[recipe]}.items():
+        found: Any = resolved.config
+        for part in key.split("."):
+            found = getattr(found, part)
+        assert found == wanted, key
+    clip = resolved.config.trainer.callbacks["grad_clip"]
+    assert (clip.clip_norm, clip.force_finite) == (0.1, True)
 
 
 def test_the_native_schedule_is_what_an_export_without_one_gets(tmp_path: Path) -> None:

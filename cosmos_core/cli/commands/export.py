@@ -58,6 +58,8 @@ def export(
     family = task or (config.job.task if config else None)
     spec = plugins.catalog.converter("dcp", "hf", family)
     base = _base(iteration, config, plugins)
+    if not base.is_dir():
+        click.echo(f"note: the base {base} is not there, so nothing of it goes into the export", err=True)
     options = {
         "weights": weights,
         "verify": "yes" if verify else "",

@@ -44,6 +44,7 @@ class VfmFamily:
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
         self._context = context
         self._codec: VideoCodec | None = None
+        self._compiles_codec = False
         self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
 
     @property
@@ -66,7 +67,15 @@ class VfmFamily:
         """The frozen video codec, on the run's device."""
         if self._codec is None:
             self._codec = build_video_codec(self.config.tokenizer, self.precision).to(self._context.device)
+            if self._compiles_codec:
+                self._codec.compile()
         return self._codec
+
+    def compile_codec(self) -> None:
+        """Compile the codec's encoder, now or, when nothing was encoded yet, as soon as it is loaded."""
+        self._compiles_codec = True
+        if self._codec is not None:
+            self._codec.compile()
 
     def build(self) -> nn.Module:
         """The network of the tier, with adapters if they are switched on."""

@@ -17,6 +17,7 @@ from cosmos_vfm.callbacks.contact_sheet import Row, write_contact_sheet
 from cosmos_vfm.config import DrawSamples
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.sampling import SampleRequest
+from cosmos_vfm.tokenizer.video import TEMPORAL
 
 __all__ = ["DrawSamplesCallback"]
 
@@ -74,10 +75,7 @@ class DrawSamplesCallback(Callback):
     def _draw(self, state: TrainState) -> list[torch.Tensor]:
         assert isinstance(state.family, VfmFamily)
         items = self._items(state)
-        requests = [
-            SampleRequest(item.caption, item.video.shape[1], item.video.shape[2], item.video.shape[3], item.fps)
-            for item in items
-        ]
+        requests = [SampleRequest(item.caption, *_size(item), item.fps, _condition(item)) for item in items]
         training = state.model.training
         state.model.eval()
         with torch.no_grad(), state.ema_weights():
@@ -103,3 +101,16 @@ class DrawSamplesCallback(Callback):
         for index, (item, video) in enumerate(zip(items, videos, strict=True)):
             write_mp4(folder / f"sample_{index:02d}.mp4", video.permute(1, 2, 3, 0).cpu().numpy(), item.fps)
             (folder / f"sample_{index:02d}.txt").write_text(item.caption + "\n", encoding="utf-8")
+
+
+def _size(item: VideoText) -> tuple[int, int, int]:
+    """Frames, height and width."""
+    _, frames, height, width = item.video.shape
+    return frames, height, width
+
+
+def _condition(item: VideoText) -> torch.Tensor | None:
+    """The clip's first frames where training would have shown them: one for an image to video, more for a video."""
+    if not item.condition_frames:
+        return None
+    return item.pixels()[:, : 1 + TEMPORAL * (item.condition_frames - 1)]

@@ -76,6 +76,9 @@ class BlockDct:
     later: torch.Tensor = _tables()[1]
     deviation: torch.Tensor = _tables()[2]
 
+    def compile(self) -> None:
+        """Two matrix products need none."""
+
     def to(self, device: torch.device) -> BlockDct:
         """On `device`."""
         return evolve(

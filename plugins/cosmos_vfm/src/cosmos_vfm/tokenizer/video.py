@@ -22,6 +22,10 @@ class VideoCodec(Protocol):
         """The same codec on `device`."""
         ...
 
+    def compile(self) -> None:
+        """Compile the encoder, in place."""
+        ...
+
     def encode(self, videos: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, 1 + 4n, H, W] -> float32 [B, 48, 1 + n, H / 16, W / 16], normalised."""
         ...

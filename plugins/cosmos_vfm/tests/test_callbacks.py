@@ -1,0 +1,116 @@
+"""The generator's callbacks: when the codec is compiled, and what previews show."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.data import VideoText
+from cosmos_core.train import BuildContext, CallbackContext
+from cosmos_vfm.callbacks.compile_tokenizer import CompileTokenizerCallback
+from cosmos_vfm.callbacks.every_n_draw_sample import DrawSamplesCallback
+from cosmos_vfm.config import CompileTokenizer, DrawSamples, TextTokenizer, VfmConfig, VideoTokenizer
+from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.sampling import SampleRequest
+from cosmos_vfm.tokenizer.wan import WAN_CONFIG
+
+
+def family_with(vae: Path) -> VfmFamily:
+    config = VfmConfig(
+        tier="tiny",
+        precision="float32",
+        tokenizer=VideoTokenizer(type="wan22", vae_path=str(vae)),
+        text_tokenizer=TextTokenizer(type="words"),
+    )
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
+    return VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("codec") / "vae"
+    AutoencoderKLWan(**{**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_codec_is_compiled_once_when_it_is_time_and_gives_the_same(
+    vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, loaded: bool
+) -> None:
+    """Traced but not lowered, which would take minutes; loaded: a full latent cache leaves the codec unread."""
+    calls: list[Any] = []
+    compile = partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", lambda function: calls.append(function) or compile(function))
+    family, video = family_with(vae), torch.randint(0, 256, (1, 3, 5, 32, 32), dtype=torch.uint8)
+    plain = family_with(vae).codec.encode(video)
+    if loaded:
+        family.codec.encode(video)
+    state: Any = SimpleNamespace(family=family)
+    options = CompileTokenizer(enabled=True, compile_after_iterations=after)
+    callback = CompileTokenizerCallback(options, CallbackContext(tmp_path, tmp_path))
+    callback.train_start(state)
+    for number in range(1, 6):
+        assert len(calls) == (1 if loaded and number > after else 0)
+        callback.micro_end(state)
+    assert len(calls) == int(loaded)
+    torch.testing.assert_close(family.codec.encode(video), plain, rtol=1e-5, atol=1e-6)
+    assert len(calls) == 1
+
+
+def test_a_codec_that_is_not_to_be_compiled_is_not(vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function: pytest.fail("compiled"))
+    state: Any = SimpleNamespace(family=family_with(vae))
+    callback = CompileTokenizerCallback(CompileTokenizer(), CallbackContext(tmp_path, tmp_path))
+    callback.train_start(state)
+    for _ in range(5):
+        callback.micro_end(state)
+
+
+class Clips:
+    """One clip each of text, image and video to video."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def get(self, index: int, random: np.random.Generator) -> VideoText:
+        video = torch.randint(0, 256, (3, 17, 64, 64), generator=torch.Generator().manual_seed(index))
+        return VideoText(f"clip{index}", video.to(torch.uint8), "a ball", 5.0, condition_frames=index)
+
+
+def test_previews_show_the_conditions_that_training_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SampleRequest] = []
+
+    class Family(VfmFamily):
+        def __init__(self) -> None:
+            pass
+
+        def sample(self, model: Any, requests: Any, **options: Any) -> list[torch.Tensor]:
+            asked.extend(requests)
+            return [torch.zeros(3, 17, 64, 64, dtype=torch.uint8) for _ in requests]
+
+    state: Any = SimpleNamespace(
+        family=Family(),
+        model=torch.nn.Linear(1, 1),
+        step=0,
+        is_main=True,
+        train_source=Clips(),
+        validation_source=None,
+        ema_weights=torch.no_grad,
+    )
+    DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(state)
+    assert [request.clean for request in asked] == [0, 1, 2]
+    for index, frames in ((1, 1), (2, 5)):
+        condition = asked[index].condition
+        assert condition is not None
+        assert torch.equal(condition, Clips().get(index, np.random.default_rng(0)).pixels()[:, :frames])
+    assert (tmp_path / "step_000000000.png").is_file()
