@@ -43,6 +43,7 @@ help:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/pip install --quiet -e ".[test]" $(EDITABLE)
+	$(BIN)/pip install --quiet --no-build-isolation "natten>=0.21.5"
 	@touch $@
 
 demo: .venv/installed

@@ -2,12 +2,13 @@
 
 from cosmos_core.distributed.compile import compile_blocks, compiled
 from cosmos_core.distributed.fsdp import assign_full, dtype, local, shard
-from cosmos_core.distributed.kernels import attention, fastest_attention
+from cosmos_core.distributed.kernels import attention, attention_kernels, fastest_attention
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.ragged import Ragged, has_ragged_attention, ragged_attention
 from cosmos_core.distributed.recompute import kept_operators, recomputed, wrap_blocks
 from cosmos_core.distributed.runtime import local_mesh, started
 from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.transfer import transferred
 
 __all__ = [
     "Mesh",
@@ -15,6 +16,7 @@ __all__ = [
     "Streams",
     "assign_full",
     "attention",
+    "attention_kernels",
     "compile_blocks",
     "compiled",
     "dtype",
@@ -27,5 +29,6 @@ __all__ = [
     "recomputed",
     "shard",
     "started",
+    "transferred",
     "wrap_blocks",
 ]

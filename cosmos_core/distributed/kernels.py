@@ -11,7 +11,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["attention", "fastest_attention"]
+from cosmos_core.distributed.ragged import has_ragged_kernel
+
+__all__ = ["attention", "attention_kernels", "fastest_attention"]
 
 _HOPPER = (9, 0)
 _FLASH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -38,6 +40,14 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any)
     """scaled_dot_product_attention over [batch, heads, tokens, dim] with fewer key-value heads."""
     with fastest_attention(q.device):
         return scaled_dot_product_attention(q, k, v, enable_gqa=True, **options)
+
+
+def attention_kernels(device: torch.device) -> str:
+    """What `attention` runs on a device, for people to read."""
+    if device.type != "cuda":
+        return "torch's kernel for the CPU"
+    first = "cuDNN" if _prefers_cudnn(device) else "FlashAttention"
+    return f"{first}, and torch's kernel for unequal lengths" if has_ragged_kernel(device) else first
 
 
 @cache

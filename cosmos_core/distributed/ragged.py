@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from attrs import frozen
 
-__all__ = ["Ragged", "has_ragged_attention", "ragged_attention"]
+from cosmos_core.distributed.transfer import transferred
+
+__all__ = ["Ragged", "has_ragged_attention", "has_ragged_kernel", "ragged_attention"]
 
 _AMPERE = (8, 0)
 _WIDEST = 256
@@ -30,13 +32,13 @@ class Ragged:
 
     def to(self, device: torch.device) -> Ragged:
         """With its offsets on `device`."""
-        return Ragged(self.offsets.to(device, non_blocking=True), self.longest)
+        return Ragged(transferred(self.offsets, device), self.longest)
 
 
 def has_ragged_attention(q: torch.Tensor) -> bool:
     """Whether `ragged_attention` takes queries [N, heads, dim] of this device, dtype and dim."""
     small = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _WIDEST
-    return small and q.device.type == "cuda" and _has_kernel(q.device)
+    return small and q.device.type == "cuda" and has_ragged_kernel(q.device)
 
 
 def ragged_attention(
@@ -63,5 +65,6 @@ def _kernel() -> Any:
 
 
 @cache
-def _has_kernel(device: torch.device) -> bool:
+def has_ragged_kernel(device: torch.device) -> bool:
+    """Whether a device has the kernel at all."""
     return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= _AMPERE

@@ -11,8 +11,9 @@ from attrs import evolve
 
 from cosmos_core.config import ActivationCheckpointing, Compile
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.network.three_way import attend_with_weight, merge
+from cosmos_vfm.network import Cosmos3Network, three_way
+from cosmos_vfm.network.flex import Flex
+from cosmos_vfm.network.three_way import ThreeWay, attend_with_weight, merge
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.parallel import prepare_layers
 from cosmos_vfm.tiers import NetworkConfig
@@ -64,6 +65,34 @@ def assert_same(found: tuple, expected: tuple, bound: float) -> None:
 def test_every_layout_gives_the_two_way_result(layout: str, config: NetworkConfig, samples: tuple[Layout, ...]) -> None:
     """Bound: 1e-5 relative in float32, forward and for the gradient of every trained tensor."""
     assert_same(pass_through(network_of(config, layout), samples), pass_through(network_of(config), samples), 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:return_lse is deprecated")
+def test_three_way_through_natten_gives_what_it_gives_without() -> None:
+    """NATTEN's own path for the CPU, which has no backward pass; its kernels are tried in tests/gpu."""
+    segments = build_pack(MIXED).segments
+    torch.manual_seed(0)
+    text, latents = sum(segments.text.lengths), sum(segments.latents.lengths)
+    q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
+    latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
+    layout = ThreeWay(segments, torch.device("cpu"))
+    ours = layout.attend_latents(q, text_kv, latent_kv)
+    layout._both = three_way._natten
+    torch.testing.assert_close(layout.attend_latents(q, text_kv, latent_kv), ours, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
+def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples: tuple[Layout, ...]) -> None:
+    """FlexAttention itself, as it runs on an accelerator; on the CPU without a backward pass."""
+    segments = build_pack(samples).segments
+    torch.manual_seed(0)
+    text, latents = sum(segments.text.lengths), sum(segments.latents.lengths)
+    q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
+    latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
+    dense, blocks = (Flex(segments, torch.device("cpu"), blocks=blocks) for blocks in (False, True))
+    found = blocks.attend_latents(q, text_kv, latent_kv)
+    torch.testing.assert_close(found, dense.attend_latents(q, text_kv, latent_kv), rtol=1e-5, atol=1e-6)
 
 
 def test_merged_attentions_are_the_attention_over_both() -> None:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import Cosmos3OmniPipeline
+from diffusers import Cosmos3OmniPipeline, UniPCMultistepScheduler
 from diffusers.models.transformers.transformer_cosmos3 import Cosmos3VLTextRotaryEmbedding
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from cosmos_vfm.config import TextTokenizer
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.train import BuildContext
+from cosmos_vfm.checkpoints.names import to_diffusers
+from cosmos_vfm.config import TextTokenizer, VfmConfig, VideoTokenizer
+from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.patches import grid, patchify, unpatchify
 from cosmos_vfm.network.rope import axes_of_head, rotation
 from cosmos_vfm.network.time import TimeEmbedder
 from cosmos_vfm.packing import Layout, build_pack, round_fps
+from cosmos_vfm.sampling import SampleRequest
 from cosmos_vfm.tiers import TIERS
 from cosmos_vfm.tokenizer import TextTokens, build_text_tokenizer
 from cosmos_vfm.tokenizer.wan import WanVae
@@ -139,3 +147,55 @@ def test_rotations_are_the_oracles_bit_for_bit(tier: str) -> None:
         wanted = oracle(positions[:, None], torch.device("cpu"), dtype)
         found = rotation(positions, network.head_dim, network.rope_theta, dtype)
         assert all(torch.equal(ours[:, 0], theirs[0]) for ours, theirs in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+@pytest.mark.parametrize("shown", [0, 1, 5], ids=["text", "image", "video"])
+def test_samples_are_the_pipelines_to_a_rounding(
+    pipeline: Cosmos3OmniPipeline, folder: Path, guidance: float, shift: float, shown: int
+) -> None:
+    """From the same noise; frames of 0 to 255 differ by one at most, since the pipeline gives them unrounded."""
+    config = VfmConfig(
+        tier="tiny",
+        precision="float32",
+        tokenizer=VideoTokenizer(type="wan22", vae_path=str(folder / "vae")),
+        text_tokenizer=TextTokenizer(path=str(folder / "text_tokenizer")),
+    )
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=1)
+    family = VfmFamily(config, BuildContext(torch.device("cpu"), data))
+    network = Cosmos3Network(TIERS["tiny"])
+    state = pipeline.transformer.state_dict()
+    network.load_state_dict({name: state[to_diffusers(name)] for name in network.state_dict()})
+    known = torch.randint(0, 256, (3, shown, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    request = SampleRequest("red", 17, 64, 64, 24.0, known if shown else None)
+    options = {"steps": 4, "guidance": guidance, "shift": shift}
+    with torch.no_grad():
+        ours = family.sample(network.eval(), [request], seed=3, **options)[0]
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config, flow_shift=shift)
+    pipeline.set_progress_bar_config(disable=True)
+    start = torch.tensor(np.random.RandomState(3).standard_normal((1, 48, 5, 4, 4)), dtype=torch.float32)
+    if shown:
+        clean = pipeline._encode_video(known[None].float() / 127.5 - 1)
+        start[:, :, : clean.shape[2]] = clean
+    frames = [Image.fromarray(frame) for frame in known.permute(1, 2, 3, 0).numpy()]
+    conditions = {0: {}, 1: {"image": frames[:1][0] if frames else None}, 5: {"video": frames}}[shown]
+    theirs = pipeline(
+        "red",
+        negative_prompt="",
+        num_frames=17,
+        height=64,
+        width=64,
+        fps=24.0,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        latents=start,
+        output_type="np",
+        use_system_prompt=False,
+        add_resolution_template=False,
+        add_duration_template=False,
+        **conditions,
+    ).video
+    expected = torch.as_tensor(np.asarray(theirs)).reshape(17, 64, 64, 3).permute(3, 0, 1, 2) * 255
+    assert float(expected.std()) > 1
+    assert float((ours.float() - expected).abs().max()) <= 1.0

@@ -90,9 +90,10 @@ def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig, kind: str
     assert relative(found, expected) <= 2e-2
 
 
+@pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
 @pytest.mark.parametrize("order", list(permutations(range(5)))[::17])
-def test_packed_equals_one_by_one_in_any_order(order: tuple[int, ...]) -> None:
-    network = randomised(QWEN)
+def test_packed_equals_one_by_one_in_any_order(order: tuple[int, ...], config: NetworkConfig) -> None:
+    network = randomised(config)
     layouts = [list(LAYOUTS.values())[index] for index in order]
     latents = [latents_of(layout, index, torch.float32) for index, layout in zip(order, layouts, strict=True)]
     sigmas = [0.1 + 0.2 * index for index in order]

@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 
 from cosmos_core.data import Item
+from cosmos_core.distributed import transferred
 from cosmos_vfm.network import Pack
 from cosmos_vfm.packing import Layout, build_pack
 
@@ -41,8 +42,8 @@ class VideoBatch:
         """On `device`."""
         return replace(
             self,
-            videos=tuple(run.to(device, non_blocking=True) for run in self.videos),
-            clean=self.clean.to(device, non_blocking=True),
+            videos=tuple(transferred(run, device) for run in self.videos),
+            clean=transferred(self.clean, device),
             pack=self.pack.to(device),
         )
 

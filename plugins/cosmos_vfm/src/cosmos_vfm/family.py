@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Item, UnreadableSample, VideoText
-from cosmos_core.distributed import Mesh, Streams, dtype, shard
+from cosmos_core.distributed import Mesh, Streams, dtype, shard, transferred
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
@@ -21,6 +22,7 @@ from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
 from cosmos_vfm.initialise import initialise
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.context import ContextGroup
+from cosmos_vfm.network.layouts import described
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import Layout
 from cosmos_vfm.parallel import prepare_layers
@@ -30,6 +32,8 @@ from cosmos_vfm.tokenizer import VideoCodec, build_text_tokenizer, build_video_c
 from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
 
 __all__ = ["VfmFamily"]
+
+logger = logging.getLogger(__name__)
 
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -86,6 +90,8 @@ class VfmFamily:
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Recompute, compile, split sequences, shard, layer by layer."""
         assert isinstance(model, Cosmos3Network)
+        if mesh.rank == 0:
+            logger.info("attention: %s", described(self.config.joint_attn_implementation, mesh.device))
         prepare_layers(model.layers, self.config)
         if mesh.context_group is not None:
             degree = mesh.degrees.context
@@ -190,12 +196,12 @@ class VfmFamily:
         flow = self.config.flow
         image = flow.loss_scale if flow.image_loss_scale is None else flow.image_loss_scale
         scales = [image if run.shape[2] == 1 else flow.loss_scale for run in batch.videos for _ in range(len(run))]
-        return torch.tensor(scales, device=device)
+        return transferred(torch.tensor(scales), device)
 
     def _losses(self, model: nn.Module, batch: VideoBatch, sigma: torch.Tensor, streams: Streams) -> torch.Tensor:
         """Loss of every clip, float32 [B], in sample order."""
         device = batch.clean.device
-        sigma = sigma.to(device)
+        sigma = transferred(sigma, device)
         tokens, targets, start = [], [], 0
         for run in batch.videos:
             with torch.no_grad():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from cosmos_core.distributed import attention
+from cosmos_core.distributed import attention, transferred
 from cosmos_vfm.network.attending import KeysValues
 from cosmos_vfm.network.segments import Segments
 
@@ -22,13 +22,14 @@ class Flex:
     FlexAttention on an accelerator; the CPU, where it has no backward pass, evaluates the same mask densely.
     """
 
-    def __init__(self, segments: Segments, device: torch.device) -> None:
+    def __init__(self, segments: Segments, device: torch.device, *, blocks: bool | None = None) -> None:
+        """blocks: whether FlexAttention does it; where it can be trained through, when absent."""
         self.segments = segments
         queries = _samples(segments.latents.lengths, device)
         keys = torch.cat([_samples(segments.text.lengths, device), queries])
         self._dense: torch.Tensor | None = None
         self._blocks: BlockMask | None = None
-        if device.type == "cuda":
+        if device.type == "cuda" if blocks is None else blocks:
             self._blocks = create_block_mask(
                 lambda batch, head, row, column: queries[row] == keys[column],
                 B=None,
@@ -49,7 +50,8 @@ class Flex:
         q = q.transpose(0, 1).unsqueeze(0)
         k, v = (torch.cat(pair).transpose(0, 1).unsqueeze(0) for pair in zip(text_kv, latent_kv, strict=True))
         if self._blocks is not None:
-            out = _compiled_flex()(q, k, v, block_mask=self._blocks, enable_gqa=True)
+            kernel = _compiled_flex() if q.is_cuda else flex_attention
+            out = kernel(q, k, v, block_mask=self._blocks, enable_gqa=True)
         else:
             out = attention(q, k, v, attn_mask=self._dense)
         return out.squeeze(0).transpose(0, 1).flatten(1)
@@ -57,7 +59,7 @@ class Flex:
 
 def _samples(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
     """Which sample each token belongs to."""
-    return torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
+    return transferred(torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)), device)
 
 
 @cache

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from cosmos_core.distributed import transferred
 from cosmos_vfm.network.segments import Segments
 
 __all__ = ["Pack"]
@@ -28,4 +29,6 @@ class Pack:
 
     def to(self, device: torch.device) -> Pack:
         """On `device`."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "segments"}
+        moved = {name: transferred(value, device) for name, value in tensors.items()}
+        return replace(self, segments=self.segments.to(device), **moved)

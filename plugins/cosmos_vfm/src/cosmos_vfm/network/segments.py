@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from cosmos_core.distributed import Ragged, attention, has_ragged_attention, ragged_attention
+from cosmos_core.distributed import Ragged, attention, has_ragged_attention, ragged_attention, transferred
 
 __all__ = ["Segments"]
 
@@ -36,7 +36,7 @@ class Stream:
         return cls(tuple(lengths), torch.cat(starts))
 
     def to(self, device: torch.device) -> Stream:
-        return self if self.rows is None else replace(self, rows=self.rows.to(device, non_blocking=True))
+        return self if self.rows is None else replace(self, rows=transferred(self.rows, device))
 
     def batch(self, x: torch.Tensor) -> torch.Tensor:
         """[N, heads, dim] -> [samples, heads, longest, dim], zeros in the padding."""
@@ -80,7 +80,7 @@ class Segments:
 
     def to(self, device: torch.device) -> Segments:
         """With its index tensors on `device`."""
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
+        mask = None if self.mask is None else transferred(self.mask, device)
         ragged = None if self.ragged is None else self.ragged.to(device)
         return replace(self, text=self.text.to(device), latents=self.latents.to(device), mask=mask, ragged=ragged)
 

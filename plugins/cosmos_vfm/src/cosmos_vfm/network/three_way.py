@@ -6,7 +6,6 @@ Equal to one attention over both; it exists so that the second one may become sp
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -16,17 +15,18 @@ import torch
 from cosmos_vfm.network.attending import KeysValues
 from cosmos_vfm.network.segments import Segments
 
-__all__ = ["ThreeWay", "attend_with_weight", "merge"]
+__all__ = ["ThreeWay", "attend_with_weight", "merge", "uses_natten"]
 
 Weighted = tuple[torch.Tensor, torch.Tensor]
 """Output [N, heads, dim], and the log of the summed weights [N, heads] in float32."""
 
 
-@dataclass(frozen=True, slots=True)
 class ThreeWay:
     """The layout over one pack."""
 
-    segments: Segments
+    def __init__(self, segments: Segments, device: torch.device) -> None:
+        self.segments = segments
+        self._both = _natten if uses_natten(device) else _merged
 
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """As in every layout."""
@@ -37,14 +37,19 @@ class ThreeWay:
         text = zip(*(x.split(self.segments.text.lengths) for x in text_kv), strict=True)
         own = zip(*(x.split(self.segments.latents.lengths) for x in (q, *latent_kv)), strict=True)
         parts = [
-            _both(query, (text_k, text_v), (k, v)) for (text_k, text_v), (query, k, v) in zip(text, own, strict=True)
+            self._both(query, (text_k, text_v), (k, v))
+            for (text_k, text_v), (query, k, v) in zip(text, own, strict=True)
         ]
         return torch.cat(parts).flatten(1)
 
 
-def _both(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
-    if q.is_cuda and find_spec("natten") is not None:
-        return _natten(q, text_kv, latent_kv)
+@cache
+def uses_natten(device: torch.device) -> bool:
+    """Whether both attentions run through NATTEN; without it they run through FlexAttention."""
+    return device.type == "cuda" and find_spec("natten") is not None
+
+
+def _merged(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
     return merge(attend_with_weight(q, *latent_kv), attend_with_weight(q, *text_kv))
 
 
@@ -76,6 +81,8 @@ def _compiled_flex() -> Any:
 
 
 def _natten(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
+    """The same through the package: [batch, tokens, heads, dim] there, and its own merging, whose backward pass knows
+    of both attentions."""
     import natten  # type: ignore[import-not-found]
 
     query = q[None].contiguous()
