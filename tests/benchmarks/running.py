@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 
 from cosmos_core.builtin.callbacks.grad_clip import GradClipCallback
 from cosmos_core.builtin.config import GradClip
 from cosmos_core.config import RunConfig
+from cosmos_core.data import Pack
 from cosmos_core.distributed import Mesh, Streams, local
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, TrainState
 from cosmos_core.train.run import Run, Trackers
+from cosmos_core.train.step import optimizer_step
 
-__all__ = ["fill", "norm_of", "run_of"]
+__all__ = ["fill", "norm_of", "run_of", "stepper"]
 
 CLIP = 0.1
 
@@ -66,3 +71,15 @@ def run_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, mesh:
         stop=None,  # type: ignore[arg-type]
         loader_state={},
     )
+
+
+def stepper(run: Run, packs: Iterator[Pack], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
+    """A function that takes one optimizer step and returns the newest row; exact: waits for that of this step."""
+
+    def step() -> dict[str, Any]:
+        optimizer_step(run, packs)
+        if exact:
+            run.settle()
+        return run.state.metrics
+
+    return step

@@ -99,7 +99,7 @@ def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argpar
 
 def _recording(step: Step, losses: list[float]) -> Step:
     def run() -> None:
-        losses.append(step()["loss"])
+        losses.extend(value for name, value in step().items() if name == "loss")
 
     return run
 

@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,15 +37,32 @@ def synchronise() -> None:
 
 
 def timed(step: Callable[[], Any], count: int) -> list[float]:
-    """Seconds of each of `count` steps."""
-    found = []
+    """Seconds of each of `count` steps that follow each other as in a run: the host waits for the device at the end."""
+    synchronise()
+    clock = _clock()
+    marks = [clock()]
     for _ in range(count):
-        synchronise()
-        begun = time.perf_counter()
         step()
-        synchronise()
-        found.append(time.perf_counter() - begun)
-    return found
+        marks.append(clock())
+    synchronise()
+    return [_between(first, second) for first, second in pairwise(marks)]
+
+
+def _clock() -> Callable[[], Any]:
+    """The device's own where there is one."""
+    if not torch.cuda.is_available():
+        return time.perf_counter
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    return mark
+
+
+def _between(first: Any, second: Any) -> float:
+    return float(first.elapsed_time(second)) / 1e3 if isinstance(first, torch.cuda.Event) else second - first
 
 
 def alternate(steps: dict[str, Callable[[], Any]], count: int) -> dict[str, dict[str, float]]:

@@ -15,10 +15,9 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
-from cosmos_core.train.step import optimizer_step
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.tiers import NetworkConfig
-from tests.benchmarks.running import fill, norm_of, run_of
+from tests.benchmarks.running import fill, norm_of, run_of, stepper
 from tests.benchmarks.vfm_case import SEED, Case
 
 __all__ = ["Ours"]
@@ -41,9 +40,9 @@ class Ours:
         self.run = run_of(self.config, family, model, mesh)
 
     def stepper(self, case: Case, *, repeat: bool = False) -> Callable[[], dict[str, Any]]:
-        """A function that takes one optimizer step; repeat: always on the first step's samples and noise."""
-        packs = self._packs(case, repeat)
-        return lambda: optimizer_step(self.run, packs)
+        """A function that takes one optimizer step; repeat: always on the first step's samples and noise, and waits for
+        its figures."""
+        return stepper(self.run, self._packs(case, repeat), exact=repeat)
 
     def _packs(self, case: Case, repeat: bool) -> Iterator[Pack]:
         step, items = 0, case.items(0, self.network.vocab)

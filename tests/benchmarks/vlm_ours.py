@@ -18,12 +18,11 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
-from cosmos_core.train.step import optimizer_step
 from cosmos_vlm.config import Freeze
 from cosmos_vlm.dialog import Dialog
 from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.weights import restore_buffers
-from tests.benchmarks.running import fill, norm_of, run_of
+from tests.benchmarks.running import fill, norm_of, run_of, stepper
 from tests.benchmarks.vlm_case import Case
 
 __all__ = ["Ours"]
@@ -60,7 +59,7 @@ class Ours:
     def stepper(self) -> Callable[[], dict[str, Any]]:
         """A function that takes one optimizer step on the pack of step 0."""
         packs = self._packs([Item(index, one) for index, one in enumerate(self.dialogs(0))])
-        return lambda: optimizer_step(self.run, packs)
+        return stepper(self.run, packs)
 
     @staticmethod
     def _packs(items: list[Item]) -> Iterator[Pack]:

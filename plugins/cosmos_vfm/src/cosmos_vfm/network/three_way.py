@@ -45,8 +45,16 @@ class ThreeWay:
 
 @cache
 def uses_natten(device: torch.device) -> bool:
-    """Whether both attentions run through NATTEN; without it they run through FlexAttention."""
-    return device.type == "cuda" and find_spec("natten") is not None
+    """Whether both attentions run through NATTEN; without it they run through FlexAttention.
+
+    A NATTEN that was built without its kernels falls back to an uncompiled FlexAttention, whose backward pass is wrong
+    (seen on an H100 with NATTEN 0.21.7 and torch 2.11).
+    """
+    if device.type != "cuda" or find_spec("natten") is None:
+        return False
+    import natten
+
+    return bool(natten.HAS_LIBNATTEN)
 
 
 def _merged(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
@@ -83,7 +91,7 @@ def _compiled_flex() -> Any:
 def _natten(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
     """The same through the package: [batch, tokens, heads, dim] there, and its own merging, whose backward pass knows
     of both attentions."""
-    import natten  # type: ignore[import-not-found]
+    import natten
 
     query = q[None].contiguous()
     parts = [
