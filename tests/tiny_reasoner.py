@@ -1,31 +1,77 @@
-"""A tiny Qwen3-VL as a folder in the layout of the Hub: configuration, tokenizer, weights."""
+"""A tiny Qwen3-VL as a folder in the layout of the Hub, the family on it, and what transformers' own model takes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-__all__ = ["write_reasoner", "write_tokenizer"]
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.train import BuildContext
+from cosmos_vlm.config import Backbone, VlmConfig
+from cosmos_vlm.family import VlmFamily
+from cosmos_vlm.vision import normalised
+
+__all__ = ["family_of", "media_of", "network_of", "write_reasoner", "write_tokenizer"]
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
     *("<|image_pad|>", "<|video_pad|>"),
 )
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+TEMPLATE = """
+{%- macro said(content) %}
+    {%- if content is string %}
+        {{- content }}
+    {%- else %}
+        {%- for part in content %}
+            {%- if part.type == 'text' %}
+                {{- part.text }}
+            {%- else %}
+                {{- '<|vision_start|><|' + part.type + '_pad|><|vision_end|>' }}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' + said(message.content) + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+"""What Qwen3-VL's own template makes of dialogs without tools (spec/vlm.md 6.1)."""
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+"""Where Qwen cuts a text before merging."""
+PROCESSORS = {
+    "preprocessor_config.json": {"image_processor_type": "Qwen2VLImageProcessorFast", "patch_size": 16},
+    "video_preprocessor_config.json": {"video_processor_type": "Qwen3VLVideoProcessor", "patch_size": 16},
+}
 
 
-def write_tokenizer(folder: Path) -> dict[str, int]:
-    """A byte-level tokenizer of 263 tokens with Qwen's special ones; returns the ids of those."""
+def write_tokenizer(folder: Path, corpus: Sequence[str] = ()) -> dict[str, int]:
+    """A byte-level tokenizer cut as Qwen's, with its special tokens; returns the ids of those.
+
+    corpus: texts whose words are merged; without them there are 263 tokens.
+    """
     alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     core = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.normalizer = normalizers.NFC()
+    words = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     core.decoder = decoders.ByteLevel()
+    if corpus:
+        core.train_from_iterator(corpus, trainers.BpeTrainer(initial_alphabet=sorted(alphabet), show_progress=False))
     core.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     fast = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = TEMPLATE
@@ -73,4 +119,44 @@ def write_reasoner(folder: Path, *, tied: bool = False, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    for name, settings in PROCESSORS.items():
+        (folder / name).write_text(json.dumps(settings))
     return folder
+
+
+def family_of(folder: Path, **options: Any) -> VlmFamily:
+    """On the CPU, in float32, with small pictures; options: of its configuration."""
+    settings = {"precision": "float32", "image_min_pixels": 1024, "video_min_pixels": 1024, **options}
+    config = VlmConfig(backbone=Backbone(model_name=str(folder)), **settings)
+    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
+    return VlmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
+
+
+def network_of(family: VlmFamily) -> Any:
+    """Built, with the backbone's weights."""
+    with torch.device("meta"):
+        model = family.build()
+    family.parallelize(model, local_mesh(torch.device("cpu")))
+    model.to_empty(device="cpu")
+    family.initialize(model, Streams(0))
+    return model
+
+
+def media_of(
+    config: Any, ids: torch.Tensor, patches: torch.Tensor, grids: Sequence[tuple[int, int, int]]
+) -> dict[str, torch.Tensor]:
+    """What transformers' Qwen3-VL takes beside the ids [n] of a dialog, for the pictures and clips that they show."""
+    names = {
+        config.image_token_id: ("pixel_values", "image_grid_thw"),
+        config.video_token_id: ("pixel_values_videos", "video_grid_thw"),
+    }
+    found: dict[str, list[torch.Tensor]] = {}
+    pads, used = [token for token in ids.tolist() if token in names], 0
+    for t, h, w in grids:
+        values, places = names[pads[used // 4]]
+        found.setdefault(values, []).append(normalised(patches[used : used + t * h * w], torch.float32))
+        found.setdefault(places, []).append(torch.tensor([[t, h, w]]))
+        used += t * h * w
+    assert used == 4 * len(pads)
+    types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()
+    return {"mm_token_type_ids": types[None], **{name: torch.cat(parts) for name, parts in found.items()}}

@@ -5,7 +5,7 @@ from cosmos_core.checkpoint.load import load_component, load_loader_states, load
 from cosmos_core.checkpoint.opening import opened_safetensors
 from cosmos_core.checkpoint.output import whole_folder
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
-from cosmos_core.checkpoint.safetensors import Entry, write_shards
+from cosmos_core.checkpoint.safetensors import Entry, Written, write_shards
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import model_state
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
@@ -32,6 +32,7 @@ __all__ = [
     "SafetensorsWeights",
     "StoredWeights",
     "TensorInfo",
+    "Written",
     "fingerprint",
     "load_component",
     "load_loader_states",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from cosmos_core.checkpoint.opening import opened_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
 from cosmos_core.errors import UserError
 
-__all__ = ["SHARD_BYTES", "Entry", "write_shards"]
+__all__ = ["SHARD_BYTES", "Entry", "Written", "write_shards"]
 
 SHARD_BYTES = 5 * 10**9
 GROUP_BYTES = 2**28
 """Read together, since every reading of a DCP directory opens it anew."""
 ALIGNMENT = 8
+UNFINISHED = ".unfinished"
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -60,6 +61,14 @@ class Entry:
         return self.shape.numel() * self.source.infos[self.name].dtype.itemsize
 
 
+@frozen
+class Written:
+    """files: of weights. kept: how many of them an interrupted attempt had finished."""
+
+    files: int
+    kept: int
+
+
 def write_shards(
     folder: Path,
     stem: str,
@@ -67,29 +76,47 @@ def write_shards(
     *,
     shard_bytes: int = SHARD_BYTES,
     verify: bool = False,
+    resume: bool = False,
     metadata: Mapping[str, str] | None = None,
-) -> int:
-    """Write `entries` (written name -> origin) as ``<stem>[-n-of-m].safetensors``; returns the number of files.
+) -> Written:
+    """Write `entries` (written name -> origin) as ``<stem>[-n-of-m].safetensors``, each of which appears when it is
+    whole.
 
     Memory holds a group of tensors of about 256 MiB, or one larger one. verify: read every file back and compare it
-    with its origin. metadata: further words for the files' headers. Raises UserError when a file differs.
+    with its origin. resume: keep the files that are there. metadata: further words for the files' headers. Raises
+    UserError when a file differs.
     """
     shards = list(_divided({name: entry.size for name, entry in entries.items()}, shard_bytes))
     weight_map: dict[str, str] = {}
+    kept = 0
     with Progress(transient=True) as progress:
         task = progress.add_task("writing", total=sum(entry.size for entry in entries.values()) * (1 + verify))
         for number, names in enumerate(shards, start=1):
             file = folder / _file(stem, number, len(shards))
             part = {name: entries[name] for name in names}
-            _write(file, part, {"format": "pt", **(metadata or {})}, progress, task)
-            if verify:
-                _verify(file, part, progress, task)
             weight_map.update(dict.fromkeys(names, file.name))
+            if resume and _holds(file, names):
+                kept += 1
+                progress.advance(task, sum(entry.size for entry in part.values()) * (1 + verify))
+                continue
+            unfinished = folder / UNFINISHED
+            _write(unfinished, part, {"format": "pt", **(metadata or {})}, progress, task)
+            if verify:
+                _verify(unfinished, part, progress, task)
+            unfinished.replace(file)
     if len(shards) > 1:
         total = sum(entry.size for entry in entries.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    return len(shards)
+    return Written(len(shards), kept)
+
+
+def _holds(file: Path, names: Collection[str]) -> bool:
+    """Whether a file is there with all of its tensors."""
+    if not file.is_file():
+        return False
+    with opened_safetensors(file) as opened:
+        return set(opened.keys()) == set(names)
 
 
 def _divided(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:

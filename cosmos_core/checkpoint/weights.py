@@ -53,20 +53,26 @@ class StoredWeights(Protocol):
 
 
 class DcpWeights:
-    """``model/`` of a checkpoint. kind: 'ema' takes the average where one is kept, 'live' never."""
+    """``model/`` of a checkpoint. kind: 'live', 'ema' for the average, "" for the average where one is kept.
 
-    def __init__(self, folder: Path, kind: str = "ema") -> None:
+    Raises UserError when there are no weights, or when an average is asked for that was never kept.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
         tensors = stored_tensors(folder)
         live = [name.removeprefix(LIVE) for name in tensors if name.startswith(LIVE)]
         if not live:
             problem = Problem(message="no tensor is called net.<...>", file=str(folder))
             raise UserError("there is nothing to export", [problem])
-        averaged = kind == "ema"
+        averaged = kind != "live"
         self._stored = {
             name: AVERAGED + name if averaged and AVERAGED + name in tensors else LIVE + name for name in live
         }
         self.infos = {name: TensorInfo(*tensors[stored]) for name, stored in self._stored.items()}
+        if kind == "ema" and not self.averaged:
+            problem = Problem(message="it holds live weights alone", file=str(folder), hint="leave --weights out")
+            raise UserError("the checkpoint keeps no average; nothing was exported", [problem])
 
     @property
     def averaged(self) -> int:

@@ -44,7 +44,7 @@ def locate_checkpoint(name: str, catalog: Catalog) -> Located:
 def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = "model") -> Located:
     """Download a published checkpoint, or find it in the Hub cache; an interrupted download continues."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging as client_logging
 
     client_logging.disable_propagation()  # It prints by itself.
@@ -56,6 +56,9 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
             local_dir=folder,
             allow_patterns=list(spec.files) or None,
         )
+    except HFValidationError as error:
+        problem = Problem(message=str(error).splitlines()[0], hint="give a folder, or owner/repository[@revision]")
+        raise UserError(f"'{spec.name}' is no name on the Hub", [problem]) from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         hint = "check the network and HF_TOKEN, or give a local folder"

@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import Qwen3VLForConditionalGeneration
 
+from cosmos_vfm.tiers import NetworkConfig
 from tests.command import cosmos
 from tests.physics import write_physics
+from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
 
 SMALL = (
@@ -42,11 +45,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def refused(place: Path, root: Path, *more: str, backbone: Path | str | None = None, **env: str) -> str:
+def run(place: Path, root: Path, *more: str, backbone: Path | str | None = None, code: int = 0, **env: str) -> str:
     name = f"model.backbone.model_name={backbone or place / 'tiny'}"
     environment = {"VIDEOPHYSICS_ROOT": str(place / "videophysics"), **env}
-    run = ("run", "videophy2_sft_nano", "--output-root", str(root / "runs"), *SMALL, name, *more)
-    said = cosmos(*run, env=environment, code=2).stderr
+    arguments = ("run", "videophy2_sft_nano", "--output-root", str(root / "runs"), *SMALL, name, *more)
+    return cosmos(*arguments, env=environment, code=code).stderr
+
+
+def refused(place: Path, root: Path, *more: str, backbone: Path | str | None = None, **env: str) -> str:
+    said = run(place, root, *more, backbone=backbone, code=2, **env)
     assert "Traceback" not in said
     assert not list((root / "runs").rglob("iter_*"))
     return said
@@ -62,7 +69,102 @@ def test_a_backbone_name_without_a_network(place: Path, tmp_path: Path) -> None:
     assert "Qwen/Qwen3-VL-none" in said
 
 
-def test_a_missing_shard(place: Path, tmp_path: Path) -> None:
+def test_a_backbone_folder_without_a_configuration(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "tiny", tmp_path / "bare")
+    (tmp_path / "bare/config.json").unlink()
+    said = refused(place, tmp_path, backbone=tmp_path / "bare")
+    assert "has no config.json" in said
+    assert "model.backbone.model_name" in said
+
+
+def of_another_type(text: str) -> str:
+    """A configuration with a word where a number belongs."""
+    config = json.loads(text)
+    config["text_config"]["hidden_size"] = "many"
+    return json.dumps(config, indent=2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reasons"),
+    [
+        (lambda text: text[: len(text) // 2], ("config.json:", "Unterminated string")),
+        (lambda text: "[]", ("config.json", "no object")),
+        (lambda text: "{}", ("config.json", "names no model_type")),
+        (lambda text: text.replace('"qwen3_vl"', '"bert"'), ("config.json", "is of a 'bert' model")),
+        (of_another_type, ("config.json", "hidden_size")),
+    ],
+    ids=["cut short", "a list", "empty", "another model's", "of a wrong type"],
+)
+def test_a_backbones_configuration_that_cannot_be_used(
+    place: Path, tmp_path: Path, damage: Callable[[str], str], reasons: tuple[str, str]
+) -> None:
+    shutil.copytree(place / "tiny", tmp_path / "odd")
+    file = tmp_path / "odd/config.json"
+    file.write_text(damage(file.read_text()))
+    said = refused(place, tmp_path, backbone=tmp_path / "odd")
+    assert str(tmp_path / "odd" / reasons[0]) in said
+    assert reasons[1] in said
+
+
+def test_a_backbone_to_merge_onto_that_is_none(tmp_path: Path) -> None:
+    """A folder that is not there, a name that cannot be one, a folder without a model."""
+    network = NetworkConfig(hidden=32, layers=1, heads=4, kv_heads=2, head_dim=16, mlp=48, vocab=264)
+    write_generator(tmp_path / "generator", network)
+    (tmp_path / "empty").mkdir()
+    named = {
+        str(tmp_path / "none/x"): f"no such folder: {tmp_path / 'none/x'}",
+        "../none": "no such folder: ../none",
+        "two words": "'two words' is no name on the Hub",
+        str(tmp_path / "empty"): str(tmp_path / "empty/config.json"),
+    }
+    for backbone, reason in named.items():
+        arguments = ("convert", str(tmp_path / "generator"), "-o", str(tmp_path / "out"), "--to", "vlm")
+        said = cosmos(*arguments, "--backbone", backbone, code=2).stderr
+        assert reason in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_is_gone_is_named(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "tiny", tmp_path / "sharded")
+    (tmp_path / "sharded/model.safetensors").unlink()
+    model = Qwen3VLForConditionalGeneration.from_pretrained(place / "tiny")
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="60KB")
+    shards = sorted((tmp_path / "sharded").glob("*.safetensors"))
+    assert len(shards) > 2
+    shards[1].unlink()
+    said = refused(place, tmp_path, backbone=tmp_path / "sharded")
+    assert "model.safetensors.index.json" in said
+    assert f"names {shards[1].name}, which is missing" in said
+    (tmp_path / "sharded/model.safetensors.index.json").write_text("{}")
+    assert "an index of weights is damaged" in refused(place, tmp_path, backbone=tmp_path / "sharded")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("frozen_params", '["("]', "'(' is no regular expression"),
+        ("trainable_params", '["visual", "*"]', "'*' is no regular expression"),
+        ("frozen_params", '["visal"]', "'visal' matches no parameter's name"),
+        ("trainable_params", '["lm_head", "^visual"]', "'^visual' matches no parameter's name"),
+    ],
+)
+def test_a_choice_of_parameters_that_cannot_be_meant(
+    place: Path, tmp_path: Path, key: str, value: str, reason: str
+) -> None:
+    said = refused(place, tmp_path, f"model.freeze.{key}={value}")
+    assert reason in said
+    assert f"model.freeze.{key}" in said
+
+
+def test_what_trains_and_what_does_not_at_once(place: Path, tmp_path: Path) -> None:
+    both = ('model.freeze.frozen_params=["visual"]', 'model.freeze.trainable_params=["lm_head"]')
+    said = refused(place, tmp_path, *both)
+    assert "model.freeze.trainable_params" in said
+    assert "frozen_params is set too" in said
+
+
+def test_weights_that_lack_tensors(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "tiny", tmp_path / "cut")
     weights = load_file(tmp_path / "cut/model.safetensors")
     names = sorted(weights)
@@ -86,6 +188,31 @@ def test_a_tokenizer_of_another_model(place: Path, tmp_path: Path) -> None:
     config = tmp_path / "other/tokenizer_config.json"
     config.write_text(config.read_text().replace("<|video_pad|>", "<|other_pad|>"))
     assert "<|video_pad|>" in refused(place, tmp_path, backbone=tmp_path / "other")
+
+
+def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "tiny", tmp_path / "large")
+    path = tmp_path / "large/tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    last = tokenizer["added_tokens"][-1]
+    tokenizer["added_tokens"] += [{**last, "id": number, "content": f"<|{number}|>"} for number in (263, 264)]
+    path.write_text(json.dumps(tokenizer))
+    said = refused(place, tmp_path, backbone=tmp_path / "large")
+    assert "its ids go up to 264, the model's embedding has 264 rows" in said
+
+
+def test_a_configuration_that_counts_its_vision_tokens_otherwise(place: Path, tmp_path: Path) -> None:
+    """It counts where it has them: the network itself needs the two pads alone."""
+    shutil.copytree(place / "tiny", tmp_path / "other")
+    path = tmp_path / "other/config.json"
+    config = json.loads(path.read_text())
+    start, end = config.pop("vision_start_token_id"), config.pop("vision_end_token_id")
+    path.write_text(json.dumps({**config, "vision_start_token_id": end, "vision_end_token_id": start}))
+    said = refused(place, tmp_path, backbone=tmp_path / "other")
+    assert f"<|vision_start|> is {start}, the model's vision_start_token_id is {end}" in said
+    assert f"<|vision_end|> is {end}, the model's vision_end_token_id is {start}" in said
+    path.write_text(json.dumps(config))
+    run(place, tmp_path, backbone=tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +243,57 @@ def test_a_clip_larger_than_the_sequence_is_named_not_cut(place: Path, tmp_path:
     said = refused(place, tmp_path, "dataloader_train.max_sequence_length=40")
     assert "conversation_000" in said
     assert "can never fit under 40" in said
+
+
+def rows_of(folder: Path, said: list[dict[str, str]], size: tuple[int, int], count: int = 6) -> Path:
+    """A local copy of one dialog about a picture of (width, height), several times."""
+    data = io.BytesIO()
+    Image.new("RGB", size, (30, 60, 90)).save(data, "PNG")
+    image = {"bytes": data.getvalue(), "path": None}
+    rows = [{"id": f"row{number}", "image": image, "conversations": said} for number in range(count)]
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    return folder
+
+
+def dialog(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        (dialog("What?", "Red"), (640, 640)),
+        (dialog("What? " * 40, "Red"), (32, 32)),
+        (dialog("What?", "Red, " * 40), (32, 32)),
+        ([*dialog("What?", "Red"), *dialog("And now?", "Blue") * 12], (32, 32)),
+    ],
+    ids=["picture", "question", "answer", "turns"],
+)
+def test_a_dialog_larger_than_the_sequence_is_named_not_cut(
+    place: Path, tmp_path: Path, said: list[dict[str, str]], size: tuple[int, int]
+) -> None:
+    """Nothing is learned of a dialog whose end is missing, so none is ever truncated."""
+    data = rows_of(tmp_path / "rows", said, size)
+    command = ("run", "llava_ov", "--output-root", str(tmp_path / "runs"), *SMALL, "model.image_min_pixels=1024")
+    named = (f"model.backbone.model_name={place / 'tiny'}", f"dataloader_train.dataset.path={data}")
+    refusal = cosmos(*command, *named, "dataloader_train.max_sequence_length=200", code=2).stderr
+    assert "can never fit under 200" in refusal
+    assert "sample row" in refusal
+    assert "Traceback" not in refusal
+    cosmos(*command, *named, "dataloader_train.max_sequence_length=1000")
+
+
+def test_a_local_copy_of_several_subsets_without_the_one_that_is_meant(place: Path, tmp_path: Path) -> None:
+    for name in ("ai2d(cauldron)", "ureader_kg(cauldron)"):
+        rows_of(tmp_path / "mirror" / name, dialog("What?", "Red"), (64, 64))
+    command = ("run", "llava_ov", "--output-root", str(tmp_path / "runs"), *SMALL)
+    named = (f"model.backbone.model_name={place / 'tiny'}", f"dataloader_train.dataset.path={tmp_path / 'mirror'}")
+    said = cosmos(*command, *named, code=2).stderr
+    assert "none of which is called 'ai2d(gpt4v)'" in said
+    assert "dataloader_train.dataset.subset" in said
+    assert "one of ai2d(cauldron), ureader_kg(cauldron)" in said
+    cosmos(*command, *named, "dataloader_train.dataset.subset=ai2d(cauldron)")
 
 
 def test_a_dataset_that_is_not_there(place: Path, tmp_path: Path) -> None:

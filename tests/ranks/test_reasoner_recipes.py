@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
+import cosmos_vlm
 from tests.command import cosmos, losses, module, rows
 from tests.fake_hub import serving
 
@@ -38,6 +41,7 @@ SMALL = (
     "dataloader_train.max_sequence_length=600",
     "dataloader_train.num_workers=1",
 )
+TINY = Path(cosmos_vlm.__file__).parent / "backbones/tiny"
 RECIPES = {
     "videophy2_sft_nano": "vlm_videophy2_sft/videophy2_sft_nano",
     "llava_ov": "vlm_llava_ov_demo/pre_exp012_llava_ov",
@@ -87,12 +91,39 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
     assert losses(killed) == losses(whole)
     assert sorted(losses(whole)) == list(range(1, 17))
     if recipe == "videophy2_sft_nano":
-        figures = [row for row in rows(killed) if "val_loss" in row]
-        assert figures[-1]["accuracy"] >= 0
-        assert figures[-1]["val_loss"] < figures[0]["val_loss"]
-        assert "accuracy: " in cosmos("eval", str(killed), env=environment).stdout
+        validated = [row for row in rows(killed) if "val_loss" in row]
+        assert validated[-1]["val_loss"] < validated[0]["val_loss"]
+        for row in validated:
+            assert_counted(row, killed / f"validation/step_{row['step']:09d}", tmp_path / "physics/videophy2_val")
+        evaluated = json.loads(cosmos("eval", str(killed), "--json", env=environment).stdout)
+        assert_counted(evaluated, killed / "evaluation", tmp_path / "physics/videophy2_val")
+        assert evaluated == {name: pytest.approx(validated[-1][name], rel=1e-5) for name in evaluated}
     cosmos("export", str(killed), "-o", str(tmp_path / "out"))
     assert says_something(tmp_path / "out")
+    for carried in TINY.iterdir():
+        if carried.name != "config.json":
+            assert (tmp_path / "out" / carried.name).read_bytes() == carried.read_bytes(), carried.name
+
+
+def assert_counted(figures: dict[str, Any], folder: Path, data: Path) -> None:
+    """The figures are those of the answers that were written down, one to each of the data's questions."""
+    answers = {row["key"]: row for row in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
+    entries = {entry["id"]: entry for entry in json.loads((data / "meta.json").read_text())}
+    assert answers.keys() == entries.keys()
+    for key, entry in entries.items():
+        said = json.loads((data / entry["conversation"]).read_text())["conversations"][-1]["content"][0]["text"]
+        assert (answers[key]["wanted"], answers[key]["category"]) == (int(said), entry["category"])
+    groups = {"": list(answers.values())}
+    for entry in entries.values():
+        groups.setdefault(f"_{entry['category']}", []).append(answers[entry["id"]])
+    assert len(groups) == 3
+    for name, group in groups.items():
+        assert figures[f"accuracy{name}"] == pytest.approx(sum(a["said"] == a["wanted"] for a in group) / len(group))
+        errors = [abs(answer["said"] - answer["wanted"]) for answer in group if answer["said"] is not None]
+        assert (f"mean_absolute_error{name}" in figures) == bool(errors)
+        if errors:
+            assert figures[f"mean_absolute_error{name}"] == pytest.approx(sum(errors) / len(errors))
+    assert figures["unreadable"] == sum(answer["said"] is None for answer in answers.values()) / len(answers)
 
 
 @pytest.mark.ranks
@@ -149,15 +180,19 @@ def kill_after_a_save(arguments: tuple[str, ...], environment: dict[str, str], r
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (run_dir / "checkpoints/latest_checkpoint.txt").is_file():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    # Ranks live in sessions of their own: left alone they would go on, in the folder of the run that resumes.
+    everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for one in everyone:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
     process.wait()
+    psutil.wait_procs(everyone, timeout=10)
 
 
 def says_something(folder: Path) -> Any:

@@ -104,7 +104,7 @@ def test_explain_says_all_there_is_to_say(tmp_path: Path) -> None:
         assert line in text
     text = cosmos("config", "explain", "optimizer.lr", "--recipe", "vision_sft_edge").stdout
     assert "value: 0.0001" in text
-    assert "vision_sft_nano.toml:" in text
+    assert "vision_sft_edge.toml:" in text
     text = cosmos("config", "explain", "dataloader_val.dataset.resolution", "--recipe", "vision_sft_demo").stdout
     assert "when: dataset bridge" in text
     assert 'value: "64"' in text

@@ -23,7 +23,7 @@ __all__ = ["export"]
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--step", type=click.IntRange(min=0), help="Which checkpoint of a run; default: the latest.")
-@click.option("--weights", type=click.Choice(["ema", "live"]), default="ema", show_default=True, help="Which weights.")
+@click.option("--weights", type=click.Choice(["ema", "live"]), help="Default: the average, where the run kept one.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: that of the base.")
 @click.option("--task", default=None, help="Model family; default: the run's.")
 @click.option("--layout", type=click.Choice(["diffusers", "hf"]), help="Default: what the model's own users load.")
@@ -35,7 +35,7 @@ def export(
     source: Path,
     output: Path,
     step: int | None,
-    weights: str,
+    weights: str | None,
     dtype: str | None,
     task: str | None,
     layout: str | None,
@@ -61,7 +61,7 @@ def export(
     if not base.is_dir():
         click.echo(f"note: the base {base} is not there, so nothing of it goes into the export", err=True)
     options = {
-        "weights": weights,
+        "weights": weights or "",
         "verify": "yes" if verify else "",
         "dtype": dtype or "",
         "layout": layout or "",

@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn
@@ -180,3 +182,48 @@ def test_the_chunked_loss_serves_frozen_parts_and_evaluation() -> None:
     with torch.no_grad():
         plain = cross_entropy(linear(hidden, weight), targets, reduction="sum")
         assert torch.allclose(summed_cross_entropy(hidden, weight, targets, 3), plain)
+
+
+class Sizes(TorchDispatchMode):
+    """Shapes of all memory that operators fill while it is on, on the way back too; views of what is there are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        taken, new = ([x for x in tree_leaves(values) if isinstance(x, torch.Tensor)] for values in (args, made))
+        there = {value.untyped_storage().data_ptr() for value in taken}
+        self.shapes += [value.shape for value in new if value.untyped_storage().data_ptr() not in there]
+        return made
+
+    @property
+    def largest(self) -> int:
+        """Elements."""
+        return max(shape.numel() for shape in self.shapes)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["head trains", "head is frozen"])
+def test_all_logits_never_exist(frozen: bool) -> None:
+    """Nothing is larger than a chunk of them, or the head itself."""
+    rows, width, vocabulary, chunk = 50, 8, 300, 4
+    hidden = torch.randn(rows, width, requires_grad=True)
+    weight = torch.randn(vocabulary, width, requires_grad=not frozen)
+    targets = torch.arange(rows)
+    with Sizes() as sizes:
+        summed_cross_entropy(hidden, weight, targets, chunk).backward()
+    assert sizes.largest == max(chunk * vocabulary, 0 if frozen else vocabulary * width)
+    with Sizes() as sizes:
+        cross_entropy(linear(hidden, weight), targets, reduction="sum").backward()
+    assert sizes.largest == rows * vocabulary
+
+
+def test_a_training_step_makes_logits_a_chunk_at_a_time(folder: Path) -> None:
+    family, model = built(folder, loss_chunk=3)
+    batch = collate([Item(index, family.prepare(one)) for index, one in enumerate((*MIXED, *OTHER))])
+    vocabulary = family.architecture.text_config.vocab_size
+    assert len(batch.learned) > 10 * 3
+    with Sizes() as sizes:
+        model(batch).backward()
+    assert max(shape.numel() // vocabulary for shape in sizes.shapes if shape[-1:] == (vocabulary,)) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -22,10 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cosmos_core.config import DataloaderConfig
-from cosmos_core.data import PackedLoader, UnreadableSample
+from cosmos_core.data import PackedLoader, Picture, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_vlm.config import LlavaConfig
-from cosmos_vlm.data import llava_onevision, retries
+from cosmos_vlm.data import llava_onevision, local, retries
 from cosmos_vlm.data.lanes import arranged
 from cosmos_vlm.data.llava_onevision import LlavaSource
 from cosmos_vlm.data.retries import retried
@@ -153,6 +154,87 @@ def test_other_rows_than_the_checkpoints_are_refused(folder: Path, tmp_path: Pat
     for config in changed:
         with pytest.raises(UserError, match="the data, or its order, has changed"):
             loader_of(LlavaSource(config)).load_state([state])
+
+
+def keys_of(source: LlavaSource) -> set[str]:
+    return {source.get(index, np.random.default_rng(0)).key for index in range(len(source))}
+
+
+def mirror(root: Path, *subsets: str) -> None:
+    """Four rows a subset, called row0, row1, ... over all of them."""
+    for number, name in enumerate(subsets):
+        (root / name).mkdir(parents=True)
+        table = pa.Table.from_pylist([row(4 * number + index) for index in range(4)])
+        pq.write_table(table, root / name / "train-00000-of-00001.parquet")
+
+
+def test_of_a_mirror_only_the_subset_is_read(tmp_path: Path) -> None:
+    mirror(tmp_path, "other", SUBSET, "third/below")
+    assert keys_of(LlavaSource(config_of(tmp_path))) == {f"row{number}" for number in range(4, 8)}
+    assert keys_of(LlavaSource(config_of(tmp_path, subset="other"))) == {f"row{number}" for number in range(4)}
+    assert keys_of(LlavaSource(config_of(tmp_path, subset="third"))) == {f"row{number}" for number in range(8, 12)}
+
+
+def test_several_folders_of_rows_without_the_subset_are_refused(tmp_path: Path) -> None:
+    mirror(tmp_path, "ai2d(cauldron)", "ureader_kg(cauldron)/below")
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UserError, match="which part of the local copy is meant") as found:
+        LlavaSource(config_of(tmp_path))
+    problem = found.value.problems[0]
+    assert SUBSET in problem.message
+    assert problem.key == "dataloader_train.dataset.subset"
+    assert "one of ai2d(cauldron), ureader_kg(cauldron);" in problem.hint
+
+
+@pytest.mark.parametrize("names", [(".",), (".", "more"), ("of any name",)])
+def test_a_folder_that_is_no_mirror_is_read_whole(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for number, name in enumerate(names):
+        mirror(tmp_path / f"{number}", name)
+        shutil.copytree(tmp_path / f"{number}", tmp_path / "copy", dirs_exist_ok=True)
+    assert len(LlavaSource(config_of(tmp_path / "copy"))) == 4 * len(names)
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the rows", "from the top"])
+def test_pictures_of_a_subset_are_found_beside_its_rows_or_from_the_top(tmp_path: Path, beside: bool) -> None:
+    home = tmp_path / "copy" / SUBSET
+    (home / "images").mkdir(parents=True)
+    (home / "images/a.png").write_bytes(row(0)["image"]["bytes"])
+    stored = "images/a.png" if beside else f"{SUBSET}/images/a.png"
+    (home / "data.json").write_text(json.dumps([{**row(0), "image": stored}, {**row(1), "image": "../../a.png"}]))
+    (tmp_path / "a.png").write_bytes(row(0)["image"]["bytes"])
+    source = LlavaSource(config_of(tmp_path / "copy"))
+    assert isinstance(source.get(0, np.random.default_rng(0)).turns[0].parts[0], Picture)
+    with pytest.raises(UnreadableSample, match="outside of the dataset's folder"):
+        source.get(1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("stray", ['{"citation": "..."}', '["train", "val"]', "[]", "7"])
+def test_a_json_file_without_records_is_left_out_by_name(
+    tmp_path: Path, stray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(local.logger, "warning", lambda text, *values: said.append(text % values))
+    (tmp_path / "here.png").write_bytes(row(0)["image"]["bytes"])
+    (tmp_path / "data.json").write_text(json.dumps([{**row(0), "image": "here.png"}]))
+    (tmp_path / "dataset_infos.json").write_text(stray)
+    assert keys_of(LlavaSource(config_of(tmp_path))) == {"row0"}
+    assert said == [f"left out {tmp_path / 'dataset_infos.json'}: it is no list of records"]
+    (tmp_path / "data.json").unlink()
+    with pytest.raises(UserError, match="no Parquet or JSON file of rows"):
+        LlavaSource(config_of(tmp_path))
+
+
+def test_beside_parquet_no_json_file_counts(tmp_path: Path) -> None:
+    mirror(tmp_path, "rows")
+    (tmp_path / "dataset_infos.json").write_text("{")
+    assert len(LlavaSource(config_of(tmp_path))) == 4
+
+
+def test_a_record_that_is_no_object_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('[{"id": "a"}, {"id": "b"}, 7]')
+    with pytest.raises(UserError, match="record 2 is no object") as found:
+        LlavaSource(config_of(tmp_path))
+    assert found.value.problems[0].file == str(tmp_path / "data.json")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])

@@ -14,18 +14,15 @@ from torch.nn.functional import cross_entropy
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn, UnreadableSample
-from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.distributed import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_family
-from cosmos_core.train import BuildContext
 from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, Freeze, VlmConfig
 from cosmos_vlm.dialog import IGNORED, Dialog
-from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.vision import fit_image, fit_video, normalised, patches_of
-from tests.tiny_reasoner import write_reasoner
+from tests.tiny_reasoner import family_of, media_of, network_of, write_reasoner
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -60,6 +57,32 @@ CHATS = {
         ),
     ),
 }
+SEEN = {
+    **CHATS,
+    "clip, then picture": Chat(
+        "both",
+        (
+            Turn("user", ("First", CHATS["video"].turns[0].parts[0], "then", Picture(noise(3, 64, 96, seed=5)), "?")),
+            Turn("assistant", ("Both",)),
+        ),
+    ),
+    "nine pictures": Chat(
+        "heavy",
+        (
+            Turn("user", tuple(part for seed in range(9) for part in (Picture(noise(3, 64, 64, seed=seed)), "and"))),
+            Turn("assistant", ("Nine",)),
+        ),
+    ),
+    "picture, then clip, over two turns": Chat(
+        "turns",
+        (
+            Turn("user", (Picture(noise(3, 96, 64, seed=6)), "What?")),
+            Turn("assistant", ("Noise",)),
+            Turn("user", ("And", CHATS["video"].turns[0].parts[0], Picture(noise(3, 64, 64, seed=7)))),
+            Turn("assistant", ("More of it",)),
+        ),
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,46 +90,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reasoner(tmp_path_factory.mktemp("reasoner") / "tiny")
 
 
-def family_of(folder: Path, **options: Any) -> VlmFamily:
-    settings = {"precision": "float32", "image_min_pixels": 1024, "video_min_pixels": 1024, **options}
-    config = VlmConfig(backbone=Backbone(model_name=str(folder)), **settings)
-    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
-    return VlmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
+def oracle_logits(oracle: Any, dialog: Dialog) -> torch.Tensor:
+    """Of one dialog from transformers' own forward, which computes positions by itself."""
+    media = media_of(oracle.config, dialog.ids, dialog.patches, dialog.grids)
+    return oracle(input_ids=dialog.ids[None], use_cache=False, **media).logits[0]
 
 
-def network_of(family: VlmFamily) -> Any:
-    with torch.device("meta"):
-        model = family.build()
-    family.parallelize(model, local_mesh(torch.device("cpu")))
-    model.to_empty(device="cpu")
-    family.initialize(model, Streams(0))
-    return model
-
-
-def oracle_hidden(oracle: Any, dialog: Dialog) -> torch.Tensor:
-    """Logits of one dialog from transformers' own forward, which computes positions by itself."""
-    config = oracle.config
-    image, video = dialog.ids == config.image_token_id, dialog.ids == config.video_token_id
-    grid = torch.tensor(dialog.grids)
-    media: dict[str, Any] = {}
-    if video.any():
-        media = {"pixel_values_videos": normalised(dialog.patches, torch.float32), "video_grid_thw": grid}
-    elif image.any():
-        media = {"pixel_values": normalised(dialog.patches, torch.float32), "image_grid_thw": grid}
-    types = (image.int() + 2 * video.int())[None]
-    return oracle(input_ids=dialog.ids[None], mm_token_type_ids=types, use_cache=False, **media).logits[0]
-
-
-@pytest.mark.parametrize("kind", CHATS)
+@pytest.mark.parametrize("kind", SEEN)
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_equal_transformers(tmp_path: Path, kind: str, tied: bool) -> None:
     folder = write_reasoner(tmp_path / "tiny", tied=tied)
     oracle = Qwen3VLForConditionalGeneration.from_pretrained(folder).eval()
     family = family_of(folder)
-    network, dialog = network_of(family).eval(), family.prepare(CHATS[kind])
+    network, dialog = network_of(family).eval(), family.prepare(SEEN[kind])
     with torch.no_grad():
         found = network.logits(network.hidden(collate([Item(0, dialog)])))
-        expected = oracle_hidden(oracle, dialog)
+        expected = oracle_logits(oracle, dialog)
     assert expected.std() > 0.1
     assert float((found - expected).norm() / expected.norm()) <= 1e-5
 
@@ -204,7 +203,7 @@ BOUNDARIES = {
     "ends with a question": (user("One?"), assistant("1"), user("and")),
     "ends with an empty answer": (user("One?"), assistant("1"), user("Two?"), assistant("")),
     "many pictures": (
-        user(PICTURE, "a", PICTURE, PICTURE, "b"),
+        user(PICTURE, "a", PICTURE, PICTURE, "b", *[PICTURE] * 5),
         assistant("two"),
         user("c", PICTURE),
         assistant("three\nlines\nof it"),
@@ -305,6 +304,34 @@ def test_parts_freeze(folder: Path, options: dict[str, Any], frozen: tuple[str, 
         assert parameter.requires_grad != any(part in name for part in frozen), name
 
 
+def trained(folder: Path, **options: Any) -> set[str]:
+    with torch.device("meta"):
+        model = family_of(folder, freeze=Freeze(**options)).build()
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "parts"),
+    [((r"merger", r"lm_head"), ("merger", "lm_head")), ((r"layers\.1\.",), ("layers.1.",)), ((".*",), ("",))],
+)
+def test_only_what_matches_trains(folder: Path, patterns: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    everything = trained(folder)
+    assert trained(folder, trainable_params=patterns) == {
+        name for name in everything if any(part in name for part in parts)
+    }
+
+
+def test_a_part_that_is_frozen_whole_stays_so_beside_what_trains(folder: Path) -> None:
+    found = trained(folder, trainable_params=("visual", "lm_head"), freeze_vision_encoder=True)
+    assert found == {name for name in trained(folder) if "merger" in name or "lm_head" in name}
+
+
+def test_an_embedding_that_is_the_head_too_goes_by_both_names(tmp_path: Path) -> None:
+    tied, embedding = write_reasoner(tmp_path / "tied", tied=True), "model.language_model.embed_tokens.weight"
+    assert trained(tied, trainable_params=("lm_head",)) == {embedding}
+    assert trained(tied, frozen_params=("lm_head",)) == trained(tied) - {embedding}
+
+
 def test_another_backbone_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     import json
     import shutil
@@ -392,29 +419,3 @@ def test_every_attention_gives_the_same_loss_and_gradients(folder: Path, impleme
         for name, gradient in other.items():
             if gradient is not None:
                 assert float((mine[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + 1e-7, name
-
-
-def test_answers_are_what_transformers_generates(folder: Path) -> None:
-    oracle = Qwen3VLForConditionalGeneration.from_pretrained(folder).eval()
-    family = family_of(folder, answer_tokens=4)
-    network = network_of(family).eval()
-    dialogs = [family.prepare(chat) for chat in CHATS.values()]
-    answers = family.answers(network, collate([Item(index, dialog) for index, dialog in enumerate(dialogs)]))
-    assert [answer.wanted for answer in answers] == ["Hi.", "2, of course", "Noise", "Both noise", "4"]
-    for answer, dialog in zip(answers, dialogs, strict=True):
-        prefix = dialog.ids[: dialog.asked]
-        image, video = prefix == oracle.config.image_token_id, prefix == oracle.config.video_token_id
-        media: dict[str, Any] = {}
-        if video.any():
-            media = {
-                "pixel_values_videos": normalised(dialog.patches, torch.float32),
-                "video_grid_thw": torch.tensor(dialog.grids),
-            }
-        elif image.any():
-            media = {
-                "pixel_values": normalised(dialog.patches, torch.float32),
-                "image_grid_thw": torch.tensor(dialog.grids),
-            }
-        media["mm_token_type_ids"] = (image.int() + 2 * video.int())[None]
-        said = oracle.generate(prefix[None], max_new_tokens=4, do_sample=False, **media)[0, len(prefix) :]
-        assert answer.said == family.encoder.tokenizer.decode(said, skip_special_tokens=True), answer.key

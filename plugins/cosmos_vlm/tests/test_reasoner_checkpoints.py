@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,15 +15,20 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
-from cosmos_core.checkpoint import stored_keys
+from cosmos_core.checkpoint import SafetensorsWeights, stored_keys, write_shards
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
 from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vlm.catalog import PINNED
+from cosmos_vlm.checkpoints import merge as merging
+from cosmos_vlm.checkpoints import merge_onto_tower
 from tests.command import cosmos, losses
+from tests.fake_hub import serving
 from tests.physics import write_physics
 from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
 
+QWEN = "Qwen/Qwen3-VL-2B-Instruct"
 MATCHING = NetworkConfig(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=48, vocab=264)
 """A generator whose understanding tower has the tiny reasoner's sizes."""
 SMALL = (
@@ -55,10 +63,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(place: Path, name: str, *more: str) -> str:
+def train(place: Path, name: str, *more: str, **environment: str) -> str:
     backbone = f"model.backbone.model_name={place / 'tiny'}"
     arguments = ("run", "videophy2_sft_nano", f"job.name={name}", "--output-root", str(place), *SMALL, backbone, *more)
-    return cosmos(*arguments, env={"VIDEOPHYSICS_ROOT": str(place / "videophysics")}).stderr
+    return cosmos(*arguments, env={"VIDEOPHYSICS_ROOT": str(place / "videophysics"), **environment}).stderr
 
 
 def run_dir(place: Path, name: str) -> Path:
@@ -92,6 +100,24 @@ def test_a_trained_reasoner_exports_to_the_same_weights_and_generates(place: Pat
     assert model.generate(**prompt, max_new_tokens=3, do_sample=False).shape[1] > prompt["input_ids"].shape[1]
 
 
+def test_an_export_carries_tokenizer_and_processors_over(place: Path, tmp_path: Path) -> None:
+    """File by file: loading transformers' processor takes torchvision, which is not needed here."""
+    cosmos("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"))
+    carried = {path.name for path in (place / "tiny").iterdir()} - {"config.json", "model.safetensors"}
+    assert {"preprocessor_config.json", "video_preprocessor_config.json", "chat_template.jinja"} < carried
+    for name in carried:
+        assert (tmp_path / "out" / name).read_bytes() == (place / "tiny" / name).read_bytes(), name
+
+
+def test_a_layout_that_is_not_a_reasoners_is_refused(place: Path, tmp_path: Path) -> None:
+    command = ("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"), "--layout")
+    said = cosmos(*command, "diffusers", code=2).stderr
+    assert "there is no layout 'diffusers'" in said
+    assert not (tmp_path / "out").exists()
+    cosmos(*command, "hf")
+    assert (tmp_path / "out/config.json").is_file()
+
+
 def test_an_adapter_run_saves_adapters_and_resumes_on_them(place: Path) -> None:
     checkpoint = run_dir(place, "lora") / "checkpoints/iter_000000004"
     keys = stored_keys(checkpoint / "model")
@@ -111,6 +137,68 @@ def test_merged_adapters_give_what_peft_gives(place: Path, tmp_path: Path) -> No
     merged = logits(loaded(tmp_path / "merged"))
     assert not torch.allclose(plain, adapted, rtol=1e-3)
     torch.testing.assert_close(adapted, merged, rtol=1e-5, atol=1e-5)
+
+
+def test_adapters_trained_beside_other_weights_are_folded_into_them(place: Path, tmp_path: Path) -> None:
+    beside = (*LORA[:1], 'optimizer.keys_to_select=["lora_", "layernorm"]', *LORA[2:])
+    train(place, "beside", *beside)
+    cosmos("export", str(run_dir(place, "beside")), "-o", str(tmp_path / "out"), "--verify")
+    _, network = restore(run_dir(place, "beside"), plugins=PluginManager.discover())
+    ours = {name.replace(".base_layer", ""): value for name, value in network.named_parameters()}
+    theirs, before = (dict(loaded(folder).named_parameters()) for folder in (tmp_path / "out", place / "tiny"))
+    adapted = 0
+    for name, value in theirs.items():
+        down, up = (ours.get(name.removesuffix("weight") + f"lora_{side}.weight") for side in "AB")
+        change = 0 if down is None or up is None else 2 * up @ down
+        adapted += down is not None
+        torch.testing.assert_close(value, ours[name] + change, rtol=1e-6, atol=1e-7)
+    assert adapted == 3 * 4
+    norm = "model.language_model.layers.0.input_layernorm.weight"
+    assert not torch.equal(theirs[norm], before[norm])
+    said = cosmos("export", str(run_dir(place, "beside")), "-o", str(tmp_path / "no"), "--adapter", code=2).stderr
+    assert "trained together with other weights" in said
+
+
+def test_an_average_that_was_never_kept_cannot_be_exported(place: Path, tmp_path: Path) -> None:
+    said = cosmos("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"), "--weights", "ema", code=2).stderr
+    assert "keeps no average" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_adapters_name_the_weights_that_they_were_trained_on(place: Path, tmp_path: Path) -> None:
+    """Architecture and tokenizer from one folder, weights from another."""
+    write_reasoner(tmp_path / "weights", seed=3)
+    train(place, "apart", *LORA, f"model.backbone.safetensors_path={tmp_path / 'weights'}")
+    for name, more in (("merged", ()), ("adapter", ("--adapter",))):
+        cosmos("export", str(run_dir(place, "apart")), "-o", str(tmp_path / name), *more)
+    named = Path(json.loads((tmp_path / "adapter/adapter_config.json").read_text())["base_model_name_or_path"])
+    assert named == tmp_path / "weights"
+    merged = logits(loaded(tmp_path / "merged"))
+    adapted = logits(PeftModel.from_pretrained(loaded(named), str(tmp_path / "adapter")))
+    elsewhere = logits(PeftModel.from_pretrained(loaded(place / "tiny"), str(tmp_path / "adapter")))
+    torch.testing.assert_close(adapted, merged, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(elsewhere, merged, rtol=1e-2)
+
+
+@pytest.mark.parametrize("key", ["model_name", "safetensors_path"])
+def test_adapters_on_a_repository_name_it_and_its_commit(place: Path, tmp_path: Path, key: str) -> None:
+    """The name may be spelt ``hf://owner/repository``."""
+    run = f"fetched_{key}"
+    with serving(place / "tiny", QWEN, "models") as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        train(place, run, *LORA, f"model.backbone.{key}=hf://{QWEN}", **environment)
+    export = ("export", str(run_dir(place, run)), "-o", str(tmp_path / "adapter"), "--adapter")
+    cosmos(*export, env={**environment, "HF_HUB_OFFLINE": "1"})
+    settings = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == QWEN
+    assert settings["revision"] == PINNED[QWEN]
+
+
+def test_adapters_on_fresh_weights_have_no_base_to_name(place: Path, tmp_path: Path) -> None:
+    train(place, "fresh", *LORA, "model.init=random", "trainer.max_iter=2")
+    export = ("export", str(run_dir(place, "fresh")), "-o", str(tmp_path / "out"), "--adapter")
+    assert "trained on fresh weights" in cosmos(*export, code=2).stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_adapters_on_the_tower_train_too(place: Path) -> None:
@@ -154,7 +242,11 @@ def test_a_generators_reasoner_on_qwens_tower(place: Path, tmp_path: Path) -> No
     assert visual
     assert all(torch.equal(names[name], backbone[name].bfloat16().float()) for name in visual)
     report = json.loads((tmp_path / "merged/merge_report.json").read_text())
-    assert report.keys() == names.keys()
+    assert report["written"].keys() == names.keys()
+    stored = {f"{place / 'published/transformer'}: {name}" for name in generator}
+    language = {origin for name, origin in report["written"].items() if ".visual." not in name}
+    assert set(report["dropped"]) == stored - language
+    assert len(report["dropped"]) == len(generator) - len(language) > 0
     train(
         place,
         "merged",
@@ -181,6 +273,82 @@ def test_the_checkpoints_own_tower_wins_unless_qwens_is_asked_for(place: Path, t
     assert "no vision tower of its own" in merge(
         place, place / "published", tmp_path / "none", "--vision", "cosmos", code=2
     )
+
+
+def interrupted_merge(source: Path, output: Path, place: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """A merge into small files that a Ctrl-C ends at the reading of group `after`; what follows is cut as small."""
+    monkeypatch.setattr(merging, "write_shards", partial(write_shards, shard_bytes=40_000))
+    read, readings = SafetensorsWeights.read, count(1)
+
+    def interrupted(self: SafetensorsWeights, names: Collection[str]) -> dict[str, torch.Tensor]:
+        if next(readings) == after:
+            raise KeyboardInterrupt
+        return read(self, names)
+
+    monkeypatch.setattr(SafetensorsWeights, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merge_onto_tower(source, output, backbone=str(place / "tiny"), vision="qwen")
+    monkeypatch.setattr(SafetensorsWeights, "read", read)
+
+
+def test_an_interrupted_merge_goes_on_at_the_file_it_had_reached(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two readings a file: to write it and to verify it. The fifth is the third file's, the sixth its verification.
+    interrupted_merge(place / "published", tmp_path / "out", place, monkeypatch, after=6)
+    assert not (tmp_path / "out").exists()
+    first, second = sorted((tmp_path / ".out.partial").glob("model-*.safetensors"))
+    stamps = [file.stat().st_mtime_ns for file in (first, second)]
+    options = {"backbone": str(place / "tiny"), "vision": "qwen"}
+    printed = merge_onto_tower(place / "published", tmp_path / "out", **options)
+    assert ", 2 from an interrupted merge" in printed["shards"]
+    assert [(tmp_path / "out" / file.name).stat().st_mtime_ns for file in (first, second)] == stamps
+    merge_onto_tower(place / "published", tmp_path / "whole", **options)
+    whole, out = (dict(loaded(tmp_path / name).named_parameters()) for name in ("whole", "out"))
+    assert all(torch.equal(out[name], value) for name, value in whole.items())
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_what_was_left_of_another_source_is_not_kept(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_generator(tmp_path / "other", MATCHING, seed=1)
+    interrupted_merge(tmp_path / "other", tmp_path / "out", place, monkeypatch, after=6)
+    options = {"backbone": str(place / "tiny"), "vision": "qwen"}
+    assert "interrupted" not in merge_onto_tower(place / "published", tmp_path / "out", **options)["shards"]
+    merge_onto_tower(place / "published", tmp_path / "whole", **options)
+    whole, out = (dict(loaded(tmp_path / name).named_parameters()) for name in ("whole", "out"))
+    assert all(torch.equal(out[name], value) for name, value in whole.items())
+
+
+def test_a_shard_of_the_generator_or_of_the_tower_that_is_gone_is_named(place: Path, tmp_path: Path) -> None:
+    in_shards(place / "tiny", tmp_path / "tower")
+    in_shards(place / "published/transformer", tmp_path / "generator")
+    assert "language: 36" in merge(place, tmp_path / "generator", tmp_path / "whole")
+    for folder, wanted in ((tmp_path / "generator", "embed_tokens"), (tmp_path / "tower", "visual.patch_embed")):
+        index = next(folder.glob("*.index.json"))
+        lost = next(file for name, file in json.loads(index.read_text())["weight_map"].items() if wanted in name)
+        (folder / lost).rename(tmp_path / lost)
+        arguments = ("convert", str(tmp_path / "generator"), "-o", str(tmp_path / "out"), "--to", "vlm")
+        said = cosmos(*arguments, "--backbone", str(tmp_path / "tower"), code=2).stderr
+        assert f"names {lost}, which is missing" in said
+        assert index.name in said
+        assert "Traceback" not in said
+        (tmp_path / lost).rename(folder / lost)
+
+
+def in_shards(folder: Path, copy: Path) -> None:
+    """A copy of a folder with one file of weights, cut into several with an index."""
+    shutil.copytree(folder, copy)
+    file = next(copy.glob("*.safetensors"))
+    weights = load_file(file)
+    file.unlink()
+    places = {}
+    for number, names in enumerate(sorted(weights)[start::4] for start in range(4)):
+        part = f"{file.stem}-{number:05d}.safetensors"
+        save_file({name: weights[name] for name in names}, copy / part)
+        places.update(dict.fromkeys(names, part))
+    (copy / f"{file.name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 def test_a_generator_of_another_size_is_refused_by_name(place: Path, tmp_path: Path) -> None:

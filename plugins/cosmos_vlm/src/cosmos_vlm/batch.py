@@ -19,7 +19,8 @@ class ChatBatch:
     """ids, targets: int64 [N]; targets hold the *next* token where it is learned. learned: int64 [L], where that is.
     starts: int64 [N], place in the dialog, 0 where a new one begins. positions: int64 [3, N]. patches: uint8 [P, 1536].
     grids: int64 [M, 3]. frames: patches of each picture or pair of frames. lengths: tokens of each dialog. asked:
-    tokens of each dialog before the assistant's last turn. keys, wanted: name, and what the assistant says there.
+    tokens of each dialog before the assistant's last turn. shown: whether each of `grids` stands before that turn of
+    its dialog. keys, wanted: name, and what the assistant says there.
     """
 
     ids: torch.Tensor
@@ -32,6 +33,7 @@ class ChatBatch:
     frames: tuple[int, ...]
     lengths: tuple[int, ...]
     asked: tuple[int, ...]
+    shown: tuple[bool, ...]
     keys: tuple[str, ...]
     wanted: tuple[str, ...]
 
@@ -60,6 +62,7 @@ def collate(items: Sequence[Item]) -> ChatBatch:
         frames=tuple(rows * columns for count, rows, columns in grids for _ in range(count)),
         lengths=tuple(len(dialog.ids) for dialog in dialogs),
         asked=tuple(dialog.asked for dialog in dialogs),
+        shown=tuple(number < dialog.shown for dialog in dialogs for number in range(len(dialog.grids))),
         keys=tuple(dialog.key for dialog in dialogs),
         wanted=tuple(dialog.answer for dialog in dialogs),
     )

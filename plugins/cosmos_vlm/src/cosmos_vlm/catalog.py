@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["PINNED", "pinned"]
+__all__ = ["PINNED", "is_local", "pinned"]
+
+HUB = "hf://"
+"""May stand before a repository's name."""
 
 PINNED = {
     "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
@@ -14,6 +17,11 @@ PINNED = {
 
 
 def pinned(name: str) -> tuple[str, str]:
-    """Repository and revision of ``owner/repository[@revision]``."""
-    repository, _, revision = name.partition("@")
+    """Repository and revision of ``[hf://]owner/repository[@revision]``."""
+    repository, _, revision = name.removeprefix(HUB).partition("@")
     return repository, revision or PINNED.get(repository, "main")
+
+
+def is_local(name: str) -> bool:
+    """Whether a name can only be a folder's, so that the Hub need not be asked."""
+    return not name.startswith(HUB) and (name.startswith((".", "/", "~")) or name.count("/") > 1)

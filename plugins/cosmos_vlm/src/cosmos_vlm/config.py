@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import Any, ClassVar
 
 from attrs import frozen
 
@@ -16,7 +17,7 @@ class Backbone:
     """Where architecture, tokenizer and weights come from."""
 
     model_name: str = option("Qwen/Qwen3-VL-8B-Instruct", "Hub name or folder of the model.")
-    safetensors_path: str | None = option(None, "Folder whose *.safetensors replace the model's weights.")
+    safetensors_path: str | None = option(None, "Folder or Hub name whose *.safetensors replace the model's weights.")
 
 
 @frozen(kw_only=True)
@@ -27,6 +28,23 @@ class Freeze:
     freeze_mm_projector: bool = option(False, "Freeze the mergers between tower and language model.")
     freeze_llm: bool = option(False, "Freeze the language model and its head.")
     frozen_params: tuple[str, ...] = option((), "Regular expressions; matching parameters are frozen.")
+    trainable_params: tuple[str, ...] = option(
+        (), "Regular expressions; parameters that match none are frozen. Not beside frozen_params."
+    )
+
+    @frozen_params.validator
+    @trainable_params.validator
+    def _compiles(self, attribute: Any, patterns: tuple[str, ...]) -> None:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+    @trainable_params.validator
+    def _alone(self, attribute: Any, patterns: tuple[str, ...]) -> None:
+        if patterns and self.frozen_params:
+            raise ValueError("frozen_params is set too; name what trains or what does not")
 
 
 @frozen(kw_only=True)
@@ -57,7 +75,7 @@ class LlavaConfig(DatasetConfig):
     """LLaVA-OneVision: images and conversations, streamed from the Hub or read from a local copy."""
 
     path: str | None = option(
-        None, "Folder of a local copy, Parquet or JSON, searched below too; absent: streamed from the Hub."
+        None, "Folder of a local copy, Parquet or JSON, or of a mirror with one for each subset; absent: streamed."
     )
     repo: str = option("lmms-lab/LLaVA-OneVision-Data", "Dataset repository on the Hub.")
     revision: str = option("main", "Revision of the repository.")

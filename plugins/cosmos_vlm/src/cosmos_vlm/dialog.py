@@ -1,21 +1,27 @@
-"""A dialog as tokens, labels, positions and patches (spec/vlm.md 4.1, 5.1, 6.1)."""
+"""A dialog as tokens, labels, positions and patches (spec/vlm.md 4.1, 5.1).
+
+The text is encoded as a whole, as the template's would be, so that tokens may join the texts of a turn with each other
+and with what the template puts around them. One that belongs in part to what the assistant says, such as the line
+break of its header together with one that begins the answer, is learned.
+"""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
 from attrs import frozen
 
-from cosmos_core.data import Chat, Clip, Picture, UnreadableSample
+from cosmos_core.data import Chat, Clip, UnreadableSample
 from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.script import Grid, Script, script_of
 from cosmos_vlm.tokenizer import SPECIAL
-from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
 
 __all__ = ["IGNORED", "Dialog", "DialogEncoder"]
 
 IGNORED = -100
-ROLES = ("system", "user", "assistant")
+PADS = ("<|image_pad|>", "<|video_pad|>")
 
 
 @frozen(eq=False)
@@ -23,7 +29,8 @@ class Dialog:
     """ids, labels: int64 [n]; labels are IGNORED where nothing is learned. positions: int64 [3, n], time, row, column.
 
     patches: uint8 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance. answer:
-    what the assistant says last; asked: tokens before it. clips: whether it shows a video.
+    what the assistant says last; asked: tokens before that turn; shown: how many of `grids` stand before it. clips:
+    whether it shows a video.
     """
 
     key: str
@@ -31,9 +38,10 @@ class Dialog:
     labels: torch.Tensor
     positions: torch.Tensor
     patches: torch.Tensor
-    grids: tuple[tuple[int, int, int], ...]
+    grids: tuple[Grid, ...]
     asked: int
     answer: str
+    shown: int = 0
     clips: bool = False
 
     @property
@@ -48,110 +56,79 @@ class Dialog:
 
 
 class _Writer:
-    """Collects tokens with their labels and positions."""
+    """Collects tokens with their labels and positions. asked: of those written, how many stand before the last turn."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.labels: list[int] = []
         self.positions: list[tuple[int, int, int]] = []
         self.next = 0
+        self.asked = 0
 
-    def text(self, ids: list[int], learned: bool) -> None:
-        for token in ids:
-            self.ids.append(token)
-            self.labels.append(token if learned else IGNORED)
-            self.positions.append((self.next,) * 3)
-            self.next += 1
+    def text(self, token: int, *, learned: bool) -> None:
+        self.ids.append(token)
+        self.labels.append(token if learned else IGNORED)
+        self.positions.append((self.next,) * 3)
+        self.next += 1
 
     def slice(self, token: int, rows: int, columns: int) -> None:
         """One temporal slice of vision: rows x columns tokens that share a time."""
-        for row in range(rows):
-            for column in range(columns):
-                self.ids.append(token)
-                self.labels.append(IGNORED)
-                self.positions.append((self.next, self.next + row, self.next + column))
+        self.ids += [token] * rows * columns
+        self.labels += [IGNORED] * rows * columns
+        places = product(range(rows), range(columns))
+        self.positions += [(self.next, self.next + row, self.next + column) for row, column in places]
         self.next += max(rows, columns)
 
 
 class DialogEncoder:
-    """Holds a tokenizer; picklable for loader workers."""
+    """Holds a tokenizer; picklable for loader workers. opening: tokens that begin the assistant's turn."""
 
     def __init__(self, tokenizer: Any, config: VlmConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+        self.opening: list[int] = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
 
     def encode(self, chat: Chat) -> Dialog:
         """Raises UnreadableSample for unknown roles, for shapes the tower cannot take, for texts that hold the tokens
         of pictures or turns, and when nothing is learned.
         """
-        writer, patches, grids = _Writer(), [], []
-        asked, answer = 0, ""
-        for turn in chat.turns:
-            if turn.role not in ROLES:
-                raise UnreadableSample(chat.key, f"unknown role '{turn.role}'")
-            learned = turn.role == "assistant"
-            writer.text([self.special["<|im_start|>"], *self._text(f"{turn.role}\n")], learned=False)
-            if learned:
-                asked, answer = len(writer.ids), "".join(part for part in turn.parts if isinstance(part, str))
-            for part in turn.parts:
-                try:
-                    if isinstance(part, str):
-                        writer.text(self._said(part), learned)
-                        continue
-                    rows, grid = self._media(part, writer)
-                except ValueError as error:
-                    raise UnreadableSample(chat.key, str(error)) from None
-                patches.append(rows)
-                grids.append(grid)
-            writer.text([self.special["<|im_end|>"]], learned)
-            writer.text(self._text("\n"), learned=False)
+        try:
+            script = script_of(chat, self.config)
+            writer = self._written(script)
+        except ValueError as error:
+            raise UnreadableSample(chat.key, str(error)) from None
         dialog = Dialog(
             key=chat.key,
             ids=torch.tensor(writer.ids),
             labels=torch.tensor(writer.labels),
             positions=torch.tensor(writer.positions).T.contiguous(),
-            patches=torch.cat(patches) if patches else torch.zeros(0, 1536, dtype=torch.uint8),
-            grids=tuple(grids),
-            asked=asked,
-            answer=answer,
+            patches=torch.cat(script.patches) if script.patches else torch.zeros(0, 1536, dtype=torch.uint8),
+            grids=tuple(script.grids),
+            asked=writer.asked,
+            answer=script.answer,
+            shown=script.shown,
             clips=any(isinstance(part, Clip) for turn in chat.turns for part in turn.parts),
         )
         if not dialog.supervised:
             raise UnreadableSample(chat.key, "the assistant says nothing")
         return dialog
 
-    def _said(self, text: str) -> list[int]:
-        """Raises ValueError for tokens that would pass for a picture or end the turn."""
-        ids = self._text(text)
+    def _written(self, script: Script) -> _Writer:
+        """Raises ValueError for tokens that would pass for a picture or end the turn, and for half surrogate pairs."""
+        script.text.encode()  # The tokenizer's own complaint does not say what is wrong.
+        encoded = self.tokenizer(script.text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
         for name, token in self.special.items():
-            if token in ids:
+            if ids.count(token) != script.frame.count(name):
                 raise ValueError(f"a text holds the token {name}")
-        return ids
-
-    def _text(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def _media(self, part: Picture | Clip, writer: _Writer) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        config, special = self.config, self.special
-        if isinstance(part, Picture):
-            _, height, width = part.pixels.shape
-            size = fit_image(height, width, config.image_min_pixels, config.image_max_pixels)
-            rows, grid = patches_of(part.pixels[None].expand(2, -1, -1, -1), size)
-            writer.text([special["<|vision_start|>"]], learned=False)
-            writer.slice(special["<|image_pad|>"], grid[1] // MERGE, grid[2] // MERGE)
-            writer.text([special["<|vision_end|>"]], learned=False)
-            return rows, grid
-        frames, seconds = part.pixels.transpose(0, 1), list(part.seconds)
-        if len(frames) == 1:
-            frames, seconds = frames.expand(2, -1, -1, -1), seconds * 2
-        count, _, height, width = frames.shape
-        size = fit_video(count, height, width, config.video_min_pixels, config.video_max_pixels)
-        rows, grid = patches_of(frames, size)
-        seconds += seconds[-1:] * (2 * grid[0] - len(seconds))
-        for index in range(grid[0]):
-            middle = (seconds[2 * index] + seconds[2 * index + 1]) / 2
-            writer.text([*self._text(f"<{middle:.1f} seconds>"), special["<|vision_start|>"]], learned=False)
-            writer.slice(special["<|video_pad|>"], grid[1] // MERGE, grid[2] // MERGE)
-            writer.text([special["<|vision_end|>"]], learned=False)
-        return rows, grid
+        pads = {self.special[name] for name in PADS}
+        writer, slices = _Writer(), iter(script.slices)
+        for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True):
+            if token in pads:
+                writer.slice(token, *next(slices))
+            else:
+                writer.text(token, learned=any(script.learned[start:end]))
+            if start < script.asked:
+                writer.asked = len(writer.ids)
+        return writer

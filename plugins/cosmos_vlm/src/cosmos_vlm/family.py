@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import Mesh, Streams, compiled, dtype, shard
-from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, StepOutput
+from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import prepare_blocks
@@ -35,20 +34,11 @@ class VlmFamily:
     """ModelFamily of the reasoner; every learned token counts the same."""
 
     def __init__(self, config: VlmConfig, context: BuildContext) -> None:
-        from transformers import AutoConfig
-
         self.config = config
         self._context = context
         self.precision = dtype(config.precision)
         self.folder = snapshot(config.backbone.model_name, CONFIGS)
-        self.architecture: Any = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
-        if self.architecture.model_type != "qwen3_vl":
-            problem = Problem(
-                message=f"is a '{self.architecture.model_type}' model",
-                key="model.backbone.model_name",
-                hint="this version trains qwen3_vl models",
-            )
-            raise UserError("the backbone cannot be trained here", [problem])
+        self.architecture = architecture_of(self.folder)
         chosen = config.attn_implementation
         self.architecture._attn_implementation = register() if chosen == "cosmos" else chosen
         self.encoder = DialogEncoder(tokenizer_of(self.folder, self.architecture), config)
@@ -126,6 +116,6 @@ class VlmFamily:
         if not self.config.answer_tokens:
             return []
         end = self.encoder.special["<|im_end|>"]
-        spoken = speak(model, batch, self.config.answer_tokens, end)
+        spoken = speak(model, batch, self.config.answer_tokens, self.encoder.opening, end)
         said = [self.encoder.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in spoken]
         return [Answer(*one) for one in zip(batch.keys, said, batch.wanted, strict=True)]

@@ -80,6 +80,7 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
         if model.ema.enabled:
             yield Problem(message="the reasoner keeps no average", key="model.ema.enabled", hint="set it to false")
         yield from _folder(model.backbone.model_name, "model.backbone.model_name")
+        yield from _configuration(Path(model.backbone.model_name), "model.backbone.model_name")
         yield from _folder(model.backbone.safetensors_path, "model.backbone.safetensors_path")
     dataset = plan.config.dataloader_train.dataset
     if isinstance(dataset, LlavaConfig):
@@ -88,6 +89,13 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
 
 def _folder(path: str | None, key: str) -> Iterable[Problem]:
     """A local path that is not there; Hub names are looked up when the run starts."""
-    local = path is not None and (path.startswith((".", "/", "~")) or path.count("/") > 1)
-    if path is not None and local and not Path(path).is_dir():
+    from cosmos_vlm.catalog import is_local
+
+    if path is not None and is_local(path) and not Path(path).is_dir():
         yield Problem(message=f"no such folder: {path}", key=key)
+
+
+def _configuration(folder: Path, key: str) -> Iterable[Problem]:
+    """A folder that is no model's."""
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        yield Problem(message=f"{folder} has no config.json", key=key, hint="give the folder of a Qwen3-VL model")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,26 @@ from cosmos_core.checkpoint import opened_safetensors
 from cosmos_core.distributed import Streams, assign_full
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim import is_lora
-from cosmos_vlm.catalog import pinned
+from cosmos_vlm.catalog import is_local, pinned
 from cosmos_vlm.network import ReasonerNetwork
 
-__all__ = ["CONFIGS", "fresh_weights", "is_fetched", "load_weights", "restore_buffers", "snapshot"]
+__all__ = [
+    "CONFIGS",
+    "INDEX",
+    "fresh_weights",
+    "is_fetched",
+    "load_weights",
+    "lost_files",
+    "placed",
+    "restore_buffers",
+    "snapshot",
+]
 
 SHOWN = 6
 CONFIGS = ["*.json", "*.txt", "*.jinja"]
 """Files of a backbone beside its weights."""
+INDEX = "*.safetensors.index.json"
+"""Which of several files holds a tensor."""
 TINY = "tiny"
 """A Qwen3-VL of half a million parameters without weights, to train from scratch."""
 POSITIONS = 0.5
@@ -31,6 +45,8 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     ``owner/repository[@revision]``, fetched when it is not here. Raises UserError."""
     if not is_fetched(name):
         return Path(__file__).parent / "backbones" / TINY if name == TINY else Path(name)
+    if is_local(name):
+        raise UserError(f"no such folder: {name}")
     from cosmos_core.hub import fetch
     from cosmos_core.plugin import CheckpointSpec
 
@@ -80,7 +96,8 @@ def load_weights(model: ReasonerNetwork, folder: Path) -> None:
     if missing or not places:
         shown = ", ".join(missing[:SHOWN])
         problem = Problem(message=f"{len(missing)} tensors are missing: {shown}", file=str(folder))
-        raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
+        lost = lost_files(folder, set(missing).__contains__)
+        raise UserError("the backbone's weights do not fit the model; nothing was started", [*lost, problem])
     for file in dict.fromkeys(places[name] for name in wanted):
         with opened_safetensors(file) as opened:
             for name in [name for name in wanted if places[name] == file]:
@@ -90,3 +107,26 @@ def load_weights(model: ReasonerNetwork, folder: Path) -> None:
                     problem = Problem(message=message, file=str(file))
                     raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
                 assign_full(wanted[name], value.to(wanted[name].dtype))
+
+
+def placed(folder: Path) -> dict[str, str]:
+    """The file of every tensor, as the folder's index says; {} without one. Raises UserError for a damaged index."""
+    places: dict[str, str] = {}
+    for index in sorted(folder.glob(INDEX)):
+        try:
+            places.update(json.loads(index.read_bytes())["weight_map"])
+        except (ValueError, KeyError, TypeError):
+            problem = Problem(message="has no weight_map of tensors and files", file=str(index), hint="fetch it again")
+            raise UserError("an index of weights is damaged", [problem]) from None
+    return places
+
+
+def lost_files(folder: Path, wanted: Callable[[str], bool]) -> list[Problem]:
+    """Files that are not there, but hold a wanted tensor as the folder's index says."""
+    places = {file for name, file in placed(folder).items() if wanted(name)}
+    index = next(folder.glob(INDEX), folder)
+    return [
+        Problem(message=f"names {file}, which is missing", file=str(index), hint="fetch it again")
+        for file in sorted(places)
+        if not (folder / file).is_file()
+    ]

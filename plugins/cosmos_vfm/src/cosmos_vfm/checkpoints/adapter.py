@@ -9,8 +9,8 @@ import torch
 
 from cosmos_core.checkpoint import (
     AdapterBase,
-    DcpWeights,
     Entry,
+    StoredWeights,
     refuse_zero_adapters,
     whole_folder,
     write_shards,
@@ -24,13 +24,14 @@ PREFIX = "transformer."
 STEM = "pytorch_lora_weights"
 
 
-def export_adapter(checkpoint: Path, output: Path, dtype: torch.dtype | None, *, verify: bool) -> dict[str, str]:
-    """Write the adapters of an ``iter_<N>`` folder; returns facts to print. dtype: None keeps theirs.
+def export_adapter(
+    checkpoint: Path, weights: StoredWeights, output: Path, dtype: torch.dtype | None, *, verify: bool
+) -> dict[str, str]:
+    """Write the adapters of an ``iter_<N>`` folder; returns facts to print. weights: its own. dtype: None keeps theirs.
 
     Raises UserError when there are none, or when training changed none.
     """
     base = AdapterBase.read(checkpoint)
-    weights = DcpWeights(checkpoint / "model", "live")
     if base is None:
         beside = any(".lora_" in name for name in weights.infos)
         holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"

@@ -22,7 +22,7 @@ def to_dcp(source: Path, output: Path, *, origin: str = "") -> dict[str, str]:
     conversion continues with the shards it lacks; `output` appears when it is whole. Raises UserError for an unknown
     layout, for damaged shards, or when `output` exists.
     """
-    with whole_folder(output, "nothing was converted", resume=True) as hidden:
+    with whole_folder(output, "nothing was converted", made_of=str(source.resolve())) as hidden:
         published = open_published(source)
         _write_shards(published, DcpWriter(hidden / "model"))
         components = keep_components(published, hidden)

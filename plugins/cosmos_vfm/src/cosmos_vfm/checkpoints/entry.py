@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cosmos_core.checkpoint import DcpWeights
 from cosmos_core.distributed import dtype
 from cosmos_core.plan import BASE_FILE
 from cosmos_core.plugin import Conversion
@@ -23,7 +24,8 @@ def export(request: Conversion) -> dict[str, str]:
     model = request.model if isinstance(request.model, VfmConfig) else None
     asked, verify = request.options.get("dtype"), bool(request.options.get("verify"))
     if request.options.get("adapter"):
-        return export_adapter(request.source, request.output, dtype(asked) if asked else None, verify=verify)
+        weights = DcpWeights(request.source / "model", request.options.get("weights", ""))
+        return export_adapter(request.source, weights, request.output, dtype(asked) if asked else None, verify=verify)
     wanted = asked or (model.precision if model is not None else "")
     known = request.base is not None and (request.base / BASE_FILE).is_file()
     return export_weights(
@@ -32,7 +34,7 @@ def export(request: Conversion) -> dict[str, str]:
             output=request.output,
             base=request.base if known else None,
             layout=request.options.get("layout") or "diffusers",
-            weights=request.options.get("weights", "ema"),
+            weights=request.options.get("weights", ""),
             scale=model.lora_alpha / model.lora_rank if model is not None and model.lora_enabled else None,
             shift=model.sampling.shift if model is not None else 10.0,
             dtype=dtype(wanted) if wanted else None,

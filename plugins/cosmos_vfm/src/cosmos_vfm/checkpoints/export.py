@@ -40,7 +40,7 @@ class ExportRequest:
     output: Path
     base: Path | None = None
     layout: str = "diffusers"
-    weights: str = "ema"
+    weights: str = ""
     scale: float | None = None
     shift: float = 10.0
     dtype: torch.dtype | None = None
@@ -59,13 +59,13 @@ def export_weights(request: ExportRequest) -> dict[str, str]:
         folder = hidden if bare else hidden / "transformer"
         folder.mkdir(exist_ok=True)
         stem = "model" if bare else "diffusion_pytorch_model"
-        shards = write_shards(folder, stem, entries, verify=request.verify)
+        written = write_shards(folder, stem, entries, verify=request.verify)
         write_json(folder / "config.json", {**config, "model_type": "cosmos3_omni"} if bare else config)
         carried = carry_over(request.base, hidden, shift=request.shift)
     return {
         "exported": str(request.output),
         "weights": _described(trained) + (f", {heads} of the base's other heads" if heads else ""),
-        "shards": str(shards) + (", verified" if request.verify else ""),
+        "shards": str(written.files) + (", verified" if request.verify else ""),
         "components": ", ".join(carried) or "none",
     }
 

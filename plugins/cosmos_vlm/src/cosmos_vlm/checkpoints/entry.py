@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cosmos_core.checkpoint import trained_weights
 from cosmos_core.distributed import dtype
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import Conversion
 from cosmos_vlm.checkpoints.export import export_adapter, export_weights
 from cosmos_vlm.checkpoints.merge import merge_onto_tower
@@ -11,6 +12,8 @@ from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.weights import CONFIGS, snapshot
 
 __all__ = ["export", "merge"]
+
+LAYOUT = "hf"
 
 
 def merge(request: Conversion) -> dict[str, str]:
@@ -28,8 +31,15 @@ def export(request: Conversion) -> dict[str, str]:
     model = request.model
     if not isinstance(model, VlmConfig):
         raise UserError("only a run's checkpoint can be exported: its config.toml names the backbone")
-    backbone = snapshot(model.backbone.model_name, [*CONFIGS])
+    layout = request.options.get("layout") or LAYOUT
+    if layout != LAYOUT:
+        problem = Problem(message=f"there is no layout '{layout}'", hint=f"leave --layout out, or say '{LAYOUT}'")
+        raise UserError("a reasoner is exported for transformers alone; nothing was exported", [problem])
+    asked, verify = request.options.get("dtype"), bool(request.options.get("verify"))
     if request.options.get("adapter"):
-        return export_adapter(request.source, request.output, model.backbone.model_name)
-    wanted = dtype(request.options.get("dtype") or model.precision)
-    return export_weights(request.source, request.output, backbone, wanted, verify=bool(request.options.get("verify")))
+        weights = model.backbone.safetensors_path or model.backbone.model_name
+        return export_adapter(request.source, request.output, weights, dtype(asked) if asked else None, verify=verify)
+    backbone = snapshot(model.backbone.model_name, [*CONFIGS])
+    scale = model.lora_alpha / model.lora_rank if model.lora_enabled else None
+    source = trained_weights(request.source, request.options.get("weights", ""), scale)
+    return export_weights(source, request.output, backbone, dtype(asked or model.precision), verify=verify)

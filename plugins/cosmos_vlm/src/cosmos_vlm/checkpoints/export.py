@@ -7,15 +7,26 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from cosmos_core.checkpoint import AdapterBase, DcpWeights, Entry, trained_weights, write_shards
+from cosmos_core.checkpoint import (
+    AdapterBase,
+    DcpWeights,
+    Entry,
+    StoredWeights,
+    refuse_zero_adapters,
+    whole_folder,
+    write_shards,
+)
 from cosmos_core.errors import UserError
+from cosmos_core.optim import is_lora
+from cosmos_vlm.catalog import pinned
 from cosmos_vlm.weights import CONFIGS
 
 __all__ = ["copy_configs", "export_adapter", "export_weights"]
 
 PEFT = "base_model.model."
+SNAPSHOTS = "snapshots"
+"""Folder of the Hub cache whose parts are called after commits."""
 
 
 def copy_configs(backbone: Path, folder: Path, dtype: torch.dtype) -> None:
@@ -30,52 +41,61 @@ def copy_configs(backbone: Path, folder: Path, dtype: torch.dtype) -> None:
 
 
 def export_weights(
-    checkpoint: Path, output: Path, backbone: Path, dtype: torch.dtype, *, verify: bool
+    source: StoredWeights, output: Path, backbone: Path, dtype: torch.dtype, *, verify: bool
 ) -> dict[str, str]:
-    """Write under a hidden name and rename; adapters are folded in. Returns facts to print. Raises UserError."""
-    if output.exists():
-        raise UserError(f"{output} exists already; nothing was exported")
-    source = trained_weights(checkpoint, "live")
-    hidden = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
-    shards = write_shards(hidden, "model", {name: Entry(source, name, dtype) for name in source.infos}, verify=verify)
-    copy_configs(backbone, hidden, dtype)
-    hidden.rename(output)
+    """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError."""
+    entries = {name: Entry(source, name, dtype) for name in source.infos}
+    with whole_folder(output, "nothing was exported") as hidden:
+        written = write_shards(hidden, "model", entries, verify=verify)
+        copy_configs(backbone, hidden, dtype)
     return {
         "exported": str(output),
         "tensors": str(len(source.infos)),
-        "shards": str(shards) + (", verified" if verify else ""),
+        "shards": str(written.files) + (", verified" if verify else ""),
     }
 
 
-def export_adapter(checkpoint: Path, output: Path, backbone: str) -> dict[str, str]:
-    """Write the adapters of an ``iter_<N>`` folder; returns facts to print. Raises UserError when there are none."""
-    if output.exists():
-        raise UserError(f"{output} exists already; nothing was exported")
-    base = AdapterBase.read(checkpoint)
+def export_adapter(
+    checkpoint: Path, output: Path, weights: str, dtype: torch.dtype | None, *, verify: bool
+) -> dict[str, str]:
+    """Write the adapters of an ``iter_<N>`` folder; returns facts to print. dtype: None keeps theirs.
+
+    weights: what the run calls the folder or repository whose weights it adapts. Raises UserError when there are no
+    adapters, when they were trained beside other weights, or when training changed none.
+    """
+    adapters, base = DcpWeights(checkpoint / "model", "live"), AdapterBase.read(checkpoint)
     if base is None:
-        raise UserError(f"{checkpoint} holds whole weights, no adapters; leave --adapter out")
-    weights = DcpWeights(checkpoint / "model", "live")
-    tensors = {PEFT + name: value for name, value in weights.read(list(weights.infos)).items()}
+        beside = any(is_lora(name) for name in adapters.infos)
+        holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"
+        raise UserError(f"{checkpoint} holds {holds}; leave --adapter out")
+    refuse_zero_adapters(adapters)
+    entries = {PEFT + name: Entry(adapters, name, dtype or info.dtype) for name, info in adapters.infos.items()}
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": backbone,
+        **_adapted(base, weights),
         "r": base.rank,
         "lora_alpha": base.alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted({name.rpartition(".lora_")[0] for name in weights.infos}),
+        "target_modules": sorted({name.rpartition(".lora_")[0] for name in adapters.infos}),
     }
-    hidden = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
-    save_file(tensors, hidden / "adapter_model.safetensors", metadata={"format": "pt"})
-    (hidden / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    hidden.rename(output)
+    with whole_folder(output, "nothing was exported") as hidden:
+        write_shards(hidden, "adapter_model", entries, verify=verify)
+        (hidden / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return {
         "exported": str(output),
-        "adapters": f"{len(tensors) // 2} layers, rank {base.rank}, alpha {base.alpha}",
+        "adapters": f"{len(entries) // 2} layers, rank {base.rank}, alpha {base.alpha}",
+        "verified": "yes" if verify else "no",
         "load": f'PeftModel.from_pretrained(model, "{output}")',
     }
+
+
+def _adapted(base: AdapterBase, weights: str) -> dict[str, str]:
+    """Where peft finds what the adapters were trained on: the folder, or in the Hub cache its repository and commit."""
+    if not base.folder:
+        raise UserError("the adapters were trained on fresh weights, so there is no base to load them onto")
+    folder = Path(base.folder)
+    if folder.parent.name != SNAPSHOTS:
+        return {"base_model_name_or_path": str(folder)}
+    return {"base_model_name_or_path": pinned(weights)[0], "revision": folder.name}

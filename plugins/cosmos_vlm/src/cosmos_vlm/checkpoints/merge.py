@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint import Entry, SafetensorsWeights, write_shards
+from cosmos_core.checkpoint import Entry, SafetensorsWeights, fingerprint, whole_folder, write_shards
 from cosmos_core.errors import Problem, UserError
+from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.checkpoints.export import copy_configs
-from cosmos_vlm.weights import CONFIGS, snapshot
+from cosmos_vlm.weights import CONFIGS, lost_files, placed, snapshot
 
 __all__ = ["merge_onto_tower", "reasoner_name"]
 
 BACKBONES = {4096: "Qwen/Qwen3-VL-8B-Instruct", 5120: "Qwen/Qwen3-VL-32B-Instruct"}
 """By the language model's hidden size."""
 REPORT = "merge_report.json"
+"""Where every tensor came from, and which of the generator's are left out."""
+HEAD = "lm_head.weight"
 
 _GENERATOR = re.compile(
     r"_moe_gen|\.add_[qkv]_proj\.|\.to_add_out\.|\.norm_added_[qk]\.|k_norm_und_for_gen"
@@ -41,11 +43,12 @@ _TOWER = ("blocks.", "merger.", "deepstack_merger_list.", "patch_embed.", "pos_e
 
 @frozen
 class _Origin:
-    """kind: 'language' or 'visual'. place: what the report says."""
+    """kind: 'language' or 'visual'. place: what the report says. folder: of the weights."""
 
     entry: Entry
     kind: str
     place: str
+    folder: Path
 
 
 def reasoner_name(name: str) -> str | None:
@@ -63,54 +66,68 @@ def reasoner_name(name: str) -> str | None:
 
 
 def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) -> dict[str, str]:
-    """Write a folder that transformers loads as Qwen3-VL; memory holds one shard. Returns facts to print.
+    """Write a folder that transformers loads as Qwen3-VL; memory holds a few tensors, and an interrupted merge goes on
+    at the file it had reached. Returns facts to print.
 
     backbone: folder or Hub name of the Qwen3-VL model, by the language model's size when empty. vision: 'qwen' takes
     its tower, 'cosmos' the source's ``vision_encoder/``, 'auto' the latter if there is one. Raises UserError when a
     tensor is missing, left over or of another shape.
     """
-    if output.exists():
-        raise UserError(f"{output} exists already; nothing was converted")
     language, dropped = _language(source)
     name = backbone or _backbone_of(language, source)
     folder = snapshot(name, CONFIGS)
-    origins = {**language, **_visual(source, folder, name, vision)}
     expected = _expected(folder)
-    tied = "lm_head.weight" not in expected
-    if tied:
-        dropped += "lm_head.weight" in origins
-        origins.pop("lm_head.weight", None)
+    visual, unused = _visual(source, folder, name, vision)
+    origins, dropped = {**language, **visual}, [*dropped, *unused]
+    if HEAD not in expected and HEAD in origins:
+        dropped.append(origins.pop(HEAD).place)
     _refuse_misfits(origins, expected, source)
-    hidden = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
-    shards = write_shards(hidden, "model", {name: origin.entry for name, origin in origins.items()})
-    copy_configs(folder, hidden, torch.bfloat16)
-    places = {name: origin.place for name, origin in origins.items()}
-    (hidden / REPORT).write_text(json.dumps(places, indent=2) + "\n", encoding="utf-8")
-    hidden.rename(output)
+    with whole_folder(output, "nothing was converted", made_of=_digest(origins)) as hidden:
+        entries = {name: origin.entry for name, origin in origins.items()}
+        written = write_shards(hidden, "model", entries, verify=True, resume=True)
+        copy_configs(folder, hidden, torch.bfloat16)
+        report = {"written": {name: origin.place for name, origin in origins.items()}, "dropped": dropped}
+        (hidden / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     counts = Counter(origin.kind for origin in origins.values())
     tower = next(origin.place for origin in origins.values() if origin.kind == "visual")
     return {
         "reasoner": str(output),
         "language": f"{counts['language']} tensors of {source}",
         "visual": f"{counts['visual']} tensors of {tower}",
-        "dropped": f"{dropped} tensors of the generator",
-        "shards": str(shards),
+        "dropped": f"{len(dropped)} tensors of the generator",
+        "shards": str(written.files) + (f", {written.kept} from an interrupted merge" if written.kept else ""),
         "report": str(output / REPORT),
     }
 
 
-def _language(source: Path) -> tuple[dict[str, _Origin], int]:
+def _digest(origins: Mapping[str, _Origin]) -> str:
+    """Of what is written, and of the weights it comes from."""
+    places = [f"{name} {origin.place}" for name, origin in origins.items()]
+    sources = dict.fromkeys(origin.folder for origin in origins.values())
+    return sha256("\n".join([*places, *map(fingerprint, sources)]).encode()).hexdigest()
+
+
+def _language(source: Path) -> tuple[dict[str, _Origin], list[str]]:
+    """The understanding tower's tensors, and places of the others."""
     folder = source / "transformer" if (source / "transformer").is_dir() else source
-    weights = SafetensorsWeights(folder)
-    names = {name: reasoner_name(name) for name in weights.infos}
-    found = {
-        ours: _Origin(Entry(weights, name, torch.bfloat16), "language", f"{folder}: {name}")
-        for name, ours in names.items()
-        if ours is not None
-    }
-    return found, len(names) - len(found)
+    weights = _weights(folder, lambda name: reasoner_name(name) is not None)
+    found: dict[str, _Origin] = {}
+    dropped: list[str] = []
+    for name in weights.infos:
+        ours, place = reasoner_name(name), f"{folder}: {name}"
+        if ours is None:
+            dropped.append(place)
+        else:
+            found[ours] = _Origin(Entry(weights, name, torch.bfloat16), "language", place, folder)
+    return found, dropped
+
+
+def _weights(folder: Path, wanted: Callable[[str], bool]) -> SafetensorsWeights:
+    """A folder's safetensors. Raises UserError when a file with wanted tensors is missing."""
+    lost = lost_files(folder, wanted)
+    if lost:
+        raise UserError("weights are missing; nothing was converted", lost)
+    return SafetensorsWeights(folder)
 
 
 def _backbone_of(language: Mapping[str, _Origin], source: Path) -> str:
@@ -122,44 +139,43 @@ def _backbone_of(language: Mapping[str, _Origin], source: Path) -> str:
     return BACKBONES[hidden]
 
 
-def _visual(source: Path, folder: Path, name: str, vision: str) -> dict[str, _Origin]:
+def _visual(source: Path, folder: Path, name: str, vision: str) -> tuple[dict[str, _Origin], list[str]]:
+    """The vision tower's tensors, and places of what else the generator's own has."""
     own = source / "vision_encoder"
     if vision == "cosmos" and not own.is_dir():
         problem = Problem(message=f"no such folder: {own}", hint="use --vision qwen")
         raise UserError("the checkpoint ships no vision tower of its own; nothing was converted", [problem])
     if vision != "qwen" and own.is_dir():
-        weights = SafetensorsWeights(own)
-        return {
-            f"model.visual.{key}": _Origin(Entry(weights, key, torch.bfloat16), "visual", str(own))
+        weights = _weights(own, lambda key: key.startswith(_TOWER))
+        found = {
+            f"model.visual.{key}": _Origin(Entry(weights, key, torch.bfloat16), "visual", str(own), own)
             for key in weights.infos
             if key.startswith(_TOWER)
         }
-    weights = SafetensorsWeights(snapshot(name, _tower_files(folder)))
-    return {
-        key: _Origin(Entry(weights, key, torch.bfloat16), "visual", name)
+        return found, [f"{own}: {key}" for key in weights.infos if not key.startswith(_TOWER)]
+    tower = snapshot(name, _tower_files(folder))
+    weights = _weights(tower, lambda key: key.startswith("model.visual."))
+    found = {
+        key: _Origin(Entry(weights, key, torch.bfloat16), "visual", name, tower)
         for key in weights.infos
         if key.startswith("model.visual.")
     }
+    return found, []
 
 
 def _tower_files(folder: Path) -> list[str]:
     """Of a backbone only the shards that hold its tower; the others are many gigabytes."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return ["*.safetensors"]
-    places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    return sorted({file for name, file in places.items() if name.startswith("model.visual.")})
+    places = placed(folder)
+    return sorted({file for name, file in places.items() if name.startswith("model.visual.")}) or ["*.safetensors"]
 
 
 def _expected(folder: Path) -> dict[str, torch.Size]:
     """Names and shapes of the Qwen3-VL model, from its configuration alone."""
-    from transformers import AutoConfig, Qwen3VLForConditionalGeneration
+    from transformers import Qwen3VLForConditionalGeneration
 
-    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if config.model_type != "qwen3_vl":
-        raise UserError(f"{folder} is a '{config.model_type}' model, not a qwen3_vl one; nothing was converted")
+    config = architecture_of(folder)
     with torch.device("meta"):
-        model: Any = Qwen3VLForConditionalGeneration(config)
+        model = Qwen3VLForConditionalGeneration(config)
     return {name: value.shape for name, value in model.named_parameters()}
 
 

@@ -22,8 +22,9 @@ from cosmos_core.errors import UserError
 from cosmos_core.hub import contained
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.lanes import arranged, blocks_a_window
+from cosmos_vlm.data.local import local_copy
 from cosmos_vlm.data.subset import streamed_files
-from cosmos_vlm.data.tables import JSON, PARQUET, Block, block_sizes, read_block
+from cosmos_vlm.data.tables import Block, block_sizes, read_block
 
 __all__ = ["LlavaSource", "turns_of"]
 
@@ -48,8 +49,8 @@ class LlavaSource:
 
     def __init__(self, config: LlavaConfig) -> None:
         self._config = config
-        self._root = Path(config.path).resolve() if config.path else None
-        files = _local_files(self._root) if self._root is not None else streamed_files(config)
+        self._copy = local_copy(config.path, config.subset) if config.path else None
+        files = self._copy.files if self._copy is not None else streamed_files(config)
         with ThreadPoolExecutor(READERS) as pool:
             sizes = list(pool.map(block_sizes, files))
         self._blocks = [
@@ -76,7 +77,7 @@ class LlavaSource:
     def identity(self) -> str:
         """Files, rows, and what the order of an epoch follows from."""
         layout = sha256(repr([(Path(file).name, number) for file, number in self._blocks] + self._sizes).encode())
-        place = self._blocks[0][0].rpartition("/")[0] if self._root is None else "a local copy"
+        place = self._blocks[0][0].rpartition("/")[0] if self._copy is None else "a local copy"
         order = f"lanes {self._config.lanes}, shuffle_buffer {self._config.shuffle_buffer}"
         return f"{len(self)} rows of {place} ({layout.hexdigest()[:12]}, {order})"
 
@@ -117,10 +118,10 @@ class LlavaSource:
         """Embedded bytes, or a file of a local copy. Raises UnreadableSample for one outside of its folder."""
         if not isinstance(stored, str):
             return io.BytesIO(stored["bytes"])
-        if self._root is None:
+        if self._copy is None:
             raise UnreadableSample(key, "image is not embedded")
         try:
-            return contained(self._root / stored, self._root)
+            return contained(self._copy.find(stored), self._copy.root)
         except ValueError:
             raise UnreadableSample(key, "image lies outside of the dataset's folder") from None
 
@@ -144,12 +145,3 @@ def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> 
     if not asked:
         raise UnreadableSample(key, "no turn is the user's")
     return tuple(turns)
-
-
-def _local_files(root: Path) -> list[str]:
-    """Parquet files below a folder, or its JSON files where there are none. Raises UserError when there are neither."""
-    for suffixes in ((PARQUET,), JSON):
-        found = sorted(str(path) for path in root.rglob("*") if path.suffix in suffixes and path.is_file())
-        if found:
-            return found
-    raise UserError(f"no Parquet or JSON file below {root}; nothing was started")

@@ -12,7 +12,7 @@ from typing import Any
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.data.retries import retried
 
-__all__ = ["JSON", "PARQUET", "Block", "block_sizes", "read_block"]
+__all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "read_block"]
 
 PARQUET, JSON = ".parquet", (".json", ".jsonl")
 COLUMNS = ["id", "image", "conversations"]
@@ -77,22 +77,35 @@ def _opened(location: str) -> Any:
     return HfFileSystem().open(location, "rb")
 
 
-@lru_cache(maxsize=8)
+def holds_records(path: Path) -> bool:
+    """Whether a JSON file is a list with objects in it, or has one a line. Raises UserError when it is damaged."""
+    found = _content(path)
+    return isinstance(found, list) and any(isinstance(row, dict) for row in found)
+
+
 def _records(path: Path) -> list[dict[str, Any]]:
-    """Of a JSON list, or of one object a line. Raises UserError with file and line."""
+    """Raises UserError with file and line, or the number of the record."""
+    found = _content(path)
+    if not isinstance(found, list):
+        raise _unreadable("is no list of records", path, None)
+    for number, row in enumerate(found):
+        if not isinstance(row, dict):
+            raise _unreadable(f"record {number} is no object", path, None)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _content(path: Path) -> Any:
+    """Of a JSON file, or a list of what stands on each line. Raises UserError with file and line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (ValueError, OSError) as error:
         raise _unreadable(str(error), path, None) from None
     if path.suffix == ".json":
-        found = _parsed(text, path, 1)
-    else:
-        # Not splitlines, which also cuts at characters that may stand inside of a JSON string.
-        lines = enumerate(text.split("\n"), start=1)
-        found = [_parsed(line, path, number) for number, line in lines if line.strip()]
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise _unreadable("is no list of objects", path, None)
-    return found
+        return _parsed(text, path, 1)
+    # Not splitlines, which also cuts at characters that may stand inside of a JSON string.
+    lines = enumerate(text.split("\n"), start=1)
+    return [_parsed(line, path, number) for number, line in lines if line.strip()]
 
 
 def _parsed(text: str, path: Path, line: int) -> Any:

@@ -1,0 +1,178 @@
+"""Tokens and labels against transformers: the chat template's own, from a tokenizer that merges as Qwen's does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+from cosmos_core.data import Chat, Clip, Picture, Turn, UnreadableSample
+from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
+from tests.tiny_reasoner import write_tokenizer
+
+CORPUS = [
+    "assistant\n\nRate the physics of the video.\n\nuser\n\n  Rate this, Rate that: the answer is 3.\n\n\n",
+    "No\n\n\nthe end\n",
+    "What is this? Is it <0.2 seconds> or <1.2 seconds> into the film? \n\n system\nLook at the <picture> in the\r\n",
+] * 40
+LEARNING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+)
+"""The template with a mark around what the assistant says, from which transformers makes its own mask."""
+SECONDS = (0.0, 0.5, 1.0, 1.5)
+
+
+def pixels(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(sum(shape))).to(torch.uint8)
+
+
+PICTURE, WIDE = Picture(pixels(3, 64, 64)), Picture(pixels(3, 64, 96))
+CLIP = Clip(pixels(3, 4, 64, 64), SECONDS)
+
+
+def turns(*said: Any) -> tuple[Turn, ...]:
+    """User and assistant by turns."""
+    roles = ("user", "assistant") * len(said)
+    return tuple(Turn(role, one if isinstance(one, tuple) else (one,)) for role, one in zip(roles, said, strict=False))
+
+
+TEXTS = {
+    "several turns": turns("Rate this", "the 3", "Is it?", "the end"),
+    "empty system": (Turn("system", ("",)), *turns("Rate the video", "3")),
+    "system": (Turn("system", ("\nLook at the picture",)), *turns("Rate this", "3")),
+    "leading line break of the question": turns("\nRate this", "3"),
+    "leading line break of the answer": turns("Rate this", "\n3", "And that?", "\n\n\nthe 4"),
+    "leading spaces": turns("  Rate", "  the answer"),
+    "only a line break is said": turns("Rate this", "\n", "Again", "\n\n"),
+    "nothing is said": turns("Rate this", "the", "", ""),
+    "trailing line breaks": turns("Rate this\n\n", "the answer\n\n"),
+    "several texts": turns(("Rate ", "this", ", Ra", "te", " th", "at"), ("the an", "swer\n", "\nis 3")),
+    "composed letters": turns(("e", "\u0301t\u00e9"), ("o", "\u0308 \U0001f600")),
+    "speaks of roles": turns("assistant\n", "user\n\nsystem"),
+}
+SHOWN = {
+    "picture first": turns((PICTURE, "\n\nRate this"), "3"),
+    "picture in the middle": turns(("Look at the ", PICTURE, " picture"), "3"),
+    "picture last": turns(("Look at the \n", WIDE), "3", "\nIs it?", "the"),
+    "pictures side by side": turns((PICTURE, WIDE, "Rate the", " picture"), "3"),
+    "picture after a later question": turns("Rate", "this", ("What is this? ", WIDE, "\n"), "\n\nthe picture"),
+    "many pictures": turns(("Rate ", *(part for _ in range(9) for part in (PICTURE, " the\n"))), "3"),
+    "clip first": turns((CLIP, "Rate the film"), "3"),
+    "clip after text": turns(("Rate the ", CLIP, "\n\nfilm"), "3"),
+    "clip after a line break": turns(("Rate the film\n", CLIP), "3", "Again", "4"),
+    "clip and picture": turns(("Rate the: ", CLIP, " <", PICTURE, WIDE, ">"), "3", (PICTURE, CLIP), "\n4"),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("merging")
+    write_tokenizer(folder, CORPUS)
+    found = AutoTokenizer.from_pretrained(folder)
+    merged = {"\n\n", "\n\n\n", " the", "Rate", " <", "assistant"}
+    assert [text for text in merged if len(found.encode(text, add_special_tokens=False)) > 1] == []
+    return found
+
+
+def dialog_of(tokenizer: Any, said: tuple[Turn, ...]) -> Dialog:
+    return DialogEncoder(tokenizer, VlmConfig(image_min_pixels=1024, video_min_pixels=1024)).encode(Chat("one", said))
+
+
+def messages(said: tuple[Turn, ...]) -> list[dict[str, Any]]:
+    kinds = {Picture: "image", Clip: "video"}
+    return [
+        {
+            "role": turn.role,
+            "content": [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": kinds[type(part)]}
+                for part in turn.parts
+            ],
+        }
+        for turn in said
+    ]
+
+
+def processor() -> Any:
+    """What Qwen3-VL's processor needs of itself to write pads, without torchvision."""
+    shapes = SimpleNamespace(merge_size=2, temporal_patch_size=2)
+    found = Qwen3VLProcessor.__new__(Qwen3VLProcessor)
+    found.image_processor, found.video_processor = shapes, shapes
+    found.image_token, found.video_token = "<|image_pad|>", "<|video_pad|>"
+    found.vision_start_token, found.vision_end_token = "<|vision_start|>", "<|vision_end|>"
+    return found
+
+
+def written_by_transformers(text: str, said: tuple[Turn, ...]) -> str:
+    """The template's text with a pad for each token of vision, as Qwen3-VL's processor writes them (spec/vlm.md 6.7:
+    without the wrapper that transformers 5 leaves around a clip)."""
+    before, *pieces = text.split("<|vision_start|>")
+    media = [part for turn in said for part in turn.parts if not isinstance(part, str)]
+    for part, piece in zip(media, pieces, strict=True):
+        pads, after = piece.split("<|vision_end|>")
+        assert pads == ("<|image_pad|>" if isinstance(part, Picture) else "<|video_pad|>")
+        rows, columns = part.pixels.shape[-2] // 16, part.pixels.shape[-1] // 16
+        if isinstance(part, Picture):
+            pads = processor().replace_image_token({"image_grid_thw": torch.tensor([[1, rows, columns]])}, 0)
+            before += f"<|vision_start|>{pads}<|vision_end|>" + after
+        else:
+            shown = SimpleNamespace(fps=2, frames_indices=list(range(len(SECONDS))))
+            grids = torch.tensor([[2, rows, columns]])
+            before += processor().replace_video_token({"video_grid_thw": grids, "video_metadata": [shown]}, 0) + after
+    return before
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_tokens_are_the_chat_templates(tokenizer: Any, kind: str) -> None:
+    expected = tokenizer.apply_chat_template(messages(TEXTS[kind]), tokenize=True, return_dict=True)["input_ids"]
+    assert dialog_of(tokenizer, TEXTS[kind]).ids.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_tokens_around_pictures_and_clips_are_the_processors(tokenizer: Any, kind: str) -> None:
+    text = tokenizer.apply_chat_template(messages(SHOWN[kind]), tokenize=False)
+    expected = tokenizer(written_by_transformers(text, SHOWN[kind]), add_special_tokens=False)["input_ids"]
+    assert dialog_of(tokenizer, SHOWN[kind]).ids.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_learned_tokens_are_those_that_transformers_takes_for_the_assistants(tokenizer: Any, kind: str) -> None:
+    """A token that lies in part in the header is the answer's, there as here."""
+    plain = [{"role": turn.role, "content": "".join(str(part) for part in turn.parts)} for turn in TEXTS[kind]]
+    found = tokenizer.apply_chat_template(
+        plain, chat_template=LEARNING, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    pairs = zip(found["input_ids"], found["assistant_masks"], strict=True)
+    assert dialog_of(tokenizer, TEXTS[kind]).labels.tolist() == [token if mine else IGNORED for token, mine in pairs]
+
+
+@pytest.mark.parametrize("kind", [*TEXTS, *SHOWN])
+def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: str) -> None:
+    """Together with the opening it is what the template makes to have an answer generated."""
+    said = {**TEXTS, **SHOWN}[kind]
+    last = max(number for number, turn in enumerate(said) if turn.role == "assistant")
+    before = said[:last]
+    text = tokenizer.apply_chat_template(messages(before), tokenize=False, add_generation_prompt=True)
+    expected = tokenizer(written_by_transformers(text, before), add_special_tokens=False)["input_ids"]
+    dialog = dialog_of(tokenizer, said)
+    opening = DialogEncoder(tokenizer, VlmConfig()).opening
+    assert [*dialog.ids[: dialog.asked].tolist(), *opening] == expected
+    assert dialog.shown == sum(not isinstance(part, str) for turn in before for part in turn.parts)
+
+
+@pytest.mark.parametrize("parts", [("<|im_", "end|>"), ("<|vision_start|><|image", "_pad|><|vision_end|>")])
+def test_a_special_token_in_two_pieces_is_unreadable_too(tokenizer: Any, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UnreadableSample, match="holds the token"):
+        dialog_of(tokenizer, turns(parts, "3"))
+
+
+def test_a_text_that_is_no_unicode_is_unreadable(tokenizer: Any) -> None:
+    """Half of a surrogate pair, which JSON can spell."""
+    with pytest.raises(UnreadableSample, match="surrogate"):
+        dialog_of(tokenizer, turns("Rate \ud800", "3"))
