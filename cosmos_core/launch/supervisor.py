@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from cosmos_core.config.env import child_environment
+from cosmos_core.launch.lifeline import end_with_parent
 from cosmos_core.plan.layout import RunLayout
 
 __all__ = ["EXIT_CODES", "exit_code", "launch", "recorded"]
@@ -29,7 +30,12 @@ def launch(run_dir: Path, nproc: int) -> int:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
     command += ["-m", "cosmos_core.train.worker", str(run_dir)]
     # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through us.
-    process = subprocess.Popen(command, env=child_environment(OMP_WAIT_POLICY="PASSIVE"), start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=child_environment(OMP_WAIT_POLICY="PASSIVE"),
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
     received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:

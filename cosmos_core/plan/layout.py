@@ -69,6 +69,11 @@ class RunLayout:
         return self.root / ".stop_requested"
 
     @property
+    def tenant(self) -> Path:
+        """Locked while a launch runs; names its process."""
+        return self.root / ".tenant"
+
+    @property
     def checkpoints(self) -> Path:
         """All checkpoints."""
         return self.root / "checkpoints"

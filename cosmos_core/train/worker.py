@@ -14,6 +14,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
 from cosmos_core.launch.ending import end_process
+from cosmos_core.launch.lifeline import end_with_parent
 from cosmos_core.launch.supervisor import recorded
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.make import plan_in
@@ -63,6 +64,7 @@ def _refused_elsewhere(layout: RunLayout, launched: LaunchedRank | None) -> bool
 
 def main(arguments: list[str]) -> None:
     """``python -m cosmos_core.train.worker RUN_DIR`` under torchrun."""
+    end_with_parent()
     launched = launched_rank()
     assert launched is not None, "torchrun starts this module"
     run_dir = Path(arguments[0])

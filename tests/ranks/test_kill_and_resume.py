@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -179,3 +180,30 @@ def test_a_warm_start_takes_weights_alone(tmp_path: Path) -> None:
     warm = restore(directory(tmp_path, "warm"), plugins=plugins, weights="live")[1].state_dict()
     assert all(torch.equal(first[name], warm[name]) for name in first)
     assert min(losses(directory(tmp_path, "warm"))) == 1
+
+
+def test_ranks_end_with_the_command_that_started_them(tmp_path: Path) -> None:
+    run_dir = directory(tmp_path, "orphans")
+    process = start(*arguments(tmp_path, "orphans", *SLOW, "trainer.max_iter=100000"), "--nproc", "2")
+    wait_for(reached(run_dir, 2), process)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    assert len(ranks) >= 3
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(ranks, timeout=10)
+    assert not alive
+
+
+def test_a_run_directory_has_one_tenant_at_a_time(tmp_path: Path) -> None:
+    run_dir, command = directory(tmp_path, "let"), arguments(tmp_path, "let", *SLOW, "trainer.max_iter=100000")
+    process = start(*command)
+    wait_for(reached(run_dir, 2), process)
+    before = (run_dir / "launch_info.yaml").read_bytes()
+    refused = cosmos(*command, "optimizer.lr=1.0", code=2).stderr
+    assert f"process {process.pid} on" in refused
+    assert "--fresh" in refused
+    assert (run_dir / "launch_info.yaml").read_bytes() == before
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "resume from" in cosmos(*command, f"trainer.max_iter={rows(run_dir)[-1]['step'] + 1}").stderr

@@ -8,12 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -186,13 +184,8 @@ def kill_after_a_save(arguments: tuple[str, ...], environment: dict[str, str], r
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    # Ranks live in sessions of their own: left alone they would go on, in the folder of the run that resumes.
-    everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for one in everyone:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
+    process.kill()
     process.wait()
-    psutil.wait_procs(everyone, timeout=10)
 
 
 def says_something(folder: Path) -> Any:

@@ -47,17 +47,21 @@ def run(
     from cosmos_core.plan.preflight import preflight
 
     launched = launched_rank()
+    main = launched is None or launched.rank == 0
     plan = _plan(plugins, recipe, overrides, launched, nproc, fresh, output_root)
-    if launched is None or launched.rank == 0:
+    if main:
         preflight(plan, plugins)
     if dry_run:
         _print_plan(plan)
         return 0
-    if launched is None or launched.rank == 0:
-        from cosmos_core.plan.record import record_run
+    if not main:
+        return _start(plan, plugins, launched)
+    from cosmos_core.launch.tenancy import tenancy
+    from cosmos_core.plan.record import record_run
 
+    with tenancy(RunLayout(plan.run_dir)):
         record_run(plan, command=sys.argv, recipe=recipe, overrides=overrides)
-    return _start(plan, plugins, launched)
+        return _start(plan, plugins, launched)
 
 
 def _plan(
