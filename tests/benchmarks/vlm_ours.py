@@ -58,11 +58,11 @@ class Ours:
 
     def stepper(self) -> Callable[[], dict[str, Any]]:
         """A function that takes one optimizer step on the pack of step 0."""
-        packs = self._packs([Item(index, one) for index, one in enumerate(self.dialogs(0))])
-        return stepper(self.run, packs)
+        return stepper(self.run, self.packs())
 
-    @staticmethod
-    def _packs(items: list[Item]) -> Iterator[Pack]:
+    def packs(self) -> Iterator[Pack]:
+        """The pack of step 0, again and again."""
+        items = [Item(index, one) for index, one in enumerate(self.dialogs(0))]
         while True:
             yield Pack(items, {})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ from cosmos_vfm.network.layouts import described
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.tiers import NetworkConfig
 from tests.benchmarks.running import run_of
+from tests.benchmarks.vlm_case import CASES, write_backbone
+from tests.benchmarks.vlm_ours import Ours
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,12 +72,8 @@ def run_on(mesh: Mesh, *overrides: str) -> Run:
     return run_of(config, family, build_model(config, family, mesh, Streams(1)), mesh)
 
 
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-@pytest.mark.parametrize("layouts", [EQUAL, UNLIKE], ids=["equal", "unlike"])
-def test_a_generator_step_never_waits_for_the_device(mesh: Mesh, layouts: tuple[Layout, ...], recompute: str) -> None:
+def never_waits(run: Run, stream: Iterator[Pack]) -> None:
     """torch refuses every call that would wait; figures are asked for a step later."""
-    run = run_on(mesh, f"model.activation_checkpointing.mode={recompute}")
-    stream = packs(layouts)
     for _ in range(3):
         optimizer_step(run, stream)
     torch.cuda.synchronize()
@@ -87,6 +86,21 @@ def test_a_generator_step_never_waits_for_the_device(mesh: Mesh, layouts: tuple[
     run.settle()
     assert run.state.metrics["step"] == 6
     assert run.state.metrics["loss"] > 0
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("layouts", [EQUAL, UNLIKE], ids=["equal", "unlike"])
+def test_a_generator_step_never_waits_for_the_device(mesh: Mesh, layouts: tuple[Layout, ...], recompute: str) -> None:
+    never_waits(run_on(mesh, f"model.activation_checkpointing.mode={recompute}"), packs(layouts))
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("kind", ["smoke text", "smoke mixed"])
+def test_a_reasoner_step_never_waits_for_the_device(mesh: Mesh, tmp_path: Path, kind: str, recompute: str) -> None:
+    """Texts with a frozen tower; texts, pictures and clips with one that trains."""
+    case = CASES[kind]
+    ours = Ours(case, write_backbone(tmp_path / "backbone", case), mesh, recompute=recompute, compiled=False)
+    never_waits(ours.run, ours.packs())
 
 
 def test_a_step_with_infinite_gradients_is_skipped_on_the_device(mesh: Mesh) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from cosmos_core.distributed import Ragged, fastest_attention, has_ragged_attention, ragged_attention
+from cosmos_core.distributed import Ragged, fastest_attention, has_ragged_attention, ragged_attention, transferred
 
 __all__ = ["COSMOS", "Stretches", "packed_attention", "register"]
 
@@ -82,7 +82,7 @@ class Stretches:
             free[width] += width
         sizes = torch.tensor(self.lengths)
         places = torch.arange(int(sizes.sum())) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        return (torch.tensor(starts).repeat_interleave(sizes) + places).to(self.device, non_blocking=True)
+        return transferred(torch.tensor(starts).repeat_interleave(sizes) + places, self.device)
 
     @cached_property
     def _wide(self) -> tuple[int, ...]:

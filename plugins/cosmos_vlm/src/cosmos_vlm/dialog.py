@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 
 from cosmos_core.data import Chat, Clip, UnreadableSample
 from cosmos_vlm.config import VlmConfig
@@ -30,7 +30,7 @@ class Dialog:
 
     patches: uint8 [p, 1536]. grids: (t, h, w) in patches of each picture or clip, in order of appearance. answer:
     what the assistant says last; asked: tokens before that turn; shown: how many of `grids` stand before it. clips:
-    whether it shows a video.
+    whether it shows a video. seen: int64 [v], which tokens stand for vision.
     """
 
     key: str
@@ -43,6 +43,7 @@ class Dialog:
     answer: str
     shown: int = 0
     clips: bool = False
+    seen: torch.Tensor = field(factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @property
     def kind(self) -> str:
@@ -62,6 +63,7 @@ class _Writer:
         self.ids: list[int] = []
         self.labels: list[int] = []
         self.positions: list[tuple[int, int, int]] = []
+        self.seen: list[int] = []
         self.next = 0
         self.asked = 0
 
@@ -73,6 +75,7 @@ class _Writer:
 
     def slice(self, token: int, rows: int, columns: int) -> None:
         """One temporal slice of vision: rows x columns tokens that share a time."""
+        self.seen += range(len(self.ids), len(self.ids) + rows * columns)
         self.ids += [token] * rows * columns
         self.labels += [IGNORED] * rows * columns
         places = product(range(rows), range(columns))
@@ -109,6 +112,7 @@ class DialogEncoder:
             answer=script.answer,
             shown=script.shown,
             clips=any(isinstance(part, Clip) for turn in chat.turns for part in turn.parts),
+            seen=torch.tensor(writer.seen, dtype=torch.int64),
         )
         if not dialog.supervised:
             raise UnreadableSample(chat.key, "the assistant says nothing")

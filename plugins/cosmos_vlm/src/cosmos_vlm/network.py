@@ -13,7 +13,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 from cosmos_vlm.attention import COSMOS, Stretches
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
-from cosmos_vlm.vision import normalised
+from cosmos_vlm.vision import normalised, places_of
 
 __all__ = ["ReasonerNetwork"]
 
@@ -40,6 +40,8 @@ class ReasonerNetwork(nn.Module):
             self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         embedding: Any = self.model.visual.patch_embed
         embedding.forward = partial(_embed_patches, embedding)
+        language: Any = self.model.language_model
+        language._deepstack_process = _add_where_seen
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -51,26 +53,25 @@ class ReasonerNetwork(nn.Module):
         hidden = self.hidden(batch)
         if places is not None:
             return self.logits(hidden[places])
-        head, targets = self._head(hidden.dtype), batch.targets[batch.learned]
-        return summed_cross_entropy(hidden[batch.learned], head, targets, self.chunk, self.chunk_loss)
+        learned, targets = (values.index_select(0, batch.learned) for values in (hidden, batch.targets))
+        return summed_cross_entropy(learned, self._head(hidden.dtype), targets, self.chunk, self.chunk_loss)
 
     def hidden(self, batch: ChatBatch) -> torch.Tensor:
         """Final hidden states [N, hidden]."""
         language: Any = self.model.language_model
         embeds = language.embed_tokens(batch.ids)
         features, deep = self._see(batch, embeds.dtype) if self._must_see(batch) else (embeds[:0], [])
-        seen = (batch.ids == self.config.image_token_id) | (batch.ids == self.config.video_token_id)
         if len(batch.grids):
-            embeds = embeds.masked_scatter(seen[:, None], features.to(embeds.dtype))
+            embeds = embeds.index_copy(0, batch.seen, features.to(embeds.dtype))
         else:
             embeds = embeds + 0 * (features.sum() + sum(part.sum() for part in deep)).to(embeds.dtype)
         output = language(
             inputs_embeds=embeds[None],
-            position_ids=torch.cat([batch.starts[None], batch.positions])[:, None],
+            position_ids=self._positions(batch)[:, None],
             attention_mask=None,
             use_cache=False,
             **self._kept_apart(batch.lengths, batch.ids.device, causal=True),
-            visual_pos_masks=seen[None] if len(batch.grids) else None,
+            visual_pos_masks=batch.seen if len(batch.grids) else None,
             deepstack_visual_embeds=deep if len(batch.grids) else None,
         )
         return output.last_hidden_state[0]
@@ -94,13 +95,25 @@ class ReasonerNetwork(nn.Module):
             t, h, w = DUMMY_GRID
             patches, grids, frames = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID]), (h * w,) * t
         seen = self.model.visual(
-            normalised(patches, dtype), grid_thw=grids, **self._kept_apart(frames, patches.device, causal=False)
+            normalised(patches, dtype),
+            grid_thw=grids,
+            **places_of(grids, self.model.visual, patches.device),
+            **self._kept_apart(frames, patches.device, causal=False),
         )
         return seen.pooler_output, list(seen.deepstack_features)
 
+    @property
+    def _packed(self) -> bool:
+        """Whether attention knows the dialogs' lengths."""
+        return bool(self.model.config._attn_implementation == COSMOS)
+
+    def _positions(self, batch: ChatBatch) -> torch.Tensor:
+        """Of time, row and column; before them, for the library's masks, those in the dialogs."""
+        return batch.positions if self._packed else torch.cat([batch.starts[None], batch.positions])
+
     def _kept_apart(self, lengths: tuple[int, ...], device: torch.device, *, causal: bool) -> dict[str, Any]:
         """What the layers need to know of the stretches that attention must not leave."""
-        if self.model.config._attn_implementation != COSMOS:
+        if not self._packed:
             return {}
         return {"stretches": Stretches(lengths, causal, device)}
 
@@ -109,3 +122,9 @@ def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:
     """The tower's patch convolution as the linear layer it is; the same weights and outputs, many times faster."""
     weight = embedding.proj.weight
     return linear(patches.to(weight.dtype), weight.flatten(1), embedding.proj.bias)
+
+
+def _add_where_seen(hidden: torch.Tensor, seen: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Deeper features of the tower into hidden states [1, N, hidden], at places int64 [V]: a mask's would have to be
+    counted on the host first."""
+    return hidden.index_add(1, seen, features[None].to(hidden.dtype))

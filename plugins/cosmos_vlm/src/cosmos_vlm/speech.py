@@ -41,12 +41,12 @@ def _seen_before(batch: ChatBatch) -> ChatBatch:
     """The pack without the pictures and clips that are shown after the questions."""
     if all(batch.shown):
         return batch
-    rows = torch.tensor(batch.shown, device=batch.grids.device)
+    rows = torch.tensor(batch.shown)
     slices = batch.grids[:, 0].tolist()
     each = [shown for shown, count in zip(batch.shown, slices, strict=True) for _ in range(count)]
     return replace(
         batch,
-        patches=batch.patches[rows.repeat_interleave(batch.grids.prod(1))],
+        patches=batch.patches[rows.repeat_interleave(batch.grids.prod(1)).to(batch.patches.device)],
         grids=batch.grids[rows],
         frames=tuple(compress(batch.frames, each)),
         shown=(True,) * sum(batch.shown),
@@ -55,7 +55,8 @@ def _seen_before(batch: ChatBatch) -> ChatBatch:
 
 def _asked(batch: ChatBatch, said: torch.Tensor) -> ChatBatch:
     """The pack cut to the questions, with what was said so far after each."""
-    ids, positions, starts = [], [], []
+    ids, positions, starts, seen = [], [], [], []
+    vision = torch.zeros_like(batch.ids).index_fill(0, batch.seen, 1)
     begin, count = 0, said.shape[1]
     steps = torch.arange(count, device=batch.ids.device)
     for length, asked, tokens in zip(batch.lengths, batch.asked, said, strict=True):
@@ -64,6 +65,7 @@ def _asked(batch: ChatBatch, said: torch.Tensor) -> ChatBatch:
         # The turn that is cut off begins with a token of text, whose three positions are one.
         positions += [batch.positions[:, part], batch.positions[:, begin + asked, None] + steps]
         starts.append(torch.arange(asked + count, device=batch.ids.device))
+        seen += [vision[part], torch.zeros_like(tokens)]
         begin += length
     whole = torch.cat(ids)
     return replace(
@@ -72,5 +74,6 @@ def _asked(batch: ChatBatch, said: torch.Tensor) -> ChatBatch:
         targets=torch.full_like(whole, IGNORED),
         positions=torch.cat(positions, dim=1),
         starts=torch.cat(starts),
+        seen=torch.cat(seen).nonzero()[:, 0],
         lengths=tuple(asked + count for asked in batch.asked),
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch.nn.functional import interpolate
 
-__all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of"]
+from cosmos_core.distributed import transferred
+
+__all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of", "places_of"]
 
 PATCH = 16
 MERGE = 2
@@ -62,3 +65,26 @@ def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tenso
 def normalised(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Bytes as the tower takes them: 0..255 to -1..1, computed in float32."""
     return ((patches.float() / 255 - 0.5) / 0.5).to(dtype)
+
+
+def places_of(grids: torch.Tensor, tower: Any, device: torch.device) -> dict[str, torch.Tensor]:
+    """What transformers' tower derives from grids int64 [M, 3], under the names it takes it by.
+
+    Worked out on the host: on a device the tower would wait for the grids, picture by picture.
+    """
+    from transformers.vision_utils import (
+        get_vision_cu_seqlens,
+        get_vision_interpolation_indices_and_weights,
+        get_vision_position_ids,
+    )
+
+    indices, weights = get_vision_interpolation_indices_and_weights(
+        grids, tower.num_grid_per_side, align_corners=True, spatial_merge_size=MERGE
+    )
+    found = {
+        "interp_indices": indices,
+        "interp_weights": weights,
+        "position_ids": get_vision_position_ids(grids, MERGE),
+        "cu_seqlens": get_vision_cu_seqlens(grids),
+    }
+    return {name: transferred(value, device) for name, value in found.items()}
