@@ -37,7 +37,7 @@ __all__ = ["main"]
 
 LOSS_BOUND, NORM_BOUND = 1e-3, 1e-2
 WARM_UP = 10
-SPLITS = (3, 4)
+SPLITS = (4, 5, 6)
 """Numbers of padded micro-batches that are tried."""
 
 Step = Callable[[], Any]
@@ -82,8 +82,12 @@ def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argpar
     mine, losses = f"cosmos, {recompute} recomputation, {weights} weights", []
     steps: dict[str, Step] = {mine: _recording(ours.stepper(), losses)}
     peaks = {mine: _warm(steps[mine])}
-    held = _allocated()
     print(f"{mine}: {min(timed(steps[mine], 5)):.3f} s, {peaks[mine]:.1f} GiB", flush=True)
+    if options.profile:
+        profiled(steps[mine], f"{case.name} pack")
+    clear()
+    held = _allocated()
+    print(f"held beside the peer: {held:.1f} GiB", flush=True)
     peer = Transformers(ours)
     dialogs = ours.dialogs(0)
     if not options.smoke:
@@ -93,8 +97,6 @@ def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argpar
         peaks[name] = _warm(steps[name]) - held
     _rows(case, dialogs, alternate(steps, options.steps), peaks, mine, device)
     show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
-    if options.profile:
-        profiled(steps[mine], f"{case.name} pack")
 
 
 def _recording(step: Step, losses: list[float]) -> Step:
@@ -144,14 +146,16 @@ def _padded(peer: Transformers, dialogs: list[Any]) -> dict[str, Step]:
         try:
             timed(step, 3)
             tried[count] = min(timed(step, 3)), step
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
+            print(f"transformers, {count} padded micro-batches: {str(error).splitlines()[0]}", flush=True)
             peer.optimizer.zero_grad(set_to_none=True)
-            print(f"transformers, {count} padded micro-batches: out of memory", flush=True)
         clear()
     print({f"{count} padded micro-batches": f"{seconds:.3f} s" for count, (seconds, _) in tried.items()}, flush=True)
-    best = min(tried, key=lambda count: tried[count][0])
-    single = peer.stepper([[one] for one in dialogs])
-    return {f"transformers, {best} padded micro-batches": tried[best][1], "transformers, one at a time": single}
+    found = {"transformers, one at a time": peer.stepper([[one] for one in dialogs])}
+    if tried:
+        best = min(tried, key=lambda count: tried[count][0])
+        found[f"transformers, {best} padded micro-batches"] = tried[best][1]
+    return found
 
 
 def _warm(step: Step) -> float:

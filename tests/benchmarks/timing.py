@@ -121,7 +121,7 @@ def clear() -> None:
 
 
 def profiled(step: Callable[[], Any], title: str) -> None:
-    """Show the dearest kernels of one step, after the sum of all."""
+    """Show the dearest kernels of one step, after the sum of all, and what the host spends its time on."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
@@ -142,6 +142,9 @@ def profiled(step: Callable[[], Any], title: str) -> None:
         for event in kernels[:32]
     ]
     show(f"where the time goes, {title}", rows)
+    calls = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    rows = [{"host": event.key[:80], "calls": event.count, "ms": event.self_cpu_time_total / 1e3} for event in calls]
+    show(f"where the host's time goes, profiled, {title}", rows[:14])
 
 
 def _cell(value: Any) -> str:
