@@ -37,8 +37,8 @@ __all__ = ["main"]
 
 LOSS_BOUND, NORM_BOUND = 1e-3, 1e-2
 WARM_UP = 10
-SPLITS = (4, 5, 6)
-"""Numbers of padded micro-batches that are tried."""
+SPLITS = (3, 4, 6)
+"""Into how many parts the padded loop's tokens are divided, as tried."""
 
 Step = Callable[[], Any]
 
@@ -142,12 +142,13 @@ def _padded(peer: Transformers, dialogs: list[Any]) -> dict[str, Step]:
     """The padded loop in the number of micro-batches that is fastest, and one dialog at a time."""
     tried: dict[int, tuple[float, Step]] = {}
     for count in SPLITS:
-        step = peer.stepper(micro_batches(dialogs, count))
+        groups = micro_batches(dialogs, count)
+        step = peer.stepper(groups)
         try:
             timed(step, 3)
-            tried[count] = min(timed(step, 3)), step
+            tried[len(groups)] = min(timed(step, 3)), step
         except torch.OutOfMemoryError as error:
-            print(f"transformers, {count} padded micro-batches: {str(error).splitlines()[0]}", flush=True)
+            print(f"transformers, {len(groups)} padded micro-batches: {str(error).splitlines()[0]}", flush=True)
             peer.optimizer.zero_grad(set_to_none=True)
         clear()
     print({f"{count} padded micro-batches": f"{seconds:.3f} s" for count, (seconds, _) in tried.items()}, flush=True)

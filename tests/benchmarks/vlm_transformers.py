@@ -18,12 +18,13 @@ __all__ = ["Transformers", "micro_batches"]
 
 
 def micro_batches(dialogs: Sequence[Dialog], count: int) -> list[list[Dialog]]:
-    """`count` groups of about as many padded tokens each, like lengths together."""
+    """Like lengths together, with padding at most a tenth more than a `count`-th of all tokens in each group; so there
+    may be a few more groups than `count`."""
     rows = sorted(dialogs, key=lambda one: len(one.ids))
     groups: list[list[Dialog]] = []
     share = sum(len(one.ids) for one in rows) / count
     for one in rows:
-        full = groups and len(groups) < count and len(one.ids) * (len(groups[-1]) + 1) > share * 1.1
+        full = groups and len(one.ids) * (len(groups[-1]) + 1) > share * 1.1
         if not groups or full:
             groups.append([])
         groups[-1].append(one)

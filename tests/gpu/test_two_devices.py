@@ -16,7 +16,7 @@ from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.context import ContextGroup
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.tiers import NetworkConfig
-from tests.command import cosmos, losses, rows
+from tests.command import losses, module, rows
 from tests.physics import write_physics
 from tests.tiny_reasoner import write_reasoner
 
@@ -61,7 +61,7 @@ ALONE = ("--nproc", "1", "model.parallelism.data_parallel_shard_degree=1")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("two")
-    cosmos("data", "prepare", "bridge", "--synthetic", "40", "--val", "8", "-o", str(root / "bridge"))
+    module("cosmos_core", "data", "prepare", "bridge", "--synthetic", "40", "--val", "8", "-o", str(root / "bridge"))
     write_reasoner(root / "reasoner")
     write_physics(root / "physics", train=16, val=4)
     return root
@@ -71,7 +71,8 @@ def train(place: Path, recipe: str, name: str, *more: str) -> Path:
     """A short run; eight samples a step, however they are shared out."""
     own = (*REASONER, f"model.backbone.model_name={place / 'reasoner'}") if recipe.startswith("videophy") else GENERATOR
     share = 8 // int(more[more.index("--nproc") + 1])
-    cosmos(
+    module(
+        "cosmos_core",
         *("run", recipe, f"job.name={name}", "job.project=two", "job.group=gpu", "--output-root", str(place / "runs")),
         *(*SHORT, *own, f"dataloader_train.max_samples_per_batch={share}", "trainer.grad_accum_iter=1", *more),
         env={"DATASET_PATH": str(place / "bridge"), "VIDEOPHYSICS_ROOT": str(place / "physics")},
