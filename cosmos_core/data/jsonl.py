@@ -86,9 +86,11 @@ def _fields(clip: Clip) -> dict[str, Any]:
 
 @frozen
 class ClipIndex:
-    """clips: ordered by SHA-256 of their uuid. dropped: what the filter left out, by reason."""
+    """clips: ordered by SHA-256 of their uuid. digest: of their records and usable windows. dropped: what the filter
+    left out, by reason."""
 
     clips: tuple[Clip, ...]
+    digest: str
     dropped: Mapping[str, int]
 
 
@@ -98,7 +100,7 @@ def read_clips(file: Path, root: Path, chosen: ClipFilter) -> ClipIndex:
     root: folder that no path may leave. Raises UserError for unreadable lines (with file and line), for paths outside
     the root, and when nothing usable remains (with the counts by reason).
     """
-    clips: list[Clip] = []
+    clips: list[tuple[Clip, bytes]] = []
     problems: list[Problem] = []
     dropped: Counter[str] = Counter()
     for number, offset, line in _lines(file):
@@ -109,14 +111,16 @@ def read_clips(file: Path, root: Path, chosen: ClipFilter) -> ClipIndex:
             continue
         kept = chosen.apply(clip, dropped)
         if kept is not None:
-            clips.append(kept)
+            clips.append((kept, sha256(line.strip() + repr(kept.windows).encode()).digest()))
     if problems:
         more = [Problem(message=f"and {len(problems) - SHOWN} more lines")] if len(problems) > SHOWN else []
         raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:SHOWN], *more])
     if not clips:
         reasons = [Problem(message=f"{count} x {reason}") for reason, count in dropped.items()]
         raise UserError(f"no usable clip in {file}; nothing was started", reasons or [Problem(message="it is empty")])
-    return ClipIndex(tuple(sorted(clips, key=lambda clip: sha256(clip.uuid.encode()).digest())), dropped)
+    clips.sort(key=lambda pair: sha256(pair[0].uuid.encode()).digest())
+    digest = sha256(b"".join(part for _, part in clips)).hexdigest()
+    return ClipIndex(tuple(clip for clip, _ in clips), digest, dropped)
 
 
 @contextmanager

@@ -132,7 +132,11 @@ class PackedLoader:
         """
         old, new = states[0].get("data"), self._identity.get("data")
         if old is not None and new is not None and old != new:
-            problem = Problem(message=f"is {new}, the checkpoint was trained on {old}", key="dataloader_train.dataset")
+            problem = Problem(
+                message=f"is {new}, the checkpoint was trained on {old}",
+                key="dataloader_train.dataset",
+                hint="put it back, or begin another run with these weights: checkpoint.load_path=.../iter_<N>/model",
+            )
             raise UserError("the data, or its order, has changed since the checkpoint; nothing was started", [problem])
         first, frontier = remaining(states, self._rank, self._world)
         self._start = (list(first), frontier)

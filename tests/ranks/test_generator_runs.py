@@ -161,3 +161,20 @@ def test_clips_that_the_datasets_rules_leave_out_are_counted_at_the_start_and_th
     index.write_text("".join(json.dumps(record) + "\n" for record in records))
     _, log = train(tmp_path, tmp_path / "data", "fewer", "dataloader_train.max_samples_per_batch=8")
     assert log.count("left out of dataset 'bridge': 18 x longer than 61 s, 1 x windows under 17 frames") >= 2
+
+
+def test_a_run_does_not_resume_on_other_captions_but_its_weights_start_another(data: Path, tmp_path: Path) -> None:
+    copy, size = tmp_path / "copy", "dataloader_train.max_samples_per_batch=8"
+    shutil.copytree(data, copy)
+    run_dir, _ = train(tmp_path, copy, "first", size, "trainer.max_iter=2")
+    index = copy / "train/video_dataset_file.jsonl"
+    index.write_text("\n".join(reversed(index.read_text().splitlines())) + "\n")
+    assert "resume from" in train(tmp_path, copy, "first", size, "trainer.max_iter=3")[1]
+    index.write_text(index.read_text().replace("red", "crimson"))
+    _, said = train(tmp_path, copy, "first", size, code=2)
+    assert "the data, or its order, has changed" in said
+    weights = run_dir / "checkpoints/iter_000000002/model"
+    assert "checkpoint.load_path=.../iter_<N>/model" in said
+    second, _ = train(tmp_path, copy, "second", size, f"checkpoint.load_path={weights}")
+    assert min(losses(second)) == 1
+    assert losses(second)[1][0] < losses(run_dir)[1][0]

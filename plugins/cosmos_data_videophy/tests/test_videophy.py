@@ -143,12 +143,17 @@ def test_a_bad_manifest_is_refused(root: Path, content: str) -> None:
         source_of(root)
 
 
-def test_the_identity_is_that_of_the_manifest_and_the_split(root: Path, tmp_path: Path) -> None:
+def test_the_identity_is_that_of_the_manifest_the_conversations_and_the_split(root: Path, tmp_path: Path) -> None:
     source = source_of(root)
     assert isinstance(source, IdentifiedSource)
     copy = tmp_path / "elsewhere"
     shutil.copytree(root, copy)
     assert source_of(copy).identity == source.identity
+    said = next((copy / "videophy2_train/text").iterdir())
+    before = said.read_bytes()
+    said.write_bytes(before + b"\n")
+    assert source_of(copy).identity != source.identity
+    said.write_bytes(before)
     for split in ("train", "val"):
         manifest = copy / f"videophy2_{split}/meta.json"
         manifest.write_text(json.dumps(json.loads(manifest.read_text())[:2], indent=2))

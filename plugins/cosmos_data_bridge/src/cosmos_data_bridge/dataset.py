@@ -30,6 +30,7 @@ class BridgeSource:
         chosen = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
         index = read_clips(root / config.split / config.jsonl, root, chosen)
         self.dropped = index.dropped
+        self._digest = index.digest[:12]
         self._entries: list[tuple[Clip, tuple[Window, ...]]] = [
             entry
             for clip in index.clips
@@ -45,6 +46,11 @@ class BridgeSource:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def identity(self) -> str:
+        """Split, samples, and their records; what the files show is not looked at."""
+        return f"{len(self)} samples of {self.config.split}/{self.config.jsonl} ({self._digest})"
 
     def get(self, index: int, random: np.random.Generator) -> VideoText:
         """Sample `index`; window, frames, caption dropout and conditioning frames come from `random`."""

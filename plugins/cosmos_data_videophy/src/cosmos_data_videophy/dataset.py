@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,20 @@ class VideophySource:
         self._decoded: dict[Path, Clip] = {}
         manifest = self.root / "meta.json"
         content = _content(manifest)
-        self._digest = sha256(content).hexdigest()[:12]
+        self._content = content
         self._entries, self._categories = _manifest(content, manifest, self.root)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Split, samples, and the manifest, which names them in order."""
-        return f"{len(self)} samples of videophy2_{self.config.split} (manifest {self._digest})"
+        """Split, samples, their order and what is said in them."""
+        digest = sha256(self._content)
+        for _, _, conversation in self._entries:
+            # One that is missing is an unreadable sample, which says so when its turn comes.
+            digest.update(conversation.read_bytes() if conversation.is_file() else b"missing")
+        return f"{len(self)} samples of videophy2_{self.config.split} ({digest.hexdigest()[:12]})"
 
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Entry `index`. Raises UnreadableSample."""
