@@ -2,7 +2,7 @@
 
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
-from cosmos_core.checkpoint.opening import opened_safetensors
+from cosmos_core.checkpoint.opening import opened_safetensors, read_weight_map
 from cosmos_core.checkpoint.output import whole_folder
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, Written, write_shards
@@ -39,6 +39,7 @@ __all__ = [
     "load_model",
     "model_state",
     "opened_safetensors",
+    "read_weight_map",
     "refuse_zero_adapters",
     "save_checkpoint",
     "stored_keys",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
 
     Raises UserError when the directory is damaged or holds more than data.
     """
+    SafeReader(folder).read_metadata()  # torch prints tracebacks when it finds it damaged.
     try:
         with without_single_process_warning():
             dcp.load(state, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=not mesh.distributed)
@@ -105,7 +105,7 @@ def load_loader_states(folder: Path) -> list[Any]:
 def _loader_state(path: Path) -> Any:
     try:
         return torch.load(path, weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # A damaged pickle fails in any way.
         hint = "without the folder dataloader/ the data begins anew"
         problem = Problem(
             message=f"holds more than plain values, or is damaged: {_line(error)}", file=str(path), hint=hint

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader, Metadata
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.metadata import StorageMeta
-from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
 
 from cosmos_core.errors import Problem, UserError
 
@@ -55,7 +57,17 @@ def _refused(path: Path, reason: str) -> UserError:
 
 
 class SafeReader(FileSystemReader):
-    """FileSystemReader whose metadata may only hold DCP's own records. Raises UserError otherwise."""
+    """FileSystemReader whose metadata may only hold DCP's own records. Raises UserError otherwise, and for damage."""
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """What the plan asks for, into the planner's state."""
+        try:
+            return super().read_data(plan, planner)
+        except (UserError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # A damaged archive fails in any way, as its metadata does.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise _refused(Path(self.path), f"cannot read its data: {reason}") from None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """The checkpoint's metadata."""
@@ -63,14 +75,27 @@ class SafeReader(FileSystemReader):
         try:
             with path.open("rb") as file:
                 metadata = _MetadataUnpickler(file).load()
-        except (OSError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # A damaged pickle fails in any way: as text, as a size, as a call.
             raise _refused(path, f"cannot read its metadata: {error}") from None
-        if not isinstance(metadata, Metadata):
+        if not isinstance(metadata, Metadata) or not _whole(metadata):
             raise _refused(path, "its metadata is of another kind")
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
+
+
+def _whole(metadata: Metadata) -> bool:
+    """Whether all parts of all records are there; damaged ones may be half built."""
+    indexes = (getattr(metadata, name, None) for name in ("state_dict_metadata", "storage_data"))
+    return all(isinstance(index, dict) for index in indexes) and _built(metadata)
+
+
+def _built(value: Any) -> bool:
+    if is_dataclass(value):
+        return all(hasattr(value, part.name) and _built(getattr(value, part.name)) for part in fields(value))
+    parts = value.values() if isinstance(value, dict) else value
+    return all(map(_built, parts)) if isinstance(value, (dict, list, tuple)) else True
 
 
 class SafePlanner(DefaultLoadPlanner):
@@ -81,8 +106,8 @@ class SafePlanner(DefaultLoadPlanner):
         name = read_item.dest_index.fqn
         try:
             entry = torch.load(value, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise _refused(Path(name), f"entry '{name}' holds more than plain values: {error}") from None
+        except Exception as error:
+            raise _refused(Path(name), f"entry '{name}' holds more than plain values, or is damaged: {error}") from None
         if self.flatten_state_dict:
             set_element(self.original_state_dict, self.mappings[name], entry)
         else:

@@ -39,11 +39,13 @@ class DcpWriter:
     def has(self, number: int, of: str) -> bool:
         """Whether data file `number` is whole from an earlier attempt, and made of the source with the digest `of`."""
         index, file = self._index(number), self.folder / _name(number)
-        return index.is_file() and file.is_file() and json.loads(index.read_text(encoding="utf-8"))["of"] == of
+        return index.is_file() and file.is_file() and bool(json.loads(index.read_text(encoding="utf-8"))["of"] == of)
 
     def write(self, number: int, tensors: Iterable[tuple[str, torch.Tensor]], *, of: str) -> None:
         """Write data file `number`; at most one tensor is held at a time."""
         final = self.folder / _name(number)
+        # Of another source; the new index, which comes first, must not find it.
+        final.unlink(missing_ok=True)
         hidden = final.with_name(f".{final.name}.partial")
         entries: dict[str, Any] = {}
         with hidden.open("wb") as file:
@@ -58,7 +60,9 @@ class DcpWriter:
                 }
             file.flush()
             os.fsync(file.fileno())
-        self._index(number).write_text(json.dumps({"of": of, "tensors": entries}), encoding="utf-8")
+        index = self.folder / "..index.partial"
+        index.write_text(json.dumps({"of": of, "tensors": entries}), encoding="utf-8")
+        index.replace(self._index(number))
         hidden.replace(final)
 
     def finish(self, count: int) -> None:

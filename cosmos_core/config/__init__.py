@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cosmos_core.config.env import launched_rank
+    from cosmos_core.config.env import disabled_plugins, launched_rank
     from cosmos_core.config.fields import option, required, section
     from cosmos_core.config.model import (
         ActivationCheckpointing,
@@ -42,6 +42,7 @@ __all__ = [
     "RunConfig",
     "SchedulerConfig",
     "TrainerConfig",
+    "disabled_plugins",
     "launched_rank",
     "option",
     "required",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "env": ("launched_rank",),
+    "env": ("disabled_plugins", "launched_rank"),
     "fields": ("option", "required", "section"),
     "model": ("ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"),
 }

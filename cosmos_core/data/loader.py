@@ -103,13 +103,14 @@ class PackedLoader:
         world: int,
         epochs: int | None = None,
         cap: int | None = None,
+        section: str = "dataloader_train",
     ) -> None:
-        """cap: tokens a pack may have at most, beside what the configuration says."""
+        """cap: tokens a pack may have at most, beside what the configuration says. section: of it, for messages."""
         if len(source) == 0:
             raise UserError(f"dataset '{config.dataset.type}' is empty; nothing was started")
         self.source = source
         self.skipped: Counter[str] = Counter()
-        self._config, self._rank, self._world = config, rank, world
+        self._config, self._rank, self._world, self._section = config, rank, world, section
         caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
         self._max_tokens = min(caps, default=None)
         arrange = source.arrange if isinstance(source, ArrangedSource) else None
@@ -134,7 +135,7 @@ class PackedLoader:
         if old is not None and new is not None and old != new:
             problem = Problem(
                 message=f"is {new}, the checkpoint was trained on {old}",
-                key="dataloader_train.dataset",
+                key=f"{self._section}.dataset",
                 hint="put it back, or begin another run with these weights: checkpoint.load_path=.../iter_<N>/model",
             )
             raise UserError("the data, or its order, has changed since the checkpoint; nothing was started", [problem])
@@ -163,7 +164,12 @@ class PackedLoader:
             return pool_stream(
                 samples, config.pool, max_samples=config.max_samples_per_batch, max_tokens=self._max_tokens
             )
-        return pack_stream(samples, max_samples=config.max_samples_per_batch, max_tokens=self._max_tokens)
+        return pack_stream(
+            samples,
+            max_samples=config.max_samples_per_batch,
+            max_tokens=self._max_tokens,
+            section=self._section,
+        )
 
     def announce(self) -> None:
         """Log what the source left out by its own rules."""

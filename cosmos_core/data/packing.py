@@ -27,12 +27,13 @@ class Costed:
 
 
 def pack_stream(
-    stream: Iterator[Costed], *, max_samples: int | None, max_tokens: int | None
+    stream: Iterator[Costed], *, max_samples: int | None, max_tokens: int | None, section: str = "dataloader_train"
 ) -> Iterator[tuple[list[Item], list[int], int]]:
     """Micro-batches, each with the positions that are set aside for the next ones, in order, and its tokens.
 
     A sample joins when the sum stays strictly below `max_tokens`; one that does not fit waits at the front of the
-    next batch. Raises UserError for a sample that could never fit: it is never dropped in silence.
+    next batch. section: of the configuration, for messages. Raises UserError for a sample that could never fit: it is
+    never dropped in silence.
     """
     waiting: deque[Costed] = deque()
     while True:
@@ -49,17 +50,17 @@ def pack_stream(
             elif batch:
                 aside.append(sample)
             else:
-                raise _too_large(sample, max_tokens)
+                raise _too_large(sample, max_tokens, section)
         waiting.extendleft(reversed(aside))
         if not batch:
             return
         yield batch, [sample.item.position for sample in waiting], used
 
 
-def _too_large(sample: Costed, cap: int) -> UserError:
+def _too_large(sample: Costed, cap: int, section: str) -> UserError:
     problem = Problem(
         message=f"sample {sample.name} takes {sample.cost} tokens and can never fit under {cap}",
-        key="dataloader_train.max_sequence_length",
+        key=f"{section}.max_sequence_length",
         hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {sample.cost}, or lower the "
         "resolution or the number of frames",
     )

@@ -15,15 +15,17 @@ def contained(path: Path, root: Path) -> Path:
 
     A snapshot in the Hub cache is made of links to the same repository's blobs; those are followed.
     """
-    resolved = path.resolve()
-    inside = Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root))
-    if not (inside and any(resolved.is_relative_to(home) for home in _homes(root))):
-        raise ValueError(f"{path} lies outside of {root}")
-    return resolved
+    resolved, home = path.resolve(), root.resolve()
+    if resolved.is_relative_to(home) or (_named_inside(path, root) and resolved.is_relative_to(_blobs(home))):
+        return resolved
+    raise ValueError(f"{path} lies outside of {root}")
 
 
-def _homes(root: Path) -> list[Path]:
-    """Where the contents of `root` may lie: there, and for a snapshot in the Hub cache among its blobs."""
-    home = root.resolve()
-    caches = [above.parent / BLOBS for above in home.parents if above.name == SNAPSHOTS]
-    return [home, *caches[:1]]
+def _named_inside(path: Path, root: Path) -> bool:
+    """Whether the words alone lead into `root`."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
+
+
+def _blobs(home: Path) -> Path:
+    """Where the links of a snapshot in the Hub cache lead; for other folders nowhere else than there."""
+    return next((above.parent / BLOBS for above in home.parents if above.name == SNAPSHOTS), home)

@@ -59,8 +59,9 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
     except HFValidationError as error:
         problem = Problem(message=str(error).splitlines()[0], hint="give a folder, or owner/repository[@revision]")
         raise UserError(f"'{spec.name}' is no name on the Hub", [problem]) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HfHubHTTPError.__bases__[0], LocalEntryNotFoundError, OSError) as error:
+        # The client has changed its HTTP library twice, and lets that library's errors pass when a download breaks off.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "check the network and HF_TOKEN, or give a local folder"
         problem = Problem(message=f"{spec.repo}@{spec.revision}: {reason}", hint=hint)
         raise UserError(f"'{spec.name}' cannot be fetched", [problem]) from None

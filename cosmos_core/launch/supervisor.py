@@ -17,8 +17,9 @@ from cosmos_core.plan.layout import RunLayout
 
 __all__ = ["EXIT_CODES", "exit_code", "launch", "recorded"]
 
-GRACE = 15
-"""Seconds from a rank's refusal until ranks that still run are ended."""
+GRACE = 60
+"""Seconds from a rank's refusal until ranks that still run are ended; most end by themselves, and send their last
+figures to a tracker's server first."""
 EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "stopped": 75, "interrupted": 130}
 
 

@@ -18,9 +18,9 @@ from cosmos_core.plan.plan import RunPlan
 __all__ = ["record_origins", "record_run", "replace_file"]
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file under a hidden name and rename it."""
-    hidden = path.with_name(f".{path.name}.partial")
+def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
+    """Write a file under a hidden name and rename it. writer: tells apart those who may write at the same time."""
+    hidden = path.with_name(f".{path.name}{writer}.partial")
     hidden.write_bytes(content)
     hidden.replace(path)
 
@@ -29,6 +29,7 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
     """Create the run directory with config.toml, config.yaml, config.pkl, launch_info.yaml and job_env.yaml."""
     layout = RunLayout(plan.run_dir)
     layout.checkpoints.mkdir(parents=True, exist_ok=True)
+    layout.outcome.unlink(missing_ok=True)
     info = {
         "cmd": " ".join(command),
         "args_cfg_path": recipe,

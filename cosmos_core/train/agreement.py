@@ -13,7 +13,11 @@ from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["agreed", "raise_on_all", "refuse_unlike_data"]
+__all__ = ["SharedRefusal", "agreed", "raise_on_all", "refuse_unlike_data"]
+
+
+class SharedRefusal(UserError):
+    """One that every rank raises at the same place, so that they may still do things together."""
 
 
 def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
@@ -31,11 +35,11 @@ def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
 
 
 def raise_on_all(refusal: UserError | None, mesh: Mesh) -> None:
-    """Raises the first rank's UserError on every rank, so that nobody waits for one that left; all ranks must ask."""
+    """Raises the first rank's refusal on every rank, so that nobody waits for one that left; all ranks must ask."""
     if not any_rank(refusal is not None, mesh):
         return
     errors = gather_objects((refusal.title, refusal.problems) if refusal is not None else None, mesh)
-    raise UserError(*next(error for error in errors if error is not None))
+    raise SharedRefusal(*next(error for error in errors if error is not None))
 
 
 def refuse_unlike_data(sources: Sequence[MapSource], mesh: Mesh) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.errors import UserError
 from cosmos_core.optim.lora import adapters_changed, trains_only_lora
+from cosmos_core.train.agreement import SharedRefusal
 from cosmos_core.train.run import Run
 from cosmos_core.train.step import optimizer_step
 from cosmos_core.train.validate import Evaluation, evaluate
@@ -15,10 +17,18 @@ __all__ = ["train"]
 
 
 def train(run: Run) -> str:
-    """Run to `max_iter` ('done') or to the first request to stop ('stopped'); a checkpoint of the end exists then."""
+    """Run to `max_iter` ('done') or to the first request to stop ('stopped'); a checkpoint of the end exists then.
+
+    Of a run that fails, the last step's row reaches the log; what all ranks refuse together costs no step.
+    """
     try:
         outcome = _steps(run)
     except BaseException as error:
+        if isinstance(error, SharedRefusal) and run.state.step > max(run.saved_step, 0):
+            run.save()
+        elif run.pending is not None and run.pending.arrived:
+            with suppress(UserError):
+                run.settle()
         run.emit("failed", error)
         raise
     run.emit("train_end")

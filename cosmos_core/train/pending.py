@@ -31,6 +31,11 @@ class PendingRow:
         """Number of the step."""
         return int(self._known["step"])
 
+    @property
+    def arrived(self) -> bool:
+        """Whether `row` would not wait."""
+        return self._arrived is None or self._arrived.query()
+
     def row(self) -> dict[str, Any]:
         """Everything by name."""
         if self._arrived is not None:

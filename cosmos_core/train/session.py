@@ -131,7 +131,7 @@ def validation_loader(
     section = config.dataloader_val
     if section is not None and section.cache is None:
         section = evolve(section, cache=config.dataloader_train.cache)
-    return build_loader(section, family, plugins, mesh, epochs=1)
+    return build_loader(section, family, plugins, mesh, epochs=1, name="dataloader_val")
 
 
 def build_loader(
@@ -140,6 +140,7 @@ def build_loader(
     plugins: PluginManager,
     mesh: Mesh,
     epochs: int | None = None,
+    name: str = "dataloader_train",
 ) -> PackedLoader | None:
     if config is None:
         return None
@@ -153,6 +154,7 @@ def build_loader(
         world=mesh.data_world,
         epochs=epochs,
         cap=getattr(family, "max_pack_tokens", None),
+        section=name,
     )
 
 

@@ -28,7 +28,7 @@ __all__ = ["optimizer_step"]
 def optimizer_step(run: Run, packs: Iterator[Pack]) -> None:
     """Fetch, train, update. The step's row reaches `state.metrics` and the trackers with `run.settle`.
 
-    Raises UserError on every rank, after saving what was trained, when one rank cannot use its data.
+    Raises SharedRefusal when one rank cannot use its data.
     """
     state, started = run.state, time.perf_counter()
     batches, fetched, total = _fetch(run, packs)
@@ -68,9 +68,6 @@ def _fetch(run: Run, packs: Iterator[Pack]) -> tuple[list[Any], list[Pack], floa
     mine = [sum(state.family.weight(batch) for batch in batches), float(refusal is not None)]
     weight, refused = sum_over_data(torch.tensor(mine, dtype=torch.float64), state.mesh).tolist()
     if refused:
-        run.settle()
-        if state.step > max(run.saved_step, 0):
-            run.save()
         raise_on_all(refusal, state.mesh)
     return batches, fetched, weight
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.config.env import LaunchedRank, launched_rank
+from cosmos_core.config.env import LaunchedRank, disabled_plugins, launched_rank
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
@@ -29,7 +29,8 @@ PATIENCE = 30
 
 
 def execute(plan: RunPlan, plugins: PluginManager) -> str:
-    """Run the plan on this rank; 'done' or 'stopped'. Rank 0 writes ``outcome.json`` however it ends."""
+    """Run the plan on this rank; 'done' or 'stopped'. ``outcome.json`` says how rank 0 ended, or why a rank was
+    refused."""
     from cosmos_core.train.session import run
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -49,7 +50,14 @@ def execute(plan: RunPlan, plugins: PluginManager) -> str:
         raise
     finally:
         if main:
-            replace_file(layout.outcome, json.dumps(record).encode())
+            _record(layout, record, launched)
+
+
+def _record(layout: RunLayout, record: dict[str, Any], launched: LaunchedRank | None) -> None:
+    """A rank that resolved `${now:...}` apart and left before it heard of rank 0's directory has none."""
+    if layout.root.is_dir():
+        writer = f".{launched.rank}" if launched is not None else ""
+        replace_file(layout.outcome, json.dumps(record).encode(), writer=writer)
 
 
 def _refused_elsewhere(layout: RunLayout, launched: LaunchedRank | None) -> bool:
@@ -68,14 +76,15 @@ def main(arguments: list[str]) -> None:
     launched = launched_rank()
     assert launched is not None, "torchrun starts this module"
     run_dir = Path(arguments[0])
-    plugins = PluginManager.discover()
+    plugins = PluginManager.discover(disabled_plugins())
     layout = RunLayout(run_dir)
     try:
         config = read_resolved(layout.config_toml, plugins.catalog)
         execute(plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions), plugins)
-    except UserError:
-        # Recorded for the supervisor, which says why and exits with 2; torchrun would add a traceback to a failure.
-        return
+    except UserError as error:
+        # The supervisor says why and exits with 2; torchrun would add a traceback to a failure.
+        if not recorded(layout):
+            _record(layout, {"outcome": "refused", "error": render(error)}, launched)
     except BaseException:
         if recorded(layout) != "refused":
             raise

@@ -181,6 +181,22 @@ def test_a_backbone_without_a_tokenizer(place: Path, tmp_path: Path) -> None:
     assert "tokenizer" in refused(place, tmp_path, backbone=tmp_path / "mute")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", '{"version": "9", "model": {"type": "Newer"}}'),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", '{"tokenizer_class": 3}'),
+    ],
+)
+def test_a_damaged_tokenizer(place: Path, tmp_path: Path, name: str, content: str) -> None:
+    shutil.copytree(place / "tiny", tmp_path / "damaged")
+    (tmp_path / "damaged" / name).write_text(content)
+    said = refused(place, tmp_path, backbone=tmp_path / "damaged")
+    assert f"the tokenizer in {tmp_path / 'damaged'}" in said
+
+
 def test_a_tokenizer_of_another_model(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "tiny", tmp_path / "other")
     path = tmp_path / "other/tokenizer.json"

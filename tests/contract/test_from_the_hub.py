@@ -8,16 +8,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 import yaml
 from diffusers import Cosmos3OmniTransformer
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 from transformers import Qwen3VLForConditionalGeneration
 
 from cosmos_core.checkpoint import stored_keys
-from cosmos_core.hub import contained
+from cosmos_core.errors import UserError
+from cosmos_core.hub import contained, fetch
+from cosmos_core.plugin import CheckpointSpec
 from cosmos_data_bridge.published import REPOSITORY
 from cosmos_vfm.tiers import TIERS, NetworkConfig
 from cosmos_vlm.catalog import PINNED
@@ -122,11 +127,13 @@ def test_of_a_backbone_only_the_shards_with_its_tower_are_fetched(tmp_path: Path
     assert all(torch.equal(merged[name], value.to(torch.bfloat16)) for name, value in wanted.items())
 
 
-def test_a_run_says_which_commit_its_backbone_is_of_and_resumes_without_its_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["model_name", "safetensors_path"])
+def test_a_run_says_which_commit_its_backbone_is_of_and_resumes_without_its_weights(tmp_path: Path, key: str) -> None:
     write_reasoner(tmp_path / "qwen")
     cosmos("data", "prepare", "videophy2", "--synthetic", "10", "--val", "5", "-o", str(tmp_path / "physics"))
     command = (
-        *("run", "videophy2_demo", "--output-root", str(tmp_path / "runs"), f"model.backbone.model_name={QWEN}"),
+        *("run", "videophy2_demo", "--output-root", str(tmp_path / "runs"), f"model.backbone.{key}={QWEN}"),
+        *(f"model.backbone.model_name={tmp_path / 'qwen'}",) * (key == "safetensors_path"),
         *("model.init=pretrained", "trainer.run_validation=false", "scheduler.cycle_lengths=[4]"),
         *("scheduler.warm_up_steps=[1]", "dataloader_train.max_samples_per_batch=2", "model.video_min_pixels=1024"),
     )
@@ -135,7 +142,7 @@ def test_a_run_says_which_commit_its_backbone_is_of_and_resumes_without_its_weig
         places = {**variables, "VIDEOPHYSICS_ROOT": str(tmp_path / "physics")}
         cosmos(*command, "trainer.max_iter=2", env=places)
         fetched = yaml.safe_load((run_dir / "launch_info.yaml").read_text())["fetched"]
-        assert fetched["model.backbone.model_name"] == f"{QWEN}@{PINNED[QWEN]}"
+        assert fetched[f"model.backbone.{key}"] == f"{QWEN}@{PINNED[QWEN]}"
         for weights_file in (tmp_path / "home").rglob("*.safetensors"):
             weights_file.unlink()
     resumed = cosmos(*command, "trainer.max_iter=4", env={**places, "HF_HUB_OFFLINE": "1"})
@@ -168,3 +175,18 @@ def test_links_lead_out_of_a_snapshot_only_to_its_own_blobs(tmp_path: Path) -> N
     for path in (snapshot / "y", snapshot / "secret", snapshot / "../x", Path("/etc/hostname"), snapshot / "../../.."):
         with pytest.raises(ValueError, match="outside"):
             contained(path, snapshot)
+
+
+def test_a_download_that_breaks_off_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client lets its HTTP library's errors pass, some of them without a word."""
+
+    class ReadTimeout(HfHubHTTPError.__bases__[0]):  # type: ignore[misc, name-defined]
+        """As of whichever library the client is built on."""
+
+    def broken(*arguments: Any, **options: Any) -> str:
+        raise ReadTimeout("")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(UserError, match="cannot be fetched") as refused:
+        fetch(CheckpointSpec(name="Cosmos3-Nano", summary="", repo=NANO, revision="main"))
+    assert "ReadTimeout" in refused.value.problems[0].message

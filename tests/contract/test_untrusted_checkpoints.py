@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.checkpoint.load import load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
@@ -104,3 +108,36 @@ def test_saving_a_step_again_replaces_it_whole(saved: Path) -> None:
     save_checkpoint(saved.parent, 7, {"model": {"net.other": torch.ones(2)}}, {}, local_mesh())
     assert stored_keys(saved / "model") == {"net.other"}
     assert {path.name for path in saved.parent.iterdir()} == {"iter_000000007", "latest_checkpoint.txt"}
+
+
+def damaged(whole: bytes, random: Random) -> Iterator[bytes]:
+    """Cut short, and with one bit the other way."""
+    for _ in range(150):
+        yield whole[: random.randrange(len(whole))]
+        place = random.randrange(len(whole))
+        yield whole[:place] + bytes([whole[place] ^ 1 << random.randrange(8)]) + whole[place + 1 :]
+
+
+@pytest.mark.parametrize("name", ["model/.metadata", "model/__0_0.distcp", "dataloader/rank_0.pkl"])
+def test_damage_anywhere_is_one_clear_error_or_none(saved: Path, name: str) -> None:
+    ended: Counter[str] = Counter()
+    for content in damaged((saved / name).read_bytes(), Random(0)):
+        (saved / name).write_bytes(content)
+        ended[loading(saved)] += 1
+    assert ended["refused"] >= 150
+    assert ended.keys() <= {"loaded", "refused", "does not fit"}
+
+
+def loading(saved: Path) -> str:
+    """How it ends; metadata that can be read may speak of other entries or sizes than are asked for."""
+    state = {"net.weight": torch.zeros(4), "note": ""}
+    try:
+        load_component(saved / "model", state, local_mesh())
+        load_loader_states(saved / "dataloader")
+    except UserError:
+        return "refused"
+    except CheckpointException as error:
+        causes = [str(cause) for cause, _ in error.failures.values()]
+        fits = not all(cause.startswith(("Missing key in checkpoint", "Size mismatch between")) for cause in causes)
+        return str(causes) if fits else "does not fit"
+    return "loaded"

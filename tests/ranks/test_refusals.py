@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from cosmos_core.data.video import write_mp4
-from tests.command import cosmos, rows
+from cosmos_core.launch import launch
+from tests.command import cosmos, module, rows
 
 SHORT = (
     "trainer.max_iter=12",
@@ -101,6 +102,7 @@ def test_data_that_one_rank_cannot_read_ends_all(data: Path, tmp_path: Path) -> 
 ALONE = """
 import os
 from cosmos_core.errors import UserError
+from cosmos_core.launch import supervisor
 from cosmos_core.train import session
 
 def run(plan, plugins):
@@ -110,6 +112,7 @@ def run(plan, plugins):
     torch.distributed.init_process_group("gloo")  # The other one never comes.
 
 session.run = run
+supervisor.GRACE = 5
 """
 
 
@@ -122,3 +125,68 @@ def test_ranks_that_wait_for_a_refused_one_are_ended(data: Path, tmp_path: Path)
     said = cosmos(*arguments, env={"DATASET_PATH": str(data), "PYTHONPATH": str(tmp_path)}, code=2).stderr
     assert "error: only this rank knows" in said
     assert time.monotonic() - begun < 90
+
+
+HELLO = ("run", "hello", "trainer.max_iter=6", "scheduler.cycle_lengths=[6]", "checkpoint.save_iter=100")
+UNFIT = ("dataloader_val.max_sequence_length=2", "trainer.run_validation_on_start=false")
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_validation_data_that_can_never_fit_costs_no_step(tmp_path: Path, ranks: int) -> None:
+    command = (*HELLO, *UNFIT, "trainer.validation_iter=4", "--nproc", str(ranks), "--output-root", str(tmp_path))
+    said = cosmos(*command, code=2).stderr
+    assert "dataloader_val.max_sequence_length" in said
+    assert "Traceback" not in said
+    run_dir = tmp_path / "cosmos3/sft/hello"
+    assert (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip() == "iter_000000004"
+
+
+@pytest.mark.ranks
+def test_a_refusal_under_torchrun_leaves_no_traceback_of_its_record(tmp_path: Path) -> None:
+    """Ranks resolve the name apart; only the first one's directory exists."""
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cosmos_core", *HELLO)
+    more = (*UNFIT, "trainer.validation_iter=4", "job.name=at_${now:%H%M%S%f}", "--output-root", str(tmp_path))
+    said = module(*torchrun, *more, code=None).stderr
+    assert "dataloader_val.max_sequence_length" in said
+    assert "FileNotFoundError" not in said
+    (run_dir,) = (tmp_path / "cosmos3/sft").iterdir()
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "refused"
+
+
+@pytest.mark.ranks
+def test_a_rank_that_cannot_read_the_record_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cosmos(*HELLO, "--output-root", str(tmp_path))
+    run_dir = tmp_path / "cosmos3/sft/hello"
+    (run_dir / "outcome.json").unlink()
+    (run_dir / "config.toml").write_text('[job]\ntask = "tiny"\nnome = "x"\n')
+    assert launch(run_dir, 2) == 2
+    assert "nome" in capfd.readouterr().err
+
+
+@pytest.mark.ranks
+def test_plugins_that_are_switched_off_are_so_in_every_rank(tmp_path: Path) -> None:
+    command = (*HELLO, "trainer.run_validation=false", "--nproc", "2", "--output-root", str(tmp_path))
+    cosmos(*command, env={"COSMOS_DISABLE_PLUGINS": "data_bridge", "PYTHONPATH": watching(tmp_path)})
+    seen = {path.read_text() for path in (tmp_path / "seen").iterdir()}
+    assert len(list((tmp_path / "seen").iterdir())) >= 3
+    assert seen == {"['data_bridge']"}
+
+
+def watching(folder: Path) -> str:
+    """A folder whose code every interpreter runs: it notes what plugin managers are told to leave out."""
+    (folder / "seen").mkdir()
+    (folder / "sitecustomize.py").write_text(f"""
+import os
+from cosmos_core.plugin import manager
+
+discover = manager.PluginManager.discover.__func__
+
+def noting(cls, disabled=frozenset()):
+    with open({str(folder / "seen")!r} + f"/{{os.getpid()}}", "w") as file:
+        file.write(str(sorted(disabled)))
+    return discover(cls, disabled)
+
+manager.PluginManager.discover = classmethod(noting)
+""")
+    return str(folder)

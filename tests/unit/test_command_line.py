@@ -47,7 +47,7 @@ def test_recipes_list_and_show() -> None:
     assert "max_sequence_length = 45056" in cosmos("recipes", "show", "vision_sft_nano").stdout
     origins = cosmos("recipes", "show", "vision_sft_edge", "--origins", "optimizer.lr=1e-5").stdout
     assert "command line" in origins
-    assert "vision_sft_nano.toml" in origins
+    assert "vision_sft_edge.toml" in origins
 
 
 @pytest.mark.parametrize(

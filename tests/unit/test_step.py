@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
-from cosmos_core.train import BuildContext, StepOutput
+from cosmos_core.train import BuildContext, Callback, StepOutput, TrainState
 from cosmos_core.train.build import build_model
-from cosmos_core.train.run import Run
+from cosmos_core.train.loop import train
+from cosmos_core.train.pending import PendingRow
+from cosmos_core.train.run import Run, Trackers
 from cosmos_core.train.step import optimizer_step
 from tests.benchmarks.running import run_of
 
@@ -114,3 +117,24 @@ def test_the_row_of_a_step_has_the_means_of_all_micro_batches_and_what_the_famil
     targets = torch.cat([item.value for item in points])[:, 2].abs()
     assert whole.state.metrics["target"] == pytest.approx(float(targets.mean()), rel=1e-6)
     assert (whole.state.metrics["pack_filled"], cut.state.metrics["pack_filled"]) == (0.5, 0.5)
+
+
+class Breaking(Callback):
+    """Fails before a step."""
+
+    def step_start(self, state: TrainState) -> None:
+        raise RuntimeError("broken")
+
+
+def test_the_last_steps_row_is_logged_when_a_run_fails() -> None:
+    """On an accelerator the row of a step is read a step later."""
+    run, logged = run_with(()), []
+    optimizer_step(run, packs())
+    row = run.state.metrics
+    run.pending = PendingRow({"step": 1}, {name: torch.tensor(row[name]) for name in ("loss", "grad_norm", "tokens")})
+    run.trackers = Trackers({"list": SimpleNamespace(log=logged.append)})  # type: ignore[dict-item]
+    run.loader = packs()  # type: ignore[assignment]
+    run.callbacks = {"breaking": Breaking(None, None)}  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="broken"):
+        train(run)
+    assert [one["step"] for one in logged] == [1]

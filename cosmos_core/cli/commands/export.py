@@ -85,7 +85,7 @@ def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> 
 
     base, seen = iteration, {iteration.resolve()}
     while config is not None and config.checkpoint.load_path and not (base / BASE_FILE).is_file():
-        base = Path(config.checkpoint.load_path)
+        base = _weights_root(Path(config.checkpoint.load_path))
         if base.resolve() in seen:
             break
         seen.add(base.resolve())
@@ -93,6 +93,11 @@ def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> 
         found = next((path for path in recorded if path.is_file()), None)
         config = read_resolved(found, plugins.catalog) if found is not None else None
     return base
+
+
+def _weights_root(path: Path) -> Path:
+    """Of a ``model/`` folder the base or iteration that it belongs to."""
+    return path.parent if path.name == "model" and (path / ".metadata").is_file() else path
 
 
 def _iteration(source: Path, step: int | None) -> Path:

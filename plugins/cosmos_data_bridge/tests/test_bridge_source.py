@@ -340,3 +340,16 @@ def test_h264_keeps_the_colours_of_a_clip(tmp_path: Path) -> None:
     found = decode(tmp_path / "c.mp4", 0, 16, 1, source=(64, 64), target=(64, 64))
     assert np.abs(found.astype(int) - clip).mean() < 8
     assert structured_caption(attributes)["subjects"][0]["description"] == "red circle"
+
+
+@pytest.mark.parametrize("root", ["absolute", "relative", "link"])
+def test_an_absolute_path_inside_the_dataset_is_read_whatever_the_dataset_is_called(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    dataset.clip("good", vision_path=str(dataset.root / "train/videos/good.mp4"))
+    config = dataset.source().config
+    (tmp_path / "link").symlink_to(dataset.root)
+    monkeypatch.chdir(dataset.root.parent)
+    called = {"absolute": str(dataset.root), "relative": dataset.root.name, "link": str(tmp_path / "link")}
+    source = BridgeSource(evolve(config, path=called[root]))
+    assert source.get(0, np.random.default_rng(0)).key.startswith("good")

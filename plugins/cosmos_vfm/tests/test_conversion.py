@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from diffusers import Cosmos3OmniPipeline, Cosmos3OmniTransformer
 from safetensors.torch import load_file, save_file
 
-from cosmos_core.checkpoint import stored_keys, stored_tensors
+from cosmos_core.checkpoint import DcpWriter, stored_keys, stored_tensors
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
@@ -170,12 +171,13 @@ def test_shards_of_another_source_are_not_taken_for_those_of_this_one(published:
     assert same(weights(tmp_path / "out/transformer"), weights(published / "transformer"))
 
 
-def test_a_run_that_started_from_another_run_exports_with_their_common_base(
-    run_dir: Path, published: Path, tmp_path: Path
+@pytest.mark.parametrize("start", ["another run", "the base"])
+def test_a_run_on_the_model_folder_of_another_run_or_of_a_base_exports_with_the_base(
+    run_dir: Path, base: Path, published: Path, tmp_path: Path, start: str
 ) -> None:
     steps = ("trainer.max_iter=2", "scheduler.cycle_lengths=[2]", "scheduler.warm_up_steps=[1]")
     quiet = ("trainer.run_validation=false", "model.init=pretrained", "dataloader_train.max_samples_per_batch=4")
-    warm = run_dir / "checkpoints/iter_000000004/model"
+    warm = {"another run": run_dir / "checkpoints/iter_000000004", "the base": base}[start] / "model"
     cosmos(
         *("run", "vision_sft_demo", "--output-root", str(tmp_path), *steps, *quiet, f"checkpoint.load_path={warm}"),
         'checkpoint.keys_to_skip_loading=["net_ema."]',
@@ -212,6 +214,47 @@ def test_an_index_may_not_point_outside_its_folder(published: Path, tmp_path: Pa
     index.write_text(json.dumps(content))
     with pytest.raises(UserError, match="outside its folder"):
         to_dcp(tmp_path / "evil", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["[]", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "{}", "{"])
+def test_a_damaged_index_of_shards_is_one_clear_error(published: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(published, tmp_path / "damaged")
+    index = tmp_path / "damaged/transformer/diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(content)
+    with pytest.raises(UserError, match="index of weights is damaged") as refused:
+        to_dcp(tmp_path / "damaged", tmp_path / "out")
+    assert refused.value.problems[0].file == str(index)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": {"a": "transformer/a.safetensors"}}'])
+def test_an_index_at_the_root_is_made_anew_or_left_out_of_a_bare_export(
+    published: Path, tmp_path: Path, content: str
+) -> None:
+    shutil.copytree(published, tmp_path / "copy")
+    (tmp_path / "copy/model.safetensors.index.json").write_text(content)
+    to_dcp(tmp_path / "copy", tmp_path / "base")
+    export = ("export", str(tmp_path / "base"), "--task", "vfm", "-o")
+    cosmos(*export, str(tmp_path / "whole"))
+    places = json.loads((tmp_path / "whole/model.safetensors.index.json").read_text())["weight_map"]
+    assert set(places) == set(oracle().state_dict())
+    assert all((tmp_path / "whole" / file).is_file() for file in places.values())
+    cosmos(*export, str(tmp_path / "bare"), "--layout", "hf")
+    to_dcp(tmp_path / "bare", tmp_path / "again")
+    assert stored_keys(tmp_path / "again/model") == stored_keys(tmp_path / "base/model")
+
+
+def test_a_data_file_of_another_source_is_gone_before_its_successor_has_an_index(tmp_path: Path) -> None:
+    def broken() -> Iterator[tuple[str, torch.Tensor]]:
+        yield "net.a", torch.zeros(2)
+        raise KeyboardInterrupt
+
+    writer = DcpWriter(tmp_path)
+    writer.write(0, [("net.a", torch.ones(3))], of="first")
+    assert writer.has(0, "first")
+    with pytest.raises(KeyboardInterrupt):
+        writer.write(0, broken(), of="second")
+    assert not writer.has(0, "first")
+    assert not writer.has(0, "second")
 
 
 def test_existing_folders_are_never_overwritten(published: Path, base: Path, tmp_path: Path) -> None:
@@ -361,6 +404,7 @@ def test_an_export_with_all_parts_is_a_pipeline_even_without_the_bases_index(tmp
 
 PEAK = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from cosmos_core.cli.main import root_command
 from cosmos_core.plugin import PluginManager

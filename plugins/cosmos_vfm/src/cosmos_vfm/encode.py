@@ -14,7 +14,7 @@ import torch
 from attrs import evolve, frozen
 from rich.progress import Progress
 
-from cosmos_core.config import RunConfig
+from cosmos_core.config import RunConfig, disabled_plugins
 from cosmos_core.data import DescribingSource, StoredClip, UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
@@ -68,7 +68,7 @@ def encode_in_processes(job: Job, count: int) -> Counter[str]:
 def _one_of(rank: int, job: Job, count: int, results: Any) -> None:
     """Sends its counts, or title and problems of what it was refused for."""
     try:
-        results.put(encode(job, rank, count, PluginManager.discover()))
+        results.put(encode(job, rank, count, PluginManager.discover(disabled_plugins())))
     except UserError as error:
         results.put((error.title, error.problems))
 

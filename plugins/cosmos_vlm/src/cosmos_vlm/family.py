@@ -45,10 +45,10 @@ class VlmFamily:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Repository and commit of what came from the Hub, by key."""
+        """Repository and commit of what came from the Hub, by key; weights that a checkpoint has were not fetched."""
         backbone = self.config.backbone
         named = {"model.backbone.model_name": (backbone.model_name, self.folder)}
-        if backbone.safetensors_path and self.weights_folder is not None:
+        if backbone.safetensors_path and "weights_folder" in vars(self) and self.weights_folder is not None:
             named["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
         return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in named.items() if is_fetched(name)}
 

@@ -28,8 +28,8 @@ def tokenizer_of(folder: Path, architecture: Any) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise _refused(folder, [str(error).strip().splitlines()[0]]) from None
+    except Exception as error:  # The library has no error of its own for damaged files; some raise Exception itself.
+        raise _refused(folder, [(str(error).strip() or type(error).__name__).splitlines()[0]]) from None
     reasons = list(_reasons(tokenizer, folder, architecture))
     if reasons:
         raise _refused(folder, reasons)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosmos_core.checkpoint import opened_safetensors
+from cosmos_core.checkpoint import opened_safetensors, read_weight_map
 from cosmos_core.distributed import Streams, assign_full
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim import is_lora
@@ -113,11 +112,7 @@ def placed(folder: Path) -> dict[str, str]:
     """The file of every tensor, as the folder's index says; {} without one. Raises UserError for a damaged index."""
     places: dict[str, str] = {}
     for index in sorted(folder.glob(INDEX)):
-        try:
-            places.update(json.loads(index.read_bytes())["weight_map"])
-        except (ValueError, KeyError, TypeError):
-            problem = Problem(message="has no weight_map of tensors and files", file=str(index), hint="fetch it again")
-            raise UserError("an index of weights is damaged", [problem]) from None
+        places.update(read_weight_map(index))
     return places
 
 

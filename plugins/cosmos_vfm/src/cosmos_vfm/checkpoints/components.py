@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.checkpoint import opened_safetensors
+from cosmos_core.checkpoint import opened_safetensors, read_weight_map
+from cosmos_core.errors import UserError
 from cosmos_vfm.checkpoints.describe import native_scheduler
 from cosmos_vfm.checkpoints.published import COMPONENTS, Published
 
@@ -46,7 +48,8 @@ def carry_over(base: Path | None, output: Path, *, shift: float) -> list[str]:
     if kept is not None and kept.is_dir():
         for name in names:
             shutil.copytree(kept / name, output / name)
-        _copy_root_files(kept, output)
+        # An index of folders, and a pipeline's, mean nothing to a bare export, which has no such folders.
+        _copy_root_files(kept, output, but=() if (output / "transformer").is_dir() else (INDEX, PIPELINE))
     if "scheduler" not in names:
         (output / "scheduler").mkdir()
         write_json(output / "scheduler/scheduler_config.json", native_scheduler(shift))
@@ -74,18 +77,21 @@ def _pipeline(output: Path) -> dict[str, Any]:
     }
 
 
-def _copy_root_files(source: Path, target: Path) -> None:
-    """Those that `target` has not."""
+def _copy_root_files(source: Path, target: Path, but: Collection[str] = ()) -> None:
+    """Those that `target` has not. but: names to leave out."""
     target.mkdir(exist_ok=True)
     for path in sorted({path for pattern in ROOT_FILES for path in source.glob(pattern)}):
-        if not (target / path.name).exists():
+        if path.name not in but and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
 
 
 def _index_anew(output: Path) -> None:
-    """Tensor -> shard of the folders that the old index spoke of."""
-    old = json.loads((output / INDEX).read_text(encoding="utf-8"))
-    folders = {name.partition("/")[0] for name in old["weight_map"].values()}
+    """Tensor -> shard of the folders that the old index spoke of; of the transformer's when that one is damaged."""
+    try:
+        old = read_weight_map(output / INDEX)
+    except UserError:
+        old = {"": "transformer"}
+    folders = {name.partition("/")[0] for name in old.values()}
     files = [file for folder in sorted(folders) for file in sorted((output / folder).glob("*.safetensors"))]
     weight_map = {}
     for file in files:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint import opened_safetensors
+from cosmos_core.checkpoint import opened_safetensors, read_weight_map
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_vfm.checkpoints.identify import LOOKED_FOR
@@ -73,8 +73,7 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     for stem in _WEIGHTS:
         index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
-            names = _json(index).get("weight_map", {}).values()
-            found = tuple(_inside(folder, name) for name in dict.fromkeys(names))
+            found = tuple(_inside(folder, name) for name in dict.fromkeys(read_weight_map(index).values()))
             missing = [path.name for path in found if not path.is_file()]
             if missing:
                 problem = Problem(message=f"names {', '.join(missing[:4])}, which are missing", file=str(index))
