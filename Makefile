@@ -37,12 +37,12 @@ help:
 .venv/installed: $(PROJECTS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet -e . $(EDITABLE)
+	$(BIN)/pip install --quiet "$(TORCH)" "hatchling>=1.27" editables
+	$(BIN)/pip install --quiet --no-build-isolation -e . $(EDITABLE)
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install --quiet -e ".[test]" $(EDITABLE)
+	$(BIN)/pip install --quiet --no-build-isolation -e ".[test]" $(EDITABLE)
 	$(BIN)/pip install --quiet --no-build-isolation "natten>=0.21.5"
 	@touch $@
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def _forked(arguments: tuple[str, ...], env: dict[str, str], cwd: Path) -> subpr
 def _zygote() -> Path:
     """Folder of the process that forks; one for each test process."""
     folder = Path(tempfile.mkdtemp(prefix="cosmos-zygote-"))
+    atexit.register(shutil.rmtree, folder)
     process = subprocess.Popen([sys.executable, "-m", "tests.zygote", str(folder / "socket")], cwd=ROOT)
     atexit.register(process.kill)
     while not (folder / "socket").exists():

@@ -5,6 +5,7 @@ The first SIGINT or SIGTERM asks the ranks to save and stop, a second one ends t
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def launch(run_dir: Path, nproc: int) -> int:
     for leftover in (layout.outcome, layout.stop_request):
         leftover.unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
-    command += ["-m", "cosmos_core.train.worker", str(run_dir)]
+    # Ranks write to our own outputs; torchrun would leave a folder for logs behind.
+    command += ["--log-dir", os.devnull, "-m", "cosmos_core.train.worker", str(run_dir)]
     # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through us.
     process = subprocess.Popen(
         command,
