@@ -55,6 +55,7 @@ def positions_of(packs) -> list[int]:
 
 
 @given(size=st.integers(1, 200), seed=st.integers(0, 5), epoch=st.integers(0, 3))
+@settings(deadline=None)
 def test_every_epoch_is_a_permutation(size: int, seed: int, epoch: int) -> None:
     assert sorted(Order(size, seed, True).permutation(epoch)) == list(range(size))
 
@@ -67,6 +68,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
 
 
 @given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=60), limit=st.integers(41, 120))
+@settings(deadline=None)
 def test_packs_stay_below_the_cap_and_lose_nothing(costs: list[int], limit: int) -> None:
     stream = (Costed(Item(position, None), cost, str(position)) for position, cost in enumerate(costs))
     packs = [items for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
@@ -79,6 +81,7 @@ def test_packs_stay_below_the_cap_and_lose_nothing(costs: list[int], limit: int)
     costs=st.lists(st.integers(1, 40), min_size=1, max_size=60),
     limit=st.integers(41, 120),
 )
+@settings(deadline=None)
 def test_packing_equals_the_written_algorithm(costs: list[int], limit: int) -> None:
     """Greedy with a push-back queue and a lookahead of ten, written down independently."""
     queue, expected = list(range(len(costs))), []
@@ -211,6 +214,7 @@ def test_an_empty_dataset_is_an_error() -> None:
     most=st.sampled_from([None, 1, 3]),
     strategy=st.sampled_from(["prefer_closest", "prefer_first"]),
 )
+@settings(deadline=None)
 def test_the_pool_packer_equals_the_written_algorithm(
     lengths: list[int], budget: int, most: int | None, strategy: str
 ) -> None:

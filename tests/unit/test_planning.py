@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosmos_core.config import Parallelism, RunConfig
@@ -37,6 +37,7 @@ def checkpoint(checkpoints: Path, step: int, *, components: tuple[str, ...] = ("
 
 
 @given(shard=st.integers(1, 8), replicate=st.integers(1, 4), context=st.integers(1, 4))
+@settings(deadline=None)
 def test_minus_one_is_solved(shard: int, replicate: int, context: int) -> None:
     world = shard * replicate * context
     written = {"data_parallel_replicate_degree": replicate, "context_parallel_shard_degree": context}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -57,6 +57,7 @@ def test_past_the_last_cycle_the_final_factor_stays() -> None:
 
 
 @given(st.integers(0, 3000))
+@settings(deadline=None)
 def test_cosine_equals_the_written_formula(step: int) -> None:
     within = min(step, 1000)
     expected = within / 50 if within < 50 else 0.5 * (1 + math.cos(math.pi * (within - 50) / 950))

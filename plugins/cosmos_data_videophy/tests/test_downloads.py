@@ -229,12 +229,12 @@ def test_an_interrupted_download_stops_soon_and_continues(tmp_path: Path, server
         process.send_signal(signal.SIGINT)
         begun = time.monotonic()
         _, said = process.communicate(timeout=60)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
     assert not (out / "videophy2_train/meta.json").exists()
-    assert sum(server.asked.values()) <= 8
+    assert sum(server.asked.values()) <= 12
     whole = sound(out, server)
     server.pause = 0.0
     asked = server.asked.copy()
@@ -260,7 +260,7 @@ def sound(out: Path, server: Server) -> list[str]:
 def test_killed_at_any_moment_nothing_is_half_written_and_the_next_run_continues(
     tmp_path: Path, server: Server
 ) -> None:
-    copy, out = many(tmp_path / "copy", server, 12), tmp_path / "out"
+    copy, out = many(tmp_path / "copy", server, 24), tmp_path / "out"
     options = ("-o", str(out), "--split", "train", "--source", str(copy), "--workers", "2")
     server.pause = 0.2
     whole: list[str] = []
@@ -276,10 +276,10 @@ def test_killed_at_any_moment_nothing_is_half_written_and_the_next_run_continues
     before = server.asked.copy()
     prepare(out, *options[2:])
     assert len(whole) >= 7
-    assert len(sound(out, server)) == 12
+    assert len(sound(out, server)) == 24
     # Each of the two workers may have been killed between a clip and the record about it.
     assert sum(server.asked[name] > before[name] for name in whole) <= 2
-    assert len(json.loads((out / "videophy2_train/meta.json").read_text())) == 12
+    assert len(json.loads((out / "videophy2_train/meta.json").read_text())) == 24
 
 
 def test_a_manifest_is_taken_back_before_what_it_lists_changes(tmp_path: Path, server: Server) -> None:
@@ -291,7 +291,7 @@ def test_a_manifest_is_taken_back_before_what_it_lists_changes(tmp_path: Path, s
     table(tmp_path / "copy", [f"{server.address}/clip{number}.mp4,,,3,1,0" for number in (2, 3)])
     prepare(out, "--split", "train", "--source", str(copy), code=2)
     assert manifest.read_bytes() == before
-    server.fail, server.pause = set(), 0.5
+    server.fail, server.pause = set(), 1.0
     with started("-o", str(out), "--split", "train", "--source", str(copy), "--workers", "1") as process:
         wait_for(lambda: server.asked["clip3.mp4"] == 2)
         os.kill(process.pid, signal.SIGKILL)
