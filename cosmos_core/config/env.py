@@ -94,10 +94,12 @@ def prepare_threads() -> None:
     """Let idle compute threads spin for a moment, then sleep; must run before torch is imported.
 
     Threads that spin for long take the cores that decoding needs and slow a step several times over; threads that sleep
-    at once are woken for every one of a small model's many operations, which costs a third of the step.
+    at once are woken for every one of a small model's many operations, which costs a third of the step. A policy that
+    the user chose stays.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def child_environment(**changes: str) -> dict[str, str]:

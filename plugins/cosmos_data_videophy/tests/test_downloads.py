@@ -221,7 +221,7 @@ def many(folder: Path, server: Server, count: int) -> Path:
 
 
 def test_an_interrupted_download_stops_soon_and_continues(tmp_path: Path, server: Server) -> None:
-    copy, out = many(tmp_path / "copy", server, 24), tmp_path / "out"
+    copy, out = many(tmp_path / "copy", server, 48), tmp_path / "out"
     options = ("-o", str(out), "--split", "train", "--source", str(copy), "--workers", "2")
     server.pause = 1.0
     with started(*options) as process:
@@ -238,8 +238,8 @@ def test_an_interrupted_download_stops_soon_and_continues(tmp_path: Path, server
     whole = sound(out, server)
     server.pause = 0.0
     asked = server.asked.copy()
-    assert "24 of 24 rows, 0 failed" in prepare(out, *options[2:])
-    assert len(sound(out, server)) == 24
+    assert "48 of 48 rows, 0 failed" in prepare(out, *options[2:])
+    assert len(sound(out, server)) == 48
     assert all(server.asked[name] == asked[name] for name in whole)
     assert server.ranges
 
