@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-__all__ = ["Problem", "UserError"]
+__all__ = ["Problem", "UserError", "first_line"]
 
 
 @frozen(kw_only=True)
@@ -34,3 +34,8 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return "\n  ".join([self.title, *(problem.message for problem in self.problems)])
+
+
+def first_line(error: Exception) -> str:
+    """What it says, in a line; its type's name when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,7 +15,7 @@ from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
 from cosmos_core.checkpoint.state import model_state
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.optim.ema import Ema
 
 __all__ = ["load_component", "load_loader_states", "load_model"]
@@ -108,10 +108,6 @@ def _loader_state(path: Path) -> Any:
     except Exception as error:  # A damaged pickle fails in any way.
         hint = "without the folder dataloader/ the data begins anew"
         problem = Problem(
-            message=f"holds more than plain values, or is damaged: {_line(error)}", file=str(path), hint=hint
+            message=f"holds more than plain values, or is damaged: {first_line(error)}", file=str(path), hint=hint
         )
         raise UserError("the state of the data cannot be read; nothing was started", [problem]) from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

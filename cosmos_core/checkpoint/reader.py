@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 
 __all__ = ["SafePlanner", "SafeReader", "stored_keys"]
 
@@ -66,7 +66,7 @@ class SafeReader(FileSystemReader):
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # A damaged archive fails in any way, as its metadata does.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise _refused(Path(self.path), f"cannot read its data: {reason}") from None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:

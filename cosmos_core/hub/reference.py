@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.plugin.catalog import Catalog
 from cosmos_core.plugin.descriptors import CheckpointSpec
 
@@ -61,7 +61,7 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
         raise UserError(f"'{spec.name}' is no name on the Hub", [problem]) from None
     except (HfHubHTTPError.__bases__[0], LocalEntryNotFoundError, OSError) as error:
         # The client has changed its HTTP library twice, and lets that library's errors pass when a download breaks off.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         hint = "check the network and HF_TOKEN, or give a local folder"
         problem = Problem(message=f"{spec.repo}@{spec.revision}: {reason}", hint=hint)
         raise UserError(f"'{spec.name}' cannot be fetched", [problem]) from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 
 __all__ = ["SPECIAL", "tokenizer_of"]
 
@@ -29,7 +29,7 @@ def tokenizer_of(folder: Path, architecture: Any) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # The library has no error of its own for damaged files; some raise Exception itself.
-        raise _refused(folder, [(str(error).strip() or type(error).__name__).splitlines()[0]]) from None
+        raise _refused(folder, [first_line(error)]) from None
     reasons = list(_reasons(tokenizer, folder, architecture))
     if reasons:
         raise _refused(folder, reasons)
