@@ -17,6 +17,8 @@ OUTPUT ?= outputs/train
 NAME ?= $(RECIPE)_$(shell date +%Y%m%d_%H%M%S)
 
 BIN := .venv/bin
+# Modules are byte-compiled as they are imported: most of what torch and transformers bring never is.
+PIP := $(BIN)/pip install --quiet --no-compile
 PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
@@ -37,13 +39,13 @@ help:
 .venv/installed: $(PROJECTS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet "$(TORCH)" "hatchling>=1.27" editables
-	$(BIN)/pip install --quiet --no-build-isolation -e . $(EDITABLE)
+	$(PIP) "$(TORCH)" "hatchling>=1.27" editables
+	$(PIP) --no-build-isolation -e . $(EDITABLE)
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install --quiet --no-build-isolation -e ".[test]" $(EDITABLE)
-	$(BIN)/pip install --quiet --no-build-isolation "natten>=0.21.5"
+	$(PIP) --no-build-isolation -e ".[test]" $(EDITABLE)
+	$(PIP) --no-build-isolation "natten>=0.21.5"
 	@touch $@
 
 demo: .venv/installed
@@ -60,12 +62,12 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The generator's demo is timed, so it runs alone; everything else shares two processes of one thread, file by file.
-TIMED := tests/acceptance/test_demo_learns.py
+# The demos are timed, so they run alone; everything else shares two processes of one thread, file by file.
+TIMED := tests/acceptance/test_demo_learns.py tests/acceptance/test_reasoner_demo_learns.py
 
 test: lint
 	$(BIN)/python -m pytest $(TIMED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=$(TIMED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TIMED:%=--ignore=%)
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz

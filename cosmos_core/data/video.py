@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from hashlib import sha256
@@ -13,16 +13,29 @@ import av
 import numpy as np
 import torch
 from attrs import frozen
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["ClipFile", "Frames", "Probe", "cover_and_crop", "decode", "decode_frames", "probe", "write_mp4"]
+__all__ = [
+    "ClipFile",
+    "Frames",
+    "Probe",
+    "cover_and_crop",
+    "decode",
+    "decode_chosen",
+    "decode_frames",
+    "probe",
+    "write_mp4",
+]
 
 Frames = NDArray[np.uint8]
 """[T, H, W, 3], RGB."""
 
 DECODER_THREADS = 2
+FEW_PIXELS = 256 * 256
+"""Of a frame; smaller ones are decoded sooner than a second thread is started."""
 MOST_PIXELS = 8192 * 4320
 """Of a frame; a damaged header may ask for any size."""
 MOST_FRAMES = 1 << 31
@@ -95,8 +108,9 @@ def _refusal(container: Any) -> str:
 def _stream(container: Any) -> Any:
     """The video stream, ready to decode; a frame that turns out too large later on is an error of the decoder."""
     stream = container.streams.video[0]
-    stream.codec_context.thread_count = DECODER_THREADS
-    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+    context = stream.codec_context
+    context.thread_count = DECODER_THREADS if context.width * context.height > FEW_PIXELS else 1
+    context.options = {"max_pixels": str(MOST_PIXELS)}
     return stream
 
 
@@ -170,12 +184,31 @@ class ClipFile:
 
 def decode_frames(path: Path, wanted: Sequence[int]) -> Frames:
     """The frames with these rising numbers, at their own size. Raises UnreadableSample."""
+    with _open(path) as container:
+        return _frames(container, path, wanted)
+
+
+def decode_chosen(path: Path, choose: Callable[[Probe], Sequence[int]]) -> tuple[Frames, tuple[float, ...]]:
+    """The frames whose rising numbers `choose` names, at their own size, and their times in seconds.
+
+    Raises UnreadableSample.
+    """
+    with _open(path) as container:
+        with _reading(path, "damaged video"):
+            found = _probe(container, path)
+        wanted = choose(found)
+        return _frames(container, path, wanted), tuple(number / float(found.fps) for number in wanted)
+
+
+def _frames(container: Any, path: Path, wanted: Sequence[int]) -> Frames:
     chosen = set(wanted)
     frames: list[Frames] = []
-    with _open(path) as container, _reading(path, "damaged video"):
+    # One for the whole file: a frame converted by itself sets up a scaler of its own, which costs more than the rest.
+    colours: Any = VideoReformatter()
+    with _reading(path, "damaged video"):
         for number, frame in enumerate(container.decode(_stream(container))):
             if number in chosen:
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(colours.reformat(frame, format="rgb24").to_ndarray())
             if len(frames) == len(chosen):
                 break
     if len(frames) < len(chosen):

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from cosmos_core.config.env import LaunchedRank, launched_rank
+from cosmos_core.distributed.host_memory import keep_freed_memory
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.plan.plan import Degrees
 
@@ -22,6 +23,7 @@ TIMEOUT = timedelta(minutes=30)
 
 def _device(local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
+        keep_freed_memory()
         return torch.device("cpu")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cosmos_core.data import Answer, Chat, Clip, Turn, UnreadableSample
-from cosmos_core.data.video import decode_frames, probe
+from cosmos_core.data.video import Probe, decode_chosen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_data_videophy.config import VideophyConfig
@@ -88,14 +88,13 @@ class VideophySource:
         return self._decoded[path]
 
     def _decode(self, path: Path) -> Clip:
-        found = probe(path)
+        frames, seconds = decode_chosen(path, partial(self._chosen, path))
+        return Clip(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
+
+    def _chosen(self, path: Path, found: Probe) -> list[int]:
         if not found.frames:
             raise UnreadableSample(str(path), "no frames")
-        fps = float(found.fps)
-        wanted = chosen_frames(found.frames, fps, self.config.target_fps, self.config.max_frames)
-        frames = decode_frames(path, wanted)
-        pixels = torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()
-        return Clip(pixels, tuple(number / fps for number in wanted))
+        return chosen_frames(found.frames, float(found.fps), self.config.target_fps, self.config.max_frames)
 
 
 def chosen_frames(count: int, fps: float, target_fps: float, most: int) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from attrs import field, frozen
 
@@ -105,7 +106,7 @@ class DialogEncoder:
             key=chat.key,
             ids=torch.tensor(writer.ids),
             labels=torch.tensor(writer.labels),
-            positions=torch.tensor(writer.positions).T.contiguous(),
+            positions=torch.from_numpy(np.array(writer.positions, np.int64).T.copy()),
             patches=torch.cat(script.patches) if script.patches else torch.zeros(0, 1536, dtype=torch.uint8),
             grids=tuple(script.grids),
             asked=writer.asked,

@@ -64,7 +64,7 @@ def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tenso
 
 def normalised(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Bytes as the tower takes them: 0..255 to -1..1, computed in float32."""
-    return ((patches.float() / 255 - 0.5) / 0.5).to(dtype)
+    return patches.to(torch.float32, copy=True).div_(255).sub_(0.5).div_(0.5).to(dtype)
 
 
 def places_of(grids: torch.Tensor, tower: Any, device: torch.device) -> dict[str, torch.Tensor]:
