@@ -62,12 +62,12 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The demos are timed, so they run alone; everything else shares two processes of one thread, file by file.
-TIMED := tests/acceptance/test_demo_learns.py tests/acceptance/test_reasoner_demo_learns.py
+# The generator's demo is timed, so it runs alone; everything else shares two processes of one thread, file by file.
+TIMED := tests/acceptance/test_demo_learns.py
 
 test: lint
 	$(BIN)/python -m pytest $(TIMED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TIMED:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=$(TIMED)
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz

@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.demo_generator import Figures
+from tests.command import ROOT, cosmos, module, rows
 
-ROOT = Path(__file__).resolve().parents[2]
 WARM = "scheduler.warm_up_steps=[2]"
 
 
-def cosmos(*arguments: str, data: Path) -> None:
-    environment = {**os.environ, "DATASET_PATH": str(data)}
-    done = subprocess.run(
-        [sys.executable, "-m", "cosmos_core", *arguments], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-
-
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("demo") / "bridge_synthetic"
-    cosmos("data", "prepare", "bridge", "--synthetic", "768", "-o", str(folder), data=folder)
-    return folder
+    cosmos("data", "prepare", "bridge", "--synthetic", "768", "-o", str(folder))
+    return {"DATASET_PATH": str(folder)}
 
 
 @pytest.fixture(scope="module")
-def printed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def printed(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the measuring script prints about the demo run."""
     output = tmp_path_factory.mktemp("runs")
-    cosmos("run", "vision_sft_demo", "--output-root", str(output), data=data)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.acceptance.demo_generator", str(output / "cosmos3/sft/vision_sft_demo")],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "DATASET_PATH": str(data), "OMP_WAIT_POLICY": "PASSIVE"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    print(done.stdout)
-    lines = done.stdout.strip().splitlines()[-len(Figures.__attrs_attrs__) :]
-    return dict(line.split(": ", 1) for line in lines)
+    cosmos("run", "vision_sft_demo", "--output-root", str(output), env=data)
+    run_dir = output / "cosmos3/sft/vision_sft_demo"
+    judging = {**data, "OMP_WAIT_POLICY": "PASSIVE"}
+    text = module("tests.acceptance.demo_generator", str(run_dir), env=judging, cwd=ROOT).stdout
+    print(text)
+    return dict(line.split(": ", 1) for line in text.strip().splitlines()[-len(Figures.__attrs_attrs__) :])
 
 
 @pytest.mark.slow
@@ -75,8 +57,8 @@ def test_pictures_and_checkpoints_are_where_the_demo_says(printed: dict[str, str
 
 
 @pytest.mark.slow
-def test_a_second_run_repeats_every_loss(data: Path, tmp_path: Path) -> None:
-    rows = []
+def test_a_second_run_repeats_every_loss(data: dict[str, str], tmp_path: Path) -> None:
+    found = []
     for name in ("first", "second"):
         overrides = (
             f"job.name={name}",
@@ -85,8 +67,7 @@ def test_a_second_run_repeats_every_loss(data: Path, tmp_path: Path) -> None:
             "trainer.logging_iter=1",
             WARM,
         )
-        cosmos("run", "vision_sft_demo", "--output-root", str(tmp_path), *overrides, data=data)
-        text = (tmp_path / "cosmos3/sft" / name / "metrics.jsonl").read_text()
-        rows.append([(row["step"], row["loss"], row["grad_norm"]) for row in map(json.loads, text.splitlines())])
-    assert len(rows[0]) == 6
-    assert rows[0] == rows[1]
+        cosmos("run", "vision_sft_demo", "--output-root", str(tmp_path), *overrides, env=data)
+        found.append([(row["step"], row["loss"], row["grad_norm"]) for row in rows(tmp_path / "cosmos3/sft" / name)])
+    assert len(found[0]) == 6
+    assert found[0] == found[1]

@@ -23,6 +23,8 @@ __all__ = ["IGNORED", "Dialog", "DialogEncoder"]
 
 IGNORED = -100
 PADS = ("<|image_pad|>", "<|video_pad|>")
+REMEMBERED, SHORT = 256, 2048
+"""How many texts an encoder remembers, and up to how many tokens: the same question is asked of clip after clip."""
 
 
 @frozen(eq=False)
@@ -57,6 +59,17 @@ class Dialog:
         return int((self.labels != IGNORED).sum())
 
 
+@frozen(eq=False)
+class _Tokens:
+    """The part of a Dialog that its text and the sizes of what it shows determine."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
+    seen: torch.Tensor
+    asked: int
+
+
 class _Writer:
     """Collects tokens with their labels and positions. asked: of those written, how many stand before the last turn."""
 
@@ -83,6 +96,16 @@ class _Writer:
         self.positions += [(self.next, self.next + row, self.next + column) for row, column in places]
         self.next += max(rows, columns)
 
+    def written(self) -> _Tokens:
+        """What was collected."""
+        return _Tokens(
+            ids=torch.tensor(self.ids),
+            labels=torch.tensor(self.labels),
+            positions=torch.from_numpy(np.array(self.positions, np.int64).T.copy()),
+            seen=torch.tensor(self.seen, dtype=torch.int64),
+            asked=self.asked,
+        )
+
 
 class DialogEncoder:
     """Holds a tokenizer; picklable for loader workers. opening: tokens that begin the assistant's turn."""
@@ -92,6 +115,7 @@ class DialogEncoder:
         self.config = config
         self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
         self.opening: list[int] = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+        self._remembered: dict[Any, _Tokens] = {}
 
     def encode(self, chat: Chat) -> Dialog:
         """Raises UnreadableSample for unknown roles, for shapes the tower cannot take, for texts that hold the tokens
@@ -99,27 +123,39 @@ class DialogEncoder:
         """
         try:
             script = script_of(chat, self.config)
-            writer = self._written(script)
+            tokens = self._tokens(script)
         except ValueError as error:
             raise UnreadableSample(chat.key, str(error)) from None
         dialog = Dialog(
             key=chat.key,
-            ids=torch.tensor(writer.ids),
-            labels=torch.tensor(writer.labels),
-            positions=torch.from_numpy(np.array(writer.positions, np.int64).T.copy()),
+            ids=tokens.ids,
+            labels=tokens.labels,
+            positions=tokens.positions,
             patches=torch.cat(script.patches) if script.patches else torch.zeros(0, 1536, dtype=torch.uint8),
             grids=tuple(script.grids),
-            asked=writer.asked,
+            asked=tokens.asked,
             answer=script.answer,
             shown=script.shown,
             clips=any(isinstance(part, Clip) for turn in chat.turns for part in turn.parts),
-            seen=torch.tensor(writer.seen, dtype=torch.int64),
+            seen=tokens.seen,
         )
         if not dialog.supervised:
             raise UnreadableSample(chat.key, "the assistant says nothing")
         return dialog
 
-    def _written(self, script: Script) -> _Writer:
+    def _tokens(self, script: Script) -> _Tokens:
+        """Raises ValueError as `_encoded` does."""
+        key = (script.text, bytes(script.learned), script.frame, tuple(script.slices), script.asked)
+        if key not in self._remembered:
+            tokens = self._encoded(script)
+            if len(tokens.ids) > SHORT:
+                return tokens
+            if len(self._remembered) == REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = tokens
+        return self._remembered[key]
+
+    def _encoded(self, script: Script) -> _Tokens:
         """Raises ValueError for tokens that would pass for a picture or end the turn, and for half surrogate pairs."""
         script.text.encode()  # The tokenizer's own complaint does not say what is wrong.
         encoded = self.tokenizer(script.text, add_special_tokens=False, return_offsets_mapping=True)
@@ -136,4 +172,4 @@ class DialogEncoder:
                 writer.text(token, learned=any(script.learned[start:end]))
             if start < script.asked:
                 writer.asked = len(writer.ids)
-        return writer
+        return writer.written()
