@@ -62,12 +62,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The generator's demo is timed, so it runs alone; everything else shares two processes of one thread, file by file.
-TIMED := tests/acceptance/test_demo_learns.py
-
+# Two processes of one thread each, file by file; the demos come first, because they take longest.
 test: lint
-	$(BIN)/python -m pytest $(TIMED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=$(TIMED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz
