@@ -17,8 +17,7 @@ OUTPUT ?= outputs/train
 NAME ?= $(RECIPE)_$(shell date +%Y%m%d_%H%M%S)
 
 BIN := .venv/bin
-# Modules are byte-compiled as they are imported: most of what torch and transformers bring never is.
-PIP := $(BIN)/pip install --quiet --no-compile
+PIP := $(BIN)/pip install --quiet
 PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
