@@ -54,7 +54,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     while not condition():
         assert process.poll() is None, process.communicate()[1][-4000:]
         assert time.monotonic() < deadline, "it took longer than two minutes"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def reached(run_dir: Path, step: int) -> Callable[[], bool]:
@@ -128,30 +128,30 @@ def test_a_signal_saves_and_exits(
 
 @pytest.mark.ranks
 def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path) -> None:
-    both = ("--nproc", "2", "trainer.logging_iter=2", *SLOW)
+    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *SLOW)
     cosmos(*arguments(tmp_path, "whole", *both))
     run_dir = directory(tmp_path, "stopped")
     process = start(*arguments(tmp_path, "stopped", *both))
     wait_for(reached(run_dir, 3), process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 75
-    assert json.loads((run_dir / "outcome.json").read_text())["step"] < 40
+    assert json.loads((run_dir / "outcome.json").read_text())["step"] < 20
     cosmos(*arguments(tmp_path, "stopped", *both))
     assert losses(run_dir) == losses(directory(tmp_path, "whole"))
 
 
 @pytest.mark.ranks
 def test_saved_on_four_ranks_resumes_on_fewer(tmp_path: Path) -> None:
-    """The same global batch on fewer ranks: losses agree to rounding, and no sample is lost or repeated."""
+    """The same global batch on fewer ranks: losses are one process's to rounding, no sample is lost or repeated."""
     plain = ("dataloader_train.dataset.broken=0", "trainer.grad_accum_iter=1", "trainer.logging_iter=1")
 
     def on(ranks: int, root: Path, name: str, steps: int) -> None:
         batch = f"dataloader_train.max_samples_per_batch={16 // ranks}"
         cosmos(*arguments(root, name, *plain, batch, f"trainer.max_iter={steps}", "--nproc", str(ranks)))
 
-    on(4, tmp_path / "four", "whole", 20)
+    on(1, tmp_path / "one", "whole", 20)
     on(4, tmp_path / "four", "moved", 10)
-    whole = losses(directory(tmp_path / "four", "whole"))
+    whole = losses(directory(tmp_path / "one", "whole"))
     for world in (1, 2):
         shutil.copytree(tmp_path / "four", tmp_path / f"{world}")
         on(world, tmp_path / f"{world}", "moved", 20)
