@@ -196,9 +196,13 @@ def test_what_was_begun_of_one_address_is_not_continued_with_another(tmp_path: P
 
 @contextmanager
 def started(*options: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process that takes signals."""
+    """The command in a process that takes signals, also where a shell started the tests in the background."""
     command = [sys.executable, "-m", "cosmos_core", "data", "prepare", "videophy2", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, kept)
     try:
         yield process
     finally:
