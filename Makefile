@@ -37,7 +37,7 @@ help:
 
 .venv/installed: $(PROJECTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
+	$(PIP) --upgrade pip
 	$(PIP) "$(TORCH)" "hatchling>=1.27" editables
 	$(PIP) --no-build-isolation -e . $(EDITABLE)
 	@touch $@

@@ -18,8 +18,8 @@ KEPT = 2**31 - 1
 def keep_freed_memory() -> None:
     """Reuse the memory of freed tensors, up to 32 MiB each, instead of giving it back at once.
 
-    glibc returns large tensors to the system as they are freed; every step then waits for fresh pages again, a fifth
-    of the step of a small model. Other allocators are left as they are.
+    glibc returns large tensors to the system as they are freed, and every step asks for fresh pages again: 19,000
+    instead of 1,200 in a step of the reasoner's demo, up to a tenth of its time. Other allocators are left as they are.
     """
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if tune is not None:

@@ -99,7 +99,7 @@ def test_learned_tokens_count_the_same_however_they_are_cut(place: Path, tmp_pat
     """
     write_dialogs(tmp_path / "rows")
     found = {}
-    for ranks, pieces in ((1, 1), (1, 4), (2, 2)):
+    for ranks, pieces in ((1, 1), (1, 4), (2, 2), (4, 2)):
         name = f"{ranks}x{pieces}"
         cosmos(
             *("run", "llava_ov", "--nproc", str(ranks), f"job.name={name}", "--output-root", str(tmp_path / "runs")),

@@ -61,7 +61,7 @@ class Dialog:
 
 @frozen(eq=False)
 class _Tokens:
-    """The part of a Dialog that its text and the sizes of what it shows determine."""
+    """The part of a Dialog that its text and the sizes of what it shows determine; shared by equal ones."""
 
     ids: torch.Tensor
     labels: torch.Tensor
