@@ -1,4 +1,4 @@
-"""The user's mistakes: one record per problem, one exception carrying all of them (exit code 2)."""
+"""What is told without a traceback: one record per problem, one exception carrying all of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-__all__ = ["Problem", "UserError", "first_line"]
+__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "first_line"]
 
 
 @frozen(kw_only=True)
@@ -24,8 +24,8 @@ class Problem:
     hint: str = ""
 
 
-class UserError(Exception):
-    """Raised for anything the user can fix; the command line prints it without a traceback and exits with 2."""
+class ReportedError(Exception):
+    """Its text says everything; the command line prints it without a traceback."""
 
     def __init__(self, title: str, problems: Iterable[Problem] = ()) -> None:
         super().__init__(title)
@@ -34,6 +34,14 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return "\n  ".join([self.title, *(problem.message for problem in self.problems)])
+
+
+class UserError(ReportedError):
+    """Raised for anything the user can fix; exit code 2."""
+
+
+class RunFailed(ReportedError):
+    """Raised when training itself cannot go on, e.g. because the loss is not finite; exit code 1."""
 
 
 def first_line(error: Exception) -> str:

@@ -1,14 +1,24 @@
-"""Nearest-name suggestions for misspelt names."""
+"""Names in messages: suggestions for misspelt ones, many in few words."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean"]
+__all__ = ["by_layer", "did_you_mean"]
+
+_NUMBER = re.compile(r"\b\d+\b")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"did you mean 'x'?"`` for the known name nearest to `name`, or an empty string when none is near."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean '{matches[0]}'?" if matches else ""
+
+
+def by_layer(names: Iterable[str]) -> str:
+    """Tensor names, those that differ in numbers alone as one: ``layers.*.up.weight (2), head.weight``."""
+    counts = Counter(_NUMBER.sub("*", name) for name in names)
+    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForCondi
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.train import BuildContext
+from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.vision import normalised
@@ -138,7 +139,7 @@ def network_of(family: VlmFamily) -> Any:
         model = family.build()
     family.parallelize(model, local_mesh(torch.device("cpu")))
     model.to_empty(device="cpu")
-    family.initialize(model, Streams(0))
+    initialise_rest(model, family, Streams(0))
     return model
 
 

@@ -24,7 +24,9 @@ class GradClip:
     """Gradient clipping."""
 
     clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", low=0)
-    force_finite: bool = option(True, "Replace NaN and infinite gradient entries by zero and measure again.")
+    force_finite: bool = option(
+        True, "Replace NaN and infinite gradient entries by zero; the update is skipped all the same."
+    )
 
 
 @frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """DCP checkpoints: written whole, read without executing anything."""
 
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
-from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
+from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.opening import opened_safetensors, read_weight_map
 from cosmos_core.checkpoint.output import whole_folder
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
@@ -25,6 +25,7 @@ __all__ = [
     "DcpWeights",
     "DcpWriter",
     "Entry",
+    "Loaded",
     "MergedWeights",
     "OverlaidWeights",
     "SafePlanner",

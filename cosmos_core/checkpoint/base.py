@@ -25,7 +25,7 @@ _FILES = ("*.distcp", ".metadata", "*.safetensors")
 class AdapterBase:
     """folder: the base's weights; a DCP directory when `dcp`, else the backbone's files that the family loads itself.
 
-    digest: `fingerprint` of the folder; empty when the base is no folder but fresh weights of the run's seed.
+    digest: `fingerprint` of the folder; empty when the base is no folder but fresh weights, which follow from `seed`.
     """
 
     folder: str
@@ -33,6 +33,7 @@ class AdapterBase:
     dcp: bool
     rank: int
     alpha: int
+    seed: int | None = None
 
     @property
     def scale(self) -> float:
@@ -54,8 +55,15 @@ class AdapterBase:
         except (ValueError, TypeError) as error:
             raise UserError(f"{path} is damaged: {error}") from None
 
-    def check(self, checkpoint: Path) -> None:
-        """Raises UserError when the base is gone or is another one than the adapters were trained on."""
+    def check(self, checkpoint: Path, seed: int | None = None) -> None:
+        """Raises UserError when the base is gone or is another one than the adapters were trained on.
+
+        seed: of the run that goes on; None when no fresh weights are going to be drawn.
+        """
+        if self.seed is not None and seed is not None and seed != self.seed:
+            message = f"is {seed}; the adapters were trained on the fresh weights of seed {self.seed}"
+            problem = Problem(message=message, key="trainer.seed", hint=f"set trainer.seed={self.seed}")
+            raise UserError("the adapters' base would be another one; nothing was started", [problem])
         if not self.digest:
             return
         folder, record = Path(self.folder), str(checkpoint / ADAPTER_BASE)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from attrs import frozen
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
-from cosmos_core.checkpoint.state import model_state
+from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.lora import is_lora
 
-__all__ = ["load_component", "load_loader_states", "load_model"]
+__all__ = ["Loaded", "load_component", "load_loader_states", "load_model"]
 
 SHOWN = 8
 
@@ -39,6 +41,18 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
         raise
 
 
+@frozen
+class Loaded:
+    """What a load filled. tensors: names of the network's tensors; averages: likewise, of the moving average.
+
+    unused: what the checkpoint holds beside it, ``net.`` and ``net_ema.`` included.
+    """
+
+    tensors: frozenset[str] = frozenset()
+    averages: frozenset[str] = frozenset()
+    unused: tuple[str, ...] = ()
+
+
 def load_model(
     folder: Path,
     model: nn.Module,
@@ -47,48 +61,80 @@ def load_model(
     *,
     skip: Sequence[str] = (),
     strict: bool = True,
+    whole: bool = True,
     adapters_only: bool = False,
-) -> bool:
-    """Load ``model/`` into the network and its average; returns whether the average was in the checkpoint.
+) -> Loaded:
+    """Load ``model/`` into the network and its average; whoever calls fills what the result does not name.
 
-    skip: tensors whose name contains one of these keep their values. adapters_only: as in `model_state`. Raises
-    UserError listing tensors that are missing (when strict) or have another shape.
+    skip: tensors whose name contains one of these are left alone. strict: a missing tensor is an error; so is one that
+    the model lacks in a part it has (a whole part that it lacks, such as a head for actions, is named in the result).
+    whole: every stored tensor must have a place, and the average must be there exactly when `ema` is; for resuming.
+    adapters_only: as in `model_state`.
+
+    Raises UserError listing what is missing, surplus or of another shape. Adapters without a place are always an
+    error, since the remaining weights would compute something else without them.
     """
-    reader = SafeReader(folder)
-    stored = reader.read_metadata().state_dict_metadata
-    values = model_state(model, ema, adapters_only=adapters_only)
-    wanted = {name: value for name, value in values.items() if not any(key in name for key in skip)}
-    has_average = ema is not None and any(name in stored for name in wanted if name.startswith("net_ema."))
-    if not has_average:
-        wanted = {name: value for name, value in wanted.items() if not name.startswith("net_ema.")}
+    stored = SafeReader(folder).read_metadata().state_dict_metadata
+    places = model_state(model, ema, adapters_only=adapters_only)
+    wanted = {name: value for name, value in places.items() if not any(key in name for key in skip)}
+    has_average = any(name in stored for name in wanted if name.startswith(AVERAGED))
+    if not has_average and not (whole and ema is not None):
+        wanted = {name: value for name, value in wanted.items() if not name.startswith(AVERAGED)}
     missing = sorted(name for name in wanted if name not in stored)
     other = sorted(
         f"{name} {_size(stored[name])} instead of {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in stored and _size(stored[name]) != tuple(value.shape)
     )
-    if other or (missing and strict):
-        raise _mismatch(folder, missing if strict else [], other)
+    unused = sorted(name for name in stored if name not in wanted)
+    surplus = [name for name in unused if name not in places and not any(key in name for key in skip)]
+    refused = [name for name in surplus if _must_have_a_place(name, model, ema, strict=strict, whole=whole)]
+    nothing = not any(name in stored for name in wanted)
+    required = missing if strict or whole or nothing else []
+    if other or required or refused:
+        raise _mismatch(folder, required, other, refused)
     state = {name: value for name, value in wanted.items() if name in stored}
     with torch.no_grad():
         load_component(folder, state, mesh)
-    return has_average
+    return Loaded(_without(LIVE, state), _without(AVERAGED, state), tuple(unused))
+
+
+def _must_have_a_place(name: str, model: nn.Module, ema: Ema | None, *, strict: bool, whole: bool) -> bool:
+    """Whether a stored tensor that the model lacks is an error."""
+    if is_lora(name):
+        return True
+    if name.startswith(AVERAGED):
+        # An average may cover frozen weights too; those it covers beside the model's own are the live ones.
+        known = dict(model.named_parameters()) if ema is not None else {}
+        return whole and name.removeprefix(AVERAGED) not in known
+    part = name.removeprefix(LIVE).partition(".")[0]
+    return whole or (strict and part in dict(model.named_children()))
+
+
+def _without(prefix: str, names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
 
 def _size(stored: Any) -> tuple[int, ...]:
     return tuple(getattr(stored, "size", ()))
 
 
-def _mismatch(folder: Path, missing: list[str], other: list[str]) -> UserError:
+def _mismatch(folder: Path, missing: list[str], other: list[str], surplus: list[str]) -> UserError:
+    skip = "checkpoint.keys_to_skip_loading leaves tensors out of a warm start"
     problems = [
-        Problem(message=f"{len(names)} tensors {what}: {_first(names)}", file=str(folder), hint=hint)
+        Problem(message=f"{len(names)} {_tensors(names)} {what}: {_first(names)}", file=str(folder), hint=hint)
         for what, names, hint in (
-            ("are missing", missing, "is it the right model? checkpoint.keys_to_skip_loading leaves tensors out"),
-            ("have another shape", other, "is it the right model and size?"),
+            ("missing", missing, f"is it the right model? {skip}"),
+            ("of another shape", other, "is it the right model and size?"),
+            ("without a place in the model", surplus, f"does the recipe switch on what trained them? {skip}"),
         )
         if names
     ]
     return UserError(f"the checkpoint {folder.parent} does not fit the model; nothing was started", problems)
+
+
+def _tensors(names: list[str]) -> str:
+    return "tensor is" if len(names) == 1 else "tensors are"
 
 
 def _first(names: list[str]) -> str:

@@ -18,6 +18,8 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
 
 __all__ = [
+    "AVERAGED",
+    "LIVE",
     "model_state",
     "optimizer_state",
     "optimizer_templates",
@@ -26,6 +28,8 @@ __all__ = [
     "restore_random_state",
 ]
 
+LIVE, AVERAGED = "net.", "net_ema."
+"""Prefixes of the network's tensors and of their moving averages."""
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 _KINDS = ("state.", "param_groups.")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -37,9 +41,9 @@ def model_state(model: nn.Module, ema: Ema | None, *, adapters_only: bool = Fals
     adapters_only: low-rank adapters alone, as a checkpoint of a run that trains nothing else holds them.
     """
     values = model.state_dict().items()
-    state = {f"net.{name}": value for name, value in values if not adapters_only or is_lora(name)}
+    state = {f"{LIVE}{name}": value for name, value in values if not adapters_only or is_lora(name)}
     if ema is not None:
-        state.update({f"net_ema.{name}": value for name, value in ema.shadows.items()})
+        state.update({f"{AVERAGED}{name}": value for name, value in ema.shadows.items()})
     return state
 
 

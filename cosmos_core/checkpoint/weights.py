@@ -12,6 +12,7 @@ from attrs import frozen
 from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.opening import opened_safetensors
+from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
@@ -27,7 +28,6 @@ __all__ = [
     "trained_weights",
 ]
 
-LIVE, AVERAGED = "net.", "net_ema."
 A, B = ".lora_A.weight", ".lora_B.weight"
 
 

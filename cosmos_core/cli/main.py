@@ -10,12 +10,13 @@ import click
 from cosmos_core import __version__
 from cosmos_core.config.env import disabled_plugins
 from cosmos_core.config.problems import render
-from cosmos_core.errors import UserError
+from cosmos_core.errors import ReportedError, UserError
 from cosmos_core.plugin.descriptors import CommandSpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["CommandTree", "main", "root_command"]
 
+FAILED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
@@ -79,9 +80,9 @@ def _exit_code() -> int:
     plugins = PluginManager.discover(disabled_plugins())
     try:
         code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
-    except UserError as error:
+    except ReportedError as error:
         click.echo(render(error), err=True)
-        return USER_MISTAKE
+        return USER_MISTAKE if isinstance(error, UserError) else FAILED
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0

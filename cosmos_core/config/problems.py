@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, ReportedError
 
 __all__ = ["render", "render_problem"]
 
 
-def render(error: UserError) -> str:
-    """What the command line prints for a user's mistake."""
+def render(error: ReportedError) -> str:
+    """What the command line prints."""
     lines = [f"error: {error.title}", *(f"  {render_problem(problem)}" for problem in error.problems)]
     return "\n".join(lines)
 

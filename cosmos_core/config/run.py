@@ -77,6 +77,11 @@ class TrainerConfig:
     run_validation_on_start: bool = option(True, "Evaluate before the first step too, when validation is on.")
     validation_iter: int = option(100, "Evaluate every so many steps.", unit="steps", low=1)
     max_val_iter: int | None = option(None, "At most this many validation batches; absent: all.", low=1)
+    on_nonfinite: str = option(
+        "skip",
+        "A step whose loss or gradient is not finite: 'skip' leaves its update out, 'stop' ends the run.",
+        choices=("skip", "stop"),
+    )
     max_consecutive_nan: int = option(100, "Skipped non-finite steps in a row that end the run.", unit="steps", low=1)
     callbacks: dict[str, Any] = attrs.field(
         factory=dict, metadata={"help": "One table a callback, typed by the callback of that name."}

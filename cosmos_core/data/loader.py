@@ -201,7 +201,7 @@ class PackedLoader:
                 self._skip(*fetched.skipped)
             else:
                 kind = str(getattr(fetched.value, "kind", ""))
-                yield Costed(Item(fetched.position, fetched.value), fetched.cost, fetched.name, kind)
+                yield Costed(Item(fetched.position, fetched.value, fetched.name), fetched.cost, fetched.name, kind)
         self._judge(at_end=True)
 
     def _fetched(self) -> Iterator[_Fetched]:

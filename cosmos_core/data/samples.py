@@ -89,7 +89,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A prepared sample and its global position, which keys every random draw made for it."""
+    """A prepared sample and its global position, which keys every random draw made for it. key: its name."""
 
     position: int
     value: Any
+    key: str = ""

@@ -21,7 +21,7 @@ __all__ = ["EXIT_CODES", "exit_code", "launch", "recorded"]
 GRACE = 60
 """Seconds from a rank's refusal until ranks that still run are ended; most end by themselves, and send their last
 figures to a tracker's server first."""
-EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "stopped": 75, "interrupted": 130}
+EXIT_CODES = {"done": 0, "failed": 1, "diverged": 1, "refused": 2, "stopped": 75, "interrupted": 130}
 
 
 def launch(run_dir: Path, nproc: int) -> int:
@@ -55,7 +55,7 @@ def launch(run_dir: Path, nproc: int) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
         layout.stop_request.unlink(missing_ok=True)
-    if recorded(layout) == "refused":
+    if recorded(layout) in ("refused", "diverged"):
         print(recorded(layout, "error"), file=sys.stderr)
     return exit_code(run_dir, code, interrupted=signal.SIGINT in received)
 

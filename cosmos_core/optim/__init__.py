@@ -5,10 +5,11 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import initialise_lora, inject_lora, is_lora, trains_only_lora
 from cosmos_core.optim.norm import clip_to, gradient_norm
 from cosmos_core.optim.schedule import build_scheduler, factor
-from cosmos_core.optim.select import parameter_groups, select_trainable
+from cosmos_core.optim.select import ParameterGroup, learning_rates, parameter_groups, rate_names, select_trainable
 
 __all__ = [
     "Ema",
+    "ParameterGroup",
     "build_adamw",
     "build_scheduler",
     "clip_to",
@@ -17,7 +18,9 @@ __all__ = [
     "initialise_lora",
     "inject_lora",
     "is_lora",
+    "learning_rates",
     "parameter_groups",
+    "rate_names",
     "select_trainable",
     "trains_only_lora",
 ]

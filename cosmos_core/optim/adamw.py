@@ -12,9 +12,9 @@ __all__ = ["build_adamw"]
 
 
 def build_adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """torch's AdamW; frozen parameters have no state."""
+    """torch's AdamW over `parameter_groups`, in their order; frozen parameters have no state."""
     return torch.optim.AdamW(
-        parameter_groups(model, config),
+        [{"params": list(group.parameters), "lr": group.rate} for group in parameter_groups(model, config)],
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,

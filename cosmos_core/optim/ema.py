@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,10 +37,12 @@ class Ema:
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.shadows = {name: value.detach().float().clone() for name, value in self.parameters.items()}
 
-    def restart(self) -> None:
-        """Set the shadows to the live weights."""
-        for name, value in self.parameters.items():
-            local(self.shadows[name]).copy_(local(value.detach()))
+    def restart(self, loaded: Collection[str] = ()) -> list[str]:
+        """Set the shadows to the live weights, except those that were loaded; returns the names of the others."""
+        rest = [name for name in self.parameters if name not in loaded]
+        for name in rest:
+            local(self.shadows[name]).copy_(local(self.parameters[name].detach()))
+        return rest
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import nn
@@ -77,10 +77,10 @@ def _adapt(layer: nn.Linear, rank: int, alpha: int) -> None:
     layer.scale = alpha / rank
 
 
-def initialise_lora(model: nn.Module, streams: Streams) -> None:
-    """A uniform within 1 / sqrt(in), B zero, so that training starts from the base's own output."""
+def initialise_lora(model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+    """Fill the adapters among `names`: A uniform within 1 / sqrt(in), B zero, so that the base comes out first."""
     for name, parameter in model.named_parameters():
-        if not is_lora(name):
+        if not is_lora(name) or name not in names:
             continue
         full = torch.zeros(parameter.shape)
         if ".lora_A." in name:

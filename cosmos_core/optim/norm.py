@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-__all__ = ["clip_to", "gradient_norm", "zero_non_finite"]
+from cosmos_core.distributed.fsdp import local
+
+__all__ = ["all_finite", "clip_to", "gradient_norm", "zero_non_finite"]
 
 
 def gradient_norm(model: nn.Module) -> torch.Tensor:
@@ -17,8 +19,8 @@ def gradient_norm(model: nn.Module) -> torch.Tensor:
 
 
 def clip_to(model: nn.Module, limit: float, norm: torch.Tensor) -> None:
-    """Scale all gradients by min(1, limit / (norm + 1e-6))."""
-    scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+    """Scale all gradients by min(1, limit / (norm + 1e-6)); by 1 when the norm is not finite."""
+    scale = (limit / (norm + 1e-6)).clamp(max=1.0).where(torch.isfinite(norm), 1.0)
     if gradients := _own_gradients(model):
         torch._foreach_mul_(gradients, scale.to(gradients[0].device))
 
@@ -29,7 +31,14 @@ def zero_non_finite(model: nn.Module) -> None:
         gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def all_finite(model: nn.Module) -> bool:
+    """Whether this process's part of every weight is finite; waits for the device."""
+    own = [local(parameter.detach()) for parameter in model.parameters() if parameter.is_floating_point()]
+    largest = torch._foreach_norm([value for value in own if value.numel()], float("inf"))
+    return all(bool(torch.isfinite(value)) for value in largest)
+
+
 def _own_gradients(model: nn.Module) -> list[torch.Tensor]:
     """This process's part of every gradient, sharing its memory."""
     gradients = (parameter.grad for parameter in model.parameters() if parameter.grad is not None)
-    return [value.to_local() if isinstance(value, DTensor) else value for value in gradients]
+    return [local(value) for value in gradients]

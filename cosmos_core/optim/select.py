@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
+import torch
+from attrs import frozen
 from torch import nn
 
 from cosmos_core.config.run import OptimizerConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 
-__all__ = ["parameter_groups", "select_trainable"]
+__all__ = ["ParameterGroup", "learning_rates", "parameter_groups", "rate_names", "select_trainable"]
 
 
 def select_trainable(model: nn.Module, keys: Iterable[str]) -> None:
@@ -38,15 +39,34 @@ def select_trainable(model: nn.Module, keys: Iterable[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """AdamW groups by learning rate, ascending; the longest matching key of `lr_multipliers` decides."""
-    groups: dict[float, list[nn.Parameter]] = {}
+@frozen
+class ParameterGroup:
+    """Parameters of one base rate. multiplier: the key of `lr_multipliers` that they share, None for the others."""
+
+    multiplier: str | None
+    parameters: tuple[nn.Parameter, ...]
+    rate: float
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
+    """What trains, by the longest matching key of `lr_multipliers`; first what none matches. Raises UserError."""
+    groups: dict[str | None, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        matches = [key for key in config.lr_multipliers if key in name]
-        factor = config.lr_multipliers[max(matches, key=len)] if matches else 1.0
-        groups.setdefault(config.lr * factor, []).append(parameter)
+        if parameter.requires_grad:
+            matches = [key for key in config.lr_multipliers if key in name]
+            groups.setdefault(max(matches, key=len, default=None), []).append(parameter)
     if not groups:
         raise UserError("nothing trains: every parameter is frozen")
-    return [{"params": parameters, "lr": rate} for rate, parameters in sorted(groups.items())]
+    factors: list[tuple[str | None, float]] = [(None, 1.0), *config.lr_multipliers.items()]
+    return [ParameterGroup(key, tuple(groups[key]), config.lr * factor) for key, factor in factors if key in groups]
+
+
+def rate_names(model: nn.Module, config: OptimizerConfig) -> tuple[str, ...]:
+    """What the log calls the rate of each group: ``lr``, ``lr/<multiplier>``."""
+    keys = [group.multiplier for group in parameter_groups(model, config)]
+    return tuple("lr" if key is None else f"lr/{key}" for key in keys)
+
+
+def learning_rates(optimizer: torch.optim.Optimizer, names: Iterable[str]) -> dict[str, float]:
+    """The present rate of every group. names: of the groups, in their order."""
+    return {name: group["lr"] for name, group in zip(names, optimizer.param_groups, strict=True)}

@@ -60,7 +60,8 @@ class RunLayout:
 
     @property
     def outcome(self) -> Path:
-        """How the last launch ended: ``{"outcome": "done"|"stopped"|"failed"|"refused", "step": int, ...}``."""
+        """How the last launch ended: ``{"outcome": "done", "step": 500, ...}``, else "stopped", "interrupted",
+        "diverged", "refused" or "failed"."""
         return self.root / "outcome.json"
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.distributed.seeds import Streams
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import BuildContext
+from cosmos_core.train.weights import initialise_rest
 
 __all__ = ["check_dataset", "check_family"]
 
@@ -52,6 +53,7 @@ def check_family(
     model, twin = _built(family), _built(family)
     for (name, weight), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(weight, other), f"{name} is initialised differently the second time"
+    _assert_fills_what_is_asked_for(family, _built(family), twin)
     items = [Item(position, family.prepare(sample)) for position, sample in enumerate(samples)]
     assert all(family.cost(item.value) > 0 for item in items), "a sample costs nothing"
     whole = _step(family, model, [items])
@@ -79,8 +81,34 @@ def _built(family: Any) -> torch.nn.Module:
     assert isinstance(model, torch.nn.Module)
     family.parallelize(model, local_mesh(torch.device("cpu")))
     model.to_empty(device="cpu")
-    family.initialize(model, Streams(0))
+    _poison(model, ())
+    initialise_rest(model, family, Streams(0))
+    unfilled = [name for name, value in _tensors(model).items() if bool(value.isnan().any())]
+    assert not unfilled, f"initialize leaves {unfilled} unfilled"
     return model
+
+
+def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in (*model.named_parameters(), *model.named_buffers())}
+
+
+def _poison(model: torch.nn.Module, keep: Collection[str]) -> None:
+    """NaN in every floating tensor, as fresh memory might hold, but those to keep."""
+    for name, value in _tensors(model).items():
+        if value.is_floating_point() and name not in keep:
+            value.fill_(float("nan"))
+
+
+def _assert_fills_what_is_asked_for(family: Any, model: torch.nn.Module, twin: torch.nn.Module) -> None:
+    """After a checkpoint filled every second tensor, initialize fills the others as ever, and leaves those alone."""
+    loaded = list(dict(model.named_parameters()))[::2]
+    for name in loaded:
+        _tensors(model)[name].fill_(0.5)
+    _poison(model, loaded)
+    initialise_rest(model, family, Streams(0), loaded)
+    for name, value in dict(model.named_parameters()).items():
+        expected = torch.full_like(value, 0.5) if name in loaded else _tensors(twin)[name]
+        assert torch.equal(value, expected), f"initialize treats {name} differently when other tensors are loaded"
 
 
 def _step(family: Any, model: torch.nn.Module, batches: list[list[Item]]) -> dict[str, torch.Tensor]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.fsdp import dtype
@@ -16,8 +13,9 @@ from cosmos_core.distributed.seeds import Streams
 from cosmos_core.optim.select import select_trainable
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.weights import initialise_rest
 
-__all__ = ["build_family", "build_model", "needs_mixed_precision"]
+__all__ = ["build_family", "build_model", "materialise", "needs_mixed_precision"]
 
 
 def needs_mixed_precision(model: ModelConfig) -> bool:
@@ -25,19 +23,22 @@ def needs_mixed_precision(model: ModelConfig) -> bool:
     return model.parallelism.fsdp_master_dtype != model.precision
 
 
-def build_family(
-    config: RunConfig, plugins: PluginManager, device: torch.device, checkpoint: Path | None = None
-) -> ModelFamily:
-    """The model family that `job.task` names. checkpoint: of a run, when one is going to be loaded."""
+def build_family(config: RunConfig, plugins: PluginManager, device: torch.device) -> ModelFamily:
+    """The model family that `job.task` names."""
     family = plugins.catalog.family(config.job.task).family.load()
-    base = AdapterBase.read(checkpoint) if checkpoint is not None else None
-    filled = checkpoint is not None and (base is None or base.dcp)
-    return family(config.model, BuildContext(device=device, data=config.dataloader_train, filled=filled))
+    return family(config.model, BuildContext(device=device, data=config.dataloader_train))
 
 
 def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, streams: Streams) -> nn.Module:
+    """A network that starts from nothing but its family."""
+    model = materialise(config, family, mesh)
+    initialise_rest(model, family, streams)
+    return model
+
+
+def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module:
     """Build on the meta device, choose what trains, store trained weights in the master dtype and frozen ones in the
-    compute dtype, shard, materialise, initialise."""
+    compute dtype, shard, allocate. Every value is still whatever lay in memory."""
     with torch.device("meta"):
         model = family.build()
     select_trainable(model, config.optimizer.keys_to_select)
@@ -48,5 +49,4 @@ def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, streams: Str
             parameter.data = parameter.data.to(master if parameter.requires_grad else compute)
     family.parallelize(model, mesh)
     model.to_empty(device=mesh.device)
-    family.initialize(model, streams)
     return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -20,12 +20,10 @@ __all__ = ["Batch", "BuildContext", "ModelFamily", "StepOutput"]
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a family may know of the run. data: the loader section whose samples it will prepare. filled: whether a
-    checkpoint is going to fill every weight, so that `initialize` need set none."""
+    """What a family may know of the run. data: the loader section whose samples it will prepare."""
 
     device: torch.device
     data: DataloaderConfig
-    filled: bool = False
 
 
 class Batch(Protocol):
@@ -65,8 +63,11 @@ class ModelFamily(Protocol):
         """Recomputation, compilation, sharding, in this order, in place."""
         ...
 
-    def initialize(self, model: nn.Module, streams: Streams) -> None:
-        """Fresh weights and buffers, after the (sharded) model was materialised on the device."""
+    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+        """Fill these parameters and buffers, whose memory holds anything; no checkpoint will. Others stay as they are.
+
+        The (sharded) model is on the device. A name gets the same values whichever others are asked for.
+        """
         ...
 
     def prepare(self, sample: Any) -> Any:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from cosmos_core.distributed.reduce import any_rank
-from cosmos_core.errors import UserError
+from cosmos_core.errors import RunFailed, UserError
 from cosmos_core.optim.lora import adapters_changed, trains_only_lora
 from cosmos_core.train.agreement import SharedRefusal
 from cosmos_core.train.run import Run
@@ -27,7 +27,7 @@ def train(run: Run) -> str:
         if isinstance(error, SharedRefusal) and run.state.step > max(run.saved_step, 0):
             run.save()
         elif run.pending is not None and run.pending.arrived:
-            with suppress(UserError):
+            with suppress(RunFailed):
                 run.settle()
         run.emit("failed", error)
         raise
@@ -53,6 +53,9 @@ def _steps(run: Run) -> str:
         if trainer.run_validation and (state.step % trainer.validation_iter == 0 or last):
             run.settle()
             run.trackers.log(_validate(run))
+        if last:
+            run.settle()
+            run.guard.check_at_end(state.step)
         if last or stopping or state.step % state.config.checkpoint.save_iter == 0:
             run.save()
         if stopping and not last:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from cosmos_core.train.nonfinite import MicroBatch
 
 __all__ = ["PendingRow"]
 
@@ -12,12 +15,19 @@ __all__ = ["PendingRow"]
 class PendingRow:
     """The row of one step. known: what the host knows already. figures: scalars by name, on the device.
 
-    Copying begins at once; `row` waits only for what the device has not reached yet.
+    losses: of this rank's micro-batches, scalars on the device. keys: of their samples. Copying begins at once; `row`
+    and `micro_batches` wait only for what the device has not reached yet.
     """
 
-    def __init__(self, known: dict[str, Any], figures: dict[str, torch.Tensor]) -> None:
-        self._known, self._names = known, list(figures)
-        values = torch.stack([value.detach().double() for value in figures.values()])
+    def __init__(
+        self,
+        known: dict[str, Any],
+        figures: dict[str, torch.Tensor],
+        losses: Sequence[torch.Tensor] = (),
+        keys: Sequence[tuple[str, ...]] = (),
+    ) -> None:
+        self._known, self._names, self._keys = known, list(figures), keys
+        values = torch.stack([value.detach().double() for value in (*figures.values(), *losses)])
         self._arrived: torch.cuda.Event | None = None
         self._values = values
         if values.is_cuda:
@@ -38,7 +48,16 @@ class PendingRow:
 
     def row(self) -> dict[str, Any]:
         """Everything by name."""
+        figures = dict(zip(self._names, self._read(), strict=False))
+        return {**self._known, **figures, "tokens": int(figures["tokens"])}
+
+    def micro_batches(self) -> list[MicroBatch]:
+        """This rank's micro-batches."""
+        losses = self._read()[len(self._names) :]
+        return [MicroBatch(loss, keys) for loss, keys in zip(losses, self._keys, strict=True)]
+
+    def _read(self) -> list[float]:
         if self._arrived is not None:
             self._arrived.synchronize()
-        figures = dict(zip(self._names, self._values.tolist(), strict=True))
-        return {**self._known, **figures, "tokens": int(figures["tokens"])}
+        values: list[float] = self._values.tolist()
+        return values

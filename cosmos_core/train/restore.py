@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from cosmos_core.checkpoint.load import load_model
+from cosmos_core.checkpoint.load import Loaded
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.distributed.seeds import Streams
@@ -15,9 +15,9 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.train.build import build_family, build_model
+from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.family import ModelFamily
-from cosmos_core.train.resume import load_adapter_base
+from cosmos_core.train.weights import initialise_rest, load_checkpoint
 
 __all__ = ["restore"]
 
@@ -33,13 +33,16 @@ def restore(
     layout, mesh = RunLayout(run_dir), local_mesh()
     config = read_resolved(layout.config_toml, plugins.catalog)
     path = None if weights == "fresh" else _checkpoint(layout, step)
-    family = build_family(config, plugins, mesh.device, path)
-    model = build_model(config, family, mesh, Streams(config.trainer.seed))
+    streams = Streams(config.trainer.seed)
+    family = build_family(config, plugins, mesh.device)
+    model = materialise(config, family, mesh)
+    ema = Ema(model, config.model.ema) if weights == "ema" and config.model.ema.enabled else None
+    loaded = Loaded()
     if path is not None:
-        ema = Ema(model, config.model.ema) if weights == "ema" and config.model.ema.enabled else None
-        base = load_adapter_base(path, model, mesh)
-        if load_model(path / "model", model, ema, mesh, adapters_only=base is not None) and ema is not None:
-            ema.install()
+        _, loaded = load_checkpoint(path, model, ema, mesh, seed=streams.seed, whole=False)
+    initialise_rest(model, family, streams, loaded.tensors)
+    if ema is not None and loaded.averages:
+        ema.install()
     return family, model.eval()
 
 

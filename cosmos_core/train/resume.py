@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
-from cosmos_core.checkpoint.load import load_component, load_loader_states, load_model
+from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.state import optimizer_templates, random_state, restore_optimizer, restore_random_state
 from cosmos_core.config.document import read_document
@@ -18,14 +15,14 @@ from cosmos_core.config.dump import to_plain
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.data.order import is_loader_state
-from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import Resume
 from cosmos_core.train.run import Run
+from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint, log_differences
 
-__all__ = ["load_adapter_base", "restore_into"]
+__all__ = ["restore_into"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,46 +30,21 @@ logger = logging.getLogger(__name__)
 def restore_into(run: Run, source: Resume) -> None:
     """Load what `source` names. Raises UserError when it does not fit."""
     state, checkpoint = run.state, run.state.config.checkpoint
-    adapters_only = trains_only_lora(state.model)
-    resuming = source.kind == "resume" and source.path is not None
-    if adapters_only and not resuming:
-        run.base = _base(run, source)
-    if source.path is None:
-        return
-    if resuming:
+    loaded = Loaded()
+    if source.kind == "resume" and source.path is not None:
         _compare_config(run, source.path)
-        run.base = load_adapter_base(source.path, state.model, state.mesh)
-    averaged = load_model(
-        source.path / "model",
-        state.model,
-        run.ema,
-        state.mesh,
-        skip=() if resuming else _skipped(checkpoint.keys_to_skip_loading, adapters_only),
-        strict=resuming or checkpoint.strict_resume,
-        adapters_only=run.base is not None and resuming,
-    )
-    if run.ema is not None and not averaged:
-        run.ema.restart()
-    if resuming:
+        run.base, loaded = load_checkpoint(source.path, state.model, run.ema, state.mesh, seed=state.streams.seed)
+    elif source.path is not None:
+        skip, strict = checkpoint.keys_to_skip_loading, checkpoint.strict_resume
+        loaded = load_base(source.path, state.model, run.ema, state.mesh, skip=skip, strict=strict)
+    fresh = initialise_rest(state.model, state.family, state.streams, loaded.tensors)
+    restarted = run.ema.restart(loaded.averages) if run.ema is not None else []
+    if source.path is not None and state.is_main:
+        log_differences(state.config.model, loaded, fresh, restarted)
+    if source.kind == "resume" and source.path is not None:
         _restore_training(run, source.path)
-
-
-def load_adapter_base(checkpoint: Path, model: nn.Module, mesh: Mesh) -> AdapterBase | None:
-    """Load the weights that a checkpoint's adapters build on; returns their record, None for a whole checkpoint.
-
-    Raises UserError when the base is gone or has changed.
-    """
-    base = AdapterBase.read(checkpoint)
-    if base is not None:
-        base.check(checkpoint)
-        if base.dcp:
-            load_model(Path(base.folder), model, None, mesh, skip=("lora_",))
-    return base
-
-
-def _skipped(keys: Sequence[str], adapters_only: bool) -> tuple[str, ...]:
-    """A base has no adapters to load."""
-    return (*keys, "lora_") if adapters_only else tuple(keys)
+    elif trains_only_lora(state.model):
+        run.base = _base(run, source)
 
 
 def _base(run: Run, source: Resume) -> AdapterBase:
@@ -85,6 +57,7 @@ def _base(run: Run, source: Resume) -> AdapterBase:
         dcp=source.path is not None,
         rank=model.lora_rank,
         alpha=model.lora_alpha,
+        seed=run.state.streams.seed if folder is None else None,
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import model_state, optimizer_state, random_state
 from cosmos_core.data.loader import PackedLoader
-from cosmos_core.errors import UserError
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.train.callback import Callback
+from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.pending import PendingRow
 from cosmos_core.train.state import TrainState
 from cosmos_core.train.stop import StopRequests
@@ -51,7 +50,7 @@ class Trackers:
 
 @dataclass(slots=True)
 class Run:
-    """State, parts and collaborators of the loop."""
+    """State, parts and collaborators of the loop. rate_names: the log's words for the groups' rates."""
 
     state: TrainState
     layout: RunLayout
@@ -63,9 +62,10 @@ class Run:
     trackers: Trackers
     stop: StopRequests
     loader_state: dict[str, Any]
+    guard: NonFiniteGuard
+    rate_names: tuple[str, ...]
     base: AdapterBase | None = None
     saved_step: int = -1
-    skipped_in_a_row: int = field(default=0)
     pending: PendingRow | None = None
 
     def emit(self, event: str, *arguments: Any) -> None:
@@ -76,31 +76,22 @@ class Run:
     def settle(self) -> None:
         """Finish the last step: its figures go to the log, the average takes its weights in.
 
-        Raises UserError when too many steps in a row had gradients that are not finite.
+        Raises RunFailed when its loss or gradients are not finite and the run must not go on.
         """
         pending, self.pending = self.pending, None
         if pending is None:
             return
         row = pending.row()
-        if math.isfinite(row["grad_norm"]):
-            self.skipped_in_a_row = 0
-            if self.ema is not None:
-                self.ema.update(pending.step)
-        else:
-            self.skipped_in_a_row += 1
         self.state.metrics = row
         self.trackers.log(row)
-        limit = self.state.config.trainer.max_consecutive_nan
-        if self.skipped_in_a_row >= limit:
-            raise UserError(
-                f"{limit} steps in a row had gradients that are not finite; lower optimizer.lr, or check the data "
-                f"(trainer.max_consecutive_nan sets the limit)"
-            )
+        if self.guard.judge(row, pending.micro_batches()) and self.ema is not None:
+            self.ema.update(pending.step)
 
     def save(self) -> Path:
         """Write a checkpoint of the state after `state.step` steps."""
         self.settle()
         state = self.state
+        self.guard.check_before_saving(state.step)
         components: dict[str, dict[str, Any]] = {
             "model": dict(model_state(state.model, self.ema, adapters_only=trains_only_lora(state.model))),
             "optim": optimizer_state(state.model, state.optimizer),

@@ -17,15 +17,17 @@ from cosmos_core.distributed.seeds import Streams
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
+from cosmos_core.optim.select import rate_names
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import record_origins
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import agreed, refuse_unlike_data
-from cosmos_core.train.build import build_family, build_model, needs_mixed_precision
+from cosmos_core.train.build import build_family, materialise, needs_mixed_precision
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import ModelFamily
 from cosmos_core.train.loop import train
+from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.resume import restore_into
 from cosmos_core.train.run import Run, Trackers
 from cosmos_core.train.state import TrainState
@@ -79,8 +81,8 @@ def _origins(session: Run) -> dict[str, str]:
 def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
     config, layout = plan.config, RunLayout(plan.run_dir)
     streams = Streams(config.trainer.seed)
-    family = build_family(config, plugins, mesh.device, plan.resume.path if plan.resume.kind == "resume" else None)
-    model = build_model(config, family, mesh, streams)
+    family = build_family(config, plugins, mesh.device)
+    model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
     loader = build_loader(config.dataloader_train, family, plugins, mesh)
@@ -114,6 +116,8 @@ def _build(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Run:
         trackers=trackers,
         stop=StopRequests(layout.stop_request),
         loader_state=loader.state(),
+        guard=NonFiniteGuard(config.trainer, model, mesh),
+        rate_names=rate_names(model, config.optimizer),
     )
     return built
 

@@ -23,8 +23,8 @@ __all__ = ["TrainState"]
 class TrainState:
     """The run as callbacks see it. `step` counts completed optimizer steps.
 
-    metrics: the newest row that has left the device, on an accelerator that of the step before. grad_norm: before
-    clipping, None until somebody has measured it in a step.
+    metrics: the newest row that has left the device, on an accelerator that of the step before. grad_norm: of
+    the step's gradients, before any callback changed them; None before the first step.
     """
 
     config: RunConfig

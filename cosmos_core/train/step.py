@@ -1,7 +1,7 @@
 """One optimizer step: micro-batches weighted over the whole step, one update, or none when gradients are not finite.
 
 The host never waits for the device: figures are read when the next step's gradients are under way, and the optimizer's
-own kernel looks whether it may update.
+own kernel looks whether it may update. Loss and gradient norm are judged before any callback repairs them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cosmos_core.distributed.fsdp import reduce_over_replicas
 from cosmos_core.distributed.reduce import sum_over_data
 from cosmos_core.errors import UserError
 from cosmos_core.optim.norm import gradient_norm
+from cosmos_core.optim.select import learning_rates
 from cosmos_core.train.agreement import raise_on_all
 from cosmos_core.train.pending import PendingRow
 from cosmos_core.train.run import Run
@@ -33,17 +34,17 @@ def optimizer_step(run: Run, packs: Iterator[Pack]) -> None:
     state, started = run.state, time.perf_counter()
     batches, fetched, total = _fetch(run, packs)
     data_wait = time.perf_counter() - started
-    figures = _accumulate(run, batches, total)
-    state.grad_norm = None
+    figures, losses = _accumulate(run, batches, total)
+    state.grad_norm = norm = gradient_norm(state.model)
+    finite = torch.isfinite(figures["loss"]) & torch.isfinite(norm)
     run.emit("before_update")
-    norm = gradient_norm(state.model) if state.grad_norm is None else state.grad_norm
-    state.grad_norm = norm
-    rate = state.optimizer.param_groups[0]["lr"]
+    rates = learning_rates(state.optimizer, run.rate_names)
     run.settle()
-    _update(run, torch.isfinite(norm))
+    _update(run, finite)
     run.loader_state = fetched[-1].state
-    known = {"step": state.step, "lr": rate, "seconds": time.perf_counter() - started, "data_wait": data_wait}
-    run.pending = PendingRow({**known, **_filled(fetched)}, {**figures, "grad_norm": norm})
+    known = {"step": state.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+    keys = [tuple(item.key for item in pack.items) for pack in fetched]
+    run.pending = PendingRow({**known, **_filled(fetched)}, {**figures, "grad_norm": norm}, losses, keys)
     if state.mesh.device.type == "cpu":
         run.settle()
 
@@ -72,13 +73,17 @@ def _fetch(run: Run, packs: Iterator[Pack]) -> tuple[list[Any], list[Pack], floa
     return batches, fetched, weight
 
 
-def _accumulate(run: Run, batches: Sequence[Any], total: float) -> dict[str, torch.Tensor]:
+def _accumulate(run: Run, batches: Sequence[Any], total: float) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
     """Backward passes of all micro-batches; each counts by its share of the step's total weight on all ranks, so
-    cutting a batch differently changes nothing. Returns means of loss and metrics, and the number of tokens."""
+    cutting a batch differently changes nothing.
+
+    Returns means of loss and metrics over all ranks with the number of tokens, and this rank's own losses.
+    """
     state = run.state
     mesh, model = state.mesh, state.model
     model.train()
     sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=mesh.device))
+    losses = []
     for number, batch in enumerate(batches):
         reduce_over_replicas(model, number == len(batches) - 1)
         output = state.family.training_step(model, batch, state.streams)
@@ -87,9 +92,10 @@ def _accumulate(run: Run, batches: Sequence[Any], total: float) -> dict[str, tor
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] += value.detach()
         sums["tokens"] += output.tokens
+        losses.append(output.loss.detach())
         run.emit("micro_end")
     whole = dict(zip(sums, sum_over_data(torch.stack(list(sums.values())), mesh), strict=True))
-    return {name: value if name == "tokens" else value / total for name, value in whole.items()}
+    return {name: value if name == "tokens" else value / total for name, value in whole.items()}, losses
 
 
 def _update(run: Run, finite: torch.Tensor) -> None:

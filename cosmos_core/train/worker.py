@@ -12,7 +12,7 @@ from typing import Any
 from cosmos_core.config.env import LaunchedRank, disabled_plugins, launched_rank
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
-from cosmos_core.errors import UserError
+from cosmos_core.errors import ReportedError, RunFailed, UserError
 from cosmos_core.launch.ending import end_process
 from cosmos_core.launch.lifeline import end_with_parent
 from cosmos_core.launch.supervisor import recorded
@@ -43,6 +43,9 @@ def execute(plan: RunPlan, plugins: PluginManager) -> str:
         return result.outcome
     except UserError as error:
         record, main = {"outcome": "refused", "error": render(error)}, True
+        raise
+    except RunFailed as error:
+        record = {"outcome": "diverged", "error": render(error)}
         raise
     except BaseException as error:
         record["error"] = f"{type(error).__name__}: {error}"
@@ -81,8 +84,8 @@ def main(arguments: list[str]) -> None:
     try:
         config = read_resolved(layout.config_toml, plugins.catalog)
         execute(plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions), plugins)
-    except UserError as error:
-        # The supervisor says why and exits with 2; torchrun would add a traceback to a failure.
+    except ReportedError as error:
+        # The supervisor says why and chooses the exit code; torchrun would add a traceback to a failure.
         if not recorded(layout):
             _record(layout, {"outcome": "refused", "error": render(error)}, launched)
     except BaseException:

@@ -12,8 +12,9 @@ from cosmos_core.builtin.config import GradClip
 from cosmos_core.config import RunConfig
 from cosmos_core.data import Pack
 from cosmos_core.distributed import Mesh, Streams, local
-from cosmos_core.optim import Ema, build_adamw, build_scheduler
+from cosmos_core.optim import Ema, build_adamw, build_scheduler, rate_names
 from cosmos_core.train import ModelFamily, TrainState
+from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.run import Run, Trackers
 from cosmos_core.train.step import optimizer_step
 
@@ -70,6 +71,8 @@ def run_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, mesh:
         trackers=Trackers({}),
         stop=None,  # type: ignore[arg-type]
         loader_state={},
+        guard=NonFiniteGuard(config.trainer, model, mesh),
+        rate_names=rate_names(model, config.optimizer),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ __all__ = ["Ours"]
 class _Filled(VlmFamily):
     """With weights that are drawn on the device."""
 
-    def initialize(self, model: nn.Module, streams: Streams) -> None:
+    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
         restore_buffers(model)
-        initialise_lora(model, streams)
+        initialise_lora(model, streams, names)
         fill(model)
 
 

@@ -17,6 +17,7 @@ from cosmos_core.distributed import Mesh, Streams, local_mesh, started
 from cosmos_core.launch import end_process
 from cosmos_core.plan import Degrees
 from cosmos_core.train import BuildContext
+from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.dialog import IGNORED
@@ -65,7 +66,7 @@ def model_of(folder: Path, mesh: Mesh) -> tuple[VlmFamily, Any]:
         model: Any = family.build()
     family.parallelize(model, mesh)
     model.to_empty(device=mesh.device)
-    family.initialize(model, Streams(0))
+    initialise_rest(model, family, Streams(0))
     return family, model
 
 

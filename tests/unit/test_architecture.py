@@ -15,7 +15,7 @@ CORE = ROOT / "cosmos_core"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").exists())
 
 # Rooms that a room may import beside its own files; the lowest row may be imported by all.
-BASE = {"errors", "refs", "names", "seeds"}
+BASE = {"errors", "refs", "names", "seeds", "strict_json"}
 LEVELS = [
     {"cli"},
     {"builtin", "testing"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from cosmos_core.builtin.tiny.family import Points, TinyFamily
 from cosmos_core.config import RunConfig
 from cosmos_core.data import Item, Pack
 from cosmos_core.distributed import Streams, local_mesh
-from cosmos_core.errors import UserError
+from cosmos_core.errors import RunFailed
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Callback, StepOutput, TrainState
@@ -30,34 +31,45 @@ from tests.benchmarks.running import run_of
 
 
 class Faulty(TinyFamily):
-    """Its loss is infinite in the packs whose first sample is among `bad`; it logs the largest target."""
+    """Loss and gradients are infinite in packs whose first sample is among `bad`, the loss alone among `lost`.
+
+    It logs the largest target."""
 
     bad: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
 
     def training_step(self, model: torch.nn.Module, batch: Points, streams: Streams) -> StepOutput:
         output = super().training_step(model, batch, streams)
         factor = float("inf") if batch.positions[0] in self.bad else 1.0
+        lost = float("inf") if batch.positions[0] in self.lost else 0.0
         targets = batch.points[:, 2].abs().sum()
-        return StepOutput(loss=output.loss * factor, tokens=output.tokens, metrics={"target": targets})
+        return StepOutput(loss=output.loss * factor + lost, tokens=output.tokens, metrics={"target": targets})
 
 
-def config_of(fused: bool, **trainer: int) -> RunConfig:
+def config_of(fused: bool, lr_multipliers: dict[str, float], **trainer: Any) -> RunConfig:
     config = load("hello", plugins=PluginManager.discover())
     model = evolve(config.model, ema=evolve(config.model.ema, enabled=True))
     return evolve(
         config,
         model=model,
-        optimizer=evolve(config.optimizer, fused=fused),
+        optimizer=evolve(config.optimizer, fused=fused, lr_multipliers=lr_multipliers),
         trainer=evolve(config.trainer, **trainer),
     )
 
 
-def run_with(bad: tuple[int, ...], *, fused: bool = True, **trainer: int) -> Run:
-    config, mesh = config_of(fused, **trainer), local_mesh()
+def run_with(
+    bad: tuple[int, ...],
+    *,
+    fused: bool = True,
+    force_finite: bool = False,
+    lr_multipliers: dict[str, float] | None = None,
+    **trainer: Any,
+) -> Run:
+    config, mesh = config_of(fused, lr_multipliers or {}, **trainer), local_mesh()
     family = Faulty(config.model, BuildContext(mesh.device, config.dataloader_train))
     family.bad = bad
     run = run_of(config, family, build_model(config, family, mesh, Streams(7)), mesh)
-    clip = GradClip(clip_norm=1.0, force_finite=False)
+    clip = GradClip(clip_norm=1.0, force_finite=force_finite)
     run.callbacks = {"grad_clip": GradClipCallback(clip, None)}  # type: ignore[arg-type]
     return run
 
@@ -65,7 +77,11 @@ def run_with(bad: tuple[int, ...], *, fused: bool = True, **trainer: int) -> Run
 def packs(samples: int = 2) -> Iterator[Pack]:
     for first in count(0, samples):
         points = np.random.default_rng(first).standard_normal((samples, 5, 3)).astype(np.float32)
-        yield Pack([Item(first + place, torch.from_numpy(value)) for place, value in enumerate(points)], {}, 0.5)
+        items = [
+            Item(first + place, torch.from_numpy(value), f"sample {first + place}")
+            for place, value in enumerate(points)
+        ]
+        yield Pack(items, {}, 0.5)
 
 
 def state_of(run: Run) -> dict[str, torch.Tensor]:
@@ -102,8 +118,67 @@ def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:
     run, stream = run_with((0, 4, 6), max_consecutive_nan=2), packs()
     for _ in range(3):
         optimizer_step(run, stream)
-    with pytest.raises(UserError, match="2 steps in a row"):
+    with pytest.raises(RunFailed, match="step 4: loss inf") as failed:
         optimizer_step(run, stream)
+    blamed, reason = failed.value.problems
+    assert blamed.message == "rank 0, micro-batch 0, loss inf, samples sample 6, sample 7"
+    assert "2 such steps in a row" in reason.message
+
+
+def test_the_guard_judges_gradients_before_force_finite_repairs_them() -> None:
+    run, stream = run_with((0,), force_finite=True), packs()
+    before = state_of(run)
+    optimizer_step(run, stream)
+    assert not np.isfinite(run.state.metrics["grad_norm"])
+    assert same(state_of(run), before)
+
+
+def test_a_loss_that_is_not_finite_skips_the_update_although_its_gradients_are() -> None:
+    run, stream = run_with(()), packs()
+    run.state.family.lost = (0,)  # type: ignore[attr-defined]
+    before = state_of(run)
+    optimizer_step(run, stream)
+    assert np.isfinite(run.state.metrics["grad_norm"])
+    assert not np.isfinite(run.state.metrics["loss"])
+    assert same(state_of(run), before)
+
+
+def test_stop_ends_the_run_at_the_first_step_that_is_not_finite() -> None:
+    run, stream = run_with((2,), on_nonfinite="stop"), packs()
+    optimizer_step(run, stream)
+    with pytest.raises(RunFailed, match="step 2"):
+        optimizer_step(run, stream)
+
+
+def test_weights_that_are_not_finite_end_the_run_at_once_and_are_never_saved() -> None:
+    run, stream = run_with(()), packs()
+    optimizer_step(run, stream)
+    with torch.no_grad():
+        next(run.state.model.parameters()).view(-1)[0] = float("nan")
+    with pytest.raises(RunFailed, match="not finite after step 1"):
+        run.save()
+    with pytest.raises(RunFailed) as failed:
+        optimizer_step(run, stream)
+    assert "weights themselves" in failed.value.problems[-1].message
+
+
+def test_a_run_of_which_no_step_was_finite_does_not_end_well() -> None:
+    run, stream = run_with((0, 2)), packs()
+    for _ in range(2):
+        optimizer_step(run, stream)
+    with pytest.raises(RunFailed, match="none of the 2 steps"):
+        run.guard.check_at_end(2)
+
+
+def test_every_group_logs_its_own_rate_under_what_it_multiplies() -> None:
+    run = run_with((), lr_multipliers={"head": 0.1, "embed": 0.0, "nowhere": 3.0})
+    optimizer_step(run, packs())
+    optimizer_step(run, packs())
+    rate = run.state.metrics["lr"]
+    assert rate > 0
+    assert run.state.metrics["lr/head"] == pytest.approx(0.1 * rate)
+    assert run.state.metrics["lr/embed"] == 0.0
+    assert "lr/nowhere" not in run.state.metrics
 
 
 def test_the_row_of_a_step_has_the_means_of_all_micro_batches_and_what_the_family_adds() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from cosmos_core.builtin.config import IterSpeed
+from cosmos_core.strict_json import dumps
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.state import TrainState
 
@@ -54,6 +53,6 @@ class IterSpeedCallback(Callback):
                 "data_wait_share": self._waited / self._seconds,
             }
             with (self.context.folder / "iter_speed.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(dumps(row) + "\n")
         self._seconds = self._waited = 0.0
         self._tokens = self._steps = 0

@@ -37,7 +37,9 @@ class LossCurveCallback(Callback):
         if not (self.config.enabled and state.is_main and metrics.is_file()):
             return
         rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-        figure = _figure([row for row in rows if "loss" in row], [row for row in rows if "val_loss" in row])
+        # A loss that is not finite is null in the file; the curve has a gap there.
+        steps = [row for row in rows if row.get("loss") is not None]
+        figure = _figure(steps, [row for row in rows if row.get("val_loss") is not None])
         hidden = self.context.folder / ".loss_curve.partial.png"
         figure.savefig(hidden, dpi=110)
         hidden.replace(self.context.folder / "loss_curve.png")

@@ -11,6 +11,7 @@ import torch
 
 from cosmos_core.builtin.config import NormMonitor
 from cosmos_core.distributed.fsdp import full
+from cosmos_core.strict_json import dumps
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.state import TrainState
 
@@ -46,7 +47,7 @@ class NormMonitorCallback(Callback):
             "grad_norm": dict(zip(names, gradients.tolist(), strict=True)),
         }
         with (self.context.folder / "norms.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(dumps(row) + "\n")
 
     def train_end(self, state: TrainState) -> None:
         """Draw."""

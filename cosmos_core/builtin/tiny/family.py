@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,9 +82,11 @@ class TinyFamily:
         compile_blocks(model.blocks, self.config.compile)
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
-    def initialize(self, model: nn.Module, streams: Streams) -> None:
+    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
         """Normal weights, std 1/sqrt(fan in); the same under any sharding."""
         for name, parameter in model.named_parameters():
+            if name not in names:
+                continue
             full = torch.zeros(parameter.shape)
             if parameter.ndim == 2:
                 generator = streams.generator(f"init.{name}")

@@ -59,9 +59,10 @@ class ConsoleTracker:
         tokens = sum(recent["tokens"] for recent in self._recent)
         wait = sum(recent["data_wait"] for recent in self._recent)
         left = (self._last - row["step"]) * seconds / len(self._recent)
+        rates = "  ".join(f"{name} {value:.2e}" for name, value in row.items() if name.partition("/")[0] == "lr")
         packs = f"packs {row['pack_filled']:.0%} full  " if "pack_filled" in row else ""
         return (
-            f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  grad {row['grad_norm']:.3f}  "
+            f"loss {row['loss']:.4f}  {rates}  grad {row['grad_norm']:.3f}  "
             f"{tokens / max(seconds, 1e-9):,.0f} tokens/s  {packs}data wait {wait / max(seconds, 1e-9):.0%}  "
             f"eta {int(left) // 3600:d}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
         )

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from cosmos_core.builtin.config import Jsonl
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.strict_json import dumps
 
 __all__ = ["JsonlTracker"]
 
@@ -31,7 +32,7 @@ class JsonlTracker:
     def log(self, row: dict[str, Any]) -> None:
         """Write one row and flush it."""
         if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(dumps(row) + "\n")
             self._file.flush()
 
     def finish(self, outcome: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.strict_json import dumps
 
 __all__ = ["evaluate"]
 
@@ -38,7 +38,7 @@ def evaluate(
 
     figures = evaluate_run(run_dir, plugins=plugins, step=step, weights=weights, limit=limit)
     if as_json:
-        click.echo(json.dumps(figures))
+        click.echo(dumps(figures))
         return
     for name, value in figures.items():
         click.echo(f"{name}: {value:.4f}")

@@ -13,6 +13,7 @@ from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.train import BuildContext
+from cosmos_core.train.weights import initialise_rest
 from cosmos_vfm.config import Flow, VfmConfig
 from cosmos_vfm.config import TextTokenizer as TextConfig
 from cosmos_vfm.config import VideoTokenizer as VideoConfig
@@ -147,7 +148,7 @@ def family(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
     built = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
     network = built.build()
-    built.initialize(network, Streams(3))
+    initialise_rest(network, built, Streams(3))
     return built, network
 
 
@@ -155,7 +156,7 @@ def initialised(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     built, network = family(**flow)
     from cosmos_vfm.initialise import initialise
 
-    initialise(network, Streams(3), 4)
+    initialise(network, Streams(3), 4, dict(network.named_parameters()))
     return built, network
 
 

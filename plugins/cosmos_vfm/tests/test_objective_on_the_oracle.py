@@ -12,6 +12,7 @@ from cosmos_core.data import Item, VideoText
 from cosmos_core.distributed import Streams
 from cosmos_core.optim import select_trainable
 from cosmos_core.train import BuildContext
+from cosmos_core.train.weights import initialise_rest
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.config import Flow, TextTokenizer, VfmConfig, VideoTokenizer
 from cosmos_vfm.family import VfmFamily
@@ -50,7 +51,7 @@ def family_of(tier: str, **flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=8)
     family = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
     network = family.build()
-    family.initialize(network, Streams(3))
+    initialise_rest(network, family, Streams(3))
     select_trainable(network, (*TRAINED, EDGE_ONLY) if tier == "tiny_edge" else TRAINED)
     return family, network
 

@@ -18,6 +18,7 @@ from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfi
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.train import BuildContext
+from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.attention import Stretches, packed_attention
 from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, VlmConfig
@@ -56,7 +57,7 @@ def built(folder: Path, **options: Any) -> tuple[VlmFamily, Any]:
         model: Any = family.build()
     family.parallelize(model, local_mesh(torch.device("cpu")))
     model.to_empty(device="cpu")
-    family.initialize(model, Streams(0))
+    initialise_rest(model, family, Streams(0))
     return family, model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,12 @@ class VfmFamily:
             model.context = ContextGroup(mesh.context_group, mesh.rank % degree, degree)
         shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
 
-    def initialize(self, model: nn.Module, streams: Streams) -> None:
-        """Fresh weights, unless a checkpoint is going to fill every tensor; adapters always start fresh. The codec is
-        loaded, so that files which are not one are found out before anything trains."""
+    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+        """Fresh values. The codec is loaded, so that files which are not one are found out before anything trains."""
         if self.cache is None:
             _ = self.codec
-        if self.config.init == "random" and not self._context.filled:
-            initialise(model, streams, self.network.layers)
-        initialise_lora(model, streams)
+        initialise(model, streams, self.network.layers, names)
+        initialise_lora(model, streams, names)
 
     def prepare(self, sample: VideoText) -> Prepared:
         """Tokenise and lay out a clip. Raises UnreadableSample for sizes that the codec cannot take."""

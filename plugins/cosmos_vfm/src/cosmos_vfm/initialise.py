@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -16,13 +17,14 @@ EMBEDDINGS = ("embed_tokens",)
 OUTPUTS = ("o_proj", "down_proj")
 
 
-def initialise(model: nn.Module, streams: Streams, layers: int) -> None:
-    """Truncated normal with std 1/sqrt(fan in); what writes into the residual stream is smaller by sqrt(2 layers).
+def initialise(model: nn.Module, streams: Streams, layers: int, names: Collection[str]) -> None:
+    """Fill the weights among `names`, adapters apart: truncated normal with std 1/sqrt(fan in); what writes into the
+    residual stream is smaller by sqrt(2 layers).
 
     The generation tower starts as a copy of the understanding tower: both draw from the stream of the plain name.
     """
     for name, parameter in model.named_parameters():
-        if is_lora(name):
+        if is_lora(name) or name not in names:
             continue
         assign_full(parameter, _drawn(name, tuple(parameter.shape), streams, layers))
 

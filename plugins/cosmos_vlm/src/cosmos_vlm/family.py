@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import Mesh, Streams, compiled, dtype, shard
-from cosmos_core.optim import initialise_lora, inject_lora
+from cosmos_core.optim import initialise_lora, inject_lora, is_lora
 from cosmos_core.train import BuildContext, StepOutput
 from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.attention import register
@@ -75,17 +75,19 @@ class VlmFamily:
         model.alone = mesh.world == 1
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
-    def initialize(self, model: nn.Module, streams: Streams) -> None:
-        """Pretrained weights from the backbone's files, or fresh ones if asked for; none when a checkpoint has all."""
+    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+        """Pretrained weights from the backbone's files, or fresh ones if asked for; its files are not looked at when
+        a checkpoint has all."""
         assert isinstance(model, ReasonerNetwork)
         restore_buffers(model)
-        initialise_lora(model, streams)
-        if self._context.filled:
+        initialise_lora(model, streams, names)
+        wanted = {name for name, _ in model.named_parameters() if name in names and not is_lora(name)}
+        if not wanted:
             return
         if self.weights_folder is None:
-            fresh_weights(model, streams)
+            fresh_weights(model, streams, wanted)
         else:
-            load_weights(model, self.weights_folder)
+            load_weights(model, self.weights_folder, wanted)
 
     def prepare(self, sample: Chat) -> Dialog:
         """Tokens, labels, positions and patches."""

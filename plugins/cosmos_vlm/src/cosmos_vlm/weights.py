@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from cosmos_core.checkpoint import opened_safetensors, read_weight_map
 from cosmos_core.distributed import Streams, assign_full
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.optim import is_lora
+from cosmos_core.names import by_layer
 from cosmos_vlm.catalog import is_local, pinned
 from cosmos_vlm.network import ReasonerNetwork
 
@@ -27,6 +28,8 @@ __all__ = [
     "restore_buffers",
     "snapshot",
 ]
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 6
 CONFIGS = ["*.json", "*.txt", "*.jinja"]
@@ -69,11 +72,11 @@ def restore_buffers(model: nn.Module) -> None:
                 getattr(module, name).copy_(value)
 
 
-def fresh_weights(model: ReasonerNetwork, streams: Streams) -> None:
+def fresh_weights(model: ReasonerNetwork, streams: Streams, names: Collection[str]) -> None:
     """Normal with the configuration's range for matrices, ones for norms, zeros for biases; the same on any ranks."""
     spread = getattr(model.config.text_config, "initializer_range", 0.02)
     for name, parameter in model.named_parameters():
-        if is_lora(name):
+        if name not in names:
             continue
         full = torch.zeros(parameter.shape)
         if parameter.ndim > 1:
@@ -84,19 +87,25 @@ def fresh_weights(model: ReasonerNetwork, streams: Streams) -> None:
         assign_full(parameter, full)
 
 
-def load_weights(model: ReasonerNetwork, folder: Path) -> None:
-    """Fill every parameter from a folder's safetensors. Raises UserError naming what is missing or of another shape."""
+def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -> None:
+    """Fill these parameters from a folder's safetensors; tensors that the model lacks are named in the log.
+
+    Raises UserError naming what is missing or of another shape.
+    """
     places: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with opened_safetensors(file) as opened:
             places.update(dict.fromkeys(opened.keys(), file))
-    wanted = {name: value for name, value in model.named_parameters() if not is_lora(name)}
+    wanted = {name: value for name, value in model.named_parameters() if name in names}
     missing = [name for name in wanted if name not in places]
     if missing or not places:
         shown = ", ".join(missing[:SHOWN])
         problem = Problem(message=f"{len(missing)} tensors are missing: {shown}", file=str(folder))
         lost = lost_files(folder, set(missing).__contains__)
         raise UserError("the backbone's weights do not fit the model; nothing was started", [*lost, problem])
+    known = {*dict(model.named_parameters()), *(("lm_head.weight",) if model.tied else ())}
+    if unused := [name for name in places if name not in known]:
+        logger.warning("left unused in %s: %s", folder, by_layer(unused))
     for file in dict.fromkeys(places[name] for name in wanted):
         with opened_safetensors(file) as opened:
             for name in [name for name in wanted if places[name] == file]:

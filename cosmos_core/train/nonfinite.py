@@ -1,0 +1,119 @@
+"""Judges steps whose loss or gradients are not finite: their updates are skipped, and at some point the run ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import define, frozen
+from torch import nn
+
+from cosmos_core.config.run import TrainerConfig
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import any_rank, gather_objects
+from cosmos_core.errors import Problem, RunFailed
+from cosmos_core.optim.norm import all_finite
+
+__all__ = ["MicroBatch", "NonFiniteGuard"]
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 12
+"""Sample keys shown of one micro-batch."""
+
+
+@frozen
+class MicroBatch:
+    """What one rank computed in one micro-batch. loss: of this rank alone, before any averaging."""
+
+    loss: float
+    keys: tuple[str, ...]
+
+    def described(self, number: int) -> str:
+        """For messages."""
+        more = f" and {len(self.keys) - SHOWN} more" if len(self.keys) > SHOWN else ""
+        return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:SHOWN])}{more}"
+
+
+@define
+class NonFiniteGuard:
+    """Counts skipped steps. All methods are collective: every rank calls them with the same row.
+
+    in_a_row: skipped steps up to now. judged: steps of this process.
+    """
+
+    config: TrainerConfig
+    model: nn.Module
+    mesh: Mesh
+    in_a_row: int = 0
+    judged: int = 0
+
+    def judge(self, row: dict[str, Any], micro_batches: Sequence[MicroBatch]) -> bool:
+        """Whether the step's update was made. row: loss and gradient norm over all ranks, before anything repaired
+        them. Raises RunFailed when the run must not go on."""
+        self.judged += 1
+        if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
+            self.in_a_row = 0
+            return True
+        self.in_a_row += 1
+        self._log(row, micro_batches)
+        if any_rank(not all_finite(self.model), self.mesh):
+            raise self._failed(row, "the weights themselves are not finite, so no later step can be", micro_batches)
+        if self.config.on_nonfinite == "stop":
+            raise self._failed(row, "trainer.on_nonfinite = 'stop' ends the run", micro_batches)
+        limit = self.config.max_consecutive_nan
+        if self.in_a_row >= limit:
+            reason = f"{limit} such steps in a row end the run (trainer.max_consecutive_nan)"
+            raise self._failed(row, reason, micro_batches)
+        return False
+
+    def check_before_saving(self, step: int) -> None:
+        """Raises RunFailed when the last update made a weight infinite or NaN; earlier checkpoints stay."""
+        if any_rank(not all_finite(self.model), self.mesh):
+            hint = "lower optimizer.lr; the checkpoint before stays the latest"
+            problem = Problem(message="an update made weights infinite or NaN", hint=hint)
+            raise RunFailed(f"the weights are not finite after step {step}; they were not saved", [problem])
+
+    def check_at_end(self, step: int) -> None:
+        """Raises RunFailed when not one step of this process could be used."""
+        if self.judged and self.in_a_row == self.judged:
+            raise RunFailed(
+                f"none of the {self.judged} steps up to step {step} had a finite loss and gradient, so nothing was "
+                "trained; the log names their samples"
+            )
+
+    def _log(self, row: dict[str, Any], micro_batches: Sequence[MicroBatch]) -> None:
+        blamed = _blamed(micro_batches)
+        if blamed or self.mesh.rank == 0:
+            logger.warning(
+                "step %d is skipped (%d in a row): loss %g, gradient norm %g%s",
+                row["step"],
+                self.in_a_row,
+                row["loss"],
+                row["grad_norm"],
+                "".join(f"; rank {self.mesh.rank}, {text}" for text in blamed),
+            )
+
+    def _failed(self, row: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatch]) -> RunFailed:
+        """Names step, ranks and samples: those with a loss that is not finite, else all of the step."""
+        ranks = gather_objects((_blamed(micro_batches), _described(micro_batches)), self.mesh)
+        somewhere = any(blamed for blamed, _ in ranks)
+        problems = [
+            Problem(message=f"rank {rank}, {text}")
+            for rank, (blamed, everything) in enumerate(ranks)
+            for text in (blamed if somewhere else everything)
+        ]
+        problems.append(Problem(message=reason, hint="lower optimizer.lr, or look at these samples"))
+        title = f"step {row['step']}: loss {row['loss']:g}, gradient norm {row['grad_norm']:g}; the last good "
+        return RunFailed(f"{title}checkpoint stays the latest", problems)
+
+
+def _blamed(micro_batches: Sequence[MicroBatch]) -> list[str]:
+    """This rank's micro-batches whose own loss is not finite."""
+    return [one.described(number) for number, one in enumerate(micro_batches) if not math.isfinite(one.loss)]
+
+
+def _described(micro_batches: Sequence[MicroBatch]) -> list[str]:
+    return [one.described(number) for number, one in enumerate(micro_batches)]

@@ -1,0 +1,79 @@
+"""Fills a network: from a checkpoint, from the base that adapters build on, and by its family for the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from attrs import evolve
+from torch import nn
+
+from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.load import Loaded, load_model
+from cosmos_core.config.model import ModelConfig
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.seeds import Streams
+from cosmos_core.names import by_layer
+from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.lora import is_lora, trains_only_lora
+from cosmos_core.train.family import ModelFamily
+
+__all__ = ["initialise_rest", "load_base", "load_checkpoint", "log_differences"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_checkpoint(
+    checkpoint: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, seed: int, whole: bool = True
+) -> tuple[AdapterBase | None, Loaded]:
+    """Load an ``iter_<N>`` of a run: all of it into the network and its average, and the base below adapters first.
+
+    seed: of the run, which fresh weights below adapters follow from. whole: as in `load_model`. Returns the record of
+    the base, None for a checkpoint of whole weights, and what was filled. Raises UserError when something does not
+    fit, or when the base is gone or has changed.
+    """
+    base, below = AdapterBase.read(checkpoint), Loaded()
+    if base is not None:
+        base.check(checkpoint, seed)
+        if base.dcp:
+            below = load_model(Path(base.folder), model, None, mesh, skip=("lora_",), whole=False)
+    own = load_model(checkpoint / "model", model, ema, mesh, whole=whole, adapters_only=base is not None)
+    return base, evolve(own, tensors=own.tensors | below.tensors)
+
+
+def load_base(
+    folder: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, skip: Sequence[str], strict: bool
+) -> Loaded:
+    """Load weights alone, to start from: ``model/`` below `folder`. A base has no adapters for a run that trains
+    nothing else. Raises UserError."""
+    skipped = (*skip, "lora_") if trains_only_lora(model) else tuple(skip)
+    return load_model(folder / "model", model, ema, mesh, skip=skipped, strict=strict, whole=False)
+
+
+def initialise_rest(model: nn.Module, family: ModelFamily, streams: Streams, loaded: Collection[str] = ()) -> list[str]:
+    """Let the family fill every parameter and buffer that no checkpoint did.
+
+    Returns those among them that a checkpoint could have held, in the model's order.
+    """
+    everything = [*dict(model.named_parameters()), *dict(model.named_buffers())]
+    rest = frozenset(name for name in everything if name not in loaded)
+    family.initialize(model, streams, rest)
+    return [name for name in model.state_dict() if name in rest]
+
+
+def log_differences(config: ModelConfig, loaded: Loaded, fresh: Sequence[str], restarted: Sequence[str]) -> None:
+    """Name what a load left out on either side. fresh: tensors the family filled; restarted: averages set to the
+    weights."""
+    own_files = config.brings_weights and config.init == "pretrained"
+    start = "the model's own pretrained files" if own_files else "fresh values, as model.init = 'random' gives them"
+    others = [name for name in fresh if not is_lora(name)]
+    adapters = [name for name in fresh if is_lora(name)]
+    if others:
+        logger.warning("not loaded from the checkpoint, filled with %s: %s", start, by_layer(others))
+    if adapters:
+        logger.info("adapters that start fresh: %s", by_layer(adapters))
+    if restarted and loaded.averages:
+        logger.warning("averages that the checkpoint lacks start at the weights: %s", by_layer(restarted))
+    if loaded.unused:
+        logger.warning("left unused in the checkpoint: %s", by_layer(loaded.unused))
