@@ -35,7 +35,7 @@ LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "tiers.py", "catalog.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
     "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "testing", "plan", "hub", "recipes",
-    "errors", "seeds",
+    "errors", "names", "seeds",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400

@@ -126,7 +126,8 @@ def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:
 
 
 def test_the_guard_judges_gradients_before_force_finite_repairs_them() -> None:
-    run, stream = run_with((0,), force_finite=True), packs()
+    run, stream = run_with((2,), force_finite=True), packs()
+    optimizer_step(run, stream)
     before = state_of(run)
     optimizer_step(run, stream)
     assert not np.isfinite(run.state.metrics["grad_norm"])
@@ -135,7 +136,8 @@ def test_the_guard_judges_gradients_before_force_finite_repairs_them() -> None:
 
 def test_a_loss_that_is_not_finite_skips_the_update_although_its_gradients_are() -> None:
     run, stream = run_with(()), packs()
-    run.state.family.lost = (0,)  # type: ignore[attr-defined]
+    run.state.family.lost = (2,)  # type: ignore[attr-defined]
+    optimizer_step(run, stream)
     before = state_of(run)
     optimizer_step(run, stream)
     assert np.isfinite(run.state.metrics["grad_norm"])
