@@ -56,11 +56,20 @@ def _steps(run: Run) -> str:
         if last:
             run.settle()
             run.guard.check_at_end(state.step)
-        if last or stopping or state.step % state.config.checkpoint.save_iter == 0:
+        if last or stopping or _save_due(run):
             run.save()
         if stopping and not last:
             return "stopped"
     return "done"
+
+
+def _save_due(run: Run) -> bool:
+    """Every `save_iter` steps; steps that are skipped put it off, so that the last good checkpoint stays the latest."""
+    every, step = run.state.config.checkpoint.save_iter, run.state.step
+    if step // every == max(run.saved_step, 0) // every:
+        return False
+    run.settle()
+    return not run.guard.in_doubt
 
 
 def _validate(run: Run) -> dict[str, Any]:

@@ -69,6 +69,11 @@ class NonFiniteGuard:
             raise self._failed(row, reason, micro_batches)
         return False
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the newest step was skipped: the weights may be what makes steps fail."""
+        return self.in_a_row > 0
+
     def check_before_saving(self, step: int) -> None:
         """Raises RunFailed when the last update made a weight infinite or NaN; earlier checkpoints stay."""
         if any_rank(not all_finite(self.model), self.mesh):

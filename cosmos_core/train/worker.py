@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
         execute(plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions), plugins)
     except ReportedError as error:
         # The supervisor says why and chooses the exit code; torchrun would add a traceback to a failure.
-        if not recorded(layout):
+        if isinstance(error, UserError) and not recorded(layout):
             _record(layout, {"outcome": "refused", "error": render(error)}, launched)
     except BaseException:
         if recorded(layout) != "refused":

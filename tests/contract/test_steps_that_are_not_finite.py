@@ -1,0 +1,86 @@
+"""Runs whose loss is not finite: they say so, end with exit code 1, and keep the last good checkpoint the latest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import FileSystemWriter
+
+from cosmos_core.checkpoint import DcpWeights
+from tests.command import cosmos
+
+RISING = ("scheduler.warm_up_steps=[1]", "trainer.run_validation=false", "trainer.max_iter=12")
+
+
+def run(root: Path, *more: str, code: int) -> tuple[Path, str]:
+    done = cosmos("run", "hello", "--output-root", str(root), *RISING, *more, code=code)
+    return root / "cosmos3/sft/hello", done.stderr
+
+
+def latest(run_dir: Path) -> str:
+    return (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip()
+
+
+def metrics(run_dir: Path) -> list[dict[str, float | None]]:
+    """Strict JSON: no NaN, no Infinity."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("force_finite", ["true", "false"])
+def test_a_rate_that_blows_up_ends_the_run_and_names_step_rank_and_samples(force_finite: str, tmp_path: Path) -> None:
+    clip = f"trainer.callbacks.grad_clip.force_finite={force_finite}"
+    more = ("optimizer.lr=1e30", "trainer.max_consecutive_nan=3", "checkpoint.save_iter=1", clip)
+    run_dir, said = run(tmp_path, *more, code=1)
+    assert "error: step 5: loss nan" in said
+    assert "rank 0, micro-batch 0, loss nan, samples at position 64" in said
+    assert "3 such steps in a row end the run" in said
+    assert "Traceback" not in said
+    assert latest(run_dir) == "iter_000000002"
+    assert [row["loss"] is None for row in metrics(run_dir)] == [False, False, True, True, True]
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "diverged"
+
+
+def test_stop_ends_at_the_first_such_step(tmp_path: Path) -> None:
+    run_dir, said = run(tmp_path, "optimizer.lr=1e30", "trainer.on_nonfinite=stop", code=1)
+    assert "error: step 3: loss nan" in said
+    assert len(metrics(run_dir)) == 3
+
+
+def start_from(factor: float, root: Path) -> str:
+    """What a run says that starts from the weights of another one times `factor`."""
+    run(root, "trainer.max_iter=2", code=0)
+    stored = DcpWeights(root / "cosmos3/sft/hello/checkpoints/iter_000000002/model", "live")
+    weights = {f"net.{name}": value * factor for name, value in stored.read(list(stored.infos)).items()}
+    dcp.save(weights, storage_writer=FileSystemWriter(root / "base/model"), no_dist=True)
+    base = (f"checkpoint.load_path={root / 'base'}", "model.init=pretrained", "job.name=started")
+    _, said = run(root, *base, code=1)
+    assert not (root / "cosmos3/sft/started/checkpoints/latest_checkpoint.txt").exists()
+    return said
+
+
+def test_a_run_of_nothing_but_such_steps_fails_although_the_limit_is_far(tmp_path: Path) -> None:
+    assert "none of the 12 steps" in start_from(1e30, tmp_path)
+
+
+def test_weights_that_are_not_finite_end_the_run_at_its_first_step(tmp_path: Path) -> None:
+    said = start_from(float("nan"), tmp_path)
+    assert "error: step 1" in said
+    assert "the weights themselves are not finite" in said
+
+
+@pytest.mark.ranks
+def test_two_ranks_end_together_and_each_names_its_samples(tmp_path: Path) -> None:
+    more = ("optimizer.lr=1e18", "trainer.max_consecutive_nan=2", "checkpoint.save_iter=2", "--nproc", "2")
+    run_dir, said = run(tmp_path, *more, code=1)
+    assert "rank 0, micro-batch 0, loss nan, samples at position 96" in said
+    assert "rank 1, micro-batch 0, loss nan, samples at position 97" in said
+    assert "Traceback" not in said
+    assert latest(run_dir) == "iter_000000002"
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "diverged"
