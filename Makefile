@@ -22,7 +22,7 @@ PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
 
-.PHONY: help demo test lint docs fuzz bench-startup clean
+.PHONY: help demo test lint docs site fuzz bench-startup clean
 
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
@@ -30,6 +30,7 @@ help:
 	@echo "make test   install, lint, type-check, run every test (about 15 minutes)"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated reference pages anew"
+	@echo "make site   build the pages of docs/ into build/site"
 	@echo "make fuzz   ten thousand mutated recipes (some minutes)"
 	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"
 	@echo "make clean  remove .venv and the demo's data; runs under $(OUTPUT) stay"
@@ -55,6 +56,10 @@ demo: .venv/installed
 docs: .venv/installed-test
 	$(BIN)/cosmos config reference > .config_reference.md && mv .config_reference.md cosmos_core/config/README.md
 	$(BIN)/cosmos plugins hooks > .hooks.md && mv .hooks.md cosmos_core/plugin/README.md
+
+site: .venv/installed
+	$(PIP) --no-build-isolation -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -148,14 +148,19 @@ def reference_page(sections: Iterable[Section]) -> str:
     parts = [_INTRODUCTION]
     for section in sections:
         title = f"## [{section.path}]" + (f" when {section.when}" if section.when else "")
-        head = (section.cls.__doc__ or "").strip().splitlines()[0]
+        head = _prose((section.cls.__doc__ or "").strip().splitlines()[0])
         rows = [
-            f"| `{key.name.removeprefix(section.path + '.')}` | {key.type} | {_cell(key)} | {key.help} |"
+            f"| `{key.name.removeprefix(section.path + '.')}` | {key.type} | {_cell(key)} | {_prose(key.help)} |"
             for key in keys_of(section)
         ]
         table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else ["No keys."]
         parts.append("\n".join([title, "", f"{head} ({section.owner})", "", *table]) + "\n")
     return "\n".join(parts)
+
+
+def _prose(text: str) -> str:
+    """For Markdown, where words in angle brackets would vanish as tags."""
+    return text.replace("<", "&lt;")
 
 
 def _cell(key: Key) -> str:

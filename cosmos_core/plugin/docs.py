@@ -20,9 +20,9 @@ acme = "acme_cosmos.plugin"
 
 The module says `COSMOS_API = 1` and implements any of the hooks below with `@hookimpl` from `cosmos_core.plugin`. All
 hooks are called in the launching process with keyword arguments, one plugin at a time; an implementation may take a
-subset of the arguments, and must not import torch. What a plugin raises is its own loss: `cosmos plugins list` shows it
-as broken, with the place, and everything that does not need it goes on. Classes are named as text,
-`"package.module:attribute"`, and imported only when a run needs them; `cosmos plugins check` imports them all.
+subset of the arguments, and must not import torch. An error in a plugin disables only that plugin:
+`cosmos plugins list` shows it as broken, with the place. Classes are named as text, `"package.module:attribute"`, and
+imported only when a run needs them; `cosmos plugins check` imports them all.
 
 A hook that this version does not know is an error, unless it is marked `@hookimpl(optionalhook=True)`. Within one
 `COSMOS_API` hooks, arguments and optional fields are only added; a hook that is to go warns for two minor releases.
