@@ -46,7 +46,7 @@ TEMPLATE = """
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
-"""What Qwen3-VL's own template makes of dialogs without tools (spec/vlm.md 6.1)."""
+"""What Qwen3-VL's own template makes of dialogs without tools (docs/models/reasoner.md, Chat template)."""
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"

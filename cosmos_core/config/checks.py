@@ -11,7 +11,7 @@ __all__ = ["TOLERABLE", "Complaint", "cross_field"]
 
 Complaint = tuple[KeyPath, str, str]
 TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
-"""What the reference's own recipes break: llava_ov warms up for longer than it runs."""
+"""What recipes of the cosmos-framework training scripts break: their llava_ov warms up for longer than it runs."""
 
 
 def cross_field(config: RunConfig) -> Iterator[Complaint]:

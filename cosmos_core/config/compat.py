@@ -1,4 +1,4 @@
-"""The reference's dialect of recipes, in one place: names and keys that mean something else here, or nothing."""
+"""Recipes of the cosmos-framework training scripts: names and keys that mean something else here, or nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("trainer", "callbacks", "compile_tokenizer"),
     ),
 }
-"""Keys the contract lists that do nothing for a task."""
+"""Keys that recipes may hold although they do nothing for a task."""
 
 _MOVED = (
     (("data_setting", "max_tokens"), ("dataloader_train", "max_sequence_length")),
@@ -37,7 +37,7 @@ _MOVED = (
     (("model", "config", "policy"), ("model",)),
     (("model", "config"), ("model",)),
 )
-"""Prefixes of override keys in the reference's resolved tree -> the one address here; the first that fits."""
+"""Prefixes of override keys in the resolved tree of those scripts -> the one address here; the first that fits."""
 
 
 def recipe_of_experiment(experiment: str) -> str:
@@ -50,7 +50,7 @@ def translate(path: tuple[str, ...]) -> tuple[tuple[str, ...], Problem | None]:
     for old, new in _MOVED:
         moved = (*new, *path[len(old) :])
         if path[: len(old)] == old and len(moved) > 1:
-            message = f"is an address of the reference; here it is {key_text(moved)}"
+            message = f"is an address of the cosmos-framework training scripts; here it is {key_text(moved)}"
             return moved, Problem(message=message, key=key_text(path), file="command line")
     return path, None
 

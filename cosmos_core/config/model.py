@@ -15,7 +15,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 @frozen(kw_only=True)
 class Ema:
-    """Exponential moving average of the trained weights, power-function profile (spec/vfm.md 6.7)."""
+    """Exponential moving average of the trained weights, power-function profile (docs/training.md, Moving average)."""
 
     enabled: bool = option(True, "Keep a float32 moving average of the trained weights.")
     rate: float = option(0.1, "Relative width of the averaging profile; smaller forgets sooner.", low=1e-3, high=0.28)
@@ -77,7 +77,7 @@ class ModelConfig:
 
 @frozen(kw_only=True)
 class AdaptedModelConfig(ModelConfig):
-    """``[model]`` of a family that can train low-rank adapters instead of its weights (spec/vfm.md 6.8)."""
+    """``[model]`` of a family that can train low-rank adapters instead of its weights (docs/training.md, Adapters)."""
 
     lora_enabled: bool = option(False, "Train low-rank adapters.")
     lora_rank: int = option(16, "Rank of the adapters.", low=1)

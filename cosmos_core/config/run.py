@@ -37,7 +37,7 @@ class JobConfig:
 
 @frozen(kw_only=True)
 class OptimizerConfig:
-    """AdamW and the choice of what trains (spec/trainer.md 7.1)."""
+    """AdamW and the choice of what trains (docs/training.md, What trains)."""
 
     lr: float = option(1e-4, "Base learning rate.", low=0)
     betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, high=1)
@@ -53,7 +53,10 @@ class OptimizerConfig:
 
 @frozen(kw_only=True)
 class SchedulerConfig:
-    """Learning-rate factor over optimizer steps, in cycles (spec/trainer.md 7.3); one list entry a cycle."""
+    """Learning-rate factor over optimizer steps, in cycles; one list entry a cycle.
+
+    See docs/training.md, Learning-rate schedule.
+    """
 
     type: str = option("LambdaCosine", "Shape after the warm-up.", choices=("LambdaCosine", "LambdaLinear"))
     cycle_lengths: tuple[int, ...] = option((1000,), "Length of each cycle, warm-up included.", unit="steps", low=1)
@@ -107,7 +110,7 @@ class DatasetConfig:
 
 @frozen(kw_only=True)
 class Pool:
-    """The pool packer (spec/vlm.md 7)."""
+    """The pool packer (docs/data.md, Pool packing)."""
 
     size: int = option(16, "Samples looked ahead.", low=1)
     long_threshold: int = option(6400, "Samples at least this long go alone.", unit="tokens", low=1)

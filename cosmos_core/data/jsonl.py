@@ -1,4 +1,4 @@
-"""The video SFT format: one JSON object a line, each a clip with captioned windows (spec/data.md 1.2)."""
+"""The video SFT format: one JSON object a line, each a clip with captioned windows (docs/data.md, Captioned clips)."""
 
 from __future__ import annotations
 

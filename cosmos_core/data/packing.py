@@ -1,4 +1,4 @@
-"""Greedy packing of a stream of samples into micro-batches (spec/data.md 1.10)."""
+"""Greedy packing of a stream of samples into micro-batches (docs/data.md, Greedy packing)."""
 
 from __future__ import annotations
 

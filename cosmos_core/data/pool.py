@@ -1,6 +1,7 @@
 """The pool packer of the reasoner recipes: of samples waiting in a pool, those of like length share a micro-batch.
 
-Its cost is that of the padded rectangle (longest x count), although ours concatenates and pads nothing (spec/vlm.md 7).
+Its cost is that of the padded rectangle (longest x count), although ours concatenates and pads nothing. See
+docs/data.md, Pool packing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moving average of the trained weights with a power-function profile (spec/trainer.md 7.4)."""
+"""Moving average of the trained weights with a power-function profile (docs/training.md, Moving average)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters on linear layers (Hu et al. 2021, arXiv:2106.09685; spec/vfm.md 6.8)."""
+"""Low-rank adapters on linear layers (Hu et al. 2021, arXiv:2106.09685; docs/training.md, Adapters)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trains, and at which rate (spec/trainer.md 7.1)."""
+"""What trains, and at which rate (docs/training.md, What trains)."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _HEADER = ("summary", "requires", "extends", "unset")
 class Resolved:
     """A recipe after all layers. origins: where each written value came from; unwritten ones are class defaults.
 
-    notes: what was accepted for the reference's sake, with file and line.
+    notes: what was accepted for the sake of old recipes, with file and line.
     """
 
     config: RunConfig
@@ -68,8 +68,8 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
 
 
 def _chain(path: Path) -> tuple[Layer, bool]:
-    """All files from the root of the `extends` chain down to `path`, merged; whether one is in the reference's dialect,
-    which names its parent by experiment."""
+    """All files from the root of the `extends` chain down to `path`, merged; whether one is a recipe of
+    the cosmos-framework training scripts, which names its parent by experiment."""
     documents: list[Document] = []
     seen: list[Path] = []
     following: Path | None = path
@@ -101,7 +101,8 @@ def _parent(document: Document) -> Path | None:
     experiment = job.get("experiment") if isinstance(job, dict) else None
     if not isinstance(experiment, str):
         return None
-    # A reference recipe names its parent by experiment; the registered recipe itself has none.
+    # A recipe of the cosmos-framework training scripts names its parent by experiment.
+    # The registered recipe itself has none.
     name = recipe_of_experiment(experiment)
     parents = [recipe.path for recipe in list_recipes() if recipe.name == name]
     return parents[0] if parents and parents[0].resolve() != document.path.resolve() else None

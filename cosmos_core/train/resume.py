@@ -94,7 +94,7 @@ def _restore_trainer(run: Run, folder: Path) -> None:
     stored = stored_keys(folder)
     values: dict[str, Any] = {"iteration": 0}
     randomness = {name: value for name, value in random_state().items() if f"{mine}.{name}" in stored}
-    # The reference packs its own in another form; training draws from streams and needs none of it.
+    # The cosmos-framework training scripts pack theirs in another form; training draws from streams and needs none.
     if {"torch", "numpy_keys", "random_words"} <= randomness.keys():
         values[mine] = randomness
     callbacks = {name: callback.state_dict() for name, callback in run.callbacks.items()}

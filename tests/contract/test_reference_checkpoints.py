@@ -1,4 +1,4 @@
-"""A checkpoint as the reference writes it: resumed, its weights alone taken, its average exported."""
+"""A checkpoint of the cosmos-framework training scripts: resumed, its weights alone taken, its average exported."""
 
 from __future__ import annotations
 

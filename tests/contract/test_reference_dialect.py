@@ -1,4 +1,4 @@
-"""Recipes written for the reference load unchanged."""
+"""Recipes written for the cosmos-framework training scripts load unchanged."""
 
 from __future__ import annotations
 

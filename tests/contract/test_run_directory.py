@@ -1,4 +1,4 @@
-"""The run directory that the contract promises, from a real run of the `hello` recipe."""
+"""The run directory that the training guide promises, from a real run of the `hello` recipe."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ OWN = {
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_has_the_values_that_were_decided_in_its_own_file(recipe: str) -> None:
-    """spec/vfm.md 6.9 and decisions 6; complete in one TOML."""
+    """The table of docs/models/generator.md, Recipes; complete in one TOML."""
     resolved = resolve(recipe, plugins=PluginManager.discover())
     assert "extends" not in tomllib.loads(resolved.path.read_text())
     for key, wanted in {**SHARED, **OWN[recipe]}.items():

@@ -1,4 +1,4 @@
-"""The reasoner's contract recipes through the command line, on a tiny backbone."""
+"""The reasoner's shipped recipes through the command line, on a tiny backbone."""
 
 from __future__ import annotations
 

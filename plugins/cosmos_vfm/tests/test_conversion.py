@@ -374,7 +374,7 @@ def test_adapters_that_trained_beside_other_weights_are_folded_in(base: Path, ru
 
 @pytest.mark.parametrize("prefix", ["net.", "model.net."])
 def test_a_bare_export_gets_a_configuration_from_its_tensors(tmp_path: Path, prefix: str) -> None:
-    """The reference's own config.json, with sizes in a section of another form, describes no diffusers network."""
+    """The config.json of the cosmos-framework training scripts has its sizes elsewhere, so it is no diffusers one."""
     bare = {prefix + from_diffusers(name): value.clone() for name, value in oracle().state_dict().items()}
     (tmp_path / "bare").mkdir()
     save_file(bare, tmp_path / "bare/model.safetensors")

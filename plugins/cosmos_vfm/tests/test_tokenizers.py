@@ -101,7 +101,10 @@ BOTH = ("weight", "bias")
 
 
 def original_names() -> dict[str, str]:
-    """Key of the original file -> diffusers' key, written out from the table of spec/vfm.md 7.4."""
+    """Key of the original file -> diffusers' key, written out from a table.
+
+    See docs/models/generator.md, Wan VAE keys.
+    """
     table = {f"conv1.{part}": f"quant_conv.{part}" for part in BOTH}
     table |= {f"conv2.{part}": f"post_quant_conv.{part}" for part in BOTH}
     for side, room, theirs, blocks, scaler in (
@@ -151,7 +154,8 @@ def test_the_original_vae_file_loads_and_equals_the_diffusers_layout(tmp_path: P
 def test_encoding_in_chunks_equals_encoding_at_once(dtype: torch.dtype) -> None:
     """The encoder is causal: more frames, or one more clip, leave the latents before them as they are.
 
-    Bounds: 3e-6 in float32 (spec/vfm.md 7.2), two roundings of the largest latent in bfloat16.
+    Bounds: 3e-6 in float32, two roundings of the largest latent in bfloat16.
+    See docs/models/generator.md, Video tokenizer.
     """
     codec = WanVae(toy_vae().to(dtype))
     whole = clips(2, 32, 21)

@@ -110,8 +110,8 @@ def processor() -> Any:
 
 
 def written_by_transformers(text: str, said: tuple[Turn, ...]) -> str:
-    """The template's text with a pad for each token of vision, as Qwen3-VL's processor writes them (spec/vlm.md 6.7:
-    without the wrapper that transformers 5 leaves around a clip)."""
+    """The template's text with a pad for each token of vision, as Qwen3-VL's processor writes them: without the
+    wrapper that transformers 5 leaves around a clip. See docs/models/reasoner.md, Chat template."""
     before, *pieces = text.split("<|vision_start|>")
     media = [part for turn in said for part in turn.parts if not isinstance(part, str)]
     for part, piece in zip(media, pieces, strict=True):

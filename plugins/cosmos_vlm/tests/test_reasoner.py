@@ -220,7 +220,10 @@ BOUNDARIES = {
 
 @pytest.mark.parametrize("kind", BOUNDARIES)
 def test_learned_tokens_lie_between_the_assistants_header_and_its_end(folder: Path, kind: str) -> None:
-    """Found here by scanning the tokens for headers, as the reference does (spec/vlm.md 5.1)."""
+    """Found here by scanning the tokens for headers, as the cosmos-framework training scripts do.
+
+    See docs/models/reasoner.md, Labels.
+    """
     family = family_of(folder)
     dialog, special = family.prepare(Chat(kind, BOUNDARIES[kind])), family.encoder.special
     header = family.encoder.tokenizer.encode("assistant\n", add_special_tokens=False)

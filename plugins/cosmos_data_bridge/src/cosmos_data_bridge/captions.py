@@ -1,4 +1,4 @@
-"""Which caption a window gives, and the exact text the model reads (spec/data.md 1.3, 1.5)."""
+"""Which caption a window gives, and the exact text the model reads (docs/data.md, Caption choice)."""
 
 from __future__ import annotations
 

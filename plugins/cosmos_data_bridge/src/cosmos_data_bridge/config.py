@@ -1,4 +1,4 @@
-"""Options of the `bridge` dataset (spec/data.md 1.6)."""
+"""Options of the `bridge` dataset (docs/data.md, Captioned clips)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frames of a window are read (spec/data.md 1.6)."""
+"""Which frames of a window are read (docs/data.md, Frame selection)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Resolution tiers: a tier and a clip's aspect ratio give the size it is trained at (spec/data.md 1.4)."""
+"""Resolution tiers: a tier and a clip's aspect ratio give the size it is trained at.
+
+See docs/data.md, Resolution tiers.
+"""
 
 from __future__ import annotations
 

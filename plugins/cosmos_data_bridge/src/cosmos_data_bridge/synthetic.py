@@ -45,7 +45,7 @@ def attribute_sets() -> list[Attributes]:
 
 
 def structured_caption(attributes: Attributes) -> dict[str, Any]:
-    """The clip as a `caption_json` object (spec/data.md 1.3)."""
+    """The clip as a `caption_json` object (docs/data.md, Structured captions)."""
     return {
         "subjects": [
             {"description": f"{attributes.color} {attributes.shape}", "action": f"moving {attributes.direction}"}

@@ -1,4 +1,4 @@
-"""Options of the `videophy2` dataset (spec/data.md 3)."""
+"""Options of the `videophy2` dataset (docs/data.md, VideoPhy-2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `videophy2` dataset: a manifest, conversations and videos in one folder a split (spec/data.md 3.2 to 3.4)."""
+"""The `videophy2` dataset: a manifest, conversations and videos in one folder a split (docs/data.md, VideoPhy-2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The table of VideoPhy-2: where it lies and what its rows say, as CSV or as Parquet (spec/data.md 3.1)."""
+"""The table of VideoPhy-2: where it lies and what its rows say, as CSV or as Parquet.
+
+See docs/data.md, VideoPhy-2 tables.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class TextTokenizer:
 
 @frozen(kw_only=True)
 class Flow:
-    """Flow-matching objective (spec/vfm.md 6)."""
+    """Flow-matching objective (docs/models/generator.md, Objective)."""
 
     shift: dict[str, float] = attrs.field(
         factory=lambda: {"256": 3.0, "480": 5.0, "720": 10.0},
@@ -43,7 +43,7 @@ class Flow:
 
 @frozen(kw_only=True)
 class Sampling:
-    """Defaults of generation (spec/vfm.md 8)."""
+    """Defaults of generation (docs/models/generator.md, Sampling)."""
 
     steps: int = option(35, "Solver steps.", low=1)
     guidance: float = option(6.0, "Classifier-free guidance; 1 skips the unconditional pass.", low=0)

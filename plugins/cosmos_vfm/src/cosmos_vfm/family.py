@@ -125,7 +125,10 @@ class VfmFamily:
         return self.cache.read(sample.video.identity(), sample.caption)
 
     def cost(self, value: Prepared) -> int:
-        """Tokens of both towers, counted one too many as the base models' loader did (spec/vfm.md 4.3)."""
+        """Tokens of both towers, counted one too many as the base models' loader did.
+
+        See docs/models/generator.md, Token budget.
+        """
         return len(value.layout.text_ids) + value.layout.latent_tokens + 1
 
     def collate(self, items: Sequence[Item]) -> VideoBatch:

@@ -1,4 +1,7 @@
-"""Fresh weights, the same under any sharding: every tensor is drawn whole from its own stream (spec/vfm.md 2.13)."""
+"""Fresh weights, the same under any sharding: every tensor is drawn whole from its own stream.
+
+See docs/models/generator.md, Fresh weights.
+"""
 
 from __future__ import annotations
 

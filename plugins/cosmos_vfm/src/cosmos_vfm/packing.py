@@ -1,4 +1,7 @@
-"""From prepared samples to a pack: token streams, position ids, which tokens are noisy (spec/vfm.md 2.8, 4)."""
+"""From prepared samples to a pack: token streams, position ids, which tokens are noisy.
+
+See docs/models/generator.md, Packed batch.
+"""
 
 from __future__ import annotations
 

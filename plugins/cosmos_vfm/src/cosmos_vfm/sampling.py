@@ -1,4 +1,4 @@
-"""Generation: UniPC on the native flow schedule with classifier-free guidance (spec/vfm.md 8)."""
+"""Generation: UniPC on the native flow schedule with classifier-free guidance (docs/models/generator.md, Sampling)."""
 
 from __future__ import annotations
 

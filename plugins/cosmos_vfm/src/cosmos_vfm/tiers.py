@@ -1,4 +1,4 @@
-"""Sizes of the networks (spec/vfm.md 1.1). One network class serves all of them."""
+"""Sizes of the networks (docs/models/generator.md, Model sizes). One network class serves all of them."""
 
 from __future__ import annotations
 

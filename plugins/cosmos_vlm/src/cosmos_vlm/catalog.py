@@ -1,4 +1,4 @@
-"""Published models by name, pinned to the commits that were tried (spec/checkpoint.md 7.2)."""
+"""Published models by name, pinned to the commits that were tried (docs/checkpoints.md, Published checkpoints)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Backbone:
 
 @frozen(kw_only=True)
 class Freeze:
-    """Parts that do not train (spec/vlm.md 3.6)."""
+    """Parts that do not train (docs/models/reasoner.md, Freezing)."""
 
     freeze_vision_encoder: bool = option(False, "Freeze patch embedding, positions and blocks of the vision tower.")
     freeze_mm_projector: bool = option(False, "Freeze the mergers between tower and language model.")

@@ -1,4 +1,6 @@
-"""A dialog as tokens, labels, positions and patches (spec/vlm.md 4.1, 5.1).
+"""A dialog as tokens, labels, positions and patches.
+
+See docs/models/reasoner.md, Labels; docs/models/reasoner.md, Position ids.
 
 The text is encoded as a whole, as the template's would be, so that tokens may join the texts of a turn with each other
 and with what the template puts around them. One that belongs in part to what the assistant says, such as the line

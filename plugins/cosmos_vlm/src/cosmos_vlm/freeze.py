@@ -1,4 +1,4 @@
-"""Which parameters the `[model.freeze]` table keeps from training (spec/vlm.md 3.6)."""
+"""Which parameters the `[model.freeze]` table keeps from training (docs/models/reasoner.md, Freezing)."""
 
 from __future__ import annotations
 

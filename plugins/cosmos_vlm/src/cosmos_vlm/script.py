@@ -1,4 +1,7 @@
-"""A dialog as the backbone's chat template writes it, vision in the place where it is shown (spec/vlm.md 6.1, 6.6)."""
+"""A dialog as the backbone's chat template writes it, vision in the place where it is shown.
+
+See docs/models/reasoner.md, Chat template.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pictures and clips as the vision tower reads them: sizes, patches, grids (spec/vlm.md 6.5, 6.6)."""
+"""Pictures and clips as the vision tower reads them: sizes, patches, grids.
+
+See docs/models/reasoner.md, Image and video sizes; docs/models/reasoner.md, Patches.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 def native_scheduler(shift: float) -> dict[str, Any]:
-    """The native flow schedule (spec/vfm.md 8.1), for bases that ship none."""
+    """The native flow schedule (docs/models/generator.md, Schedule and solver), for bases that ship none."""
     return {
         "_class_name": "UniPCMultistepScheduler",
         "num_train_timesteps": 1000,

@@ -1,4 +1,7 @@
-"""Tensor names: the training framework's (without ``net.``) and diffusers' (spec/vfm.md 3.4). Pure renames."""
+"""Tensor names: the training framework's (without ``net.``) and diffusers'. Pure renames.
+
+See docs/checkpoints.md, Tensor names.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The published layout of a generator: a diffusers folder, or a bare one with the same tensors (spec/vfm.md 3)."""
+"""The published layout of a generator: a diffusers folder, or a bare one with the same tensors.
+
+See docs/checkpoints.md, Published generators.
+"""
 
 from __future__ import annotations
 

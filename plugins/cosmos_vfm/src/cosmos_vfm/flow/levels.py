@@ -1,4 +1,4 @@
-"""Noise levels of training samples (spec/vfm.md 6.1)."""
+"""Noise levels of training samples (docs/models/generator.md, Noise levels)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interpolation between clean latents and noise, and the loss on the velocity (spec/vfm.md 6.2, 6.3)."""
+"""Interpolation between clean latents and noise, and the loss on the velocity (docs/models/generator.md, Objective)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One decoder layer: two towers that meet only where latents read the text's keys and values (spec/vfm.md 2.5)."""
+"""One decoder layer: two towers that meet only where latents read the text's keys and values.
+
+See docs/models/generator.md, Decoder layer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The generator network; parameter names are those of the training framework (spec/vfm.md 2.1)."""
+"""The generator network; parameter names are those of the training framework.
+
+See docs/models/generator.md, Parameter names.
+"""
 
 from __future__ import annotations
 

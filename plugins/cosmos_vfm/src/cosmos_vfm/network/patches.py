@@ -1,4 +1,4 @@
-"""Latents to tokens of 2x2 patches and back (spec/vfm.md 2.9)."""
+"""Latents to tokens of 2x2 patches and back (docs/models/generator.md, Latent tokens)."""
 
 from __future__ import annotations
 

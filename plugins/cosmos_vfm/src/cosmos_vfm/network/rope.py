@@ -1,4 +1,4 @@
-"""Rotary embedding over time, height and width, interleaved (spec/vfm.md 2.7)."""
+"""Rotary embedding over time, height and width, interleaved (docs/models/generator.md, Rotary embedding)."""
 
 from __future__ import annotations
 

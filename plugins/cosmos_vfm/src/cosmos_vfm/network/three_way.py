@@ -1,4 +1,6 @@
-"""Latents over text and latents over latents as two attentions, merged by their weights (spec/vfm.md 2.6).
+"""Latents over text and latents over latents as two attentions, merged by their weights.
+
+See docs/models/generator.md, Attention implementations.
 
 Equal to one attention over both; it exists so that the second one may become sparse.
 """

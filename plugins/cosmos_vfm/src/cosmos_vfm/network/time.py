@@ -1,4 +1,7 @@
-"""Embedding of the noise level, in float32 arithmetic whatever the weights' dtype (spec/vfm.md 2.10)."""
+"""Embedding of the noise level, in float32 arithmetic whatever the weights' dtype.
+
+See docs/models/generator.md, Timestep embedding.
+"""
 
 from __future__ import annotations
 

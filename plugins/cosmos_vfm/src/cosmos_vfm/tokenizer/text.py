@@ -1,4 +1,4 @@
-"""Captions to token ids, in the chat frame of the base models (spec/vfm.md 5.2)."""
+"""Captions to token ids, in the chat frame of the base models (docs/models/generator.md, Prompt tokens)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Wan 2.2 VAE (4x16x16, 48 channels) through diffusers' AutoencoderKLWan (spec/vfm.md 7)."""
+"""The Wan 2.2 VAE (4x16x16, 48 channels) through diffusers' AutoencoderKLWan.
+
+See docs/models/generator.md, Video tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ _RULES = (
 
 
 def rename_original(name: str) -> str:
-    """A key of the original ``Wan2.2_VAE.pth`` as diffusers calls it (spec/vfm.md 7.4)."""
+    """A key of the original ``Wan2.2_VAE.pth`` as diffusers calls it (docs/models/generator.md, Wan VAE keys)."""
     for pattern, replacement in _RULES:
         name, changed = re.subn(pattern, replacement, name)
         if changed:

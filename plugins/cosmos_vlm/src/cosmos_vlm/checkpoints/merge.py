@@ -1,4 +1,7 @@
-"""The understanding tower of a published generator on a Qwen3-VL vision tower (spec/vlm.md 9)."""
+"""The understanding tower of a published generator on a Qwen3-VL vision tower.
+
+See docs/checkpoints.md, Merging onto a Qwen3-VL tower.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LLaVA-OneVision: images with conversations, streamed or local (spec/data.md 2, spec/vlm.md 6.2)."""
+"""LLaVA-OneVision: images with conversations, streamed or local (docs/data.md, LLaVA-OneVision)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BROKEN = (
 )
 """What Pillow raises for what is no picture, and for one that would fill the memory."""
 ROLES = {"human": "user", "user": "user", "system": "system"}
-"""Of speakers; any other is the assistant (spec/vlm.md 6.2)."""
+"""Of speakers; any other is the assistant (docs/data.md, LLaVA-OneVision)."""
 READERS = 16
 """Files whose sizes are asked for at a time."""
 PATIENCE = 16
