@@ -1,6 +1,6 @@
 """What trains and how: selection, AdamW, schedules, moving average."""
 
-from cosmos_core.optim.adamw import build_adamw
+from cosmos_core.optim.adamw import adamw_step, build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import initialise_lora, inject_lora, is_lora, trains_only_lora
 from cosmos_core.optim.norm import clip_to, gradient_norm
@@ -10,6 +10,7 @@ from cosmos_core.optim.select import ParameterGroup, learning_rates, parameter_g
 __all__ = [
     "Ema",
     "ParameterGroup",
+    "adamw_step",
     "build_adamw",
     "build_scheduler",
     "clip_to",

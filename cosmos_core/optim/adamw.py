@@ -8,7 +8,7 @@ from torch import nn
 from cosmos_core.config.run import OptimizerConfig
 from cosmos_core.optim.select import parameter_groups
 
-__all__ = ["build_adamw"]
+__all__ = ["adamw_step", "build_adamw"]
 
 
 def build_adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -21,3 +21,16 @@ def build_adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
         weight_decay=config.weight_decay,
         fused=config.fused,
     )
+
+
+def adamw_step(optimizer: torch.optim.Optimizer, finite: torch.Tensor) -> None:
+    """Update and free the gradients. finite: bool scalar on the device; False leaves weights and moments as they are.
+
+    Fused AdamW skips the update itself when `found_inf` is set; otherwise the host has to wait for the answer.
+    """
+    if all(group["fused"] for group in optimizer.param_groups):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif finite:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

@@ -45,12 +45,15 @@ class Ema:
         return rest
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Average in the weights after optimizer step number `step` (1 for the first)."""
+    def update(self, step: int, finite: torch.Tensor) -> None:
+        """Average in the weights after optimizer step number `step` (1 for the first).
+
+        finite: bool scalar on the device; False leaves the average as it is, and nobody waits for the answer.
+        """
         keep = beta(step - 1 + self.config.iteration_shift, self.power)
-        shadows = [local(shadow) for shadow in self.shadows.values()]
-        weights = [local(value.detach()).float() for value in self.parameters.values()]
-        torch._foreach_lerp_(shadows, weights, 1 - keep)
+        share = torch.where(finite, 1 - keep, 0.0).float()
+        for name, shadow in self.shadows.items():
+            local(shadow).lerp_(local(self.parameters[name].detach()).float(), share)
 
     def install(self) -> None:
         """Replace the live weights by the averaged ones."""

@@ -33,10 +33,11 @@ def factor(config: SchedulerConfig, step: int) -> float:
     return low + 0.5 * (high - low) * (1 + math.cos(math.pi * progress))
 
 
-def build_scheduler(optimizer: torch.optim.Optimizer, config: SchedulerConfig) -> LambdaLR:
-    """A LambdaLR with the same factor for every group."""
+def build_scheduler(optimizer: torch.optim.Optimizer, config: SchedulerConfig, step: int = 0) -> LambdaLR:
+    """A LambdaLR with the same factor for every group. step: finished optimizer steps; the rates are set to those of
+    the next one."""
 
     def shape(step: int) -> float:
         return factor(config, step)
 
-    return LambdaLR(optimizer, shape)
+    return LambdaLR(optimizer, shape, last_epoch=step - 1)

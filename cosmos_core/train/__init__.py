@@ -2,8 +2,8 @@
 
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, ModelFamily, StepOutput
-from cosmos_core.train.state import TrainState
 from cosmos_core.train.tracker import Tracker
+from cosmos_core.train.trainer import Trainer
 
 __all__ = [
     "Batch",
@@ -13,5 +13,5 @@ __all__ = [
     "ModelFamily",
     "StepOutput",
     "Tracker",
-    "TrainState",
+    "Trainer",
 ]

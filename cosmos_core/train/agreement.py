@@ -13,14 +13,14 @@ from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["SharedRefusal", "agreed", "raise_on_all", "refuse_unlike_data"]
+__all__ = ["CollectiveError", "broadcast_config", "check_same_dataset", "raise_if_any_rank_failed"]
 
 
-class SharedRefusal(UserError):
-    """One that every rank raises at the same place, so that they may still do things together."""
+class CollectiveError(UserError):
+    """Raised on all ranks at the same place, so collectives remain safe."""
 
 
-def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
+def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
     """Rank 0's name and directory for every rank, since ranks that resolve `${now:...}` apart may differ there.
 
     Raises UserError when anything else differs.
@@ -34,15 +34,15 @@ def agreed(plan: RunPlan, mesh: Mesh) -> RunPlan:
     return plan
 
 
-def raise_on_all(refusal: UserError | None, mesh: Mesh) -> None:
-    """Raises the first rank's refusal on every rank, so that nobody waits for one that left; all ranks must ask."""
-    if not any_rank(refusal is not None, mesh):
+def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
+    """Raises the first rank's error on every rank, so that nobody waits for one that left. Collective."""
+    if not any_rank(error is not None, mesh):
         return
-    errors = gather_objects((refusal.title, refusal.problems) if refusal is not None else None, mesh)
-    raise SharedRefusal(*next(error for error in errors if error is not None))
+    errors = gather_objects((error.title, error.problems) if error is not None else None, mesh)
+    raise CollectiveError(*next(one for one in errors if one is not None))
 
 
-def refuse_unlike_data(sources: Sequence[MapSource], mesh: Mesh) -> None:
+def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
     """Raises UserError on every rank when a dataset has other samples on one rank than on another."""
     for source in sources:
         seen = gather_objects(_described(source), mesh)

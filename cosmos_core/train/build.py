@@ -1,21 +1,41 @@
-"""From a configuration to a materialised, sharded, freshly initialised network."""
+"""From a plan to the parts of a run: family, network, data, callbacks, trackers, and the trainer around them."""
 
 from __future__ import annotations
 
 import torch
+from attrs import evolve
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import RunConfig
+from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.data.loader import PackedLoader
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.seeds import Streams
+from cosmos_core.optim.adamw import build_adamw
+from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import select_trainable
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.agreement import check_same_dataset
+from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.stop import StopRequests
+from cosmos_core.train.tracker import Tracker, TrackerGroup
+from cosmos_core.train.trainer import Trainer
 from cosmos_core.train.weights import initialise_rest
 
-__all__ = ["build_family", "build_model", "materialise", "needs_mixed_precision"]
+__all__ = [
+    "build_family",
+    "build_loader",
+    "build_model",
+    "build_trainer",
+    "materialise",
+    "needs_mixed_precision",
+    "validation_loader",
+]
 
 
 def needs_mixed_precision(model: ModelConfig) -> bool:
@@ -50,3 +70,93 @@ def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module
     family.parallelize(model, mesh)
     model.to_empty(device=mesh.device)
     return model
+
+
+def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
+    """All parts of a run; weights and moments hold anything until `checkpointing.restore` has filled them.
+
+    Raises UserError, on every rank when it concerns data that differ between ranks.
+    """
+    config, paths = plan.config, RunLayout(plan.run_dir)
+    family = build_family(config, plugins, mesh.device)
+    model = materialise(config, family, mesh)
+    optimizer = build_adamw(model, config.optimizer)
+    loader = build_loader(config.dataloader_train, family, plugins, mesh)
+    assert loader is not None
+    validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None
+    check_same_dataset([one.source for one in (loader, validation) if one is not None], mesh)
+    return Trainer(
+        config=config,
+        mesh=mesh,
+        streams=Streams(config.trainer.seed),
+        family=family,
+        model=model,
+        optimizer=optimizer,
+        scheduler=build_scheduler(optimizer, config.scheduler),
+        ema=Ema(model, config.model.ema) if config.model.ema.enabled else None,
+        loader=loader,
+        validation=validation,
+        callbacks=_callbacks(config, plugins, paths, main=mesh.rank == 0),
+        trackers=TrackerGroup(_trackers(config, plugins) if mesh.rank == 0 else {}),
+        paths=paths,
+        stop=StopRequests(paths.stop_request),
+        loader_state=loader.state(),
+    )
+
+
+def validation_loader(
+    config: RunConfig, family: ModelFamily, plugins: PluginManager, mesh: Mesh
+) -> PackedLoader | None:
+    """One pass over the validation data, from the training data's cache where it has none of its own."""
+    section = config.dataloader_val
+    if section is not None and section.cache is None:
+        section = evolve(section, cache=config.dataloader_train.cache)
+    return build_loader(section, family, plugins, mesh, epochs=1, name="dataloader_val")
+
+
+def build_loader(
+    config: DataloaderConfig | None,
+    family: ModelFamily,
+    plugins: PluginManager,
+    mesh: Mesh,
+    epochs: int | None = None,
+    name: str = "dataloader_train",
+) -> PackedLoader | None:
+    if config is None:
+        return None
+    source = plugins.catalog.dataset(config.dataset.type).source.load()(config.dataset)
+    return PackedLoader(
+        source,
+        config=config,
+        prepare=family.prepare,
+        cost=family.cost,
+        rank=mesh.data_rank,
+        world=mesh.data_world,
+        epochs=epochs,
+        cap=getattr(family, "max_pack_tokens", None),
+        section=name,
+    )
+
+
+def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
+    built: dict[str, Tracker] = {}
+    for spec in plugins.catalog.trackers():
+        if spec.always or spec.name in config.trackers:
+            options = config.trackers.get(spec.name) or spec.config.load()()
+            built[spec.name] = spec.tracker.load()(options)
+    return built
+
+
+def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunLayout, *, main: bool) -> dict[str, Callback]:
+    """Those that always run, then the recipe's in its order; each gets a folder in the run directory."""
+    chosen = config.trainer.callbacks
+    names = [spec.name for spec in plugins.catalog.callbacks() if spec.always and spec.name not in chosen]
+    built = {}
+    for name in (*names, *chosen):
+        spec = plugins.catalog.callback(name)
+        folder = paths.callback(spec.folder or spec.name)
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+        options = chosen.get(name) or spec.config.load()()
+        built[name] = spec.callback.load()(options, CallbackContext(folder=folder, run_dir=paths.root))
+    return built

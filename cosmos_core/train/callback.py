@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from cosmos_core.train.state import TrainState
+if TYPE_CHECKING:
+    from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Callback", "CallbackContext"]
 
@@ -27,28 +28,28 @@ class Callback:
         self.config = config
         self.context = context
 
-    def train_start(self, state: TrainState) -> None:
+    def train_start(self, trainer: Trainer) -> None:
         """Everything is built and loaded; no step of this process has run."""
 
-    def step_start(self, state: TrainState) -> None:
+    def step_start(self, trainer: Trainer) -> None:
         """Before the micro-batches of a step are fetched."""
 
-    def micro_end(self, state: TrainState) -> None:
+    def after_backward(self, trainer: Trainer) -> None:
         """After the backward pass of one micro-batch."""
 
-    def before_update(self, state: TrainState) -> None:
+    def before_optimizer_step(self, trainer: Trainer) -> None:
         """Gradients are complete and unclipped."""
 
-    def step_end(self, state: TrainState) -> None:
-        """The update is done; `state.step` includes it."""
+    def step_end(self, trainer: Trainer) -> None:
+        """The update is done; `trainer.step` includes it."""
 
-    def checkpoint_saved(self, state: TrainState, path: Path) -> None:
+    def checkpoint_saved(self, trainer: Trainer, path: Path) -> None:
         """A checkpoint is complete and visible at `path`."""
 
-    def train_end(self, state: TrainState) -> None:
+    def train_end(self, trainer: Trainer) -> None:
         """The loop left in good order, at its end or on request."""
 
-    def failed(self, state: TrainState, error: BaseException) -> None:
+    def failed(self, trainer: Trainer, error: BaseException) -> None:
         """An exception leaves the loop; called instead of `train_end`."""
 
     def state_dict(self) -> dict[str, Any]:

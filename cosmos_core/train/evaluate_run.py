@@ -14,8 +14,8 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.build import validation_loader
 from cosmos_core.train.restore import restore
-from cosmos_core.train.session import validation_loader
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["evaluate_run"]

@@ -16,7 +16,7 @@ from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, RunFailed
 from cosmos_core.optim.norm import all_finite
 
-__all__ = ["MicroBatch", "NonFiniteGuard"]
+__all__ = ["MicroBatchLoss", "NonFiniteGuard"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SHOWN = 12
 
 
 @frozen
-class MicroBatch:
+class MicroBatchLoss:
     """What one rank computed in one micro-batch. loss: of this rank alone, before any averaging."""
 
     loss: float
@@ -50,7 +50,7 @@ class NonFiniteGuard:
     in_a_row: int = 0
     judged: int = 0
 
-    def judge(self, row: dict[str, Any], micro_batches: Sequence[MicroBatch]) -> bool:
+    def judge(self, row: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> bool:
         """Whether the step's update was made. row: loss and gradient norm over all ranks, before anything repaired
         them. Raises RunFailed when the run must not go on."""
         self.judged += 1
@@ -89,7 +89,7 @@ class NonFiniteGuard:
                 "trained; the log names their samples"
             )
 
-    def _log(self, row: dict[str, Any], micro_batches: Sequence[MicroBatch]) -> None:
+    def _log(self, row: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> None:
         blamed = _blamed(micro_batches)
         if blamed or self.mesh.rank == 0:
             logger.warning(
@@ -101,7 +101,7 @@ class NonFiniteGuard:
                 "".join(f"; rank {self.mesh.rank}, {text}" for text in blamed),
             )
 
-    def _failed(self, row: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatch]) -> RunFailed:
+    def _failed(self, row: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> RunFailed:
         """Names step, ranks and samples: those with a loss that is not finite, else all of the step."""
         ranks = gather_objects((_blamed(micro_batches), _described(micro_batches)), self.mesh)
         somewhere = any(blamed for blamed, _ in ranks)
@@ -115,10 +115,10 @@ class NonFiniteGuard:
         return RunFailed(f"{title}checkpoint stays the latest", problems)
 
 
-def _blamed(micro_batches: Sequence[MicroBatch]) -> list[str]:
+def _blamed(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
     """This rank's micro-batches whose own loss is not finite."""
     return [one.described(number) for number, one in enumerate(micro_batches) if not math.isfinite(one.loss)]
 
 
-def _described(micro_batches: Sequence[MicroBatch]) -> list[str]:
+def _described(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
     return [one.described(number) for number, one in enumerate(micro_batches)]

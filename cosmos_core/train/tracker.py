@@ -1,12 +1,16 @@
-"""What a metrics sink implements."""
+"""What a metrics sink implements, and all of them as one."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "TrackerGroup"]
+
+logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -24,3 +28,30 @@ class Tracker(Protocol):
     def finish(self, outcome: str) -> None:
         """The run ended: 'done', 'stopped' or 'failed'."""
         ...
+
+
+class TrackerGroup:
+    """All trackers as one; one that fails is dropped with a warning and never ends a run."""
+
+    def __init__(self, trackers: dict[str, Tracker]) -> None:
+        self._trackers = trackers
+
+    def start(self, plan: RunPlan, step: int) -> None:
+        """On each."""
+        self._each(lambda tracker: tracker.start(plan, step))
+
+    def log(self, row: dict[str, Any]) -> None:
+        """On each."""
+        self._each(lambda tracker: tracker.log(row))
+
+    def finish(self, outcome: str) -> None:
+        """On each."""
+        self._each(lambda tracker: tracker.finish(outcome))
+
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            except Exception:
+                logger.exception("tracker '%s' failed and is switched off; the run goes on", name)
+                del self._trackers[name]

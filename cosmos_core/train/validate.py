@@ -21,7 +21,7 @@ from cosmos_core.distributed.reduce import any_rank, gather_objects, sum_over_da
 from cosmos_core.distributed.seeds import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.seeds import stream_seed
-from cosmos_core.train.agreement import raise_on_all
+from cosmos_core.train.agreement import raise_if_any_rank_failed
 from cosmos_core.train.family import ModelFamily
 
 __all__ = ["Evaluation", "evaluate"]
@@ -55,13 +55,13 @@ def evaluate(task: Evaluation) -> dict[str, float]:
     batch: Any = None
     with task.weights(), torch.no_grad():
         while True:
-            pack, refusal = _next(packs)
-            raise_on_all(refusal, task.mesh)
+            pack, failure = _next(packs)
+            raise_if_any_rank_failed(failure, task.mesh)
             if not any_rank(pack is not None, task.mesh):
                 break
-            raise_on_all(_refuse_none(task) if pack is None and batch is None else None, task.mesh)
+            raise_if_any_rank_failed(_no_batch(task) if pack is None and batch is None else None, task.mesh)
             batch = task.family.collate(pack.items).to(task.mesh.device) if pack is not None else batch
-            # A rank that ran out repeats its last batch uncounted: sharded layers need every rank's hand.
+            # A rank that ran out repeats its last batch uncounted: FSDP forward is a collective.
             for name, value in task.family.validation_step(task.model, batch, streams).items():
                 sums[name] += value.double() * (pack is not None)
             said = _answers(task, batch) if scores else []
@@ -79,7 +79,7 @@ def _next(packs: Iterator[Pack]) -> tuple[Pack | None, UserError | None]:
         return None, error
 
 
-def _refuse_none(task: Evaluation) -> UserError:
+def _no_batch(task: Evaluation) -> UserError:
     return UserError(
         f"the validation data gives rank {task.mesh.rank} no batch at all; use fewer processes, more samples, or a "
         f"smaller dataloader_val.max_samples_per_batch"

@@ -31,7 +31,7 @@ PATIENCE = 30
 def execute(plan: RunPlan, plugins: PluginManager) -> str:
     """Run the plan on this rank; 'done' or 'stopped'. ``outcome.json`` says how rank 0 ended, or why a rank was
     refused."""
-    from cosmos_core.train.session import run
+    from cosmos_core.train.run import run
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     launched, layout = launched_rank(), RunLayout(plan.run_dir)

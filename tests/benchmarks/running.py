@@ -1,4 +1,4 @@
-"""A run around a model, as training has it, for the step benchmarks: optimizer, schedule, clipping, average."""
+"""A trainer around a model, as a run has it, for the step benchmarks: optimizer, schedule, clipping, average."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from cosmos_core.builtin.config import GradClip
 from cosmos_core.config import RunConfig
 from cosmos_core.data import Pack
 from cosmos_core.distributed import Mesh, Streams, local
-from cosmos_core.optim import Ema, build_adamw, build_scheduler, rate_names
-from cosmos_core.train import ModelFamily, TrainState
-from cosmos_core.train.nonfinite import NonFiniteGuard
-from cosmos_core.train.run import Run, Trackers
-from cosmos_core.train.step import optimizer_step
+from cosmos_core.optim import Ema, build_adamw, build_scheduler
+from cosmos_core.train import ModelFamily, Trainer
+from cosmos_core.train.tracker import TrackerGroup
 
-__all__ = ["fill", "norm_of", "run_of", "stepper"]
+__all__ = ["fill", "norm_of", "stepper", "trainer_of"]
 
 CLIP = 0.1
 
@@ -44,45 +42,34 @@ def norm_of(model: torch.nn.Module) -> float:
     return float(torch.stack(squares).sum().sqrt())
 
 
-def run_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, mesh: Mesh) -> Run:
-    """What `optimizer_step` needs, without data, checkpoints and trackers."""
+def trainer_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, mesh: Mesh) -> Trainer:
+    """What `train_step` needs, without data, checkpoints and trackers."""
     optimizer = build_adamw(model, config.optimizer)
-    state = TrainState(
+    return Trainer(
         config=config,
+        mesh=mesh,
+        streams=Streams(config.trainer.seed),
         family=family,
         model=model,
         optimizer=optimizer,
-        mesh=mesh,
-        streams=Streams(config.trainer.seed),
-        step=0,
-        max_iter=10**6,
-        log=lambda row: None,
-        ema_weights=None,  # type: ignore[arg-type]
-        train_source=None,  # type: ignore[arg-type]
-    )
-    return Run(
-        state=state,
-        layout=None,  # type: ignore[arg-type]
         scheduler=build_scheduler(optimizer, config.scheduler),
         ema=Ema(model, config.model.ema) if config.model.ema.enabled else None,
         loader=None,  # type: ignore[arg-type]
         validation=None,
         callbacks={"grad_clip": GradClipCallback(GradClip(clip_norm=CLIP), None)},  # type: ignore[arg-type]
-        trackers=Trackers({}),
+        trackers=TrackerGroup({}),
+        paths=None,  # type: ignore[arg-type]
         stop=None,  # type: ignore[arg-type]
-        loader_state={},
-        guard=NonFiniteGuard(config.trainer, model, mesh),
-        rate_names=rate_names(model, config.optimizer),
     )
 
 
-def stepper(run: Run, packs: Iterator[Pack], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
+def stepper(trainer: Trainer, packs: Iterator[Pack], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
     """A function that takes one optimizer step and returns the newest row; exact: waits for that of this step."""
 
     def step() -> dict[str, Any]:
-        optimizer_step(run, packs)
+        trainer.train_step(packs)
         if exact:
-            run.settle()
-        return run.state.metrics
+            trainer.flush()
+        return trainer.record
 
     return step

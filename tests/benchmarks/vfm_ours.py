@@ -17,7 +17,7 @@ from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.tiers import NetworkConfig
-from tests.benchmarks.running import fill, norm_of, run_of, stepper
+from tests.benchmarks.running import fill, norm_of, stepper, trainer_of
 from tests.benchmarks.vfm_case import SEED, Case
 
 __all__ = ["Ours"]
@@ -37,7 +37,7 @@ class Ours:
         model = build_model(self.config, family, mesh, streams)
         fill(model)
         self.family, self.model = family, model
-        self.run = run_of(self.config, family, model, mesh)
+        self.run = trainer_of(self.config, family, model, mesh)
 
     def stepper(self, case: Case, *, repeat: bool = False) -> Callable[[], dict[str, Any]]:
         """A function that takes one optimizer step; repeat: always on the first step's samples and noise, and waits for
@@ -53,11 +53,11 @@ class Ours:
 
     def loss_and_norm(self, case: Case, step: int) -> tuple[float, float]:
         """Mean loss and gradient norm at `step`, without an update."""
-        batch = self.family.collate(case.items(step, self.network.vocab)).to(self.run.state.mesh.device)
-        loss = self.family.training_step(self.model, batch, self.run.state.streams).loss / case.clips
+        batch = self.family.collate(case.items(step, self.network.vocab)).to(self.run.mesh.device)
+        loss = self.family.training_step(self.model, batch, self.run.streams).loss / case.clips
         loss.backward()
         norm = norm_of(self.model)
-        self.run.state.optimizer.zero_grad(set_to_none=True)
+        self.run.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach()), norm
 
 

@@ -22,7 +22,7 @@ from cosmos_vlm.config import Freeze
 from cosmos_vlm.dialog import Dialog
 from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.weights import restore_buffers
-from tests.benchmarks.running import fill, norm_of, run_of, stepper
+from tests.benchmarks.running import fill, norm_of, stepper, trainer_of
 from tests.benchmarks.vlm_case import Case
 
 __all__ = ["Ours"]
@@ -50,7 +50,7 @@ class Ours:
         self.config = _config(case, folder, recompute, compiled, master)
         self.family = _Filled(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
         self.model = build_model(self.config, self.family, mesh, Streams(0))
-        self.run = run_of(self.config, self.family, self.model, mesh)
+        self.run = trainer_of(self.config, self.family, self.model, mesh)
 
     def dialogs(self, step: int) -> list[Dialog]:
         """The pack of a step."""
@@ -73,7 +73,7 @@ class Ours:
         loss = loss / self.family.weight(batch)
         loss.backward()
         norm = norm_of(self.model)
-        self.run.state.optimizer.zero_grad(set_to_none=True)
+        self.run.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach()), norm
 
 

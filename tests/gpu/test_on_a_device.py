@@ -20,17 +20,15 @@ from cosmos_core.distributed import Mesh, Streams, started
 from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
-from cosmos_core.train import BuildContext
+from cosmos_core.train import BuildContext, Trainer
 from cosmos_core.train.build import build_model
-from cosmos_core.train.run import Run
-from cosmos_core.train.step import optimizer_step
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.layouts import described
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.tiers import NetworkConfig
-from tests.benchmarks.running import run_of
+from tests.benchmarks.running import trainer_of
 from tests.benchmarks.vlm_case import CASES, write_backbone
 from tests.benchmarks.vlm_ours import Ours
 
@@ -63,29 +61,29 @@ def packs(layouts: tuple[Layout, ...]) -> Iterator[Pack]:
         step += 1
 
 
-def run_on(mesh: Mesh, *overrides: str) -> Run:
+def run_on(mesh: Mesh, *overrides: str) -> Trainer:
     """The nano recipe at a small size."""
     more = ("model.tier=tiny", "model.init=random", "model.text_tokenizer.type=words", "model.tokenizer.type=block_dct")
     config = resolve("vision_sft_nano", [*more, *overrides], plugins=PluginManager.discover()).config
     config = evolve(config, model=evolve(config.model, compile=Compile(enabled=False)))
     family = VfmFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
-    return run_of(config, family, build_model(config, family, mesh, Streams(1)), mesh)
+    return trainer_of(config, family, build_model(config, family, mesh, Streams(1)), mesh)
 
 
-def never_waits(run: Run, stream: Iterator[Pack]) -> None:
+def never_waits(run: Trainer, stream: Iterator[Pack]) -> None:
     """torch refuses every call that would wait; figures are asked for a step later."""
     for _ in range(3):
-        optimizer_step(run, stream)
+        run.train_step(stream)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            optimizer_step(run, stream)
+            run.train_step(stream)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    run.settle()
-    assert run.state.metrics["step"] == 6
-    assert run.state.metrics["loss"] > 0
+    run.flush()
+    assert run.record["step"] == 6
+    assert run.record["loss"] > 0
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
@@ -107,18 +105,18 @@ def test_a_step_with_infinite_gradients_is_skipped_on_the_device(mesh: Mesh) -> 
     run, stream = run_on(mesh), packs(EQUAL)
     run.callbacks = {}
     for _ in range(2):
-        optimizer_step(run, stream)
-    run.settle()
-    names = [name for name, value in run.state.model.named_parameters() if value.requires_grad]
+        run.train_step(stream)
+    run.flush()
+    names = [name for name, value in run.model.named_parameters() if value.requires_grad]
 
     def snapshot() -> list[torch.Tensor]:
         assert run.ema is not None
-        weights = [value.detach().full_tensor().clone() for value in run.state.optimizer.state]
-        moments = [value["exp_avg"].full_tensor().clone() for value in run.state.optimizer.state.values()]
+        weights = [value.detach().full_tensor().clone() for value in run.optimizer.state]
+        moments = [value["exp_avg"].full_tensor().clone() for value in run.optimizer.state.values()]
         return [*weights, *moments, *(run.ema.shadows[name].full_tensor().clone() for name in names)]
 
     before = snapshot()
-    step = run.state.family.training_step
+    step = run.family.training_step
 
     def infinite(*arguments: Any) -> Any:
         output = step(*arguments)
@@ -127,14 +125,14 @@ def test_a_step_with_infinite_gradients_is_skipped_on_the_device(mesh: Mesh) -> 
     def evolve_output(output: Any) -> Any:
         return type(output)(loss=output.loss * float("inf"), tokens=output.tokens)
 
-    run.state.family.training_step = infinite  # type: ignore[method-assign]
-    optimizer_step(run, stream)
-    run.settle()
+    run.family.training_step = infinite  # type: ignore[method-assign]
+    run.train_step(stream)
+    run.flush()
     assert run.skipped_in_a_row == 1
     assert all(torch.equal(old, new) for old, new in zip(before, snapshot(), strict=True))
-    run.state.family.training_step = step  # type: ignore[method-assign]
-    optimizer_step(run, stream)
-    run.settle()
+    run.family.training_step = step  # type: ignore[method-assign]
+    run.train_step(stream)
+    run.flush()
     assert run.skipped_in_a_row == 0
     assert not any(torch.equal(old, new) for old, new in zip(before[: len(names)], snapshot(), strict=False))
 

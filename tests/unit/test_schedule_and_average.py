@@ -99,7 +99,7 @@ def test_average_follows_the_recurrence_and_skips_frozen_weights() -> None:
     for step in range(1, 8):
         with torch.no_grad():
             model[0].weight.add_(torch.randn(4, 3))
-        ema.update(step)
+        ema.update(step, torch.tensor(True))
         keep = beta(step - 1, power)
         expected = keep * expected + (1 - keep) * model[0].weight.detach()
     assert "1.weight" not in ema.shadows

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cosmos_core.train.run import Trackers
+from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
 
 SHORT = ("trainer.max_iter=4", "scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
@@ -67,7 +67,7 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
             raise OSError("disk full")
 
     good = Good()
-    trackers = Trackers({"bad": Bad(), "good": good})
+    trackers = TrackerGroup({"bad": Bad(), "good": good})
     trackers.log({"step": 1})
     trackers.log({"step": 2})
     assert good.seen == [{"step": 1}, {"step": 2}]

@@ -66,7 +66,7 @@ def test_frozen_parameters_are_not_in_the_optimizer() -> None:
 def clipped(model: nn.Module, **options: Any) -> float:
     callback = GradClipCallback(GradClip(**options), context=None)  # type: ignore[arg-type]
     state = SimpleNamespace(model=model, grad_norm=gradient_norm(model))
-    callback.before_update(state)  # type: ignore[arg-type]
+    callback.before_optimizer_step(state)  # type: ignore[arg-type]
     return float(state.grad_norm)
 
 

@@ -11,7 +11,7 @@ import torch
 from cosmos_core.builtin.config import DeviceMonitor
 from cosmos_core.distributed.reduce import gather_objects
 from cosmos_core.train.callback import Callback
-from cosmos_core.train.state import TrainState
+from cosmos_core.train.trainer import Trainer
 
 __all__ = ["DeviceMonitorCallback"]
 
@@ -35,19 +35,21 @@ class DeviceMonitorCallback(Callback):
 
     config: DeviceMonitor
 
-    def step_end(self, state: TrainState) -> None:
+    def step_end(self, trainer: Trainer) -> None:
         """Read every `every_n` steps."""
-        if state.step % self.config.every_n == 0:
-            self._read(state)
+        if trainer.step % self.config.every_n == 0:
+            self._read(trainer)
 
-    def train_end(self, state: TrainState) -> None:
+    def train_end(self, trainer: Trainer) -> None:
         """Read once more, so that short runs have a row."""
-        if state.step % self.config.every_n:
-            self._read(state)
+        if trainer.step % self.config.every_n:
+            self._read(trainer)
 
-    def _read(self, state: TrainState) -> None:
-        rows = gather_objects({"step": state.step, "rank": state.mesh.rank, **_reading(state.mesh.device)}, state.mesh)
-        if not state.is_main:
+    def _read(self, trainer: Trainer) -> None:
+        rows = gather_objects(
+            {"step": trainer.step, "rank": trainer.mesh.rank, **_reading(trainer.mesh.device)}, trainer.mesh
+        )
+        if not trainer.is_main:
             return
         path = self.context.folder / "prof_data.csv"
         known = path.is_file()

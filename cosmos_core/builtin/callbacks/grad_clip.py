@@ -5,7 +5,7 @@ from __future__ import annotations
 from cosmos_core.builtin.config import GradClip
 from cosmos_core.optim.norm import clip_to, zero_non_finite
 from cosmos_core.train.callback import Callback
-from cosmos_core.train.state import TrainState
+from cosmos_core.train.trainer import Trainer
 
 __all__ = ["GradClipCallback"]
 
@@ -15,10 +15,10 @@ class GradClipCallback(Callback):
 
     config: GradClip
 
-    def before_update(self, state: TrainState) -> None:
-        """Clip by `state.grad_norm`, the norm that the loop measured."""
+    def before_optimizer_step(self, trainer: Trainer) -> None:
+        """Clip by `trainer.grad_norm`, the norm that the loop measured."""
         if self.config.force_finite:
             # Always, since asking whether it is needed would wait for the device.
-            zero_non_finite(state.model)
-        assert state.grad_norm is not None
-        clip_to(state.model, self.config.clip_norm, state.grad_norm)
+            zero_non_finite(trainer.model)
+        assert trainer.grad_norm is not None
+        clip_to(trainer.model, self.config.clip_norm, trainer.grad_norm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cosmos_core.builtin.config import IterSpeed
 from cosmos_core.strict_json import dumps
 from cosmos_core.train.callback import Callback, CallbackContext
-from cosmos_core.train.state import TrainState
+from cosmos_core.train.trainer import Trainer
 
 __all__ = ["IterSpeedCallback"]
 
@@ -21,19 +21,19 @@ class IterSpeedCallback(Callback):
         self._seconds = self._waited = 0.0
         self._tokens = self._steps = 0
 
-    def step_end(self, state: TrainState) -> None:
+    def step_end(self, trainer: Trainer) -> None:
         """Add the newest row; write a mean when the window is full."""
-        self._add(state)
+        self._add(trainer)
         if self._steps == self.config.every_n:
-            self._write(state)
+            self._write(trainer)
 
-    def train_end(self, state: TrainState) -> None:
+    def train_end(self, trainer: Trainer) -> None:
         """Write what is left."""
-        self._add(state)
-        self._write(state)
+        self._add(trainer)
+        self._write(trainer)
 
-    def _add(self, state: TrainState) -> None:
-        row = state.metrics
+    def _add(self, trainer: Trainer) -> None:
+        row = trainer.record
         if row.get("step", self._last) == self._last:
             return
         self._last = row["step"]
@@ -44,8 +44,8 @@ class IterSpeedCallback(Callback):
             self._tokens += row["tokens"]
             self._steps += 1
 
-    def _write(self, state: TrainState) -> None:
-        if state.is_main and self._steps:
+    def _write(self, trainer: Trainer) -> None:
+        if trainer.is_main and self._steps:
             row = {
                 "step": self._last,
                 "seconds_per_step": self._seconds / self._steps,

@@ -10,7 +10,7 @@ import numpy as np
 from cosmos_core.builtin.config import LossCurve
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.train.callback import Callback
-from cosmos_core.train.state import TrainState
+from cosmos_core.train.trainer import Trainer
 
 __all__ = ["LossCurveCallback"]
 
@@ -23,18 +23,18 @@ class LossCurveCallback(Callback):
 
     config: LossCurve
 
-    def step_end(self, state: TrainState) -> None:
+    def step_end(self, trainer: Trainer) -> None:
         """Redraw now and then."""
-        if state.step % self.config.every_n == 0:
-            self._draw(state)
+        if trainer.step % self.config.every_n == 0:
+            self._draw(trainer)
 
-    def train_end(self, state: TrainState) -> None:
+    def train_end(self, trainer: Trainer) -> None:
         """Draw the whole run."""
-        self._draw(state)
+        self._draw(trainer)
 
-    def _draw(self, state: TrainState) -> None:
+    def _draw(self, trainer: Trainer) -> None:
         metrics = RunLayout(self.context.run_dir).metrics
-        if not (self.config.enabled and state.is_main and metrics.is_file()):
+        if not (self.config.enabled and trainer.is_main and metrics.is_file()):
             return
         rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
         # A loss that is not finite is null in the file; the curve has a gap there.

@@ -13,7 +13,7 @@ from cosmos_core.builtin.config import NormMonitor
 from cosmos_core.distributed.fsdp import full
 from cosmos_core.strict_json import dumps
 from cosmos_core.train.callback import Callback
-from cosmos_core.train.state import TrainState
+from cosmos_core.train.trainer import Trainer
 
 __all__ = ["NormMonitorCallback"]
 
@@ -28,18 +28,18 @@ class NormMonitorCallback(Callback):
 
     config: NormMonitor
 
-    def before_update(self, state: TrainState) -> None:
+    def before_optimizer_step(self, trainer: Trainer) -> None:
         """Measure, in the first step and every `every_n` after it."""
-        if state.step % self.config.every_n:
+        if trainer.step % self.config.every_n:
             return
-        names, weights, gradients = _norms(state)
-        if not state.is_main:
+        names, weights, gradients = _norms(trainer)
+        if not trainer.is_main:
             return
-        if state.grad_norm is not None:
+        if trainer.grad_norm is not None:
             # Clipping, which has run already, scales all gradients alike.
-            gradients = gradients * (float(state.grad_norm) / max(float(gradients.norm()), 1e-30))
+            gradients = gradients * (float(trainer.grad_norm) / max(float(gradients.norm()), 1e-30))
         row = {
-            "step": state.step + 1,
+            "step": trainer.step + 1,
             "total_param_l2_norm": float(weights.norm()),
             "total_grad_l2_norm": float(gradients.norm()),
             "layers": _by_layer(names, gradients),
@@ -49,18 +49,18 @@ class NormMonitorCallback(Callback):
         with (self.context.folder / "norms.jsonl").open("a", encoding="utf-8") as file:
             file.write(dumps(row) + "\n")
 
-    def train_end(self, state: TrainState) -> None:
+    def train_end(self, trainer: Trainer) -> None:
         """Draw."""
         path = self.context.folder / "norms.jsonl"
-        if state.is_main and path.is_file():
+        if trainer.is_main and path.is_file():
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             _figure(rows).savefig(self.context.folder / "norms.png", dpi=110)
 
 
-def _norms(state: TrainState) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+def _norms(trainer: Trainer) -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Names of what trains, and the L2 norms of weights and gradients, float32 [n] on the CPU; one copy to the host."""
-    trained = [(name, value) for name, value in state.model.named_parameters() if value.requires_grad]
-    device = state.mesh.device
+    trained = [(name, value) for name, value in trainer.model.named_parameters() if value.requires_grad]
+    device = trainer.mesh.device
     weights = torch.stack([full(value.detach().float().norm()).to(device) for _, value in trained])
     gradients = torch.stack(
         [

@@ -55,13 +55,13 @@ def test_the_codec_is_compiled_once_when_it_is_time_and_gives_the_same(
     plain = family_with(vae).codec.encode(video)
     if loaded:
         family.codec.encode(video)
-    state: Any = SimpleNamespace(family=family)
+    trainer: Any = SimpleNamespace(family=family)
     options = CompileTokenizer(enabled=True, compile_after_iterations=after)
     callback = CompileTokenizerCallback(options, CallbackContext(tmp_path, tmp_path))
-    callback.train_start(state)
+    callback.train_start(trainer)
     for number in range(1, 6):
         assert len(calls) == (1 if loaded and number > after else 0)
-        callback.micro_end(state)
+        callback.after_backward(trainer)
     assert len(calls) == int(loaded)
     torch.testing.assert_close(family.codec.encode(video), plain, rtol=1e-5, atol=1e-6)
     assert len(calls) == 1
@@ -69,11 +69,11 @@ def test_the_codec_is_compiled_once_when_it_is_time_and_gives_the_same(
 
 def test_a_codec_that_is_not_to_be_compiled_is_not(vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function: pytest.fail("compiled"))
-    state: Any = SimpleNamespace(family=family_with(vae))
+    trainer: Any = SimpleNamespace(family=family_with(vae))
     callback = CompileTokenizerCallback(CompileTokenizer(), CallbackContext(tmp_path, tmp_path))
-    callback.train_start(state)
+    callback.train_start(trainer)
     for _ in range(5):
-        callback.micro_end(state)
+        callback.after_backward(trainer)
 
 
 class Clips:
@@ -98,16 +98,16 @@ def test_previews_show_the_conditions_that_training_shows(tmp_path: Path, monkey
             asked.extend(requests)
             return [torch.zeros(3, 17, 64, 64, dtype=torch.uint8) for _ in requests]
 
-    state: Any = SimpleNamespace(
+    trainer: Any = SimpleNamespace(
         family=Family(),
         model=torch.nn.Linear(1, 1),
         step=0,
         is_main=True,
-        train_source=Clips(),
-        validation_source=None,
-        ema_weights=torch.no_grad,
+        loader=SimpleNamespace(source=Clips()),
+        validation=None,
+        averaged_weights=torch.no_grad,
     )
-    DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(state)
+    DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
     assert [request.clean for request in asked] == [0, 1, 2]
     for index, frames in ((1, 1), (2, 5)):
         condition = asked[index].condition

@@ -17,11 +17,10 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
-from cosmos_core.train.step import optimizer_step
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.packing import Layout
-from tests.benchmarks.running import run_of
+from tests.benchmarks.running import trainer_of
 
 SHAPES = ((3, 4, 4), (1, 4, 6), (2, 6, 4))
 
@@ -58,9 +57,9 @@ def test_a_step_of_the_nano_recipe_leaves_the_tower_out_of_everything_but_one_fo
         for layer in model.layers:
             layer.mlp.register_forward_pre_hook(watch)
         before = {name: local(value.detach()).clone() for name, value in model.named_parameters()}
-        run = run_of(config, family, model, mesh)
-        optimizer_step(run, iter([Pack(items(), {})]))
-        optimizer_step(run, iter([Pack(items(), {})]))
+        run = trainer_of(config, family, model, mesh)
+        run.train_step(iter([Pack(items(), {})]))
+        run.train_step(iter([Pack(items(), {})]))
         # The last layer's text output is read by nobody and not computed.
         assert passes["text"] == 2 * (len(model.layers) - 1)
         assert run.ema is not None
@@ -68,7 +67,7 @@ def test_a_step_of_the_nano_recipe_leaves_the_tower_out_of_everything_but_one_fo
         assert {name for name in before if is_text(name)} == set(before) - trained
         assert set(run.ema.shadows) == trained
         names = {value: name for name, value in model.named_parameters()}
-        assert {names[value] for value in run.state.optimizer.state} == trained
+        assert {names[value] for value in run.optimizer.state} == trained
         for name, value in model.named_parameters():
             assert value.dtype == (torch.float32 if name in trained else torch.bfloat16), name
             assert value.grad is None

@@ -19,7 +19,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
-from cosmos_core.train.session import validation_loader
+from cosmos_core.train.build import validation_loader
 from cosmos_vfm.cache import Cached, LatentCache
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosmos_core.train import Callback, TrainState
+from cosmos_core.train import Callback, Trainer
 from cosmos_vfm.config import CompileTokenizer
 from cosmos_vfm.family import VfmFamily
 
@@ -16,16 +16,16 @@ class CompileTokenizerCallback(Callback):
     config: CompileTokenizer
     seen = 0
 
-    def train_start(self, state: TrainState) -> None:
+    def train_start(self, trainer: Trainer) -> None:
         """Compile at once when no micro-batch is to be waited for."""
-        self._compile_if_due(state)
+        self._compile_if_due(trainer)
 
-    def micro_end(self, state: TrainState) -> None:
+    def after_backward(self, trainer: Trainer) -> None:
         """Count, and compile when it is time."""
         self.seen += 1
-        self._compile_if_due(state)
+        self._compile_if_due(trainer)
 
-    def _compile_if_due(self, state: TrainState) -> None:
+    def _compile_if_due(self, trainer: Trainer) -> None:
         if self.config.enabled and self.seen == self.config.compile_after_iterations:
-            assert isinstance(state.family, VfmFamily)
-            state.family.compile_codec()
+            assert isinstance(trainer.family, VfmFamily)
+            trainer.family.compile_codec()

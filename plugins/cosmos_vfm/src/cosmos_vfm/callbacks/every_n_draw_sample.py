@@ -12,7 +12,7 @@ import torch
 from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.data.video import write_mp4
 from cosmos_core.seeds import stream_seed
-from cosmos_core.train import Callback, CallbackContext, TrainState
+from cosmos_core.train import Callback, CallbackContext, Trainer
 from cosmos_vfm.callbacks.contact_sheet import Row, write_contact_sheet
 from cosmos_vfm.config import DrawSamples
 from cosmos_vfm.family import VfmFamily
@@ -36,34 +36,34 @@ class DrawSamplesCallback(Callback):
         super().__init__(config, context)
         self._before: list[torch.Tensor] = []
 
-    def train_start(self, state: TrainState) -> None:
+    def train_start(self, trainer: Trainer) -> None:
         """Draw from the weights training starts from."""
-        if state.validation_source is None and state.is_main:
+        if trainer.validation is None and trainer.is_main:
             logger.info("every_n_draw_sample takes its captions from the training data: there is no validation data")
-        if state.step == 0:
-            self._before = self._draw(state)
+        if trainer.step == 0:
+            self._before = self._draw(trainer)
 
-    def step_end(self, state: TrainState) -> None:
+    def step_end(self, trainer: Trainer) -> None:
         """Draw every `every_n` steps."""
-        due = self.config.every_n and state.step % self.config.every_n == 0 and state.step < state.max_iter
+        due = self.config.every_n and trainer.step % self.config.every_n == 0 and trainer.step < trainer.max_iter
         if due:
-            self._draw(state)
+            self._draw(trainer)
 
-    def train_end(self, state: TrainState) -> None:
+    def train_end(self, trainer: Trainer) -> None:
         """Draw from the final weights and compare."""
-        after = self._draw(state)
-        if not state.is_main:
+        after = self._draw(trainer)
+        if not trainer.is_main:
             return
-        items = self._items(state)
-        columns = {"ground truth": [item.pixels() for item in items], f"after {state.step} steps": after}
+        items = self._items(trainer)
+        columns = {"ground truth": [item.pixels() for item in items], f"after {trainer.step} steps": after}
         if self._before:
             columns = {"before training": self._before, **columns}
         rows = [Row(item.caption, clips) for item, *clips in zip(items, *columns.values(), strict=True)]
         write_contact_sheet(self.context.folder / "comparison.png", list(columns), rows)
 
-    def _items(self, state: TrainState) -> Sequence[VideoText]:
+    def _items(self, trainer: Trainer) -> Sequence[VideoText]:
         """The first readable samples."""
-        source = state.train_source if state.validation_source is None else state.validation_source
+        source = (trainer.validation or trainer.loader).source
         items: list[VideoText] = []
         for index in range(len(source)):
             if len(items) == self.config.count:
@@ -72,24 +72,24 @@ class DrawSamplesCallback(Callback):
                 items.append(source.get(index, np.random.default_rng(stream_seed(0, "draw", index))))
         return items
 
-    def _draw(self, state: TrainState) -> list[torch.Tensor]:
-        assert isinstance(state.family, VfmFamily)
-        items = self._items(state)
+    def _draw(self, trainer: Trainer) -> list[torch.Tensor]:
+        assert isinstance(trainer.family, VfmFamily)
+        items = self._items(trainer)
         requests = [SampleRequest(item.caption, *_size(item), item.fps, _condition(item)) for item in items]
-        training = state.model.training
-        state.model.eval()
-        with torch.no_grad(), state.ema_weights():
-            videos = state.family.sample(
-                state.model,
+        training = trainer.model.training
+        trainer.model.eval()
+        with torch.no_grad(), trainer.averaged_weights():
+            videos = trainer.family.sample(
+                trainer.model,
                 requests,
                 seed=self.config.seed,
                 steps=self.config.steps,
                 guidance=self.config.guidance,
                 shift=self.config.shift,
             )
-        state.model.train(training)
-        if state.is_main:
-            self._write(state.step, items, videos)
+        trainer.model.train(training)
+        if trainer.is_main:
+            self._write(trainer.step, items, videos)
         return videos
 
     def _write(self, step: int, items: Sequence[VideoText], videos: list[torch.Tensor]) -> None:

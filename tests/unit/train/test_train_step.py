@@ -21,13 +21,11 @@ from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.errors import RunFailed
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
-from cosmos_core.train import BuildContext, Callback, StepOutput, TrainState
+from cosmos_core.train import BuildContext, Callback, StepOutput, Trainer
 from cosmos_core.train.build import build_model
-from cosmos_core.train.loop import train
-from cosmos_core.train.pending import PendingRow
-from cosmos_core.train.run import Run, Trackers
-from cosmos_core.train.step import optimizer_step
-from tests.benchmarks.running import run_of
+from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.tracker import TrackerGroup
+from tests.benchmarks.running import trainer_of
 
 
 class Faulty(TinyFamily):
@@ -64,11 +62,11 @@ def run_with(
     force_finite: bool = False,
     lr_multipliers: dict[str, float] | None = None,
     **trainer: Any,
-) -> Run:
+) -> Trainer:
     config, mesh = config_of(fused, lr_multipliers or {}, **trainer), local_mesh()
     family = Faulty(config.model, BuildContext(mesh.device, config.dataloader_train))
     family.bad = bad
-    run = run_of(config, family, build_model(config, family, mesh, Streams(7)), mesh)
+    run = trainer_of(config, family, build_model(config, family, mesh, Streams(7)), mesh)
     clip = GradClip(clip_norm=1.0, force_finite=force_finite)
     run.callbacks = {"grad_clip": GradClipCallback(clip, None)}  # type: ignore[arg-type]
     return run
@@ -84,12 +82,12 @@ def packs(samples: int = 2) -> Iterator[Pack]:
         yield Pack(items, {}, 0.5)
 
 
-def state_of(run: Run) -> dict[str, torch.Tensor]:
+def state_of(run: Trainer) -> dict[str, torch.Tensor]:
     """Weights, averages, moments and counts of updates."""
-    found = {f"weight {name}": value.detach().clone() for name, value in run.state.model.named_parameters()}
+    found = {f"weight {name}": value.detach().clone() for name, value in run.model.named_parameters()}
     assert run.ema is not None
     found |= {f"average {name}": value.clone() for name, value in run.ema.shadows.items()}
-    for number, values in enumerate(run.state.optimizer.state.values()):
+    for number, values in enumerate(run.optimizer.state.values()):
         found |= {f"{name} {number}": value.clone() for name, value in values.items()}
     return found
 
@@ -102,24 +100,24 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_a_step_with_infinite_gradients_changes_nothing_but_the_schedule(fused: bool) -> None:
     run, stream = run_with((4,), fused=fused), packs()
     for _ in range(2):
-        optimizer_step(run, stream)
+        run.train_step(stream)
     before, rate = state_of(run), run.scheduler.get_last_lr()
-    optimizer_step(run, stream)
+    run.train_step(stream)
     assert same(state_of(run), before)
-    assert run.state.step == run.state.metrics["step"] == 3
+    assert run.step == run.record["step"] == 3
     assert run.scheduler.get_last_lr() != rate
-    assert not np.isfinite(run.state.metrics["grad_norm"])
-    optimizer_step(run, stream)
+    assert not np.isfinite(run.record["grad_norm"])
+    run.train_step(stream)
     assert not same(state_of(run), before)
-    assert np.isfinite(run.state.metrics["grad_norm"])
+    assert np.isfinite(run.record["grad_norm"])
 
 
 def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:
     run, stream = run_with((0, 4, 6), max_consecutive_nan=2), packs()
     for _ in range(3):
-        optimizer_step(run, stream)
+        run.train_step(stream)
     with pytest.raises(RunFailed, match="step 4: loss inf") as failed:
-        optimizer_step(run, stream)
+        run.train_step(stream)
     blamed, reason = failed.value.problems
     assert blamed.message == "rank 0, micro-batch 0, loss inf, samples sample 6, sample 7"
     assert "2 such steps in a row" in reason.message
@@ -127,91 +125,111 @@ def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:
 
 def test_the_guard_judges_gradients_before_force_finite_repairs_them() -> None:
     run, stream = run_with((2,), force_finite=True), packs()
-    optimizer_step(run, stream)
+    run.train_step(stream)
     before = state_of(run)
-    optimizer_step(run, stream)
-    assert not np.isfinite(run.state.metrics["grad_norm"])
+    run.train_step(stream)
+    assert not np.isfinite(run.record["grad_norm"])
     assert same(state_of(run), before)
 
 
 def test_a_loss_that_is_not_finite_skips_the_update_although_its_gradients_are() -> None:
     run, stream = run_with(()), packs()
-    run.state.family.lost = (2,)  # type: ignore[attr-defined]
-    optimizer_step(run, stream)
+    run.family.lost = (2,)  # type: ignore[attr-defined]
+    run.train_step(stream)
     before = state_of(run)
-    optimizer_step(run, stream)
-    assert np.isfinite(run.state.metrics["grad_norm"])
-    assert not np.isfinite(run.state.metrics["loss"])
+    run.train_step(stream)
+    assert np.isfinite(run.record["grad_norm"])
+    assert not np.isfinite(run.record["loss"])
     assert same(state_of(run), before)
 
 
 def test_stop_ends_the_run_at_the_first_step_that_is_not_finite() -> None:
     run, stream = run_with((2,), on_nonfinite="stop"), packs()
-    optimizer_step(run, stream)
+    run.train_step(stream)
     with pytest.raises(RunFailed, match="step 2"):
-        optimizer_step(run, stream)
+        run.train_step(stream)
 
 
 def test_weights_that_are_not_finite_end_the_run_at_once_and_are_never_saved() -> None:
     run, stream = run_with(()), packs()
-    optimizer_step(run, stream)
+    run.train_step(stream)
     with torch.no_grad():
-        next(run.state.model.parameters()).view(-1)[0] = float("nan")
+        next(run.model.parameters()).view(-1)[0] = float("nan")
     with pytest.raises(RunFailed, match="not finite after step 1"):
         run.save()
     with pytest.raises(RunFailed) as failed:
-        optimizer_step(run, stream)
+        run.train_step(stream)
     assert "weights themselves" in failed.value.problems[-1].message
 
 
-def test_a_run_of_which_no_step_was_finite_does_not_end_well() -> None:
+def test_a_trainer_of_which_no_step_was_finite_does_not_end_well() -> None:
     run, stream = run_with((0, 2)), packs()
     for _ in range(2):
-        optimizer_step(run, stream)
+        run.train_step(stream)
     with pytest.raises(RunFailed, match="none of the 2 steps"):
         run.guard.check_at_end(2)
 
 
 def test_every_group_logs_its_own_rate_under_what_it_multiplies() -> None:
     run = run_with((), lr_multipliers={"head": 0.1, "embed": 0.0, "nowhere": 3.0})
-    optimizer_step(run, packs())
-    optimizer_step(run, packs())
-    rate = run.state.metrics["lr"]
+    run.train_step(packs())
+    run.train_step(packs())
+    rate = run.record["lr"]
     assert rate > 0
-    assert run.state.metrics["lr/head"] == pytest.approx(0.1 * rate)
-    assert run.state.metrics["lr/embed"] == 0.0
-    assert "lr/nowhere" not in run.state.metrics
+    assert run.record["lr/head"] == pytest.approx(0.1 * rate)
+    assert run.record["lr/embed"] == 0.0
+    assert "lr/nowhere" not in run.record
 
 
 def test_the_row_of_a_step_has_the_means_of_all_micro_batches_and_what_the_family_adds() -> None:
     whole, cut = run_with((), grad_accum_iter=1), run_with((), grad_accum_iter=2)
-    optimizer_step(whole, packs(4))
+    whole.train_step(packs(4))
     points = next(packs(4)).items
     halves = iter([Pack(points[:2], {}, 0.25), Pack(points[2:], {}, 0.75)])
-    optimizer_step(cut, halves)
+    cut.train_step(halves)
     for name in ("loss", "grad_norm", "tokens", "target"):
-        assert cut.state.metrics[name] == pytest.approx(whole.state.metrics[name], rel=1e-5)
+        assert cut.record[name] == pytest.approx(whole.record[name], rel=1e-5)
     targets = torch.cat([item.value for item in points])[:, 2].abs()
-    assert whole.state.metrics["target"] == pytest.approx(float(targets.mean()), rel=1e-6)
-    assert (whole.state.metrics["pack_filled"], cut.state.metrics["pack_filled"]) == (0.5, 0.5)
+    assert whole.record["target"] == pytest.approx(float(targets.mean()), rel=1e-6)
+    assert (whole.record["pack_filled"], cut.record["pack_filled"]) == (0.5, 0.5)
+
+
+class NoMetrics(AsyncMetrics):
+    """Drops what it is given."""
+
+    def push(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_run_without_metrics_trains_the_same_weights_moments_and_average(fused: bool) -> None:
+    found = []
+    for metrics in (AsyncMetrics(), NoMetrics()):
+        run, stream = run_with((4,), fused=fused), packs()
+        run.metrics = metrics
+        for _ in range(5):
+            run.train_step(stream)
+        found.append(state_of(run))
+    assert same(*found)
 
 
 class Breaking(Callback):
     """Fails before a step."""
 
-    def step_start(self, state: TrainState) -> None:
+    def step_start(self, trainer: Trainer) -> None:
         raise RuntimeError("broken")
 
 
 def test_the_last_steps_row_is_logged_when_a_run_fails() -> None:
     """On an accelerator the row of a step is read a step later."""
     run, logged = run_with(()), []
-    optimizer_step(run, packs())
-    row = run.state.metrics
-    run.pending = PendingRow({"step": 1}, {name: torch.tensor(row[name]) for name in ("loss", "grad_norm", "tokens")})
-    run.trackers = Trackers({"list": SimpleNamespace(log=logged.append)})  # type: ignore[dict-item]
+    run.train_step(packs())
+    row = run.record
+    values = {name: torch.tensor(row[name]) for name in ("loss", "grad_norm", "tokens")}
+    run.metrics.push({"step": 1}, values, [], [])
+    run.trackers = TrackerGroup({"list": SimpleNamespace(log=logged.append)})  # type: ignore[dict-item]
     run.loader = packs()  # type: ignore[assignment]
     run.callbacks = {"breaking": Breaking(None, None)}  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="broken"):
-        train(run)
+        run.train()
     assert [one["step"] for one in logged] == [1]

@@ -1,0 +1,59 @@
+"""Fetches the micro-batches of a step, on all ranks together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from attrs import frozen
+
+from cosmos_core.data.loader import Pack
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import sum_over_data
+from cosmos_core.errors import UserError
+from cosmos_core.train.agreement import raise_if_any_rank_failed
+from cosmos_core.train.family import ModelFamily
+
+__all__ = ["StepBatches", "fetch"]
+
+
+@frozen(eq=False)
+class StepBatches:
+    """batches: collated and on the device. loss_denominator: what all of them count for, on all ranks together.
+
+    loader_state: to save after the step. keys: of the samples, a tuple a micro-batch. packing_efficiency: mean share of
+    the token cap that is used, None without a cap.
+    """
+
+    batches: list[Any]
+    loss_denominator: float
+    loader_state: dict[str, Any]
+    keys: list[tuple[str, ...]]
+    packing_efficiency: float | None
+
+
+def fetch(packs: Iterator[Pack], count: int, family: ModelFamily, mesh: Mesh) -> StepBatches:
+    """The next `count` micro-batches. Raises CollectiveError on every rank when one of them cannot use its data."""
+    fetched: list[Pack] = []
+    batches: list[Any] = []
+    failure: UserError | None = None
+    try:
+        for _ in range(count):
+            fetched.append(next(packs))
+            batches.append(family.collate(fetched[-1].items).to(mesh.device))
+    except UserError as error:
+        failure = error
+    # On the host, so that nobody waits for the device's last update.
+    mine = [sum(family.weight(batch) for batch in batches), float(failure is not None)]
+    denominator, failures = sum_over_data(torch.tensor(mine, dtype=torch.float64), mesh).tolist()
+    if failures:
+        raise_if_any_rank_failed(failure, mesh)
+    shares = [pack.filled for pack in fetched if pack.filled is not None]
+    return StepBatches(
+        batches=batches,
+        loss_denominator=denominator,
+        loader_state=fetched[-1].state,
+        keys=[tuple(item.key for item in pack.items) for pack in fetched],
+        packing_efficiency=sum(shares) / len(shares) if shares else None,
+    )

@@ -1,0 +1,303 @@
+"""One process of a run: its parts, one training step, the loop, and what a checkpoint holds of it.
+
+The order of this file is the order of a run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.state import (
+    model_state,
+    optimizer_state,
+    random_state,
+    restore_optimizer,
+    restore_random_state,
+)
+from cosmos_core.config.run import RunConfig
+from cosmos_core.data.loader import Pack, PackedLoader
+from cosmos_core.distributed.fsdp import reduce_over_replicas
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import any_rank, sum_over_data
+from cosmos_core.distributed.seeds import Streams
+from cosmos_core.errors import RunFailed, UserError
+from cosmos_core.optim.adamw import adamw_step
+from cosmos_core.optim.ema import Ema
+from cosmos_core.optim.lora import adapters_changed, trains_only_lora
+from cosmos_core.optim.norm import gradient_norm
+from cosmos_core.optim.schedule import build_scheduler
+from cosmos_core.optim.select import learning_rates, rate_names
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.train import checkpointing
+from cosmos_core.train.agreement import CollectiveError
+from cosmos_core.train.callback import Callback
+from cosmos_core.train.family import ModelFamily, StepOutput
+from cosmos_core.train.fetch import fetch
+from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.nonfinite import NonFiniteGuard
+from cosmos_core.train.stop import StopRequests
+from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.validate import Evaluation, evaluate
+
+__all__ = ["Trainer"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Trainer:
+    """The parts of a run, as callbacks see them too.
+
+    step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the present step, before any
+    callback changed a gradient. record: metrics of the newest step that have reached the host; on an accelerator that
+    is the step before. base: what adapters build on, when a checkpoint holds nothing else.
+    """
+
+    config: RunConfig
+    mesh: Mesh
+    streams: Streams
+    family: ModelFamily
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: LambdaLR
+    ema: Ema | None
+    loader: PackedLoader
+    validation: PackedLoader | None
+    callbacks: dict[str, Callback]
+    trackers: TrackerGroup
+    paths: RunLayout
+    stop: StopRequests
+
+    step: int = 0
+    loader_state: dict[str, Any] = field(default_factory=dict)
+    grad_norm: torch.Tensor | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    base: AdapterBase | None = None
+    saved_step: int = 0
+    stop_requested: bool = False
+    metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
+    guard: NonFiniteGuard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
+        self._rate_names = rate_names(self.model, self.config.optimizer)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the only one that writes shared files."""
+        return self.mesh.rank == 0
+
+    @property
+    def max_iter(self) -> int:
+        """Optimizer steps in all."""
+        return self.config.trainer.max_iter
+
+    def train(self) -> str:
+        """Run to `max_iter` ('done') or to the first request to stop ('stopped'); a checkpoint of the end exists then.
+
+        The record of a failed run's last step still reaches the log. When all ranks fail together, a checkpoint is
+        saved first.
+        """
+        try:
+            outcome = self._loop()
+        except BaseException as error:
+            if isinstance(error, CollectiveError) and self.step > self.saved_step:
+                self.save()
+            elif self.metrics.ready:
+                with suppress(RunFailed):
+                    self.flush()
+            self.emit("failed", error)
+            raise
+        self.emit("train_end")
+        self.loader.report()
+        if outcome == "done":
+            self._check_adapters_changed()
+        return outcome
+
+    def _loop(self) -> str:
+        trainer = self.config.trainer
+        self.emit("train_start")
+        if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
+            self.validate()
+        packs = iter(self.loader)
+        while self.step < self.max_iter:
+            self.emit("step_start")
+            self.train_step(packs)
+            self.emit("step_end")
+            last = self.step == self.max_iter
+            stopping = self._stop_agreed()
+            if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
+                self.validate()
+            if last:
+                self.flush()
+                self.guard.check_at_end(self.step)
+            if last or stopping or self._save_due():
+                self.save()
+            if stopping and not last:
+                return "stopped"
+        return "done"
+
+    def train_step(self, packs: Iterator[Pack]) -> None:
+        """One optimizer step. Everything numeric of a step is in this function, in order.
+
+        The host never waits for the device here: metrics are read while the next step's gradients are under way, and
+        whether an update may be made is decided on the device. Raises CollectiveError when one rank cannot use its
+        data, RunFailed when the step before was not finite and the run must not go on.
+        """
+        started = time.perf_counter()
+
+        # Micro-batches, and what they count for together. Context-parallel peers get the same ones.
+        step = fetch(packs, self.config.trainer.grad_accum_iter, self.family, self.mesh)
+        data_wait = time.perf_counter() - started
+
+        # Forward and backward. A micro-batch counts by its share of the whole step's denominator on all ranks, so
+        # cutting a batch differently changes nothing. FSDP averages gradients over data ranks; data_world undoes that.
+        self.model.train()
+        outputs: list[StepOutput] = []
+        for number, batch in enumerate(step.batches):
+            reduce_over_replicas(self.model, number == len(step.batches) - 1)
+            outputs.append(self.family.training_step(self.model, batch, self.streams))
+            (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
+            self.emit("after_backward")
+
+        # Finite check, on loss and norm as they came, the same on every rank.
+        metrics = self._mean(outputs, step.loss_denominator)
+        self.grad_norm = gradient_norm(self.model)
+        finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
+
+        # Clipping is the callback grad_clip's. The step before is logged and judged here, while the device works.
+        self.emit("before_optimizer_step")
+        self.flush()
+
+        # Optimizer, schedule, average. When the step is not finite, only the schedule moves on.
+        rates = learning_rates(self.optimizer, self._rate_names)
+        adamw_step(self.optimizer, finite)
+        self.scheduler.step()
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.step, finite)
+        self.loader_state = step.loader_state
+
+        # Metrics leave for the host; without an accelerator they are there already.
+        record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+        if step.packing_efficiency is not None:
+            record["pack_filled"] = step.packing_efficiency
+        losses = [output.loss.detach() for output in outputs]
+        self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys)
+        if self.mesh.device.type == "cpu":
+            self.flush()
+
+    def _mean(self, outputs: Sequence[StepOutput], denominator: float) -> dict[str, torch.Tensor]:
+        """Loss and the family's metrics, averaged over all that the step counts on all ranks; tokens, summed."""
+        names = ["loss", *outputs[0].metrics]
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.mesh.device)
+        for output in outputs:
+            values = {"loss": output.loss, **output.metrics}
+            sums[:-1] += torch.stack([values[name].detach().double() for name in names])
+            sums[-1] += output.tokens
+        *means, tokens = sum_over_data(sums, self.mesh)
+        return {**{name: value / denominator for name, value in zip(names, means, strict=True)}, "tokens": tokens}
+
+    def flush(self) -> None:
+        """Log the newest step and judge it. Collective. Raises RunFailed when the run must not go on."""
+        newest = self.metrics.flush()
+        if newest is not None:
+            self.record = newest.record
+            self.trackers.log(newest.record)
+            self.guard.judge(newest.record, newest.losses)
+
+    def validate(self) -> None:
+        """Log one pass over the validation data, with the averaged weights when they are kept. Collective."""
+        self.flush()
+        assert self.validation is not None
+        task = Evaluation(
+            family=self.family,
+            model=self.model,
+            loader=self.validation,
+            mesh=self.mesh,
+            seed=self.streams.seed,
+            weights=self.averaged_weights,
+            folder=self.paths.validation(self.step),
+            limit=self.config.trainer.max_val_iter,
+        )
+        self.trackers.log({"step": self.step, **evaluate(task)})
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """The average in place of the live weights while inside, where it is kept."""
+        return self.ema.swapped_in() if self.ema is not None else nullcontext()
+
+    def save(self) -> Path:
+        """Write a checkpoint of the state after `step` steps. Collective. Raises UserError, RunFailed."""
+        self.flush()
+        self.guard.check_before_saving(self.step)
+        path = checkpointing.save(self)
+        self.saved_step = self.step
+        self.emit("checkpoint_saved", path)
+        return path
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint holds, by component; tensors by reference. `loader_state` is each rank's own file."""
+        return {
+            "model": dict(model_state(self.model, self.ema, adapters_only=trains_only_lora(self.model))),
+            "optim": optimizer_state(self.model, self.optimizer),
+            "scheduler": self.scheduler.state_dict(),
+            "trainer": {
+                "iteration": self.step,
+                "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+                f"rng_state_{self.mesh.rank}": random_state(),
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]], loader_states: Sequence[dict[str, Any]]) -> None:
+        """Continue from `state_dict`, as read back. loader_states: of every old rank; none: the data begins anew.
+
+        The model was read in place by then (`weights.load_checkpoint`). Rates follow the present configuration. Random
+        state and callbacks that the checkpoint lacks stay as they are. Raises UserError when the data differ.
+        """
+        restore_optimizer(self.model, self.optimizer, state["optim"])
+        self.scheduler = build_scheduler(self.optimizer, self.config.scheduler, state["scheduler"]["last_epoch"])
+        self.step = self.saved_step = int(state["trainer"]["iteration"])
+        if (mine := f"rng_state_{self.mesh.rank}") in state["trainer"]:
+            restore_random_state(state["trainer"][mine])
+        for name, values in state["trainer"].get("callbacks", {}).items():
+            self.callbacks[name].load_state_dict(values)
+        if loader_states:
+            self.loader.load_state(loader_states)
+        self.loader_state = self.loader.state()
+
+    def emit(self, event: str, *arguments: Any) -> None:
+        """Call one event on every callback, in order."""
+        for callback in self.callbacks.values():
+            getattr(callback, event)(self, *arguments)
+
+    def _save_due(self) -> bool:
+        """Every `save_iter` steps; skipped steps put it off, so that the last good checkpoint stays the latest."""
+        every = self.config.checkpoint.save_iter
+        if self.step // every == self.saved_step // every:
+            return False
+        self.flush()
+        return not self.guard.in_doubt
+
+    def _stop_agreed(self) -> bool:
+        """Whether any rank was asked to stop; several ranks compare notes every `logging_iter` steps. Collective."""
+        pending = self.stop.pending or self.stop_requested
+        if not self.mesh.distributed:
+            return pending
+        due = self.step % self.config.trainer.logging_iter == 0
+        return due and any_rank(pending, self.mesh)
+
+    def _check_adapters_changed(self) -> None:
+        """Raises UserError when the whole run left every adapter at zero. Collective."""
+        if trains_only_lora(self.model) and not any_rank(adapters_changed(self.model), self.mesh):
+            raise UserError(
+                f"{self.step} steps changed no adapter, so the model still gives the base's output; "
+                "check optimizer.lr, the warm-up and the number of steps"
+            )
