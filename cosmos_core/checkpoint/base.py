@@ -10,11 +10,13 @@ import attrs
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.formats import check_format
 
 __all__ = ["ADAPTER_BASE", "AdapterBase", "fingerprint"]
 
 ADAPTER_BASE = "adapter_base.json"
 """Beside ``model/`` in a checkpoint that holds adapters alone."""
+ADAPTER_FORMAT = 1
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
@@ -42,7 +44,8 @@ class AdapterBase:
 
     def write(self, folder: Path) -> None:
         """Into a checkpoint's folder."""
-        (folder / ADAPTER_BASE).write_text(json.dumps(attrs.asdict(self), indent=2) + "\n", encoding="utf-8")
+        record = {"format": ADAPTER_FORMAT, **attrs.asdict(self)}
+        (folder / ADAPTER_BASE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, checkpoint: Path) -> AdapterBase | None:
@@ -51,8 +54,10 @@ class AdapterBase:
         if not path.is_file():
             return None
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            check_format(record, path, ADAPTER_FORMAT)
+            return cls(**{name: value for name, value in record.items() if name != "format"})
+        except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged: {error}") from None
 
     def check(self, checkpoint: Path, seed: int | None = None) -> None:

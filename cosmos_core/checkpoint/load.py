@@ -15,8 +15,10 @@ from torch.distributed.checkpoint import CheckpointException
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
+from cosmos_core.data.order import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.formats import check_format
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
 
@@ -143,17 +145,20 @@ def _first(names: list[str]) -> str:
 
 
 def load_loader_states(folder: Path) -> list[Any]:
-    """The saved loader state of every old rank, in rank order. Raises UserError when one holds more than data."""
+    """The saved loader state of every old rank, in rank order. Raises UserError when one holds more than data, or is
+    too new."""
     files = sorted(folder.glob("rank_*.pkl"), key=lambda path: int(path.stem.partition("_")[2]))
     return [_loader_state(path) for path in files]
 
 
 def _loader_state(path: Path) -> Any:
     try:
-        return torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True)
     except Exception as error:  # A damaged pickle fails in any way.
         hint = "without the folder dataloader/ the data begins anew"
         problem = Problem(
             message=f"holds more than plain values, or is damaged: {first_line(error)}", file=str(path), hint=hint
         )
         raise UserError("the state of the data cannot be read; nothing was started", [problem]) from None
+    check_format(state, path, LOADER_FORMAT)
+    return state

@@ -24,8 +24,12 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from cosmos_core.checkpoint.reader import SafeReader
+from cosmos_core.formats import check_format
 
 __all__ = ["DcpWriter", "stored_tensors"]
+
+INDEX_FORMAT = 1
+"""Of the record beside a data file while a directory is written."""
 
 
 class DcpWriter:
@@ -39,7 +43,7 @@ class DcpWriter:
     def has(self, number: int, of: str) -> bool:
         """Whether data file `number` is whole from an earlier attempt, and made of the source with the digest `of`."""
         index, file = self._index(number), self.folder / _name(number)
-        return index.is_file() and file.is_file() and bool(json.loads(index.read_text(encoding="utf-8"))["of"] == of)
+        return index.is_file() and file.is_file() and bool(_read_index(index)["of"] == of)
 
     def write(self, number: int, tensors: Iterable[tuple[str, torch.Tensor]], *, of: str) -> None:
         """Write data file `number`; at most one tensor is held at a time."""
@@ -61,7 +65,7 @@ class DcpWriter:
             file.flush()
             os.fsync(file.fileno())
         index = self.folder / "..index.partial"
-        index.write_text(json.dumps({"of": of, "tensors": entries}), encoding="utf-8")
+        index.write_text(json.dumps({"format": INDEX_FORMAT, "of": of, "tensors": entries}), encoding="utf-8")
         index.replace(self._index(number))
         hidden.replace(final)
 
@@ -70,7 +74,7 @@ class DcpWriter:
         state: dict[str, Any] = {}
         storage: dict[MetadataIndex, _StorageInfo] = {}
         for number in range(count):
-            index = json.loads(self._index(number).read_text(encoding="utf-8"))
+            index = _read_index(self._index(number))
             for key, entry in index["tensors"].items():
                 size = torch.Size(entry["shape"])
                 start = torch.Size([0] * len(size))
@@ -87,6 +91,13 @@ class DcpWriter:
 
     def _index(self, number: int) -> Path:
         return self.folder / f".{_name(number)}.json"
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    """The record beside a data file. Raises UserError when a newer version began the directory."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    check_format(found, path, INDEX_FORMAT)
+    return found
 
 
 def _name(number: int) -> str:

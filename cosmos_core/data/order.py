@@ -11,8 +11,10 @@ from attrs import frozen
 
 from cosmos_core.seeds import stream_seed
 
-__all__ = ["Order", "initial_state", "is_loader_state", "remaining"]
+__all__ = ["LOADER_FORMAT", "Order", "initial_state", "is_loader_state", "remaining"]
 
+LOADER_FORMAT = 1
+"""Of the state in a checkpoint."""
 
 Permutation = np.ndarray[Any, np.dtype[np.int64]]
 

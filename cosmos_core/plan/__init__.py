@@ -1,5 +1,6 @@
 """What a run will do: mesh, run directory, weights, checks. Nothing here needs torch."""
 
+from cosmos_core.plan.base import read_base, write_base
 from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
 from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.plan import Degrees, Resume, RunPlan
@@ -17,4 +18,6 @@ __all__ = [
     "make_plan",
     "plan_in",
     "preflight",
+    "read_base",
+    "write_base",
 ]

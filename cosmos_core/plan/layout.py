@@ -6,10 +6,12 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["BASE_FILE", "RunLayout", "iteration_name"]
+__all__ = ["BASE_FILE", "RUN_FORMAT", "RunLayout", "iteration_name"]
 
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its ``origin``, and what its family needs to know of it."""
+RUN_FORMAT = 1
+"""Of ``launch_info.yaml`` and ``outcome.json``."""
 
 
 def iteration_name(step: int) -> str:

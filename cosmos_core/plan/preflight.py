@@ -6,6 +6,7 @@ from shutil import disk_usage
 
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.newer import refuse_newer_records
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
 
@@ -17,7 +18,8 @@ SPARE = 64 * MIB
 
 
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
-    """Raises UserError with every problem of the plan that core or a plugin can see."""
+    """Raises UserError with every problem of the plan that core or a plugin can see, or for a newer version's file."""
+    refuse_newer_records(plan)
     problems = [*_records(plan, plugins), *_space(plan), *plugins.check_run(plan)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +11,8 @@ import yaml
 
 from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.env import job_environment
-from cosmos_core.plan.layout import BASE_FILE, RunLayout
+from cosmos_core.plan.base import read_base
+from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
 from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["record_origins", "record_run", "replace_file"]
@@ -31,6 +31,7 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
     layout.checkpoints.mkdir(parents=True, exist_ok=True)
     layout.outcome.unlink(missing_ok=True)
     info = {
+        "format": RUN_FORMAT,
         "cmd": " ".join(command),
         "args_cfg_path": recipe,
         "args_override": list(overrides),
@@ -54,8 +55,7 @@ def _weights(path: Path | None) -> dict[str, str | None]:
     """The folder, and the repository and commit that a converted base came from."""
     if path is None:
         return {"path": None}
-    base = path / BASE_FILE
-    origin = json.loads(base.read_text(encoding="utf-8")).get("origin") if base.is_file() else None
+    origin = read_base(path).get("origin")
     return {"path": str(path), **({"origin": origin} if origin else {})}
 
 

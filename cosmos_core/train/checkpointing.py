@@ -12,7 +12,9 @@ from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
 from cosmos_core.config.model import AdaptedModelConfig
-from cosmos_core.data.order import is_loader_state
+from cosmos_core.data.order import LOADER_FORMAT, is_loader_state
+from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.plan import Resume
 from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint, log_differences
@@ -20,10 +22,12 @@ from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoin
 if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
 
-__all__ = ["restore", "save"]
+__all__ = ["TRAINER_FORMAT", "restore", "save"]
 
 logger = logging.getLogger(__name__)
 
+TRAINER_FORMAT = 1
+"""Of a checkpoint's ``trainer/``."""
 RANDOM_STATE = {"torch", "numpy_keys", "random_words"}
 """Entries without which a random state is another program's."""
 
@@ -34,7 +38,7 @@ def save(trainer: Trainer) -> Path:
         trainer.paths.checkpoints,
         trainer.step,
         trainer.state_dict(),
-        trainer.loader_state,
+        {"format": LOADER_FORMAT, **trainer.loader_state},
         trainer.mesh,
         base=trainer.base,
     )
@@ -49,6 +53,7 @@ def restore(trainer: Trainer, source: Resume) -> None:
     loaded = Loaded()
     resumes = source.kind == "resume"
     if source.path is not None and resumes:
+        _check_format(source.path / "trainer", mesh)
         trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.streams.seed)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
@@ -61,6 +66,14 @@ def restore(trainer: Trainer, source: Resume) -> None:
         _restore_training(trainer, source.path)
     elif trains_only_lora(model):
         trainer.base = _adapter_base(trainer, source)
+
+
+def _check_format(folder: Path, mesh: Mesh) -> None:
+    """Before anything is loaded, since another format could fail first as a mismatch of tensors."""
+    if "format" in stored_keys(folder):
+        values = {"format": 1}
+        load_component(folder, values, mesh)
+        check_format(values, folder, TRAINER_FORMAT)
 
 
 def _restore_training(trainer: Trainer, checkpoint: Path) -> None:

@@ -250,6 +250,7 @@ class Trainer:
             "optim": optimizer_state(self.model, self.optimizer),
             "scheduler": self.scheduler.state_dict(),
             "trainer": {
+                "format": checkpointing.TRAINER_FORMAT,
                 "iteration": self.step,
                 "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
                 f"rng_state_{self.mesh.rank}": random_state(),

@@ -16,7 +16,7 @@ from cosmos_core.errors import ReportedError, RunFailed, UserError
 from cosmos_core.launch.ending import end_process
 from cosmos_core.launch.lifeline import end_with_parent
 from cosmos_core.launch.supervisor import recorded
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import replace_file
@@ -60,7 +60,7 @@ def _record(layout: RunLayout, record: dict[str, Any], launched: LaunchedRank | 
     """A rank that resolved `${now:...}` apart and left before it heard of rank 0's directory has none."""
     if layout.root.is_dir():
         writer = f".{launched.rank}" if launched is not None else ""
-        replace_file(layout.outcome, json.dumps(record).encode(), writer=writer)
+        replace_file(layout.outcome, json.dumps({"format": RUN_FORMAT, **record}).encode(), writer=writer)
 
 
 def _refused_elsewhere(layout: RunLayout, launched: LaunchedRank | None) -> bool:

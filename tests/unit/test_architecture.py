@@ -15,7 +15,7 @@ CORE = ROOT / "cosmos_core"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").exists())
 
 # Rooms that a room may import beside its own files; the lowest row may be imported by all.
-BASE = {"errors", "refs", "names", "seeds", "strict_json"}
+BASE = {"errors", "formats", "names", "refs", "seeds", "strict_json"}
 LEVELS = [
     {"cli"},
     {"builtin", "testing"},
@@ -35,7 +35,7 @@ LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "tiers.py", "catalog.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
     "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "testing", "plan", "hub", "recipes",
-    "errors", "names", "seeds",
+    "errors", "formats", "names", "seeds",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400

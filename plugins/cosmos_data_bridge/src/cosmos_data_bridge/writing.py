@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from cosmos_core.data.video import write_mp4
 from cosmos_core.errors import UserError
+from cosmos_core.formats import check_format
 from cosmos_core.seeds import stream_seed
 from cosmos_data_bridge.captions import serialise
 from cosmos_data_bridge.synthetic import Attributes, attribute_sets, dense_caption, render, structured_caption
@@ -27,6 +28,9 @@ HELD_OUT = 40
 HELD_OUT_A_COLOR = 7
 V2V_FRAMES = 5
 RECORD = ".prepared.json"
+FORMAT = 1
+"""Of the records of what was prepared."""
+PACKAGE = "cosmos-data-bridge"
 SPLIT_SEED = 0
 
 
@@ -61,9 +65,8 @@ def split_attributes() -> tuple[list[Attributes], list[Attributes]]:
 
 def write_synthetic(root: Path, wanted: Wanted) -> bool:
     """Write the dataset; False when it is already there. Raises UserError when something else is."""
-    record = json.dumps(asdict(wanted)) + "\n"
     if root.exists():
-        if (root / RECORD).is_file() and (root / RECORD).read_text() == record:
+        if _recorded(root / RECORD) == asdict(wanted):
             return False
         raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
     hidden = root.with_name(f".{root.name}.partial")
@@ -77,10 +80,20 @@ def write_synthetic(root: Path, wanted: Wanted) -> bool:
                 for clip in _clips(split, sets, count, wanted):
                     folder.add(clip)
                     progress.advance(task)
-    (hidden / RECORD).write_text(record)
+    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(wanted)}) + "\n")
     root.parent.mkdir(parents=True, exist_ok=True)
     hidden.rename(root)
     return True
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What a folder was asked to hold; {} when that is not known. Raises UserError for a newer version's record."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    check_format(found, path, FORMAT, package=PACKAGE)
+    return {name: value for name, value in found.items() if name != "format"} if isinstance(found, dict) else {}
 
 
 def _clips(split: str, sets: list[Attributes], count: int, wanted: Wanted) -> Iterator[_Clip]:

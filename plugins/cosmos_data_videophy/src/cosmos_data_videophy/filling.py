@@ -17,7 +17,8 @@ from attrs import frozen
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.video import decode_frames
-from cosmos_data_videophy.writing import entry, write_json
+from cosmos_core.formats import check_format
+from cosmos_data_videophy.writing import FORMAT, PACKAGE, entry, write_json
 
 __all__ = ["MANIFEST", "Split"]
 
@@ -53,7 +54,7 @@ class Split:
         known, size = _recorded(record)
         if known != origin:
             part.unlink(missing_ok=True)
-            write_json(record, {"origin": origin, "bytes": None})
+            write_json(record, {"format": FORMAT, "origin": origin, "bytes": None})
         elif size is not None and _sound(target, size):
             return
         if copy is not None:
@@ -66,7 +67,7 @@ class Split:
             part.unlink()
             raise
         self._replace(part, target)
-        write_json(record, {"origin": origin, "bytes": target.stat().st_size})
+        write_json(record, {"format": FORMAT, "origin": origin, "bytes": target.stat().st_size})
 
     def put_conversation(self, number: int, dialog: dict[str, Any]) -> None:
         """Leave the dialog about clip `number`."""
@@ -98,8 +99,12 @@ def _origin(url: str, copy: Path | None) -> str:
 
 
 def _recorded(record: Path) -> tuple[str, int | None]:
-    """What a video was made from, and its bytes once it was whole; '' when that is not known."""
+    """What a video was made from, and its bytes once it was whole; '' when that is not known.
+
+    Raises UserError for a newer version's record.
+    """
     found = _json(record)
+    check_format(found, record, FORMAT, package=PACKAGE)
     if not isinstance(found, dict):
         return "", None
     return str(found.get("origin", "")), found.get("bytes")

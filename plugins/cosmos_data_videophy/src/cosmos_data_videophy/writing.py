@@ -13,13 +13,17 @@ from rich.progress import Progress
 
 from cosmos_core.data.video import write_mp4
 from cosmos_core.errors import UserError
+from cosmos_core.formats import check_format
 from cosmos_core.seeds import stream_seed
 from cosmos_data_videophy.question import SHORT, conversation
 from cosmos_data_videophy.synthetic import FPS, draw, grades
 
-__all__ = ["Synthetic", "entry", "write_json", "write_synthetic"]
+__all__ = ["FORMAT", "PACKAGE", "Synthetic", "entry", "write_json", "write_synthetic"]
 
 RECORD = ".prepared.json"
+FORMAT = 1
+"""Of the records of what was prepared."""
+PACKAGE = "cosmos-data-videophy"
 
 
 @frozen(kw_only=True)
@@ -50,9 +54,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_synthetic(root: Path, wanted: Synthetic) -> bool:
     """Write both splits; False when they are already there. Raises UserError when something else is."""
-    record = json.dumps(asdict(wanted)) + "\n"
     if root.exists():
-        if (root / RECORD).is_file() and (root / RECORD).read_text() == record:
+        if _recorded(root / RECORD) == asdict(wanted):
             return False
         raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
     hidden = root.with_name(f".{root.name}.partial")
@@ -72,7 +75,17 @@ def write_synthetic(root: Path, wanted: Synthetic) -> bool:
                 manifest.append(line)
                 progress.advance(task)
             write_json(folder / "meta.json", manifest)
-    (hidden / RECORD).write_text(record)
+    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(wanted)}) + "\n")
     root.parent.mkdir(parents=True, exist_ok=True)
     hidden.rename(root)
     return True
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What a folder was asked to hold; {} when that is not known. Raises UserError for a newer version's record."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    check_format(found, path, FORMAT, package=PACKAGE)
+    return {name: value for name, value in found.items() if name != "format"} if isinstance(found, dict) else {}

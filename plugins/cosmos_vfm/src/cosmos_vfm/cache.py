@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.formats import check_format
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.tiers import NetworkConfig
 from cosmos_vfm.tokenizer.wan import codec_place
@@ -22,6 +23,8 @@ __all__ = ["Cached", "LatentCache", "codec_identity", "text_identity"]
 
 INDEX = "cache.json"
 FORMAT = 1
+"""Of the index and of each clip's file."""
+PACKAGE = "cosmos-vfm"
 
 
 @frozen(eq=False)
@@ -58,7 +61,8 @@ def _contents(place: Path) -> str:
 
 
 class LatentCache:
-    """A folder of one file a clip, named by what the clip shows. Raises UserError for one of another codec."""
+    """A folder of one file a clip, named by what the clip shows. Raises UserError for one of another codec, or of a
+    newer version."""
 
     def __init__(self, folder: Path, codec: str, text: str, *, create: bool = False) -> None:
         self.folder = folder
@@ -69,7 +73,8 @@ class LatentCache:
             written.write_text(json.dumps({"format": FORMAT, "codec": codec, "text": text}) + "\n", encoding="utf-8")
             written.replace(index)
         found = _read(index)
-        if found.get("format") != FORMAT or found.get("codec") != codec:
+        check_format(found, index, FORMAT, package=PACKAGE)
+        if found.get("codec") != codec:
             problem = Problem(
                 message=f"was made with the codec '{found.get('codec')}', this recipe has '{codec}'",
                 file=str(index),
@@ -89,6 +94,8 @@ class LatentCache:
         small = value.latents.to(torch.bfloat16)
         exact = torch.equal(small.float(), value.latents)
         tensors = {"latents": (small if exact else value.latents).cpu().contiguous()}
+        # Not among the metadata, which has room for texts alone, and no fixed order.
+        tensors["format"] = torch.tensor(FORMAT, dtype=torch.int32)
         if value.ids is not None:
             tensors["ids"] = torch.tensor(value.ids, dtype=torch.int32)
         hidden = path.with_name(f".{path.name}.{uuid4().hex}.partial")
@@ -96,11 +103,17 @@ class LatentCache:
         hidden.replace(path)
 
     def read(self, identity: str, caption: str) -> Cached | None:
-        """The clip, with token ids if those are of this caption; None when it is not here or damaged."""
+        """The clip, with token ids if those are of this caption; None when it is not here or damaged.
+
+        Raises UserError when a newer version wrote it.
+        """
         try:
             with safe_open(self.path(identity), framework="pt") as file:
-                ids = None
-                if self._same_text and "ids" in set(file.keys()) and file.metadata()["caption"] == _digest(caption):
+                ids, names = None, set(file.keys())
+                if "format" in names:
+                    number = int(file.get_tensor("format"))
+                    check_format({"format": number}, self.path(identity), FORMAT, package=PACKAGE)
+                if self._same_text and "ids" in names and file.metadata()["caption"] == _digest(caption):
                     ids = tuple(file.get_tensor("ids").tolist())
                 return Cached(file.get_tensor("latents").float(), caption, ids)
         except (OSError, SafetensorError):

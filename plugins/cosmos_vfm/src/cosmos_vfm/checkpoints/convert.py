@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from cosmos_core.checkpoint import DcpWriter, fingerprint, stored_tensors, whole_folder
-from cosmos_core.plan import BASE_FILE
-from cosmos_vfm.checkpoints.components import keep_components, write_json
+from cosmos_core.plan import write_base
+from cosmos_vfm.checkpoints.components import keep_components
 from cosmos_vfm.checkpoints.describe import matching_tier
 from cosmos_vfm.checkpoints.published import Published, open_published
 
@@ -26,8 +26,7 @@ def to_dcp(source: Path, output: Path, *, origin: str = "") -> dict[str, str]:
         published = open_published(source)
         _write_shards(published, DcpWriter(hidden / "model"))
         components = keep_components(published, hidden)
-        record = {"format": "cosmos3", "origin": origin or str(published.root.resolve()), "config": published.config}
-        write_json(hidden / BASE_FILE, record)
+        write_base(hidden, origin=origin or str(published.root.resolve()), config=published.config)
         stored = stored_tensors(hidden / "model")
         tier = matching_tier({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from cosmos_core.checkpoint import (
     whole_folder,
     write_shards,
 )
-from cosmos_core.plan import BASE_FILE
+from cosmos_core.plan import read_base
 from cosmos_vfm.checkpoints.components import carry_over, write_json
 from cosmos_vfm.checkpoints.describe import describe
 from cosmos_vfm.checkpoints.names import to_diffusers
@@ -95,8 +94,5 @@ def _described(source: StoredWeights) -> str:
 
 def _base_config(base: Path | None) -> dict[str, Any]:
     """The configuration that the conversion wrote down, {} if there was none."""
-    path = base / BASE_FILE if base is not None else None
-    if path is None or not path.is_file():
-        return {}
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"]
+    config: dict[str, Any] = read_base(base).get("config", {}) if base is not None else {}
     return config
