@@ -185,7 +185,7 @@ def test_style_captions_are_drawn_with_their_weights(dataset: Dataset) -> None:
 
 def test_plain_captions_end_with_suffix_duration_and_size(dataset: Dataset) -> None:
     dataset.clip(windows=[{**ROW, "end_frame": 24, "caption": "a cat"}])
-    assert draw(dataset.source(caption_suffix=" Nice.")).caption == (
+    assert draw(dataset.source(caption_suffix="Nice.")).caption == (
         "a cat. Nice. The video is 2.5 seconds long and is of 10 FPS. This video is of 64x80 resolution."
     )
 
@@ -194,7 +194,7 @@ def test_dropout_empties_captions_or_keeps_their_metadata(dataset: Dataset) -> N
     dataset.clip(windows=[{**ROW, "caption": "a cat"}])
     assert draw(dataset.source(cfg_dropout_rate=1.0)).caption == ""
     kept = draw(dataset.source(cfg_dropout_rate=1.0, cfg_dropout_keep_metadata=True)).caption
-    assert kept == " The video is 3.7 seconds long and is of 10 FPS. This video is of 64x80 resolution."
+    assert kept == "The video is 3.7 seconds long and is of 10 FPS. This video is of 64x80 resolution."
     source = dataset.source(cfg_dropout_rate=0.3, cache_decoded=True)
     empty = sum(draw(source, seed).caption == "" for seed in range(600))
     assert empty / 600 == pytest.approx(0.3, abs=0.06)

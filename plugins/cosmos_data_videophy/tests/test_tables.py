@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cosmos_core.data.video import write_mp4
+from cosmos_data_videophy.question import RUBRIC
 from cosmos_data_videophy.synthetic import draw
 from tests.command import cosmos
 
@@ -48,6 +49,25 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(copy: Path, tmp_path: 
     assert answers(tmp_path / "out") == ["4"]
     text = json.loads((tmp_path / "out/videophy2_train/text/conversation_0001.json").read_text())
     assert text["conversations"][0]["content"][1]["text"].endswith("Caption: é")
+
+
+@pytest.mark.parametrize(
+    ("captions", "last_line"),
+    [
+        ("a ball, a ball falls ", "Caption: a ball falls"),
+        (" a ball , ", "Caption: a ball"),
+        ("a ball,nan", "Caption: a ball"),
+        (" ,None", None),
+    ],
+)
+def test_a_caption_is_the_last_line_without_spaces_around_it(
+    copy: Path, tmp_path: Path, captions: str, last_line: str | None
+) -> None:
+    (copy / "data.csv").write_text(f"{HEADER}\nclip0.mp4,{captions},4,1,0\n")
+    prepare(copy, tmp_path / "out", "--split", "train", "--include-caption")
+    text = json.loads((tmp_path / "out/videophy2_train/text/conversation_0001.json").read_text())
+    question = text["conversations"][0]["content"][1]["text"]
+    assert question == (RUBRIC if last_line is None else f"{RUBRIC}\n{last_line}")
 
 
 @pytest.mark.parametrize(

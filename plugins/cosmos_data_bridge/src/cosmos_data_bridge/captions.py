@@ -62,15 +62,18 @@ def _caption(value: Any, field: str) -> Caption:
 
 
 def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random: np.random.Generator) -> str:
-    """The text for the model; empty, up to kept metadata, with probability `cfg_dropout_rate`."""
+    """The text for the model; empty, up to kept metadata, with probability `cfg_dropout_rate`.
+
+    Its sentences are joined by one space; nothing stands before the first or after the last.
+    """
     dropped = random.random() < config.cfg_dropout_rate
-    if dropped and not config.cfg_dropout_keep_metadata:
+    if dropped and (caption.structured or not config.cfg_dropout_keep_metadata):
         return ""
     if caption.structured:
-        return "" if dropped else caption.text
-    text = "" if dropped else caption.text.strip().rstrip(".") + "." + config.caption_suffix
+        return caption.text
+    sentences = [] if dropped else [caption.text.strip().rstrip(".") + ".", config.caption_suffix.strip()]
     if config.append_duration_fps_timestamps:
-        text += f" The video is {facts.frames / facts.fps:.1f} seconds long and is of {facts.fps:.0f} FPS."
+        sentences.append(f"The video is {facts.frames / facts.fps:.1f} seconds long and is of {facts.fps:.0f} FPS.")
     if config.append_resolution_info:
-        text += f" This video is of {facts.height}x{facts.width} resolution."
-    return text
+        sentences.append(f"This video is of {facts.height}x{facts.width} resolution.")
+    return " ".join(sentence for sentence in sentences if sentence)

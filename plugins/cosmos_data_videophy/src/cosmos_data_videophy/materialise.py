@@ -95,7 +95,7 @@ def _filled(rows: Sequence[Row], wanted: Wanted, split: Split) -> list[_Outcome]
 
 def _one(number: int, row: Row, wanted: Wanted, split: Split) -> _Outcome:
     question = wanted.question or (YES_OR_NO if wanted.score == "joint" else RUBRIC)
-    caption = (row.get("upsampled_caption") or row.get("caption") or None) if wanted.caption else None
+    caption = _caption(row) if wanted.caption else None
     try:
         dialog = conversation(question, _answer(row, wanted.score), caption)
         split.put_video(number, row.get("video_url", "").strip())
@@ -103,6 +103,12 @@ def _one(number: int, row: Row, wanted: Wanted, split: Split) -> _Outcome:
     except (ValueError, OSError, UnreadableSample) as error:
         return _Outcome(number, row, getattr(error, "reason", None) or str(error) or type(error).__name__)
     return _Outcome(number, row, None)
+
+
+def _caption(row: Row) -> str | None:
+    """The longer caption where there is one; None without any. Blank cells and those of MISSING hold none."""
+    texts = (row.get(field, "").strip() for field in ("upsampled_caption", "caption"))
+    return next((text for text in texts if text.lower() not in MISSING), None)
 
 
 def _answer(row: Row, field: str) -> str:
