@@ -9,7 +9,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.network.rope import axes_of_head
 from cosmos_vfm.tiers import TIERS, NetworkConfig
 
-__all__ = ["describe", "matching_tier", "native_scheduler", "network_of", "to_diffusers_config"]
+__all__ = ["Shapes", "describe", "matching_tier", "native_scheduler", "network_of", "to_diffusers_config"]
 
 SIZES = (
     "hidden_size",

@@ -36,7 +36,7 @@ def export(request: Conversion) -> dict[str, str]:
             layout=request.options.get("layout") or "diffusers",
             weights=request.options.get("weights", ""),
             scale=model.lora_alpha / model.lora_rank if model is not None and model.lora_enabled else None,
-            shift=model.sampling.shift if model is not None else 10.0,
+            model=model,
             dtype=dtype(wanted) if wanted else None,
             verify=verify,
         )

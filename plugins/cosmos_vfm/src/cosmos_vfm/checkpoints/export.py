@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from cosmos_core.checkpoint import (
 )
 from cosmos_core.plan import read_base
 from cosmos_vfm.checkpoints.components import carry_over, write_json
-from cosmos_vfm.checkpoints.describe import describe
+from cosmos_vfm.checkpoints.describe import Shapes, describe, matching_tier, network_of
+from cosmos_vfm.checkpoints.framework import model_section
 from cosmos_vfm.checkpoints.names import to_diffusers
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.tiers import TIERS
 
 __all__ = ["ExportRequest", "export_weights"]
 
@@ -30,9 +34,9 @@ class ExportRequest:
     """checkpoint: folder with ``model/``. base: folder of the converted base, for heads that the run did not build, its
     configuration and its components.
 
-    layout: 'diffusers', or 'hf' for one folder of ``model.net.<name>`` tensors. weights: 'ema' (live ones where no
-    average is kept) or 'live'. scale: factor of adapters that were trained beside other weights. shift: of the
-    scheduler that a base without one gets. dtype: of the floating tensors; None keeps theirs.
+    layout: 'diffusers', or 'hf' for one folder of ``model.net.<name>`` tensors that cosmos-framework loads. weights:
+    'ema' (live ones where no average is kept) or 'live'. scale: factor of adapters that were trained beside other
+    weights. model: what the weights were trained with, if they were. dtype: of the floating tensors; None keeps theirs.
     """
 
     checkpoint: Path
@@ -41,7 +45,7 @@ class ExportRequest:
     layout: str = "diffusers"
     weights: str = ""
     scale: float | None = None
-    shift: float = 10.0
+    model: VfmConfig | None = None
     dtype: torch.dtype | None = None
     verify: bool = False
 
@@ -59,8 +63,8 @@ def export_weights(request: ExportRequest) -> dict[str, str]:
         folder.mkdir(exist_ok=True)
         stem = "model" if bare else "diffusion_pytorch_model"
         written = write_shards(folder, stem, entries, verify=request.verify)
-        write_json(folder / "config.json", {**config, "model_type": "cosmos3_omni"} if bare else config)
-        carried = carry_over(request.base, hidden, shift=request.shift)
+        write_json(folder / "config.json", _bare_config(config, shapes, request, entries) if bare else config)
+        carried = carry_over(request.base, hidden, shift=(request.model or VfmConfig()).sampling.shift)
     return {
         "exported": str(request.output),
         "weights": _described(trained) + (f", {heads} of the base's other heads" if heads else ""),
@@ -75,6 +79,22 @@ def _with_heads(trained: StoredWeights, request: ExportRequest) -> tuple[StoredW
         return trained, 0
     whole = OverlaidWeights(trained, DcpWeights(request.base / "model", "live"))
     return whole, len(whole.infos) - len(trained.infos)
+
+
+def _bare_config(
+    config: dict[str, Any], shapes: Shapes, request: ExportRequest, entries: Mapping[str, Entry]
+) -> dict[str, Any]:
+    """Of cosmos-framework, which reads the section `model`; the sizes beside it are for everybody else."""
+    precision = next(entry.dtype for entry in entries.values() if entry.dtype.is_floating_point)
+    tier = matching_tier(shapes)
+    section = model_section(
+        TIERS[tier] if tier is not None else network_of(shapes),
+        config,
+        tier=tier,
+        model=request.model,
+        precision=str(precision).removeprefix("torch."),
+    )
+    return {**config, "model_type": "cosmos3_omni", "model": section}
 
 
 def _written(name: str, bare: bool) -> str:
