@@ -13,8 +13,7 @@ __all__ = ["recipe_of_experiment", "translate", "without_ineffective"]
 _EXPERIMENTS = {
     "pre_exp012_llava_ov": "llava_ov",
     "pre_exp012_llava_ov_datapacker": "llava_ov",
-    "pre_exp012_llava_ov_mapstyle_dataloader": "llava_ov",
-    "vision_sft_nano_mapstyle_dataloader": "vision_sft_nano",
+    "pre_exp012_llava_ov_mapstyle_dataloader": "llava_ov_mapstyle_dataloader",
 }
 """Experiment name -> recipe; other experiments are called as their recipe is."""
 

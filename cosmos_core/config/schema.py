@@ -35,6 +35,7 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
         "extends": {"type": "string", "description": "Name or path of the recipe this one starts from."},
         "requires": {"type": "array", "items": {"type": "string"}, "description": "Distributions that must be there."},
         "unset": {"type": "array", "items": {"type": "string"}, "description": "Keys that return to their defaults."},
+        "published": {"type": "object", "description": "Execution settings of the published recipe that differ."},
         "custom": {"type": "object", "description": "Free-form; carried along, never read."},
         "model": {"anyOf": [_table(one.cls) for one in models]},
         "trackers": _named(everything, "trackers."),

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
@@ -26,14 +26,15 @@ from cosmos_core.recipes.find import find_recipe, list_recipes
 
 __all__ = ["Resolved", "load", "resolve"]
 
-_HEADER = ("summary", "requires", "extends", "unset")
+_HEADER = ("summary", "requires", "extends", "unset", "published")
 
 
 @frozen
 class Resolved:
     """A recipe after all layers. origins: where each written value came from; unwritten ones are class defaults.
 
-    notes: what was accepted for the sake of old recipes, with file and line.
+    notes: what was accepted for the sake of old recipes, with file and line. published: of the recipe's own file, the
+    execution settings of the published recipe of that name that differ.
     """
 
     config: RunConfig
@@ -41,6 +42,7 @@ class Resolved:
     path: Path
     overrides: tuple[str, ...]
     notes: tuple[Problem, ...] = ()
+    published: dict[str, Any] = field(factory=dict)
 
 
 def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
@@ -51,7 +53,8 @@ def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) 
 def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> Resolved:
     """As `load`, with origins."""
     path = find_recipe(recipe)
-    layer, dialect = _chain(path)
+    documents = _chain(path)
+    layer, dialect = _merged(documents)
     notes: list[Problem] = []
     for override in parse_overrides(overrides):
         key, moved = translate(override.path)
@@ -64,12 +67,12 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     tolerated = TOLERABLE if dialect else ()
     config = structure_run(values, plugins.catalog, layer.origins, title=str(path), tolerated=tolerated)
     notes += [problem_at(key, text, layer.origins, hint) for key, text, hint in cross_field(config)]
-    return Resolved(config, layer.origins, path, tuple(overrides), (*notes, *ineffective))
+    all_notes = (*notes, *ineffective)
+    return Resolved(config, layer.origins, path, tuple(overrides), all_notes, _published(documents[0]))
 
 
-def _chain(path: Path) -> tuple[Layer, bool]:
-    """All files from the root of the `extends` chain down to `path`, merged; whether one is a recipe of
-    the cosmos-framework training scripts, which names its parent by experiment."""
+def _chain(path: Path) -> list[Document]:
+    """All files from `path` up to the root of the `extends` chain."""
     documents: list[Document] = []
     seen: list[Path] = []
     following: Path | None = path
@@ -82,6 +85,12 @@ def _chain(path: Path) -> tuple[Layer, bool]:
         document = read_document(following)
         documents.append(document)
         following = _parent(document)
+    return documents
+
+
+def _merged(documents: Sequence[Document]) -> tuple[Layer, bool]:
+    """The files of a chain merged, root first; whether one is in the reference's dialect, which names its parent by
+    experiment."""
     layer = Layer({}, {})
     for document in reversed(documents):
         _check_requires(document)
@@ -106,6 +115,13 @@ def _parent(document: Document) -> Path | None:
     name = recipe_of_experiment(experiment)
     parents = [recipe.path for recipe in list_recipes() if recipe.name == name]
     return parents[0] if parents and parents[0].resolve() != document.path.resolve() else None
+
+
+def _published(document: Document) -> dict[str, Any]:
+    table = document.values.get("published", {})
+    if not isinstance(table, dict):
+        raise _header_error(document, "published", "expected a table of keys and their published values")
+    return table
 
 
 def _unset_paths(document: Document) -> Iterable[tuple[str, ...]]:

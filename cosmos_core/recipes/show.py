@@ -9,18 +9,42 @@ from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
 from cosmos_core.recipes.loading import Resolved
 
-__all__ = ["show"]
+__all__ = ["differences", "show"]
+
+HEADING = "# Settings that the published recipe of this name has otherwise:"
 
 
 def show(resolved: Resolved, *, origins: bool = False) -> str:
-    """TOML of the whole configuration, or one `key = value  # origin` line a value."""
+    """TOML of the whole configuration, or one `key = value  # origin` line a value.
+
+    What the published recipe of that name sets otherwise comes first, as comments.
+    """
+    head = [
+        f"#   {key_text(path)} = {_text(theirs)}  # here {_text(ours)}" for path, theirs, ours in differences(resolved)
+    ]
+    if head:
+        head = [HEADING, *head, ""]
     if not origins:
-        return to_toml(resolved.config)
+        return "\n".join([*head, to_toml(resolved.config)])
     lines = []
     for path, value in _leaves(to_plain(resolved.config), ()):
         origin = resolved.origins.get(path, "default")
         lines.append(f"{key_text(path)} = {_text(value)}  # {origin}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def differences(resolved: Resolved) -> list[tuple[KeyPath, Any, Any]]:
+    """Key, published value and own value of the execution settings in which a published recipe differs."""
+    config = to_plain(resolved.config)
+    leaves = _leaves(resolved.published, ()) if resolved.published else []
+    found = [(path, theirs, _at(config, path)) for path, theirs in leaves]
+    return [(path, theirs, ours) for path, theirs, ours in found if theirs != ours]
+
+
+def _at(values: Any, path: KeyPath) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:

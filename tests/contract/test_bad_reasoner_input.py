@@ -329,7 +329,7 @@ def test_an_image_that_does_not_decode_is_skipped_with_its_row(place: Path, tmp_
     (tmp_path / "pictures").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pictures/a.parquet")
     done = cosmos(
-        *("run", "llava_ov", "--output-root", str(tmp_path / "runs"), *SMALL),
+        *("run", "llava_ov_packed", "--output-root", str(tmp_path / "runs"), *SMALL),
         *(f"model.backbone.model_name={place / 'tiny'}", f"dataloader_train.dataset.path={tmp_path / 'pictures'}"),
         *("dataloader_train.max_skipped=0.5", "dataloader_train.max_sequence_length=120"),
     )

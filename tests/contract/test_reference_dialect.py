@@ -185,6 +185,19 @@ def test_the_experiment_is_the_parent(recipe, experiment: str) -> None:
     assert config.model.tier == {"vision_sft_edge": "edge", "vision_sft_super": "super"}.get(experiment, "nano")
 
 
+def test_the_map_style_variants_have_a_dataset_of_their_own(recipe, tmp_path: Path) -> None:
+    """Their loaders' values are not in their TOML: captions are cut sooner there, rows are 4000."""
+    generator = Path(recipe("vision_sft_nano_mapstyle_dataloader"))
+    generator.write_text(generator.read_text().partition("[dataloader_train]")[0])
+    loader = resolve(str(generator), plugins=PLUGINS).config.dataloader_train
+    assert (loader.max_caption_tokens, loader.max_sequence_length) == (1024, 45056)
+    assert resolve(recipe("vision_sft_nano"), plugins=PLUGINS).config.dataloader_train.max_caption_tokens == 2048
+    reasoner = tmp_path / "reasoner.toml"
+    for experiment, rows in (("pre_exp012_llava_ov_mapstyle_dataloader", 4000), ("pre_exp012_llava_ov", None)):
+        reasoner.write_text(REASONER.format(experiment=experiment, cycle=500, warm=1000))
+        assert resolve(str(reasoner), plugins=PLUGINS).config.dataloader_train.dataset.limit == rows
+
+
 @pytest.mark.parametrize(
     ("experiment", "cycle", "warm"),
     [("pre_exp012_llava_ov_datapacker", 500, 1000), ("pre_exp012_llava_ov", 500, 1000), ("videophy2_sft_nano", 50, 5)],

@@ -1,4 +1,4 @@
-"""Both reasoner recipes at a tiny size: prepared data, a run that is killed and resumed, an export that talks."""
+"""Reasoner recipes at a tiny size: prepared data, a run that is killed and resumed, an export that talks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SMALL = (
 )
 TINY = Path(cosmos_vlm.__file__).parent / "backbones/tiny"
 RECIPES = {
-    "videophy2_sft_nano": "vlm_videophy2_sft/videophy2_sft_nano",
+    "videophy2_packed_nano": "vlm_videophy2_sft/videophy2_packed_nano",
     "llava_ov": "vlm_llava_ov_demo/pre_exp012_llava_ov",
 }
 
@@ -88,7 +88,7 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
     killed, whole = (tmp_path / root / "cosmos3" / RECIPES[recipe] for root in ("killed", "whole"))
     assert losses(killed) == losses(whole)
     assert sorted(losses(whole)) == list(range(1, 17))
-    if recipe == "videophy2_sft_nano":
+    if recipe == "videophy2_packed_nano":
         validated = [row for row in rows(killed) if "val_loss" in row]
         assert validated[-1]["val_loss"] < validated[0]["val_loss"]
         for row in validated:

@@ -163,12 +163,19 @@ def test_the_reasoner_continues_exactly(place: Path, alone: Path, tmp_path: Path
 
 
 def test_a_token_cap_packs_several_dialogs(place: Path, tmp_path: Path) -> None:
-    run_dir, _ = train(place, tmp_path, "packed", "dataloader_train.max_sequence_length=500")
+    caps = ("dataloader_train.max_samples_per_batch=null", "dataloader_train.max_sequence_length=500")
+    run_dir, _ = train(place, tmp_path, "packed", *caps)
     tokens = [row["tokens"] for row in rows(run_dir) if "loss" in row]
     assert all(500 < count < 1000 for count in tokens)
 
 
-@pytest.mark.parametrize("recipe", ["llava_ov", "videophy2_sft_nano", "videophy2_sft_super", "videophy2_sft_edge"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *("llava_ov", "videophy2_sft_nano", "videophy2_sft_super", "videophy2_sft_edge"),
+        *("llava_ov_packed", "videophy2_packed_nano", "videophy2_packed_super"),
+    ],
+)
 def test_contract_recipes_plan_for_eight_processes(place: Path, tmp_path: Path, recipe: str) -> None:
     (tmp_path / "examples/checkpoints").mkdir(parents=True)
     for name in ("Cosmos3-Nano-VLM", "Cosmos3-Super-VLM"):

@@ -27,7 +27,7 @@ def test_plugins_list_names_what_each_provides() -> None:
     assert all(row["state"] == "ok" for row in found.values())
     assert "family vfm" in found["vfm"]["provides"]
     assert "dataset bridge" in found["bridge"]["provides"]
-    assert "4 recipes" in found["bridge"]["provides"]
+    assert "5 recipes" in found["bridge"]["provides"]
     assert "vfm" in cosmos("plugins", "list").stdout
 
 

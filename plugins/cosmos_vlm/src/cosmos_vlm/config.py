@@ -81,6 +81,7 @@ class LlavaConfig(DatasetConfig):
     revision: str = option("main", "Revision of the repository.")
     subset: str = option("ai2d(gpt4v)", "Part of the dataset, one of the repository's configurations.")
     split: str = option("train", "Split of the subset.")
+    limit: int | None = option(None, "Only the first so many rows; absent: all.", unit="samples", low=1)
     shuffle_buffer: int = option(1000, "Rows, about, among which the order is drawn.", unit="samples", low=1)
     lanes: int = option(
         16,

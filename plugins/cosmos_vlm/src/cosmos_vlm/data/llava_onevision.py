@@ -53,10 +53,15 @@ class LlavaSource:
         files = self._copy.files if self._copy is not None else streamed_files(config)
         with ThreadPoolExecutor(READERS) as pool:
             sizes = list(pool.map(block_sizes, files))
-        self._blocks = [
-            (file, number) for file, of_file in zip(files, sizes, strict=True) for number in range(len(of_file))
+        blocks = [
+            ((file, number), size)
+            for file, of_file in zip(files, sizes, strict=True)
+            for number, size in enumerate(of_file)
         ]
-        self._sizes = [size for of_file in sizes for size in of_file]
+        if config.limit is not None:
+            blocks = _first_rows(blocks, config.limit)
+        self._blocks = [place for place, _ in blocks]
+        self._sizes = [size for _, size in blocks]
         if not sum(self._sizes):
             raise UserError(f"no rows in {config.path or config.subset}; nothing was started")
         self._ends = list(accumulate(self._sizes))
@@ -124,6 +129,13 @@ class LlavaSource:
             return contained(self._copy.find(stored), self._copy.root)
         except ValueError:
             raise UnreadableSample(key, "image lies outside of the dataset's folder") from None
+
+
+def _first_rows(blocks: list[tuple[tuple[str, int], int]], limit: int) -> list[tuple[tuple[str, int], int]]:
+    """Places and sizes of the blocks that hold the first `limit` rows, the last one's size cut."""
+    ends = accumulate(size for _, size in blocks)
+    cut = [(place, min(size, limit - (end - size))) for (place, size), end in zip(blocks, ends, strict=True)]
+    return [(place, size) for place, size in cut if size > 0]
 
 
 def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> tuple[Turn, ...]:
