@@ -128,7 +128,10 @@ def _unset_paths(document: Document) -> Iterable[tuple[str, ...]]:
     entries: Any = document.values.get("unset", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise _header_error(document, "unset", "expected a list of dotted keys")
-    return [parse_key(entry) for entry in entries]
+    try:
+        return [parse_key(entry) for entry in entries]
+    except ValueError as error:
+        raise _header_error(document, "unset", str(error)) from None
 
 
 def _check_requires(document: Document) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_unset_returns_a_key_to_its_default(write) -> None:
     config = loaded(child)
     assert config.optimizer.lr == 1e-4
     assert "grad_clip" not in config.trainer.callbacks
+
+
+@pytest.mark.parametrize("key", ["optimizer lr", "a\tb", "", "a = 1", "a.", "'open"])
+def test_what_is_no_key_cannot_be_unset(write, key: str) -> None:
+    text = refused(write(f"unset = [{json.dumps(key)}]\n", "child.toml"))
+    assert "child.toml:1" in text
+    assert "is not a dotted key" in text
 
 
 def test_a_circle_of_parents_is_named(write) -> None:
