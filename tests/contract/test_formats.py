@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from cosmos_core.checkpoint import load_component, load_model, model_state, stored_keys
+from cosmos_core.checkpoint import load_component, model_state, stored_keys
 from cosmos_core.checkpoint.state import optimizer_state, optimizer_templates, restore_optimizer
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.distributed import Streams, local_mesh
@@ -22,7 +22,7 @@ from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.build import build_family, build_model
-from cosmos_core.train.resume import load_adapter_base
+from cosmos_core.train.weights import load_checkpoint
 from cosmos_vfm.tiers import TIERS
 from tests.command import cosmos, losses
 from tests.fixtures.reading import digest, sample_order, stored
@@ -67,13 +67,13 @@ def test_weights_average_moments_and_counters_are_read_bit_for_bit(kept: str, ru
 def test_what_a_run_loads_is_what_is_stored(kept: str, run: KeptRun, place: Path) -> None:
     config = read_resolved(run.folder(place) / "config.toml", PluginManager.discover().catalog)
     path, mesh = run.checkpoint(place), local_mesh()
-    family = build_family(config, PluginManager.discover(), torch.device("cpu"), path)
+    family = build_family(config, PluginManager.discover(), torch.device("cpu"))
     model = build_model(config, family, mesh, Streams(0))
     optimizer = build_adamw(model, config.optimizer)
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
     adapters = trains_only_lora(model)
-    assert adapters == (load_adapter_base(path, model, mesh) is not None) == (run.name == "adapters")
-    load_model(path / "model", model, ema, mesh, adapters_only=adapters)
+    base, _ = load_checkpoint(path, model, ema, mesh, seed=config.trainer.seed)
+    assert adapters == (base is not None) == (run.name == "adapters")
     moments = optimizer_templates(model, optimizer, stored_keys(path / "optim"))
     load_component(path / "optim", moments, mesh)
     restore_optimizer(model, optimizer, moments)
