@@ -87,7 +87,7 @@ def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
     base = tmp_path / "cosmos3/sft/hello/checkpoints/iter_000000006/model"
     run = (*HELLO, "job.name=other", "model.hidden=32", "--output-root", str(tmp_path))
     error = refused(*run, f"checkpoint.load_path={base}")
-    assert "have another shape" in error
+    assert "of another shape" in error
     assert "instead of" in error
 
 
