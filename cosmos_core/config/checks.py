@@ -17,10 +17,6 @@ TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
 def cross_field(config: RunConfig) -> Iterator[Complaint]:
     """Key, message and remedy of every broken rule."""
     yield from _scheduler(config.scheduler)
-    warm, last = config.scheduler.warm_up_steps[:1], config.trainer.max_iter
-    if warm and warm[0] > last:
-        message = f"a warm-up of {warm[0]} steps never ends within a run of {last}"
-        yield ("scheduler", "warm_up_steps"), message, "make it shorter, or trainer.max_iter larger"
     yield from _caps(config.dataloader_train, "dataloader_train")
     if config.dataloader_val is not None:
         yield from _caps(config.dataloader_val, "dataloader_val")

@@ -33,6 +33,7 @@ def _facts(key: Key, name: str) -> dict[str, str]:
         "default": key.default,
         "bounds": key.bounds,
         "unit": key.unit,
+        "on resume": key.on_resume,
         "meaning": key.help,
         "owner": key.owner,
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-__all__ = ["option", "required", "section"]
+__all__ = ["OnResume", "default_of", "on_resume_of", "option", "required", "section"]
+
+OnResume = Literal["refuse", "list"]
+"""What happens to a run that resumes with another value: it is refused, or it goes on and the change is listed."""
 
 
 def _checks(choices: Sequence[Any] | None, low: float | None, high: float | None) -> Callable[..., None]:
@@ -26,10 +29,18 @@ def _checks(choices: Sequence[Any] | None, low: float | None, high: float | None
     return check
 
 
-def _metadata(
-    help: str, unit: str, choices: Sequence[Any] | None, low: float | None, high: float | None
-) -> dict[str, Any]:
-    return {"help": help, "unit": unit, "choices": choices, "min": low, "max": high}
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """A field's default, made anew where a factory makes it; attrs.NOTHING for a required one."""
+    default: Any = field.default
+    return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+
+
+def on_resume_of(field: attrs.Attribute[Any], inherited: OnResume) -> OnResume:
+    """What a field says of its own change on resume; `inherited`, the word of its section, when it says nothing.
+
+    Any other word counts as 'refuse', which loses nothing.
+    """
+    return "list" if (field.metadata.get("on_resume") or inherited) == "list" else "refuse"
 
 
 def option(
@@ -40,12 +51,17 @@ def option(
     choices: Sequence[Any] | None = None,
     low: float | None = None,
     high: float | None = None,
+    on_resume: OnResume | None = None,
 ) -> Any:
-    """A field with a default. `low` and `high` are inclusive; for tuples every element is checked."""
+    """A field with a default. `low` and `high` are inclusive; for tuples every element is checked.
+
+    on_resume: whether a run may resume with another value. Absent: as the section says; below ``[model]`` 'refuse',
+    since a change there usually alters what the saved tensors mean, elsewhere 'list'.
+    """
     return attrs.field(
         default=default,
         validator=_checks(choices, low, high),
-        metadata=_metadata(help, unit, choices, low, high),
+        metadata={"help": help, "unit": unit, "choices": choices, "min": low, "max": high, "on_resume": on_resume},
     )
 
 
@@ -56,11 +72,15 @@ def required(
     choices: Sequence[Any] | None = None,
     low: float | None = None,
     high: float | None = None,
+    on_resume: OnResume | None = None,
 ) -> Any:
     """A field that a recipe must set."""
-    return attrs.field(validator=_checks(choices, low, high), metadata=_metadata(help, unit, choices, low, high))
+    return attrs.field(
+        validator=_checks(choices, low, high),
+        metadata={"help": help, "unit": unit, "choices": choices, "min": low, "max": high, "on_resume": on_resume},
+    )
 
 
-def section(cls: type, help: str) -> Any:
-    """A nested table whose absence means its class defaults."""
-    return attrs.field(factory=cls, metadata=_metadata(help, "", None, None, None))
+def section(cls: type, help: str, *, on_resume: OnResume | None = None) -> Any:
+    """A nested table whose absence means its class defaults. on_resume: of its keys that say nothing themselves."""
+    return attrs.field(factory=cls, metadata={"help": help, "on_resume": on_resume})

@@ -17,7 +17,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 class Ema:
     """Exponential moving average of the trained weights, power-function profile (docs/training.md, Moving average)."""
 
-    enabled: bool = option(True, "Keep a float32 moving average of the trained weights.")
+    enabled: bool = option(True, "Keep a float32 moving average of the trained weights.", on_resume="refuse")
     rate: float = option(0.1, "Relative width of the averaging profile; smaller forgets sooner.", low=1e-3, high=0.28)
     iteration_shift: int = option(0, "Added to the step before the profile is evaluated.", unit="steps", low=0)
 
@@ -67,12 +67,15 @@ class ModelConfig:
         "pretrained",
         "'pretrained' demands checkpoint.load_path; 'random' trains from fresh weights on purpose.",
         choices=("pretrained", "random"),
+        on_resume="list",
     )
-    precision: str = option("bfloat16", "Dtype of forward and backward.", choices=DTYPES)
-    ema: Ema = section(Ema, "Moving average of the trained weights.")
-    parallelism: Parallelism = section(Parallelism, "Device mesh.")
-    compile: Compile = section(Compile, "Compilation.")
-    activation_checkpointing: ActivationCheckpointing = section(ActivationCheckpointing, "Recomputation.")
+    precision: str = option("bfloat16", "Dtype of forward and backward.", choices=DTYPES, on_resume="list")
+    ema: Ema = section(Ema, "Moving average of the trained weights.", on_resume="list")
+    parallelism: Parallelism = section(Parallelism, "Device mesh.", on_resume="list")
+    compile: Compile = section(Compile, "Compilation.", on_resume="list")
+    activation_checkpointing: ActivationCheckpointing = section(
+        ActivationCheckpointing, "Recomputation.", on_resume="list"
+    )
 
 
 @frozen(kw_only=True)

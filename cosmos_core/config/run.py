@@ -26,7 +26,7 @@ __all__ = [
 class JobConfig:
     """Which task, and where the run directory lies: <output root>/<project>/<group>/<name>."""
 
-    task: str = required("Model family, e.g. 'vfm' (generator) or 'vlm' (reasoner).")
+    task: str = required("Model family, e.g. 'vfm' (generator) or 'vlm' (reasoner).", on_resume="refuse")
     experiment: str | None = option(None, "Experiment name of the recipe; names the parent when there is no 'extends'.")
     project: str = option("cosmos3", "First part of the run directory; project in trackers.")
     group: str = option("sft", "Second part of the run directory; group in trackers.")
@@ -44,7 +44,9 @@ class OptimizerConfig:
     eps: float = option(1e-8, "Added to the denominator.", low=0)
     weight_decay: float = option(0.0, "Decoupled weight decay.", low=0)
     fused: bool = option(True, "Use the fused kernel.")
-    keys_to_select: tuple[str, ...] = option((), "Train only parameters whose name contains one of these; empty: all.")
+    keys_to_select: tuple[str, ...] = option(
+        (), "Train only parameters whose name contains one of these; empty: all.", on_resume="refuse"
+    )
     lr_multipliers: dict[str, float] = attrs.field(
         factory=dict,
         metadata={"help": "Substring of a parameter name -> factor on lr; the longest match wins."},
@@ -144,8 +146,8 @@ class DataloaderConfig:
 class RunConfig:
     """A whole run. Plain values only: every derived quantity belongs to the plan."""
 
-    job: JobConfig
-    model: ModelConfig
+    job: JobConfig = required("Task and run directory.")
+    model: ModelConfig = required("The network and its objective.", on_resume="refuse")
     optimizer: OptimizerConfig = section(OptimizerConfig, "Optimizer.")
     scheduler: SchedulerConfig = section(SchedulerConfig, "Learning-rate schedule.")
     trainer: TrainerConfig = section(TrainerConfig, "Training loop.")

@@ -15,7 +15,9 @@ class VideoTokenizer:
     """Frozen codec between pixels and latents."""
 
     type: str = option("wan22", "Codec: the Wan 2.2 VAE, or a weight-free DCT.", choices=("wan22", "block_dct"))
-    vae_path: str | None = option(None, "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.")
+    vae_path: str | None = option(
+        None, "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.", on_resume="list"
+    )
 
 
 @frozen(kw_only=True)
@@ -23,7 +25,7 @@ class TextTokenizer:
     """Captions to token ids."""
 
     type: str = option("hf", "'hf': the model's own files; 'words': built in code.", choices=("hf", "words"))
-    path: str | None = option(None, "Folder or hub name of tokenizer files; absent: the tier's own.")
+    path: str | None = option(None, "Folder or hub name of tokenizer files; absent: the tier's own.", on_resume="list")
 
 
 @frozen(kw_only=True)
@@ -55,8 +57,12 @@ class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
     tier: str = option("nano", "Size of the network.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
-    max_num_tokens_after_packing: int = option(-1, "Token cap of a pack; -1: none beyond the loader's.", low=-1)
-    joint_attn_implementation: str = option("two_way", "Attention layout.", choices=("two_way", "three_way", "flex"))
+    max_num_tokens_after_packing: int = option(
+        -1, "Token cap of a pack; -1: none beyond the loader's.", low=-1, on_resume="list"
+    )
+    joint_attn_implementation: str = option(
+        "two_way", "Attention layout.", choices=("two_way", "three_way", "flex"), on_resume="list"
+    )
     lora_target_modules: str = option(
         "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen",
         "Adapted linear layers: names or dotted endings, comma-separated.",
@@ -64,7 +70,7 @@ class VfmConfig(AdaptedModelConfig):
     tokenizer: VideoTokenizer = section(VideoTokenizer, "Video codec.")
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
     flow: Flow = section(Flow, "Objective.")
-    sampling: Sampling = section(Sampling, "Generation.")
+    sampling: Sampling = section(Sampling, "Generation.", on_resume="list")
 
 
 @frozen(kw_only=True)

@@ -17,7 +17,9 @@ class Backbone:
     """Where architecture, tokenizer and weights come from."""
 
     model_name: str = option("Qwen/Qwen3-VL-8B-Instruct", "Hub name or folder of the model.")
-    safetensors_path: str | None = option(None, "Folder or Hub name whose *.safetensors replace the model's weights.")
+    safetensors_path: str | None = option(
+        None, "Folder or Hub name whose *.safetensors replace the model's weights.", on_resume="list"
+    )
 
 
 @frozen(kw_only=True)
@@ -57,17 +59,24 @@ class VlmConfig(AdaptedModelConfig):
         "cosmos",
         "Attention: 'cosmos' is the best path for the device.",
         choices=("cosmos", "flash_attention_2", "sdpa", "eager"),
+        on_resume="list",
     )
     backbone: Backbone = section(Backbone, "Architecture, tokenizer, weights.")
     freeze: Freeze = section(Freeze, "Parts that do not train.")
-    image_min_pixels: int = option(65_536, "Smaller images are enlarged.", unit="pixels", low=1024)
-    image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024)
-    video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024)
-    video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024)
+    image_min_pixels: int = option(65_536, "Smaller images are enlarged.", unit="pixels", low=1024, on_resume="list")
+    image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024, on_resume="list")
+    video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024, on_resume="list")
+    video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024, on_resume="list")
     answer_tokens: int = option(
-        0, "Tokens the model may say to each validation question, for datasets that score; 0: none.", low=0, high=256
+        0,
+        "Tokens the model may say to each validation question, for datasets that score; 0: none.",
+        low=0,
+        high=256,
+        on_resume="list",
     )
-    loss_chunk: int = option(2048, "Supervised positions whose logits exist at a time.", unit="tokens", low=1)
+    loss_chunk: int = option(
+        2048, "Supervised positions whose logits exist at a time.", unit="tokens", low=1, on_resume="list"
+    )
 
 
 @frozen(kw_only=True)
