@@ -19,6 +19,7 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import iteration_name
+from cosmos_core.plan.trained import write_launch
 
 __all__ = ["save_checkpoint"]
 
@@ -33,10 +34,11 @@ def save_checkpoint(
     mesh: Mesh,
     *,
     base: AdapterBase | None = None,
+    launch: int | None = None,
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
 
-    base: what the weights build on, when they are adapters alone.
+    base: what the weights build on, when they are adapters alone. launch: which launch of the run trained them.
 
     Killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks have written
     everything, and ``latest_checkpoint.txt`` is replaced last.
@@ -48,6 +50,8 @@ def save_checkpoint(
         (hidden / "dataloader").mkdir(parents=True)
         if base is not None:
             base.write(hidden)
+        if launch is not None:
+            write_launch(hidden, launch)
     barrier(mesh)
     reason = None
     try:

@@ -24,14 +24,14 @@ figures to a tracker's server first."""
 EXIT_CODES = {"done": 0, "failed": 1, "diverged": 1, "refused": 2, "stopped": 75, "interrupted": 130}
 
 
-def launch(run_dir: Path, nproc: int) -> int:
-    """Run `nproc` ranks of the run recorded in `run_dir`; returns the exit code of the whole."""
+def launch(run_dir: Path, number: int, nproc: int) -> int:
+    """Run `nproc` ranks of what ``launches/<number>/`` in `run_dir` records; returns the exit code of the whole."""
     layout = RunLayout(run_dir)
     for leftover in (layout.outcome, layout.stop_request):
         leftover.unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
     # Ranks write to our own outputs; torchrun would leave a folder for logs behind.
-    command += ["--log-dir", os.devnull, "-m", "cosmos_core.train.worker", str(run_dir)]
+    command += ["--log-dir", os.devnull, "-m", "cosmos_core.train.worker", str(run_dir), str(number)]
     # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through us.
     process = subprocess.Popen(
         command,

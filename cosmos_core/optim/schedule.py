@@ -1,36 +1,14 @@
-"""Learning-rate factors over optimizer steps (docs/training.md, Learning-rate schedule)."""
+"""The learning-rate schedule of an optimizer (docs/training.md, Learning-rate schedule)."""
 
 from __future__ import annotations
-
-import math
-from bisect import bisect_left
-from itertools import accumulate
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from cosmos_core.config.run import SchedulerConfig
+from cosmos_core.config.schedule import factor
 
-__all__ = ["build_scheduler", "factor"]
-
-
-def factor(config: SchedulerConfig, step: int) -> float:
-    """Factor on the learning rate of the update that follows `step` finished ones.
-
-    A boundary step belongs to the cycle that ends there; past the last cycle its final factor stays.
-    """
-    ends = list(accumulate(config.cycle_lengths))
-    step = min(step, ends[-1])
-    cycle = bisect_left(ends, step)
-    within = step - (ends[cycle - 1] if cycle else 0)
-    length, warm = config.cycle_lengths[cycle], config.warm_up_steps[cycle]
-    start, high, low = config.f_start[cycle], config.f_max[cycle], config.f_min[cycle]
-    if within < warm:
-        return (high - start) / warm * within + start
-    if config.type == "LambdaLinear":
-        return low + (high - low) * (length - within) / (length - warm)
-    progress = min((within - warm) / (length - warm), 1.0)
-    return low + 0.5 * (high - low) * (1 + math.cos(math.pi * progress))
+__all__ = ["build_scheduler"]
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, config: SchedulerConfig, step: int = 0) -> LambdaLR:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["BASE_FILE", "RUN_FORMAT", "RunLayout", "iteration_name"]
+__all__ = ["BASE_FILE", "LAUNCH_FILE", "RUN_FORMAT", "Record", "RunLayout", "iteration_name", "step_of"]
+
+_ITERATION = re.compile(r"iter_(\d{9})")
 
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its ``origin``, and what its family needs to know of it."""
 RUN_FORMAT = 1
 """Of ``launch_info.yaml`` and ``outcome.json``."""
+
+LAUNCH_FILE = "launch.json"
+"""Beside ``model/`` of a run's checkpoint: the number of the launch that trained it."""
 
 
 def iteration_name(step: int) -> str:
@@ -19,15 +25,21 @@ def iteration_name(step: int) -> str:
     return f"iter_{step:09d}"
 
 
+def step_of(checkpoint: Path) -> int | None:
+    """The step in a checkpoint's folder name; None for a folder that is called otherwise."""
+    match = _ITERATION.fullmatch(checkpoint.name)
+    return int(match.group(1)) if match else None
+
+
 @frozen
-class RunLayout:
-    """Paths below ``<output root>/<project>/<group>/<name>``; building one creates nothing."""
+class Record:
+    """What one launch was told: the configuration in three forms, the command, the environment."""
 
     root: Path
 
     @property
     def config_toml(self) -> Path:
-        """The resolved configuration, rereadable; the truth for every rank."""
+        """The resolved configuration, rereadable."""
         return self.root / "config.toml"
 
     @property
@@ -49,6 +61,28 @@ class RunLayout:
     def job_env(self) -> Path:
         """Allow-listed launch environment; never a secret."""
         return self.root / "job_env.yaml"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them; config.toml, the one that is read back, last."""
+        return (self.job_env, self.launch_info, self.config_pkl, self.config_yaml, self.config_toml)
+
+
+@frozen
+class RunLayout(Record):
+    """Paths below ``<output root>/<project>/<group>/<name>``; building one creates nothing.
+
+    The record in the run directory itself is that of the newest launch that completed a step.
+    """
+
+    @property
+    def launches(self) -> Path:
+        """The record of every launch, in folders 1, 2, ...; none is ever written again."""
+        return self.root / "launches"
+
+    def launch(self, number: int) -> Record:
+        """The record of one launch."""
+        return Record(self.launches / str(number))
 
     @property
     def metrics(self) -> Path:

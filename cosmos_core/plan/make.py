@@ -8,11 +8,14 @@ from pathlib import Path
 
 from attrs import evolve
 
+from cosmos_core.config.document import read_document
 from cosmos_core.config.run import JobConfig, RunConfig
+from cosmos_core.plan.changes import Change, changes
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.layout import RunLayout
-from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.plan import Resume, RunPlan
 from cosmos_core.plan.resume import find_resume
+from cosmos_core.plan.trained import trained_by
 
 __all__ = ["make_plan", "plan_in"]
 
@@ -24,16 +27,29 @@ def make_plan(
     return plan_in(_run_dir(config.job, output_root, fresh), config, world=world, distributions=distributions)
 
 
-def plan_in(run_dir: Path, config: RunConfig, *, world: int, distributions: Mapping[str, str]) -> RunPlan:
-    """Plan a run in a run directory that is already chosen."""
+def plan_in(
+    run_dir: Path, config: RunConfig, *, world: int, distributions: Mapping[str, str], launch: int | None = None
+) -> RunPlan:
+    """Plan a run in a run directory that is already chosen. launch: the number of its record there, once it has one."""
     config = _anchored(config)
+    resume, changed = _compared(config, find_resume(config, RunLayout(run_dir)))
     return RunPlan(
         config=config,
         run_dir=run_dir,
         degrees=solve_degrees(config.model.parallelism, world),
-        resume=find_resume(config, RunLayout(run_dir)),
+        resume=resume,
         distributions=dict(distributions),
+        changes=changed,
+        launch=launch,
     )
+
+
+def _compared(config: RunConfig, resume: Resume) -> tuple[Resume, tuple[Change, ...]]:
+    """Where the run resumes, with the launch that trained it, and what differs from what that launch was told."""
+    trained = trained_by(resume.path) if resume.kind == "resume" and resume.path is not None else None
+    if trained is None:
+        return resume, ()
+    return evolve(resume, launch=trained.launch), changes(read_document(trained.config).values, config)
 
 
 def _anchored(config: RunConfig) -> RunConfig:

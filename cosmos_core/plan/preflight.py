@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shutil import disk_usage
 
+from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.newer import refuse_newer_records
@@ -20,10 +21,34 @@ SPARE = 64 * MIB
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with every problem of the plan that core or a plugin can see, or for a newer version's file."""
     refuse_newer_records(plan)
-    problems = [*_records(plan, plugins), *_space(plan), *plugins.check_run(plan)]
+    problems = [*_changes(plan), *_no_steps(plan), *_records(plan, plugins), *_space(plan), *plugins.check_run(plan)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{count} with the planned run; nothing was started", problems)
+
+
+def _changes(plan: RunPlan) -> list[Problem]:
+    """Changes after which the checkpoint's tensors or the objective would mean something else."""
+    refused = [change for change in plan.changes if change.refused]
+    problems = []
+    for change in refused:
+        hint = "change it back"
+        if change is refused[-1]:
+            own = "job.name=NAME " if plan.resumes_itself else ""
+            hint += f", or begin a run with these weights alone: {own}checkpoint.load_path={plan.resume.path}/model"
+        message = f"is {value_text(change.new)}, {plan.resume.source} was trained with {value_text(change.old)}"
+        problems.append(Problem(message=message, key=change.key, hint=hint))
+    return problems
+
+
+def _no_steps(plan: RunPlan) -> list[Problem]:
+    """A run that would resume another one's checkpoint and end at once."""
+    done, last = plan.resume.step, plan.config.trainer.max_iter
+    if done is None or done < last or plan.finished:
+        return []
+    message = f"is {last}, but {plan.resume.path} has {done} steps already, so nothing would be trained"
+    hint = f"raise it, or count from 0 with these weights alone: checkpoint.load_path={plan.resume.path}/model"
+    return [Problem(message=message, key="trainer.max_iter", hint=hint)]
 
 
 def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Writes what a run was told into its run directory, each file whole or not at all."""
+"""Writes what each launch was told into the run directory, each file whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
+from attrs import evolve
 
 from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.env import job_environment
 from cosmos_core.plan.base import read_base
-from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
+from cosmos_core.plan.layout import RUN_FORMAT, Record, RunLayout
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.trained import UNNUMBERED
 
-__all__ = ["record_origins", "record_run", "replace_file"]
+__all__ = ["publish_record", "record_origins", "record_run", "replace_file"]
 
 
 def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
@@ -25,11 +27,15 @@ def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
     hidden.replace(path)
 
 
-def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
-    """Create the run directory with config.toml, config.yaml, config.pkl, launch_info.yaml and job_env.yaml."""
+def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides: Sequence[str]) -> RunPlan:
+    """Create the run directory and ``launches/<n>/`` in it, with config.toml, config.yaml, config.pkl, launch_info.yaml
+    and job_env.yaml; returns the plan with n."""
     layout = RunLayout(plan.run_dir)
     layout.checkpoints.mkdir(parents=True, exist_ok=True)
     layout.outcome.unlink(missing_ok=True)
+    number = _next_launch(layout)
+    record = layout.launch(number)
+    record.root.mkdir()
     info = {
         "format": RUN_FORMAT,
         "cmd": " ".join(command),
@@ -41,14 +47,39 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
         "distributions": plan.distributions,
     }
     files = {
-        layout.config_toml: to_toml(plan.config).encode(),
-        layout.config_yaml: to_yaml(plan.config).encode(),
-        layout.config_pkl: pickle.dumps(to_plain(plan.config)),
-        layout.launch_info: yaml.safe_dump(info, sort_keys=False).encode(),
-        layout.job_env: yaml.safe_dump(job_environment(), sort_keys=False).encode(),
+        record.config_toml: to_toml(plan.config).encode(),
+        record.config_yaml: to_yaml(plan.config).encode(),
+        record.config_pkl: pickle.dumps(to_plain(plan.config)),
+        record.launch_info: yaml.safe_dump(info, sort_keys=False).encode(),
+        record.job_env: yaml.safe_dump(job_environment(), sort_keys=False).encode(),
     }
     for path, content in files.items():
         replace_file(path, content)
+    return evolve(plan, launch=number)
+
+
+def _next_launch(layout: RunLayout) -> int:
+    """One more than the newest. The record of a run that began before launches had numbers is kept as well."""
+    if not layout.launches.exists():
+        layout.launches.mkdir()
+        if layout.config_toml.is_file():
+            kept = layout.launch(UNNUMBERED)
+            kept.root.mkdir()
+            _copy(layout, kept)
+    numbers = [int(folder.name) for folder in layout.launches.iterdir() if folder.name.isdecimal()]
+    return max(numbers, default=0) + 1
+
+
+def _copy(source: Record, target: Record) -> None:
+    for old, new in zip(source.files, target.files, strict=True):
+        if old.is_file():
+            replace_file(new, old.read_bytes())
+
+
+def publish_record(layout: RunLayout, launch: int | None) -> None:
+    """Put a launch's record in the run directory itself, config.toml last: from now on it says what trains."""
+    if launch is not None:
+        _copy(layout.launch(launch), layout)
 
 
 def _weights(path: Path | None) -> dict[str, str | None]:
@@ -59,8 +90,9 @@ def _weights(path: Path | None) -> dict[str, str | None]:
     return {"path": str(path), **({"origin": origin} if origin else {})}
 
 
-def record_origins(layout: RunLayout, origins: Mapping[str, str]) -> None:
-    """Add to launch_info.yaml what was fetched from where, once it is known. origins: key -> repository@commit."""
-    if origins:
-        info = yaml.safe_load(layout.launch_info.read_text(encoding="utf-8"))
-        replace_file(layout.launch_info, yaml.safe_dump({**info, "fetched": dict(origins)}, sort_keys=False).encode())
+def record_origins(plan: RunPlan, origins: Mapping[str, str]) -> None:
+    """Add to the launch's launch_info.yaml what was fetched from where. origins: key -> repository@commit."""
+    if origins and plan.launch is not None:
+        path = RunLayout(plan.run_dir).launch(plan.launch).launch_info
+        info = yaml.safe_load(path.read_text(encoding="utf-8"))
+        replace_file(path, yaml.safe_dump({**info, "fetched": dict(origins)}, sort_keys=False).encode())

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.layout import RunLayout, step_of
 from cosmos_core.plan.plan import Resume
 
 __all__ = ["find_resume", "latest_complete"]
-
-_ITERATION = re.compile(r"iter_\d{9}")
 
 
 def _has(folder: Path, component: str) -> bool:
@@ -20,7 +17,7 @@ def _has(folder: Path, component: str) -> bool:
 
 
 def _complete(folder: Path) -> bool:
-    return _ITERATION.fullmatch(folder.name) is not None and _has(folder, "model") and _has(folder, "trainer")
+    return step_of(folder) is not None and _has(folder, "model") and _has(folder, "trainer")
 
 
 def latest_complete(checkpoints: Path) -> Path | None:

@@ -101,6 +101,7 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
         paths=paths,
         stop=StopRequests(paths.stop_request),
         loader_state=loader.state(),
+        launch=plan.launch,
     )
 
 

@@ -41,6 +41,7 @@ def save(trainer: Trainer) -> Path:
         {"format": LOADER_FORMAT, **trainer.loader_state},
         trainer.mesh,
         base=trainer.base,
+        launch=trainer.launch,
     )
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from cosmos_core.config.run import RunConfig
-from cosmos_core.config.structure import read_resolved
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import validation_loader
-from cosmos_core.train.restore import restore
+from cosmos_core.train.restore import recorded_config, restore
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["evaluate_run"]
@@ -29,7 +28,7 @@ def evaluate_run(
     step, weights: as in `restore`. limit: at most so many batches. Raises UserError when the run validates nothing.
     """
     layout = RunLayout(run_dir)
-    config = read_resolved(layout.config_toml, plugins.catalog)
+    config = recorded_config(run_dir, plugins=plugins, step=step, weights=weights)
     if config.dataloader_val is None:
         problem = Problem(message="is not set", key="dataloader_val", file=str(layout.config_toml))
         raise UserError("the run has no validation data", [problem])

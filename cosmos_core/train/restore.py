@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from cosmos_core.checkpoint.load import Loaded
+from cosmos_core.config.run import RunConfig
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.distributed.seeds import Streams
@@ -14,12 +15,23 @@ from cosmos_core.errors import UserError
 from cosmos_core.optim.ema import Ema
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.resume import latest_complete
+from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.family import ModelFamily
 from cosmos_core.train.weights import initialise_rest, load_checkpoint
 
-__all__ = ["restore"]
+__all__ = ["recorded_config", "restore"]
+
+
+def recorded_config(
+    run_dir: Path, *, plugins: PluginManager, step: int | None = None, weights: str = "ema"
+) -> RunConfig:
+    """What trained the checkpoint that `restore` takes. Raises UserError when there is no such checkpoint."""
+    layout = RunLayout(run_dir)
+    path = None if weights == "fresh" else _checkpoint(layout, step)
+    trained = trained_by(path) if path is not None else None
+    return read_resolved(trained.config if trained is not None else layout.config_toml, plugins.catalog)
 
 
 def restore(
@@ -31,7 +43,7 @@ def restore(
     'fresh' for those training started from. Raises UserError when there is no such checkpoint.
     """
     layout, mesh = RunLayout(run_dir), local_mesh()
-    config = read_resolved(layout.config_toml, plugins.catalog)
+    config = recorded_config(run_dir, plugins=plugins, step=step, weights=weights)
     path = None if weights == "fresh" else _checkpoint(layout, step)
     streams = Streams(config.trainer.seed)
     family = build_family(config, plugins, mesh.device)

@@ -38,7 +38,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         trainer = build_trainer(plan, plugins, mesh)
         restore(trainer, plan.resume)
         if trainer.is_main:
-            record_origins(trainer.paths, _origins(trainer))
+            record_origins(plan, _origins(trainer))
             trainer.loader.announce()
             trainer.trackers.start(plan, trainer.step)
         begun = time.perf_counter()

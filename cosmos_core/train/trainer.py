@@ -38,6 +38,7 @@ from cosmos_core.optim.norm import gradient_norm
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import learning_rates, rate_names
 from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.record import publish_record
 from cosmos_core.train import checkpointing
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
@@ -58,7 +59,8 @@ class Trainer:
 
     step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the present step, before any
     callback changed a gradient. record: metrics of the newest step that have reached the host; on an accelerator that
-    is the step before. base: what adapters build on, when a checkpoint holds nothing else.
+    is the step before. base: what adapters build on, when a checkpoint holds nothing else. launch: number of this
+    launch of the run.
     """
 
     config: RunConfig
@@ -81,6 +83,7 @@ class Trainer:
     grad_norm: torch.Tensor | None = None
     record: dict[str, Any] = field(default_factory=dict)
     base: AdapterBase | None = None
+    launch: int | None = None
     saved_step: int = 0
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
@@ -127,11 +130,13 @@ class Trainer:
         self.emit("train_start")
         if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
             self.validate()
-        packs = iter(self.loader)
+        packs, begun = iter(self.loader), self.step
         while self.step < self.max_iter:
             self.emit("step_start")
             self.train_step(packs)
             self.emit("step_end")
+            if self.is_main and self.step == begun + 1:
+                publish_record(self.paths, self.launch)
             last = self.step == self.max_iter
             stopping = self._stop_agreed()
             if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):

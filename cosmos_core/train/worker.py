@@ -20,9 +20,12 @@ from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import replace_file
+from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["execute", "main"]
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 30
 """Tenths of a second."""
@@ -30,12 +33,17 @@ PATIENCE = 30
 
 def execute(plan: RunPlan, plugins: PluginManager) -> str:
     """Run the plan on this rank; 'done' or 'stopped'. ``outcome.json`` says how rank 0 ended, or why a rank was
-    refused."""
+    refused. Rank 0 logs what the plan warns of."""
     from cosmos_core.train.run import run
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     launched, layout = launched_rank(), RunLayout(plan.run_dir)
     main = launched is None or launched.rank == 0
+    if main:
+        for change in plan.changes:
+            logger.warning("changed since %s: %s", plan.resume.source, change)
+        for warning in warnings(plan):
+            logger.warning("%s", warning)
     record: dict[str, Any] = {"outcome": "failed"}
     try:
         result = run(plan, plugins)
@@ -74,16 +82,17 @@ def _refused_elsewhere(layout: RunLayout, launched: LaunchedRank | None) -> bool
 
 
 def main(arguments: list[str]) -> None:
-    """``python -m cosmos_core.train.worker RUN_DIR`` under torchrun."""
+    """``python -m cosmos_core.train.worker RUN_DIR LAUNCH`` under torchrun."""
     end_with_parent()
     launched = launched_rank()
     assert launched is not None, "torchrun starts this module"
-    run_dir = Path(arguments[0])
+    run_dir, launch = Path(arguments[0]), int(arguments[1])
     plugins = PluginManager.discover(disabled_plugins())
     layout = RunLayout(run_dir)
     try:
-        config = read_resolved(layout.config_toml, plugins.catalog)
-        execute(plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions), plugins)
+        config = read_resolved(layout.launch(launch).config_toml, plugins.catalog)
+        plan = plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions, launch=launch)
+        execute(plan, plugins)
     except ReportedError as error:
         # The supervisor says why and chooses the exit code; torchrun would add a traceback to a failure.
         if isinstance(error, UserError) and not recorded(layout):

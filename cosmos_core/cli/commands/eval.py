@@ -31,9 +31,12 @@ def evaluate(
       cosmos eval outputs/train/cosmos3/vlm_videophy2_sft/videophy2_sft_nano
       cosmos eval RUN --step 400 --json
     """
-    if not RunLayout(run_dir).config_toml.is_file():
-        problem = Problem(message="looked for config.toml", file=str(run_dir))
-        raise UserError(f"{run_dir} is no run directory", [problem])
+    layout = RunLayout(run_dir)
+    if not layout.config_toml.is_file():
+        begun = layout.launches.is_dir()
+        message = "no launch in it has completed a step" if begun else "looked for config.toml"
+        title = f"{run_dir} holds nothing to evaluate yet" if begun else f"{run_dir} is no run directory"
+        raise UserError(title, [Problem(message=message, file=str(run_dir))])
     from cosmos_core.train.evaluate_run import evaluate_run
 
     figures = evaluate_run(run_dir, plugins=plugins, step=step, weights=weights, limit=limit)

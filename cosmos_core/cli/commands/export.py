@@ -10,6 +10,7 @@ import click
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
 from cosmos_core.plan.resume import latest_complete
+from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.descriptors import Conversion
 from cosmos_core.plugin.manager import PluginManager
 
@@ -53,8 +54,8 @@ def export(
     from cosmos_core.config.structure import read_resolved
 
     iteration = _iteration(source, step)
-    recorded = RunLayout(iteration.parent.parent).config_toml
-    config = read_resolved(recorded, plugins.catalog) if recorded.is_file() else None
+    trained = trained_by(iteration)
+    config = read_resolved(trained.config, plugins.catalog) if trained is not None else None
     family = task or (config.job.task if config else None)
     spec = plugins.catalog.converter("dcp", "hf", family)
     base = _base(iteration, config, plugins)
@@ -89,8 +90,9 @@ def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> 
         if base.resolve() in seen:
             break
         seen.add(base.resolve())
-        recorded = (RunLayout(folder).config_toml for folder in (base, *base.parents[:3]))
-        found = next((path for path in recorded if path.is_file()), None)
+        trained = trained_by(base)
+        around = (RunLayout(folder).config_toml for folder in (base, *base.parents[:3]))
+        found = trained.config if trained is not None else next((path for path in around if path.is_file()), None)
         config = read_resolved(found, plugins.catalog) if found is not None else None
     return base
 

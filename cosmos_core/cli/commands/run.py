@@ -49,10 +49,15 @@ def run(
     launched = launched_rank()
     main = launched is None or launched.rank == 0
     plan = _plan(plugins, recipe, overrides, launched, nproc, fresh, output_root)
-    if main:
+    if main and not plan.finished:
         preflight(plan, plugins)
     if dry_run:
         _print_plan(plan)
+        return 0
+    if plan.finished:
+        if main:
+            click.echo("\n".join(plan.completion()))
+            _report(plan, "done")
         return 0
     if not main:
         return _start(plan, plugins, launched)
@@ -60,7 +65,7 @@ def run(
     from cosmos_core.plan.record import record_run
 
     with tenancy(RunLayout(plan.run_dir)):
-        record_run(plan, command=sys.argv, recipe=recipe, overrides=overrides)
+        plan = record_run(plan, command=sys.argv, recipe=recipe, overrides=overrides)
         return _start(plan, plugins, launched)
 
 
@@ -89,17 +94,21 @@ def _plan(
 
 def _print_plan(plan: RunPlan) -> None:
     from cosmos_core.config.dump import to_toml
+    from cosmos_core.plan.warnings import warnings
 
     click.echo(to_toml(plan.config))
     for name, text in plan.summary().items():
         click.echo(f"# {name}: {text}")
+    for line in (*plan.completion(), *(f"warning: {warning}" for warning in warnings(plan))):
+        click.echo(f"# {line}")
 
 
 def _start(plan: RunPlan, plugins: PluginManager, launched: LaunchedRank | None) -> int:
     from cosmos_core.launch.supervisor import EXIT_CODES, launch
 
     if launched is None and plan.degrees.world > 1:
-        code = launch(plan.run_dir, plan.degrees.world)
+        assert plan.launch is not None
+        code = launch(plan.run_dir, plan.launch, plan.degrees.world)
         outcome = next((word for word, number in EXIT_CODES.items() if number == code), "interrupted")
     else:
         prepare_threads()

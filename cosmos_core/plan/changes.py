@@ -1,0 +1,80 @@
+"""What a resumed run changes of the configuration that trained its checkpoint, and which of it is refused.
+
+The table is in the sections themselves: `on_resume` of every field, shown by `cosmos config reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from cosmos_core.config.dump import to_plain
+from cosmos_core.config.fields import OnResume, default_of, on_resume_of
+from cosmos_core.config.interpolate import key_text
+from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.reference import value_text
+from cosmos_core.config.run import RunConfig
+
+__all__ = ["Change", "changes"]
+
+_TABLES = {("trainer", "callbacks"), ("trackers",)}
+"""Tables of tables, which are typed by their names."""
+
+
+@frozen
+class Change:
+    """One key that differs. old, new: plain values, None where not set."""
+
+    key: str
+    old: Any
+    new: Any
+    refused: bool
+
+    def __str__(self) -> str:
+        return f"{self.key} {value_text(self.old)} -> {value_text(self.new)}"
+
+
+def changes(recorded: Mapping[str, Any], config: RunConfig) -> tuple[Change, ...]:
+    """Every key of `config` that differs from the recorded plain values; keys they lack count as their default.
+
+    Of another model family only the task is named, since its keys are others.
+    """
+    found = tuple(_in_section((), recorded, config, to_plain(config), "list"))
+    task = tuple(change for change in found if change.key == "job.task")
+    return task or found
+
+
+def _in_section(
+    path: KeyPath, old: Mapping[str, Any], section: Any, new: Mapping[str, Any], inherited: OnResume
+) -> Iterator[Change]:
+    """Keys below one table. section: the attrs instance whose plain values are `new`."""
+    fields = attrs.fields_dict(type(section))
+    for name, field in fields.items():
+        before = old[name] if name in old else _default(field)
+        value = getattr(section, name)
+        yield from _in_value((*path, name), before, value, new[name], on_resume_of(field, inherited))
+    for name in sorted(old.keys() - fields.keys()):
+        # This version has no such key, so that nobody can set it back.
+        yield from _in_value((*path, name), old[name], None, None, "list")
+
+
+def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> Iterator[Change]:
+    if attrs.has(type(value)):
+        yield from _in_section(path, old if isinstance(old, dict) else {}, value, new, rule)
+    elif path in _TABLES:
+        before = old if isinstance(old, dict) else {}
+        for name in dict.fromkeys([*before, *value]):
+            both = name in before and name in value
+            item = value.get(name) if both else None
+            yield from _in_value((*path, name), before.get(name), item, new.get(name), rule)
+    elif old != new:
+        yield Change(key_text(path), old, new, rule == "refuse")
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    """The plain default, as a record holds it; None where it holds nothing."""
+    default = default_of(field)
+    return None if default is attrs.NOTHING else to_plain({"value": default})["value"]

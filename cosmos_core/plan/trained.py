@@ -1,0 +1,60 @@
+"""Which launch trained a checkpoint, and what that launch was told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.formats import check_format
+from cosmos_core.plan.layout import LAUNCH_FILE, RunLayout
+
+__all__ = ["Trained", "trained_by", "write_launch"]
+
+FORMAT = 1
+
+UNNUMBERED = 0
+"""Where the record of a run that began before launches had numbers is kept."""
+
+
+@frozen
+class Trained:
+    """config: the ``config.toml`` of the launch. launch: its number; None of a run that has none."""
+
+    config: Path
+    launch: int | None = None
+
+
+def trained_by(checkpoint: Path) -> Trained | None:
+    """What trained an ``iter_<N>`` folder; None when no run says. Raises UserError for a damaged record."""
+    layout, number = RunLayout(checkpoint.parent.parent), _number(checkpoint / LAUNCH_FILE)
+    for found in (
+        Trained(layout.launch(UNNUMBERED if number is None else number).config_toml, number),
+        Trained(layout.config_toml),
+    ):
+        if found.config.is_file():
+            return found
+    return None
+
+
+def write_launch(checkpoint: Path, number: int) -> None:
+    """Into a checkpoint's folder."""
+    text = json.dumps({"format": FORMAT, "launch": number})
+    (checkpoint / LAUNCH_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _number(path: Path) -> int | None:
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        check_format(values, path, FORMAT)
+        if isinstance(values["launch"], int):
+            return values["launch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    hint = "without this file the run's config.toml is taken for what trained it"
+    problem = Problem(message="does not name a launch; it is damaged", file=str(path), hint=hint)
+    raise UserError("the checkpoint does not say what trained it; nothing was started", [problem])

@@ -1,0 +1,82 @@
+"""What a configuration allows but hardly anybody wants: rates of zero, a rhythm longer than the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+from cosmos_core.config.dump import to_plain
+from cosmos_core.config.run import OptimizerConfig, RunConfig
+from cosmos_core.config.schedule import factor
+from cosmos_core.plan.plan import RunPlan
+
+__all__ = ["warnings"]
+
+
+def warnings(plan: RunPlan) -> list[str]:
+    """One sentence each, in the order in which they matter; none for a run that is done already."""
+    first, last = plan.resume.step or 0, plan.config.trainer.max_iter
+    if first >= last:
+        return []
+    return [*(_no_rate(plan.config, first) or _rates(plan.config, first)), *_rhythm(plan.config)]
+
+
+def _no_rate(config: RunConfig, first: int) -> list[str]:
+    """Why no step of the run changes anything."""
+    optimizer, scheduler, last = config.optimizer, config.scheduler, config.trainer.max_iter
+    if optimizer.lr == 0:
+        reason = "optimizer.lr is 0"
+    elif _all_multiplied_by_zero(optimizer):
+        reason = "optimizer.lr_multipliers is 0 for all that optimizer.keys_to_select names"
+    elif all(factor(scheduler, step) == 0 for step in range(first, last)):
+        reason = f"the factor of [scheduler] is 0; its cycles end at step {sum(scheduler.cycle_lengths)}"
+    else:
+        return []
+    return [f"steps {first + 1} to {last} have a rate of zero and change no weight: {reason}"]
+
+
+def _all_multiplied_by_zero(optimizer: OptimizerConfig) -> bool:
+    factors, keys = optimizer.lr_multipliers, optimizer.keys_to_select
+    named = bool(keys) and all(any(part in key for part in factors) for key in keys)
+    return named and not any(factors.values())
+
+
+def _rates(config: RunConfig, first: int) -> Iterator[str]:
+    scheduler, last = config.scheduler, config.trainer.max_iter
+    warm = scheduler.warm_up_steps[0]
+    if first < warm and last <= warm:
+        highest = max(factor(scheduler, step) for step in (first, last - 1))
+        yield (
+            f"the run of {last} steps ends within its warm-up of {warm} (scheduler.warm_up_steps): the rate reaches "
+            f"{config.optimizer.lr * highest:.3g} instead of {config.optimizer.lr * scheduler.f_max[0]:.3g}"
+        )
+    begin = 0
+    for number, end in enumerate(accumulate(scheduler.cycle_lengths)):
+        steps = range(max(begin, first), min(end, last))
+        begin = end
+        if len(steps) > 1 and scheduler.f_max[number] == scheduler.f_min[number] == 0:
+            yield f"steps {steps[0] + 1} to {steps[-1] + 1} have a rate of zero: f_max and f_min of their cycle are 0"
+    if last > begin:
+        rate = config.optimizer.lr * factor(scheduler, begin)
+        effect = f"keep its last rate, {rate:.3g}" if rate else "have a rate of zero and change no weight"
+        yield (
+            f"the schedule ends at step {begin} (scheduler.cycle_lengths) and the run at {last} (trainer.max_iter): "
+            f"steps {max(begin, first) + 1} to {last} {effect}"
+        )
+
+
+def _rhythm(config: RunConfig) -> Iterator[str]:
+    """What is due every so many steps, but never within the run."""
+    trainer, last = config.trainer, config.trainer.max_iter
+    due: dict[str, Any] = {
+        "checkpoint.save_iter": config.checkpoint.save_iter,
+        "trainer.logging_iter": trainer.logging_iter,
+    }
+    if trainer.run_validation:
+        due["trainer.validation_iter"] = trainer.validation_iter
+    for name, table in to_plain(trainer.callbacks).items():
+        due[f"trainer.callbacks.{name}.every_n"] = table.get("every_n", 0)
+    late = [f"{key}={steps}" for key, steps in due.items() if isinstance(steps, int) and steps > last]
+    if late:
+        yield f"nothing of these is seen before the end of the run, at step {last}: {', '.join(late)}"
