@@ -20,7 +20,10 @@ __all__ = ["ROOT", "cosmos", "losses", "module", "rows"]
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval"}
 """Commands that import torch, which a forked process has already."""
-PLACES = {"DATASET_PATH", "VIDEOPHYSICS_ROOT", "BASE_CHECKPOINT_PATH", "WAN_VAE_PATH", "IMAGINAIRE_OUTPUT_ROOT"}
+PLACES = {
+    "DATASET_PATH", "VIDEOPHYSICS_ROOT", "BASE_CHECKPOINT_PATH", "WAN_VAE_PATH", "VLM_SAFETENSORS_PATH",
+    "IMAGINAIRE_OUTPUT_ROOT",
+}  # fmt: skip
 """Variables that are read when a command runs; others may matter at import, so they get a fresh interpreter."""
 
 

@@ -32,7 +32,7 @@ def refused(*arguments: str, **env: str) -> str:
         (("optimizer.lrr=1",), ("unknown key", "'lr'", "command line")),
         (("optimizer.lr=fast",), ("expected a number", "optimizer.lr")),
         (("job.name=${oc.env:NOT_SET_ANYWHERE}",), ("NOT_SET_ANYWHERE", "export")),
-        (("scheduler.warm_up_steps=[500]", "scheduler.cycle_lengths=[600]"), ("warm-up", "60")),
+        (("scheduler.warm_up_steps=[600]", "scheduler.cycle_lengths=[600]"), ("warm-up", "cycle of 600")),
         (("scheduler.f_max=[1.0, 2.0]",), ("scheduler.f_max", "cycles")),
         (("model.parallelism.data_parallel_shard_degree=3",), ("cannot be 1 processes",)),
         (("dataloader_train.max_samples_per_batch=null",), ("dataloader_train", "no cap on a micro-batch")),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_core.optim.schedule import factor
+from cosmos_core.config.schedule import factor
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
 from tests.command import cosmos
@@ -211,12 +211,12 @@ def test_reasoner_recipes_load_as_they_are(tmp_path: Path, experiment: str, cycl
     assert cosmos("recipes", "check", str(path)).stdout == f"{path}: ok\n"
 
 
-def test_a_warm_up_past_the_runs_end_is_kept_with_a_warning_in_the_references_dialect_alone(tmp_path: Path) -> None:
+def test_a_warm_up_past_its_cycle_is_kept_with_a_warning_in_the_references_dialect_alone(tmp_path: Path) -> None:
     theirs, ours = tmp_path / "theirs.toml", tmp_path / "ours.toml"
     theirs.write_text(REASONER.format(experiment="pre_exp012_llava_ov", cycle=500, warm=1000))
     resolved = resolve(str(theirs), plugins=PLUGINS)
     assert factor(resolved.config.scheduler, 250) == pytest.approx(0.05 + 0.95 * 0.25)
-    assert [note.line for note in resolved.notes if note.key == "scheduler.warm_up_steps"] == [47, 47]
+    assert [note.line for note in resolved.notes if note.key == "scheduler.warm_up_steps"] == [47]
     ours.write_text('extends = "llava_ov"\n' + theirs.read_text())
     assert "never ends" in cosmos("recipes", "check", str(ours), code=2).stderr
 

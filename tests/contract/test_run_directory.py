@@ -122,5 +122,7 @@ def test_the_outcome_is_recorded(run_dir: Path) -> None:
 def test_running_a_finished_run_again_does_nothing_and_says_so(run_dir: Path) -> None:
     before = (run_dir / "metrics.jsonl").read_bytes()
     env = {"IMAGINAIRE_OUTPUT_ROOT": str(run_dir.parents[2])}
-    assert "outcome: done" in cosmos("run", "hello", "optimizer.lr=5e-3", env=env).stdout
+    printed = cosmos("run", "hello", "optimizer.lr=5e-3", env=env).stdout
+    assert printed.startswith("complete at step 60; nothing to do\n")
+    assert "outcome: done" in printed
     assert (run_dir / "metrics.jsonl").read_bytes() == before

@@ -159,8 +159,8 @@ def test_a_rank_that_cannot_read_the_record_says_so(tmp_path: Path, capfd: pytes
     cosmos(*HELLO, "--output-root", str(tmp_path))
     run_dir = tmp_path / "cosmos3/sft/hello"
     (run_dir / "outcome.json").unlink()
-    (run_dir / "config.toml").write_text('[job]\ntask = "tiny"\nnome = "x"\n')
-    assert launch(run_dir, 2) == 2
+    (run_dir / "launches/1/config.toml").write_text('[job]\ntask = "tiny"\nnome = "x"\n')
+    assert launch(run_dir, 1, 2) == 2
     assert "nome" in capfd.readouterr().err
 
 

@@ -1,0 +1,131 @@
+"""What a plan warns of: rates of zero, a schedule that ends before the run, nothing to see before the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.plan import warnings
+from cosmos_core.plan.make import make_plan
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes.find import list_recipes
+from cosmos_core.recipes.loading import load
+from tests.command import cosmos
+
+PLUGINS = PluginManager.discover()
+QUIET = ("trainer.logging_iter=1", "trainer.validation_iter=1", "checkpoint.save_iter=1")
+OWN = ("scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "trainer.max_iter=4", *QUIET)
+
+
+def warned(root: Path, *overrides: str, recipe: str = "hello") -> list[str]:
+    config = load(recipe, (*OWN, *overrides), plugins=PLUGINS)
+    return warnings(make_plan(config, output_root=root, world=1, distributions={}))
+
+
+def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
+    assert warned(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("trainer.max_iter=8",), ("ends at step 4", "steps 5 to 8", "rate of zero")),
+        (("trainer.max_iter=8", "scheduler.f_min=[0.5]"), ("steps 5 to 8", "keep its last rate, 0.005")),
+        (("trainer.max_iter=5", "scheduler.type=LambdaLinear"), ("steps 5 to 5", "rate of zero")),
+        (("optimizer.lr=0.0",), ("steps 1 to 4", "rate of zero", "optimizer.lr is 0")),
+        (("scheduler.f_max=[0.0]",), ("steps 1 to 4", "rate of zero", "[scheduler]")),
+        (("trainer.max_iter=1",), ("steps 1 to 1", "rate of zero")),
+        (
+            ('optimizer.keys_to_select=["embed.weight"]', "optimizer.lr_multipliers.embed=0.0"),
+            ("steps 1 to 4", "lr_multipliers is 0"),
+        ),
+        (
+            (
+                "scheduler.cycle_lengths=[4, 3]",
+                "scheduler.warm_up_steps=[1, 0]",
+                *(f"scheduler.{name}=[{value}, 0.0]" for name, value in (("f_start", 0.0), ("f_max", 1.0))),
+                "scheduler.f_min=[0.5, 0.0]",
+                "trainer.max_iter=7",
+            ),
+            ("steps 5 to 7", "f_max and f_min"),
+        ),
+        (
+            ("scheduler.cycle_lengths=[60]", "scheduler.warm_up_steps=[50]"),
+            ("ends within its warm-up of 50", "0.0006 instead of 0.01"),
+        ),
+        (("checkpoint.save_iter=5",), ("before the end of the run, at step 4", "checkpoint.save_iter=5")),
+        (("trainer.logging_iter=9",), ("trainer.logging_iter=9",)),
+        (("trainer.validation_iter=9",), ("trainer.validation_iter=9",)),
+        (("trainer.callbacks.norm_monitor.every_n=9",), ("trainer.callbacks.norm_monitor.every_n=9",)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else str(value),
+)
+def test_it_is_said_which_steps_and_why(overrides: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
+    (said,) = warned(tmp_path, *overrides)
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ("optimizer.lr_multipliers.embed=0.0",),
+        ('optimizer.keys_to_select=["embed", "head"]', "optimizer.lr_multipliers.embed=0.0"),
+        ('optimizer.keys_to_select=["embed"]', "optimizer.lr_multipliers={embed=0.0, weight=0.5}"),
+        ("trainer.run_validation=false", "trainer.validation_iter=9"),
+        ("checkpoint.save_iter=4", "trainer.logging_iter=4"),
+    ],
+    ids=lambda value: value[-1],
+)
+def test_what_may_be_meant_is_not_warned_of(override: tuple[str, ...], tmp_path: Path) -> None:
+    assert warned(tmp_path, *override) == []
+
+
+def test_steps_that_are_done_are_not_warned_of(tmp_path: Path) -> None:
+    for component in ("model", "trainer"):
+        (tmp_path / "cosmos3/sft/hello/checkpoints/iter_000000006" / component).mkdir(parents=True)
+        (tmp_path / "cosmos3/sft/hello/checkpoints/iter_000000006" / component / ".metadata").touch()
+    (said,) = warned(tmp_path, "trainer.max_iter=8")
+    assert "steps 7 to 8 have a rate of zero" in said
+    assert warned(tmp_path, "trainer.max_iter=6") == []
+
+
+def test_the_dry_run_shows_warnings_after_the_plan_and_the_run_logs_them(tmp_path: Path) -> None:
+    command = ("run", "hello", *OWN, "trainer.max_iter=8", "--output-root", str(tmp_path))
+    *_, last = cosmos(*command, "--dry-run").stdout.splitlines()
+    assert last.startswith("# warning: the schedule ends at step 4")
+    logged = [line for line in cosmos(*command).stderr.splitlines() if line.startswith("WARNING")]
+    assert [line.partition(": ")[2] for line in logged] == [last.removeprefix("# warning: ")]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Stand-ins for data and weights: enough for a plan."""
+    root = tmp_path_factory.mktemp("places")
+    for file in (
+        *(f"videophy/videophy2_{split}/meta.json" for split in ("train", "val")),
+        *(f"bridge/{split}/video_dataset_file.jsonl" for split in ("train", "val")),
+        *("base/model/.metadata", "vae.pth", "vlm/config.json"),
+    ):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text("[]")
+    return {
+        "DATASET_PATH": str(root / "bridge"),
+        "VIDEOPHYSICS_ROOT": str(root / "videophy"),
+        "BASE_CHECKPOINT_PATH": str(root / "base"),
+        "WAN_VAE_PATH": str(root / "vae.pth"),
+        "VLM_SAFETENSORS_PATH": str(root / "vlm"),
+    }
+
+
+NEEDS = {"videophy2_sft_edge": ("model.attn_implementation=cosmos",)}
+"""Its own attention needs a package that may not be here."""
+
+
+@pytest.mark.parametrize("recipe", [recipe.name for recipe in list_recipes()])
+def test_a_smoke_run_of_five_steps_plans_for_every_recipe(recipe: str, places: dict[str, str], tmp_path: Path) -> None:
+    command = ("run", recipe, "--dry-run", "trainer.max_iter=5", "--nproc", "8", "--output-root", str(tmp_path))
+    said = cosmos(*command, *NEEDS.get(recipe, ()), env=places).stdout
+    assert "# steps: 5" in said
+    assert "# warning: the run of 5 steps ends within its warm-up of" in said
+    assert "before the end of the run, at step 5: checkpoint.save_iter" in said
