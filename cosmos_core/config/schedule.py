@@ -1,4 +1,4 @@
-"""Learning-rate factors over optimizer steps (spec/trainer.md 7.3)."""
+"""Learning-rate factors over optimizer steps (docs/training.md, Learning-rate schedule)."""
 
 from __future__ import annotations
 
