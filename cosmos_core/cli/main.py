@@ -62,7 +62,7 @@ Examples:
 
 def root_command(plugins: PluginManager) -> click.Group:
     """The whole tree of this environment's plugins."""
-    group = CommandTree("cosmos", plugins.catalog.commands(), 0, HELP)
+    group = CommandTree("cosmos", plugins.registry.all(CommandSpec), 0, HELP)
     return click.version_option(__version__, prog_name="cosmos")(group)
 
 

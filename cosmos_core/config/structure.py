@@ -31,22 +31,10 @@ __all__ = ["SectionLookup", "problem_at", "read_resolved", "structure_run"]
 
 
 class SectionLookup(Protocol):
-    """Which class types a section; each method raises UserError for a name nobody provides."""
+    """Which class types a section whose keys depend on a name."""
 
-    def family_config(self, name: str) -> type:
-        """Class of ``[model]`` for a task."""
-        ...
-
-    def dataset_config(self, name: str) -> type:
-        """Class of a dataset table."""
-        ...
-
-    def callback_config(self, name: str) -> type:
-        """Class of ``[trainer.callbacks.<name>]``."""
-        ...
-
-    def tracker_config(self, name: str) -> type:
-        """Class of ``[trackers.<name>]``."""
+    def section_class(self, section: str, name: str) -> type:
+        """Class of the table that `name` has in `section`, e.g. "trackers"; UserError when nobody provides it."""
         ...
 
 
@@ -134,15 +122,15 @@ class _Builder:
                 return {}
         return dict(value)
 
-    def named(self, kind: Any, name: Any, value: Any, path: KeyPath) -> Any:
-        """A section typed by a name; `kind` maps the name to the class."""
+    def named(self, section: str, name: str, value: Any, path: KeyPath, *, named_at: KeyPath | None = None) -> Any:
+        """A table typed by a name. named_at: the key that holds the name, the table's own when absent."""
         try:
-            section = kind(name)
+            kind = self.lookup.section_class(section, name)
         except UserError as error:
             hint = error.problems[0].hint if error.problems else ""
-            self.complain(path, error.title, hint)
+            self.complain(named_at or path, error.title, hint)
             return None
-        return self.build(value, section, path)
+        return self.build(value, kind, path)
 
 
 def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> DataloaderConfig | None:
@@ -153,31 +141,26 @@ def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> Dataloa
     if not isinstance(dataset.get("type"), str):
         builder.complain((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
     else:
-        built = builder.named(builder.lookup.dataset_config, dataset["type"], dataset, path)
+        built = builder.named("dataloader_train.dataset", dataset["type"], dataset, path)
     # A stand-in keeps the other keys checked when the dataset itself is wrong.
     table["dataset"] = built if built is not None else DatasetConfig(type="")
     loader = builder.build(table, DataloaderConfig, (name,))
     return loader if built is not None else None
 
 
-def _named_tables(builder: _Builder, values: dict[str, Any], path: KeyPath, kind: Any) -> dict[str, Any]:
+def _named_tables(builder: _Builder, values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    section = ".".join(path)
     return {
-        name: builder.named(kind, name, value, (*path, name)) for name, value in builder.table(values, path).items()
+        name: builder.named(section, name, value, (*path, name)) for name, value in builder.table(values, path).items()
     }
 
 
 def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
-    lookup = builder.lookup
     job = builder.table(values, ("job",))
     sections: dict[str, Any] = {"job": builder.build(job, JobConfig, ("job",))}
     if isinstance(job.get("task"), str):
         model = builder.table(values, ("model",))
-        try:
-            kind = lookup.family_config(job["task"])
-        except UserError as error:
-            builder.complain(("job", "task"), error.title, error.problems[0].hint if error.problems else "")
-        else:
-            sections["model"] = builder.build(model, kind, ("model",))
+        sections["model"] = builder.named("model", job["task"], model, ("model",), named_at=("job", "task"))
     for name, section in (
         ("optimizer", OptimizerConfig),
         ("scheduler", SchedulerConfig),
@@ -185,12 +168,12 @@ def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
     ):
         sections[name] = builder.build(builder.table(values, (name,)), section, (name,))
     trainer = builder.table(values, ("trainer",))
-    trainer["callbacks"] = _named_tables(builder, values, ("trainer", "callbacks"), lookup.callback_config)
+    trainer["callbacks"] = _named_tables(builder, values, ("trainer", "callbacks"))
     sections["trainer"] = builder.build(trainer, TrainerConfig, ("trainer",))
     sections["dataloader_train"] = _dataloader(builder, values, "dataloader_train")
     if "dataloader_val" in values:
         sections["dataloader_val"] = _dataloader(builder, values, "dataloader_val")
-    sections["trackers"] = _named_tables(builder, values, ("trackers",), lookup.tracker_config)
+    sections["trackers"] = _named_tables(builder, values, ("trackers",))
     sections["custom"] = builder.table(values, ("custom",))
     return sections
 

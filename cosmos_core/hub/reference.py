@@ -8,8 +8,8 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError, first_line
-from cosmos_core.plugin.catalog import Catalog
 from cosmos_core.plugin.descriptors import CheckpointSpec
+from cosmos_core.plugin.registry import Registry
 
 __all__ = ["Located", "fetch", "locate_checkpoint"]
 
@@ -24,21 +24,21 @@ class Located:
     origin: str
 
 
-def locate_checkpoint(name: str, catalog: Catalog) -> Located:
-    """A local folder, a catalogue name, or ``owner/repository[@revision]``, fetched when it is not here yet.
+def locate_checkpoint(name: str, registry: Registry) -> Located:
+    """A local folder, a registered name, or ``owner/repository[@revision]``, fetched when it is not here yet.
 
     Raises UserError when it is none of them, or cannot be fetched.
     """
     path = Path(name)
     if path.is_dir():
         return Located(path, str(path.resolve()))
-    known = {spec.name: spec for spec in catalog.checkpoints()}
+    known = {spec.name for spec in registry.all(CheckpointSpec)}
     if name not in known and _REPOSITORY.fullmatch(name) and not name.startswith(("/", ".")):
         repository, _, revision = name.partition("@")
         return fetch(CheckpointSpec(name=name, summary="", repo=repository, revision=revision or "main"))
     if name not in known and ("/" in name or name.startswith(".")):
         raise UserError(f"no such folder: {name}")
-    return fetch(catalog.checkpoint(name))
+    return fetch(registry.get(CheckpointSpec, name))
 
 
 def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = "model") -> Located:

@@ -9,6 +9,7 @@ from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.newer import refuse_newer_records
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["preflight"]
@@ -53,7 +54,7 @@ def _no_steps(plan: RunPlan) -> list[Problem]:
 
 def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
     """Datasets whose records the family does not accept."""
-    family = plugins.catalog.family(plan.config.job.task)
+    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task)
     loaders: dict[str, DataloaderConfig | None] = {
         "dataloader_train": plan.config.dataloader_train,
         "dataloader_val": plan.config.dataloader_val,
@@ -62,7 +63,7 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
     for name, loader in loaders.items():
         if loader is None:
             continue
-        dataset = plugins.catalog.dataset(loader.dataset.type)
+        dataset = plugins.registry.get(DatasetSpec, loader.dataset.type)
         if dataset.yields not in family.accepts:
             message = (
                 f"dataset '{dataset.name}' yields '{dataset.yields}', "

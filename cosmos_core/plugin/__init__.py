@@ -1,32 +1,36 @@
 """All a plugin author imports: `hookimpl`, the descriptors, `Problem`."""
 
 from cosmos_core.errors import Problem
-from cosmos_core.plugin.catalog import Catalog
 from cosmos_core.plugin.descriptors import (
     CallbackSpec,
     CheckpointSpec,
     CommandSpec,
+    ConfiguredSpec,
     Conversion,
     ConverterSpec,
     DatasetSpec,
     ModelFamilySpec,
+    Spec,
     TrackerSpec,
 )
 from cosmos_core.plugin.hookspecs import hookimpl
 from cosmos_core.plugin.manager import COSMOS_API, PluginManager
+from cosmos_core.plugin.registry import Registry
 
 __all__ = [
     "COSMOS_API",
     "CallbackSpec",
-    "Catalog",
     "CheckpointSpec",
     "CommandSpec",
+    "ConfiguredSpec",
     "Conversion",
     "ConverterSpec",
     "DatasetSpec",
     "ModelFamilySpec",
     "PluginManager",
     "Problem",
+    "Registry",
+    "Spec",
     "TrackerSpec",
     "hookimpl",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import field, frozen, validators
 
@@ -14,10 +14,12 @@ __all__ = [
     "CallbackSpec",
     "CheckpointSpec",
     "CommandSpec",
+    "ConfiguredSpec",
     "Conversion",
     "ConverterSpec",
     "DatasetSpec",
     "ModelFamilySpec",
+    "Spec",
     "TrackerSpec",
 ]
 
@@ -39,38 +41,69 @@ def _name() -> Any:
 
 
 @frozen(kw_only=True)
-class ModelFamilySpec:
+class Spec:
+    """Base of all descriptors. kind: what messages and listings call one; summary: one line for listings.
+
+    A new kind of contribution is a subclass, and the hook in `hookspecs` that yields it.
+    """
+
+    kind: ClassVar[str]
+    summary: str
+
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+        raise NotImplementedError
+
+
+@frozen(kw_only=True)
+class ConfiguredSpec(Spec):
+    """Base of descriptors whose contribution has a table in recipes. config: the attrs class of that table.
+
+    section: where the table lies. chosen_by: what selects the table's type there; "" where tables go by the names of
+    contributions, as in ``[trackers.<name>]``.
+    """
+
+    section: ClassVar[str]
+    chosen_by: ClassVar[str] = ""
+    config: Ref = field(converter=_ref)
+
+
+@frozen(kw_only=True)
+class ModelFamilySpec(ConfiguredSpec):
     """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: its record types."""
 
+    kind: ClassVar[str] = "task"
+    section: ClassVar[str] = "model"
+    chosen_by: ClassVar[str] = "task"
     name: str = _name()
-    summary: str
-    config: Ref = field(converter=_ref)
     family: Ref = field(converter=_ref)
     accepts: tuple[str, ...] = field(converter=_words)
 
 
 @frozen(kw_only=True)
-class DatasetSpec:
+class DatasetSpec(ConfiguredSpec):
     """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command."""
 
+    kind: ClassVar[str] = "dataset"
+    section: ClassVar[str] = "dataloader_train.dataset"
+    chosen_by: ClassVar[str] = "dataset"
     name: str = _name()
-    summary: str
-    config: Ref = field(converter=_ref)
     source: Ref = field(converter=_ref)
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
 
 
 @frozen(kw_only=True)
-class CallbackSpec:
+class CallbackSpec(ConfiguredSpec):
     """A callback. config: attrs class; callback: the Callback; tasks: families it is for, empty for all.
 
     folder: its folder in the run directory, the name when absent. always: it runs without a table in the recipe.
     """
 
+    kind: ClassVar[str] = "callback"
+    section: ClassVar[str] = "trainer.callbacks"
     name: str = _name()
-    summary: str
-    config: Ref = field(converter=_ref)
     callback: Ref = field(converter=_ref)
     tasks: tuple[str, ...] = field(default=(), converter=_words)
     folder: str | None = None
@@ -78,31 +111,36 @@ class CallbackSpec:
 
 
 @frozen(kw_only=True)
-class TrackerSpec:
+class TrackerSpec(ConfiguredSpec):
     """A sink for metrics. config: attrs class; tracker: the Tracker; always: it runs without a table in the recipe."""
 
+    kind: ClassVar[str] = "tracker"
+    section: ClassVar[str] = "trackers"
     name: str = _name()
-    summary: str
-    config: Ref = field(converter=_ref)
     tracker: Ref = field(converter=_ref)
     always: bool = False
 
 
 @frozen(kw_only=True)
-class CommandSpec:
+class CommandSpec(Spec):
     """A command. path: its words, e.g. ("data", "prepare"); command: a click command or group."""
 
+    kind: ClassVar[str] = "command"
     path: tuple[str, ...] = field(converter=_words)
-    summary: str
     command: Ref = field(converter=_ref)
+
+    @property
+    def name(self) -> str:
+        """Its words."""
+        return " ".join(self.path)
 
 
 @frozen(kw_only=True)
-class CheckpointSpec:
+class CheckpointSpec(Spec):
     """A published checkpoint. repo, revision: on the Hub; files: patterns of what to fetch, all when empty."""
 
+    kind: ClassVar[str] = "checkpoint"
     name: str
-    summary: str
     repo: str
     revision: str = "main"
     files: tuple[str, ...] = field(default=(), converter=_words)
@@ -127,17 +165,17 @@ class Conversion:
 
 
 @frozen(kw_only=True)
-class ConverterSpec:
+class ConverterSpec(Spec):
     """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
 
     task: the family whose checkpoints it converts. looks_for: what makes a folder one of its source format, for people
     whose folder is none.
     """
 
+    kind: ClassVar[str] = "converter"
     source: str
     target: str
     task: str
-    summary: str
     convert: Ref = field(converter=_ref)
     looks_for: str = ""
 

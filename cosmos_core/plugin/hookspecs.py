@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args, get_type_hints
 
 import pluggy
 
@@ -17,10 +17,11 @@ from cosmos_core.plugin.descriptors import (
     ConverterSpec,
     DatasetSpec,
     ModelFamilySpec,
+    Spec,
     TrackerSpec,
 )
 
-__all__ = ["PROJECT", "HookSpecs", "hookimpl"]
+__all__ = ["CONTRIBUTIONS", "PROJECT", "HookSpecs", "hookimpl"]
 
 PROJECT = "cosmos"
 
@@ -141,3 +142,17 @@ class HookSpecs(Protocol):
             if plan.config.job.task == "acme" and plan.degrees.context > 1:
                 yield Problem(message="acme cannot split sequences", key="model.parallelism")
         """
+
+
+def _contributions() -> dict[str, type[Spec]]:
+    """Hook -> the kind of descriptor its return type promises."""
+    promised = {
+        name: get_args(get_type_hints(hook)["return"])[0]
+        for name, hook in vars(HookSpecs).items()
+        if name.startswith("cosmos_")
+    }
+    return {name: record for name, record in promised.items() if isinstance(record, type) and issubclass(record, Spec)}
+
+
+CONTRIBUTIONS = _contributions()
+"""Every kind of contribution by the hook that yields it."""

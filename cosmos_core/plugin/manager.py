@@ -15,35 +15,16 @@ from attrs import evolve
 
 from cosmos_core.errors import Problem
 from cosmos_core.names import did_you_mean
-from cosmos_core.plugin.catalog import Catalog, Provided
-from cosmos_core.plugin.descriptors import (
-    CallbackSpec,
-    CheckpointSpec,
-    CommandSpec,
-    ConverterSpec,
-    DatasetSpec,
-    ModelFamilySpec,
-    TrackerSpec,
-)
+from cosmos_core.plugin.descriptors import Spec
 from cosmos_core.plugin.discovery import BUILTIN, Candidate, candidates
-from cosmos_core.plugin.hookspecs import PROJECT, HookSpecs
+from cosmos_core.plugin.hookspecs import CONTRIBUTIONS, PROJECT, HookSpecs
+from cosmos_core.plugin.registry import Entry, Registry
 from cosmos_core.plugin.status import PluginStatus, describe_failure
 
 __all__ = ["COSMOS_API", "PluginManager"]
 
 COSMOS_API = 1
 """Raised only when an existing plugin would break."""
-
-_COLLECTED: dict[str, tuple[Any, str]] = {
-    "cosmos_model_families": (ModelFamilySpec, "family"),
-    "cosmos_datasets": (DatasetSpec, "dataset"),
-    "cosmos_callbacks": (CallbackSpec, "callback"),
-    "cosmos_trackers": (TrackerSpec, "tracker"),
-    "cosmos_checkpoints": (CheckpointSpec, "checkpoint"),
-    "cosmos_converters": (ConverterSpec, "converter"),
-    "cosmos_commands": (CommandSpec, "command"),
-}
-
 
 HEAVY = "torch"
 SLOW = 500.0
@@ -66,18 +47,18 @@ class PluginManager:
     def __init__(self, found: Iterable[Candidate], disabled: Collection[str] = ()) -> None:
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(HookSpecs)
-        provided: list[Provided[Any]] = []
+        entries: list[Entry[Spec]] = []
         self.statuses: list[PluginStatus] = []
         for candidate in found:
             begun, torch_before = time.perf_counter(), HEAVY in sys.modules
             status = self._load(candidate, disabled)
             if status.state == "ok":
-                status, entries = self._collect(status)
-                provided.extend(entries)
+                status, contributed = self._collect(status)
+                entries.extend(contributed)
             spent = 1000 * (time.perf_counter() - begun)
             warning = _warning(spent, HEAVY in sys.modules and not torch_before)
             self.statuses.append(evolve(status, milliseconds=spent, warning=warning if status.state == "ok" else ""))
-        self.catalog = Catalog(provided, self.statuses)
+        self.registry = Registry(entries, self.statuses)
 
     @classmethod
     def discover(cls, disabled: Collection[str] = ()) -> PluginManager:
@@ -145,23 +126,22 @@ class PluginManager:
             if options is not None and not options["optionalhook"] and name not in known:
                 raise AttributeError(f"unknown hook '{name}' {did_you_mean(name, known)}".rstrip())
 
-    def _collect(self, status: PluginStatus) -> tuple[PluginStatus, list[Provided[Any]]]:
+    def _collect(self, status: PluginStatus) -> tuple[PluginStatus, list[Entry[Spec]]]:
         assert status.module is not None
-        entries: list[Provided[Any]] = []
-        names: list[str] = []
+        entries: list[Entry[Spec]] = []
         try:
-            for hook, (record, word) in _COLLECTED.items():
+            for hook, kind in CONTRIBUTIONS.items():
                 for answer in self._call(hook, status.module):
                     for spec in answer:
-                        if not isinstance(spec, record):
-                            raise TypeError(f"{hook} must yield {record.__name__}, got {type(spec).__name__}")
-                        entries.append(Provided(spec, status.candidate))
-                        names.append(f"{word} {' '.join(spec.path) if isinstance(spec, CommandSpec) else spec.name}")
+                        if not isinstance(spec, kind):
+                            raise TypeError(f"{hook} must yield {kind.__name__}, got {type(spec).__name__}")
+                        entries.append(Entry(spec, status.candidate))
         except Exception as error:
             self._pluggy.unregister(status.module)
             broken = PluginStatus(candidate=status.candidate, state="broken", reason=describe_failure(error))
             return broken, []
-        ok = PluginStatus(candidate=status.candidate, state="ok", provides=tuple(names), module=status.module)
+        names = tuple(f"{entry.spec.kind} {entry.spec.name}" for entry in entries)
+        ok = PluginStatus(candidate=status.candidate, state="ok", provides=names, module=status.module)
         return ok, entries
 
     def _call(self, hook: str, module: ModuleType, **arguments: Any) -> Any:

@@ -65,7 +65,7 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     if problems:
         raise UserError(f"{path} needs values that are not there; nothing was started", problems)
     tolerated = TOLERABLE if dialect else ()
-    config = structure_run(values, plugins.catalog, layer.origins, title=str(path), tolerated=tolerated)
+    config = structure_run(values, plugins.registry, layer.origins, title=str(path), tolerated=tolerated)
     notes += [problem_at(key, text, layer.origins, hint) for key, text, hint in cross_field(config)]
     all_notes = (*notes, *ineffective)
     return Resolved(config, layer.origins, path, tuple(overrides), all_notes, _published(documents[0]))

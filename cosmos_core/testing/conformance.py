@@ -14,6 +14,7 @@ from cosmos_core.config.run import DataloaderConfig, DatasetConfig
 from cosmos_core.data.samples import Item
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.distributed.seeds import Streams
+from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import BuildContext
 from cosmos_core.train.weights import initialise_rest
@@ -26,8 +27,8 @@ def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None
 
     Returns its first samples, for `check_family`.
     """
-    catalog = (plugins or PluginManager.discover()).catalog
-    source = catalog.dataset(config.type).source.load()(config)
+    registry = (plugins or PluginManager.discover()).registry
+    source = registry.get(DatasetSpec, config.type).source.load()(config)
     assert len(source) > 0, "the dataset is empty"
     copy = pickle.loads(pickle.dumps(source))
     samples = []
@@ -46,10 +47,10 @@ def check_family(
     Builds on the meta device and initialises the same weights twice; packs in any number of pieces with the same loss
     and gradients; noise depends on positions alone; validation repeats itself; workers can hold the family.
     """
-    catalog = (plugins or PluginManager.discover()).catalog
+    registry = (plugins or PluginManager.discover()).registry
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=len(samples))
     context = BuildContext(device=torch.device("cpu"), data=data)
-    family = pickle.loads(pickle.dumps(catalog.family(task).family.load()(config, context)))
+    family = pickle.loads(pickle.dumps(registry.get(ModelFamilySpec, task).family.load()(config, context)))
     model, twin = _built(family), _built(family)
     for (name, weight), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(weight, other), f"{name} is initialised differently the second time"

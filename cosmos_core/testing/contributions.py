@@ -12,11 +12,11 @@ from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DatasetConfig
 from cosmos_core.plugin.descriptors import (
     CallbackSpec,
-    CheckpointSpec,
     CommandSpec,
     ConverterSpec,
     DatasetSpec,
     ModelFamilySpec,
+    Spec,
     TrackerSpec,
 )
 from cosmos_core.plugin.status import describe_failure
@@ -60,26 +60,26 @@ def _command(found: Any) -> str:
     return "" if isinstance(found, click.Command) else "is no click command"
 
 
-_RULES: dict[type, dict[str, Callable[[Any], str]]] = {
+_RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
     ModelFamilySpec: {"config": _subclass(ModelConfig), "family": _has(*_FAMILY)},
     DatasetSpec: {"config": _subclass(DatasetConfig), "source": _has("__len__", "get"), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
     TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
-    CheckpointSpec: {},
     ConverterSpec: {"convert": lambda found: "" if callable(found) else "cannot be called"},
     CommandSpec: {"command": _command},
 }
+"""What a reference must lead to; references without a rule need only load."""
 
 
-def check_contribution(spec: Any) -> list[str]:
+def check_contribution(spec: Spec) -> list[str]:
     """What is wrong with a descriptor's references; an empty list when all load and fit."""
     faults = []
-    for name, rule in _RULES[type(spec)].items():
-        reference: Ref | None = getattr(spec, name)
-        if reference is None:
+    rules = _RULES.get(type(spec), {})
+    for name, reference in attrs.asdict(spec, recurse=False).items():
+        if not isinstance(reference, Ref):
             continue
         try:
-            fault = rule(reference.load())
+            fault = rules.get(name, lambda loaded: "")(reference.load())
         except Exception as error:
             fault = describe_failure(error)
         if fault:

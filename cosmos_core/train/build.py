@@ -18,6 +18,7 @@ from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import select_trainable
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import check_same_dataset
 from cosmos_core.train.callback import Callback, CallbackContext
@@ -45,7 +46,7 @@ def needs_mixed_precision(model: ModelConfig) -> bool:
 
 def build_family(config: RunConfig, plugins: PluginManager, device: torch.device) -> ModelFamily:
     """The model family that `job.task` names."""
-    family = plugins.catalog.family(config.job.task).family.load()
+    family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
     return family(config.model, BuildContext(device=device, data=config.dataloader_train))
 
 
@@ -125,7 +126,7 @@ def build_loader(
 ) -> PackedLoader | None:
     if config is None:
         return None
-    source = plugins.catalog.dataset(config.dataset.type).source.load()(config.dataset)
+    source = plugins.registry.get(DatasetSpec, config.dataset.type).source.load()(config.dataset)
     return PackedLoader(
         source,
         config=config,
@@ -141,7 +142,7 @@ def build_loader(
 
 def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
     built: dict[str, Tracker] = {}
-    for spec in plugins.catalog.trackers():
+    for spec in plugins.registry.all(TrackerSpec):
         if spec.always or spec.name in config.trackers:
             options = config.trackers.get(spec.name) or spec.config.load()()
             built[spec.name] = spec.tracker.load()(options)
@@ -151,10 +152,10 @@ def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
 def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunLayout, *, main: bool) -> dict[str, Callback]:
     """Those that always run, then the recipe's in its order; each gets a folder in the run directory."""
     chosen = config.trainer.callbacks
-    names = [spec.name for spec in plugins.catalog.callbacks() if spec.always and spec.name not in chosen]
+    names = [spec.name for spec in plugins.registry.all(CallbackSpec) if spec.always and spec.name not in chosen]
     built = {}
     for name in (*names, *chosen):
-        spec = plugins.catalog.callback(name)
+        spec = plugins.registry.get(CallbackSpec, name)
         folder = paths.callback(spec.folder or spec.name)
         if main:
             folder.mkdir(parents=True, exist_ok=True)

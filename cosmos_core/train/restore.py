@@ -31,7 +31,7 @@ def recorded_config(
     layout = RunLayout(run_dir)
     path = None if weights == "fresh" else _checkpoint(layout, step)
     trained = trained_by(path) if path is not None else None
-    return read_resolved(trained.config if trained is not None else layout.config_toml, plugins.catalog)
+    return read_resolved(trained.config if trained is not None else layout.config_toml, plugins.registry)
 
 
 def restore(

@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     plugins = PluginManager.discover(disabled_plugins())
     layout = RunLayout(run_dir)
     try:
-        config = read_resolved(layout.launch(launch).config_toml, plugins.catalog)
+        config = read_resolved(layout.launch(launch).config_toml, plugins.registry)
         plan = plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions, launch=launch)
         execute(plan, plugins)
     except ReportedError as error:

@@ -73,7 +73,7 @@ def score(run_dir: Path, weights: str) -> Score:
     """Generate and judge one clip per held-out attribute set."""
     plugins = PluginManager.discover()
     family, model = restore(run_dir, plugins=plugins, weights=weights)
-    config = read_resolved(RunLayout(run_dir).config_toml, plugins.catalog)
+    config = read_resolved(RunLayout(run_dir).config_toml, plugins.registry)
     assert config.dataloader_val is not None
     assert isinstance(family, VfmFamily)
     assert isinstance(config.dataloader_val.dataset, BridgeConfig)

@@ -80,7 +80,7 @@ def _shuffled(index: int, frames: int) -> torch.Tensor:
 def figures(run_dir: Path) -> Figures:
     """Everything the demo reports about a finished run."""
     layout, plugins = RunLayout(run_dir), PluginManager.discover()
-    config = read_resolved(layout.config_toml, plugins.catalog)
+    config = read_resolved(layout.config_toml, plugins.registry)
     rows = [json.loads(line) for line in layout.metrics.read_text().splitlines()]
     first, *_, last = [row for row in rows if "val_loss" in row]
     family, model = restore(run_dir, plugins=plugins)

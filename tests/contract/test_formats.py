@@ -65,7 +65,7 @@ def test_weights_average_moments_and_counters_are_read_bit_for_bit(kept: str, ru
 
 @every_run
 def test_what_a_run_loads_is_what_is_stored(kept: str, run: KeptRun, place: Path) -> None:
-    config = read_resolved(run.folder(place) / "config.toml", PluginManager.discover().catalog)
+    config = read_resolved(run.folder(place) / "config.toml", PluginManager.discover().registry)
     path, mesh = run.checkpoint(place), local_mesh()
     family = build_family(config, PluginManager.discover(), torch.device("cpu"))
     model = build_model(config, family, mesh, Streams(0))
@@ -84,7 +84,7 @@ def test_what_a_run_loads_is_what_is_stored(kept: str, run: KeptRun, place: Path
 
 @every_run
 def test_samples_follow_in_the_recorded_order(kept: str, run: KeptRun, place: Path) -> None:
-    config = read_resolved(run.folder(place) / "config.toml", PluginManager.discover().catalog)
+    config = read_resolved(run.folder(place) / "config.toml", PluginManager.discover().registry)
     assert sample_order(config, run.checkpoint(place), STEPS - BEFORE) == expected(kept, run)["order"]
 
 

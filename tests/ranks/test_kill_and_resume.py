@@ -177,7 +177,7 @@ def test_a_warm_start_takes_weights_alone(tmp_path: Path) -> None:
     printed = cosmos(*arguments(tmp_path, "warm", *short, f"checkpoint.load_path={base}", "optimizer.lr=0.0"))
     assert "warm from" in printed.stderr
     plugins = PluginManager.discover()
-    config = read_resolved(directory(tmp_path, "warm") / "config.toml", plugins.catalog)
+    config = read_resolved(directory(tmp_path, "warm") / "config.toml", plugins.registry)
     assert config.optimizer.lr == 0
     first = restore(directory(tmp_path, "first"), plugins=plugins, weights="live")[1].state_dict()
     warm = restore(directory(tmp_path, "warm"), plugins=plugins, weights="live")[1].state_dict()

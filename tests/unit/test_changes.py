@@ -13,11 +13,11 @@ from cosmos_core.config.dump import to_plain
 from cosmos_core.config.overrides import parse_key
 from cosmos_core.config.reference import Key, keys_of
 from cosmos_core.plan.changes import changes
-from cosmos_core.plugin import PluginManager
+from cosmos_core.plugin import CallbackSpec, PluginManager, TrackerSpec
 from cosmos_core.recipes.loading import load
 
 PLUGINS = PluginManager.discover()
-SECTIONS = PLUGINS.catalog.sections()
+SECTIONS = PLUGINS.registry.sections()
 
 SHARED = {"job.task", "optimizer.keys_to_select", "model.ema.enabled"}
 ADAPTERS = {"model.lora_enabled", "model.lora_rank", "model.lora_alpha", "model.lora_target_modules"}
@@ -42,8 +42,8 @@ REFUSED["videophy2_sft_nano"] = REFUSED["llava_ov"]
 
 def whole(recipe: str) -> RunConfig:
     """A recipe with every callback and tracker, so that their keys are there too."""
-    tables = [f"trainer.callbacks.{spec.name}" for spec in PLUGINS.catalog.callbacks()]
-    tables += [f"trackers.{spec.name}" for spec in PLUGINS.catalog.trackers()]
+    tables = [f"trainer.callbacks.{spec.name}" for spec in PLUGINS.registry.all(CallbackSpec)]
+    tables += [f"trackers.{spec.name}" for spec in PLUGINS.registry.all(TrackerSpec)]
     given = load(recipe, plugins=PLUGINS).trainer.callbacks
     return load(recipe, [f"{table}={{}}" for table in tables if table.split(".")[-1] not in given], plugins=PLUGINS)
 

@@ -25,7 +25,7 @@ def test_plugins_list_names_what_each_provides() -> None:
     found = {row["plugin"]: row for row in json.loads(cosmos("plugins", "list", "--json").stdout)}
     assert {"vfm", "bridge", "vlm", "videophy"} <= found.keys()
     assert all(row["state"] == "ok" for row in found.values())
-    assert "family vfm" in found["vfm"]["provides"]
+    assert "task vfm" in found["vfm"]["provides"]
     assert "dataset bridge" in found["bridge"]["provides"]
     assert "5 recipes" in found["bridge"]["provides"]
     assert "vfm" in cosmos("plugins", "list").stdout

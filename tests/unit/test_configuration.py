@@ -203,7 +203,7 @@ def test_origins_name_the_file_that_had_the_last_word(write) -> None:
 def test_a_dump_loads_as_the_same_run(write, tmp_path: Path) -> None:
     config = loaded(write(BASE), 'optimizer.lr_multipliers."a.b"=3.0', "trainer.max_val_iter=null")
     (tmp_path / "config.toml").write_text(to_toml(config))
-    again = read_resolved(tmp_path / "config.toml", PLUGINS.catalog)
+    again = read_resolved(tmp_path / "config.toml", PLUGINS.registry)
     assert again == config
     assert digest(again) == digest(config)
 

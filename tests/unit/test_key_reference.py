@@ -18,7 +18,7 @@ from cosmos_core.recipes.find import list_recipes
 from tests.command import ROOT, cosmos
 
 PLUGINS = PluginManager.discover()
-SECTIONS = PLUGINS.catalog.sections()
+SECTIONS = PLUGINS.registry.sections()
 SCHEMA = json_schema(SECTIONS)
 
 CONTRACT = """

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.output import print_json, print_table
+from cosmos_core.plugin.descriptors import CheckpointSpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["fetch", "list_all"]
@@ -23,7 +24,7 @@ def list_all(plugins: PluginManager, as_json: bool) -> None:
       cosmos checkpoints list
     """
     columns = ["name", "repository", "revision", "summary"]
-    rows = [[spec.name, spec.repo, spec.revision, spec.summary] for spec in plugins.catalog.checkpoints()]
+    rows = [[spec.name, spec.repo, spec.revision, spec.summary] for spec in plugins.registry.all(CheckpointSpec)]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
@@ -45,6 +46,6 @@ def fetch(plugins: PluginManager, name: str, output: Path | None) -> None:
     """
     from cosmos_core.hub.reference import fetch as download
 
-    located = download(plugins.catalog.checkpoint(name), output)
+    located = download(plugins.registry.get(CheckpointSpec, name), output)
     click.echo(f"path: {located.path}")
     click.echo(f"origin: {located.origin}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cosmos_core.cli.output import print_json
+from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["explain", "reference", "schema"]
@@ -23,8 +24,8 @@ def schema(plugins: PluginManager, task: str | None) -> None:
     from cosmos_core.config.schema import json_schema
 
     if task is not None:
-        plugins.catalog.family(task)
-    print_json(json_schema(plugins.catalog.sections(), task=task))
+        plugins.registry.get(ModelFamilySpec, task)
+    print_json(json_schema(plugins.registry.sections(), task=task))
 
 
 @click.command("reference")
@@ -33,7 +34,7 @@ def reference(plugins: PluginManager) -> None:
     """Print every key of every installed section as Markdown."""
     from cosmos_core.config.reference import reference_page
 
-    click.echo(reference_page(plugins.catalog.sections()), nl=False)
+    click.echo(reference_page(plugins.registry.sections()), nl=False)
 
 
 @click.command("explain")
@@ -54,7 +55,7 @@ def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool,
     from cosmos_core.recipes.value import value_in
 
     present = value_in(recipe, overrides, key, plugins=plugins) if recipe else None
-    facts = explain_key(key, plugins.catalog.sections(), present)
+    facts = explain_key(key, plugins.registry.sections(), present)
     if as_json:
         print_json(facts)
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.errors import UserError
+from cosmos_core.plugin.conversions import conversions_to, find_converter
 from cosmos_core.plugin.descriptors import Conversion
 from cosmos_core.plugin.manager import PluginManager
 
@@ -42,13 +43,13 @@ def convert(
     """
     from cosmos_core.hub.reference import locate_checkpoint
 
-    located = locate_checkpoint(source, plugins.catalog)
+    located = locate_checkpoint(source, plugins.registry)
     kind = origin or plugins.identify_checkpoint(located.path)
     if kind is None:
         raise UserError(
-            f"{located.path} is no checkpoint that an installed plugin knows", plugins.catalog.conversions(target)
+            f"{located.path} is no checkpoint that an installed plugin knows", conversions_to(plugins.registry, target)
         )
-    spec = plugins.catalog.converter(kind, target)
+    spec = find_converter(plugins.registry, kind, target)
     options = {"vision": vision, "backbone": backbone or ""}
     request = Conversion(source=located.path, output=output, origin=located.origin, options=options)
     facts = spec.convert.load()(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["prepare"]
@@ -14,18 +15,18 @@ class _Datasets(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         plugins: PluginManager = ctx.obj
-        return [spec.name for spec in plugins.catalog.datasets() if spec.prepare is not None]
+        return [spec.name for spec in plugins.registry.all(DatasetSpec) if spec.prepare is not None]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
         plugins: PluginManager = ctx.obj
-        reference = plugins.catalog.dataset(cmd_name).prepare
+        reference = plugins.registry.get(DatasetSpec, cmd_name).prepare
         return None if reference is None else reference.load()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         plugins: PluginManager = ctx.obj
-        specs = [spec for spec in plugins.catalog.datasets() if spec.prepare is not None]
+        specs = [spec for spec in plugins.registry.all(DatasetSpec) if spec.prepare is not None]
         if not specs:
             formatter.write_text("No installed plugin prepares a dataset.")
             return

@@ -11,6 +11,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
 from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plan.trained import trained_by
+from cosmos_core.plugin.conversions import find_converter
 from cosmos_core.plugin.descriptors import Conversion
 from cosmos_core.plugin.manager import PluginManager
 
@@ -55,9 +56,9 @@ def export(
 
     iteration = _iteration(source, step)
     trained = trained_by(iteration)
-    config = read_resolved(trained.config, plugins.catalog) if trained is not None else None
+    config = read_resolved(trained.config, plugins.registry) if trained is not None else None
     family = task or (config.job.task if config else None)
-    spec = plugins.catalog.converter("dcp", "hf", family)
+    spec = find_converter(plugins.registry, "dcp", "hf", family)
     base = _base(iteration, config, plugins)
     if not base.is_dir():
         click.echo(f"note: the base {base} is not there, so nothing of it goes into the export", err=True)
@@ -93,7 +94,7 @@ def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> 
         trained = trained_by(base)
         around = (RunLayout(folder).config_toml for folder in (base, *base.parents[:3]))
         found = trained.config if trained is not None else next((path for path in around if path.is_file()), None)
-        config = read_resolved(found, plugins.catalog) if found is not None else None
+        config = read_resolved(found, plugins.registry) if found is not None else None
     return base
 
 

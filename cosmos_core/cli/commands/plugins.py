@@ -94,7 +94,7 @@ def check(plugins: PluginManager, name: str | None) -> int:
     for status in plugins.statuses:
         if name not in (None, status.candidate.name):
             continue
-        faults = [fault for spec in plugins.catalog.of(status.candidate) for fault in check_contribution(spec)]
+        faults = [fault for spec in plugins.registry.of(status.candidate) for fault in check_contribution(spec)]
         if status.state in ("broken", "outdated"):
             faults.append(status.reason)
         failed = failed or bool(faults)

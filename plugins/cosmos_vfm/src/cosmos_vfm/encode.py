@@ -17,7 +17,7 @@ from rich.progress import Progress
 from cosmos_core.config import RunConfig, disabled_plugins
 from cosmos_core.data import DescribingSource, StoredClip, UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plugin import PluginManager
+from cosmos_core.plugin import DatasetSpec, PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
 from cosmos_vfm.cache import Cached, LatentCache
@@ -109,7 +109,7 @@ def _sources(config: RunConfig, plugins: PluginManager) -> list[object]:
     """Training and validation data."""
     loaders = (config.dataloader_train, config.dataloader_val)
     return [
-        plugins.catalog.dataset(loader.dataset.type).source.load()(loader.dataset)
+        plugins.registry.get(DatasetSpec, loader.dataset.type).source.load()(loader.dataset)
         for loader in loaders
         if loader is not None
     ]
