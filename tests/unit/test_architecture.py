@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -181,6 +181,53 @@ def test_packages_list_their_public_names(path: Path) -> None:
 @pytest.mark.parametrize("path", CORE_FILES + PLUGIN_FILES, ids=label)
 def test_modules_say_what_they_are_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{label(path)} has no docstring"
+
+
+def module_name(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, known: Collection[str]) -> set[str]:
+    """Modules among `known` that a file imports anywhere, those it takes from their package included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in known else str(node.module))
+    return found & set(known)
+
+
+def first_circle(imports_of: Mapping[str, Collection[str]]) -> list[str]:
+    """A chain of modules that leads back to its first one; empty when there is none."""
+    done: set[str] = set()
+
+    def visit(module: str, chain: list[str]) -> list[str]:
+        if module in chain:
+            return [*chain[chain.index(module) :], module]
+        if module not in done:
+            for other in sorted(imports_of[module]):
+                if circle := visit(other, [*chain, module]):
+                    return circle
+            done.add(module)
+        return []
+
+    return next((circle for module in sorted(imports_of) if (circle := visit(module, []))), [])
+
+
+@pytest.mark.parametrize("package", [CORE, *(plugin / "src" / plugin.name for plugin in PLUGINS)], ids=label)
+def test_no_modules_import_each_other_in_a_circle(package: Path) -> None:
+    files = {module_name(path, package.parent): path for path in sources(package)}
+    assert len(files) > 3
+    circle = first_circle({name: imported_modules(path, files) for name, path in files.items()})
+    assert not circle, " -> ".join(circle)
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    assert first_circle({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == ["b", "c", "b"]
+    assert first_circle({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}) == []
 
 
 def test_no_room_is_a_drawer() -> None:

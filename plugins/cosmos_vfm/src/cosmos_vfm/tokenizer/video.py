@@ -1,4 +1,4 @@
-"""The interface of video codecs, and which class serves a configuration."""
+"""What every video codec keeps to: its interface and its geometry."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Protocol
 
 import torch
 
-from cosmos_vfm.config import VideoTokenizer
-
-__all__ = ["CHANNELS", "SPATIAL", "TEMPORAL", "VideoCodec", "build_video_codec", "latent_shape", "normalise"]
+__all__ = ["CHANNELS", "SPATIAL", "TEMPORAL", "VideoCodec", "latent_shape", "normalise", "to_pixels"]
 
 TEMPORAL = 4
 SPATIAL = 16
@@ -48,14 +46,3 @@ def normalise(videos: torch.Tensor) -> torch.Tensor:
 def to_pixels(videos: torch.Tensor) -> torch.Tensor:
     """float -1..1 -> uint8, clamped and rounded."""
     return ((videos.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def build_video_codec(config: VideoTokenizer, dtype: torch.dtype) -> VideoCodec:
-    """The codec of a configuration; `dtype` is that of the VAE's weights and arithmetic."""
-    if config.type == "block_dct":
-        from cosmos_vfm.tokenizer.block_dct import BlockDct
-
-        return BlockDct()
-    from cosmos_vfm.tokenizer.wan import WanVae
-
-    return WanVae.load(config.vae_path, dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from cosmos_vfm.tokenizer import text
+from cosmos_vfm.tokenizer.text import CHAT
 
 __all__ = ["EOS", "SPECIAL", "VOCAB_SIZE", "WordEncoder", "token_id"]
 
@@ -70,7 +70,7 @@ class WordEncoder:
 
     def chat_ids(self, caption: str) -> list[int]:
         """Token ids of the caption in its chat frame."""
-        return list(self.encode(text.CHAT.format(caption=caption)))
+        return list(self.encode(CHAT.format(caption=caption)))
 
     @staticmethod
     def encode(words: str) -> list[int]:

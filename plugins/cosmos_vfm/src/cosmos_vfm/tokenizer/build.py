@@ -1,0 +1,35 @@
+"""Which codec and which text tokenizer serve a configuration; each is imported only when it is chosen."""
+
+from __future__ import annotations
+
+import torch
+
+from cosmos_vfm.config import TextTokenizer, VideoTokenizer
+from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.tokenizer.text import VISION_START, TextTokens
+from cosmos_vfm.tokenizer.video import VideoCodec
+
+__all__ = ["build_text_tokenizer", "build_video_codec"]
+
+
+def build_text_tokenizer(config: TextTokenizer, network: NetworkConfig) -> TextTokens:
+    """The tokenizer of a configuration. Raises UserError when its files cannot be had."""
+    if config.type == "words":
+        from cosmos_vfm.tokenizer.words import EOS, WordEncoder, token_id
+
+        return TextTokens(WordEncoder(), token_id(EOS), token_id(VISION_START))
+    from cosmos_vfm.tokenizer.hub import hub_tokens
+
+    name, revision = (config.path, "main") if config.path else (network.text_model, network.text_revision)
+    return hub_tokens(name, revision)
+
+
+def build_video_codec(config: VideoTokenizer, dtype: torch.dtype) -> VideoCodec:
+    """The codec of a configuration; `dtype` is that of the VAE's weights and arithmetic."""
+    if config.type == "block_dct":
+        from cosmos_vfm.tokenizer.block_dct import BlockDct
+
+        return BlockDct()
+    from cosmos_vfm.tokenizer.wan import WanVae
+
+    return WanVae.load(config.vae_path, dtype)

@@ -1,0 +1,54 @@
+"""The base models' own text tokenizer, through transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_vfm.tokenizer.text import CHAT, VISION_START, TextTokens
+
+__all__ = ["hub_tokens"]
+
+
+@frozen
+class _HubEncoder:
+    """A transformers tokenizer with the model's own chat template."""
+
+    tokenizer: Any
+
+    def chat_ids(self, caption: str) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer.encode(CHAT.format(caption=caption), add_special_tokens=False))
+        messages = [{"role": "user", "content": caption}]
+        ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return list(ids)
+
+
+def hub_tokens(name: str, revision: str) -> TextTokens:
+    """The tokenizer in a folder or on the Hub. Raises UserError when its files cannot be had."""
+    tokenizer = _from_files(name, revision)
+    if VISION_START not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [VISION_START]})
+    return TextTokens(_HubEncoder(tokenizer), tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(VISION_START))
+
+
+def _from_files(name: str, revision: str) -> Any:
+    if not name:
+        problem = Problem(
+            message="is not set, and this tier has no tokenizer files of its own", key="model.text_tokenizer.path"
+        )
+        raise UserError("there is no text tokenizer", [problem])
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        problem = Problem(
+            message=f"cannot load '{name}': {reason}",
+            key="model.text_tokenizer.path",
+            hint="set it to a folder with the tokenizer's files",
+        )
+        raise UserError("the text tokenizer's files cannot be had", [problem]) from None
