@@ -44,6 +44,7 @@ def cosmos_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(
         path=("plugins", "hooks"), summary="The hooks a plugin may implement", command=f"{_COMMANDS}.plugins:hooks"
     )
+    yield CommandSpec(path=("plugins", "show"), summary="What one plugin provides", command=f"{_COMMANDS}.plugins:show")
     yield CommandSpec(path=("plugins", "new"), summary="Write a plugin package", command=f"{_COMMANDS}.scaffold:new")
     yield CommandSpec(path=("config", "explain"), summary="One key in words", command=f"{_COMMANDS}.config:explain")
     yield CommandSpec(

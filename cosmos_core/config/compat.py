@@ -23,12 +23,17 @@ _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model", "max_num_tokens_after_packing"),
         ("model", "joint_attn_implementation"),
         ("model", "tokenizer"),
-        ("scheduler", "verbosity_interval"),
         ("dataloader_train", "max_caption_tokens"),
         ("trainer", "callbacks", "compile_tokenizer"),
     ),
 }
 """Keys that recipes may hold although they do nothing for a task."""
+
+_UNREAD = (
+    ("job", "upload_reproducible_setup"),
+    ("trainer", "callbacks", "compile_tokenizer", "warmup_resolutions"),
+)
+"""Keys of published recipes that do nothing for any task."""
 
 _MOVED = (
     (("data_setting", "max_tokens"), ("dataloader_train", "max_sequence_length")),
@@ -55,22 +60,24 @@ def translate(path: tuple[str, ...]) -> tuple[tuple[str, ...], Problem | None]:
 
 
 def without_ineffective(layer: Layer) -> tuple[Layer, list[Problem]]:
-    """The layer without keys that do nothing for its task, and a note with file and line for each."""
+    """The layer without keys that do nothing for its task, and a note with file and line for each.
+
+    Keys that do nothing for any task stay, so that their types are checked; they are noted unless empty or false.
+    """
     job = layer.values.get("job")
     task = job.get("task") if isinstance(job, dict) else None
-    present = [path for path in _INEFFECTIVE.get(str(task), ()) if _has(layer.values, path)]
+    present = [path for path in _INEFFECTIVE.get(str(task), ()) if _value(layer.values, path) is not None]
     notes = [_note(layer, path, f"has no effect for task '{task}'") for path in present]
-    if isinstance(job, dict) and job.get("upload_reproducible_setup") is True:
-        notes.append(_note(layer, ("job", "upload_reproducible_setup"), "has no effect"))
-    return unset(layer, present), notes
+    layer = unset(layer, present)
+    notes += [_note(layer, path, "has no effect") for path in _UNREAD if _value(layer.values, path)]
+    return layer, notes
 
 
-def _has(values: Any, path: tuple[str, ...]) -> bool:
+def _value(values: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path; None when there is none."""
     for part in path:
-        if not isinstance(values, dict) or part not in values:
-            return False
-        values = values[part]
-    return True
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _note(layer: Layer, path: tuple[str, ...], message: str) -> Problem:

@@ -9,7 +9,7 @@ from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.newer import refuse_newer_records
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
+from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["preflight"]
@@ -22,7 +22,8 @@ SPARE = 64 * MIB
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with every problem of the plan that core or a plugin can see, or for a newer version's file."""
     refuse_newer_records(plan)
-    problems = [*_changes(plan), *_no_steps(plan), *_records(plan, plugins), *_space(plan), *plugins.check_run(plan)]
+    problems = [*_changes(plan), *_no_steps(plan), *_records(plan, plugins), *_callbacks(plan, plugins)]
+    problems += [*_space(plan), *plugins.check_run(plan)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{count} with the planned run; nothing was started", problems)
@@ -70,6 +71,19 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
                 f"model family '{family.name}' accepts {', '.join(family.accepts)}"
             )
             problems.append(Problem(message=message, key=f"{name}.dataset.type", hint="choose a matching pair"))
+    return problems
+
+
+def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
+    """Callbacks that are for other tasks."""
+    task = plan.config.job.task
+    problems = []
+    for name in plan.config.trainer.callbacks:
+        callback = plugins.registry.get(CallbackSpec, name)
+        if not callback.serves(task):
+            names = ", ".join(f"'{known}'" for known in callback.tasks)
+            message = f"callback '{callback.name}' is for task {names}, this run's task is '{task}'"
+            problems.append(Problem(message=message, key=f"trainer.callbacks.{name}", hint="remove its table"))
     return problems
 
 

@@ -96,7 +96,7 @@ class DatasetSpec(ConfiguredSpec):
 
 @frozen(kw_only=True)
 class CallbackSpec(ConfiguredSpec):
-    """A callback. config: attrs class; callback: the Callback; tasks: families it is for, empty for all.
+    """A callback. config: attrs class; callback: the Callback; tasks: those it is for, empty for all.
 
     folder: its folder in the run directory, the name when absent. always: it runs without a table in the recipe.
     """
@@ -108,6 +108,10 @@ class CallbackSpec(ConfiguredSpec):
     tasks: tuple[str, ...] = field(default=(), converter=_words)
     folder: str | None = None
     always: bool = False
+
+    def serves(self, task: str) -> bool:
+        """Whether it is for runs of that task, given as its name or ``distribution:name``."""
+        return not self.tasks or task.rpartition(":")[2] in self.tasks
 
 
 @frozen(kw_only=True)
@@ -151,13 +155,12 @@ class Conversion:
     """What a converter is asked to do. source: folder; output: folder that must not exist yet. origin: where the
     source came from, a path or ``owner/repository@commit``.
 
-    task, model: of the run that made the source, None when no run did. base: folder the run started from. options:
-    the command's other flags, by name.
+    model: configuration of the run that made the source, None when no run did. base: folder the run started from.
+    options: the command's other flags, by name.
     """
 
     source: Path
     output: Path
-    task: str | None = None
     model: Any = None
     base: Path | None = None
     origin: str = ""

@@ -152,7 +152,8 @@ def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
 def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunLayout, *, main: bool) -> dict[str, Callback]:
     """Those that always run, then the recipe's in its order; each gets a folder in the run directory."""
     chosen = config.trainer.callbacks
-    names = [spec.name for spec in plugins.registry.all(CallbackSpec) if spec.always and spec.name not in chosen]
+    always = [spec for spec in plugins.registry.all(CallbackSpec) if spec.always and spec.serves(config.job.task)]
+    names = [spec.name for spec in always if spec.name not in chosen]
     built = {}
     for name in (*names, *chosen):
         spec = plugins.registry.get(CallbackSpec, name)

@@ -5,6 +5,7 @@ The order of this file is the order of a run.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -25,6 +26,7 @@ from cosmos_core.checkpoint.state import (
     restore_random_state,
 )
 from cosmos_core.config.run import RunConfig
+from cosmos_core.config.schedule import factor
 from cosmos_core.data.loader import Pack, PackedLoader
 from cosmos_core.distributed.fsdp import reduce_over_replicas
 from cosmos_core.distributed.mesh import Mesh
@@ -51,6 +53,8 @@ from cosmos_core.train.tracker import TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -135,8 +139,8 @@ class Trainer:
             self.emit("step_start")
             self.train_step(packs)
             self.emit("step_end")
-            if self.is_main and self.step == begun + 1:
-                publish_record(self.paths, self.launch)
+            if self.is_main:
+                self._report(first=self.step == begun + 1)
             last = self.step == self.max_iter
             stopping = self._stop_agreed()
             if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
@@ -149,6 +153,14 @@ class Trainer:
             if stopping and not last:
                 return "stopped"
         return "done"
+
+    def _report(self, *, first: bool) -> None:
+        """After a step, on rank 0: whose launch trains the run, and the schedule's factor where it is asked for."""
+        if first:
+            publish_record(self.paths, self.launch)
+        interval = self.config.scheduler.verbosity_interval
+        if interval and self.step % interval == 0:
+            logger.info("step %d: learning-rate factor %g", self.step, factor(self.config.scheduler, self.step))
 
     def train_step(self, packs: Iterator[Pack]) -> None:
         """One optimizer step. Everything numeric of a step is in this function, in order.

@@ -39,6 +39,11 @@ def refused(*arguments: str, **env: str) -> str:
         (("checkpoint.load_path=/nowhere",), ("no such folder: /nowhere",)),
         (("job.name=../elsewhere",), ("folder name",)),
         (("trainer.run_validation=true", "dataloader_val=null"), ("dataloader_val",)),
+        (
+            ("trainer.callbacks.compile_tokenizer.enabled=true",),
+            ("trainer.callbacks.compile_tokenizer: callback 'compile_tokenizer' is for task 'vfm'", "task is 'tiny'"),
+        ),
+        (("trainer.callbacks.every_n_draw_sample.count=1", "--dry-run"), ("'every_n_draw_sample' is for task 'vfm'",)),
     ],
 )
 def test_a_wrong_value(overrides: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:

@@ -231,6 +231,31 @@ def test_keys_without_effect_are_warned_about_with_their_line(recipe) -> None:
     assert "has no effect" in cosmos("recipes", "check", "--strict", path, code=2).stderr
 
 
+def test_a_key_that_no_task_reads_is_noted_once_and_its_type_is_checked(recipe, tmp_path: Path) -> None:
+    path = Path(recipe("vision_sft_nano"))
+    after = "compile_after_iterations = 3\n"
+    path.write_text(path.read_text().replace(after, after + 'warmup_resolutions = ["256"]\n'))
+    noted = [note for note in resolve(str(path), plugins=PLUGINS).notes if "warmup_resolutions" in note.key]
+    line = path.read_text().splitlines().index('warmup_resolutions = ["256"]') + 1
+    assert [(note.message, note.file, note.line) for note in noted] == [("has no effect", str(path), line)]
+    path.write_text(path.read_text().replace('["256"]', '"256"'))
+    assert "expected a list" in cosmos("recipes", "check", str(path), code=2).stderr
+    reasoner = tmp_path / "reasoner.toml"
+    text = REASONER.format(experiment="videophy2_sft_nano", cycle=50, warm=5)
+    reasoner.write_text(text.replace(after, after + 'warmup_resolutions = ["256"]\n'))
+    notes = resolve(str(reasoner), plugins=PLUGINS).notes
+    assert [note.key for note in notes if "compile_tokenizer" in note.key] == ["trainer.callbacks.compile_tokenizer"]
+
+
+def test_the_factor_is_logged_for_reasoners_too(tmp_path: Path) -> None:
+    path = tmp_path / "reasoner.toml"
+    text = REASONER.format(experiment="videophy2_sft_nano", cycle=50, warm=5)
+    path.write_text(text.replace("[scheduler]\n", "[scheduler]\nverbosity_interval = 7\n"))
+    resolved = resolve(str(path), plugins=PLUGINS)
+    assert resolved.config.scheduler.verbosity_interval == 7
+    assert not [note for note in resolved.notes if note.key == "scheduler.verbosity_interval"]
+
+
 @pytest.mark.parametrize(
     ("override", "key", "value"),
     [

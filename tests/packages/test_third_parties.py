@@ -22,6 +22,14 @@ TINY = DATASET.format(
     name="twins", config="cosmos_core.builtin.tiny.config:TinyData", source="cosmos_core.builtin.tiny.source:TinySource"
 )
 
+ALWAYS = """
+from cosmos_core.plugin import CallbackSpec
+
+@hookimpl
+def cosmos_callbacks():
+    yield CallbackSpec(name="{name}", summary="x", tasks=("vfm",), always=True, config="no.where:C", callback="x:B")
+"""
+
 BAD = {
     "acme_raises": "raise RuntimeError('no licence')",
     "acme_exits": "import sys\nsys.exit(3)",
@@ -59,6 +67,7 @@ GOOD = {
     "acme_first": HEADER + TINY,
     "acme_second": HEADER + TINY,
     "acme_dangling": HEADER + DATASET.format(name="dangling", config="nowhere.config:X", source="nowhere:Y"),
+    "acme_always": HEADER + ALWAYS.format(name="of_another_task"),
     "acme_check": HEADER + "@hookimpl\ndef cosmos_check_run(plan):\n    raise ValueError('checked badly')\n",
 }
 
@@ -107,6 +116,7 @@ def test_our_own_plugins_do_not_notice(listed: dict[str, dict]) -> None:
 
 
 def test_a_run_that_needs_no_guest_runs(guests: dict[str, str], tmp_path: Path) -> None:
+    """Not even one with a callback that always runs, in runs of another task, and that cannot be loaded."""
     env = {**guests, "COSMOS_DISABLE_PLUGINS": "check,torch,slow"}
     done = cosmos("run", "cosmos-core:hello", "trainer.max_iter=5", "--output-root", str(tmp_path), env=env)
     assert "outcome: done" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,14 @@ def test_speed_is_that_of_the_metrics(run_dir: Path) -> None:
 
 def test_monitors_change_no_loss(tmp_path: Path) -> None:
     assert losses(train(tmp_path / "with", *MONITORS)) == losses(train(tmp_path / "without"))
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_schedules_factor_is_logged_every_so_many_steps_by_one_rank(processes: str, tmp_path: Path) -> None:
+    done = cosmos(
+        *("run", "hello", *SHORT, "scheduler.warm_up_steps=[2]", "scheduler.verbosity_interval=6"),
+        *("--nproc", processes, "--output-root", str(tmp_path)),
+    )
+    found = re.findall(r"step (\d+): learning-rate factor ([\d.e-]+)", done.stderr)
+    assert [(int(step), float(value)) for step, value in found] == [(6, pytest.approx(0.691, abs=0.01)), (12, 0.0)]

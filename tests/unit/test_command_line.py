@@ -31,6 +31,16 @@ def test_plugins_list_names_what_each_provides() -> None:
     assert "vfm" in cosmos("plugins", "list").stdout
 
 
+def test_plugins_show_says_what_each_contribution_is() -> None:
+    shown = json.loads(cosmos("plugins", "show", "core", "--json").stdout)
+    assert {"kind": "tracker", "name": "console", "summary": "Progress on the terminal"} in shown
+    assert "Draws samples before" in cosmos("plugins", "show", "vfm").stdout
+    assert "did you mean 'vfm'?" in cosmos("plugins", "show", "vfn", code=2).stderr
+    disabled = cosmos("plugins", "show", "vfm", env={"COSMOS_DISABLE_PLUGINS": "vfm"}, code=2).stderr
+    assert "plugin 'vfm' is disabled" in disabled
+    assert "COSMOS_DISABLE_PLUGINS" in disabled
+
+
 def test_a_disabled_plugin_takes_its_family_along() -> None:
     env = {"COSMOS_DISABLE_PLUGINS": "vfm"}
     rows = json.loads(cosmos("plugins", "list", "--json", env=env).stdout)

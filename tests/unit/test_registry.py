@@ -10,7 +10,16 @@ import pytest
 from attrs import field, frozen
 
 from cosmos_core.errors import UserError
-from cosmos_core.plugin import ConfiguredSpec, DatasetSpec, PluginManager, Registry, Spec, TrackerSpec, descriptors
+from cosmos_core.plugin import (
+    CallbackSpec,
+    ConfiguredSpec,
+    DatasetSpec,
+    PluginManager,
+    Registry,
+    Spec,
+    TrackerSpec,
+    descriptors,
+)
 from cosmos_core.plugin.discovery import Candidate
 from cosmos_core.plugin.hookspecs import CONTRIBUTIONS
 from cosmos_core.plugin.registry import Entry
@@ -99,3 +108,12 @@ def test_references_of_a_new_kind_are_checked_without_a_rule_of_its_own() -> Non
     (fault,) = check_contribution(sampler("euler"))
     assert fault.startswith("solver nowhere:Solver: ModuleNotFoundError")
     assert check_contribution(sampler("euler", "math:sqrt")) == []
+
+
+@pytest.mark.parametrize(
+    ("tasks", "task", "expected"),
+    [((), "tiny", True), (("vfm",), "vfm", True), (("vfm",), "cosmos-vfm:vfm", True), (("vfm", "vlm"), "tiny", False)],
+)
+def test_a_callback_serves_the_tasks_it_names_or_all(tasks: tuple[str, ...], task: str, expected: bool) -> None:
+    spec = CallbackSpec(name="bell", summary="x", config="nowhere:C", callback="nowhere:B", tasks=tasks)
+    assert spec.serves(task) is expected

@@ -72,7 +72,6 @@ def export(
     request = Conversion(
         source=iteration,
         output=output,
-        task=family,
         model=config.model if config else None,
         base=base,
         options=options,

@@ -7,10 +7,13 @@ from collections import Counter
 import click
 
 from cosmos_core.cli.output import print_json, print_table
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.plugin.status import PluginStatus
 from cosmos_core.recipes.find import list_recipes
 
-__all__ = ["check", "hooks", "list_plugins"]
+__all__ = ["check", "hooks", "list_plugins", "show"]
 
 
 @click.command("list")
@@ -57,6 +60,28 @@ def _what(row: dict[str, object]) -> str:
     return str(row["reason"]) or ", ".join(provides) or "nothing"
 
 
+@click.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(plugins: PluginManager, name: str, as_json: bool) -> None:
+    """Print what the plugin NAME provides, each with a line about it.
+
+    \b
+    Example:
+      cosmos plugins show core
+    """
+    status = _status(plugins, name)
+    if status.state != "ok":
+        raise UserError(f"plugin '{name}' is {status.state}", [Problem(message=status.reason)])
+    columns = ["kind", "name", "summary"]
+    rows = [[spec.kind, spec.name, spec.summary] for spec in plugins.registry.of(status.candidate)]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table(columns, rows)
+
+
 @click.command("hooks")
 def hooks() -> None:
     """Print what a plugin may implement, hook by hook, as Markdown.
@@ -82,21 +107,23 @@ def check(plugins: PluginManager, name: str | None) -> int:
     Example:
       cosmos plugins check vfm
     """
-    from cosmos_core.errors import Problem, UserError
-    from cosmos_core.names import did_you_mean
     from cosmos_core.testing.contributions import check_contribution
 
-    known = [status.candidate.name for status in plugins.statuses]
-    if name is not None and name not in known:
-        hint = did_you_mean(name, known) or "`cosmos plugins list` shows all"
-        raise UserError(f"no plugin '{name}'", [Problem(message="none of that name is installed", hint=hint)])
     failed = False
-    for status in plugins.statuses:
-        if name not in (None, status.candidate.name):
-            continue
+    for status in plugins.statuses if name is None else [_status(plugins, name)]:
         faults = [fault for spec in plugins.registry.of(status.candidate) for fault in check_contribution(spec)]
         if status.state in ("broken", "outdated"):
             faults.append(status.reason)
         failed = failed or bool(faults)
         click.echo(f"{status.candidate.name}: " + ("; ".join(faults) if faults else status.warning or status.state))
     return 1 if failed else 0
+
+
+def _status(plugins: PluginManager, name: str) -> PluginStatus:
+    """What became of the plugin of that name. Raises UserError when none is installed."""
+    for status in plugins.statuses:
+        if status.candidate.name == name:
+            return status
+    hint = did_you_mean(name, [status.candidate.name for status in plugins.statuses])
+    hint = hint or "`cosmos plugins list` shows all"
+    raise UserError(f"no plugin '{name}'", [Problem(message="none of that name is installed", hint=hint)])

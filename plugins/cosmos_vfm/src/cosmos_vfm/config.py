@@ -91,4 +91,4 @@ class CompileTokenizer:
 
     enabled: bool = option(False, "Compile the encoder.")
     compile_after_iterations: int = option(3, "Compile after so many micro-batches.", low=0)
-    warmup_resolutions: tuple[str, ...] | None = option(None, "Accepted for old recipes; every size compiles on use.")
+    warmup_resolutions: tuple[str, ...] | None = option(None, "No effect, for old recipes: every size compiles on use.")

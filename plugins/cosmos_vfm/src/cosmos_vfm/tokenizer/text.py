@@ -1,4 +1,7 @@
-"""Captions as the network reads them, in the chat frame of the base models (docs/models/generator.md, Prompt tokens)."""
+"""Captions as the network reads them, in the chat frame of the base models.
+
+Source: docs/models/generator.md, Prompt tokens.
+"""
 
 from __future__ import annotations
 
