@@ -15,7 +15,7 @@ from torch.distributed.checkpoint import CheckpointException
 from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
-from cosmos_core.data.order import LOADER_FORMAT
+from cosmos_core.data.sampler import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format

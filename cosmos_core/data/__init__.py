@@ -1,31 +1,20 @@
 """Records, sources, the loader, packing, video files, the SFT JSONL format."""
 
-from cosmos_core.data.loader import Pack, PackedLoader
-from cosmos_core.data.samples import Answer, Chat, Clip, Item, Picture, StoredClip, Turn, VideoText
-from cosmos_core.data.source import (
-    ArrangedSource,
-    DescribingSource,
-    IdentifiedSource,
-    MapSource,
-    ScoringSource,
-    SelectiveSource,
-    UnreadableSample,
-)
+from cosmos_core.data.loader import MicroBatch, PackedLoader, Preparation
+from cosmos_core.data.samples import Answer, Chat, Clip, Item, Picture, Record, StoredClip, Turn, VideoText
+from cosmos_core.data.source import MapSource, UnreadableSample
 
 __all__ = [
     "Answer",
-    "ArrangedSource",
     "Chat",
     "Clip",
-    "DescribingSource",
-    "IdentifiedSource",
     "Item",
     "MapSource",
-    "Pack",
+    "MicroBatch",
     "PackedLoader",
     "Picture",
-    "ScoringSource",
-    "SelectiveSource",
+    "Preparation",
+    "Record",
     "StoredClip",
     "Turn",
     "UnreadableSample",

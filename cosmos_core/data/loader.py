@@ -13,22 +13,15 @@ import numpy as np
 import torch
 
 from cosmos_core.config.run import DataloaderConfig
-from cosmos_core.data.order import Order, initial_state, positions, remaining
-from cosmos_core.data.packing import Costed, name_of, pack_stream
+from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
-from cosmos_core.data.samples import Item
-from cosmos_core.data.source import (
-    ArrangedSource,
-    DescribingSource,
-    IdentifiedSource,
-    MapSource,
-    SelectiveSource,
-    UnreadableSample,
-)
+from cosmos_core.data.sampler import EpochSampler, initial_state, positions, remaining
+from cosmos_core.data.samples import Item, Record
+from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.seeds import stream_seed
 
-__all__ = ["Pack", "PackedLoader"]
+__all__ = ["MicroBatch", "PackedLoader", "Preparation"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +31,27 @@ CLEARLY = 4.0
 """Standard deviations by which it must be over the limit."""
 
 
+def _one_kind(value: Any) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
-class Pack:
-    """One micro-batch. state: what to save if this is the last one trained on. filled: share of the cap on tokens that
-    it takes; None without a cap."""
+class Preparation:
+    """What a model family does to a dataset's records, in loader workers: `ModelFamily.prepare` and so on."""
+
+    prepare: Callable[[Any], Any]
+    num_tokens: Callable[[Any], int]
+    kind: Callable[[Any], str] = _one_kind
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """One pack. state: what to save if this is the last one trained on. packing_efficiency: share of the cap on tokens
+    that it takes; None without a cap."""
 
     items: list[Item]
     state: dict[str, Any]
-    filled: float | None = None
+    packing_efficiency: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +60,44 @@ class _Fetched:
 
     position: int
     value: Any = None
-    cost: int = 0
-    name: str = ""
+    num_tokens: int = 0
+    key: str = ""
+    kind: str = ""
     skipped: tuple[str, str] | None = None
     failed: tuple[str, tuple[Problem, ...]] | None = None
 
 
-class _Fetch(torch.utils.data.Dataset[_Fetched]):
+class _Reader(torch.utils.data.Dataset[_Fetched]):
     """Position -> prepared sample. Lives in the workers; every random choice is keyed by the position."""
 
     def __init__(
         self,
-        read: Callable[[int, np.random.Generator], Any],
-        order: Order,
-        prepare: Callable[[Any], Any],
-        cost: Callable[[Any], int],
+        source: MapSource,
+        sampler: EpochSampler,
+        preparation: Preparation,
+        *,
+        lazy: bool,
     ) -> None:
-        self.read, self.order, self.prepare, self.cost = read, order, prepare, cost
+        self.source, self.sampler, self.preparation = source, sampler, preparation
+        self.read = source.get_lazy if lazy else source.get
         self._epoch = -1
         self._permutation = np.empty(0, np.int64)
 
     def __getitem__(self, position: int) -> _Fetched:
-        epoch, place = divmod(position, self.order.size)
+        epoch, place = divmod(position, self.sampler.size)
         if epoch != self._epoch:
-            self._epoch, self._permutation = epoch, self.order.permutation(epoch)
-        random = np.random.default_rng(stream_seed(self.order.seed, "sample", position))
+            self._epoch, self._permutation = epoch, self.sampler.permutation(epoch)
+        random = np.random.default_rng(stream_seed(self.sampler.seed, "sample", position))
         try:
-            sample = self.read(int(self._permutation[place]), random)
-            value = self.prepare(sample)
+            index = int(self._permutation[place])
+            sample = self.read(index, random)
+            value = self.preparation.prepare(sample)
         except UnreadableSample as error:
             return _Fetched(position, skipped=(error.where, error.reason))
         except UserError as error:
             return _Fetched(position, failed=(error.title, error.problems))
-        return _Fetched(position, value, self.cost(value), name_of(sample, position))
+        key = sample.key if isinstance(sample, Record) else self.source.key(index)
+        return _Fetched(position, value, self.preparation.num_tokens(value), key, self.preparation.kind(value))
 
 
 class PackedLoader:
@@ -97,8 +108,7 @@ class PackedLoader:
         source: MapSource,
         *,
         config: DataloaderConfig,
-        prepare: Callable[[Any], Any],
-        cost: Callable[[Any], int],
+        preparation: Preparation,
         rank: int,
         world: int,
         epochs: int | None = None,
@@ -113,13 +123,9 @@ class PackedLoader:
         self._config, self._rank, self._world, self._section = config, rank, world, section
         caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
         self._max_tokens = min(caps, default=None)
-        arrange = source.arrange if isinstance(source, ArrangedSource) else None
-        self._order = Order(len(source), config.seed, config.shuffle, arrange)
-        self._identity = {"data": source.identity} if isinstance(source, IdentifiedSource) else {}
-        read = source.get
-        if config.cache is not None and isinstance(source, DescribingSource):
-            read = source.describe
-        self._fetch = _Fetch(read, self._order, prepare, cost)
+        self._sampler = EpochSampler(len(source), config.seed, config.shuffle, source.epoch_permutation)
+        self._fingerprint = {"data": source.fingerprint} if source.fingerprint is not None else {}
+        self._reader = _Reader(source, self._sampler, preparation, lazy=config.cache is not None)
         self._end = None if epochs is None else epochs * len(source)
         self._start: tuple[list[int], int] = ([], rank)
         self._seen = 0
@@ -131,7 +137,7 @@ class PackedLoader:
 
         Raises UserError when they are of other data.
         """
-        old, new = states[0].get("data"), self._identity.get("data")
+        old, new = states[0].get("data"), self._fingerprint.get("data")
         if old is not None and new is not None and old != new:
             problem = Problem(
                 message=f"is {new}, the checkpoint was trained on {old}",
@@ -146,18 +152,18 @@ class PackedLoader:
         """State before the first pack of this process."""
         first, frontier = self._start
         begun = initial_state(self._rank, self._world)
-        return {**begun, "frontier": frontier, "aside": list(first), **self._identity}
+        return {**begun, "frontier": frontier, "aside": list(first), **self._fingerprint}
 
-    def __iter__(self) -> Iterator[Pack]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         """Packs from the start, or from the loaded state."""
-        taken = _Frontier(*self._start, self._world)
+        taken = _Cursor(*self._start, self._world)
         for items, aside, used in self._packed(self._samples(taken)):
             self._packs.add(len(items), used)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
-            filled = used / self._max_tokens if self._max_tokens is not None else None
-            yield Pack(items, {**state, **self._identity}, filled)
+            packing_efficiency = used / self._max_tokens if self._max_tokens is not None else None
+            yield MicroBatch(items, {**state, **self._fingerprint}, packing_efficiency)
 
-    def _packed(self, samples: Iterator[Costed]) -> Iterator[tuple[list[Item], list[int], int]]:
+    def _packed(self, samples: Iterator[PreparedSample]) -> Iterator[tuple[list[Item], list[int], int]]:
         config = self._config
         if config.packing == "pool":
             assert self._max_tokens is not None
@@ -173,9 +179,8 @@ class PackedLoader:
 
     def announce(self) -> None:
         """Log what the source left out by its own rules."""
-        dropped = self.source.dropped if isinstance(self.source, SelectiveSource) else {}
-        if dropped:
-            counts = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
+        if self.source.filtered:
+            counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
             logger.warning("left out of dataset '%s': %s", self._config.dataset.type, counts)
 
     def report(self) -> None:
@@ -187,30 +192,30 @@ class PackedLoader:
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
             logger.warning("skipped %d of %d samples: %s", self.skipped.total(), self._seen, counts)
 
-    def _samples(self, taken: _Frontier) -> Iterator[Costed]:
+    def _samples(self, taken: _Cursor) -> Iterator[PreparedSample]:
         epoch = 0
         for fetched in self._fetched():
             taken.advance(fetched.position)
             self._seen += 1
-            if self._order.epoch(fetched.position) > epoch:
-                epoch = self._order.epoch(fetched.position)
+            if self._sampler.epoch(fetched.position) > epoch:
+                epoch = self._sampler.epoch(fetched.position)
                 self.report()
             if fetched.failed is not None:
                 raise UserError(*fetched.failed)
             if fetched.skipped is not None:
                 self._skip(*fetched.skipped)
             else:
-                kind = str(getattr(fetched.value, "kind", ""))
-                yield Costed(Item(fetched.position, fetched.value, fetched.name), fetched.cost, fetched.name, kind)
+                item = Item(fetched.position, fetched.value, fetched.key)
+                yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
         self._judge(at_end=True)
 
     def _fetched(self) -> Iterator[_Fetched]:
         wanted = positions(*self._start, self._world, self._end)
         if self._config.num_workers == 0:
-            return map(self._fetch.__getitem__, wanted)
+            return map(self._reader.__getitem__, wanted)
         return iter(
             torch.utils.data.DataLoader(
-                self._fetch,
+                self._reader,
                 sampler=wanted,
                 batch_size=None,
                 num_workers=self._config.num_workers,
@@ -226,7 +231,7 @@ class PackedLoader:
         self._judge(at_end=False)
 
     def _judge(self, *, at_end: bool) -> None:
-        """End the run when too large a share cannot be read: what was seen is a sample, so that it must be clear."""
+        """Stop only if the rate exceeds the limit by four standard deviations, or at the end of the data."""
         count, limit, seen = self.skipped.total(), self._config.max_skipped, self._seen
         chance = 0.0 if at_end else CLEARLY * math.sqrt(limit * (1 - limit) * seen)
         if not count or (seen < ENOUGH_SEEN and not at_end) or count <= limit * seen + chance:
@@ -254,14 +259,14 @@ class _Packs:
         self.tokens += tokens
 
     def described(self, cap: int) -> str:
-        filled = self.tokens / (self.packs * cap)
+        packing_efficiency = self.tokens / (self.packs * cap)
         return (
             f"packed {self.samples} samples into {self.packs} sequences of at most {cap} tokens: "
-            f"{filled:.1%} filled, {1 - filled:.1%} left empty"
+            f"{packing_efficiency:.1%} packing_efficiency, {1 - packing_efficiency:.1%} left empty"
         )
 
 
-class _Frontier:
+class _Cursor:
     """Follows which positions the packer has taken from the stream."""
 
     def __init__(self, first: list[int], frontier: int, world: int) -> None:

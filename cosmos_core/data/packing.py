@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from cosmos_core.data.samples import Item
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["LOOKAHEAD", "Costed", "pack_stream"]
+__all__ = ["LOOKAHEAD", "PreparedSample", "pack_stream"]
 
 LOOKAHEAD = 10
 """Samples that may be set aside before a micro-batch closes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Costed:
-    """A prepared sample, the tokens it takes, its name for messages, and what kind of sample it is."""
+class PreparedSample:
+    """A prepared sample on its way into a pack. key: its name in messages. kind: what the pool packer keeps apart."""
 
     item: Item
-    cost: int
-    name: str
+    num_tokens: int
+    key: str
     kind: str = ""
 
 
 def pack_stream(
-    stream: Iterator[Costed], *, max_samples: int | None, max_tokens: int | None, section: str = "dataloader_train"
+    stream: Iterator[PreparedSample],
+    *,
+    max_samples: int | None,
+    max_tokens: int | None,
+    section: str = "dataloader_train",
 ) -> Iterator[tuple[list[Item], list[int], int]]:
     """Micro-batches, each with the positions that are set aside for the next ones, in order, and its tokens.
 
@@ -35,18 +38,18 @@ def pack_stream(
     next batch. section: of the configuration, for messages. Raises UserError for a sample that could never fit: it is
     never dropped in silence.
     """
-    waiting: deque[Costed] = deque()
+    waiting: deque[PreparedSample] = deque()
     while True:
         batch: list[Item] = []
-        aside: list[Costed] = []
+        aside: list[PreparedSample] = []
         used = 0
         while not (batch and len(aside) >= LOOKAHEAD) and len(batch) != max_samples:
             sample = waiting.popleft() if waiting else next(stream, None)
             if sample is None:
                 break
-            if max_tokens is None or used + sample.cost < max_tokens:
+            if max_tokens is None or used + sample.num_tokens < max_tokens:
                 batch.append(sample.item)
-                used += sample.cost
+                used += sample.num_tokens
             elif batch:
                 aside.append(sample)
             else:
@@ -57,16 +60,11 @@ def pack_stream(
         yield batch, [sample.item.position for sample in waiting], used
 
 
-def _too_large(sample: Costed, cap: int, section: str) -> UserError:
+def _too_large(sample: PreparedSample, cap: int, section: str) -> UserError:
     problem = Problem(
-        message=f"sample {sample.name} takes {sample.cost} tokens and can never fit under {cap}",
+        message=f"sample {sample.key} takes {sample.num_tokens} tokens and can never fit under {cap}",
         key=f"{section}.max_sequence_length",
-        hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {sample.cost}, or lower the "
+        hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {sample.num_tokens}, or lower the "
         "resolution or the number of frames",
     )
     return UserError("a sample is larger than a whole micro-batch", [problem])
-
-
-def name_of(sample: Any, position: int) -> str:
-    """A sample's key where it has one, else its position."""
-    return str(getattr(sample, "key", f"at position {position}"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from cosmos_core.config.run import Pool
-from cosmos_core.data.packing import Costed
+from cosmos_core.data.packing import PreparedSample
 from cosmos_core.data.samples import Item
 
 __all__ = ["pool_stream"]
@@ -20,39 +20,41 @@ HALVED_FROM = 1000
 
 
 def pool_stream(
-    stream: Iterator[Costed], config: Pool, *, max_samples: int | None, max_tokens: int
+    stream: Iterator[PreparedSample], config: Pool, *, max_samples: int | None, max_tokens: int
 ) -> Iterator[tuple[list[Item], list[int], int]]:
     """Micro-batches as `pack_stream` gives them; samples over the budget go alone and are never cut."""
-    pool: list[Costed] = []
+    pool: list[PreparedSample] = []
     while True:
         pool += islice(stream, config.size - len(pool))
         if not pool:
             return
         batch = [pool.pop(0)]
-        longest = batch[0].cost
+        longest = batch[0].num_tokens
         if longest < config.long_threshold and longest < _budget(longest, config, max_tokens):
             while pool and len(batch) != max_samples:
                 chosen = _best(pool, batch, longest, config, max_tokens)
                 if chosen is None:
                     break
                 batch.append(pool.pop(chosen))
-                longest = max(longest, batch[-1].cost)
+                longest = max(longest, batch[-1].num_tokens)
         items = [sample.item for sample in batch]
-        yield items, [sample.item.position for sample in pool], sum(sample.cost for sample in batch)
+        yield items, [sample.item.position for sample in pool], sum(sample.num_tokens for sample in batch)
 
 
 def _budget(longest: int, config: Pool, max_tokens: int) -> int:
     return max_tokens // 2 if config.halve_long and longest >= HALVED_FROM else max_tokens
 
 
-def _best(pool: list[Costed], batch: list[Costed], longest: int, config: Pool, max_tokens: int) -> int | None:
+def _best(
+    pool: list[PreparedSample], batch: list[PreparedSample], longest: int, config: Pool, max_tokens: int
+) -> int | None:
     """Index of the sample that joins: cheapest rectangle, then, if asked for, the closest length; ties by age."""
     best: tuple[tuple[int, ...], int] | None = None
     for index, sample in enumerate(pool):
-        cost = max(longest, sample.cost) * (len(batch) + 1)
+        cost = max(longest, sample.num_tokens) * (len(batch) + 1)
         if sample.kind != batch[0].kind or cost > _budget(longest, config, max_tokens):
             continue
-        key = (cost, abs(sample.cost - longest)) if config.strategy == "prefer_closest" else (cost,)
+        key = (cost, abs(sample.num_tokens - longest)) if config.strategy == "prefer_closest" else (cost,)
         if best is None or (key, index) < best:
             best = (key, index)
     return None if best is None else best[1]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Answer", "Chat", "Clip", "Item", "Picture", "StoredClip", "Turn", "VideoText"]
+__all__ = ["Answer", "Chat", "Clip", "Item", "Picture", "Record", "StoredClip", "Turn", "VideoText"]
 
 
 class StoredClip(Protocol):
@@ -28,7 +28,14 @@ class StoredClip(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class VideoText:
+class Record:
+    """Base of the record types. key: the sample's name in messages."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoText(Record):
     """A captioned clip (record type ``video_text``).
 
     key: sample name. video: uint8 [3, T, H, W], RGB, or a clip yet to be decoded. caption: the text given to the
@@ -36,7 +43,6 @@ class VideoText:
     condition_frames: leading latent frames kept clean (0: text to video, 1: image to video, 2 or more: video to video).
     """
 
-    key: str
     video: torch.Tensor | StoredClip
     caption: str
     fps: float
@@ -71,10 +77,9 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(Record):
     """A dialog (record type ``chat``); the model learns to say what the assistant says."""
 
-    key: str
     turns: tuple[Turn, ...]
 
 

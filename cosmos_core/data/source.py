@@ -1,24 +1,19 @@
-"""What a dataset must offer to the loader."""
+"""What a dataset offers to the loader."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cosmos_core.data.samples import Answer
 
-__all__ = [
-    "ArrangedSource",
-    "DescribingSource",
-    "IdentifiedSource",
-    "MapSource",
-    "ScoringSource",
-    "SelectiveSource",
-    "UnreadableSample",
-]
+__all__ = ["MapSource", "UnreadableSample"]
+
+Permutation = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class UnreadableSample(Exception):
@@ -30,66 +25,60 @@ class UnreadableSample(Exception):
         self.reason = reason
 
 
-@runtime_checkable
-class MapSource(Protocol):
-    """Random access to samples. Built as ``Source(config)``; picklable, so workers can hold a copy."""
+class MapSource(ABC):
+    """Random access to samples. Built as ``Source(config)``; picklable, so workers can hold a copy.
 
+    `__len__` and `get` are all that a dataset must have. The rest has defaults.
+    """
+
+    scores: ClassVar[bool] = False
+    """Whether `score` can tell how good answers are; validation then asks the model for them."""
+
+    @abstractmethod
     def __len__(self) -> int:
         """Number of samples in an epoch."""
-        ...
 
+    @abstractmethod
     def get(self, index: int, random: np.random.Generator) -> Any:
-        """Sample `index`; every random choice comes from `random`. Raises UnreadableSample."""
-        ...
+        """Sample `index`, a record of the type that the dataset's descriptor names.
 
+        Every random choice comes from `random`. Raises UnreadableSample.
+        """
 
-@runtime_checkable
-class ArrangedSource(MapSource, Protocol):
-    """A source that knows in which order it reads well, such as one whose samples lie in blocks."""
+    def key(self, index: int) -> str:
+        """Name of sample `index` in messages."""
+        return f"sample {index}"
 
-    def arrange(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Order of an epoch under `shuffle`: a permutation of the samples, drawn from `random` alone."""
-        ...
+    def get_lazy(self, index: int, random: np.random.Generator) -> Any:
+        """What `get` returns, with clips left in their files where the dataset can, so that a cache can take
+        decoding's place."""
+        return self.get(index, random)
 
+    def lazy_samples(self) -> Iterator[Any]:
+        """Every clip that samples may show, once, as `get_lazy` returns it, with its caption never dropped; for one
+        that cannot be used its UnreadableSample."""
+        for index in range(len(self)):
+            try:
+                yield self.get_lazy(index, np.random.default_rng(0))
+            except UnreadableSample as error:
+                yield error
 
-@runtime_checkable
-class IdentifiedSource(MapSource, Protocol):
-    """A source whose samples may change from one day to the next; a run resumes on the same ones only."""
-
-    @property
-    def identity(self) -> str:
-        """The same for the same samples in the same places, for people to read."""
-        ...
-
-
-@runtime_checkable
-class DescribingSource(MapSource, Protocol):
-    """A source whose records may hold clips that are not decoded yet, so that a cache can take decoding's place."""
-
-    def describe(self, index: int, random: np.random.Generator) -> Any:
-        """What `get` returns, with the media left in their files."""
-        ...
-
-    def clips(self) -> Iterator[Any]:
-        """Every clip that samples may show, once, as `describe` would return it, with its caption never dropped; for
-        one that cannot be used the UnreadableSample."""
-        ...
-
-
-@runtime_checkable
-class SelectiveSource(MapSource, Protocol):
-    """A source that leaves some of its data out by rules of its own, so that people hear of it."""
+    def epoch_permutation(self, random: np.random.Generator) -> Permutation:
+        """Order of an epoch under `shuffle`, int64 [len], drawn from `random` alone; for data that reads well in one
+        order, such as samples in blocks."""
+        return random.permutation(len(self))
 
     @property
-    def dropped(self) -> Mapping[str, int]:
-        """How much was left out, by reason."""
-        ...
+    def fingerprint(self) -> str | None:
+        """The same for the same samples in the same places, for people to read; a run resumes on the same ones only.
+        None for data that never changes."""
+        return None
 
-
-@runtime_checkable
-class ScoringSource(MapSource, Protocol):
-    """A source that can tell how good answers are; validation then asks for them."""
+    @property
+    def filtered(self) -> Mapping[str, int]:
+        """How many samples the dataset left out by rules of its own, by reason."""
+        return {}
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
-        """Figures for the log. Files and pictures go into `folder`, which exists."""
-        ...
+        """Metrics of the model's answers. Files and pictures go into `folder`, which exists."""
+        return {}

@@ -6,7 +6,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from cosmos_core.config.run import SchedulerConfig
-from cosmos_core.config.schedule import factor
+from cosmos_core.plan.schedule import factor
 
 __all__ = ["build_scheduler"]
 

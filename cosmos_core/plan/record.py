@@ -17,7 +17,7 @@ from cosmos_core.plan.layout import RUN_FORMAT, Record, RunLayout
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import UNNUMBERED
 
-__all__ = ["publish_record", "record_origins", "record_run", "replace_file"]
+__all__ = ["publish_record", "record_run", "record_sources", "replace_file"]
 
 
 def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
@@ -90,9 +90,9 @@ def _weights(path: Path | None) -> dict[str, str | None]:
     return {"path": str(path), **({"origin": origin} if origin else {})}
 
 
-def record_origins(plan: RunPlan, origins: Mapping[str, str]) -> None:
-    """Add to the launch's launch_info.yaml what was fetched from where. origins: key -> repository@commit."""
-    if origins and plan.launch is not None:
+def record_sources(plan: RunPlan, sources: Mapping[str, str]) -> None:
+    """Add to the launch's launch_info.yaml what was fetched from where. sources: key -> repository@commit."""
+    if sources and plan.launch is not None:
         path = RunLayout(plan.run_dir).launch(plan.launch).launch_info
         info = yaml.safe_load(path.read_text(encoding="utf-8"))
-        replace_file(path, yaml.safe_dump({**info, "fetched": dict(origins)}, sort_keys=False).encode())
+        replace_file(path, yaml.safe_dump({**info, "fetched": dict(sources)}, sort_keys=False).encode())

@@ -8,8 +8,8 @@ from typing import Any
 
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.run import OptimizerConfig, RunConfig
-from cosmos_core.config.schedule import factor
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.schedule import factor
 
 __all__ = ["warnings"]
 

@@ -56,7 +56,7 @@ def check_family(
         assert torch.equal(weight, other), f"{name} is initialised differently the second time"
     _assert_fills_what_is_asked_for(family, _built(family), twin)
     items = [Item(position, family.prepare(sample)) for position, sample in enumerate(samples)]
-    assert all(family.cost(item.value) > 0 for item in items), "a sample costs nothing"
+    assert all(family.num_tokens(item.value) > 0 for item in items), "a sample takes no tokens"
     whole = _step(family, model, [items])
     _assert_close(_step(family, model, [[item] for item in items]), whole, "cut into single samples")
     _assert_close(_step(family, model, [items[::-1]]), whole, "in reverse order")
@@ -126,7 +126,7 @@ def _step(family: Any, model: torch.nn.Module, batches: list[list[Item]]) -> dic
         assert output.tokens > 0, "no tokens are counted"
         output.loss.backward()
         total += output.loss.detach().double()
-        weight += family.weight(batch)
+        weight += family.loss_denominator(batch)
     assert weight > 0, "a batch weighs nothing"
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     assert gradients, "nothing gets a gradient"

@@ -10,6 +10,7 @@ import click
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DatasetConfig
+from cosmos_core.data.source import MapSource
 from cosmos_core.plugin.descriptors import (
     CallbackSpec,
     CommandSpec,
@@ -22,26 +23,19 @@ from cosmos_core.plugin.descriptors import (
 from cosmos_core.plugin.status import describe_failure
 from cosmos_core.refs import Ref
 from cosmos_core.train.callback import Callback
+from cosmos_core.train.family import ModelFamily
 
 __all__ = ["check_contribution"]
 
-_FAMILY = (
-    "build",
-    "parallelize",
-    "initialize",
-    "prepare",
-    "cost",
-    "collate",
-    "weight",
-    "training_step",
-    "validation_step",
-)
-
 
 def _subclass(base: type) -> Callable[[Any], str]:
-    return lambda found: (
-        "" if isinstance(found, type) and issubclass(found, base) else f"is no subclass of {base.__name__}"
-    )
+    def check(found: Any) -> str:
+        if not isinstance(found, type) or not issubclass(found, base):
+            return f"is no subclass of {base.__name__}"
+        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        return f"has no {', '.join(missing)}" if missing else ""
+
+    return check
 
 
 def _attrs_class(found: Any) -> str:
@@ -61,8 +55,8 @@ def _command(found: Any) -> str:
 
 
 _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
-    ModelFamilySpec: {"config": _subclass(ModelConfig), "family": _has(*_FAMILY)},
-    DatasetSpec: {"config": _subclass(DatasetConfig), "source": _has("__len__", "get"), "prepare": _command},
+    ModelFamilySpec: {"config": _subclass(ModelConfig), "family": _subclass(ModelFamily)},
+    DatasetSpec: {"config": _subclass(DatasetConfig), "source": _subclass(MapSource), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
     TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
     ConverterSpec: {"convert": lambda found: "" if callable(found) else "cannot be called"},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from cosmos_core.config.dump import digest
-from cosmos_core.data.source import IdentifiedSource, MapSource
+from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, UserError
@@ -54,4 +54,4 @@ def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
 
 
 def _described(source: MapSource) -> str:
-    return source.identity if isinstance(source, IdentifiedSource) else f"{len(source)} samples"
+    return source.fingerprint or f"{len(source)} samples"

@@ -8,7 +8,7 @@ from torch import nn
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig, RunConfig
-from cosmos_core.data.loader import PackedLoader
+from cosmos_core.data.loader import PackedLoader, Preparation
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.seeds import Streams
@@ -130,12 +130,11 @@ def build_loader(
     return PackedLoader(
         source,
         config=config,
-        prepare=family.prepare,
-        cost=family.cost,
+        preparation=Preparation(family.prepare, family.num_tokens, family.kind),
         rank=mesh.data_rank,
         world=mesh.data_world,
         epochs=epochs,
-        cap=getattr(family, "max_pack_tokens", None),
+        cap=family.max_pack_tokens,
         section=name,
     )
 

@@ -12,7 +12,7 @@ from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
 from cosmos_core.config.model import AdaptedModelConfig
-from cosmos_core.data.order import LOADER_FORMAT, is_loader_state
+from cosmos_core.data.sampler import LOADER_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
@@ -115,7 +115,7 @@ def _adapter_base(trainer: Trainer, source: Resume) -> AdapterBase:
     """The record of what a run's adapters build on: a converted base, the family's own files, or fresh weights."""
     model = trainer.config.model
     assert isinstance(model, AdaptedModelConfig)
-    folder = source.path / "model" if source.path is not None else getattr(trainer.family, "weights_folder", None)
+    folder = source.path / "model" if source.path is not None else trainer.family.weights_folder
     return AdapterBase(
         folder=str(folder.resolve()) if folder is not None else "",
         digest=fingerprint(folder) if folder is not None else "",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from cosmos_core.data.loader import Pack
+from cosmos_core.data.loader import MicroBatch
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import sum_over_data
 from cosmos_core.errors import UserError
@@ -33,27 +33,27 @@ class StepBatches:
     packing_efficiency: float | None
 
 
-def fetch(packs: Iterator[Pack], count: int, family: ModelFamily, mesh: Mesh) -> StepBatches:
+def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, mesh: Mesh) -> StepBatches:
     """The next `count` micro-batches. Raises CollectiveError on every rank when one of them cannot use its data."""
-    fetched: list[Pack] = []
+    fetched: list[MicroBatch] = []
     batches: list[Any] = []
     failure: UserError | None = None
     try:
         for _ in range(count):
-            fetched.append(next(packs))
+            fetched.append(next(micro_batches))
             batches.append(family.collate(fetched[-1].items).to(mesh.device))
     except UserError as error:
         failure = error
     # On the host, so that nobody waits for the device's last update.
-    mine = [sum(family.weight(batch) for batch in batches), float(failure is not None)]
+    mine = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None)]
     denominator, failures = sum_over_data(torch.tensor(mine, dtype=torch.float64), mesh).tolist()
     if failures:
         raise_if_any_rank_failed(failure, mesh)
-    shares = [pack.filled for pack in fetched if pack.filled is not None]
+    shares = [one.packing_efficiency for one in fetched if one.packing_efficiency is not None]
     return StepBatches(
         batches=batches,
         loss_denominator=denominator,
         loader_state=fetched[-1].state,
-        keys=[tuple(item.key for item in pack.items) for pack in fetched],
+        keys=[tuple(item.key for item in one.items) for one in fetched],
         packing_efficiency=sum(shares) / len(shares) if shares else None,
     )

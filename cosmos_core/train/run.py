@@ -6,10 +6,9 @@ import time
 
 from attrs import frozen
 
-from cosmos_core.data.source import IdentifiedSource
 from cosmos_core.distributed.runtime import started
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.plan.record import record_origins
+from cosmos_core.plan.record import record_sources
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
@@ -38,7 +37,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         trainer = build_trainer(plan, plugins, mesh)
         restore(trainer, plan.resume)
         if trainer.is_main:
-            record_origins(plan, _origins(trainer))
+            record_sources(plan, _sources(trainer))
             trainer.loader.announce()
             trainer.trackers.start(plan, trainer.step)
         begun = time.perf_counter()
@@ -53,9 +52,8 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         return Result(outcome, trainer.step, time.perf_counter() - begun)
 
 
-def _origins(trainer: Trainer) -> dict[str, str]:
+def _sources(trainer: Trainer) -> dict[str, str]:
     """What the family fetched, and which data the run sees."""
-    origins = dict(getattr(trainer.family, "origins", {}))
-    if isinstance(trainer.loader.source, IdentifiedSource):
-        origins["dataloader_train.dataset"] = trainer.loader.source.identity
-    return origins
+    fingerprint = trainer.loader.source.fingerprint
+    data = {"dataloader_train.dataset": fingerprint} if fingerprint is not None else {}
+    return {**trainer.family.source_revisions, **data}

@@ -26,8 +26,7 @@ from cosmos_core.checkpoint.state import (
     restore_random_state,
 )
 from cosmos_core.config.run import RunConfig
-from cosmos_core.config.schedule import factor
-from cosmos_core.data.loader import Pack, PackedLoader
+from cosmos_core.data.loader import MicroBatch, PackedLoader
 from cosmos_core.distributed.fsdp import reduce_over_replicas
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, sum_over_data
@@ -41,6 +40,7 @@ from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import learning_rates, rate_names
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.record import publish_record
+from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
@@ -134,10 +134,10 @@ class Trainer:
         self.emit("train_start")
         if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
             self.validate()
-        packs, begun = iter(self.loader), self.step
+        micro_batches, begun = iter(self.loader), self.step
         while self.step < self.max_iter:
             self.emit("step_start")
-            self.train_step(packs)
+            self.train_step(micro_batches)
             self.emit("step_end")
             if self.is_main:
                 self._report(first=self.step == begun + 1)
@@ -162,7 +162,7 @@ class Trainer:
         if interval and self.step % interval == 0:
             logger.info("step %d: learning-rate factor %g", self.step, factor(self.config.scheduler, self.step))
 
-    def train_step(self, packs: Iterator[Pack]) -> None:
+    def train_step(self, micro_batches: Iterator[MicroBatch]) -> None:
         """One optimizer step. Everything numeric of a step is in this function, in order.
 
         The host never waits for the device here: metrics are read while the next step's gradients are under way, and
@@ -172,7 +172,7 @@ class Trainer:
         started = time.perf_counter()
 
         # Micro-batches, and what they count for together. Context-parallel peers get the same ones.
-        step = fetch(packs, self.config.trainer.grad_accum_iter, self.family, self.mesh)
+        step = fetch(micro_batches, self.config.trainer.grad_accum_iter, self.family, self.mesh)
         data_wait = time.perf_counter() - started
 
         # Forward and backward. A micro-batch counts by its share of the whole step's denominator on all ranks, so

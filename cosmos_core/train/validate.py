@@ -13,9 +13,8 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from cosmos_core.data.loader import Pack, PackedLoader
+from cosmos_core.data.loader import MicroBatch, PackedLoader
 from cosmos_core.data.samples import Answer
-from cosmos_core.data.source import ScoringSource
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, gather_objects, sum_over_data
 from cosmos_core.distributed.seeds import Streams
@@ -50,7 +49,7 @@ def evaluate(task: Evaluation) -> dict[str, float]:
     sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=task.mesh.device))
     packs = islice(iter(task.loader), task.limit)
     answers: list[Answer] = []
-    scores = isinstance(task.loader.source, ScoringSource)
+    scores = task.loader.source.scores
     task.model.eval()
     batch: Any = None
     with task.weights(), torch.no_grad():
@@ -64,14 +63,14 @@ def evaluate(task: Evaluation) -> dict[str, float]:
             # A rank that ran out repeats its last batch uncounted: FSDP forward is a collective.
             for name, value in task.family.validation_step(task.model, batch, streams).items():
                 sums[name] += value.double() * (pack is not None)
-            said = _answers(task, batch) if scores else []
-            answers += said if pack is not None else []
+            found = task.family.answers(task.model, batch) if scores else []
+            answers += found if pack is not None else []
     totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
     weight = totals.pop("weight")
     return {name: value / weight for name, value in totals.items()} | _scored(task, answers)
 
 
-def _next(packs: Iterator[Pack]) -> tuple[Pack | None, UserError | None]:
+def _next(packs: Iterator[MicroBatch]) -> tuple[MicroBatch | None, UserError | None]:
     """The next pack, None at the end, or why there is none."""
     try:
         return next(packs, None), None
@@ -86,12 +85,6 @@ def _no_batch(task: Evaluation) -> UserError:
     )
 
 
-def _answers(task: Evaluation, batch: Any) -> list[Answer]:
-    ask = getattr(task.family, "answers", None)
-    found: list[Answer] = ask(task.model, batch) if ask is not None else []
-    return found
-
-
 def _scored(task: Evaluation, answers: list[Answer]) -> dict[str, float]:
     """The data's figures over all ranks' answers; rank 0 writes their files."""
     everyone = gather_objects(answers if task.mesh.rank % task.mesh.degrees.context == 0 else [], task.mesh)
@@ -99,6 +92,5 @@ def _scored(task: Evaluation, answers: list[Answer]) -> dict[str, float]:
     figures: dict[str, float] = {}
     if task.mesh.rank == 0 and together:
         task.folder.mkdir(parents=True, exist_ok=True)
-        source: Any = task.loader.source
-        figures = source.score(together, task.folder)
+        figures = task.loader.source.score(together, task.folder)
     return gather_objects(figures, task.mesh)[0]

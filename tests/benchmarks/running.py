@@ -10,7 +10,7 @@ import torch
 from cosmos_core.builtin.callbacks.grad_clip import GradClipCallback
 from cosmos_core.builtin.config import GradClip
 from cosmos_core.config import RunConfig
-from cosmos_core.data import Pack
+from cosmos_core.data import MicroBatch
 from cosmos_core.distributed import Mesh, Streams, local
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, Trainer
@@ -63,7 +63,7 @@ def trainer_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, m
     )
 
 
-def stepper(trainer: Trainer, packs: Iterator[Pack], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
+def stepper(trainer: Trainer, packs: Iterator[MicroBatch], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
     """A function that takes one optimizer step and returns the newest row; exact: waits for that of this step."""
 
     def step() -> dict[str, Any]:

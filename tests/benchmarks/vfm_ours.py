@@ -9,7 +9,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.config import ActivationCheckpointing, Compile, RunConfig
-from cosmos_core.data import Item, Pack
+from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Mesh, Streams
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
@@ -44,11 +44,11 @@ class Ours:
         its figures."""
         return stepper(self.run, self._packs(case, repeat), exact=repeat)
 
-    def _packs(self, case: Case, repeat: bool) -> Iterator[Pack]:
+    def _packs(self, case: Case, repeat: bool) -> Iterator[MicroBatch]:
         step, items = 0, case.items(0, self.network.vocab)
         while True:
             moved = [Item(step * case.clips + index, item.value) for index, item in enumerate(items)]
-            yield Pack(moved, {})
+            yield MicroBatch(moved, {})
             step += not repeat
 
     def loss_and_norm(self, case: Case, step: int) -> tuple[float, float]:

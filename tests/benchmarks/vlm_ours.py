@@ -11,7 +11,7 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.config import ActivationCheckpointing, Compile, RunConfig
-from cosmos_core.data import Item, Pack
+from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Mesh, Streams
 from cosmos_core.optim import initialise_lora
 from cosmos_core.plugin import PluginManager
@@ -60,17 +60,17 @@ class Ours:
         """A function that takes one optimizer step on the pack of step 0."""
         return stepper(self.run, self.packs())
 
-    def packs(self) -> Iterator[Pack]:
+    def packs(self) -> Iterator[MicroBatch]:
         """The pack of step 0, again and again."""
         items = [Item(index, one) for index, one in enumerate(self.dialogs(0))]
         while True:
-            yield Pack(items, {})
+            yield MicroBatch(items, {})
 
     def loss_and_norm(self, step: int) -> tuple[float, float]:
         """Mean loss and gradient norm at `step`, without an update."""
         batch = self.family.collate([Item(index, one) for index, one in enumerate(self.dialogs(step))])
         loss = self.family.training_step(self.model, batch.to(self.mesh.device), Streams(0)).loss
-        loss = loss / self.family.weight(batch)
+        loss = loss / self.family.loss_denominator(batch)
         loss.backward()
         norm = norm_of(self.model)
         self.run.optimizer.zero_grad(set_to_none=True)

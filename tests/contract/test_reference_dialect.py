@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_core.config.schedule import factor
+from cosmos_core.plan.schedule import factor
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
 from tests.command import cosmos

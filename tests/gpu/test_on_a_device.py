@@ -15,7 +15,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.config import Compile
-from cosmos_core.data import Item, Pack
+from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Mesh, Streams, started
 from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
@@ -51,13 +51,13 @@ def mesh() -> Iterator[Mesh]:
         yield mesh
 
 
-def packs(layouts: tuple[Layout, ...]) -> Iterator[Pack]:
+def packs(layouts: tuple[Layout, ...]) -> Iterator[MicroBatch]:
     step = 0
     while True:
         latents = [torch.randn(48, *layout.shape) for layout in layouts]
         pairs = zip(latents, layouts, strict=True)
         prepared = [Prepared(f"clip{place}", *pair) for place, pair in enumerate(pairs)]
-        yield Pack([Item(step * len(layouts) + place, one) for place, one in enumerate(prepared)], {}, 0.5)
+        yield MicroBatch([Item(step * len(layouts) + place, one) for place, one in enumerate(prepared)], {}, 0.5)
         step += 1
 
 
@@ -70,7 +70,7 @@ def run_on(mesh: Mesh, *overrides: str) -> Trainer:
     return trainer_of(config, family, build_model(config, family, mesh, Streams(1)), mesh)
 
 
-def never_waits(run: Trainer, stream: Iterator[Pack]) -> None:
+def never_waits(run: Trainer, stream: Iterator[MicroBatch]) -> None:
     """torch refuses every call that would wait; figures are asked for a step later."""
     for _ in range(3):
         run.train_step(stream)

@@ -188,9 +188,14 @@ def module_name(path: Path, root: Path) -> str:
 
 
 def imported_modules(path: Path, known: Collection[str]) -> set[str]:
-    """Modules among `known` that a file imports anywhere, those it takes from their package included."""
+    """Modules among `known` that a file imports anywhere when it runs, those it takes from their package included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unseen = {inner for block in typing for inner in ast.walk(block)}
+    for node in ast.walk(tree):
+        if node in unseen:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

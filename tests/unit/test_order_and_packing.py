@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.config.run import Pool
-from cosmos_core.data import PackedLoader, UnreadableSample
-from cosmos_core.data.order import Order
-from cosmos_core.data.packing import Costed, pack_stream
+from cosmos_core.data import MapSource, PackedLoader, Preparation, UnreadableSample
+from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
+from cosmos_core.data.sampler import EpochSampler
 from cosmos_core.data.samples import Item
 from cosmos_core.errors import UserError
 
 
-class Numbers:
+class Numbers(MapSource):
     """Sample i is (i, a random draw); every `broken`-th is unreadable."""
 
     def __init__(self, count: int, broken: int = 0) -> None:
@@ -42,8 +42,7 @@ def loader(
     return PackedLoader(
         source or Numbers(count, broken),
         config=config,
-        prepare=lambda sample: sample,
-        cost=lambda sample: 3 + 7 * sample[0] % 23,
+        preparation=Preparation(lambda sample: sample, lambda sample: 3 + 7 * sample[0] % 23),
         rank=rank,
         world=world,
         epochs=epochs,
@@ -57,20 +56,20 @@ def positions_of(packs) -> list[int]:
 @given(size=st.integers(1, 200), seed=st.integers(0, 5), epoch=st.integers(0, 3))
 @settings(deadline=None)
 def test_every_epoch_is_a_permutation(size: int, seed: int, epoch: int) -> None:
-    assert sorted(Order(size, seed, True).permutation(epoch)) == list(range(size))
+    assert sorted(EpochSampler(size, seed, True).permutation(epoch)) == list(range(size))
 
 
 def test_epochs_differ_and_seeds_differ() -> None:
-    order = Order(100, 1, True)
+    order = EpochSampler(100, 1, True)
     assert list(order.permutation(0)) != list(order.permutation(1))
-    assert list(order.permutation(0)) != list(Order(100, 2, True).permutation(0))
-    assert list(Order(100, 1, False).permutation(7)) == list(range(100))
+    assert list(order.permutation(0)) != list(EpochSampler(100, 2, True).permutation(0))
+    assert list(EpochSampler(100, 1, False).permutation(7)) == list(range(100))
 
 
 @given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=60), limit=st.integers(41, 120))
 @settings(deadline=None)
 def test_packs_stay_below_the_cap_and_lose_nothing(costs: list[int], limit: int) -> None:
-    stream = (Costed(Item(position, None), cost, str(position)) for position, cost in enumerate(costs))
+    stream = (PreparedSample(Item(position, None), cost, str(position)) for position, cost in enumerate(costs))
     packs = [items for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
     assert sorted(item.position for pack in packs for item in pack) == list(range(len(costs)))
     assert all(pack for pack in packs)
@@ -96,13 +95,13 @@ def test_packing_equals_the_written_algorithm(costs: list[int], limit: int) -> N
                 used += costs[sample]
         queue = aside + queue
         expected.append(batch)
-    stream = (Costed(Item(position, None), cost, "") for position, cost in enumerate(costs))
+    stream = (PreparedSample(Item(position, None), cost, "") for position, cost in enumerate(costs))
     found = [[item.position for item in items] for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
     assert found == expected
 
 
 def test_a_sample_that_can_never_fit_is_named_and_refused() -> None:
-    stream = iter([Costed(Item(0, None), 5, "small"), Costed(Item(1, None), 99, "clip_17_w0")])
+    stream = iter([PreparedSample(Item(0, None), 5, "small"), PreparedSample(Item(1, None), 99, "clip_17_w0")])
     with pytest.raises(UserError, match="clip_17_w0"):
         list(pack_stream(stream, max_samples=None, max_tokens=50))
 
@@ -245,7 +244,7 @@ def test_the_pool_packer_equals_the_written_algorithm(
             longest = max(longest, lengths[batch[-1]])
         expected.append(batch)
     stream = (
-        Costed(Item(position, None), length, "", kind)
+        PreparedSample(Item(position, None), length, "", kind)
         for position, (length, kind) in enumerate(zip(lengths, kinds, strict=True))
     )
     config = Pool(long_threshold=2500, strategy=strategy)

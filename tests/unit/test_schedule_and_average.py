@@ -12,9 +12,9 @@ from torch import nn
 
 from cosmos_core.config import Ema as EmaConfig
 from cosmos_core.config import SchedulerConfig
-from cosmos_core.config.schedule import factor
 from cosmos_core.optim.ema import Ema, beta, exponent
 from cosmos_core.optim.schedule import build_scheduler
+from cosmos_core.plan.schedule import factor
 
 NANO = SchedulerConfig(cycle_lengths=(1000,), warm_up_steps=(50,))
 VIDEOPHY = SchedulerConfig(cycle_lengths=(50,), warm_up_steps=(5,), f_start=(0.05,), f_max=(1.0,), f_min=(0.1,))

@@ -16,7 +16,7 @@ from cosmos_core.distributed.fsdp import assign_full, dtype, shard
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.recompute import wrap_blocks
 from cosmos_core.distributed.seeds import Streams
-from cosmos_core.train.family import BuildContext, StepOutput
+from cosmos_core.train.family import BuildContext, ModelFamily, StepOutput
 
 __all__ = ["TinyFamily"]
 
@@ -64,10 +64,11 @@ class Points:
         return replace(self, points=self.points.to(device))
 
 
-class TinyFamily:
+class TinyFamily(ModelFamily):
     """ModelFamily whose batch counts by its points."""
 
     def __init__(self, config: TinyModel, context: BuildContext) -> None:
+        super().__init__(config, context)
         self.config = config
         self.precision = dtype(config.precision)
 
@@ -97,7 +98,7 @@ class TinyFamily:
         """Nothing to do."""
         return sample
 
-    def cost(self, value: torch.Tensor) -> int:
+    def num_tokens(self, value: torch.Tensor) -> int:
         """Points."""
         return len(value)
 
@@ -109,7 +110,7 @@ class TinyFamily:
             lengths=tuple(len(item.value) for item in items),
         )
 
-    def weight(self, batch: Points) -> float:
+    def loss_denominator(self, batch: Points) -> float:
         """Points."""
         return float(len(batch.points))
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from cosmos_core.builtin.tiny.config import TinyData
-from cosmos_core.data.source import UnreadableSample
+from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.seeds import stream_seed
 
 __all__ = ["TinySource"]
 
 
-class TinySource:
+class TinySource(MapSource):
     """Sample i holds 1 to 4 points: a float32 tensor [n, 3] of x0, x1, y."""
 
     def __init__(self, config: TinyData) -> None:

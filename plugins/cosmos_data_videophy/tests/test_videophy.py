@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cosmos_data_videophy
-from cosmos_core.data import Clip, IdentifiedSource, UnreadableSample
+from cosmos_core.data import Clip, UnreadableSample
 from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_dataset
@@ -145,19 +145,18 @@ def test_a_bad_manifest_is_refused(root: Path, content: str) -> None:
 
 def test_the_identity_is_that_of_the_manifest_the_conversations_and_the_split(root: Path, tmp_path: Path) -> None:
     source = source_of(root)
-    assert isinstance(source, IdentifiedSource)
     copy = tmp_path / "elsewhere"
     shutil.copytree(root, copy)
-    assert source_of(copy).identity == source.identity
+    assert source_of(copy).fingerprint == source.fingerprint
     said = next((copy / "videophy2_train/text").iterdir())
     before = said.read_bytes()
     said.write_bytes(before + b"\n")
-    assert source_of(copy).identity != source.identity
+    assert source_of(copy).fingerprint != source.fingerprint
     said.write_bytes(before)
     for split in ("train", "val"):
         manifest = copy / f"videophy2_{split}/meta.json"
         manifest.write_text(json.dumps(json.loads(manifest.read_text())[:2], indent=2))
-    found = {source_of(copy).identity, source_of(copy, split="val").identity, source.identity}
+    found = {source_of(copy).fingerprint, source_of(copy, split="val").fingerprint, source.fingerprint}
     assert len(found) == 3
     assert all("videophy2_train" in one or "videophy2_val" in one for one in found)
 

@@ -10,7 +10,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.config import Compile
-from cosmos_core.data import Item, Pack
+from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Streams, local, started
 from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
@@ -58,8 +58,8 @@ def test_a_step_of_the_nano_recipe_leaves_the_tower_out_of_everything_but_one_fo
             layer.mlp.register_forward_pre_hook(watch)
         before = {name: local(value.detach()).clone() for name, value in model.named_parameters()}
         run = trainer_of(config, family, model, mesh)
-        run.train_step(iter([Pack(items(), {})]))
-        run.train_step(iter([Pack(items(), {})]))
+        run.train_step(iter([MicroBatch(items(), {})]))
+        run.train_step(iter([MicroBatch(items(), {})]))
         # The last layer's text output is read by nobody and not computed.
         assert passes["text"] == 2 * (len(model.layers) - 1)
         assert run.ema is not None

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cosmos_core.config import DataloaderConfig
-from cosmos_core.data import PackedLoader, Picture, UnreadableSample
+from cosmos_core.data import PackedLoader, Picture, Preparation, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data import llava_onevision, local, retries
@@ -69,7 +69,8 @@ def config_of(path: Path, **options: Any) -> LlavaConfig:
 
 def loader_of(source: LlavaSource, *, rank: int = 0, world: int = 1, workers: int = 0) -> PackedLoader:
     config = DataloaderConfig(dataset=source._config, max_samples_per_batch=3, num_workers=workers)
-    return PackedLoader(source, config=config, prepare=lambda chat: chat, cost=lambda chat: 1, rank=rank, world=world)
+    preparation = Preparation(lambda chat: chat, lambda chat: 1)
+    return PackedLoader(source, config=config, preparation=preparation, rank=rank, world=world)
 
 
 def keys(packs: Any) -> list[str]:
@@ -117,7 +118,7 @@ def test_blocks_are_read_once_an_epoch_and_few_are_held(folder: Path, monkeypatc
     monkeypatch.setattr(llava_onevision, "PATIENCE", 4)
     source = LlavaSource(config_of(folder, lanes=2, shuffle_buffer=12))
     held = []
-    for index in source.arrange(np.random.default_rng(3)):
+    for index in source.epoch_permutation(np.random.default_rng(3)):
         source.get(int(index), np.random.default_rng(0))
         held.append(len(source._held))
     assert len(reads) == 16
@@ -378,8 +379,8 @@ def test_the_hubs_rows_are_those_of_the_files_and_come_block_by_block(
     hub.faults = 3
     code = (
         "source = LlavaSource(LlavaConfig(type='llava_ov', lanes=2))\n"
-        "order = source.arrange(np.random.default_rng(5))\n"
-        "print(source.identity)\n"
+        "order = source.epoch_permutation(np.random.default_rng(5))\n"
+        "print(source.fingerprint)\n"
         "print([source.get(int(index), np.random.default_rng(0)).key for index in order])\n"
     )
     done = streamed(hub.url, tmp_path, code)
@@ -387,7 +388,7 @@ def test_the_hubs_rows_are_those_of_the_files_and_come_block_by_block(
     identity, found = done.stdout.splitlines()
     assert f"hf://datasets/{REPO}@0123456789abcdef0123456789abcdef01234567/{SUBSET}" in identity
     source = LlavaSource(config_of(folder, lanes=2))
-    order = source.arrange(np.random.default_rng(5))
+    order = source.epoch_permutation(np.random.default_rng(5))
     assert found == str([source.get(int(index), np.random.default_rng(0)).key for index in order])
     assert hub.faults == 0
     assert all(span.startswith("bytes=") for name, span in hub.asked if name.endswith(".parquet"))

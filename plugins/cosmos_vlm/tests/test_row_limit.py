@@ -49,11 +49,11 @@ def test_the_first_rows_are_there_and_no_other(folder: Path, limit: int) -> None
 
 @pytest.mark.parametrize("limit", [1, 7, 11])
 def test_an_epoch_is_an_order_of_those_rows(folder: Path, limit: int) -> None:
-    order = source_of(folder, limit).arrange(np.random.default_rng(1))
+    order = source_of(folder, limit).epoch_permutation(np.random.default_rng(1))
     assert sorted(order.tolist()) == list(range(limit))
 
 
 def test_other_limits_are_other_data(folder: Path) -> None:
-    named = {source_of(folder, limit).identity for limit in (None, 7, 8)}
+    named = {source_of(folder, limit).fingerprint for limit in (None, 7, 8)}
     assert len(named) == 3
-    assert source_of(folder, None).identity == source_of(folder, 20).identity
+    assert source_of(folder, None).fingerprint == source_of(folder, 20).fingerprint

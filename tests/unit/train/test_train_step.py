@@ -16,7 +16,7 @@ from cosmos_core.builtin.callbacks.grad_clip import GradClipCallback
 from cosmos_core.builtin.config import GradClip
 from cosmos_core.builtin.tiny.family import Points, TinyFamily
 from cosmos_core.config import RunConfig
-from cosmos_core.data import Item, Pack
+from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.errors import RunFailed
 from cosmos_core.plugin import PluginManager
@@ -72,14 +72,14 @@ def run_with(
     return run
 
 
-def packs(samples: int = 2) -> Iterator[Pack]:
+def packs(samples: int = 2) -> Iterator[MicroBatch]:
     for first in count(0, samples):
         points = np.random.default_rng(first).standard_normal((samples, 5, 3)).astype(np.float32)
         items = [
             Item(first + place, torch.from_numpy(value), f"sample {first + place}")
             for place, value in enumerate(points)
         ]
-        yield Pack(items, {}, 0.5)
+        yield MicroBatch(items, {}, 0.5)
 
 
 def state_of(run: Trainer) -> dict[str, torch.Tensor]:
@@ -185,7 +185,7 @@ def test_the_row_of_a_step_has_the_means_of_all_micro_batches_and_what_the_famil
     whole, cut = run_with((), grad_accum_iter=1), run_with((), grad_accum_iter=2)
     whole.train_step(packs(4))
     points = next(packs(4)).items
-    halves = iter([Pack(points[:2], {}, 0.25), Pack(points[2:], {}, 0.75)])
+    halves = iter([MicroBatch(points[:2], {}, 0.25), MicroBatch(points[2:], {}, 0.75)])
     cut.train_step(halves)
     for name in ("loss", "grad_norm", "tokens", "target"):
         assert cut.record[name] == pytest.approx(whole.record[name], rel=1e-5)

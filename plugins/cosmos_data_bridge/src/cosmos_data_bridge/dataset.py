@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from attrs import evolve
 
-from cosmos_core.data import UnreadableSample, VideoText
+from cosmos_core.data import MapSource, UnreadableSample, VideoText
 from cosmos_core.data.jsonl import Clip, ClipFilter, Window, captions_of, read_clips
 from cosmos_core.data.video import ClipFile, Probe, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
@@ -21,15 +21,15 @@ from cosmos_data_bridge.resolution import target_size
 __all__ = ["BridgeSource"]
 
 
-class BridgeSource:
-    """MapSource of VideoText; one entry a clip, or a window with `sample_by_window`."""
+class BridgeSource(MapSource):
+    """VideoText records; one entry a clip, or a window with `sample_by_window`."""
 
     def __init__(self, config: BridgeConfig) -> None:
         self.config = config
         root = Path(config.path)
         chosen = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
         index = read_clips(root / config.split / config.jsonl, root, chosen)
-        self.dropped = index.dropped
+        self._filtered = index.dropped
         self._digest = index.digest[:12]
         self._entries: list[tuple[Clip, tuple[Window, ...]]] = [
             entry
@@ -48,22 +48,27 @@ class BridgeSource:
         return len(self._entries)
 
     @property
-    def identity(self) -> str:
+    def filtered(self) -> Mapping[str, int]:
+        """Clips and windows that the filters of the section leave out."""
+        return self._filtered
+
+    @property
+    def fingerprint(self) -> str:
         """Split, samples, and their records; what the files show is not looked at."""
         return f"{len(self)} samples of {self.config.split}/{self.config.jsonl} ({self._digest})"
 
     def get(self, index: int, random: np.random.Generator) -> VideoText:
         """Sample `index`; window, frames, caption dropout and conditioning frames come from `random`."""
-        sample = self.describe(index, random)
+        sample = self.get_lazy(index, random)
         assert isinstance(sample.video, ClipFile)
         return replace(sample, video=self._decode(sample.video))
 
-    def describe(self, index: int, random: np.random.Generator) -> VideoText:
+    def get_lazy(self, index: int, random: np.random.Generator) -> VideoText:
         """The same, the clip not decoded yet."""
         clip, windows = self._entries[index]
         return self._sample(clip, windows[int(random.integers(len(windows)))], self.config, random)
 
-    def clips(self) -> Iterator[VideoText | UnreadableSample]:
+    def lazy_samples(self) -> Iterator[VideoText | UnreadableSample]:
         """Every window, captioned, or why it cannot be used."""
         kept = evolve(self.config, cfg_dropout_rate=0.0)
         for clip, windows in self._entries:

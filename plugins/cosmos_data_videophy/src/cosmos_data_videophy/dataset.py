@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosmos_core.data import Answer, Chat, Clip, Turn, UnreadableSample
+from cosmos_core.data import Answer, Chat, Clip, MapSource, Turn, UnreadableSample
 from cosmos_core.data.video import Probe, decode_chosen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
@@ -25,8 +25,10 @@ __all__ = ["VideophySource", "chosen_frames"]
 logger = logging.getLogger(__name__)
 
 
-class VideophySource:
-    """MapSource of Chat, in the manifest's order; it scores ratings."""
+class VideophySource(MapSource):
+    """Chat records, in the manifest's order; it scores ratings."""
+
+    scores = True
 
     def __init__(self, config: VideophyConfig) -> None:
         self.config = config
@@ -41,7 +43,7 @@ class VideophySource:
         return len(self._entries)
 
     @cached_property
-    def identity(self) -> str:
+    def fingerprint(self) -> str:
         """Split, samples, their order and what is said in them."""
         digest = sha256(self._content)
         for _, _, conversation in self._entries:

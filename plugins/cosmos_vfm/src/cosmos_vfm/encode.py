@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from rich.progress import Progress
 
 from cosmos_core.config import RunConfig, disabled_plugins
-from cosmos_core.data import DescribingSource, StoredClip, UnreadableSample, VideoText
+from cosmos_core.data import MapSource, StoredClip, UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import DatasetSpec, PluginManager
 from cosmos_core.recipes import resolve
@@ -105,7 +105,7 @@ def _device(rank: int) -> torch.device:
     return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _sources(config: RunConfig, plugins: PluginManager) -> list[object]:
+def _sources(config: RunConfig, plugins: PluginManager) -> list[MapSource]:
     """Training and validation data."""
     loaders = (config.dataloader_train, config.dataloader_val)
     return [
@@ -115,11 +115,14 @@ def _sources(config: RunConfig, plugins: PluginManager) -> list[object]:
     ]
 
 
-def _clips(source: object) -> Iterator[VideoText | UnreadableSample]:
-    if not isinstance(source, DescribingSource):
-        problem = Problem(message="cannot list its clips without decoding them", key="dataloader_train.dataset.type")
-        raise UserError("this dataset cannot be cached", [problem])
-    return source.clips()
+def _clips(source: MapSource) -> Iterator[VideoText | UnreadableSample]:
+    for sample in source.lazy_samples():
+        if isinstance(sample, VideoText) and isinstance(sample.video, torch.Tensor):
+            problem = Problem(
+                message="cannot list its clips without decoding them", key="dataloader_train.dataset.type"
+            )
+            raise UserError("this dataset cannot be cached", [problem])
+        yield sample
 
 
 def _works(clips: list[VideoText | UnreadableSample], cache: LatentCache, counts: Counter[str]) -> Iterator[_Work]:

@@ -13,7 +13,7 @@ from torch import nn
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import Mesh, Streams, dtype, shard, transferred
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.train import BuildContext, StepOutput
+from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, codec_identity, text_identity
 from cosmos_vfm.config import VfmConfig
@@ -38,15 +38,15 @@ logger = logging.getLogger(__name__)
 GOLDEN = (5**0.5 - 1) / 2
 
 
-class VfmFamily:
+class VfmFamily(ModelFamily):
     """ModelFamily of the generator. The frozen codec loads on first use, so that loader workers never hold it."""
 
     def __init__(self, config: VfmConfig, context: BuildContext) -> None:
+        super().__init__(config, context)
         self.config = config
         self.network = TIERS[config.tier]
         self.precision = dtype(config.precision)
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
-        self._context = context
         self._codec: VideoCodec | None = None
         self._compiles_codec = False
         self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
@@ -59,7 +59,7 @@ class VfmFamily:
 
     def open_cache(self, folder: str, *, create: bool = False) -> LatentCache:
         """The latent cache in a folder. Raises UserError when it is of another codec."""
-        text = text_identity(self.config, self.network, self._context.data.max_caption_tokens)
+        text = text_identity(self.config, self.network, self.context.data.max_caption_tokens)
         return LatentCache(Path(folder), codec_identity(self.config), text, create=create)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class VfmFamily:
     def codec(self) -> VideoCodec:
         """The frozen video codec, on the run's device."""
         if self._codec is None:
-            self._codec = build_video_codec(self.config.tokenizer, self.precision).to(self._context.device)
+            self._codec = build_video_codec(self.config.tokenizer, self.precision).to(self.context.device)
             if self._compiles_codec:
                 self._codec.compile()
         return self._codec
@@ -113,7 +113,7 @@ class VfmFamily:
         kept = self._cached(sample)
         ids = kept.ids if kept is not None else None
         if ids is None:
-            ids = self.text.ids(sample.caption, self._context.data.max_caption_tokens)
+            ids = self.text.ids(sample.caption, self.context.data.max_caption_tokens)
         shape = latent_shape(frames, height, width)
         clean = min(sample.condition_frames, shape[0] - 1)
         video = sample.pixels() if kept is None else kept.latents
@@ -124,7 +124,7 @@ class VfmFamily:
             return None
         return self.cache.read(sample.video.identity(), sample.caption)
 
-    def cost(self, value: Prepared) -> int:
+    def num_tokens(self, value: Prepared) -> int:
         """Tokens of both towers, counted one too many as the base models' loader did.
 
         See docs/models/generator.md, Token budget.
@@ -135,7 +135,7 @@ class VfmFamily:
         """One packed micro-batch."""
         return collate(list(items))
 
-    def weight(self, batch: VideoBatch) -> float:
+    def loss_denominator(self, batch: VideoBatch) -> float:
         """Every clip counts the same."""
         return float(len(batch.positions))
 
@@ -174,8 +174,8 @@ class VfmFamily:
             requests,
             text=self.text,
             codec=self.codec,
-            device=self._context.device,
-            limit=self._context.data.max_caption_tokens,
+            device=self.context.device,
+            limit=self.context.data.max_caption_tokens,
             seed=seed,
             steps=defaults.steps if steps is None else steps,
             guidance=defaults.guidance if guidance is None else guidance,

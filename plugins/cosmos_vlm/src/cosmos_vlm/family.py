@@ -12,7 +12,7 @@ from torch import nn
 from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import Mesh, Streams, compiled, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
-from cosmos_core.train import BuildContext, StepOutput
+from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
@@ -30,12 +30,12 @@ from cosmos_vlm.weights import CONFIGS, fresh_weights, is_fetched, load_weights,
 __all__ = ["VlmFamily"]
 
 
-class VlmFamily:
+class VlmFamily(ModelFamily):
     """ModelFamily of the reasoner; every learned token counts the same."""
 
     def __init__(self, config: VlmConfig, context: BuildContext) -> None:
+        super().__init__(config, context)
         self.config = config
-        self._context = context
         self.precision = dtype(config.precision)
         self.folder = snapshot(config.backbone.model_name, CONFIGS)
         self.architecture = architecture_of(self.folder)
@@ -44,7 +44,7 @@ class VlmFamily:
         self.encoder = DialogEncoder(tokenizer_of(self.folder, self.architecture), config)
 
     @property
-    def origins(self) -> dict[str, str]:
+    def source_revisions(self) -> dict[str, str]:
         """Repository and commit of what came from the Hub, by key; weights that a checkpoint has were not fetched."""
         backbone = self.config.backbone
         named = {"model.backbone.model_name": (backbone.model_name, self.folder)}
@@ -93,15 +93,19 @@ class VlmFamily:
         """Tokens, labels, positions and patches."""
         return self.encoder.encode(sample)
 
-    def cost(self, value: Dialog) -> int:
+    def num_tokens(self, value: Dialog) -> int:
         """Tokens of the dialog, pads of pictures included."""
         return len(value.ids)
+
+    def kind(self, value: Dialog) -> str:
+        """Texts, pictures and clips apart."""
+        return value.kind
 
     def collate(self, items: Sequence[Item]) -> ChatBatch:
         """One packed micro-batch."""
         return collate(items)
 
-    def weight(self, batch: ChatBatch) -> float:
+    def loss_denominator(self, batch: ChatBatch) -> float:
         """Learned tokens."""
         return float(len(batch.learned))
 

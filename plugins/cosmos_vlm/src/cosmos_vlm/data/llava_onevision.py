@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cosmos_core.data import Chat, Picture, Turn, UnreadableSample
+from cosmos_core.data import Chat, MapSource, Picture, Turn, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_core.hub import contained
 from cosmos_vlm.config import LlavaConfig
@@ -43,8 +43,8 @@ PATIENCE = 16
 """A block is let go when it was not used for so many times the samples that its neighbours in the order take."""
 
 
-class LlavaSource:
-    """MapSource of Chat over blocks of rows, which are read when the first of their rows is wanted, and let go when
+class LlavaSource(MapSource):
+    """Chat records over blocks of rows, which are read when the first of their rows is wanted, and let go when
     the order has moved on."""
 
     def __init__(self, config: LlavaConfig) -> None:
@@ -65,7 +65,7 @@ class LlavaSource:
         if not sum(self._sizes):
             raise UserError(f"no rows in {config.path or config.subset}; nothing was started")
         self._ends = list(accumulate(self._sizes))
-        logger.info("llava_ov: %s in %d files", self.identity, len(files))
+        logger.info("llava_ov: %s in %d files", self.fingerprint, len(files))
         lanes = min(config.lanes, len(self._sizes))
         self._patience = PATIENCE * lanes * blocks_a_window(self._sizes, lanes, config.shuffle_buffer)
         self._held: dict[int, tuple[int, Block]] = {}
@@ -79,14 +79,14 @@ class LlavaSource:
         return self._ends[-1]
 
     @property
-    def identity(self) -> str:
+    def fingerprint(self) -> str:
         """Files, rows, and what the order of an epoch follows from."""
         layout = sha256(repr([(Path(file).name, number) for file, number in self._blocks] + self._sizes).encode())
         place = self._blocks[0][0].rpartition("/")[0] if self._copy is None else "a local copy"
         order = f"lanes {self._config.lanes}, shuffle_buffer {self._config.shuffle_buffer}"
         return f"{len(self)} rows of {place} ({layout.hexdigest()[:12]}, {order})"
 
-    def arrange(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def epoch_permutation(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Shuffled, and readable as a stream."""
         return arranged(self._sizes, self._config.lanes, self._config.shuffle_buffer, random)
 

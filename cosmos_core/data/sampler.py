@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cosmos_core.seeds import stream_seed
 
-__all__ = ["LOADER_FORMAT", "Order", "initial_state", "is_loader_state", "remaining"]
+__all__ = ["LOADER_FORMAT", "EpochSampler", "initial_state", "is_loader_state", "remaining"]
 
 LOADER_FORMAT = 1
 """Of the state in a checkpoint."""
@@ -20,16 +20,16 @@ Permutation = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @frozen
-class Order:
+class EpochSampler:
     """Positions 0, 1, 2, ... run through epochs of `size` samples; each epoch has its own permutation.
 
-    arrange: draws the permutation where the source has a say in it.
+    draw: the permutation of an epoch from a generator, where the source has a say in it.
     """
 
     size: int
     seed: int
     shuffle: bool
-    arrange: Callable[[np.random.Generator], Permutation] | None = None
+    draw: Callable[[np.random.Generator], Permutation] | None = None
 
     def epoch(self, position: int) -> int:
         """Number of the epoch a position lies in."""
@@ -40,14 +40,14 @@ class Order:
         if not self.shuffle:
             return np.arange(self.size)
         random = np.random.default_rng(stream_seed(self.seed, "order", epoch))
-        return random.permutation(self.size) if self.arrange is None else self.arrange(random)
+        return random.permutation(self.size) if self.draw is None else self.draw(random)
 
 
 def initial_state(rank: int, world: int) -> dict[str, Any]:
     """State of a loader that has delivered nothing: plain containers, as kept in checkpoints.
 
-    world: number of data ranks. frontier: first position of this rank not yet taken. aside: positions taken but not
-    yet delivered, in order.
+    world: number of data ranks. frontier: the cursor, first position of this rank not yet taken. aside: positions that
+    were taken and held back, in order.
     """
     return {"world": world, "frontier": rank, "aside": []}
 
