@@ -11,7 +11,7 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compiled"]
+__all__ = ["compile_blocks", "compile_fn"]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
@@ -23,7 +23,7 @@ def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
         block.compile(dynamic=config.compile_dynamic)
 
 
-def compiled(function: Callable[..., Any], config: Compile) -> Callable[..., Any]:
+def compile_fn(function: Callable[..., Any], config: Compile) -> Callable[..., Any]:
     """`function`, compiled if `config` says so."""
     if not config.enabled:
         return function

@@ -1,7 +1,7 @@
 """What attention costs when lengths change: ``python -m tests.benchmarks.attention_shapes``.
 
 A run meets captions and dialogs of ever new lengths. For each kernel: the first call at a length (a plan may have to be
-made), the same call again, and all stretches of a pack, each forward and backward. ``--smoke`` runs on any machine.
+made), the same call again, and all sequences of a pack, each forward and backward. ``--smoke`` runs on any machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from cosmos_vlm.attention import Stretches, packed_attention
+from cosmos_core.attention import PackedSequences, packed_attention
 from tests.benchmarks.timing import show, synchronise
 
 __all__ = ["main"]
@@ -43,7 +43,7 @@ def main() -> None:
         sizes = [length // 16 for length in lengths] if smoke else lengths
         rows = [_one_by_one(kernel, sdpa_kernel(backend), sizes, device) for kernel, backend in kernels.items()]
         rows.append(_packed(sizes, device))
-        show(f"{name}: {len(sizes)} stretches, {sum(sizes)} tokens, causal", rows)
+        show(f"{name}: {len(sizes)} sequences, {sum(sizes)} tokens, causal", rows)
 
 
 def _one_by_one(
@@ -65,10 +65,10 @@ def _one_by_one(
 
 
 def _packed(lengths: list[int], device: torch.device) -> dict[str, Any]:
-    stretches = Stretches(tuple(lengths), True, device)
+    sequences = PackedSequences(tuple(lengths), device)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return packed_attention(q, k, v, stretches)
+        return packed_attention(q, k, v, sequences, causal=True)
 
     first = _timed(attend, lengths, device)
     again = statistics.median(_timed(attend, lengths, device) for _ in range(10))

@@ -25,7 +25,7 @@ from cosmos_core.train.build import build_model
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.network.layouts import described
+from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.tiers import NetworkConfig
 from tests.benchmarks.running import trainer_of
@@ -160,7 +160,7 @@ def result(layout: str, samples: tuple[Layout, ...]) -> tuple[torch.Tensor, dict
 def test_every_layout_gives_the_two_way_result(layout: str, samples: tuple[Layout, ...]) -> None:
     """Bound: 2e-2 relative in bfloat16, forward and for every gradient; three_way through NATTEN if it is there."""
     found, expected = result(layout, samples), result("two_way", samples)
-    print(described(layout, torch.device("cuda")), "; NATTEN installed:", find_spec("natten") is not None)
+    print(describe_backend(layout, torch.device("cuda")), "; NATTEN installed:", find_spec("natten") is not None)
     assert float((found[0] - expected[0]).norm()) <= 2e-2 * float(expected[0].norm())
     largest = max(float(value.norm()) for value in expected[1].values())
     for name, value in expected[1].items():

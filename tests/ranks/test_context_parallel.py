@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.network.context import ContextGroup
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.tiers import NetworkConfig
 from tests.command import cosmos, losses, rows

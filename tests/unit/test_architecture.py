@@ -22,6 +22,7 @@ LEVELS = [
     {"train"},
     {"checkpoint"},
     {"data", "optim"},
+    {"attention"},
     {"distributed"},
     {"launch"},
     {"plan"},
@@ -34,8 +35,8 @@ LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "tiers.py", "catalog.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
-    "plugin", "config", "data", "optim", "checkpoint", "distributed", "train", "testing", "plan", "hub", "recipes",
-    "errors", "formats", "names", "seeds",
+    "plugin", "config", "data", "optim", "checkpoint", "attention", "distributed", "train", "testing", "plan", "hub",
+    "recipes", "errors", "formats", "names", "seeds",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400

@@ -11,10 +11,10 @@ from torch import nn
 
 from cosmos_core.builtin.tiny.config import TinyModel
 from cosmos_core.data.samples import Item
+from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing
 from cosmos_core.distributed.compile import compile_blocks
 from cosmos_core.distributed.fsdp import assign_full, dtype, shard
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.recompute import wrap_blocks
 from cosmos_core.distributed.seeds import Streams
 from cosmos_core.train.family import BuildContext, ModelFamily, StepOutput
 
@@ -79,7 +79,7 @@ class TinyFamily(ModelFamily):
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Recompute, compile, shard."""
         assert isinstance(model, TinyNetwork)
-        wrap_blocks(model.blocks, self.config.activation_checkpointing)
+        apply_activation_checkpointing(model.blocks, self.config.activation_checkpointing)
         compile_blocks(model.blocks, self.config.compile)
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 

@@ -1,4 +1,4 @@
-"""Attention layouts agree, recomputation changes nothing, and the frozen tower costs one forward pass."""
+"""Attention backends agree, recomputation changes nothing, and the frozen tower costs one forward pass."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 import torch
 from attrs import evolve
 
+from cosmos_core.attention import attention_with_lse, merge_attentions
 from cosmos_core.config import ActivationCheckpointing, Compile
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.network import Cosmos3Network, three_way
 from cosmos_vfm.network.flex import Flex
-from cosmos_vfm.network.three_way import ThreeWay, attend_with_weight, merge
+from cosmos_vfm.network.three_way import ThreeWay
 from cosmos_vfm.packing import Layout, build_pack
-from cosmos_vfm.parallel import prepare_layers
+from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.tiers import NetworkConfig
 
 QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=64, mlp=96, vocab=512)
@@ -70,12 +71,12 @@ def test_every_layout_gives_the_two_way_result(layout: str, config: NetworkConfi
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:return_lse is deprecated")
 def test_three_way_through_natten_gives_what_it_gives_without() -> None:
     """NATTEN's own path for the CPU, which has no backward pass; its kernels are tried in tests/gpu."""
-    segments = build_pack(MIXED).segments
+    sequences = build_pack(MIXED).sequences
     torch.manual_seed(0)
-    text, latents = sum(segments.text.lengths), sum(segments.latents.lengths)
+    text, latents = sum(sequences.text.lengths), sum(sequences.latents.lengths)
     q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
     latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
-    layout = ThreeWay(segments, torch.device("cpu"))
+    layout = ThreeWay(sequences)
     ours = layout.attend_latents(q, text_kv, latent_kv)
     layout._both = three_way._natten
     torch.testing.assert_close(layout.attend_latents(q, text_kv, latent_kv), ours, rtol=1e-5, atol=1e-6)
@@ -85,12 +86,12 @@ def test_three_way_through_natten_gives_what_it_gives_without() -> None:
 @pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
 def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples: tuple[Layout, ...]) -> None:
     """FlexAttention itself, as it runs on an accelerator; on the CPU without a backward pass."""
-    segments = build_pack(samples).segments
+    sequences = build_pack(samples).sequences
     torch.manual_seed(0)
-    text, latents = sum(segments.text.lengths), sum(segments.latents.lengths)
+    text, latents = sum(sequences.text.lengths), sum(sequences.latents.lengths)
     q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
     latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
-    dense, blocks = (Flex(segments, torch.device("cpu"), blocks=blocks) for blocks in (False, True))
+    dense, blocks = (Flex(sequences, flex=flex) for flex in (False, True))
     found = blocks.attend_latents(q, text_kv, latent_kv)
     torch.testing.assert_close(found, dense.attend_latents(q, text_kv, latent_kv), rtol=1e-5, atol=1e-6)
 
@@ -98,9 +99,9 @@ def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples
 def test_merged_attentions_are_the_attention_over_both() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(9, 4, 16), torch.randn(14, 2, 16), torch.randn(14, 2, 16)
-    whole, weight = attend_with_weight(q, k, v)
-    parts = [attend_with_weight(q, k[a:b], v[a:b]) for a, b in pairwise((0, 5, 14))]
-    torch.testing.assert_close(merge(parts[0], parts[1]), whole)
+    whole, weight = attention_with_lse(q, k, v)
+    parts = [attention_with_lse(q, k[a:b], v[a:b]) for a, b in pairwise((0, 5, 14))]
+    torch.testing.assert_close(merge_attentions(parts[0], parts[1]), whole)
     torch.testing.assert_close(torch.logaddexp(parts[0][1], parts[1][1]), weight)
 
 
@@ -109,7 +110,7 @@ def test_merged_attentions_are_the_attention_over_both() -> None:
 def test_recomputation_changes_no_bit(mode: str, frozen: bool) -> None:
     plain = pass_through(network_of(QWEN, freeze=frozen), MIXED)
     network = network_of(QWEN, freeze=frozen)
-    prepare_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
+    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
     again = pass_through(network, MIXED)
     assert torch.equal(again[0], plain[0])
     assert all(torch.equal(again[1][name], plain[1][name]) for name in plain[1])
@@ -122,7 +123,7 @@ def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: st
     for layer in network.layers:
         for tower, module in (("text", layer.mlp), ("latents", layer.mlp_moe_gen)):
             module.register_forward_pre_hook(lambda *_, tower=tower: calls.update([tower]))
-    prepare_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
+    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
     _, gradients = pass_through(network, MIXED)
     # The last layer's text output is read by nobody and not computed.
     assert calls == {"text": QWEN.layers - 1, "latents": 2 * QWEN.layers}
@@ -132,7 +133,7 @@ def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: st
 def test_compiled_pieces_give_the_same_and_serve_packs_of_any_lengths() -> None:
     """Bound: 1e-5 relative, since fused kernels round differently; packs of other lengths compile nothing anew."""
     network = network_of(QWEN)
-    prepare_layers(network.layers, VfmConfig(compile=Compile(enabled=True)))
+    parallelize_layers(network.layers, VfmConfig(compile=Compile(enabled=True)))
     assert_same(pass_through(network, MIXED), pass_through(network_of(QWEN), MIXED), 1e-5)
     network.zero_grad()
     with torch.compiler.set_stance("fail_on_recompile"):
@@ -142,7 +143,7 @@ def test_compiled_pieces_give_the_same_and_serve_packs_of_any_lengths() -> None:
 def test_compiled_layers_keep_gate_and_projection_but_not_their_product() -> None:
     """Nor the normed states: what one pass over kept tensors gives again is not kept for the backward pass."""
     network = network_of(QWEN)
-    prepare_layers(
+    parallelize_layers(
         network.layers,
         VfmConfig(compile=Compile(enabled=True), activation_checkpointing=ActivationCheckpointing(mode="none")),
     )

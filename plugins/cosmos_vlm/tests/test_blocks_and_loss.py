@@ -14,12 +14,12 @@ from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attent
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cosmos_core.attention import PackedSequences, packed_attention
 from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
-from cosmos_vlm.attention import Stretches, packed_attention
 from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
@@ -128,8 +128,8 @@ def test_packed_attention_is_attention_of_each_stretch_alone(
     for packed in (True, False):
         inputs = [x.clone().requires_grad_() for x in (q, k, v)]
         if packed:
-            stretches = Stretches(tuple(lengths), causal, q.device)
-            mixed = packed_attention(*inputs, stretches)
+            sequences = PackedSequences(tuple(lengths))
+            mixed = packed_attention(*inputs, sequences, causal=causal)
         else:
             mixed = torch.cat([one(*part, causal) for part in zip(*(x.split(lengths) for x in inputs), strict=True)])
         (mixed * torch.arange(mixed.numel()).view(mixed.shape).sin()).sum().backward()
@@ -146,7 +146,7 @@ def one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torc
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(33, 4096), min_size=1, max_size=60))
 def test_many_dialogs_cost_few_kernels_and_little_padding(lengths: list[int]) -> None:
-    batches = Stretches(tuple(lengths), True, torch.device("cpu")).batches
+    batches = PackedSequences(tuple(lengths)).buckets.sizes
     assert len(batches) <= 32
     assert sum(count for count, _ in batches) == len(lengths)
     assert sum(count * width for count, width in batches) <= 1.25 * sum(lengths)

@@ -61,7 +61,7 @@ class VfmConfig(AdaptedModelConfig):
         -1, "Token cap of a pack; -1: none beyond the loader's.", low=-1, on_resume="list"
     )
     joint_attn_implementation: str = option(
-        "two_way", "Attention layout.", choices=("two_way", "three_way", "flex"), on_resume="list"
+        "two_way", "Attention backend.", choices=("two_way", "three_way", "flex"), on_resume="list"
     )
     lora_target_modules: str = option(
         "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Item, UnreadableSample, VideoText
-from cosmos_core.distributed import Mesh, Streams, dtype, shard, transferred
+from cosmos_core.distributed import ContextGroup, Mesh, Streams, dtype, shard, transferred
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
@@ -21,11 +21,10 @@ from cosmos_vfm.flow.levels import draw_sigma, quantile, shift_for, shifted
 from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
 from cosmos_vfm.initialise import initialise
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.network.context import ContextGroup
-from cosmos_vfm.network.layouts import described
+from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import Layout
-from cosmos_vfm.parallel import prepare_layers
+from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
 from cosmos_vfm.tiers import TIERS
 from cosmos_vfm.tokenizer import VideoCodec, build_text_tokenizer, build_video_codec
@@ -91,8 +90,8 @@ class VfmFamily(ModelFamily):
         """Recompute, compile, split sequences, shard, layer by layer."""
         assert isinstance(model, Cosmos3Network)
         if mesh.rank == 0:
-            logger.info("attention: %s", described(self.config.joint_attn_implementation, mesh.device))
-        prepare_layers(model.layers, self.config)
+            logger.info("attention: %s", describe_backend(self.config.joint_attn_implementation, mesh.device))
+        parallelize_layers(model.layers, self.config)
         if mesh.context_group is not None:
             degree = mesh.degrees.context
             model.context = ContextGroup(mesh.context_group, mesh.rank % degree, degree)

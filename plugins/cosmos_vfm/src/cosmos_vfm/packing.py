@@ -13,7 +13,7 @@ from attrs import frozen
 
 from cosmos_vfm.network.pack import Pack
 from cosmos_vfm.network.patches import grid
-from cosmos_vfm.network.segments import Segments
+from cosmos_vfm.network.sequences import JointSequences
 
 __all__ = ["MODALITY_MARGIN", "Layout", "build_pack", "latent_positions", "round_fps"]
 
@@ -77,5 +77,5 @@ def build_pack(samples: Sequence[Layout]) -> Pack:
         latent_positions=torch.cat(positions, dim=1),
         sample_of_latent=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts)),
         noisy=torch.cat(noisy),
-        segments=Segments.of([len(sample.text_ids) for sample in samples], counts),
+        sequences=JointSequences.of([len(sample.text_ids) for sample in samples], counts),
     )

@@ -1,7 +1,6 @@
-"""How the layers of both towers run in training: two pieces that compile and recompute, attention between them.
+"""How the layers of both towers run in training: packed attention between two regions that compile and checkpoint.
 
-Attention stays outside of compiled graphs, so that packs of other lengths compile nothing anew, and outside of what
-selective recomputation repeats. Modules, parameters and their names stay transformers' own.
+Modules, parameters and their names stay transformers' own.
 """
 
 from __future__ import annotations
@@ -11,63 +10,61 @@ from functools import partial
 from typing import Any
 
 import torch
-from attrs import frozen
 from torch import nn
 
+from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
 from cosmos_core.config import ModelConfig
-from cosmos_core.distributed import compile_blocks, compiled, kept_operators, recomputed, wrap_blocks
-from cosmos_vlm.attention import Stretches, packed_attention
+from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks
 from cosmos_vlm.network import ReasonerNetwork
 
-__all__ = ["prepare_blocks"]
+__all__ = ["parallelize_blocks"]
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines, [N, dim] of the tower, [1, N, dim] of the language model."""
 
 
-@frozen(eq=False)
-class _Pieces:
-    """before: hidden states and rotation -> queries, keys, values. after: hidden states and attention's result ->
-    the layer's output."""
-
-    before: Callable[..., Any]
-    after: Callable[..., Any]
-
-    def run(
-        self, hidden: torch.Tensor, *, position_embeddings: Rotation, stretches: Stretches, **unused: Any
-    ) -> torch.Tensor:
-        """Stands in for a layer's forward."""
-        q, k, v = self.before(hidden, *position_embeddings)
-        return self.after(hidden, packed_attention(q, k, v, stretches))
-
-
-def prepare_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: bool) -> None:
-    """Recompute and compile every layer, in place; packed: with attention that knows the dialogs' lengths."""
+def parallelize_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: bool) -> None:
+    """Checkpoint and compile every layer, in place; packed: with attention that knows the dialogs' lengths."""
     if not packed:
-        wrap_blocks(model.blocks, config.activation_checkpointing)
+        apply_activation_checkpointing(model.blocks, config.activation_checkpointing)
         compile_blocks(model.blocks, config.compile)
         return
-    _prepare(model.model.visual.blocks, config, _tower_before, _tower_after)
-    _prepare(model.model.language_model.layers, config, _text_before, _text_after)
+    tower, language = model.model.visual.blocks, model.model.language_model.layers
+    _parallelize(tower, config, _tower_pre_attention, _tower_post_attention, causal=False)
+    _parallelize(language, config, _text_pre_attention, _text_post_attention, causal=True)
 
 
-def _prepare(
+def _parallelize(
     blocks: Iterable[nn.Module],
     config: ModelConfig,
-    before: Callable[..., Any],
-    after: Callable[..., Any],
+    pre_attention: Callable[..., Any],
+    post_attention: Callable[..., Any],
+    *,
+    causal: bool,
 ) -> None:
-    kept = config.activation_checkpointing
-    before, after = compiled(before, config.compile), compiled(after, config.compile)
     for block in blocks:
-        parts: list[Callable[..., Any]] = [partial(piece, block) for piece in (before, after)]
-        if kept.mode == "selective":
-            parts = [recomputed(part, kept, save=kept_operators(kept)) for part in parts]
-        run = _Pieces(before=parts[0], after=parts[1]).run
-        block.forward = recomputed(run, kept, save=()) if kept.mode == "full" else run
+        regions = AttentionRegions(block, pre_attention, post_attention).parallelize(config)
+        block.forward = partial(_forward, regions, causal)
 
 
-def _text_before(layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _forward(
+    regions: AttentionRegions,
+    causal: bool,
+    hidden: torch.Tensor,
+    *,
+    position_embeddings: Rotation,
+    sequences: PackedSequences,
+    **unused: Any,
+) -> torch.Tensor:
+    """Stands in for a layer's forward."""
+    attend = partial(packed_attention, sequences=sequences, causal=causal)
+    hidden, _ = regions(attend, hidden, *position_embeddings)
+    return hidden
+
+
+def _text_pre_attention(
+    layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden)
     q, k, v = (
@@ -79,12 +76,14 @@ def _text_before(layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch
     return q[0], k[0], v[0]
 
 
-def _text_after(layer: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+def _text_post_attention(layer: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     hidden = hidden + layer.self_attn.o_proj(mixed.flatten(-2)[None])
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
 
 
-def _tower_before(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _tower_pre_attention(
+    block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     attention = block.attn
     q, k, v = attention.qkv(block.norm1(hidden)).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
     rotation = cos.unsqueeze(-2).float(), sin.unsqueeze(-2).float()
@@ -92,7 +91,7 @@ def _tower_before(block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torc
     return q, k, v
 
 
-def _tower_after(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+def _tower_post_attention(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     hidden = hidden + block.attn.proj(mixed.flatten(-2))
     return hidden + block.mlp(block.norm2(hidden))
 

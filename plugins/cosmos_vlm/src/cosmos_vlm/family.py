@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
-from cosmos_core.distributed import Mesh, Streams, compiled, dtype, shard
+from cosmos_core.distributed import Mesh, Streams, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
-from cosmos_vlm.blocks import prepare_blocks
+from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import pinned
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.dialog import Dialog, DialogEncoder
@@ -70,8 +70,8 @@ class VlmFamily(ModelFamily):
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Recompute, compile, shard, block by block."""
         assert isinstance(model, ReasonerNetwork)
-        prepare_blocks(model, self.config, packed=self.config.attn_implementation == "cosmos")
-        model.chunk_loss = compiled(chunk_loss, self.config.compile)
+        parallelize_blocks(model, self.config, packed=self.config.attn_implementation == "cosmos")
+        model.chunk_loss = compile_fn(chunk_loss, self.config.compile)
         model.alone = mesh.world == 1
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
-from cosmos_vlm.attention import COSMOS, Stretches
+from cosmos_core.attention import PackedSequences
+from cosmos_vlm.attention import COSMOS
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
 from cosmos_vlm.vision import normalised, places_of
@@ -70,7 +71,7 @@ class ReasonerNetwork(nn.Module):
             position_ids=self._positions(batch)[:, None],
             attention_mask=None,
             use_cache=False,
-            **self._kept_apart(batch.lengths, batch.ids.device, causal=True),
+            **self._kept_apart(batch.lengths, batch.ids.device),
             visual_pos_masks=batch.seen if len(batch.grids) else None,
             deepstack_visual_embeds=deep if len(batch.grids) else None,
         )
@@ -98,7 +99,7 @@ class ReasonerNetwork(nn.Module):
             normalised(patches, dtype),
             grid_thw=grids,
             **places_of(grids, self.model.visual, patches.device),
-            **self._kept_apart(frames, patches.device, causal=False),
+            **self._kept_apart(frames, patches.device),
         )
         return seen.pooler_output, list(seen.deepstack_features)
 
@@ -111,11 +112,11 @@ class ReasonerNetwork(nn.Module):
         """Of time, row and column; before them, for the library's masks, those in the dialogs."""
         return batch.positions if self._packed else torch.cat([batch.starts[None], batch.positions])
 
-    def _kept_apart(self, lengths: tuple[int, ...], device: torch.device, *, causal: bool) -> dict[str, Any]:
-        """What the layers need to know of the stretches that attention must not leave."""
+    def _kept_apart(self, lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+        """What the layers need to know of the sequences that attention must not leave."""
         if not self._packed:
             return {}
-        return {"stretches": Stretches(lengths, causal, device)}
+        return {"sequences": PackedSequences(lengths, device)}
 
 
 def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:

@@ -1,120 +1,49 @@
-"""One pack split over several processes: tokens everywhere but in attention, heads there (Ulysses, arXiv:2309.14509).
-
-Every process keeps a run of the tokens of both streams. Around attention, tokens and heads change places: each process
-sees all tokens of its share of the heads.
-"""
+"""One pack split over the processes of a context group: each keeps a run of the tokens of both streams."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch.nn.functional import pad
 
-from cosmos_vfm.network.attending import Attending, KeysValues
+from cosmos_core.distributed import ContextGroup
+from cosmos_vfm.network.backend import AttentionBackend, KeysValues
 from cosmos_vfm.network.pack import Pack
 
-__all__ = ["ContextGroup", "SharedAttention"]
+__all__ = ["ContextParallelAttention", "split_pack"]
+
+
+def split_pack(
+    context: ContextGroup, tokens: torch.Tensor, pack: Pack, sigma: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, Pack]:
+    """This process's latent tokens, all noise levels, and its part of the pack; padding belongs to sample 0."""
+    part = replace(
+        pack,
+        text_ids=context.own(pack.text_ids),
+        text_positions=context.own(pack.text_positions, dim=1),
+        latent_positions=context.own(pack.latent_positions, dim=1),
+        sample_of_latent=context.own(pack.sample_of_latent),
+        noisy=context.own(pack.noisy),
+    )
+    return context.own(tokens), sigma, part
 
 
 @dataclass(frozen=True, slots=True)
-class ContextGroup:
-    """The processes that share a pack. rank: this one's place among them."""
+class ContextParallelAttention:
+    """Any backend, over processes that split the pack. text, latents: tokens of the whole pack in each stream."""
 
-    group: dist.ProcessGroup
-    rank: int
-    size: int
-
-    def part(self, tokens: torch.Tensor, pack: Pack, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Pack]:
-        """This process's latent tokens, all noise levels, and its part of the pack; padding belongs to sample 0."""
-        part = replace(
-            pack,
-            text_ids=self._own(pack.text_ids),
-            text_positions=self._own(pack.text_positions, dim=1),
-            latent_positions=self._own(pack.latent_positions, dim=1),
-            sample_of_latent=self._own(pack.sample_of_latent),
-            noisy=self._own(pack.noisy),
-        )
-        return self._own(tokens), sigma, part
-
-    def _own(self, x: torch.Tensor, dim: int = 0) -> torch.Tensor:
-        length = -(-x.shape[dim] // self.size)
-        missing = length * self.size - x.shape[dim]
-        widths = (0, 0) * (x.ndim - 1 - dim) + (0, missing)
-        return pad(x, widths).narrow(dim, self.rank * length, length)
-
-    def gather(self, own: torch.Tensor, count: int) -> torch.Tensor:
-        """All processes' rows, without padding. Going back, each keeps the gradient of its own rows, times the number
-        of processes: they all compute the same loss, and sharding averages over them."""
-        whole: torch.Tensor = _Gather.apply(own, self)  # type: ignore[no-untyped-call]
-        return whole[:count]
-
-    def to_heads(self, x: torch.Tensor, count: int) -> torch.Tensor:
-        """[own tokens, heads, dim] -> [count, heads / size, dim]; too few heads are repeated first."""
-        if x.shape[1] < self.size:
-            x = x.repeat_interleave(self.size // x.shape[1], dim=1)
-        length, heads, dim = x.shape
-        blocks = x.view(length, self.size, heads // self.size, dim).transpose(0, 1)
-        swapped: torch.Tensor = _Swap.apply(blocks.contiguous(), self.group)  # type: ignore[no-untyped-call]
-        return swapped.flatten(0, 1)[:count]
-
-    def to_tokens(self, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """[all tokens, own heads * dim] -> [own tokens, heads * dim]."""
-        length = -(-len(x) // self.size)
-        blocks = pad(x, (0, 0, 0, length * self.size - len(x))).view(self.size, length, -1, dim)
-        swapped: torch.Tensor = _Swap.apply(blocks.contiguous(), self.group)  # type: ignore[no-untyped-call]
-        return swapped.transpose(0, 1).flatten(1)
-
-
-@dataclass(frozen=True, slots=True)
-class SharedAttention:
-    """Any layout, over processes that split the pack. text, latents: tokens of the whole pack in each stream."""
-
-    inner: Attending
+    inner: AttentionBackend
     context: ContextGroup
     text: int
     latents: int
 
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """As the inner layout."""
+        """As the inner backend."""
         parts = (self.context.to_heads(x, self.text) for x in (q, k, v))
-        return self.context.to_tokens(self.inner.attend_text(*parts), q.shape[-1])
+        return self.context.to_tokens(self.inner.attend_text(*parts))
 
     def attend_latents(self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
-        """As the inner layout."""
+        """As the inner backend."""
         text_k, text_v = (self.context.to_heads(x, self.text) for x in text_kv)
         queries, k, v = (self.context.to_heads(x, self.latents) for x in (q, *latent_kv))
-        return self.context.to_tokens(self.inner.attend_latents(queries, (text_k, text_v), (k, v)), q.shape[-1])
-
-
-class _Swap(torch.autograd.Function):
-    """all_to_all over the first dimension, which is its own inverse."""
-
-    @staticmethod
-    def forward(ctx: Any, blocks: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-        ctx.group = group
-        swapped = torch.empty_like(blocks)
-        dist.all_to_all_single(swapped, blocks, group=group)
-        return swapped
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        swapped = torch.empty_like(gradients[0], memory_format=torch.contiguous_format)
-        dist.all_to_all_single(swapped, gradients[0].contiguous(), group=ctx.group)
-        return swapped, None
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, own: torch.Tensor, context: ContextGroup) -> torch.Tensor:
-        ctx.context = context
-        whole = own.new_empty(context.size * len(own), *own.shape[1:])
-        dist.all_gather_into_tensor(whole, own.contiguous(), group=context.group)
-        return whole
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        context: ContextGroup = ctx.context
-        return gradients[0].chunk(context.size)[context.rank] * context.size, None
+        return self.context.to_tokens(self.inner.attend_latents(queries, (text_k, text_v), (k, v)))

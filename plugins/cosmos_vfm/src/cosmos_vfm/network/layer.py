@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import relu, silu
 
-from cosmos_vfm.network.attending import Attending, KeysValues
+from cosmos_core.attention import AttentionRegions
+from cosmos_vfm.network.backend import AttentionBackend, KeysValues
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.rope import Rotation, rotate
 from cosmos_vfm.tiers import NetworkConfig
@@ -79,10 +80,9 @@ class JointAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Two steps, of text and of latents, each made of a piece before attention, attention, and a piece after it.
+    """Text and latents pass through regions before and after attention, each stream through its own.
 
-    Steps and pieces are what recomputation and compilation wrap. last: nothing reads the text stream after the last
-    layer, so its output there is not computed.
+    last: nothing reads the text stream after the last layer, so its output there is not computed.
     """
 
     def __init__(self, config: NetworkConfig, *, last: bool) -> None:
@@ -96,6 +96,9 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm, self.post_attention_layernorm_moe_gen = norm(), norm()
         self.mlp, self.mlp_moe_gen = Mlp(config), Mlp(config)
         self.last = last
+        layer = DecoderLayer
+        self.text_regions = AttentionRegions(self, layer.text_pre_attention, layer.text_post_attention)
+        self.latent_regions = AttentionRegions(self, layer.latent_pre_attention, layer.latent_post_attention)
 
     def forward(
         self,
@@ -103,7 +106,7 @@ class DecoderLayer(nn.Module):
         latents: torch.Tensor,
         text_rotation: Rotation,
         latent_rotation: Rotation,
-        attending: Attending,
+        backend: AttentionBackend,
         train_text: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """text [Nu, hidden] and latents [Ng, hidden] after this layer.
@@ -111,45 +114,52 @@ class DecoderLayer(nn.Module):
         train_text: whether the understanding tower needs gradients; without, it runs under no_grad.
         """
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
-            text, keys, rotated, values = self.text_step(text, text_rotation, attending)
+            text, keys, rotated, values = self._text(text, text_rotation, backend)
         if self.self_attn.k_norm_und_for_gen is not None:
             rotated = rotate(self.self_attn.k_norm_und_for_gen(keys), text_rotation)
-        return text, self.latent_step(latents, (rotated, values), latent_rotation, attending)
+        return text, self._latents(latents, (rotated, values), latent_rotation, backend)
 
-    def text_step(
-        self, text: torch.Tensor, rotation: Rotation, attending: Attending
+    def _text(
+        self, text: torch.Tensor, rotation: Rotation, backend: AttentionBackend
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """The text stream after this layer; its keys before and after rotation, and its values."""
-        q, keys, rotated, values = self.text_before(text, rotation)
-        if q is not None:
-            text = self.text_after(text, attending.attend_text(q, rotated, values))
+
+        def attend(
+            q: torch.Tensor | None, keys: torch.Tensor, rotated: torch.Tensor, values: torch.Tensor
+        ) -> torch.Tensor | None:
+            return None if q is None else backend.attend_text(q, rotated, values)
+
+        text, (_, keys, rotated, values) = self.text_regions(attend, text, rotation)
         return text, keys, rotated, values
 
-    def latent_step(
-        self, latents: torch.Tensor, text_kv: KeysValues, rotation: Rotation, attending: Attending
+    def _latents(
+        self, latents: torch.Tensor, text_kv: KeysValues, rotation: Rotation, backend: AttentionBackend
     ) -> torch.Tensor:
         """The latent stream after this layer."""
-        q, k, v = self.latents_before(latents, rotation)
-        return self.latents_after(latents, attending.attend_latents(q, text_kv, (k, v)))
 
-    def text_before(
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return backend.attend_latents(q, text_kv, (k, v))
+
+        return self.latent_regions(attend, latents, rotation)[0]
+
+    def text_pre_attention(
         self, text: torch.Tensor, rotation: Rotation
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rotated queries (None in the last layer), keys plain and rotated, values."""
         q, keys, values = self.self_attn.project_text(self.input_layernorm(text), queries=not self.last)
         return None if q is None else rotate(q, rotation), keys, rotate(keys, rotation), values
 
-    def text_after(self, text: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    def text_post_attention(self, text: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Output projection and MLP of the understanding tower."""
-        text = text + self.self_attn.o_proj(mixed)
+        text = text + self.self_attn.o_proj(mixed.flatten(1))
         return text + self.mlp(self.post_attention_layernorm(text))
 
-    def latents_before(self, latents: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
+    def latent_pre_attention(self, latents: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
         """Rotated queries and keys, and values, of the generation tower."""
         q, k, v = self.self_attn.project_latents(self.input_layernorm_moe_gen(latents))
         return rotate(q, rotation), rotate(k, rotation), v
 
-    def latents_after(self, latents: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    def latent_post_attention(self, latents: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Output projection and MLP of the generation tower."""
-        latents = latents + self.self_attn.o_proj_moe_gen(mixed)
+        latents = latents + self.self_attn.o_proj_moe_gen(mixed.flatten(1))
         return latents + self.mlp_moe_gen(self.post_attention_layernorm_moe_gen(latents))

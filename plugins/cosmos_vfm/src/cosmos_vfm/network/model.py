@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cosmos_vfm.network.attending import Attending
-from cosmos_vfm.network.context import ContextGroup, SharedAttention
+from cosmos_core.distributed import ContextGroup
+from cosmos_vfm.network.backend import AttentionBackend
+from cosmos_vfm.network.backends import ATTENTION_BACKENDS
+from cosmos_vfm.network.context import ContextParallelAttention, split_pack
 from cosmos_vfm.network.layer import DecoderLayer
-from cosmos_vfm.network.layouts import LAYOUTS
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.pack import Pack
 from cosmos_vfm.network.patches import PATCH
@@ -55,10 +56,10 @@ class Cosmos3Network(nn.Module):
     sharding, the processes that split each pack among them.
     """
 
-    def __init__(self, config: NetworkConfig, layout: str = "two_way") -> None:
+    def __init__(self, config: NetworkConfig, backend: str = "two_way") -> None:
         super().__init__()
         self.config = config
-        self.layout = LAYOUTS[layout]
+        self.attention_backend = ATTENTION_BACKENDS[backend]
         self.context: ContextGroup | None = None
         self.language_model = _LanguageModel(config)
         self.time_embedder = TimeEmbedder(config.hidden)
@@ -80,14 +81,16 @@ class Cosmos3Network(nn.Module):
 
         tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one noise level a sample.
         """
-        attending = self.layout(pack.segments, tokens.device)
+        backend = self.attention_backend(pack.sequences)
         if self.context is None:
-            return self._velocity(tokens, sigma, pack, attending)
-        shared = SharedAttention(attending, self.context, len(pack.text_ids), len(tokens))
-        own = self._velocity(*self.context.part(tokens, pack, sigma), shared)
+            return self._velocity(tokens, sigma, pack, backend)
+        parallel = ContextParallelAttention(backend, self.context, len(pack.text_ids), len(tokens))
+        own = self._velocity(*split_pack(self.context, tokens, pack, sigma), parallel)
         return self.context.gather(own, len(tokens))
 
-    def _velocity(self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack, attending: Attending) -> torch.Tensor:
+    def _velocity(
+        self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack, backend: AttentionBackend
+    ) -> torch.Tensor:
         config, transformer, train_text = self.config, self.language_model.model, self.trains_text
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
             text = transformer.embed_tokens(pack.text_ids)
@@ -101,6 +104,6 @@ class Cosmos3Network(nn.Module):
             for positions in (pack.text_positions, pack.latent_positions)
         ]
         for layer in transformer.layers:
-            text, latents = layer(text, latents, *rotations, attending, train_text)
+            text, latents = layer(text, latents, *rotations, backend, train_text)
         velocity = self.llm2vae(transformer.norm_moe_gen(latents))
         return velocity * pack.noisy[:, None]

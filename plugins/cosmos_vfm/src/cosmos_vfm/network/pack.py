@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from cosmos_core.distributed import transferred
-from cosmos_vfm.network.segments import Segments
+from cosmos_vfm.network.sequences import JointSequences
 
 __all__ = ["Pack"]
 
@@ -25,10 +25,10 @@ class Pack:
     latent_positions: torch.Tensor
     sample_of_latent: torch.Tensor
     noisy: torch.Tensor
-    segments: Segments
+    sequences: JointSequences
 
     def to(self, device: torch.device) -> Pack:
         """On `device`."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "segments"}
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sequences"}
         moved = {name: transferred(value, device) for name, value in tensors.items()}
-        return replace(self, segments=self.segments.to(device), **moved)
+        return replace(self, sequences=self.sequences.to(device), **moved)

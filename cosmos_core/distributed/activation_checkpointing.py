@@ -12,27 +12,27 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from cosmos_core.config.model import ActivationCheckpointing
 
-__all__ = ["kept_operators", "recomputed", "wrap_blocks"]
+__all__ = ["apply_activation_checkpointing", "checkpoint_fn", "saved_ops"]
 
 ATTENTION = ("fmha", "flash_attention", "cudnn_attention", "scaled_dot_product_attention", "attention")
 
 
-def wrap_blocks(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
+def apply_activation_checkpointing(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
     """Make every block recompute in the backward pass what `config` does not keep."""
     patterns = config.save_ops_regex if config.mode == "selective" else ()
     if config.mode != "none":
         for block in blocks:
-            block.forward = recomputed(block.forward, config, save=patterns)
+            block.forward = checkpoint_fn(block.forward, config, save=patterns)
 
 
-def kept_operators(config: ActivationCheckpointing) -> tuple[str, ...]:
+def saved_ops(config: ActivationCheckpointing) -> tuple[str, ...]:
     """Patterns of what 'selective' keeps beside attention, for families that always keep attention."""
     if config.mode != "selective":
         return ()
     return tuple(p for p in config.save_ops_regex if not any(re.search(p, name) for name in ATTENTION))
 
 
-def recomputed(function: Callable[..., Any], config: ActivationCheckpointing, *, save: Sequence[str]) -> Any:
+def checkpoint_fn(function: Callable[..., Any], config: ActivationCheckpointing, *, save: Sequence[str]) -> Any:
     """`function`, repeated in the backward pass instead of keeping what it made.
 
     save: operators whose results are kept all the same, as regular expressions.

@@ -1,4 +1,4 @@
-"""What a decoder layer asks of attention, whatever the layout."""
+"""What a decoder layer asks of attention, whatever the backend."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["Attending", "KeysValues"]
+__all__ = ["AttentionBackend", "KeysValues"]
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values, each [N, kv heads, dim]."""
 
 
-class Attending(Protocol):
-    """Attention over the samples of one pack; q is [N, heads, dim], results are [N, heads * dim]."""
+class AttentionBackend(Protocol):
+    """Attention over the samples of one pack; queries and results are [N, heads, dim]."""
 
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Causal self-attention of each sample's text."""

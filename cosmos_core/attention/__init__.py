@@ -1,0 +1,28 @@
+"""Attention over packed sequences: their layout, the kernels, attention in parts, and layers around attention."""
+
+from cosmos_core.attention.kernels import (
+    SequenceMask,
+    dense_attention,
+    describe_kernels,
+    has_varlen_attention,
+    packed_attention,
+    varlen_attention,
+)
+from cosmos_core.attention.merge import OutputLse, attention_with_lse, merge_attentions
+from cosmos_core.attention.packed import PackedSequences, PaddedBatches
+from cosmos_core.attention.regions import AttentionRegions
+
+__all__ = [
+    "AttentionRegions",
+    "OutputLse",
+    "PackedSequences",
+    "PaddedBatches",
+    "SequenceMask",
+    "attention_with_lse",
+    "dense_attention",
+    "describe_kernels",
+    "has_varlen_attention",
+    "merge_attentions",
+    "packed_attention",
+    "varlen_attention",
+]

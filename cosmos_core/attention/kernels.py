@@ -1,0 +1,175 @@
+"""Which kernel computes attention, by device, dtype and shape.
+
+| what | CUDA | CPU |
+|---|---|---|
+| batches, lengths that come again | cuDNN from Hopper on, else Flash | torch's kernel |
+| sequences of unequal lengths | varlen from Ampere on, in 16 bits; else padded batches through Flash | padded batches |
+| a mask that keeps sequences apart | FlexAttention, compiled | torch's kernel under a dense mask |
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from cosmos_core.attention.packed import PackedSequences
+
+__all__ = [
+    "SequenceMask",
+    "compiled_flex_attention",
+    "dense_attention",
+    "describe_kernels",
+    "has_varlen_attention",
+    "packed_attention",
+    "varlen_attention",
+]
+
+_AMPERE = (8, 0)
+_HOPPER = (9, 0)
+_WIDEST = 256
+_FLASH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> torch.Tensor:
+    """scaled_dot_product_attention over [batch, heads, tokens, dim] with as many key-value heads, or fewer.
+
+    For shapes that come again: kernels may plan for each.
+    """
+    with _fastest_kernel(q.device, shapes_recur=True):
+        return scaled_dot_product_attention(q, k, v, enable_gqa=True, **options)
+
+
+def packed_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sequences: PackedSequences, *, causal: bool
+) -> torch.Tensor:
+    """q [N, heads, dim], k and v [N, kv heads, dim]; returns [N, heads, dim]. No sequence looks into another.
+
+    Sequences of one length run as one batch, others in one kernel that knows where each begins. Where there is no such
+    kernel, those of like lengths run as one batch, padded if attention is causal.
+    """
+    # A single sequence is of a new length nearly every time; many of one length are so by design.
+    recur = sequences.uniform and len(sequences.lengths) > 1
+    if not recur and has_varlen_attention(q):
+        return varlen_attention(q, k, v, sequences, causal=causal)
+    padded = sequences.buckets if causal else sequences.by_length
+    batches = zip(*(padded.pad(x) for x in (q, k, v)), strict=True)
+    # Not every kernel takes the option, even where numbers of heads are equal.
+    grouped = q.shape[1] != k.shape[1]
+    with _fastest_kernel(q.device, shapes_recur=recur):
+        mixed = [
+            scaled_dot_product_attention(*batch, is_causal=causal, enable_gqa=grouped)  # type: ignore[misc]
+            for batch in batches
+        ]
+    return padded.unpad(mixed)
+
+
+def has_varlen_attention(q: torch.Tensor) -> bool:
+    """Whether `varlen_attention` takes queries [N, heads, dim] of this device, dtype and dim."""
+    fits = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _WIDEST
+    return fits and q.device.type == "cuda" and _has_varlen_kernel(q.device)
+
+
+def varlen_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sequences: PackedSequences, *, causal: bool
+) -> torch.Tensor:
+    """As `packed_attention`, in one kernel without padding, where `has_varlen_attention`.
+
+    On one H100 1.3 to 1.6 times as fast as padded batches of like lengths, but slower than cuDNN's kernel where all
+    lengths are equal (tests/benchmarks/RESULTS.md).
+    """
+    begins, longest = sequences.cu_seqlens, sequences.max_seqlen
+    window = (-1, 0) if causal else (-1, -1)
+    mixed: torch.Tensor = _varlen_kernel()(q, k, v, begins, begins, longest, longest, window_size=window)
+    return mixed
+
+
+class SequenceMask:
+    """Attention in which a query sees the keys of its own sequence; the mask is built once and used by every layer.
+
+    FlexAttention on an accelerator; the CPU, where it has no backward pass, evaluates the same mask densely.
+    """
+
+    def __init__(self, queries: torch.Tensor, keys: torch.Tensor, *, flex: bool | None = None) -> None:
+        """queries, keys: int64, which sequence each belongs to. flex: whether FlexAttention does it; where it can be
+        trained through, when absent."""
+        self._dense: torch.Tensor | None = None
+        self._blocks: BlockMask | None = None
+        if queries.device.type == "cuda" if flex is None else flex:
+            self._blocks = create_block_mask(
+                lambda batch, head, row, column: queries[row] == keys[column],
+                B=None,
+                H=None,
+                Q_LEN=len(queries),
+                KV_LEN=len(keys),
+                device=queries.device,
+            )
+        else:
+            self._dense = queries[:, None] == keys[None]
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """q [queries, heads, dim], k and v [keys, kv heads, dim]; returns [queries, heads, dim]."""
+        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+        if self._blocks is not None:
+            kernel = compiled_flex_attention() if q.is_cuda else flex_attention
+            mixed = kernel(q, k, v, block_mask=self._blocks, enable_gqa=True)
+        else:
+            mixed = dense_attention(q, k, v, attn_mask=self._dense)
+        return mixed.squeeze(0).transpose(0, 1)
+
+
+def describe_kernels(device: torch.device) -> str:
+    """What dense and packed attention run on a device, for people to read."""
+    if device.type != "cuda":
+        return "torch's kernel for the CPU"
+    first = "cuDNN" if _prefers_cudnn(device) else "FlashAttention"
+    return f"{first}, and torch's kernel for unequal lengths" if _has_varlen_kernel(device) else first
+
+
+@cache
+def compiled_flex_attention() -> Any:
+    """FlexAttention for an accelerator, one graph for all lengths."""
+    return torch.compile(flex_attention, dynamic=True)
+
+
+@contextmanager
+def _fastest_kernel(device: torch.device, *, shapes_recur: bool) -> Iterator[None]:
+    """Inside, scaled_dot_product_attention tries its kernels in the order that is fastest on `device`.
+
+    On Hopper and newer cuDNN's kernel comes first, nearly twice as fast as the flash kernel there; but it makes a plan
+    for every shape it has not met, which takes longer than a step (github.com/modelscope/FunASR/issues/3704), so it is
+    only for shapes that come again. To be entered around the calls themselves, because recomputation calls again from
+    outside of the forward pass.
+    """
+    if device.type == "cuda" and _prefers_cudnn(device):
+        order = [SDPBackend.CUDNN_ATTENTION, *_FLASH] if shapes_recur else _FLASH
+        with sdpa_kernel(order, set_priority=True):
+            yield
+    else:
+        yield
+
+
+@cache
+def _varlen_kernel() -> Any:
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Since torch 2.12 fewer key-value heads have to be asked for; before, they were taken without a word.
+    asked = "enable_gqa" in inspect.signature(varlen_attn).parameters
+    return partial(varlen_attn, enable_gqa=True) if asked else varlen_attn
+
+
+@cache
+def _has_varlen_kernel(device: torch.device) -> bool:
+    return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= _AMPERE
+
+
+@cache
+def _prefers_cudnn(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= _HOPPER

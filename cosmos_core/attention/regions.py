@@ -1,0 +1,65 @@
+"""A layer as two regions with attention between them: what is compiled, and what the backward pass recomputes.
+
+Attention stays outside of compiled graphs, so that packs of other lengths compile nothing anew, and outside of what
+selective checkpointing repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from cosmos_core.config.model import ModelConfig
+from cosmos_core.distributed.activation_checkpointing import checkpoint_fn, saved_ops
+from cosmos_core.distributed.compile import compile_fn
+
+__all__ = ["AttentionRegions"]
+
+
+class AttentionRegions:
+    """One stream's way through a layer: pre-attention region, attention, post-attention region.
+
+    pre_attention: (layer, hidden, *inputs) -> what attention takes. post_attention: (layer, hidden, mixed) -> hidden.
+    Both are functions of the layer, such as methods of its class, so that all layers of a kind share one graph.
+    """
+
+    def __init__(self, layer: Any, pre_attention: Callable[..., Any], post_attention: Callable[..., Any]) -> None:
+        self._layer = layer
+        self._functions = pre_attention, post_attention
+        self._pre_attention, self._post_attention = partial(pre_attention, layer), partial(post_attention, layer)
+        self._run: Callable[..., Any] = self._through
+
+    def parallelize(self, config: ModelConfig) -> AttentionRegions:
+        """Compile and checkpoint as `config` says, in place; to be called once.
+
+        'full' keeps a layer's inputs, and repeats attention too; 'selective' repeats the regions, and keeps what
+        attention gave.
+        """
+        kept = config.activation_checkpointing
+        regions = [partial(compile_fn(function, config.compile), self._layer) for function in self._functions]
+        if kept.mode == "selective":
+            regions = [checkpoint_fn(region, kept, save=saved_ops(kept)) for region in regions]
+        self._pre_attention, self._post_attention = regions
+        if kept.mode == "full":
+            self._run = checkpoint_fn(self._through, kept, save=())
+        return self
+
+    def __call__(
+        self, attend: Callable[..., torch.Tensor | None], hidden: torch.Tensor, *inputs: Any
+    ) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        """The hidden states after the layer, and what the pre-attention region gave.
+
+        attend: takes that; when it returns None, hidden states stay as they were.
+        """
+        result: tuple[torch.Tensor, tuple[Any, ...]] = self._run(attend, hidden, *inputs)
+        return result
+
+    def _through(
+        self, attend: Callable[..., torch.Tensor | None], hidden: torch.Tensor, *inputs: Any
+    ) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        projected = self._pre_attention(hidden, *inputs)
+        mixed = attend(*projected)
+        return hidden if mixed is None else self._post_attention(hidden, mixed), projected
