@@ -1,0 +1,99 @@
+"""Every kernel that the CPU has gives what the formula gives, in float32 and with gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosmos_core.attention import (
+    PackedSequences,
+    SequenceMask,
+    dense_attention,
+    describe_kernels,
+    has_varlen_attention,
+    packed_attention,
+)
+from tests.unit.attention.plain import attention_formula, each_sequence, with_gradients
+
+HEADS = st.sampled_from([(2, 2), (4, 2), (3, 1)])
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=7)
+
+
+def inputs(queries: int, keys: int, heads: tuple[int, int]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(queries + 7 * keys)
+    shapes = ((queries, heads[0]), (keys, heads[1]), (keys, heads[1]))
+    return [torch.randn(*shape, 8, generator=generator) for shape in shapes]
+
+
+def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    assert len(found) == len(expected) == 4
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, heads=HEADS, causal=st.booleans())
+def test_packed_attention_is_the_formula_of_each_sequence_alone(
+    lengths: list[int], heads: tuple[int, int], causal: bool
+) -> None:
+    pack, sequences = inputs(sum(lengths), sum(lengths), heads), PackedSequences(tuple(lengths))
+    found = with_gradients(lambda q, k, v: packed_attention(q, k, v, sequences, causal=causal), *pack)
+    assert_close(found, with_gradients(lambda q, k, v: each_sequence(q, k, v, lengths, causal=causal), *pack))
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=LENGTHS, heads=HEADS)
+def test_dense_attention_of_padded_sequences_under_their_mask_is_the_formula(
+    lengths: list[int], heads: tuple[int, int]
+) -> None:
+    pack, sequences = inputs(sum(lengths), sum(lengths), heads), PackedSequences(tuple(lengths))
+    mask = sequences.padding_mask[:, None, None]
+
+    def padded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        q, k, v = (sequences.pad(x) for x in (q, k, v))
+        return sequences.unpad(dense_attention(q, k, v, attn_mask=mask))
+
+    found = with_gradients(padded, *pack)
+    assert_close(found, with_gradients(lambda q, k, v: each_sequence(q, k, v, lengths, causal=False), *pack))
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=5), heads=HEADS)
+def test_under_a_sequence_mask_queries_see_the_keys_of_their_own_sequence(
+    sizes: list[tuple[int, int]], heads: tuple[int, int]
+) -> None:
+    queries, keys = (PackedSequences(lengths) for lengths in zip(*sizes, strict=True))
+    mask = SequenceMask(queries.sequence_ids, keys.sequence_ids)
+
+    def alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        parts = zip(queries.split(q), keys.split(k), keys.split(v), strict=True)
+        return torch.cat([attention_formula(*part) for part in parts])
+
+    whole = inputs(sum(queries.lengths), sum(keys.lengths), heads)
+    assert_close(with_gradients(mask.attend, *whole), with_gradients(alone, *whole))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_evaluates_a_sequence_mask_as_the_dense_kernel_does() -> None:
+    queries, keys = PackedSequences((30, 5, 200)).sequence_ids, PackedSequences((9, 140, 60)).sequence_ids
+    q, k, v = (torch.randn(len(x), heads, 16) for x, heads in ((queries, 4), (keys, 2), (keys, 2)))
+    dense, flex = (SequenceMask(queries, keys, flex=flex).attend(q, k, v) for flex in (False, True))
+    torch.testing.assert_close(flex, dense, rtol=1e-5, atol=1e-6)
+
+
+def test_no_sequence_sees_another() -> None:
+    sequences = PackedSequences((7, 12, 7))
+    q, k, v = inputs(26, 26, (2, 2))
+    before = packed_attention(q, k, v, sequences, causal=False)
+    k[7:19] += 1
+    v[7:19] += 1
+    changed = (packed_attention(q, k, v, sequences, causal=False) != before).flatten(1).any(1)
+    assert changed.nonzero().flatten().tolist() == list(range(7, 19))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cpu_has_no_kernel_for_unequal_lengths_and_a_run_says_what_it_uses(dtype: torch.dtype) -> None:
+    assert not has_varlen_attention(torch.zeros(4, 2, 64, dtype=dtype))
+    assert describe_kernels(torch.device("cpu")) == "torch's kernel for the CPU"
