@@ -26,7 +26,7 @@ class Diffusers:
     """The same weights as `ours`, rounded to the precision of the arithmetic."""
 
     def __init__(self, ours: Ours, *, compiled: bool) -> None:
-        device = ours.run.state.mesh.device
+        device = ours.run.mesh.device
         self.device, self.vocab = device, ours.network.vocab
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         config = {k: v for k, v in to_diffusers_config(ours.network).items() if not k.startswith("_")}
