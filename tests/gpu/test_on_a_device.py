@@ -128,12 +128,12 @@ def test_a_step_with_infinite_gradients_is_skipped_on_the_device(mesh: Mesh) -> 
     run.family.training_step = infinite  # type: ignore[method-assign]
     run.train_step(stream)
     run.flush()
-    assert run.skipped_in_a_row == 1
+    assert run.guard.in_a_row == 1
     assert all(torch.equal(old, new) for old, new in zip(before, snapshot(), strict=True))
     run.family.training_step = step  # type: ignore[method-assign]
     run.train_step(stream)
     run.flush()
-    assert run.skipped_in_a_row == 0
+    assert run.guard.in_a_row == 0
     assert not any(torch.equal(old, new) for old, new in zip(before[: len(names)], snapshot(), strict=False))
 
 
