@@ -46,10 +46,18 @@ def plan_in(
 
 def _compared(config: RunConfig, resume: Resume) -> tuple[Resume, tuple[Change, ...]]:
     """Where the run resumes, with the launch that trained it, and what differs from what that launch was told."""
-    trained = trained_by(resume.path) if resume.kind == "resume" and resume.path is not None else None
-    if trained is None:
+    if resume.kind != "resume" or resume.path is None:
         return resume, ()
+    trained = trained_by(resume.path)
+    if trained is None:
+        return _noted(resume, "no record says what trained it, so no setting is compared"), ()
+    if trained.lost:
+        resume = _noted(resume, f"the record of its launch is gone; settings are compared with {trained.config}")
     return evolve(resume, launch=trained.launch), changes(read_document(trained.config).values, config)
+
+
+def _noted(resume: Resume, note: str) -> Resume:
+    return evolve(resume, note=f"{resume.note} ({note})".lstrip())
 
 
 def _anchored(config: RunConfig) -> RunConfig:

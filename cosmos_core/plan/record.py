@@ -60,14 +60,14 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
 
 def _next_launch(layout: RunLayout) -> int:
     """One more than the newest. The record of a run that began before launches had numbers is kept as well."""
-    if not layout.launches.exists():
-        layout.launches.mkdir()
-        if layout.config_toml.is_file():
-            kept = layout.launch(UNNUMBERED)
-            kept.root.mkdir()
-            _copy(layout, kept)
+    layout.launches.mkdir(exist_ok=True)
     numbers = [int(folder.name) for folder in layout.launches.iterdir() if folder.name.isdecimal()]
-    return max(numbers, default=0) + 1
+    newest = max(numbers, default=UNNUMBERED)
+    if newest == UNNUMBERED and layout.config_toml.is_file():
+        kept = layout.launch(UNNUMBERED)
+        kept.root.mkdir(exist_ok=True)
+        _copy(layout, kept)
+    return newest + 1
 
 
 def _copy(source: Record, target: Record) -> None:

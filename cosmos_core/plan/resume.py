@@ -50,10 +50,12 @@ def find_resume(config: RunConfig, layout: RunLayout) -> Resume:
     raise UserError("the run has no weights to start from; nothing was started", [problem])
 
 
-def _from_path(path: Path) -> Resume:
+def _from_path(named: Path) -> Resume:
+    # Where a link leads: the folder's own name holds the step, and the record of its run is two folders up.
+    path = named.resolve()
     if not path.is_dir():
         problem = Problem(
-            message=f"no such folder: {path}",
+            message=f"no such folder: {named}",
             key="checkpoint.load_path",
             hint="name a run directory, its checkpoints/, an iter_<N>/ or a converted base checkpoint",
         )

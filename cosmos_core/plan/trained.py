@@ -21,18 +21,23 @@ UNNUMBERED = 0
 
 @frozen
 class Trained:
-    """config: the ``config.toml`` of the launch. launch: its number; None of a run that has none."""
+    """config: the ``config.toml`` of the launch. launch: its number; None of a run that has none.
+
+    lost: whether the checkpoint names a launch whose record is gone, so that the run's own record was taken.
+    """
 
     config: Path
     launch: int | None = None
+    lost: bool = False
 
 
 def trained_by(checkpoint: Path) -> Trained | None:
     """What trained an ``iter_<N>`` folder; None when no run says. Raises UserError for a damaged record."""
+    checkpoint = checkpoint.resolve()
     layout, number = RunLayout(checkpoint.parent.parent), _number(checkpoint / LAUNCH_FILE)
     for found in (
         Trained(layout.launch(UNNUMBERED if number is None else number).config_toml, number),
-        Trained(layout.config_toml),
+        Trained(layout.config_toml, lost=number is not None),
     ):
         if found.config.is_file():
             return found
@@ -51,8 +56,9 @@ def _number(path: Path) -> int | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         check_format(values, path, FORMAT)
-        if isinstance(values["launch"], int):
-            return values["launch"]
+        number = values["launch"]
+        if isinstance(number, int) and not isinstance(number, bool) and number > UNNUMBERED:
+            return number
     except (OSError, ValueError, KeyError, TypeError):
         pass
     hint = "without this file the run's config.toml is taken for what trained it"

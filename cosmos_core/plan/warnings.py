@@ -19,6 +19,8 @@ def warnings(plan: RunPlan) -> list[str]:
     first, last = plan.resume.step or 0, plan.config.trainer.max_iter
     if first >= last:
         return []
+    if plan.resume.kind == "resume" and plan.resume.step is None:
+        return list(_rhythm(plan.config))
     return [*(_no_rate(plan.config, first) or _rates(plan.config, first)), *_rhythm(plan.config)]
 
 

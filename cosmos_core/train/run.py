@@ -7,6 +7,7 @@ import time
 from attrs import frozen
 
 from cosmos_core.distributed.runtime import started
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import record_sources
 from cosmos_core.plugin.manager import PluginManager
@@ -36,6 +37,7 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         plan = broadcast_config(plan, mesh)
         trainer = build_trainer(plan, plugins, mesh)
         restore(trainer, plan.resume)
+        _check_steps_left(trainer, plan)
         if trainer.is_main:
             record_sources(plan, _sources(trainer))
             trainer.loader.announce()
@@ -50,6 +52,14 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
         finally:
             trainer.trackers.finish(outcome)
         return Result(outcome, trainer.step, time.perf_counter() - begun)
+
+
+def _check_steps_left(trainer: Trainer, plan: RunPlan) -> None:
+    """A checkpoint whose folder's name does not tell its step may have all of the run's. Raises UserError."""
+    if trainer.step >= trainer.max_iter:
+        message = f"is {trainer.max_iter}, but {plan.resume.path} has {trainer.step} steps already"
+        problem = Problem(message=message, key="trainer.max_iter", hint="raise it")
+        raise UserError("no step is left to train; nothing was started", [problem])
 
 
 def _sources(trainer: Trainer) -> dict[str, str]:

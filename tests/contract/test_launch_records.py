@@ -197,7 +197,13 @@ def test_a_run_from_before_launches_had_numbers_keeps_its_record_too(own: Path) 
     assert "optimizer.lr 0.002 -> 0.01" in plan
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "launch": 1}', '{"format": 1, "launch": "../x"}', "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", '{"format": 2, "launch": 1}'),
+        *(f'{{"format": 1, "launch": {number}}}' for number in ('"../x"', "true", "-5")),
+    ],
+)
 def test_a_damaged_note_of_the_launch_is_one_clear_error(own: Path, text: str) -> None:
     note = directory(own) / "checkpoints/iter_000000004/launch.json"
     note.write_text(text)
@@ -205,3 +211,20 @@ def test_a_damaged_note_of_the_launch_is_one_clear_error(own: Path, text: str) -
         said = cosmos(*arguments, code=2).stderr
         assert str(note) in said
         assert "Traceback" not in said
+
+
+def test_a_launch_whose_record_is_gone_is_said_to_be_compared_with_the_runs_own(own: Path) -> None:
+    run_dir = directory(own)
+    shutil.rmtree(run_dir / "launches/2")
+    plan = cosmos(*command(own, 6, "--dry-run")).stdout
+    assert f"(the record of its launch is gone; settings are compared with {run_dir / 'config.toml'})" in plan
+
+
+def test_an_old_runs_record_is_kept_although_a_first_launch_was_killed_before_it_was(own: Path) -> None:
+    run_dir = directory(own)
+    shutil.rmtree(run_dir / "launches")
+    (run_dir / "launches").mkdir()
+    for step in (2, 4):
+        (run_dir / f"checkpoints/iter_{step:09d}/launch.json").unlink()
+    cosmos(*command(own, 5, "optimizer.lr=5e-3"))
+    assert (rate(run_dir / "launches/0"), rate(run_dir / "launches/1")) == (2e-3, 5e-3)

@@ -86,7 +86,7 @@ def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> 
 
     base, seen = iteration, {iteration.resolve()}
     while config is not None and config.checkpoint.load_path and not (base / BASE_FILE).is_file():
-        base = _weights_root(Path(config.checkpoint.load_path))
+        base = _weights_root(Path(config.checkpoint.load_path).resolve())
         if base.resolve() in seen:
             break
         seen.add(base.resolve())
