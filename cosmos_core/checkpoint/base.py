@@ -11,11 +11,10 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.plan.layout import ADAPTER_BASE
 
-__all__ = ["ADAPTER_BASE", "AdapterBase", "fingerprint"]
+__all__ = ["AdapterBase", "fingerprint"]
 
-ADAPTER_BASE = "adapter_base.json"
-"""Beside ``model/`` in a checkpoint that holds adapters alone."""
 ADAPTER_FORMAT = 1
 
 _SAMPLES = 16

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from cosmos_core.distributed.fsdp import local
 
-__all__ = ["all_finite", "clip_to", "gradient_norm", "zero_non_finite"]
+__all__ = ["all_finite", "clip_to", "gradient_norm", "not_finite", "zero_non_finite"]
 
 
 def gradient_norm(model: nn.Module) -> torch.Tensor:
@@ -33,9 +35,15 @@ def zero_non_finite(model: nn.Module) -> None:
 
 def all_finite(model: nn.Module) -> bool:
     """Whether this process's part of every weight is finite; waits for the device."""
-    own = [local(parameter.detach()) for parameter in model.parameters() if parameter.is_floating_point()]
-    largest = torch._foreach_norm([value for value in own if value.numel()], float("inf"))
-    return all(bool(torch.isfinite(value)) for value in largest)
+    return not not_finite(dict(model.named_parameters()))
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of those whose part on this process holds NaN or an infinity; waits for the device."""
+    own = {name: local(value.detach()) for name, value in tensors.items() if value.is_floating_point()}
+    own = {name: value for name, value in own.items() if value.numel()}
+    largest = torch._foreach_norm(list(own.values()), float("inf")) if own else ()
+    return [name for name, value in zip(own, largest, strict=True) if not bool(torch.isfinite(value))]
 
 
 def _own_gradients(model: nn.Module) -> list[torch.Tensor]:

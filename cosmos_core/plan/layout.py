@@ -7,10 +7,12 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["BASE_FILE", "LAUNCH_FILE", "RUN_FORMAT", "Record", "RunLayout", "iteration_name", "step_of"]
+__all__ = ["ADAPTER_BASE", "BASE_FILE", "LAUNCH_FILE", "RUN_FORMAT", "Record", "RunLayout", "iteration_name", "step_of"]
 
 _ITERATION = re.compile(r"iter_(\d{9})")
 
+ADAPTER_BASE = "adapter_base.json"
+"""Beside ``model/`` in a checkpoint that holds adapters alone."""
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its ``origin``, and what its family needs to know of it."""
 RUN_FORMAT = 1

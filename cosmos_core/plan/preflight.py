@@ -7,6 +7,7 @@ from shutil import disk_usage
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.layout import ADAPTER_BASE
 from cosmos_core.plan.newer import refuse_newer_records
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
@@ -35,12 +36,18 @@ def _changes(plan: RunPlan) -> list[Problem]:
     problems = []
     for change in refused:
         hint = "change it back"
-        if change is refused[-1]:
+        if change is refused[-1] and change.key != "job.task" and _weights_alone(plan):
             own = "job.name=NAME " if plan.resumes_itself else ""
-            hint += f", or begin a run with these weights alone: {own}checkpoint.load_path={plan.resume.path}/model"
+            hint += f", or begin a run with these weights alone: {own}{_weights_alone(plan)}"
         message = f"is {value_text(change.new)}, {plan.resume.source} was trained with {value_text(change.old)}"
         problems.append(Problem(message=message, key=change.key, hint=hint))
     return problems
+
+
+def _weights_alone(plan: RunPlan) -> str:
+    """The override that takes the checkpoint's weights and nothing else; "" where they are adapters without a base."""
+    path = plan.resume.path
+    return f"checkpoint.load_path={path}/model" if path is not None and not (path / ADAPTER_BASE).is_file() else ""
 
 
 def _no_steps(plan: RunPlan) -> list[Problem]:
@@ -49,7 +56,9 @@ def _no_steps(plan: RunPlan) -> list[Problem]:
     if done is None or done < last or plan.finished:
         return []
     message = f"is {last}, but {plan.resume.path} has {done} steps already, so nothing would be trained"
-    hint = f"raise it, or count from 0 with these weights alone: checkpoint.load_path={plan.resume.path}/model"
+    hint = "raise it"
+    if _weights_alone(plan):
+        hint += f", or count from 0 with these weights alone: {_weights_alone(plan)}"
     return [Problem(message=message, key="trainer.max_iter", hint=hint)]
 
 

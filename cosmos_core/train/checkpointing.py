@@ -17,7 +17,7 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.plan import Resume
-from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint, log_differences
+from cosmos_core.train.weights import check_finite, initialise_rest, load_base, load_checkpoint, log_differences
 
 if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
@@ -61,6 +61,7 @@ def restore(trainer: Trainer, source: Resume) -> None:
         loaded = load_base(source.path, model, ema, mesh, skip=skip, strict=strict)
     fresh = initialise_rest(model, trainer.family, trainer.streams, loaded.tensors)
     restarted = ema.restart(loaded.averages) if ema is not None else []
+    check_finite(model, ema, mesh, source.path)
     if source.path is not None and trainer.is_main:
         log_differences(config.model, loaded, fresh, restarted)
     if source.path is not None and resumes:

@@ -11,15 +11,19 @@ from torch import nn
 
 from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import Loaded, load_model
+from cosmos_core.checkpoint.state import AVERAGED
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.distributed.reduce import gather_objects
 from cosmos_core.distributed.seeds import Streams
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora, trains_only_lora
+from cosmos_core.optim.norm import not_finite
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["initialise_rest", "load_base", "load_checkpoint", "log_differences"]
+__all__ = ["check_finite", "initialise_rest", "load_base", "load_checkpoint", "log_differences"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +51,17 @@ def load_base(
 ) -> Loaded:
     """Load weights alone, to start from: ``model/`` below `folder`. A base has no adapters for a run that trains
     nothing else. Raises UserError."""
+    if AdapterBase.read(folder) is not None:
+        hint = "cosmos export folds adapters into their base; cosmos convert makes a base of what it wrote"
+        problem = Problem(message="holds adapters alone, without the weights below them", file=str(folder), hint=hint)
+        raise UserError("a run cannot start from adapters alone; nothing was started", [problem])
     skipped = (*skip, "lora_") if trains_only_lora(model) else tuple(skip)
-    return load_model(folder / "model", model, ema, mesh, skip=skipped, strict=strict, whole=False)
+    loaded = load_model(folder / "model", model, ema, mesh, skip=skipped, strict=strict, whole=False)
+    if not loaded.tensors:
+        message, key = f"leaves out every tensor of {folder}", "checkpoint.keys_to_skip_loading"
+        problem = Problem(message=message, key=key, hint="leave out less, or unset checkpoint.load_path")
+        raise UserError("nothing of the checkpoint would be used; nothing was started", [problem])
+    return loaded
 
 
 def initialise_rest(model: nn.Module, family: ModelFamily, streams: Streams, loaded: Collection[str] = ()) -> list[str]:
@@ -60,6 +73,23 @@ def initialise_rest(model: nn.Module, family: ModelFamily, streams: Streams, loa
     rest = frozenset(name for name in everything if name not in loaded)
     family.initialize(model, streams, rest)
     return [name for name in model.state_dict() if name in rest]
+
+
+def check_finite(model: nn.Module, ema: Ema | None, mesh: Mesh, source: Path | None) -> None:
+    """Refuse weights and averages to start from that hold NaN or infinities: some would train unseen, and be exported.
+
+    source: folder above ``model/`` that they came from. Collective. Raises UserError on every rank.
+    """
+    values = dict(model.named_parameters())
+    averages = {f"{AVERAGED}{name}": value for name, value in ema.shadows.items()} if ema is not None else {}
+    everywhere = gather_objects(not_finite({**values, **averages}), mesh)
+    found = list(dict.fromkeys(name for names in everywhere for name in names))
+    if not found:
+        return
+    hint = "is the file whole? float16 holds no value above 65504"
+    message = f"NaN or infinite values in {by_layer(found)}"
+    problem = Problem(message=message, file=str(source / "model") if source is not None else "", hint=hint)
+    raise UserError("the weights to start from are not finite; nothing was started", [problem])
 
 
 def log_differences(config: ModelConfig, loaded: Loaded, fresh: Sequence[str], restarted: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ def test_what_changes_the_meaning_of_saved_tensors_or_the_objective_is_refused(
     (line,) = [line for line in said.splitlines() if line.startswith(f"  {key}: ")]
     assert words in line
     assert "change it back" in line
-    assert f"job.name=NAME checkpoint.load_path={run_dir / STEP}/model" in said
+    way_out = f"job.name=NAME checkpoint.load_path={run_dir / STEP}/model"
+    assert (way_out in said) == (name == "plain"), "adapters alone are no weights to begin with"
     assert sorted(run_dir.rglob("*")) == before
 
 
@@ -141,3 +143,39 @@ def test_another_run_that_would_train_no_step_is_refused(root: Path, data: Path,
     assert "trainer.max_iter: is 2" in said
     assert "has 2 steps already" in said
     assert f"{STEP}/model" in said
+
+
+@pytest.mark.parametrize("how", ["a link to the checkpoint", "a link to the run", "a path through the parent"])
+def test_a_checkpoint_is_compared_however_its_folder_is_named(how: str, root: Path, data: Path, tmp_path: Path) -> None:
+    run_dir, link = root / "cosmos3/sft/plain", tmp_path / "link"
+    named = {
+        "a link to the checkpoint": (run_dir / STEP, link),
+        "a link to the run": (run_dir, link),
+        "a path through the parent": (run_dir, run_dir / STEP / ".."),
+    }
+    target, source = named[how]
+    link.symlink_to(target)
+    more = (f"checkpoint.load_path={source}", "model.flow.loss_scale=20.0")
+    said = cosmos(*command(tmp_path, "new", 3, *more), env={"DATASET_PATH": str(data)}, code=2).stderr
+    assert "model.flow.loss_scale: is 20, iter_000000002 (launch 1) was trained with 1;" in said
+
+
+def test_a_checkpoint_without_any_record_is_said_not_to_be_compared(root: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "cosmos3/sft/plain" / STEP, tmp_path / "copied")
+    source, env = f"checkpoint.load_path={tmp_path / 'copied'}", {"DATASET_PATH": str(data)}
+    plan = cosmos(*command(tmp_path, "new", 3, source, "--dry-run"), env=env).stdout
+    assert f"resume from {tmp_path / 'copied'} (no record says what trained it, so no setting is compared)" in plan
+    said = cosmos(*command(tmp_path, "new", 2, source), env=env, code=2).stderr
+    assert f"trainer.max_iter: is 2, but {tmp_path / 'copied'} has 2 steps already" in said
+    assert not (tmp_path / "cosmos3/sft/new/config.toml").exists()
+
+
+@pytest.mark.parametrize("more", [(), ADAPTERS], ids=["whole weights", "adapters"])
+def test_adapters_alone_are_refused_as_a_base_and_the_way_to_one_is_named(
+    more: tuple[str, ...], root: Path, data: Path, tmp_path: Path
+) -> None:
+    source = f"checkpoint.load_path={root / 'cosmos3/sft/adapters' / STEP}/model"
+    said = cosmos(*command(tmp_path, "new", 2, source, *more), env={"DATASET_PATH": str(data)}, code=2).stderr
+    assert "a run cannot start from adapters alone" in said
+    assert "cosmos export folds adapters into their base" in said
+    assert "missing" not in said

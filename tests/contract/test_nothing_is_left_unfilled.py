@@ -260,3 +260,11 @@ def test_a_warm_start_without_some_tensors_trains_as_a_random_start_of_them_woul
     found = [row["loss"] for row in rows(tmp_path / "cosmos3/sft/warm")]
     assert len(found) == 2
     assert all(0 < loss < 10 for loss in found)
+
+
+@pytest.mark.parametrize("skipped", ["net", "net.", "."])
+def test_a_warm_start_that_leaves_out_every_tensor_is_refused(skipped: str, place: Path) -> None:
+    config = config_of("vision_sft_nano", place, f'checkpoint.keys_to_skip_loading=["{skipped}"]')
+    with pytest.raises(UserError, match="nothing of the checkpoint would be used") as error:
+        started(config, place / "tiny")
+    assert error.value.problems[0].key == "checkpoint.keys_to_skip_loading"

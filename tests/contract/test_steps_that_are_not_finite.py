@@ -53,32 +53,49 @@ def test_stop_ends_at_the_first_such_step(tmp_path: Path) -> None:
     assert len(metrics(run_dir)) == 3
 
 
-def start_from(factor: float, root: Path) -> str:
-    """What a run says that starts from the weights of another one times `factor`."""
+def base_of(root: Path, factor: float, part: str = "net.") -> tuple[str, ...]:
+    """A run that starts from another one's weights, those named after `part` times `factor`."""
     run(root, "trainer.max_iter=2", code=0)
-    stored = DcpWeights(root / "cosmos3/sft/hello/checkpoints/iter_000000002/model", "live")
-    weights = {f"net.{name}": value * factor for name, value in stored.read(list(stored.infos)).items()}
+    folder, weights = root / "cosmos3/sft/hello/checkpoints/iter_000000002/model", {}
+    for prefix, which in (("net.", "live"), ("net_ema.", "ema")):
+        stored = DcpWeights(folder, which)
+        for name, value in stored.read(list(stored.infos)).items():
+            weights[prefix + name] = value * factor if (prefix + name).startswith(part) else value
     dcp.save(weights, storage_writer=FileSystemWriter(root / "base/model"), no_dist=True)
-    base = (f"checkpoint.load_path={root / 'base'}", "model.init=pretrained", "job.name=started")
-    _, said = run(root, *base, code=1)
-    assert not (root / "cosmos3/sft/started/checkpoints/latest_checkpoint.txt").exists()
-    return said
+    return f"checkpoint.load_path={root / 'base'}", "model.init=pretrained", "job.name=started"
 
 
 def test_a_run_of_nothing_but_such_steps_fails_although_the_limit_is_far(tmp_path: Path) -> None:
-    assert "none of the 12 steps" in start_from(1e30, tmp_path)
+    _, said = run(tmp_path, *base_of(tmp_path, 1e30), code=1)
+    assert "none of the 12 steps" in said
+    assert not (tmp_path / "cosmos3/sft/started/checkpoints/latest_checkpoint.txt").exists()
 
 
-def test_weights_that_are_not_finite_end_the_run_at_its_first_step(tmp_path: Path) -> None:
-    said = start_from(float("nan"), tmp_path)
-    assert "error: step 1" in said
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("part", ["net.head.weight", "net_ema.head.weight"])
+def test_weights_or_averages_that_are_not_finite_are_refused_when_they_are_loaded(
+    part: str, value: float, tmp_path: Path
+) -> None:
+    """An average, or an embedding of a word that no sample has, would not show in any loss."""
+    _, said = run(tmp_path, *base_of(tmp_path, value, part), code=2)
+    assert "the weights to start from are not finite; nothing was started" in said
+    assert f"{tmp_path / 'base/model'}  NaN or infinite values in {part.removeprefix('net.')};" in said
+    assert not (tmp_path / "cosmos3/sft/started/config.toml").exists()
+
+
+def test_an_update_that_makes_weights_infinite_ends_the_run_at_the_next_step(tmp_path: Path) -> None:
+    run_dir, said = run(tmp_path, "optimizer.lr=1e39", "checkpoint.save_iter=100", code=1)
+    assert "error: step 3" in said
     assert "the weights themselves are not finite" in said
+    assert not (run_dir / "checkpoints/latest_checkpoint.txt").exists()
 
 
 @pytest.mark.ranks
 def test_two_ranks_end_together_and_each_names_its_samples(tmp_path: Path) -> None:
     more = ("optimizer.lr=1e18", "trainer.max_consecutive_nan=2", "checkpoint.save_iter=2", "--nproc", "2")
-    run_dir, said = run(tmp_path, *more, code=1)
+    done = cosmos("run", "hello", "--output-root", str(tmp_path), *RISING, *more, code=1)
+    run_dir, said = tmp_path / "cosmos3/sft/hello", done.stderr
+    assert "outcome: diverged" in done.stdout
     assert "rank 0, micro-batch 0, loss nan, samples at position 96" in said
     assert "rank 1, micro-batch 0, loss nan, samples at position 97" in said
     assert "Traceback" not in said

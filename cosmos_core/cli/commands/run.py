@@ -104,12 +104,14 @@ def _print_plan(plan: RunPlan) -> None:
 
 
 def _start(plan: RunPlan, plugins: PluginManager, launched: LaunchedRank | None) -> int:
-    from cosmos_core.launch.supervisor import EXIT_CODES, launch
+    from cosmos_core.launch.supervisor import EXIT_CODES, launch, recorded
 
     if launched is None and plan.degrees.world > 1:
         assert plan.launch is not None
         code = launch(plan.run_dir, plan.launch, plan.degrees.world)
-        outcome = next((word for word, number in EXIT_CODES.items() if number == code), "interrupted")
+        said = recorded(RunLayout(plan.run_dir))
+        words = [word for word, number in EXIT_CODES.items() if number == code]
+        outcome = said if said in words else (*words, "interrupted")[0]
     else:
         prepare_threads()
         from cosmos_core.train.worker import execute
