@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from attrs import evolve
 from torch import nn
@@ -37,6 +39,9 @@ __all__ = [
     "needs_mixed_precision",
     "validation_loader",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 def needs_mixed_precision(model: ModelConfig) -> bool:
@@ -82,6 +87,8 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
     family = build_family(config, plugins, mesh.device)
     model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
+    if mesh.rank == 0 and config.optimizer.lr and not any(group["lr"] for group in optimizer.param_groups):
+        logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
     loader = build_loader(config.dataloader_train, family, plugins, mesh)
     assert loader is not None
     validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None

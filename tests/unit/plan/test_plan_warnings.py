@@ -129,3 +129,10 @@ def test_a_smoke_run_of_five_steps_plans_for_every_recipe(recipe: str, places: d
     assert "# steps: 5" in said
     assert "# warning: the run of 5 steps ends within its warm-up of" in said
     assert "before the end of the run, at step 5: checkpoint.save_iter" in said
+
+
+def test_multipliers_of_zero_for_all_that_trains_are_warned_of_once_the_network_is_there(tmp_path: Path) -> None:
+    command = ("run", "hello", *OWN, "--output-root", str(tmp_path))
+    told = "no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains"
+    assert told in cosmos(*command, 'optimizer.lr_multipliers={"."=0.0}').stderr
+    assert told not in cosmos(*command, "job.name=other", "optimizer.lr_multipliers={embed=0.0}").stderr
