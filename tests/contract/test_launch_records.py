@@ -12,6 +12,8 @@ import pytest
 import tomlkit
 import yaml
 
+from cosmos_core.launch.tenancy import tenancy
+from cosmos_core.plan.layout import RunLayout
 from tests.command import cosmos, module, rows
 
 RECORD = ("config.toml", "config.yaml", "config.pkl", "launch_info.yaml", "job_env.yaml")
@@ -115,6 +117,13 @@ def test_a_finished_run_starts_nothing_and_needs_no_torch(own: Path, ranks: str)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stdout
+
+
+def test_a_run_that_is_going_on_is_not_called_finished(own: Path) -> None:
+    with tenancy(RunLayout(directory(own))):
+        said = cosmos(*command(own, 4), code=2)
+    assert "the run directory is in use" in said.stderr
+    assert "nothing to do" not in said.stdout
 
 
 @pytest.mark.ranks

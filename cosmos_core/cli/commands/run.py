@@ -44,6 +44,7 @@ def run(
       cosmos run ./my_recipe.toml --dry-run
       torchrun --nproc-per-node 8 -m cosmos_core run vision_sft_nano
     """
+    from cosmos_core.launch.tenancy import check_free, tenancy
     from cosmos_core.plan.preflight import preflight
 
     launched = launched_rank()
@@ -56,12 +57,12 @@ def run(
         return 0
     if plan.finished:
         if main:
+            check_free(RunLayout(plan.run_dir))
             click.echo("\n".join(plan.completion()))
             _report(plan, "done")
         return 0
     if not main:
         return _start(plan, plugins, launched)
-    from cosmos_core.launch.tenancy import tenancy
     from cosmos_core.plan.record import record_run
 
     with tenancy(RunLayout(plan.run_dir)):
