@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 
 from cosmos_core.checkpoint.opening import opened_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 
 __all__ = ["SHARD_BYTES", "Entry", "Written", "write_shards"]
 
@@ -146,10 +146,19 @@ def _write(
         out.write(len(header).to_bytes(8, "little"))
         out.write(header)
         for name, value in _values(entries):
+            _check_finite(name, value, entries[name])
             out.write(value.reshape(-1).view(torch.uint8).numpy().data)
             progress.advance(task, entries[name].size)
         out.flush()
         os.fsync(out.fileno())
+
+
+def _check_finite(name: str, value: torch.Tensor, entry: Entry) -> None:
+    """Raises UserError for NaN and infinities, which a dtype that is too narrow makes of finite weights too."""
+    if value.is_floating_point() and not bool(value.isfinite().all()):
+        message = f"{entry.name} holds NaN or infinite values as {value.dtype}".replace("torch.", "")
+        hint = "is the checkpoint sound, and does the dtype hold its values? float16 ends at 65504"
+        raise UserError("weights that are not finite are not written", [Problem(message=message, key=name, hint=hint)])
 
 
 def _header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
