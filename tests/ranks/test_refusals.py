@@ -100,10 +100,9 @@ def test_data_that_one_rank_cannot_read_ends_all(data: Path, tmp_path: Path) -> 
 
 
 ALONE = """
-import os
+import importlib, os
 from cosmos_core.errors import UserError
 from cosmos_core.launch import supervisor
-from cosmos_core.train import session
 
 def run(plan, plugins):
     if os.environ["RANK"] == "1":
@@ -111,7 +110,7 @@ def run(plan, plugins):
     import torch.distributed
     torch.distributed.init_process_group("gloo")  # The other one never comes.
 
-session.run = run
+importlib.import_module("cosmos_core.train.run").run = run
 supervisor.GRACE = 5
 """
 
