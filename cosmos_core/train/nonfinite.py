@@ -111,6 +111,8 @@ class NonFiniteGuard:
             for text in (blamed if somewhere else everything)
         ]
         problems.append(Problem(message=reason, hint="lower optimizer.lr, or look at these samples"))
+        again = "if the same command fails again at once, its weights are the cause"
+        problems.append(Problem(message=again, hint="start from an earlier one: checkpoint.load_path=.../iter_<N>"))
         title = f"step {row['step']}: loss {row['loss']:g}, gradient norm {row['grad_norm']:g}; the last good "
         return RunFailed(f"{title}checkpoint stays the latest", problems)
 

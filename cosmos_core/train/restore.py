@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +23,8 @@ from cosmos_core.train.family import ModelFamily
 from cosmos_core.train.weights import initialise_rest, load_checkpoint
 
 __all__ = ["recorded_config", "restore"]
+
+logger = logging.getLogger(__name__)
 
 
 def recorded_config(
@@ -55,6 +58,8 @@ def restore(
     initialise_rest(model, family, streams, loaded.tensors)
     if ema is not None and loaded.averages:
         ema.install()
+    elif ema is not None and path is not None:
+        logger.warning("%s holds no average although its run keeps one; the live weights are used", path)
     return family, model.eval()
 
 
