@@ -47,7 +47,7 @@ class MapSource(ABC):
 
     def key(self, index: int) -> str:
         """Name of sample `index` in messages."""
-        return f"sample {index}"
+        return str(index)
 
     def get_lazy(self, index: int, random: np.random.Generator) -> Any:
         """What `get` returns, with clips left in their files where the dataset can, so that a cache can take
