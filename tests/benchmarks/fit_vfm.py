@@ -15,16 +15,16 @@ from attrs import evolve
 
 from cosmos_core.distributed import Mesh, started
 from cosmos_core.plan import Degrees
-from cosmos_vfm.tiers import TIERS, NetworkConfig
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.benchmarks.timing import GIB, product_tflops, show, synchronise
 from tests.benchmarks.vfm_case import CASES, Case
 from tests.benchmarks.vfm_ours import Ours
 
 __all__ = ["fit", "main"]
 
-MINI = evolve(TIERS["nano"], hidden=2048, layers=28, heads=16, mlp=6144)
+MINI = evolve(MODEL_SIZES["nano"], hidden=2048, layers=28, heads=16, mlp=6144)
 """A Mixture-of-Transformers of Qwen3-VL-2B's shape."""
-RUNS: dict[str, tuple[NetworkConfig, bool]] = {"nano_lora": (TIERS["nano"], True), "mini_full": (MINI, False)}
+RUNS: dict[str, tuple[NetworkConfig, bool]] = {"nano_lora": (MODEL_SIZES["nano"], True), "mini_full": (MINI, False)}
 WARM_UP = 5
 
 
@@ -73,7 +73,7 @@ def main() -> None:
             network, lora = RUNS[name]
             case = CASES["256p"]
             if options.smoke:
-                network, case = evolve(TIERS["tiny"], heads=4, kv_heads=2), CASES["smoke"]
+                network, case = evolve(MODEL_SIZES["tiny"], heads=4, kv_heads=2), CASES["smoke"]
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()

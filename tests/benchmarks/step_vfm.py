@@ -15,7 +15,7 @@ from attrs import evolve
 
 from cosmos_core.distributed import Mesh, started
 from cosmos_core.plan import Degrees
-from cosmos_vfm.tiers import TIERS, NetworkConfig
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.benchmarks.timing import GIB, HARDWARE_TFLOPS, alternate, clear, peak_gib, product_tflops, profiled, show
 from tests.benchmarks.vfm_case import CASES, Case
 from tests.benchmarks.vfm_diffusers import Diffusers
@@ -45,9 +45,9 @@ def main() -> None:
     parser.add_argument("--packs", nargs="+", default=["256p", "720p"])
     parser.add_argument("--recompute", nargs="+", default=["none", "selective"])
     options = parser.parse_args()
-    network, packs = evolve(TIERS["nano"], layers=8), options.packs
+    network, packs = evolve(MODEL_SIZES["nano"], layers=8), options.packs
     if options.smoke:
-        network, packs = evolve(TIERS["tiny"], heads=4, kv_heads=2, head_dim=128, layers=2), ["smoke"]
+        network, packs = evolve(MODEL_SIZES["tiny"], heads=4, kv_heads=2, head_dim=128, layers=2), ["smoke"]
     with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
         ceiling = product_tflops()

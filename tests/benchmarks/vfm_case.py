@@ -11,7 +11,7 @@ from cosmos_vfm.batch import Prepared
 from cosmos_vfm.config import Flow
 from cosmos_vfm.flow.levels import draw_sigma, shift_for
 from cosmos_vfm.packing import Layout
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.video import SPATIAL
 
 __all__ = ["CASES", "Case", "Drawn"]

@@ -16,7 +16,7 @@ from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
 from cosmos_vfm.family import VfmFamily
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from tests.benchmarks.running import fill, norm_of, stepper, trainer_of
 from tests.benchmarks.vfm_case import SEED, Case
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLForConditionalGeneration
 
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from tests.command import cosmos
 from tests.physics import write_physics
 from tests.tiny_generator import write_generator

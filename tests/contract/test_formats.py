@@ -23,7 +23,7 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.build import build_family, build_model
 from cosmos_core.train.weights import load_checkpoint
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos, losses
 from tests.fixtures.reading import digest, sample_order, stored
 from tests.fixtures.runs import BEFORE, CACHE, ENVIRONMENT, FOLDERS, PREPARED, RUNS, SMALL, STEPS, KeptRun, copied
@@ -52,7 +52,7 @@ def place(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy, for this process too."""
     place = copied(FOLDERS / kept, tmp_path / "place")
     monkeypatch.chdir(place)
-    monkeypatch.setitem(TIERS, "tiny", SMALL)
+    monkeypatch.setitem(MODEL_SIZES, "tiny", SMALL)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     return place

@@ -24,7 +24,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.hub import contained, fetch
 from cosmos_core.plugin import CheckpointSpec
 from cosmos_data_bridge.published import REPOSITORY
-from cosmos_vfm.tiers import TIERS, NetworkConfig
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from cosmos_vlm.catalog import PINNED
 from tests.command import cosmos
 from tests.fake_hub import COMMIT, FakeHub, serving
@@ -40,7 +40,7 @@ MATCHING = NetworkConfig(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=16, 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As released: folders of components, shards with an index, files of the processor and an index at the root."""
-    root = write_generator(tmp_path_factory.mktemp("released"), TIERS["tiny"])
+    root = write_generator(tmp_path_factory.mktemp("released"), MODEL_SIZES["tiny"])
     transformer = Cosmos3OmniTransformer.from_pretrained(root / "transformer")
     shutil.rmtree(root / "transformer")
     transformer.to(torch.bfloat16).save_pretrained(root / "transformer", max_shard_size="2MB")

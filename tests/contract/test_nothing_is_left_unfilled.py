@@ -24,12 +24,12 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train.build import build_family, build_model, materialise
 from cosmos_core.train.weights import initialise_rest, load_base, log_differences
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos, rows
 from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
 
-TIER = {"vision_sft_nano": "tiny", "vision_sft_edge": "tiny_edge", "vision_sft_super": "tiny"}
+MODEL_SIZE = {"vision_sft_nano": "tiny", "vision_sft_edge": "tiny_edge", "vision_sft_super": "tiny"}
 REASONERS = ("llava_ov", "videophy2_sft_nano", "videophy2_sft_super")
 GROUPS = {
     "vfm": ("vae2llm", "llm2vae", "time_embedder", "moe_gen", "embed_tokens", "lm_head", "mlp.", "k_norm", "net_ema."),
@@ -71,22 +71,22 @@ def said() -> Iterator[Said]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bases")
-    for tier in set(TIER.values()):
-        write_generator(root / f"published_{tier}", TIERS[tier])
-        cosmos("convert", str(root / f"published_{tier}"), "-o", str(root / tier))
+    for model_size in set(MODEL_SIZE.values()):
+        write_generator(root / f"published_{model_size}", MODEL_SIZES[model_size])
+        cosmos("convert", str(root / f"published_{model_size}"), "-o", str(root / model_size))
     write_reasoner(root / "reasoner")
     return root
 
 
 def config_of(recipe: str, place: Path, *more: str) -> RunConfig:
     """The recipe as it is, on the tiny network of its family."""
-    if recipe in TIER:
-        published = place / f"published_{TIER[recipe]}"
+    if recipe in MODEL_SIZE:
+        published = place / f"published_{MODEL_SIZE[recipe]}"
         own = (
-            f"model.tier={TIER[recipe]}",
+            f"model.tier={MODEL_SIZE[recipe]}",
             f"model.tokenizer.vae_path={published / 'vae'}",
             f"model.text_tokenizer.path={published / 'text_tokenizer'}",
-            f"checkpoint.load_path={place / TIER[recipe]}",
+            f"checkpoint.load_path={place / MODEL_SIZE[recipe]}",
         )
     else:
         names = ("model_name", "safetensors_path")
@@ -133,13 +133,13 @@ def assert_whole(model: nn.Module, ema: Ema) -> None:
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("recipe", TIER)
+@pytest.mark.parametrize("recipe", MODEL_SIZE)
 @pytest.mark.parametrize("group", GROUPS["vfm"])
 def test_a_generators_base_that_lacks_tensors_is_refused_or_what_it_lacks_starts_fresh(
     recipe: str, group: str, place: Path, tmp_path: Path, said: Said
 ) -> None:
     config = config_of(recipe, place, "checkpoint.strict_resume=true")
-    base = without(group, place / TIER[recipe], tmp_path)
+    base = without(group, place / MODEL_SIZE[recipe], tmp_path)
     missing = {name for name in fresh_of(config).state_dict() if group in f"net.{name}" and not is_lora(name)}
     if missing:
         with pytest.raises(UserError) as refused:

@@ -20,7 +20,7 @@ from cosmos_core.plan import make_plan
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import list_recipes, resolve
 from cosmos_core.recipes.show import differences
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import ROOT, cosmos
 from tests.tiny_generator import write_generator
 
@@ -139,7 +139,9 @@ def test_every_recipe_starts_on_one_process_and_on_eight(name: str, base: Path) 
 
 
 def test_super_refuses_a_base_that_lacks_more_than_what_it_skips(tmp_path: Path) -> None:
-    weights = write_generator(tmp_path / "published", TIERS["tiny"]) / "transformer/diffusion_pytorch_model.safetensors"
+    weights = (
+        write_generator(tmp_path / "published", MODEL_SIZES["tiny"]) / "transformer/diffusion_pytorch_model.safetensors"
+    )
     kept = {key: value for key, value in load_file(weights).items() if not key.startswith("proj_in.")}
     save_file(kept, weights)
     cosmos("convert", str(tmp_path / "published"), "-o", str(tmp_path / "base"))

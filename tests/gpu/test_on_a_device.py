@@ -27,7 +27,7 @@ from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.packing import Layout, build_pack
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from tests.benchmarks.running import trainer_of
 from tests.benchmarks.vlm_case import CASES, write_backbone
 from tests.benchmarks.vlm_ours import Ours

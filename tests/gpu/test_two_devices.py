@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.packing import Layout, build_pack
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from tests.command import losses, module, rows
 from tests.physics import write_physics
 from tests.tiny_reasoner import write_reasoner

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.packing import Layout, build_pack
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from tests.command import cosmos, losses, rows
 
 SMALL = NetworkConfig(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=32, mlp=96, vocab=512)

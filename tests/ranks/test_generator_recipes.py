@@ -16,7 +16,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import find_recipe, resolve
 from cosmos_core.train import BuildContext
 from cosmos_vfm.family import VfmFamily
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos, losses
 from tests.tiny_generator import write_generator
 
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ranks
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_from_a_published_base_to_frames(recipe: str, data: Path, tmp_path: Path) -> None:
-    published = write_generator(tmp_path / "published", TIERS[TINY[recipe]])
+    published = write_generator(tmp_path / "published", MODEL_SIZES[TINY[recipe]])
     cosmos("convert", str(published), "-o", str(tmp_path / "base"))
     environment = {
         "DATASET_PATH": str(data),
@@ -113,7 +113,7 @@ def test_a_recipe_is_complete_in_its_own_file(recipe: str) -> None:
 
 
 def test_the_native_schedule_is_what_an_export_without_one_gets(tmp_path: Path) -> None:
-    published = write_generator(tmp_path / "published", TIERS["tiny"])
+    published = write_generator(tmp_path / "published", MODEL_SIZES["tiny"])
     for path in (published / "scheduler").iterdir():
         path.unlink()
     (published / "scheduler").rmdir()

@@ -32,7 +32,7 @@ LEVELS = [
     BASE,
 ]
 LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "config"} | BASE
-LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "tiers.py", "catalog.py"}
+LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "sizes.py", "catalog.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
     "plugin", "config", "data", "optim", "checkpoint", "attention", "distributed", "train", "testing", "plan", "hub",
@@ -138,7 +138,7 @@ def test_plugins_import_only_public_rooms_and_no_other_plugin(path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in PLUGIN_FILES if path.name in {"plugin.py", "config.py", "tiers.py"}], ids=label
+    "path", [path for path in PLUGIN_FILES if path.name in {"plugin.py", "config.py", "sizes.py"}], ids=label
 )
 def test_plugin_and_config_modules_are_light(path: Path) -> None:
     for module, line in imports(path):

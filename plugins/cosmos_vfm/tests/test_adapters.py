@@ -21,10 +21,10 @@ from cosmos_core.train.restore import restore
 from cosmos_vfm.checkpoints.describe import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
 
-TINY = TIERS["tiny"]
+TINY = MODEL_SIZES["tiny"]
 LORA = (
     "model.lora_enabled=true",
     'optimizer.keys_to_select=["lora_"]',

@@ -16,7 +16,7 @@ from cosmos_vfm.checkpoints.describe import describe, to_diffusers_config
 from cosmos_vfm.checkpoints.framework import model_section
 from cosmos_vfm.config import Flow, VfmConfig
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
 
 ALIASES = {
@@ -39,7 +39,7 @@ def classes(value: Any) -> Iterator[str]:
 def exported(root: Path, *more: str, **heads: Any) -> dict[str, Any]:
     """config.json of a bare export of a tiny network."""
     torch.manual_seed(0)
-    config = {key: value for key, value in to_diffusers_config(TIERS["tiny"]).items() if not key.startswith("_")}
+    config = {key: value for key, value in to_diffusers_config(MODEL_SIZES["tiny"]).items() if not key.startswith("_")}
     Cosmos3OmniTransformer(**config, **heads).to(torch.bfloat16).save_pretrained(root / "published/transformer")
     cosmos("convert", str(root / "published"), "-o", str(root / "base"))
     cosmos("export", str(root / "base"), "--task", "vfm", "--layout", "hf", "-o", str(root / "bare"), *more)
@@ -47,10 +47,12 @@ def exported(root: Path, *more: str, **heads: Any) -> dict[str, Any]:
     return found
 
 
-def section_of(tier: str, model: VfmConfig | None = None) -> dict[str, Any]:
+def section_of(model_size: str, model: VfmConfig | None = None) -> dict[str, Any]:
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in Cosmos3Network(TIERS[tier]).named_parameters()}
-    return model_section(TIERS[tier], describe(shapes, {}), tier=tier, model=model, precision="bfloat16")
+        shapes = {name: value.shape for name, value in Cosmos3Network(MODEL_SIZES[model_size]).named_parameters()}
+    return model_section(
+        MODEL_SIZES[model_size], describe(shapes, {}), model_size=model_size, model=model, precision="bfloat16"
+    )
 
 
 def test_a_bare_export_names_the_model_by_aliases_that_the_loader_knows(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_bare_export_names_the_model_by_aliases_that_the_loader_knows(tmp_path
     assert (model["action_gen"], model["sound_gen"]) == (False, False)
     sizes = model["vlm_config"]["model_instance"]["config"]
     assert sizes["include_visual"] is False
-    assert sizes["text_config_overrides"]["hidden_size"] == TIERS["tiny"].hidden
+    assert sizes["text_config_overrides"]["hidden_size"] == MODEL_SIZES["tiny"].hidden
     with safe_open(tmp_path / "bare/model.safetensors", framework="pt") as file:
         assert all(name.startswith("model.net.") for name in file.keys())  # noqa: SIM118
 
@@ -79,7 +81,7 @@ def test_the_section_says_which_heads_the_weights_have_and_in_which_dtype(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("tier", "sizes", "tokenizer", "resolution"),
+    ("model_size", "sizes", "tokenizer", "resolution"),
     [
         ("nano", "qwen3_vl/configs/Qwen3-VL-8B-Instruct.json", "Qwen/Qwen3-VL-8B-Instruct", "720"),
         ("super", "qwen3_vl/configs/Qwen3-VL-32B-Instruct.json", "Qwen/Qwen3-VL-32B-Instruct", "720"),
@@ -87,14 +89,14 @@ def test_the_section_says_which_heads_the_weights_have_and_in_which_dtype(tmp_pa
     ],
 )
 def test_a_released_size_refers_to_the_frameworks_own_file_of_sizes(
-    tier: str, sizes: str, tokenizer: str, resolution: str
+    model_size: str, sizes: str, tokenizer: str, resolution: str
 ) -> None:
-    model = section_of(tier)["config"]
+    model = section_of(model_size)["config"]
     backbone = model["vlm_config"]["model_instance"]["config"]
     assert backbone["base_config"]["json_file"] == f"cosmos3://vfm/models/vlm/{sizes}"
     assert "text_config_overrides" not in backbone
-    assert backbone["qk_norm_for_text"] == (tier != "edge")
-    assert backbone.get("use_und_k_norm_for_gen", False) == (tier == "edge")
+    assert backbone["qk_norm_for_text"] == (model_size != "edge")
+    assert backbone.get("use_und_k_norm_for_gen", False) == (model_size == "edge")
     assert model["vlm_config"]["tokenizer"]["repository"] == tokenizer
     assert model["vlm_config"]["pretrained_weights"]["enabled"] is False
     assert model["resolution"] == resolution

@@ -19,14 +19,14 @@ from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
 from cosmos_vfm.checkpoints.convert import to_dcp
-from cosmos_vfm.checkpoints.describe import matching_tier, network_of, to_diffusers_config
+from cosmos_vfm.checkpoints.describe import matching_size, network_of, to_diffusers_config
 from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.tiers import TIERS, NetworkConfig
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.command import cosmos
 from tests.tiny_generator import write_generator
 
-TINY = TIERS["tiny"]
+TINY = MODEL_SIZES["tiny"]
 
 
 def oracle() -> Cosmos3OmniTransformer:
@@ -52,7 +52,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("base") / "tiny"
     printed = cosmos("convert", str(published), "-o", str(output)).stdout
-    assert "tier: tiny" in printed
+    assert "model size: tiny" in printed
     assert "components: scheduler, text_tokenizer" in printed
     return output
 
@@ -263,13 +263,13 @@ def test_existing_folders_are_never_overwritten(published: Path, base: Path, tmp
 
 
 def test_the_released_sizes_are_recognised() -> None:
-    for name, network in TIERS.items():
+    for name, network in MODEL_SIZES.items():
         with torch.device("meta"):
             shapes = {key: value.shape for key, value in Cosmos3Network(network).named_parameters()}
-        assert matching_tier(shapes) == name
+        assert matching_size(shapes) == name
         assert to_diffusers_config(network_of(shapes)) == to_diffusers_config(network)
     shapes["language_model.model.embed_tokens.weight"] = torch.Size([7, network.hidden])
-    assert matching_tier(shapes) is None
+    assert matching_size(shapes) is None
 
 
 def test_the_catalogue_lists_the_released_checkpoints() -> None:

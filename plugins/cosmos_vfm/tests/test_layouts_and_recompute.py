@@ -17,7 +17,7 @@ from cosmos_vfm.network.flex import Flex
 from cosmos_vfm.network.three_way import ThreeWay
 from cosmos_vfm.packing import Layout, build_pack
 from cosmos_vfm.parallel import parallelize_layers
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 
 QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=64, mlp=96, vocab=512)
 NEMOTRON = evolve(QWEN, gated_mlp=False, float_norm=True, text_qk_norm=False, text_k_norm_for_generation=True)

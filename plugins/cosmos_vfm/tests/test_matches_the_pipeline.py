@@ -24,7 +24,7 @@ from cosmos_vfm.network.rope import axes_of_head, rotation
 from cosmos_vfm.network.time import TimeEmbedder
 from cosmos_vfm.packing import Layout, build_pack, round_fps
 from cosmos_vfm.sampling import SampleRequest
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import TextTokens, build_text_tokenizer
 from cosmos_vfm.tokenizer.wan import WanVae
 from tests.tiny_generator import write_generator
@@ -35,7 +35,7 @@ SIZES = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_generator(tmp_path_factory.mktemp("published"), TIERS["tiny"])
+    return write_generator(tmp_path_factory.mktemp("published"), MODEL_SIZES["tiny"])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def pipeline(folder: Path) -> Cosmos3OmniPipeline:
 
 @pytest.fixture(scope="module")
 def text(folder: Path) -> TextTokens:
-    return build_text_tokenizer(TextTokenizer(path=str(folder / "text_tokenizer")), TIERS["tiny"])
+    return build_text_tokenizer(TextTokenizer(path=str(folder / "text_tokenizer")), MODEL_SIZES["tiny"])
 
 
 @pytest.mark.parametrize("caption", CAPTIONS)
@@ -113,7 +113,7 @@ def test_patches_are_in_the_oracles_order(pipeline, shape) -> None:  # type: ign
 def test_time_is_embedded_as_by_the_oracle(pipeline: Cosmos3OmniPipeline) -> None:
     """Bound: 2e-6 absolute at a spread of about one, for noise levels over the whole range and its ends."""
     oracle = pipeline.transformer
-    ours = TimeEmbedder(TIERS["tiny"].hidden)
+    ours = TimeEmbedder(MODEL_SIZES["tiny"].hidden)
     state = oracle.time_embedder.state_dict()
     names = {"linear_1": "mlp.0", "linear_2": "mlp.2"}
     ours.load_state_dict({f"{names[name.split('.')[0]]}.{name.split('.')[1]}": state[name] for name in state})
@@ -137,10 +137,10 @@ def test_latents_are_the_pipelines(pipeline: Cosmos3OmniPipeline, folder: Path, 
     assert torch.equal(found, wanted.float())
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_rotations_are_the_oracles_bit_for_bit(tier: str) -> None:
+@pytest.mark.parametrize("model_size", MODEL_SIZES)
+def test_rotations_are_the_oracles_bit_for_bit(model_size: str) -> None:
     """Also far from zero, where latents stand: there a last bit of a frequency is a thousandth of a radian."""
-    network = TIERS[tier]
+    network = MODEL_SIZES[model_size]
     oracle = Cosmos3VLTextRotaryEmbedding(network.head_dim, network.rope_theta, axes_of_head(network.head_dim))
     positions = torch.rand(3, 300, generator=torch.Generator().manual_seed(0)) * 15_300
     for dtype in (torch.float32, torch.bfloat16):
@@ -164,7 +164,7 @@ def test_samples_are_the_pipelines_to_a_rounding(
     )
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=1)
     family = VfmFamily(config, BuildContext(torch.device("cpu"), data))
-    network = Cosmos3Network(TIERS["tiny"])
+    network = Cosmos3Network(MODEL_SIZES["tiny"])
     state = pipeline.transformer.state_dict()
     network.load_state_dict({name: state[to_diffusers(name)] for name in network.state_dict()})
     known = torch.randint(0, 256, (3, shown, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

@@ -12,7 +12,7 @@ from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import Layout, build_pack
-from cosmos_vfm.tiers import TIERS, NetworkConfig
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.generator_oracle import oracle_of, oracle_velocity
 
 QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=128, mlp=96, vocab=512)
@@ -152,18 +152,18 @@ def test_frozen_text_tower_gets_no_gradient_and_the_rest_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tier", "total", "generation", "tensors"),
+    ("model_size", "total", "generation", "tensors"),
     [
         ("edge", 3_361_198_784, 1_414_924_992, 544),
         ("nano", 15_156_222_144, 6_965_486_784, 804),
         ("super", 63_997_928_640, 31_235_805_376, 1420),
     ],
 )
-def test_released_tiers_have_the_released_number_of_parameters(
-    tier: str, total: int, generation: int, tensors: int
+def test_released_sizes_have_the_released_number_of_parameters(
+    model_size: str, total: int, generation: int, tensors: int
 ) -> None:
     with torch.device("meta"):
-        network = Cosmos3Network(TIERS[tier])
+        network = Cosmos3Network(MODEL_SIZES[model_size])
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
 
     assert sum(sizes.values()) == total
@@ -173,7 +173,7 @@ def test_released_tiers_have_the_released_number_of_parameters(
 
 def test_names_round_trip() -> None:
     with torch.device("meta"):
-        names = [name for name, _ in Cosmos3Network(TIERS["edge"]).named_parameters()]
+        names = [name for name, _ in Cosmos3Network(MODEL_SIZES["edge"]).named_parameters()]
     assert [from_diffusers(to_diffusers(name)) for name in names] == names
     assert len({to_diffusers(name) for name in names}) == len(names)
 

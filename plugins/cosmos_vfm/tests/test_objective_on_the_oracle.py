@@ -39,9 +39,9 @@ SAMPLES = [
 ]
 
 
-def family_of(tier: str, **flow: object) -> tuple[VfmFamily, Cosmos3Network]:
+def family_of(model_size: str, **flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     config = VfmConfig(
-        tier=tier,
+        tier=model_size,
         init="random",
         precision="float32",
         tokenizer=VideoTokenizer(type="block_dct"),
@@ -52,7 +52,7 @@ def family_of(tier: str, **flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     family = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
     network = family.build()
     initialise_rest(network, family, Streams(3))
-    select_trainable(network, (*TRAINED, EDGE_ONLY) if tier == "tiny_edge" else TRAINED)
+    select_trainable(network, (*TRAINED, EDGE_ONLY) if model_size == "tiny_edge" else TRAINED)
     return family, network
 
 
@@ -102,10 +102,12 @@ def written_out(family: VfmFamily, network: Cosmos3Network) -> tuple[torch.Tenso
     ],
     ids=["as shipped", "scaled", "by active frames"],
 )
-@pytest.mark.parametrize("tier", ["tiny", "tiny_edge"])
-def test_loss_and_every_trained_gradient_equal_the_formulas_on_the_oracle(tier: str, flow: dict[str, object]) -> None:
+@pytest.mark.parametrize("model_size", ["tiny", "tiny_edge"])
+def test_loss_and_every_trained_gradient_equal_the_formulas_on_the_oracle(
+    model_size: str, flow: dict[str, object]
+) -> None:
     """Bounds: 1e-5 for the loss, 1e-4 of each tensor's norm for its gradient, in float32."""
-    family, network = family_of(tier, **flow)
+    family, network = family_of(model_size, **flow)
     items = [Item(position, family.prepare(sample)) for position, sample in enumerate(SAMPLES, start=FIRST)]
     loss = family.training_step(network, family.collate(items), Streams(9)).loss
     loss.backward()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cosmos_core.errors import UserError
 from cosmos_data_bridge.synthetic import attribute_sets, render, structured_caption
 from cosmos_vfm.config import TextTokenizer, VideoTokenizer
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_codec
 from cosmos_vfm.tokenizer.block_dct import BlockDct
 from cosmos_vfm.tokenizer.video import latent_shape
@@ -215,13 +215,13 @@ def test_any_text_survives_the_word_tokenizer(text: str) -> None:
 def test_captions_of_the_demo_are_short() -> None:
     import json
 
-    tokens = build_text_tokenizer(TextTokenizer(type="words"), TIERS["tiny"])
+    tokens = build_text_tokenizer(TextTokenizer(type="words"), MODEL_SIZES["tiny"])
     lengths = {len(tokens.ids(json.dumps(structured_caption(one)), 2048)) for one in attribute_sets()}
     assert max(lengths) <= 32
 
 
 def test_the_prompt_has_the_chat_frame_then_eos_and_vision_start() -> None:
-    tokens = build_text_tokenizer(TextTokenizer(type="words"), TIERS["tiny"])
+    tokens = build_text_tokenizer(TextTokenizer(type="words"), MODEL_SIZES["tiny"])
     ids = tokens.ids("red", 2048)
     assert WordEncoder.decode(list(ids)) == (
         "<|im_start|>user\nred<|im_end|>\n<|im_start|>assistant\n<|im_end|><|vision_start|>"
@@ -247,7 +247,7 @@ def test_a_hub_tokenizer_is_read_from_a_folder(tmp_path: Path) -> None:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     fast.save_pretrained(tmp_path)
-    tokens = build_text_tokenizer(TextTokenizer(path=str(tmp_path)), TIERS["nano"])
+    tokens = build_text_tokenizer(TextTokenizer(path=str(tmp_path)), MODEL_SIZES["nano"])
     ids = list(tokens.ids("a red circle", 2048))
     assert fast.decode(ids) == (
         "<|im_start|>user\na red circle<|im_end|>\n<|im_start|>assistant\n<|im_end|><|vision_start|>"
@@ -256,7 +256,7 @@ def test_a_hub_tokenizer_is_read_from_a_folder(tmp_path: Path) -> None:
 
 def test_absent_tokenizer_files_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
-        build_text_tokenizer(TextTokenizer(path=str(tmp_path)), TIERS["nano"])
+        build_text_tokenizer(TextTokenizer(path=str(tmp_path)), MODEL_SIZES["nano"])
     assert refused.value.problems[0].key == "model.text_tokenizer.path"
 
 

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 from cosmos_core.checkpoint import SafetensorsWeights, stored_keys, write_shards
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vlm.catalog import PINNED
 from cosmos_vlm.checkpoints import merge as merging
 from cosmos_vlm.checkpoints import merge_onto_tower

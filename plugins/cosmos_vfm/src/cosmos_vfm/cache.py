@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.wan import codec_place
 
 __all__ = ["Cached", "LatentCache", "codec_identity", "text_identity"]

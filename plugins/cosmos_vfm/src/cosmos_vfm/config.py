@@ -25,7 +25,9 @@ class TextTokenizer:
     """Captions to token ids."""
 
     type: str = option("hf", "'hf': the model's own files; 'words': built in code.", choices=("hf", "words"))
-    path: str | None = option(None, "Folder or hub name of tokenizer files; absent: the tier's own.", on_resume="list")
+    path: str | None = option(
+        None, "Folder or hub name of tokenizer files; absent: that of the model size.", on_resume="list"
+    )
 
 
 @frozen(kw_only=True)
@@ -56,7 +58,7 @@ class Sampling:
 class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
-    tier: str = option("nano", "Size of the network.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
+    tier: str = option("nano", "Model size.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
     max_num_tokens_after_packing: int = option(
         -1, "Token cap of a pack; -1: none beyond the loader's.", low=-1, on_resume="list"
     )

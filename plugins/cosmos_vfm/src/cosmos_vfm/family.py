@@ -26,7 +26,7 @@ from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import Layout
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import VideoCodec, build_text_tokenizer, build_video_codec
 from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
 
@@ -43,7 +43,7 @@ class VfmFamily(ModelFamily):
     def __init__(self, config: VfmConfig, context: BuildContext) -> None:
         super().__init__(config, context)
         self.config = config
-        self.network = TIERS[config.tier]
+        self.network = MODEL_SIZES[config.tier]
         self.precision = dtype(config.precision)
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
         self._codec: VideoCodec | None = None
@@ -81,7 +81,7 @@ class VfmFamily(ModelFamily):
             self._codec.compile()
 
     def build(self) -> nn.Module:
-        """The network of the tier, with adapters if they are switched on."""
+        """The network of this model size, with adapters if they are switched on."""
         model = Cosmos3Network(self.network, self.config.joint_attn_implementation)
         inject_lora(model, self.config)
         return model

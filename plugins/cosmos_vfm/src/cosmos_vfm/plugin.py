@@ -129,13 +129,13 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
 
 def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
     """Heads that do not divide among the processes that split a sequence."""
-    from cosmos_vfm.tiers import TIERS
+    from cosmos_vfm.sizes import MODEL_SIZES
 
-    heads, degree = TIERS[model.tier].heads, plan.degrees.context
+    heads, degree = MODEL_SIZES[model.tier].heads, plan.degrees.context
     if heads % degree:
         fitting = ", ".join(str(number) for number in range(1, heads + 1) if heads % number == 0)
         yield Problem(
-            message=f"is {degree}, which does not divide the {heads} heads of tier '{model.tier}'",
+            message=f"is {degree}, which does not divide the {heads} heads of model size '{model.tier}'",
             key="model.parallelism.context_parallel_shard_degree",
             hint=f"set it to one of {fitting}",
         )

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from cosmos_core.checkpoint import DcpWriter, fingerprint, stored_tensors, whole_folder
 from cosmos_core.plan import write_base
 from cosmos_vfm.checkpoints.components import keep_components
-from cosmos_vfm.checkpoints.describe import matching_tier
+from cosmos_vfm.checkpoints.describe import matching_size
 from cosmos_vfm.checkpoints.published import Published, open_published
 
 __all__ = ["to_dcp"]
@@ -28,11 +28,11 @@ def to_dcp(source: Path, output: Path, *, origin: str = "") -> dict[str, str]:
         components = keep_components(published, hidden)
         write_base(hidden, origin=origin or str(published.root.resolve()), config=published.config)
         stored = stored_tensors(hidden / "model")
-        tier = matching_tier({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
+        model_size = matching_size({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {
         "checkpoint": str(output),
         "shards": str(len(published.files)),
-        "tier": tier or "of another size than the released ones",
+        "model size": model_size or "none of the released ones",
         "components": ", ".join(components) or "none",
     }
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.network.rope import axes_of_head
-from cosmos_vfm.tiers import TIERS, NetworkConfig
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
-__all__ = ["Shapes", "describe", "matching_tier", "native_scheduler", "network_of", "to_diffusers_config"]
+__all__ = ["Shapes", "describe", "matching_size", "native_scheduler", "network_of", "to_diffusers_config"]
 
 SIZES = (
     "hidden_size",
@@ -129,10 +129,12 @@ def to_diffusers_config(network: NetworkConfig) -> dict[str, Any]:
     }
 
 
-def matching_tier(shapes: Shapes) -> str | None:
-    """Tier whose sizes these tensors have; None for a network of another size."""
+def matching_size(shapes: Shapes) -> str | None:
+    """Name of the model size that these tensors have; None for any other size."""
     found = to_diffusers_config(network_of(shapes))
     same = (
-        name for name, network in TIERS.items() if all(to_diffusers_config(network)[key] == found[key] for key in SIZES)
+        name
+        for name, network in MODEL_SIZES.items()
+        if all(to_diffusers_config(network)[key] == found[key] for key in SIZES)
     )
     return next(same, None)

@@ -20,11 +20,11 @@ from cosmos_core.checkpoint import (
 )
 from cosmos_core.plan import read_base
 from cosmos_vfm.checkpoints.components import carry_over, write_json
-from cosmos_vfm.checkpoints.describe import Shapes, describe, matching_tier, network_of
+from cosmos_vfm.checkpoints.describe import Shapes, describe, matching_size, network_of
 from cosmos_vfm.checkpoints.framework import model_section
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.tiers import TIERS
+from cosmos_vfm.sizes import MODEL_SIZES
 
 __all__ = ["ExportRequest", "export_weights"]
 
@@ -86,11 +86,11 @@ def _bare_config(
 ) -> dict[str, Any]:
     """Of cosmos-framework, which reads the section `model`; the sizes beside it are for everybody else."""
     precision = next(entry.dtype for entry in entries.values() if entry.dtype.is_floating_point)
-    tier = matching_tier(shapes)
+    model_size = matching_size(shapes)
     section = model_section(
-        TIERS[tier] if tier is not None else network_of(shapes),
+        MODEL_SIZES[model_size] if model_size is not None else network_of(shapes),
         config,
-        tier=tier,
+        model_size=model_size,
         model=request.model,
         precision=str(precision).removeprefix("torch."),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 
 __all__ = ["model_section"]
 
@@ -45,14 +45,19 @@ _RELEASED = {"nano": _NANO, "super": _SUPER, "edge": _EDGE}
 
 
 def model_section(
-    network: NetworkConfig, transformer: Mapping[str, Any], *, tier: str | None, model: VfmConfig | None, precision: str
+    network: NetworkConfig,
+    transformer: Mapping[str, Any],
+    *,
+    model_size: str | None,
+    model: VfmConfig | None,
+    precision: str,
 ) -> dict[str, Any]:
     """Of an export with these sizes.
 
-    transformer: diffusers' configuration of the same weights. tier: the released size it has, if any. model: the
+    transformer: diffusers' configuration of the same weights. model_size: the released size it has, if any. model: the
     configuration it was trained with, if it was. precision: dtype of the weights.
     """
-    backbone = _RELEASED.get(tier or "", _NANO if network.gated_mlp else _EDGE)
+    backbone = _RELEASED.get(model_size or "", _NANO if network.gated_mlp else _EDGE)
     trained = model if model is not None else VfmConfig()
     return {
         "_target": "omni_mot_model",
@@ -77,7 +82,7 @@ def model_section(
             "rectified_flow_training_config": _flow(trained),
             "rectified_flow_inference_config": {"_type": "rectified_flow_inference_config"},
             "tokenizer": _video_tokenizer(),
-            "vlm_config": _language_model(network, backbone, released=tier in _RELEASED),
+            "vlm_config": _language_model(network, backbone, released=model_size in _RELEASED),
         },
     }
 

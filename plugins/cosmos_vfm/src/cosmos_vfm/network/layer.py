@@ -13,7 +13,7 @@ from cosmos_core.attention import AttentionRegions
 from cosmos_vfm.network.backend import AttentionBackend, KeysValues
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.rope import Rotation, rotate
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 
 __all__ = ["DecoderLayer"]
 

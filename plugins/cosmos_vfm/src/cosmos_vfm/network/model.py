@@ -18,7 +18,7 @@ from cosmos_vfm.network.pack import Pack
 from cosmos_vfm.network.patches import PATCH
 from cosmos_vfm.network.rope import rotation
 from cosmos_vfm.network.time import TimeEmbedder
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 
 __all__ = ["LATENT_CHANNELS", "TOKEN_SIZE", "Cosmos3Network", "is_text_tower"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cosmos_vfm.config import TextTokenizer, VideoTokenizer
-from cosmos_vfm.tiers import NetworkConfig
+from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.text import VISION_START, TextTokens
 from cosmos_vfm.tokenizer.video import VideoCodec
 

@@ -37,7 +37,7 @@ def hub_tokens(name: str, revision: str) -> TextTokens:
 def _from_files(name: str, revision: str) -> Any:
     if not name:
         problem = Problem(
-            message="is not set, and this tier has no tokenizer files of its own", key="model.text_tokenizer.path"
+            message="is not set, and this model size has no tokenizer of its own", key="model.text_tokenizer.path"
         )
         raise UserError("there is no text tokenizer", [problem])
     from transformers import AutoTokenizer

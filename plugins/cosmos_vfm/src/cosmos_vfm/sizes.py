@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-__all__ = ["TIERS", "NetworkConfig"]
+__all__ = ["MODEL_SIZES", "NetworkConfig"]
 
 
 @frozen(kw_only=True)
@@ -33,7 +33,7 @@ class NetworkConfig:
     text_revision: str = "main"
 
 
-TIERS = {
+MODEL_SIZES = {
     "tiny": NetworkConfig(hidden=160, layers=4, heads=3, kv_heads=1, head_dim=64, mlp=448, vocab=512),
     "tiny_edge": NetworkConfig(
         hidden=160,
