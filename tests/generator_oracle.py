@@ -13,7 +13,7 @@ from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.patches import grid
 from cosmos_vfm.network.rope import axes_of_head
-from cosmos_vfm.packing import MODALITY_MARGIN, Layout, round_fps
+from cosmos_vfm.packing import MODALITY_MARGIN, SequenceSpec, round_fps
 
 __all__ = ["oracle_of", "oracle_velocity"]
 
@@ -40,17 +40,17 @@ def oracle_of(network: Cosmos3Network) -> Cosmos3OmniTransformer:
 
 
 def oracle_velocity(
-    oracle: Cosmos3OmniTransformer, layout: Layout, latents: torch.Tensor, sigma: float
+    oracle: Cosmos3OmniTransformer, spec: SequenceSpec, latents: torch.Tensor, sigma: float
 ) -> torch.Tensor:
     """The velocity of one sample, with positions from the oracle's own pipeline. latents: [1, 48, T, H, W]."""
-    frames, (rows, columns) = layout.shape[0], grid(*layout.shape[1:])
-    count, per_frame = len(layout.text_ids), rows * columns
+    frames, (rows, columns) = spec.shape[0], grid(*spec.shape[1:])
+    count, per_frame = len(spec.text_ids), rows * columns
     text, cursor = get_3d_mrope_ids_text_tokens(count, 0, use_float_positions=True)
-    video, _ = get_3d_mrope_ids_vae_tokens(frames, rows, columns, cursor + MODALITY_MARGIN, fps=round_fps(layout.fps))
+    video, _ = get_3d_mrope_ids_vae_tokens(frames, rows, columns, cursor + MODALITY_MARGIN, fps=round_fps(spec.fps))
     total = count + frames * per_frame
-    noisy = torch.arange(count + layout.clean * per_frame, total)
+    noisy = torch.arange(count + spec.num_condition_frames * per_frame, total)
     return oracle(
-        input_ids=torch.tensor(layout.text_ids),
+        input_ids=torch.tensor(spec.text_ids),
         text_indexes=torch.arange(count),
         position_ids=torch.cat([text, video.float()], dim=1),
         und_len=count,
@@ -60,5 +60,5 @@ def oracle_velocity(
         vision_sequence_indexes=torch.arange(count, total),
         vision_mse_loss_indexes=noisy,
         vision_timesteps=torch.full((len(noisy),), sigma * 1000),
-        vision_noisy_frame_indexes=[torch.arange(layout.clean, frames)],
+        vision_noisy_frame_indexes=[torch.arange(spec.num_condition_frames, frames)],
     ).sample[0]

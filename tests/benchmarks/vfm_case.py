@@ -9,8 +9,8 @@ from cosmos_core.data import Item
 from cosmos_core.distributed import Streams
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.config import Flow
-from cosmos_vfm.flow.levels import draw_sigma, shift_for
-from cosmos_vfm.packing import Layout
+from cosmos_vfm.flow.sigmas import draw_sigma, shift_for
+from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.video import SPATIAL
 
@@ -23,7 +23,7 @@ SEED = 42
 class Drawn:
     """A clip of one step. latents, noise: float32 [48, T, H, W] on the device; sigma: its noise level."""
 
-    layout: Layout
+    spec: SequenceSpec
     latents: torch.Tensor
     noise: torch.Tensor
     sigma: float
@@ -41,7 +41,7 @@ class Case:
     @property
     def vision(self) -> int:
         """Latent tokens of a clip."""
-        return self.layout(0, 1).latent_tokens
+        return self.spec(0, 1).latent_tokens
 
     @property
     def shift(self) -> float:
@@ -49,17 +49,17 @@ class Case:
         _, height, width = self.shape
         return shift_for(Flow().shift, SPATIAL * width, SPATIAL * height)
 
-    def layout(self, index: int, vocab: int) -> Layout:
+    def spec(self, index: int, vocab: int) -> SequenceSpec:
         """Token ids are drawn once for each clip."""
         ids = torch.randint(0, vocab, (self.text,), generator=torch.Generator().manual_seed(index))
-        return Layout(tuple(ids.tolist()), self.shape, 24.0, 0)
+        return SequenceSpec(tuple(ids.tolist()), self.shape, 24.0, 0)
 
     def items(self, step: int, vocab: int) -> list[Item]:
         """What a loader would hand over at `step`; `video` holds latents."""
         found = []
         for index in range(self.clips):
             latents = torch.randn(48, *self.shape, generator=torch.Generator().manual_seed(1000 + index))
-            prepared = Prepared(f"clip {index}", latents, self.layout(index, vocab))
+            prepared = Prepared(f"clip {index}", latents, self.spec(index, vocab))
             found.append(Item(step * self.clips + index, prepared))
         return found
 
@@ -70,7 +70,7 @@ class Case:
             generator = streams.generator("noise", item.position, device=device)
             noise = torch.randn(item.value.video.shape, device=device, generator=generator)
             sigma = draw_sigma("waver", self.shift, streams.generator("sigma", item.position))
-            found.append(Drawn(item.value.layout, item.value.video.to(device), noise, sigma))
+            found.append(Drawn(item.value.spec, item.value.video.to(device), noise, sigma))
         return found
 
     def tflop(self, network: NetworkConfig) -> float:

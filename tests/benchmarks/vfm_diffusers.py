@@ -84,20 +84,20 @@ class Diffusers:
         return float(total)
 
     def _velocity(self, clip: Drawn, noised: torch.Tensor) -> Any:
-        layout, device = clip.layout, self.device
-        count, tokens, frames = len(layout.text_ids), layout.latent_tokens, layout.shape[0]
+        spec, device = clip.spec, self.device
+        count, tokens, frames = len(spec.text_ids), spec.latent_tokens, spec.shape[0]
         text = torch.arange(count, dtype=torch.float32).expand(3, -1)
-        video = latent_positions(layout.shape, layout.fps).clone()
+        video = latent_positions(spec.shape, spec.fps).clone()
         video[0] += count + MARGIN
         places = torch.arange(count, count + tokens, device=device)
         return self.model(
-            input_ids=torch.tensor(layout.text_ids, device=device),
+            input_ids=torch.tensor(spec.text_ids, device=device),
             text_indexes=torch.arange(count, device=device),
             position_ids=torch.cat([text, video], dim=1).to(device),
             und_len=count,
             sequence_length=count + tokens,
             vision_tokens=[noised[None]],
-            vision_token_shapes=[(frames, *grid(*layout.shape[1:]))],
+            vision_token_shapes=[(frames, *grid(*spec.shape[1:]))],
             vision_sequence_indexes=places,
             vision_mse_loss_indexes=places,
             vision_timesteps=torch.full((tokens,), clip.sigma * 1000, device=device),

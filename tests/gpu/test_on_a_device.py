@@ -1,4 +1,4 @@
-"""What only an accelerator shows: no waiting in a step, layouts through their own kernels, skipped updates.
+"""What only an accelerator shows: no waiting in a step, attention backends through their own kernels, skipped updates.
 
 Run them where there is one: ``python -m pytest tests/gpu``.
 """
@@ -26,7 +26,7 @@ from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.backends import describe_backend
-from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
 from tests.benchmarks.running import trainer_of
 from tests.benchmarks.vlm_case import CASES, write_backbone
@@ -37,11 +37,11 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here, which tests/gpu needs"),
 ]
 NETWORK = NetworkConfig(hidden=256, layers=2, heads=4, kv_heads=2, head_dim=128, mlp=512, vocab=512)
-EQUAL = (Layout(tuple(range(100)), (4, 16, 20), 24.0, 0),) * 3
+EQUAL = (SequenceSpec(tuple(range(100)), (4, 16, 20), 24.0, 0),) * 3
 UNLIKE = (
-    Layout(tuple(range(3, 300)), (1, 24, 26), 24.0, 0),
-    Layout(tuple(range(40, 161)), (5, 14, 14), 5.0, 0),
-    Layout(tuple(range(7, 220)), (3, 16, 24), 30.0, 1),
+    SequenceSpec(tuple(range(3, 300)), (1, 24, 26), 24.0, 0),
+    SequenceSpec(tuple(range(40, 161)), (5, 14, 14), 5.0, 0),
+    SequenceSpec(tuple(range(7, 220)), (3, 16, 24), 30.0, 1),
 )
 
 
@@ -51,13 +51,13 @@ def mesh() -> Iterator[Mesh]:
         yield mesh
 
 
-def packs(layouts: tuple[Layout, ...]) -> Iterator[MicroBatch]:
+def packs(specs: tuple[SequenceSpec, ...]) -> Iterator[MicroBatch]:
     step = 0
     while True:
-        latents = [torch.randn(48, *layout.shape) for layout in layouts]
-        pairs = zip(latents, layouts, strict=True)
+        latents = [torch.randn(48, *backend.shape) for backend in specs]
+        pairs = zip(latents, specs, strict=True)
         prepared = [Prepared(f"clip{place}", *pair) for place, pair in enumerate(pairs)]
-        yield MicroBatch([Item(step * len(layouts) + place, one) for place, one in enumerate(prepared)], {}, 0.5)
+        yield MicroBatch([Item(step * len(specs) + place, one) for place, one in enumerate(prepared)], {}, 0.5)
         step += 1
 
 
@@ -87,9 +87,11 @@ def never_waits(run: Trainer, stream: Iterator[MicroBatch]) -> None:
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-@pytest.mark.parametrize("layouts", [EQUAL, UNLIKE], ids=["equal", "unlike"])
-def test_a_generator_step_never_waits_for_the_device(mesh: Mesh, layouts: tuple[Layout, ...], recompute: str) -> None:
-    never_waits(run_on(mesh, f"model.activation_checkpointing.mode={recompute}"), packs(layouts))
+@pytest.mark.parametrize("specs", [EQUAL, UNLIKE], ids=["equal", "unlike"])
+def test_a_generator_step_never_waits_for_the_device(
+    mesh: Mesh, specs: tuple[SequenceSpec, ...], recompute: str
+) -> None:
+    never_waits(run_on(mesh, f"model.activation_checkpointing.mode={recompute}"), packs(specs))
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
@@ -137,30 +139,30 @@ def test_a_step_with_infinite_gradients_is_skipped_on_the_device(mesh: Mesh) -> 
     assert not any(torch.equal(old, new) for old, new in zip(before[: len(names)], snapshot(), strict=False))
 
 
-def result(layout: str, samples: tuple[Layout, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def result(backend: str, samples: tuple[SequenceSpec, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Velocity and gradients in bfloat16."""
     torch.manual_seed(0)
     with torch.device("cuda"):
-        network = Cosmos3Network(NETWORK, layout)
+        network = Cosmos3Network(NETWORK, backend)
     for parameter in network.parameters():
         spread = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, spread)
     network.to(torch.bfloat16)
-    pack = build_pack(samples).to(torch.device("cuda"))
+    inputs = pack_inputs(samples).to(torch.device("cuda"))
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randn(sum(sample.latent_tokens for sample in samples), 192, generator=generator)
-    velocity = network(tokens.cuda().bfloat16(), torch.linspace(0.2, 0.8, len(samples)).cuda(), pack)
+    velocity = network(tokens.cuda().bfloat16(), torch.linspace(0.2, 0.8, len(samples)).cuda(), inputs)
     velocity.float().square().mean().backward()
     gradients = {name: value.grad.float() for name, value in network.named_parameters() if value.grad is not None}
     return velocity.detach().float(), gradients
 
 
 @pytest.mark.parametrize("samples", [EQUAL, UNLIKE], ids=["equal", "unlike"])
-@pytest.mark.parametrize("layout", ["three_way", "flex"])
-def test_every_layout_gives_the_two_way_result(layout: str, samples: tuple[Layout, ...]) -> None:
+@pytest.mark.parametrize("backend", ["three_way", "flex"])
+def test_every_backend_gives_the_two_way_result(backend: str, samples: tuple[SequenceSpec, ...]) -> None:
     """Bound: 2e-2 relative in bfloat16, forward and for every gradient; three_way through NATTEN if it is there."""
-    found, expected = result(layout, samples), result("two_way", samples)
-    print(describe_backend(layout, torch.device("cuda")), "; NATTEN installed:", find_spec("natten") is not None)
+    found, expected = result(backend, samples), result("two_way", samples)
+    print(describe_backend(backend, torch.device("cuda")), "; NATTEN installed:", find_spec("natten") is not None)
     assert float((found[0] - expected[0]).norm()) <= 2e-2 * float(expected[0].norm())
     largest = max(float(value.norm()) for value in expected[1].values())
     for name, value in expected[1].items():

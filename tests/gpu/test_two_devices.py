@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
 from tests.command import losses, module, rows
 from tests.physics import write_physics
@@ -22,9 +22,9 @@ from tests.tiny_reasoner import write_reasoner
 
 SMALL = NetworkConfig(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=32, mlp=96, vocab=512)
 SAMPLES = (
-    Layout(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
-    Layout(tuple(range(40, 61)), (5, 4, 4), 5.0, 1),
-    Layout(tuple(range(7, 20)), (3, 6, 4), 30.0, 0),
+    SequenceSpec(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
+    SequenceSpec(tuple(range(40, 61)), (5, 4, 4), 5.0, 1),
+    SequenceSpec(tuple(range(7, 20)), (3, 6, 4), 30.0, 0),
 )
 
 pytestmark = [
@@ -107,7 +107,7 @@ def gradients(context: ContextGroup | None) -> dict[str, torch.Tensor]:
     network.context = context
     tokens = torch.randn(sum(sample.latent_tokens for sample in SAMPLES), 192)
     velocity = network(
-        tokens.cuda(), torch.tensor([0.2, 0.5, 0.8]).cuda(), build_pack(SAMPLES).to(torch.device("cuda"))
+        tokens.cuda(), torch.tensor([0.2, 0.5, 0.8]).cuda(), pack_inputs(SAMPLES).to(torch.device("cuda"))
     )
     velocity.square().sum().backward()
     return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}

@@ -11,15 +11,15 @@ import torch.multiprocessing as mp
 
 from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
 from tests.command import cosmos, losses, rows
 
 SMALL = NetworkConfig(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=32, mlp=96, vocab=512)
 SAMPLES = (
-    Layout(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
-    Layout(tuple(range(40, 61)), (5, 4, 4), 5.0, 1),
-    Layout(tuple(range(7, 20)), (3, 6, 4), 30.0, 0),
+    SequenceSpec(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
+    SequenceSpec(tuple(range(40, 61)), (5, 4, 4), 5.0, 1),
+    SequenceSpec(tuple(range(7, 20)), (3, 6, 4), 30.0, 0),
 )
 SHORT = (
     "trainer.max_iter=3",
@@ -33,21 +33,21 @@ SHORT = (
 )
 
 
-def gradients(context: ContextGroup | None, layout: str) -> dict[str, torch.Tensor]:
+def gradients(context: ContextGroup | None, backend: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    network = Cosmos3Network(SMALL, layout)
+    network = Cosmos3Network(SMALL, backend)
     network.context = context
     tokens = torch.randn(sum(sample.latent_tokens for sample in SAMPLES), 192)
-    velocity = network(tokens, torch.tensor([0.2, 0.5, 0.8]), build_pack(SAMPLES))
+    velocity = network(tokens, torch.tensor([0.2, 0.5, 0.8]), pack_inputs(SAMPLES))
     velocity.square().sum().backward()
     found = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
     return {"velocity": velocity.detach(), **found}
 
 
-def split(rank: int, size: int, layout: str, folder: str) -> None:
+def split(rank: int, size: int, backend: str, folder: str) -> None:
     """Gradients averaged over the processes, as sharding does it."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
-    found = gradients(ContextGroup(dist.group.WORLD, rank, size), layout)
+    found = gradients(ContextGroup(dist.group.WORLD, rank, size), backend)
     for name, value in found.items():
         if name != "velocity":
             dist.all_reduce(value)
@@ -58,11 +58,11 @@ def split(rank: int, size: int, layout: str, folder: str) -> None:
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize(("size", "layout"), [(2, "two_way"), (4, "two_way"), (2, "three_way")])
-def test_every_parameter_gets_its_true_gradient(size: int, layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "backend"), [(2, "two_way"), (4, "two_way"), (2, "three_way")])
+def test_every_parameter_gets_its_true_gradient(size: int, backend: str, tmp_path: Path) -> None:
     """Four processes share two key-value heads, so these are repeated. Bound: 1e-5 relative, float32."""
-    mp.spawn(split, (size, layout, str(tmp_path)), nprocs=size)
-    found, expected = torch.load(tmp_path / "found.pt", weights_only=True), gradients(None, layout)
+    mp.spawn(split, (size, backend, str(tmp_path)), nprocs=size)
+    found, expected = torch.load(tmp_path / "found.pt", weights_only=True), gradients(None, backend)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float((found[name] - value).norm()) <= 1e-5 * float(value.norm()) + 1e-9, name

@@ -1,4 +1,4 @@
-"""The generator's callbacks: when the codec is compiled, and what previews show."""
+"""The generator's callbacks: when the video tokenizer is compiled, and what previews show."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("loaded", [True, False])
-def test_the_codec_is_compiled_once_when_it_is_time_and_gives_the_same(
+def test_the_video_tokenizer_is_compiled_once_when_it_is_time_and_gives_the_same(
     vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, loaded: bool
 ) -> None:
-    """Traced but not lowered, which would take minutes; loaded: a full latent cache leaves the codec unread."""
+    """Traced but not lowered, which would take minutes. With a full latent cache the weights may not be loaded yet."""
     calls: list[Any] = []
     compile = partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", lambda function: calls.append(function) or compile(function))
     family, video = family_with(vae), torch.randint(0, 256, (1, 3, 5, 32, 32), dtype=torch.uint8)
-    plain = family_with(vae).codec.encode(video)
+    plain = family_with(vae).video_tokenizer.encode(video)
     if loaded:
-        family.codec.encode(video)
+        family.video_tokenizer.encode(video)
     trainer: Any = SimpleNamespace(family=family)
     options = CompileTokenizer(enabled=True, compile_after_iterations=after)
     callback = CompileTokenizerCallback(options, CallbackContext(tmp_path, tmp_path))
@@ -63,11 +63,13 @@ def test_the_codec_is_compiled_once_when_it_is_time_and_gives_the_same(
         assert len(calls) == (1 if loaded and number > after else 0)
         callback.after_backward(trainer)
     assert len(calls) == int(loaded)
-    torch.testing.assert_close(family.codec.encode(video), plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(family.video_tokenizer.encode(video), plain, rtol=1e-5, atol=1e-6)
     assert len(calls) == 1
 
 
-def test_a_codec_that_is_not_to_be_compiled_is_not(vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_tokenizer_that_is_not_to_be_compiled_is_not(
+    vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch, "compile", lambda function: pytest.fail("compiled"))
     trainer: Any = SimpleNamespace(family=family_with(vae))
     callback = CompileTokenizerCallback(CompileTokenizer(), CallbackContext(tmp_path, tmp_path))
@@ -108,7 +110,7 @@ def test_previews_show_the_conditions_that_training_shows(tmp_path: Path, monkey
         averaged_weights=torch.no_grad,
     )
     DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
-    assert [request.clean for request in asked] == [0, 1, 2]
+    assert [request.num_condition_frames for request in asked] == [0, 1, 2]
     for index, frames in ((1, 1), (2, 5)):
         condition = asked[index].condition
         assert condition is not None

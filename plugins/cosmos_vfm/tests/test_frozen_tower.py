@@ -19,7 +19,7 @@ from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
-from cosmos_vfm.packing import Layout
+from cosmos_vfm.packing import SequenceSpec
 from tests.benchmarks.running import trainer_of
 
 SHAPES = ((3, 4, 4), (1, 4, 6), (2, 6, 4))
@@ -28,8 +28,8 @@ SHAPES = ((3, 4, 4), (1, 4, 6), (2, 6, 4))
 def items() -> list[Item]:
     generator = torch.Generator().manual_seed(0)
     latents = [torch.randn(48, *shape, generator=generator) for shape in SHAPES]
-    layouts = [Layout((5, 6, 7), shape, 24.0, 0) for shape in SHAPES]
-    prepared = [Prepared(f"clip{place}", *pair) for place, pair in enumerate(zip(latents, layouts, strict=True))]
+    specs = [SequenceSpec((5, 6, 7), shape, 24.0, 0) for shape in SHAPES]
+    prepared = [Prepared(f"clip{place}", *pair) for place, pair in enumerate(zip(latents, specs, strict=True))]
     return [Item(place, one) for place, one in enumerate(prepared)]
 
 

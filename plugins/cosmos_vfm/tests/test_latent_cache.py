@@ -92,7 +92,7 @@ def test_cached_clips_are_neither_decoded_nor_tokenised(tmp_path: Path) -> None:
     family.cache.write("ab12", Cached(latents, "red", (5, 6, 7)))
     prepared = family.prepare(VideoText("clip", Undecodable(), "red", 5.0))
     assert torch.equal(prepared.video, latents)
-    assert prepared.layout.text_ids == (5, 6, 7)
+    assert prepared.spec.text_ids == (5, 6, 7)
     family.cache.path("ab12").unlink()
     with pytest.raises(AssertionError, match="decoded"):
         family.prepare(VideoText("clip", Undecodable(), "red", 5.0))
@@ -122,12 +122,12 @@ def test_an_interrupted_encoding_continues_and_several_processes_share_it(root: 
     assert {path: path.read_bytes() for path in files} == content
 
 
-def test_another_codec_is_refused(root: Path, tmp_path: Path) -> None:
+def test_another_video_tokenizer_is_refused(root: Path, tmp_path: Path) -> None:
     other = "model.precision=bfloat16"
     said = encode(root, root / "latents", other, code=2)
-    assert "was made with the codec 'block_dct float32'" in said
+    assert "was made with the video tokenizer 'block_dct float32'" in said
     _, said = train(root, tmp_path, other, f"dataloader_train.cache={root / 'latents'}", code=2)
-    assert "belongs to another video codec" in said
+    assert "belongs to another video tokenizer" in said
     assert "Traceback" not in said
 
 
@@ -164,15 +164,15 @@ def test_a_changed_vae_is_detected(root: Path, vae: Path, tmp_path: Path, change
     cached = (*wan, f"dataloader_train.cache={tmp_path / 'latents'}", "trainer.max_iter=1")
     train(root, tmp_path / "first", *cached)
     change(folder)
-    assert "was made with the codec" in encode(root, tmp_path / "latents", *wan, code=2)
+    assert "was made with the video tokenizer" in encode(root, tmp_path / "latents", *wan, code=2)
     _, said = train(root, tmp_path / "second", *cached, code=2)
-    assert "belongs to another video codec" in said
+    assert "belongs to another video tokenizer" in said
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("model.precision=bfloat16", "--nproc", "2"), "was made with the codec"),
+        (("model.precision=bfloat16", "--nproc", "2"), "was made with the video tokenizer"),
         (("dataloader_train.dataset.path=/nowhere",), "no such file: /nowhere/train/video_dataset_file.jsonl"),
         (("model.tokenizer.type=wan22", "model.tokenizer.vae_path=/nowhere/vae.pth"), "no such file or folder"),
     ],
@@ -202,7 +202,7 @@ def test_a_damaged_index_is_no_cache(root: Path, tmp_path: Path) -> None:
     (tmp_path / "latents").mkdir()
     (tmp_path / "latents/cache.json").write_text("{}")
     said = encode(root, tmp_path / "latents", code=2)
-    assert "was made with the codec 'None'" in said
+    assert "was made with the video tokenizer 'None'" in said
     assert "Traceback" not in said
 
 
@@ -218,7 +218,7 @@ def test_validation_reads_the_training_datas_cache(root: Path, monkeypatch: pyte
 
 def test_a_folder_without_a_cache_is_refused_before_the_start(root: Path, tmp_path: Path) -> None:
     _, said = train(root, tmp_path, f"dataloader_train.cache={tmp_path / 'none'}", code=2)
-    assert "is no latent cache" in said
+    assert "is not a latent cache" in said
     assert "cosmos data cache" in said
 
 
@@ -246,5 +246,5 @@ def test_values_come_back_bit_for_bit(tmp_path: Path, exact: bool) -> None:
     assert other_text.ids is None
     assert cache.read("cd34", "red") is None
     assert json.loads((tmp_path / "c/cache.json").read_text())["codec"] == "codec"
-    with pytest.raises(UserError, match="another video codec"):
+    with pytest.raises(UserError, match="another video tokenizer"):
         LatentCache(tmp_path / "c", "codec 2", "text")

@@ -1,4 +1,4 @@
-"""Each convention of the sequence against diffusers' own pipeline: prompt, positions, patches, time, codec."""
+"""Each convention of the sequence against diffusers' own pipeline: prompt, positions, patches, time, latents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.patches import grid, patchify, unpatchify
 from cosmos_vfm.network.rope import axes_of_head, rotation
 from cosmos_vfm.network.time import TimeEmbedder
-from cosmos_vfm.packing import Layout, build_pack, round_fps
+from cosmos_vfm.packing import SequenceSpec, pack_inputs, round_fps
 from cosmos_vfm.sampling import SampleRequest
 from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import TextTokens, build_text_tokenizer
@@ -73,32 +73,32 @@ def test_special_tokens_are_the_pipelines(pipeline: Cosmos3OmniPipeline, text: T
 )
 def test_positions_and_noisy_tokens_are_the_pipelines_sample_by_sample(pipeline, samples) -> None:  # type: ignore[no-untyped-def]
     """Frame rates as the base models saw them: rounded to bfloat16 first."""
-    layouts = [
-        Layout(tuple(range(length)), shape, fps, data.draw(st.integers(0, shape[0] - 1)))
+    specs = [
+        SequenceSpec(tuple(range(length)), shape, fps, data.draw(st.integers(0, shape[0] - 1)))
         for shape, length, fps, data in samples
     ]
-    pack = build_pack(layouts)
+    inputs = pack_inputs(specs)
     text_start = latent_start = 0
-    for layout in layouts:
-        count = len(layout.text_ids)
-        said = pipeline._prepare_text_segment(list(layout.text_ids), "cpu")
+    for spec in specs:
+        count = len(spec.text_ids)
+        said = pipeline._prepare_text_segment(list(spec.text_ids), "cpu")
         seen = pipeline._prepare_vision_segment(
-            input_vision_tokens=torch.empty(1, 48, *layout.shape),
+            input_vision_tokens=torch.empty(1, 48, *spec.shape),
             has_image_condition=False,
             mrope_offset=said["vision_start_temporal_offset"],
-            vision_fps=round_fps(layout.fps),
+            vision_fps=round_fps(spec.fps),
             curr=count,
             device="cpu",
-            condition_frame_indexes=list(range(layout.clean)),
+            condition_frame_indexes=list(range(spec.num_condition_frames)),
         )
-        own = slice(latent_start, latent_start + layout.latent_tokens)
-        assert torch.equal(pack.text_positions[:, text_start : text_start + count], said["text_mrope_ids"])
-        assert torch.equal(pack.latent_positions[:, own], seen["vision_mrope_ids"].float())
-        assert torch.equal(pack.noisy[own].nonzero()[:, 0] + count, seen["vision_mse_loss_indexes"])
-        assert (layout.shape[0], *grid(*layout.shape[1:])) == seen["vision_token_shapes"][0]
+        own = slice(latent_start, latent_start + spec.latent_tokens)
+        assert torch.equal(inputs.text_positions[:, text_start : text_start + count], said["text_mrope_ids"])
+        assert torch.equal(inputs.latent_positions[:, own], seen["vision_mrope_ids"].float())
+        assert torch.equal(inputs.noise_mask[own].nonzero()[:, 0] + count, seen["vision_mse_loss_indexes"])
+        assert (spec.shape[0], *grid(*spec.shape[1:])) == seen["vision_token_shapes"][0]
         text_start, latent_start = text_start + count, own.stop
-    assert text_start == len(pack.text_ids)
-    assert latent_start == pack.latent_positions.shape[1]
+    assert text_start == len(inputs.text_ids)
+    assert latent_start == inputs.latent_positions.shape[1]
 
 
 @settings(deadline=None)
@@ -126,13 +126,13 @@ def test_time_is_embedded_as_by_the_oracle(pipeline: Cosmos3OmniPipeline) -> Non
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_latents_are_the_pipelines(pipeline: Cosmos3OmniPipeline, folder: Path, dtype: torch.dtype) -> None:
-    """Statistics in the codec's dtype, the posterior's mean, float32 afterwards."""
-    codec = WanVae.load(str(folder / "vae"), dtype)
+    """Statistics in the video tokenizer's dtype, the posterior's mean, float32 afterwards."""
+    video_tokenizer = WanVae.load(str(folder / "vae"), dtype)
     whole = Cosmos3OmniPipeline.from_pretrained(folder, torch_dtype=dtype)
     video = torch.randint(0, 256, (2, 3, 9, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = whole._encode_video(video.float() / 127.5 - 1)
-    found = codec.encode(video)
+    found = video_tokenizer.encode(video)
     assert found.dtype == torch.float32
     assert torch.equal(found, wanted.float())
 

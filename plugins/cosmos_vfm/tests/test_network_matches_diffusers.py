@@ -11,7 +11,7 @@ from attrs import evolve
 from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.patches import patchify, unpatchify
-from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.generator_oracle import oracle_of, oracle_velocity
 
@@ -26,12 +26,12 @@ NEMOTRON = evolve(
     rope_theta=1e8,
 )
 GENERATION = ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
-LAYOUTS = {
-    "image": Layout(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
-    "text to video": Layout(tuple(range(40, 61)), (5, 4, 4), 5.0, 0),
-    "image to video": Layout(tuple(range(7, 20)), (3, 6, 4), 30.0, 1),
-    "video to video": Layout(tuple(range(100, 131)), (4, 4, 8), 16.0, 2),
-    "odd sides": Layout(tuple(range(5, 9)), (2, 5, 7), 10.0, 0),
+SPECS = {
+    "image": SequenceSpec(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
+    "text to video": SequenceSpec(tuple(range(40, 61)), (5, 4, 4), 5.0, 0),
+    "image to video": SequenceSpec(tuple(range(7, 20)), (3, 6, 4), 30.0, 1),
+    "video to video": SequenceSpec(tuple(range(100, 131)), (4, 4, 8), 16.0, 2),
+    "odd sides": SequenceSpec(tuple(range(5, 9)), (2, 5, 7), 10.0, 0),
 }
 
 
@@ -46,16 +46,16 @@ def randomised(config: NetworkConfig) -> Cosmos3Network:
     return network.eval()
 
 
-def latents_of(layout: Layout, seed: int, dtype: torch.dtype) -> torch.Tensor:
+def latents_of(spec: SequenceSpec, seed: int, dtype: torch.dtype) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn((1, 48, *layout.shape), generator=generator).to(dtype)
+    return torch.randn((1, 48, *spec.shape), generator=generator).to(dtype)
 
 
-def velocities(network: Cosmos3Network, layouts: list[Layout], latents: list[torch.Tensor], sigmas: list[float]):
+def velocities(network: Cosmos3Network, specs: list[SequenceSpec], latents: list[torch.Tensor], sigmas: list[float]):
     """Of all samples in one pack."""
     tokens = torch.cat([patchify(part)[0] for part in latents])
-    out = network(tokens, torch.tensor(sigmas), build_pack(layouts))
-    parts = out.split([layout.latent_tokens for layout in layouts])
+    out = network(tokens, torch.tensor(sigmas), pack_inputs(specs))
+    parts = out.split([spec.latent_tokens for spec in specs])
     return [unpatchify(part[None], tuple(latent.shape[1:])) for part, latent in zip(parts, latents, strict=True)]
 
 
@@ -64,29 +64,29 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
-@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("kind", SPECS)
 def test_velocity_equals_the_oracle(config: NetworkConfig, kind: str) -> None:
-    network, layout = randomised(config), LAYOUTS[kind]
-    latents = latents_of(layout, 1, torch.float32)
+    network, spec = randomised(config), SPECS[kind]
+    latents = latents_of(spec, 1, torch.float32)
     with torch.no_grad():
-        expected = oracle_velocity(oracle_of(network), layout, latents, 0.7)
-        found = velocities(network, [layout], [latents], [0.7])[0]
+        expected = oracle_velocity(oracle_of(network), spec, latents, 0.7)
+        found = velocities(network, [spec], [latents], [0.7])[0]
     assert expected.std() > 0.1
     assert relative(found, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
-@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("kind", SPECS)
 def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig, kind: str) -> None:
-    network, layout = randomised(config).to(torch.bfloat16), LAYOUTS[kind]
+    network, spec = randomised(config).to(torch.bfloat16), SPECS[kind]
     oracle = oracle_of(network.float()).to(torch.bfloat16)
     frequencies = oracle_of(network).rotary_emb.inv_freq
     oracle.rotary_emb.inv_freq = frequencies
     network = network.to(torch.bfloat16)
-    latents = latents_of(layout, 1, torch.bfloat16)
+    latents = latents_of(spec, 1, torch.bfloat16)
     with torch.no_grad():
-        expected = oracle_velocity(oracle, layout, latents, 0.3)
-        found = velocities(network, [layout], [latents], [0.3])[0]
+        expected = oracle_velocity(oracle, spec, latents, 0.3)
+        found = velocities(network, [spec], [latents], [0.3])[0]
     assert relative(found, expected) <= 2e-2
 
 
@@ -94,33 +94,33 @@ def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig, kind: str
 @pytest.mark.parametrize("order", list(permutations(range(5)))[::17])
 def test_packed_equals_one_by_one_in_any_order(order: tuple[int, ...], config: NetworkConfig) -> None:
     network = randomised(config)
-    layouts = [list(LAYOUTS.values())[index] for index in order]
-    latents = [latents_of(layout, index, torch.float32) for index, layout in zip(order, layouts, strict=True)]
+    specs = [list(SPECS.values())[index] for index in order]
+    latents = [latents_of(spec, index, torch.float32) for index, spec in zip(order, specs, strict=True)]
     sigmas = [0.1 + 0.2 * index for index in order]
     with torch.no_grad():
-        packed = velocities(network, layouts, latents, sigmas)
-        for layout, latent, sigma, together in zip(layouts, latents, sigmas, packed, strict=True):
-            alone = velocities(network, [layout], [latent], [sigma])[0]
+        packed = velocities(network, specs, latents, sigmas)
+        for spec, latent, sigma, together in zip(specs, latents, sigmas, packed, strict=True):
+            alone = velocities(network, [spec], [latent], [sigma])[0]
             assert relative(together, alone) <= 1e-5
 
 
 def test_long_samples_equal_the_oracle_too() -> None:
     """More tokens than the padded path takes, so each sample runs on its own."""
     network = randomised(QWEN)
-    layouts = [Layout(tuple(range(200)), (7, 16, 16), 24.0, 1), LAYOUTS["text to video"]]
-    latents = [latents_of(layout, index, torch.float32) for index, layout in enumerate(layouts)]
+    specs = [SequenceSpec(tuple(range(200)), (7, 16, 16), 24.0, 1), SPECS["text to video"]]
+    latents = [latents_of(spec, index, torch.float32) for index, spec in enumerate(specs)]
     with torch.no_grad():
-        packed = velocities(network, layouts, latents, [0.6, 0.2])
+        packed = velocities(network, specs, latents, [0.6, 0.2])
         oracle = oracle_of(network)
-        for layout, latent, sigma, found in zip(layouts, latents, (0.6, 0.2), packed, strict=True):
-            assert relative(found, oracle_velocity(oracle, layout, latent, sigma)) <= 1e-5
+        for spec, latent, sigma, found in zip(specs, latents, (0.6, 0.2), packed, strict=True):
+            assert relative(found, oracle_velocity(oracle, spec, latent, sigma)) <= 1e-5
 
 
 def test_gradients_equal_the_oracle() -> None:
-    network, layout = randomised(QWEN), LAYOUTS["image to video"]
-    oracle, latents = oracle_of(network), latents_of(LAYOUTS["image to video"], 3, torch.float32)
-    velocities(network, [layout], [latents], [0.5])[0].square().sum().backward()
-    oracle_velocity(oracle, layout, latents, 0.5).square().sum().backward()
+    network, spec = randomised(QWEN), SPECS["image to video"]
+    oracle, latents = oracle_of(network), latents_of(SPECS["image to video"], 3, torch.float32)
+    velocities(network, [spec], [latents], [0.5])[0].square().sum().backward()
+    oracle_velocity(oracle, spec, latents, 0.5).square().sum().backward()
     ours = {to_diffusers(name): parameter.grad for name, parameter in network.named_parameters()}
     compared = 0
     for name, parameter in oracle.named_parameters():
@@ -134,7 +134,7 @@ def test_gradients_equal_the_oracle() -> None:
 
 
 def test_frozen_text_tower_gets_no_gradient_and_the_rest_the_same() -> None:
-    layout, latents = LAYOUTS["text to video"], latents_of(LAYOUTS["text to video"], 3, torch.float32)
+    spec, latents = SPECS["text to video"], latents_of(SPECS["text to video"], 3, torch.float32)
     gradients = []
     for frozen in (False, True):
         network = randomised(NEMOTRON)
@@ -143,7 +143,7 @@ def test_frozen_text_tower_gets_no_gradient_and_the_rest_the_same() -> None:
                 key in name for key in ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
             )
             parameter.requires_grad_(chosen or not frozen)
-        velocities(network, [layout], [latents], [0.5])[0].square().sum().backward()
+        velocities(network, [spec], [latents], [0.5])[0].square().sum().backward()
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     for name, gradient in gradients[1].items():
         if gradient is not None:
@@ -180,11 +180,11 @@ def test_names_round_trip() -> None:
 
 def test_bfloat16_gradients_stay_near_the_float32_ones() -> None:
     """Bound: 3 % of each tensor's norm; sums over thousands of tokens must not run in bfloat16."""
-    layout = Layout(tuple(range(64)), (8, 20, 24), 24.0, 0)
-    latents, gradients = latents_of(layout, 3, torch.float32), []
+    spec = SequenceSpec(tuple(range(64)), (8, 20, 24), 24.0, 0)
+    latents, gradients = latents_of(spec, 3, torch.float32), []
     for dtype in (torch.float32, torch.bfloat16):
         network = randomised(QWEN).to(torch.bfloat16).to(dtype)
-        velocities(network, [layout, layout], [latents.to(dtype)] * 2, [0.5, 0.3])[0].float().square().mean().backward()
+        velocities(network, [spec, spec], [latents.to(dtype)] * 2, [0.5, 0.3])[0].float().square().mean().backward()
         gradients.append(
             {name: value.grad.float() for name, value in network.named_parameters() if value.grad is not None}
         )

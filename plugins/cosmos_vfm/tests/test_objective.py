@@ -18,12 +18,12 @@ from cosmos_vfm.config import Flow, VfmConfig
 from cosmos_vfm.config import TextTokenizer as TextConfig
 from cosmos_vfm.config import VideoTokenizer as VideoConfig
 from cosmos_vfm.family import VfmFamily
-from cosmos_vfm.flow.levels import draw_sigma, quantile, resolution_key, shift_for, shifted
-from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
+from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
+from cosmos_vfm.flow.sigmas import draw_sigma, inverse_cdf, resolution_key, shift_for, time_shift
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.network.time import time_features
-from cosmos_vfm.packing import Layout, build_pack, latent_positions, round_fps
+from cosmos_vfm.packing import SequenceSpec, latent_positions, pack_inputs, round_fps
 from cosmos_vfm.sampling import SampleRequest, build_solver
 
 
@@ -31,12 +31,12 @@ from cosmos_vfm.sampling import SampleRequest, build_solver
     ("u", "t"), [(0, 1), (0.1, 0.802568), (0.25, 0.616416), (0.5, 0.5), (0.75, 0.383584), (0.9, 0.197431), (1, 0)]
 )
 def test_waver_has_the_reference_quantiles(u: float, t: float) -> None:
-    assert float(quantile(torch.tensor(float(u)), "waver")) == pytest.approx(t, abs=1e-6)
+    assert float(inverse_cdf(torch.tensor(float(u)), "waver")) == pytest.approx(t, abs=1e-6)
 
 
 @pytest.mark.parametrize(("u", "t"), [(0.1, 0.975991), (0.25, 0.941417), (0.5, 0.909091), (0.9, 0.710982)])
 def test_shift_ten_has_the_reference_values(u: float, t: float) -> None:
-    assert float(shifted(quantile(torch.tensor(u), "waver"), 10.0)) == pytest.approx(t, abs=1e-6)
+    assert float(time_shift(inverse_cdf(torch.tensor(u), "waver"), 10.0)) == pytest.approx(t, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,17 @@ def test_a_size_without_a_shift_names_the_key_to_set() -> None:
 
 def test_interpolation_keeps_conditioned_frames_clean() -> None:
     latents, noise = torch.full((1, 1, 2, 1, 1), 3.0), torch.full((1, 1, 2, 1, 1), -1.0)
-    noised, target = interpolate(latents, noise, torch.tensor([0.25]), noisy_frames(torch.tensor([1]), 2))
+    noised, target = interpolate(latents, noise, torch.tensor([0.25]), frame_noise_mask(torch.tensor([1]), 2))
     assert noised.flatten().tolist() == [3, 2]
     assert target.flatten().tolist() == [-4, -4]
 
 
 def test_conditioned_frames_stay_in_the_denominator_unless_told_otherwise() -> None:
-    target, noisy = torch.full((1, 4, 3, 2, 2), 2.0), noisy_frames(torch.tensor([1]), 3)
-    assert float(item_losses(torch.zeros_like(target), target, noisy, by_active=False)) == pytest.approx(2.66667, 1e-5)
-    assert float(item_losses(torch.zeros_like(target), target, noisy, by_active=True)) == pytest.approx(4.0)
+    target, noise_mask = torch.full((1, 4, 3, 2, 2), 2.0), frame_noise_mask(torch.tensor([1]), 3)
+    assert float(item_losses(torch.zeros_like(target), target, noise_mask, by_active=False)) == pytest.approx(
+        2.66667, 1e-5
+    )
+    assert float(item_losses(torch.zeros_like(target), target, noise_mask, by_active=True)) == pytest.approx(4.0)
 
 
 def test_time_features_have_the_reference_values() -> None:
@@ -103,15 +105,15 @@ def test_time_positions_follow_the_frame_rate(fps: float, frames: int, times: tu
 
 
 def test_positions_start_anew_in_every_sample() -> None:
-    layout = Layout((1, 2, 3), (2, 4, 6), 24.0, 1)
-    pack = build_pack([layout, layout])
-    assert pack.text_positions.tolist() == [[0, 1, 2, 0, 1, 2]] * 3
-    first, second = pack.latent_positions.chunk(2, dim=1)
+    spec = SequenceSpec((1, 2, 3), (2, 4, 6), 24.0, 1)
+    inputs = pack_inputs([spec, spec])
+    assert inputs.text_positions.tolist() == [[0, 1, 2, 0, 1, 2]] * 3
+    first, second = inputs.latent_positions.chunk(2, dim=1)
     assert torch.equal(first, second)
     assert first[0].tolist() == [15003.0] * 6 + [15004.0] * 6
     assert first[1].tolist() == [0, 0, 0, 1, 1, 1] * 2
     assert first[2].tolist() == [0, 1, 2] * 4
-    assert pack.noisy.tolist() == ([False] * 6 + [True] * 6) * 2
+    assert inputs.noise_mask.tolist() == ([False] * 6 + [True] * 6) * 2
 
 
 def test_frame_rates_are_rounded_as_the_base_models_saw_them() -> None:
@@ -185,14 +187,14 @@ def test_the_loss_equals_a_plain_derivation() -> None:
     built, network = initialised(loss_scale=2.0)
     one, streams = MIXED[2], Streams(9)
     prepared = built.prepare(one)
-    clean = built.codec.encode(one.video[None])
+    clean = built.video_tokenizer.encode(one.video[None])
     sigma = draw_sigma("waver", 3.0, streams.generator("sigma", 5))
     noise = torch.randn(clean.shape[1:], generator=streams.generator("noise", 5))[None]
     noised = clean.clone()
     noised[:, :, 1:] = (1 - sigma) * clean[:, :, 1:] + sigma * noise[:, :, 1:]
     tokens = patchify(noised)[0]
     predicted = unpatchify(
-        network(tokens, torch.tensor([sigma]), build_pack([prepared.layout]))[None], tuple(clean.shape[1:])
+        network(tokens, torch.tensor([sigma]), pack_inputs([prepared.spec]))[None], tuple(clean.shape[1:])
     )
     error = (predicted - (noise - clean)).square()
     error[:, :, 0] = 0
@@ -217,7 +219,7 @@ def test_validation_does_not_depend_on_how_it_is_batched() -> None:
     assert float(whole["weight"]) == 4
 
 
-def test_sizes_the_codec_cannot_take_are_unreadable_samples() -> None:
+def test_sizes_the_video_tokenizer_cannot_take_are_unreadable_samples() -> None:
     built, _ = family()
     for shape in ((16, 64, 64), (17, 60, 64)):
         with pytest.raises(UnreadableSample):
@@ -232,7 +234,7 @@ def test_generation_keeps_the_condition_and_repeats_itself() -> None:
     with torch.no_grad():
         first, plain = built.sample(network.eval(), [request, free], seed=1, steps=2)
         again = built.sample(network, [request], seed=1, steps=2)[0]
-    kept = built.codec.decode(built.codec.encode(condition[None]))[0]
+    kept = built.video_tokenizer.decode(built.video_tokenizer.encode(condition[None]))[0]
     assert first.shape == plain.shape == (3, 17, 64, 64)
     assert torch.equal(first[:, :5], kept)
     assert (first.int() - again.int()).abs().max() <= 1

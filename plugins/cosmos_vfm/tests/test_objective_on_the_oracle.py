@@ -75,14 +75,14 @@ def written_out(family: VfmFamily, network: Cosmos3Network) -> tuple[torch.Tenso
     flow, streams, oracle = family.config.flow, Streams(9), oracle_of(network)
     total = torch.zeros(())
     for position, sample in enumerate(SAMPLES, start=FIRST):
-        clean = family.codec.encode(sample.video[None])
+        clean = family.video_tokenizer.encode(sample.video[None])
         sigma = level(sample, streams, position, flow)
         noise = torch.randn(clean.shape[1:], generator=streams.generator("noise", position))[None]
         mask = torch.ones(clean.shape[2])
         mask[: sample.condition_frames] = 0
         mask = mask[None, None, :, None, None]
         noised = (1 - sigma * mask) * clean + sigma * mask * noise
-        velocity = oracle_velocity(oracle, family.prepare(sample).layout, noised, sigma)
+        velocity = oracle_velocity(oracle, family.prepare(sample).spec, noised, sigma)
         item = ((velocity - (noise - clean)) ** 2 * mask).mean()
         if flow.normalize_loss_by_active:
             item = item / mask.mean()

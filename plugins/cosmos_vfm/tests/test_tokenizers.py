@@ -1,4 +1,4 @@
-"""The DCT codec, the Wan VAE's key names, and the two text tokenizers."""
+"""The DCT video tokenizer, the Wan VAE's key names, and the two text tokenizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cosmos_core.errors import UserError
 from cosmos_data_bridge.synthetic import attribute_sets, render, structured_caption
 from cosmos_vfm.config import TextTokenizer, VideoTokenizer
 from cosmos_vfm.sizes import MODEL_SIZES
-from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_codec
+from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.block_dct import BlockDct
 from cosmos_vfm.tokenizer.video import latent_shape
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG, WanVae, rename_original
@@ -136,18 +136,18 @@ def test_the_original_vae_file_loads_and_equals_the_diffusers_layout(tmp_path: P
     torch.save(state, tmp_path / "Wan2.2_VAE.pth")
     vae.save_pretrained(tmp_path / "folder")
     monkeypatch.setattr("cosmos_vfm.tokenizer.wan.WAN_CONFIG", dict(vae.config))
-    codecs = [
-        build_video_codec(VideoTokenizer(type="wan22", vae_path=str(tmp_path / name)), torch.float32)
+    video_tokenizers = [
+        build_video_tokenizer(VideoTokenizer(type="wan22", vae_path=str(tmp_path / name)), torch.float32)
         for name in ("Wan2.2_VAE.pth", "folder")
     ]
     video = clips(1, 32, 9)
-    first, second = (codec.encode(video) for codec in codecs)
+    first, second = (video_tokenizer.encode(video) for video_tokenizer in video_tokenizers)
     assert first.shape == (1, 48, 3, 2, 2)
     assert torch.equal(first, second)
     mean = vae.encode(video.float() / 127.5 - 1).latent_dist.mode()
     statistics = [torch.tensor(vae.config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std")]
     torch.testing.assert_close(first, (mean - statistics[0]) / statistics[1], rtol=1e-5, atol=1e-5)
-    assert codecs[0].decode(first).shape == video.shape
+    assert video_tokenizers[0].decode(first).shape == video.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -157,12 +157,12 @@ def test_encoding_in_chunks_equals_encoding_at_once(dtype: torch.dtype) -> None:
     Bounds: 3e-6 in float32, two roundings of the largest latent in bfloat16.
     See docs/models/generator.md, Video tokenizer.
     """
-    codec = WanVae(toy_vae().to(dtype))
+    video_tokenizer = WanVae(toy_vae().to(dtype))
     whole = clips(2, 32, 21)
-    latents = codec.encode(whole)
+    latents = video_tokenizer.encode(whole)
     bound = 3e-6 if dtype == torch.float32 else 2**-7 * float(latents.abs().max())
     for frames in (1, 5, 9, 17):
-        part = codec.encode(whole[:1, :, :frames])
+        part = video_tokenizer.encode(whole[:1, :, :frames])
         assert part.shape[2] == 1 + (frames - 1) // 4
         assert float((part - latents[:1, :, : part.shape[2]]).abs().max()) <= bound
 

@@ -10,56 +10,56 @@ from attrs import frozen
 
 from cosmos_core.data import Item
 from cosmos_core.distributed import transferred
-from cosmos_vfm.network import Pack
-from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.network import PackedInputs
+from cosmos_vfm.packing import SequenceSpec, pack_inputs
 
 __all__ = ["Prepared", "VideoBatch", "collate"]
 
 
 @frozen
 class Prepared:
-    """A clip and its tokens. video: uint8 pixels [3, T, H, W], or float32 latents [48, T, H, W]."""
+    """A clip and the description of its tokens. video: uint8 pixels [3, T, H, W] or float32 latents [48, T, H, W]."""
 
     key: str
     video: torch.Tensor
-    layout: Layout
+    spec: SequenceSpec
 
 
 @dataclass(frozen=True, slots=True)
 class VideoBatch:
-    """A pack and its clips. videos: runs of clips of one size, uint8 [b, 3, T, H, W] or latents float32
-    [b, 48, T, H, W], in sample order.
+    """Packed clips and the network inputs that go with them.
 
-    positions: global sample positions, which key every random draw. clean: int64 [B], conditioned latent frames.
+    videos: same-shape groups of clips in sample order, uint8 [b, 3, T, H, W] or latents float32 [b, 48, T, H, W].
+    positions: global sample positions; they key every random draw. num_condition_frames: int64 [B], latent frames.
     """
 
     videos: tuple[torch.Tensor, ...]
     positions: tuple[int, ...]
-    clean: torch.Tensor
-    pack: Pack
+    num_condition_frames: torch.Tensor
+    inputs: PackedInputs
 
     def to(self, device: torch.device) -> VideoBatch:
         """On `device`."""
         return replace(
             self,
-            videos=tuple(transferred(run, device) for run in self.videos),
-            clean=transferred(self.clean, device),
-            pack=self.pack.to(device),
+            videos=tuple(transferred(group, device) for group in self.videos),
+            num_condition_frames=transferred(self.num_condition_frames, device),
+            inputs=self.inputs.to(device),
         )
 
     @property
     def tokens(self) -> int:
         """Tokens of both towers."""
-        return self.pack.text_ids.numel() + self.pack.sample_of_latent.numel()
+        return self.inputs.text_ids.numel() + self.inputs.sample_of_latent.numel()
 
 
 def collate(items: list[Item]) -> VideoBatch:
     """Pack prepared samples in the given order."""
     samples: list[Prepared] = [item.value for item in items]
-    runs = [list(run) for _, run in groupby(samples, key=lambda sample: sample.video.shape)]
+    groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.video.shape)]
     return VideoBatch(
-        videos=tuple(torch.stack([sample.video for sample in run]) for run in runs),
+        videos=tuple(torch.stack([sample.video for sample in group]) for group in groups),
         positions=tuple(item.position for item in items),
-        clean=torch.tensor([sample.layout.clean for sample in samples]),
-        pack=build_pack([sample.layout for sample in samples]),
+        num_condition_frames=torch.tensor([sample.spec.num_condition_frames for sample in samples]),
+        inputs=pack_inputs([sample.spec for sample in samples]),
     )

@@ -1,4 +1,4 @@
-"""Latents and token ids of every clip, encoded once and kept on disk."""
+"""A cache on disk: latents and token ids of every clip, encoded once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.sizes import NetworkConfig
-from cosmos_vfm.tokenizer.wan import codec_place
+from cosmos_vfm.tokenizer.wan import find_vae
 
-__all__ = ["Cached", "LatentCache", "codec_identity", "text_identity"]
+__all__ = ["Cached", "LatentCache", "text_identity", "video_tokenizer_identity"]
 
 INDEX = "cache.json"
 FORMAT = 1
@@ -29,81 +29,92 @@ PACKAGE = "cosmos-vfm"
 
 @frozen(eq=False)
 class Cached:
-    """latents: float32 [48, T, H, W], bit for bit what the codec gave. ids: tokens of `caption`; None: not kept."""
+    """latents: float32 [48, T, H, W], bit for bit as the video tokenizer returned them.
+
+    ids: tokens of `caption`; None when they are not stored.
+    """
 
     latents: torch.Tensor
     caption: str
     ids: tuple[int, ...] | None
 
 
-def codec_identity(config: VfmConfig) -> str:
-    """Changes with the codec, any byte of its weights, and its arithmetic. Raises UserError when it is not there."""
+def video_tokenizer_identity(config: VfmConfig) -> str:
+    """Text that changes with the video tokenizer, any byte of its weights, and its precision.
+
+    Raises UserError when the weights are missing.
+    """
     tokenizer, weights = config.tokenizer, ""
     if tokenizer.type == "wan22":
-        weights = _contents(codec_place(tokenizer.vae_path))
+        weights = _digest_of_files(find_vae(tokenizer.vae_path))
     return f"{tokenizer.type} {config.precision} {weights}".strip()
 
 
 def text_identity(config: VfmConfig, network: NetworkConfig, limit: int) -> str:
-    """Changes with the tokenizer and the cut."""
+    """Text that changes with the text tokenizer and the token limit."""
     tokenizer = config.text_tokenizer
     return f"{tokenizer.type} {tokenizer.path or network.text_model} {network.text_revision} {limit}"
 
 
-def _contents(place: Path) -> str:
-    """Digest of a file, or of a folder's weights and configuration, to the last byte."""
-    files = [place] if place.is_file() else sorted((*place.glob("*.json"), *place.glob("*.safetensors")))
+def _digest_of_files(path: Path) -> str:
+    """Digest of all bytes of a file, or of the weights and configuration in a folder."""
+    files = [path] if path.is_file() else sorted((*path.glob("*.json"), *path.glob("*.safetensors")))
     digest = sha256()
-    for path in files:
-        with path.open("rb") as file:
+    for name in files:
+        with name.open("rb") as file:
             digest.update(file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
 class LatentCache:
-    """A folder of one file a clip, named by what the clip shows. Raises UserError for one of another codec, or of a
-    newer version."""
+    """A folder with one file per clip, named by the clip's content.
 
-    def __init__(self, folder: Path, codec: str, text: str, *, create: bool = False) -> None:
+    Raises UserError when another video tokenizer or a newer version made it.
+    """
+
+    def __init__(self, folder: Path, video_tokenizer: str, text: str, *, create: bool = False) -> None:
         self.folder = folder
         index = folder / INDEX
         if create and not index.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            written = folder / f".{INDEX}.{uuid4().hex}.partial"
-            written.write_text(json.dumps({"format": FORMAT, "codec": codec, "text": text}) + "\n", encoding="utf-8")
-            written.replace(index)
-        found = _read(index)
-        check_format(found, index, FORMAT, package=PACKAGE)
-        if found.get("codec") != codec:
-            problem = Problem(
-                message=f"was made with the codec '{found.get('codec')}', this recipe has '{codec}'",
-                file=str(index),
-                hint="make it anew in another folder, or unset dataloader_train.cache",
+            partial = folder / f".{INDEX}.{uuid4().hex}.partial"
+            partial.write_text(
+                json.dumps({"format": FORMAT, "codec": video_tokenizer, "text": text}) + "\n", encoding="utf-8"
             )
-            raise UserError("the latent cache belongs to another video codec; nothing was started", [problem])
-        self._same_text = found.get("text") == text
+            partial.replace(index)
+        record = _read(index)
+        check_format(record, index, FORMAT, package=PACKAGE)
+        made_with = record.get("codec")
+        if made_with != video_tokenizer:
+            problem = Problem(
+                message=f"was made with the video tokenizer '{made_with}', this recipe has '{video_tokenizer}'",
+                file=str(index),
+                hint="make a new one in another folder, or unset dataloader_train.cache",
+            )
+            raise UserError("the latent cache belongs to another video tokenizer; nothing was started", [problem])
+        self._same_text = record.get("text") == text
 
     def path(self, identity: str) -> Path:
-        """Where a clip lies, or would lie."""
+        """File of a clip, whether it exists or not."""
         return self.folder / identity[:2] / f"{identity}.safetensors"
 
     def write(self, identity: str, value: Cached) -> None:
-        """Keep a clip; the file appears when it is whole. Bfloat16 where that loses nothing."""
+        """Store a clip. The file appears when it is complete. Latents are stored as bfloat16 when that is exact."""
         path = self.path(identity)
         path.parent.mkdir(exist_ok=True)
-        small = value.latents.to(torch.bfloat16)
-        exact = torch.equal(small.float(), value.latents)
-        tensors = {"latents": (small if exact else value.latents).cpu().contiguous()}
-        # Not among the metadata, which has room for texts alone, and no fixed order.
+        rounded = value.latents.to(torch.bfloat16)
+        exact = torch.equal(rounded.float(), value.latents)
+        tensors = {"latents": (rounded if exact else value.latents).cpu().contiguous()}
+        # Not in the metadata: that holds strings only, in no fixed order.
         tensors["format"] = torch.tensor(FORMAT, dtype=torch.int32)
         if value.ids is not None:
             tensors["ids"] = torch.tensor(value.ids, dtype=torch.int32)
-        hidden = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        save_file(tensors, hidden, metadata={"caption": _digest(value.caption)})
-        hidden.replace(path)
+        partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+        save_file(tensors, partial, metadata={"caption": _digest(value.caption)})
+        partial.replace(path)
 
     def read(self, identity: str, caption: str) -> Cached | None:
-        """The clip, with token ids if those are of this caption; None when it is not here or damaged.
+        """The clip, with token ids if they belong to this caption. None when it is missing or damaged.
 
         Raises UserError when a newer version wrote it.
         """
@@ -126,10 +137,10 @@ def _digest(text: str) -> str:
 
 def _read(index: Path) -> dict[str, Any]:
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))
+        record = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        problem = Problem(message=f"no such file, or damaged: {index}", key="dataloader_train.cache")
+        record = None
+    if not isinstance(record, dict):
+        problem = Problem(message=f"missing or damaged: {index}", key="dataloader_train.cache")
         raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem])
-    return found
+    return record

@@ -12,9 +12,11 @@ __all__ = ["CompileTokenizer", "DrawSamples", "Flow", "Sampling", "TextTokenizer
 
 @frozen(kw_only=True)
 class VideoTokenizer:
-    """Frozen codec between pixels and latents."""
+    """Frozen video tokenizer: pixels to latents and back."""
 
-    type: str = option("wan22", "Codec: the Wan 2.2 VAE, or a weight-free DCT.", choices=("wan22", "block_dct"))
+    type: str = option(
+        "wan22", "Video tokenizer: the Wan 2.2 VAE, or a weight-free DCT.", choices=("wan22", "block_dct")
+    )
     vae_path: str | None = option(
         None, "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.", on_resume="list"
     )
@@ -36,13 +38,15 @@ class Flow:
 
     shift: dict[str, float] = attrs.field(
         factory=lambda: {"256": 3.0, "480": 5.0, "720": 10.0},
-        metadata={"help": "Shift of the noise level by resolution key."},
+        metadata={"help": "Time shift of sigma by resolution key."},
     )
-    video_distribution: str = option("waver", "Noise levels of videos.", choices=("waver", "logitnormal"))
-    image_distribution: str = option("logitnormal", "Noise levels of images.", choices=("waver", "logitnormal"))
+    video_distribution: str = option("waver", "Distribution of sigma for videos.", choices=("waver", "logitnormal"))
+    image_distribution: str = option(
+        "logitnormal", "Distribution of sigma for images.", choices=("waver", "logitnormal")
+    )
     loss_scale: float = option(1.0, "Factor on the loss.", low=0)
     image_loss_scale: float | None = option(None, "Factor on the loss of images; absent: loss_scale.", low=0)
-    normalize_loss_by_active: bool = option(False, "Leave conditioned frames out of each item's denominator.")
+    normalize_loss_by_active: bool = option(False, "Leave condition frames out of each item's denominator.")
 
 
 @frozen(kw_only=True)
@@ -60,7 +64,7 @@ class VfmConfig(AdaptedModelConfig):
 
     tier: str = option("nano", "Model size.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
     max_num_tokens_after_packing: int = option(
-        -1, "Token cap of a pack; -1: none beyond the loader's.", low=-1, on_resume="list"
+        -1, "Maximum tokens of a micro-batch; -1: only the loader's limit.", low=-1, on_resume="list"
     )
     joint_attn_implementation: str = option(
         "two_way", "Attention backend.", choices=("two_way", "three_way", "flex"), on_resume="list"
@@ -69,7 +73,7 @@ class VfmConfig(AdaptedModelConfig):
         "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen",
         "Adapted linear layers: names or dotted endings, comma-separated.",
     )
-    tokenizer: VideoTokenizer = section(VideoTokenizer, "Video codec.")
+    tokenizer: VideoTokenizer = section(VideoTokenizer, "Video tokenizer.")
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
     flow: Flow = section(Flow, "Objective.")
     sampling: Sampling = section(Sampling, "Generation.", on_resume="list")
@@ -79,7 +83,7 @@ class VfmConfig(AdaptedModelConfig):
 class DrawSamples:
     """Samples drawn during a run from validation captions."""
 
-    every_n: int = option(0, "Draw every so many steps; 0: at the start and the end only.", unit="steps", low=0)
+    every_n: int = option(0, "Draw every this many steps; 0: at the start and the end only.", unit="steps", low=0)
     count: int = option(8, "How many validation items.", low=1)
     steps: int | None = option(None, "Solver steps; absent: model.sampling.steps.", low=1)
     guidance: float | None = option(None, "Guidance; absent: model.sampling.guidance.", low=0)
@@ -89,8 +93,8 @@ class DrawSamples:
 
 @frozen(kw_only=True)
 class CompileTokenizer:
-    """torch.compile of the video codec's encoder."""
+    """torch.compile of the encoder of the video tokenizer."""
 
     enabled: bool = option(False, "Compile the encoder.")
-    compile_after_iterations: int = option(3, "Compile after so many micro-batches.", low=0)
+    compile_after_iterations: int = option(3, "Compile after this many micro-batches.", low=0)
     warmup_resolutions: tuple[str, ...] | None = option(None, "No effect, for old recipes: every size compiles on use.")

@@ -1,4 +1,4 @@
-"""Fills a latent cache, in one process or several."""
+"""Fills a latent cache, in one or several processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ READERS = 4
 
 @frozen
 class Job:
-    """batch: clips of one size that are encoded together."""
+    """One `cosmos data cache` command. batch: how many same-shape clips are encoded together."""
 
     recipe: str
     overrides: tuple[str, ...]
@@ -42,8 +42,8 @@ class Job:
 
 
 @frozen(eq=False)
-class _Work:
-    """A clip to encode; video is None when the cache has it already, or when it cannot be read."""
+class _ClipToEncode:
+    """video is None when the cache already has the clip."""
 
     identity: str
     sample: VideoText
@@ -51,22 +51,22 @@ class _Work:
 
 
 def encode_in_processes(job: Job, count: int) -> Counter[str]:
-    """`count` processes, each on its own device where there are any. Raises UserError when one of them is refused."""
+    """Encode in `count` processes, each on its own device if there are any. Raises the first UserError of a process."""
     from torch.multiprocessing import get_context, spawn
 
     results = get_context("spawn").SimpleQueue()
-    spawn(_one_of, args=(job, count, results), nprocs=count)
+    spawn(_encode_rank, args=(job, count, results), nprocs=count)
     counts: Counter[str] = Counter()
     for _ in range(count):
-        found = results.get()
-        if isinstance(found, tuple):
-            raise UserError(*found)
-        counts.update(found)
+        result = results.get()
+        if isinstance(result, tuple):
+            raise UserError(*result)
+        counts.update(result)
     return counts
 
 
-def _one_of(rank: int, job: Job, count: int, results: Any) -> None:
-    """Sends its counts, or title and problems of what it was refused for."""
+def _encode_rank(rank: int, job: Job, count: int, results: Any) -> None:
+    """Sends the counts of this process, or title and problems of its UserError."""
     try:
         results.put(encode(job, rank, count, PluginManager.discover(disabled_plugins())))
     except UserError as error:
@@ -74,9 +74,9 @@ def _one_of(rank: int, job: Job, count: int, results: Any) -> None:
 
 
 def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[str]:
-    """Encode every `world`-th clip from `rank` on that the cache lacks; returns counts.
+    """Encode the clips that the cache lacks, every `world`-th from `rank` on. Returns counts.
 
-    Raises UserError for recipes whose data cannot be listed, and for a folder made with another codec.
+    Raises UserError when the clips cannot be listed, or another video tokenizer made the folder.
     """
     config = resolve(job.recipe, job.overrides, plugins=plugins).config
     if not isinstance(config.model, VfmConfig):
@@ -85,28 +85,28 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     clips = [clip for source in _sources(config, plugins) for clip in islice(_clips(source), rank, None, world)]
     device = _device(rank)
     family = VfmFamily(config.model, BuildContext(device, evolve(config.dataloader_train, cache=None)))
-    codec = family.codec  # Before the folder, which is to name a codec that works.
+    video_tokenizer = family.video_tokenizer  # Loaded first, so that a bad one leaves no folder behind.
     cache = family.open_cache(str(job.output), create=True)
     counts: Counter[str] = Counter(clips=len(clips))
     with Progress(transient=True, disable=rank > 0) as progress:
         task = progress.add_task("encoding", total=len(clips))
-        for run in _runs(_works(clips, cache, counts), job.batch):
-            latents = codec.encode(torch.stack([_pixels(work) for work in run]).to(device))
-            for work, value in zip(run, latents.cpu(), strict=True):
-                ids = family.text.ids(work.sample.caption, config.dataloader_train.max_caption_tokens)
-                cache.write(work.identity, Cached(value, work.sample.caption, ids))
-            counts["encoded"] += len(run)
+        for group in _same_shape_groups(_clips_to_encode(clips, cache, counts), job.batch):
+            latents = video_tokenizer.encode(torch.stack([_pixels(clip) for clip in group]).to(device))
+            for clip, value in zip(group, latents.cpu(), strict=True):
+                ids = family.text.ids(clip.sample.caption, config.dataloader_train.max_caption_tokens)
+                cache.write(clip.identity, Cached(value, clip.sample.caption, ids))
+            counts["encoded"] += len(group)
             progress.update(task, completed=counts["encoded"] + counts["kept"] + counts["unreadable"])
     return counts
 
 
 def _device(rank: int) -> torch.device:
-    """This process's own, where there are any."""
+    """The device of this process."""
     return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _sources(config: RunConfig, plugins: PluginManager) -> list[MapSource]:
-    """Training and validation data."""
+    """Sources of the training and validation data."""
     loaders = (config.dataloader_train, config.dataloader_val)
     return [
         plugins.registry.get(DatasetSpec, loader.dataset.type).source.load()(loader.dataset)
@@ -125,47 +125,49 @@ def _clips(source: MapSource) -> Iterator[VideoText | UnreadableSample]:
         yield sample
 
 
-def _works(clips: list[VideoText | UnreadableSample], cache: LatentCache, counts: Counter[str]) -> Iterator[_Work]:
-    """What is to encode, decoded ahead by some threads."""
+def _clips_to_encode(
+    clips: list[VideoText | UnreadableSample], cache: LatentCache, counts: Counter[str]
+) -> Iterator[_ClipToEncode]:
+    """Clips that the cache lacks, decoded ahead by threads."""
     seen: set[str] = set()
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(clips), 8 * READERS):
             ahead = clips[start : start + 8 * READERS]
-            for work in pool.map(lambda clip: _read(clip, cache), ahead):
-                if isinstance(work, UnreadableSample):
+            for clip in pool.map(lambda sample: _read(sample, cache), ahead):
+                if isinstance(clip, UnreadableSample):
                     counts["unreadable"] += 1
-                    logger.warning("skipped %s: %s", work.where, work.reason)
-                elif work.video is None or work.identity in seen:
+                    logger.warning("skipped %s: %s", clip.where, clip.reason)
+                elif clip.video is None or clip.identity in seen:
                     counts["kept"] += 1
                 else:
-                    seen.add(work.identity)
-                    yield work
+                    seen.add(clip.identity)
+                    yield clip
 
 
-def _read(clip: VideoText | UnreadableSample, cache: LatentCache) -> _Work | UnreadableSample:
-    if isinstance(clip, UnreadableSample):
-        return clip
-    stored: StoredClip = clip.video  # type: ignore[assignment]
+def _read(sample: VideoText | UnreadableSample, cache: LatentCache) -> _ClipToEncode | UnreadableSample:
+    if isinstance(sample, UnreadableSample):
+        return sample
+    stored: StoredClip = sample.video  # type: ignore[assignment]
     try:
         identity = stored.identity()
-        known = cache.read(identity, clip.caption) is not None
-        return _Work(identity, clip, None if known else stored.load())
+        is_cached = cache.read(identity, sample.caption) is not None
+        return _ClipToEncode(identity, sample, None if is_cached else stored.load())
     except UnreadableSample as error:
         return error
 
 
-def _runs(works: Iterable[_Work], size: int) -> Iterator[list[_Work]]:
-    """At most `size` neighbours of one shape."""
-    run: list[_Work] = []
-    for work in works:
-        if run and (len(run) == size or _pixels(run[0]).shape != _pixels(work).shape):
-            yield run
-            run = []
-        run.append(work)
-    if run:
-        yield run
+def _same_shape_groups(clips: Iterable[_ClipToEncode], size: int) -> Iterator[list[_ClipToEncode]]:
+    """Groups of at most `size` consecutive clips of one shape."""
+    group: list[_ClipToEncode] = []
+    for clip in clips:
+        if group and (len(group) == size or _pixels(group[0]).shape != _pixels(clip).shape):
+            yield group
+            group = []
+        group.append(clip)
+    if group:
+        yield group
 
 
-def _pixels(work: _Work) -> torch.Tensor:
-    assert work.video is not None
-    return work.video
+def _pixels(clip: _ClipToEncode) -> torch.Tensor:
+    assert clip.video is not None
+    return clip.video

@@ -1,4 +1,4 @@
-"""The generator as a model family: flow matching on video latents, given captions."""
+"""The generator as a model family: flow matching on video latents with captions."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from cosmos_core.distributed import ContextGroup, Mesh, Streams, dtype, shard, t
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
-from cosmos_vfm.cache import Cached, LatentCache, codec_identity, text_identity
+from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.flow.levels import draw_sigma, quantile, shift_for, shifted
-from cosmos_vfm.flow.objective import interpolate, item_losses, noisy_frames
+from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
+from cosmos_vfm.flow.sigmas import draw_sigma, inverse_cdf, shift_for, time_shift
 from cosmos_vfm.initialise import initialise
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.network.patches import patchify, unpatchify
-from cosmos_vfm.packing import Layout
+from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
 from cosmos_vfm.sizes import MODEL_SIZES
-from cosmos_vfm.tokenizer import VideoCodec, build_text_tokenizer, build_video_codec
+from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
 
 __all__ = ["VfmFamily"]
 
 logger = logging.getLogger(__name__)
 
-GOLDEN = (5**0.5 - 1) / 2
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class VfmFamily(ModelFamily):
-    """ModelFamily of the generator. The frozen codec loads on first use, so that loader workers never hold it."""
+    """ModelFamily of the generator. The frozen video tokenizer loads on first use, so loader workers never load it."""
 
     def __init__(self, config: VfmConfig, context: BuildContext) -> None:
         super().__init__(config, context)
@@ -46,48 +46,48 @@ class VfmFamily(ModelFamily):
         self.network = MODEL_SIZES[config.tier]
         self.precision = dtype(config.precision)
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
-        self._codec: VideoCodec | None = None
-        self._compiles_codec = False
+        self._video_tokenizer: VideoVAE | None = None
+        self._compile_on_load = False
         self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
 
     @property
     def max_pack_tokens(self) -> int | None:
-        """``model.max_num_tokens_after_packing``, None without."""
+        """``model.max_num_tokens_after_packing``; None when it is not set."""
         cap = self.config.max_num_tokens_after_packing
         return cap if cap > 0 else None
 
     def open_cache(self, folder: str, *, create: bool = False) -> LatentCache:
-        """The latent cache in a folder. Raises UserError when it is of another codec."""
+        """The latent cache in a folder. Raises UserError when another video tokenizer made it."""
         text = text_identity(self.config, self.network, self.context.data.max_caption_tokens)
-        return LatentCache(Path(folder), codec_identity(self.config), text, create=create)
+        return LatentCache(Path(folder), video_tokenizer_identity(self.config), text, create=create)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the codec, for loader workers."""
-        return {**self.__dict__, "_codec": None}
+        """State for loader workers, without the video tokenizer."""
+        return {**self.__dict__, "_video_tokenizer": None}
 
     @property
-    def codec(self) -> VideoCodec:
-        """The frozen video codec, on the run's device."""
-        if self._codec is None:
-            self._codec = build_video_codec(self.config.tokenizer, self.precision).to(self.context.device)
-            if self._compiles_codec:
-                self._codec.compile()
-        return self._codec
+    def video_tokenizer(self) -> VideoVAE:
+        """The frozen video tokenizer, on the run's device."""
+        if self._video_tokenizer is None:
+            self._video_tokenizer = build_video_tokenizer(self.config.tokenizer, self.precision).to(self.context.device)
+            if self._compile_on_load:
+                self._video_tokenizer.compile()
+        return self._video_tokenizer
 
-    def compile_codec(self) -> None:
-        """Compile the codec's encoder, now or, when nothing was encoded yet, as soon as it is loaded."""
-        self._compiles_codec = True
-        if self._codec is not None:
-            self._codec.compile()
+    def compile_video_tokenizer(self) -> None:
+        """Compile the encoder of the video tokenizer, now or when it is loaded."""
+        self._compile_on_load = True
+        if self._video_tokenizer is not None:
+            self._video_tokenizer.compile()
 
     def build(self) -> nn.Module:
-        """The network of this model size, with adapters if they are switched on."""
+        """The network of this model size, with adapters if they are enabled."""
         model = Cosmos3Network(self.network, self.config.joint_attn_implementation)
         inject_lora(model, self.config)
         return model
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
-        """Recompute, compile, split sequences, shard, layer by layer."""
+        """Activation checkpointing, compilation, context parallelism and sharding, layer by layer."""
         assert isinstance(model, Cosmos3Network)
         if mesh.rank == 0:
             logger.info("attention: %s", describe_backend(self.config.joint_attn_implementation, mesh.device))
@@ -98,25 +98,25 @@ class VfmFamily(ModelFamily):
         shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
-        """Fresh values. The codec is loaded, so that files which are not one are found out before anything trains."""
+        """Fresh values. Loads the video tokenizer too, so that bad files are reported before training starts."""
         if self.cache is None:
-            _ = self.codec
+            _ = self.video_tokenizer
         initialise(model, streams, self.network.layers, names)
         initialise_lora(model, streams, names)
 
     def prepare(self, sample: VideoText) -> Prepared:
-        """Tokenise and lay out a clip. Raises UnreadableSample for sizes that the codec cannot take."""
+        """Tokenize a clip and describe its tokens. Raises UnreadableSample when its size does not fit."""
         _, frames, height, width = sample.video.shape
         if frames % TEMPORAL != 1 or height % SPATIAL or width % SPATIAL:
             raise UnreadableSample(sample.key, f"{frames} frames of {width}x{height} do not fit the codec")
-        kept = self._cached(sample)
-        ids = kept.ids if kept is not None else None
+        cached = self._cached(sample)
+        ids = cached.ids if cached is not None else None
         if ids is None:
             ids = self.text.ids(sample.caption, self.context.data.max_caption_tokens)
         shape = latent_shape(frames, height, width)
-        clean = min(sample.condition_frames, shape[0] - 1)
-        video = sample.pixels() if kept is None else kept.latents
-        return Prepared(sample.key, video, Layout(ids, shape, sample.fps, clean))
+        num_condition_frames = min(sample.condition_frames, shape[0] - 1)
+        video = sample.pixels() if cached is None else cached.latents
+        return Prepared(sample.key, video, SequenceSpec(ids, shape, sample.fps, num_condition_frames))
 
     def _cached(self, sample: VideoText) -> Cached | None:
         if self.cache is None or isinstance(sample.video, torch.Tensor):
@@ -124,34 +124,34 @@ class VfmFamily(ModelFamily):
         return self.cache.read(sample.video.identity(), sample.caption)
 
     def num_tokens(self, value: Prepared) -> int:
-        """Tokens of both towers, counted one too many as the base models' loader did.
+        """Tokens of both towers plus one, as the loader of the base models counted.
 
         See docs/models/generator.md, Token budget.
         """
-        return len(value.layout.text_ids) + value.layout.latent_tokens + 1
+        return len(value.spec.text_ids) + value.spec.latent_tokens + 1
 
     def collate(self, items: Sequence[Item]) -> VideoBatch:
         """One packed micro-batch."""
         return collate(list(items))
 
     def loss_denominator(self, batch: VideoBatch) -> float:
-        """Every clip counts the same."""
+        """Number of clips: all clips have the same weight."""
         return float(len(batch.positions))
 
     def training_step(self, model: nn.Module, batch: VideoBatch, streams: Streams) -> StepOutput:
-        """Loss summed over the clips, each with its own noise level and noise."""
+        """Loss summed over the clips. Each clip has its own sigma and noise."""
         sigma = [
             draw_sigma(distribution, shift, streams.generator("sigma", position))
-            for position, (distribution, shift) in zip(batch.positions, self._levels(batch), strict=True)
+            for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
         losses = self._losses(model, batch, torch.tensor(sigma), streams)
         return StepOutput(loss=(losses * self._scales(batch, losses.device)).sum(), tokens=batch.tokens)
 
     def validation_step(self, model: nn.Module, batch: VideoBatch, streams: Streams) -> dict[str, torch.Tensor]:
-        """Summed loss at noise levels that spread evenly over the training distribution, fixed by position."""
+        """Summed loss at sigmas that spread evenly over the training distribution and depend only on the position."""
         sigma = [
-            float(shifted(quantile(torch.tensor((0.5 + position * GOLDEN) % 1), distribution), shift))
-            for position, (distribution, shift) in zip(batch.positions, self._levels(batch), strict=True)
+            float(time_shift(inverse_cdf(torch.tensor((0.5 + position * GOLDEN_RATIO) % 1), distribution), shift))
+            for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
         losses = self._losses(model, batch, torch.tensor(sigma), streams)
         return {"val_loss": losses.sum(), "weight": torch.tensor(float(len(losses)), device=losses.device)}
@@ -166,13 +166,13 @@ class VfmFamily(ModelFamily):
         guidance: float | None = None,
         shift: float | None = None,
     ) -> list[torch.Tensor]:
-        """Generated clips, uint8 [3, T, H, W] each; absent settings come from ``[model.sampling]``."""
+        """Generated clips, uint8 [3, T, H, W] each; unset options come from ``[model.sampling]``."""
         defaults = self.config.sampling
         return generate(
             model,
             requests,
             text=self.text,
-            codec=self.codec,
+            video_tokenizer=self.video_tokenizer,
             device=self.context.device,
             limit=self.context.data.max_caption_tokens,
             seed=seed,
@@ -181,32 +181,34 @@ class VfmFamily(ModelFamily):
             shift=defaults.shift if shift is None else shift,
         )
 
-    def _levels(self, batch: VideoBatch) -> list[tuple[str, float]]:
-        """Noise distribution and shift of every clip."""
-        flow, levels = self.config.flow, []
-        for run in batch.videos:
-            count, _, frames, height, width = run.shape
-            if run.is_floating_point():
+    def _sigma_distributions(self, batch: VideoBatch) -> list[tuple[str, float]]:
+        """Distribution of sigma before the shift, and the shift, of every clip."""
+        flow, distributions = self.config.flow, []
+        for group in batch.videos:
+            count, _, frames, height, width = group.shape
+            if group.is_floating_point():
                 height, width = SPATIAL * height, SPATIAL * width
             distribution = flow.image_distribution if frames == 1 else flow.video_distribution
-            levels += [(distribution, shift_for(flow.shift, width, height))] * count
-        return levels
+            distributions += [(distribution, shift_for(flow.shift, width, height))] * count
+        return distributions
 
     def _scales(self, batch: VideoBatch, device: torch.device) -> torch.Tensor:
         flow = self.config.flow
         image = flow.loss_scale if flow.image_loss_scale is None else flow.image_loss_scale
-        scales = [image if run.shape[2] == 1 else flow.loss_scale for run in batch.videos for _ in range(len(run))]
+        scales = [
+            image if group.shape[2] == 1 else flow.loss_scale for group in batch.videos for _ in range(len(group))
+        ]
         return transferred(torch.tensor(scales), device)
 
     def _losses(self, model: nn.Module, batch: VideoBatch, sigma: torch.Tensor, streams: Streams) -> torch.Tensor:
         """Loss of every clip, float32 [B], in sample order."""
-        device = batch.clean.device
+        device = batch.num_condition_frames.device
         sigma = transferred(sigma, device)
         tokens, targets, start = [], [], 0
-        for run in batch.videos:
+        for group in batch.videos:
             with torch.no_grad():
-                latents = run if run.is_floating_point() else self.codec.encode(run)
-            part = slice(start, start + len(run))
+                latents = group if group.is_floating_point() else self.video_tokenizer.encode(group)
+            part = slice(start, start + len(group))
             noise = torch.stack(
                 [
                     torch.randn(
@@ -215,20 +217,22 @@ class VfmFamily(ModelFamily):
                     for position in batch.positions[part]
                 ]
             )
-            noisy = noisy_frames(batch.clean[part], latents.shape[2])
-            noised, target = interpolate(latents, noise, sigma[part], noisy)
+            noise_mask = frame_noise_mask(batch.num_condition_frames[part], latents.shape[2])
+            noised, target = interpolate(latents, noise, sigma[part], noise_mask)
             tokens.append(patchify(noised.to(self.precision)).flatten(0, 1))
-            targets.append((target, noisy))
-            start += len(run)
-        velocity = model(torch.cat(tokens), sigma, batch.pack)
-        return _compare(velocity, targets, [len(part) for part in tokens], self.config.flow.normalize_loss_by_active)
+            targets.append((target, noise_mask))
+            start += len(group)
+        velocity = model(torch.cat(tokens), sigma, batch.inputs)
+        return _item_losses(
+            velocity, targets, [len(part) for part in tokens], self.config.flow.normalize_loss_by_active
+        )
 
 
-def _compare(
+def _item_losses(
     velocity: torch.Tensor, targets: list[tuple[torch.Tensor, torch.Tensor]], sizes: list[int], by_active: bool
 ) -> torch.Tensor:
     losses = []
-    for (target, noisy), part in zip(targets, velocity.split(sizes), strict=True):
+    for (target, noise_mask), part in zip(targets, velocity.split(sizes), strict=True):
         predicted = unpatchify(part.view(len(target), -1, part.shape[-1]), tuple(target.shape[1:]))
-        losses.append(item_losses(predicted, target, noisy, by_active=by_active))
+        losses.append(item_losses(predicted, target, noise_mask, by_active=by_active))
     return torch.cat(losses)

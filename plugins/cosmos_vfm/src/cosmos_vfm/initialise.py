@@ -1,4 +1,4 @@
-"""Fresh weights, the same under any sharding: every tensor is drawn whole from its own stream.
+"""Fresh weights, the same under any sharding: every tensor is drawn whole from its own random stream.
 
 See docs/models/generator.md, Fresh weights.
 """
@@ -21,10 +21,10 @@ OUTPUTS = ("o_proj", "down_proj")
 
 
 def initialise(model: nn.Module, streams: Streams, layers: int, names: Collection[str]) -> None:
-    """Fill the weights among `names`, adapters apart: truncated normal with std 1/sqrt(fan in); what writes into the
-    residual stream is smaller by sqrt(2 layers).
+    """Fill the weights in `names`, except adapters: truncated normal with std 1/sqrt(fan in). Output projections of
+    residual blocks are divided by sqrt(2 layers).
 
-    The generation tower starts as a copy of the understanding tower: both draw from the stream of the plain name.
+    The generation tower starts as a copy of the understanding tower: both use the random stream of the same name.
     """
     for name, parameter in model.named_parameters():
         if is_lora(name) or name not in names:

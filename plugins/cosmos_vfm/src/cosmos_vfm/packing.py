@@ -1,4 +1,4 @@
-"""From prepared samples to a pack: token streams, position ids, which tokens are noisy.
+"""Sample descriptions to packed network inputs: token ids, position ids, noise mask.
 
 See docs/models/generator.md, Packed batch.
 """
@@ -11,11 +11,11 @@ from functools import lru_cache
 import torch
 from attrs import frozen
 
-from cosmos_vfm.network.pack import Pack
+from cosmos_vfm.network.packed_inputs import PackedInputs
 from cosmos_vfm.network.patches import grid
 from cosmos_vfm.network.sequences import JointSequences
 
-__all__ = ["MODALITY_MARGIN", "Layout", "build_pack", "latent_positions", "round_fps"]
+__all__ = ["MODALITY_MARGIN", "SequenceSpec", "latent_positions", "pack_inputs", "round_fps"]
 
 MODALITY_MARGIN = 15000
 BASE_FPS = 24.0
@@ -23,16 +23,16 @@ TEMPORAL_COMPRESSION = 4
 
 
 @frozen
-class Layout:
-    """One sample's tokens. text_ids: caption, eos and vision start. shape: latent (frames, height, width).
+class SequenceSpec:
+    """Tokens of one sample. text_ids: caption, eos and vision start. shape: latent (frames, height, width).
 
-    clean: number of leading latent frames that are conditions.
+    num_condition_frames: leading latent frames that stay clean.
     """
 
     text_ids: tuple[int, ...]
     shape: tuple[int, int, int]
     fps: float
-    clean: int
+    num_condition_frames: int
 
     @property
     def latent_tokens(self) -> int:
@@ -42,13 +42,13 @@ class Layout:
 
 
 def round_fps(fps: float) -> float:
-    """fps as the base models saw it: rounded to bfloat16, so 29.97 is 30."""
+    """fps rounded to bfloat16, as in the base models: 29.97 becomes 30."""
     return float(torch.tensor(fps, dtype=torch.bfloat16))
 
 
 @lru_cache(maxsize=256)
 def latent_positions(shape: tuple[int, int, int], fps: float) -> torch.Tensor:
-    """float32 [3, tokens] of time, row and column, time counted from 0; frame-major, then row, then column.
+    """float32 [3, tokens]: time, row and column of each latent token, by frame, row, column. Time starts at 0.
 
     Time advances by 24 / fps a latent frame.
     """
@@ -59,23 +59,23 @@ def latent_positions(shape: tuple[int, int, int], fps: float) -> torch.Tensor:
     return torch.stack([axis.flatten() for axis in axes])
 
 
-def build_pack(samples: Sequence[Layout]) -> Pack:
-    """The pack of these samples, in order; every sample's positions start anew."""
-    text_positions, positions, noisy = [], [], []
+def pack_inputs(samples: Sequence[SequenceSpec]) -> PackedInputs:
+    """Network inputs of these samples, in order. Positions start at 0 in every sample."""
+    text_positions, positions, noise_mask = [], [], []
     for sample in samples:
         length = len(sample.text_ids)
         text_positions.append(torch.arange(length, dtype=torch.float32).expand(3, -1))
-        own = latent_positions(sample.shape, sample.fps).clone()
-        own[0] += length + MODALITY_MARGIN
-        positions.append(own)
+        video_positions = latent_positions(sample.shape, sample.fps).clone()
+        video_positions[0] += length + MODALITY_MARGIN
+        positions.append(video_positions)
         per_frame = sample.latent_tokens // sample.shape[0]
-        noisy.append(torch.arange(sample.latent_tokens) >= sample.clean * per_frame)
+        noise_mask.append(torch.arange(sample.latent_tokens) >= sample.num_condition_frames * per_frame)
     counts = [sample.latent_tokens for sample in samples]
-    return Pack(
+    return PackedInputs(
         text_ids=torch.tensor([token for sample in samples for token in sample.text_ids]),
         text_positions=torch.cat(text_positions, dim=1),
         latent_positions=torch.cat(positions, dim=1),
         sample_of_latent=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts)),
-        noisy=torch.cat(noisy),
+        noise_mask=torch.cat(noise_mask),
         sequences=JointSequences.of([len(sample.text_ids) for sample in samples], counts),
     )

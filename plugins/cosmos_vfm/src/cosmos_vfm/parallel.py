@@ -1,7 +1,6 @@
-"""How the network's layers are compiled and checkpointed, each stream's regions around attention on their own.
+"""Compilation and activation checkpointing of the layers: the regions before and after attention, for text and latents.
 
-The understanding tower is never recomputed while it is frozen: under no_grad nothing is kept that a backward pass would
-need.
+A frozen understanding tower is never recomputed: it runs under no_grad, so no activations are saved.
 """
 
 from __future__ import annotations

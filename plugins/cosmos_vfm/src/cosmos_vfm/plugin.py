@@ -39,7 +39,7 @@ def cosmos_model_families() -> Iterable[ModelFamilySpec]:
 
 @hookimpl
 def cosmos_callbacks() -> Iterable[CallbackSpec]:
-    """Samples during the run; compilation of the video codec."""
+    """Samples during a run; compilation of the video tokenizer."""
     yield CallbackSpec(
         name="every_n_draw_sample",
         summary="Draws samples before, during and after training",
@@ -50,7 +50,7 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
     )
     yield CallbackSpec(
         name="compile_tokenizer",
-        summary="Compiles the video codec's encoder",
+        summary="Compiles the encoder of the video tokenizer",
         config="cosmos_vfm.config:CompileTokenizer",
         callback="cosmos_vfm.callbacks.compile_tokenizer:CompileTokenizerCallback",
         tasks=("vfm",),
@@ -80,7 +80,7 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
         yield CheckpointSpec(name=name, summary=f"Generator, {summary}", repo=f"nvidia/{name}")
     yield CheckpointSpec(
         name="Wan2.2-VAE",
-        summary="Video codec of every generator",
+        summary="Video tokenizer of every generator",
         repo="Wan-AI/Wan2.2-TI2V-5B",
         revision="921dbaf3f1674a56f47e83fb80a34bac8a8f203e",
         files=("Wan2.2_VAE.pth",),
@@ -92,17 +92,17 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
     """Published layout to a base checkpoint, and a trained one to diffusers."""
     from cosmos_vfm.checkpoints.identify import FORMAT, LOOKED_FOR
 
-    entry = "cosmos_vfm.checkpoints.entry"
+    module = "cosmos_vfm.checkpoints.converters"
     yield ConverterSpec(
         source=FORMAT,
         target="dcp",
         task="vfm",
         summary="Published generator to base",
-        convert=f"{entry}:convert",
+        convert=f"{module}:convert",
         looks_for=LOOKED_FOR,
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{entry}:export"
+        source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{module}:export"
     )
 
 
@@ -116,7 +116,7 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
-    """Heads that must divide, files that must be there."""
+    """Divisible heads and existing files."""
     from cosmos_vfm.config import VfmConfig
 
     model = plan.config.model
@@ -128,16 +128,16 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
 
 
 def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
-    """Heads that do not divide among the processes that split a sequence."""
+    """Number of heads that context parallelism cannot divide."""
     from cosmos_vfm.sizes import MODEL_SIZES
 
     heads, degree = MODEL_SIZES[model.tier].heads, plan.degrees.context
     if heads % degree:
-        fitting = ", ".join(str(number) for number in range(1, heads + 1) if heads % number == 0)
+        divisors = ", ".join(str(number) for number in range(1, heads + 1) if heads % number == 0)
         yield Problem(
             message=f"is {degree}, which does not divide the {heads} heads of model size '{model.tier}'",
             key="model.parallelism.context_parallel_shard_degree",
-            hint=f"set it to one of {fitting}",
+            hint=f"set it to one of {divisors}",
         )
 
 
@@ -147,8 +147,8 @@ def _files(model: VfmConfig) -> Iterable[Problem]:
         yield Problem(
             message="is not set" if vae is None else f"no such file: {vae}",
             key="model.tokenizer.vae_path",
-            hint="`cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae` gets it; WAN_VAE_PATH says "
-            "where it lies",
+            hint="`cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae` downloads it; set "
+            "WAN_VAE_PATH to its path",
         )
     path = model.text_tokenizer.path
     if (
@@ -164,7 +164,7 @@ def _cache(plan: RunPlan) -> Iterable[Problem]:
     folder = plan.config.dataloader_train.cache
     if folder is not None and not (Path(folder) / "cache.json").is_file():
         yield Problem(
-            message=f"{folder} is no latent cache",
+            message=f"{folder} is not a latent cache",
             key="dataloader_train.cache",
             hint=f"`cosmos data cache RECIPE -o {folder}` makes one",
         )

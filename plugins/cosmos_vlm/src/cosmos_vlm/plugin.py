@@ -53,12 +53,16 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
 @hookimpl
 def cosmos_converters() -> Iterable[ConverterSpec]:
     """A Cosmos language model on a Qwen3-VL tower, and a trained reasoner to a Hugging Face folder."""
-    entry = "cosmos_vlm.checkpoints.entry"
+    module = "cosmos_vlm.checkpoints.converters"
     yield ConverterSpec(
-        source="cosmos3", target="vlm", task="vlm", summary="Generator's reasoner to Qwen3-VL", convert=f"{entry}:merge"
+        source="cosmos3",
+        target="vlm",
+        task="vlm",
+        summary="Generator's reasoner to Qwen3-VL",
+        convert=f"{module}:merge",
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{entry}:export"
+        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{module}:export"
     )
 
 

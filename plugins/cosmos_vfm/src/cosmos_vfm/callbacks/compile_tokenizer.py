@@ -1,4 +1,4 @@
-"""Compiles the video codec's encoder once training has warmed up."""
+"""Compiles the encoder of the video tokenizer after a number of micro-batches."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["CompileTokenizerCallback"]
 
 
 class CompileTokenizerCallback(Callback):
-    """torch.compile of the codec's encoder after `compile_after_iterations` micro-batches; every size compiles when it
-    is first met."""
+    """torch.compile of the encoder after `compile_after_iterations` micro-batches. Every new size compiles on first
+    use."""
 
     config: CompileTokenizer
-    seen = 0
+    micro_batches = 0
 
     def train_start(self, trainer: Trainer) -> None:
-        """Compile at once when no micro-batch is to be waited for."""
+        """Compile at once with `compile_after_iterations` = 0."""
         self._compile_if_due(trainer)
 
     def after_backward(self, trainer: Trainer) -> None:
-        """Count, and compile when it is time."""
-        self.seen += 1
+        """Count micro-batches, and compile when the number is reached."""
+        self.micro_batches += 1
         self._compile_if_due(trainer)
 
     def _compile_if_due(self, trainer: Trainer) -> None:
-        if self.config.enabled and self.seen == self.config.compile_after_iterations:
+        if self.config.enabled and self.micro_batches == self.config.compile_after_iterations:
             assert isinstance(trainer.family, VfmFamily)
-            trainer.family.compile_codec()
+            trainer.family.compile_video_tokenizer()

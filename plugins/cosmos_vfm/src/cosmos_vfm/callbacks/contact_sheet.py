@@ -1,4 +1,4 @@
-"""Clips as one picture: rows of evenly spaced frames under their captions."""
+"""Clips as one image: rows of evenly spaced frames under their captions."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def write_contact_sheet(path: Path, titles: Sequence[str], rows: Sequence[Row]) 
         for number, clip in enumerate(row.clips):
             for column, tile in enumerate(_tiles(clip)):
                 sheet.paste(tile, (GAP + number * block + column * (TILE + GAP), top + LINE))
-    hidden = path.with_name(f".{path.name}.partial")
-    sheet.save(hidden, format="PNG")
-    hidden.replace(path)
+    partial = path.with_name(f".{path.name}.partial")
+    sheet.save(partial, format="PNG")
+    partial.replace(path)
 
 
 def _tiles(clip: torch.Tensor) -> list[Image.Image]:
     frames = clip.permute(1, 2, 3, 0).cpu().numpy()
-    chosen = np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames))).round().astype(int)
-    tiles = [Image.fromarray(frames[index]) for index in chosen]
+    indices = np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames))).round().astype(int)
+    tiles = [Image.fromarray(frames[index]) for index in indices]
     scale = TILE / max(tiles[0].size)
     size = (max(1, round(tiles[0].width * scale)), max(1, round(tiles[0].height * scale)))
     return [tile.resize(size, Image.Resampling.BILINEAR) for tile in tiles]

@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 class DrawSamplesCallback(Callback):
-    """``step_<9 digits>.png`` and one mp4 a sample each time; ``comparison.png`` at the end.
+    """Writes ``step_<9 digits>.png`` and one mp4 per sample each time, and ``comparison.png`` at the end.
 
-    Samples come from the averaged weights when they are kept, and always from the same noise.
+    Samples use the averaged weights if there are any, and the same noise every time.
     """
 
     config: DrawSamples
@@ -37,7 +37,7 @@ class DrawSamplesCallback(Callback):
         self._before: list[torch.Tensor] = []
 
     def train_start(self, trainer: Trainer) -> None:
-        """Draw from the weights training starts from."""
+        """Draw from the initial weights."""
         if trainer.validation is None and trainer.is_main:
             logger.info("every_n_draw_sample takes its captions from the training data: there is no validation data")
         if trainer.step == 0:
@@ -50,7 +50,7 @@ class DrawSamplesCallback(Callback):
             self._draw(trainer)
 
     def train_end(self, trainer: Trainer) -> None:
-        """Draw from the final weights and compare."""
+        """Draw from the final weights and write the comparison."""
         after = self._draw(trainer)
         if not trainer.is_main:
             return
@@ -110,7 +110,7 @@ def _size(item: VideoText) -> tuple[int, int, int]:
 
 
 def _condition(item: VideoText) -> torch.Tensor | None:
-    """The clip's first frames where training would have shown them: one for an image to video, more for a video."""
+    """First frames of the clip that training would condition on: 1 for image to video, more for video to video."""
     if not item.condition_frames:
         return None
     return item.pixels()[:, : 1 + TEMPORAL * (item.condition_frames - 1)]

@@ -1,33 +1,35 @@
-"""Interpolation between clean latents and noise, and the loss on the velocity (docs/models/generator.md, Objective)."""
+"""Interpolation between clean latents and noise, and the velocity loss (docs/models/generator.md, Objective)."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["interpolate", "item_losses", "noisy_frames"]
+__all__ = ["frame_noise_mask", "interpolate", "item_losses"]
 
 
-def noisy_frames(clean: torch.Tensor, frames: int) -> torch.Tensor:
-    """float32 [B, 1, frames, 1, 1]: 1 on noisy latent frames, 0 on the `clean` [B] leading ones."""
-    index = torch.arange(frames, device=clean.device)
-    return (index[None] >= clean[:, None]).float()[:, None, :, None, None]
+def frame_noise_mask(num_condition_frames: torch.Tensor, frames: int) -> torch.Tensor:
+    """float32 [B, 1, frames, 1, 1]: 0 on the leading `num_condition_frames` [B] latent frames, 1 on the others."""
+    index = torch.arange(frames, device=num_condition_frames.device)
+    return (index[None] >= num_condition_frames[:, None]).float()[:, None, :, None, None]
 
 
 def interpolate(
-    latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, noisy: torch.Tensor
+    latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, noise_mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noised latents and target velocity, float32 [B, C, T, H, W]; conditioned frames stay clean.
+    """Noised latents and target velocity, float32 [B, C, T, H, W]; condition frames stay clean.
 
-    sigma: float32 [B]. noisy: as `noisy_frames`. The target is noise - latents on all frames.
+    sigma: float32 [B]. noise_mask: from `frame_noise_mask`. The target is noise - latents on all frames.
     """
-    level = sigma[:, None, None, None, None] * noisy
-    return (1 - level) * latents + level * noise, noise - latents
+    masked_sigma = sigma[:, None, None, None, None] * noise_mask
+    return (1 - masked_sigma) * latents + masked_sigma * noise, noise - latents
 
 
-def item_losses(predicted: torch.Tensor, target: torch.Tensor, noisy: torch.Tensor, *, by_active: bool) -> torch.Tensor:
+def item_losses(
+    predicted: torch.Tensor, target: torch.Tensor, noise_mask: torch.Tensor, *, by_active: bool
+) -> torch.Tensor:
     """Mean squared error of each item, float32 [B].
 
-    Conditioned frames count zero but stay in the denominator, unless `by_active`.
+    Condition frames add zero error and stay in the denominator, unless `by_active`.
     """
-    error = ((predicted.float() - target).square() * noisy).mean(dim=(1, 2, 3, 4))
-    return error / noisy.mean(dim=(1, 2, 3, 4)) if by_active else error
+    error = ((predicted.float() - target).square() * noise_mask).mean(dim=(1, 2, 3, 4))
+    return error / noise_mask.mean(dim=(1, 2, 3, 4)) if by_active else error

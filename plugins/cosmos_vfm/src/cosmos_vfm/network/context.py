@@ -1,4 +1,4 @@
-"""One pack split over the processes of a context group: each keeps a run of the tokens of both streams."""
+"""Context parallelism: each process of a context group holds a contiguous part of the text and latent tokens."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import torch
 
 from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network.backend import AttentionBackend, KeysValues
-from cosmos_vfm.network.pack import Pack
+from cosmos_vfm.network.packed_inputs import PackedInputs
 
-__all__ = ["ContextParallelAttention", "split_pack"]
+__all__ = ["ContextParallelAttention", "split_inputs"]
 
 
-def split_pack(
-    context: ContextGroup, tokens: torch.Tensor, pack: Pack, sigma: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, Pack]:
-    """This process's latent tokens, all noise levels, and its part of the pack; padding belongs to sample 0."""
+def split_inputs(
+    context: ContextGroup, tokens: torch.Tensor, inputs: PackedInputs, sigma: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, PackedInputs]:
+    """This process's latent tokens, all sigmas, and its part of the inputs. Padding counts as sample 0."""
     part = replace(
-        pack,
-        text_ids=context.own(pack.text_ids),
-        text_positions=context.own(pack.text_positions, dim=1),
-        latent_positions=context.own(pack.latent_positions, dim=1),
-        sample_of_latent=context.own(pack.sample_of_latent),
-        noisy=context.own(pack.noisy),
+        inputs,
+        text_ids=context.own(inputs.text_ids),
+        text_positions=context.own(inputs.text_positions, dim=1),
+        latent_positions=context.own(inputs.latent_positions, dim=1),
+        sample_of_latent=context.own(inputs.sample_of_latent),
+        noise_mask=context.own(inputs.noise_mask),
     )
     return context.own(tokens), sigma, part
 
 
 @dataclass(frozen=True, slots=True)
 class ContextParallelAttention:
-    """Any backend, over processes that split the pack. text, latents: tokens of the whole pack in each stream."""
+    """Runs another backend over split sequences. text, latents: number of tokens over all processes."""
 
     inner: AttentionBackend
     context: ContextGroup

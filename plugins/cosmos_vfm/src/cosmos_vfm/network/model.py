@@ -11,10 +11,10 @@ from torch import nn
 from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network.backend import AttentionBackend
 from cosmos_vfm.network.backends import ATTENTION_BACKENDS
-from cosmos_vfm.network.context import ContextParallelAttention, split_pack
+from cosmos_vfm.network.context import ContextParallelAttention, split_inputs
 from cosmos_vfm.network.layer import DecoderLayer
 from cosmos_vfm.network.norm import RmsNorm
-from cosmos_vfm.network.pack import Pack
+from cosmos_vfm.network.packed_inputs import PackedInputs
 from cosmos_vfm.network.patches import PATCH
 from cosmos_vfm.network.rope import rotation
 from cosmos_vfm.network.time import TimeEmbedder
@@ -52,8 +52,8 @@ class _LanguageModel(nn.Module):
 class Cosmos3Network(nn.Module):
     """Two towers over packed samples: text in, velocity of the latent tokens out.
 
-    `norm` and `lm_head` are carried for the checkpoint's sake; generation never reads them. context: set before
-    sharding, the processes that split each pack among them.
+    `norm` and `lm_head` exist because checkpoints hold them; generation never reads them. context: group for context
+    parallelism, set before sharding.
     """
 
     def __init__(self, config: NetworkConfig, backend: str = "two_way") -> None:
@@ -68,7 +68,7 @@ class Cosmos3Network(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The decoder layers, the units of sharding, recomputation and compilation."""
+        """The decoder layers: units of sharding, activation checkpointing and compilation."""
         return self.language_model.model.layers
 
     @property
@@ -76,34 +76,34 @@ class Cosmos3Network(nn.Module):
         """Whether any parameter of the understanding tower trains."""
         return any(value.requires_grad for name, value in self.named_parameters() if is_text_tower(name))
 
-    def forward(self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack) -> torch.Tensor:
-        """Velocity [Ng, 192] in the activation dtype, zero at tokens of conditioning frames.
+    def forward(self, tokens: torch.Tensor, sigma: torch.Tensor, inputs: PackedInputs) -> torch.Tensor:
+        """Velocity [Ng, 192] in the activation dtype, zero at tokens of condition frames.
 
-        tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one noise level a sample.
+        tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one per sample.
         """
-        backend = self.attention_backend(pack.sequences)
+        backend = self.attention_backend(inputs.sequences)
         if self.context is None:
-            return self._velocity(tokens, sigma, pack, backend)
-        parallel = ContextParallelAttention(backend, self.context, len(pack.text_ids), len(tokens))
-        own = self._velocity(*split_pack(self.context, tokens, pack, sigma), parallel)
-        return self.context.gather(own, len(tokens))
+            return self._velocity(tokens, sigma, inputs, backend)
+        parallel = ContextParallelAttention(backend, self.context, len(inputs.text_ids), len(tokens))
+        local_velocity = self._velocity(*split_inputs(self.context, tokens, inputs, sigma), parallel)
+        return self.context.gather(local_velocity, len(tokens))
 
     def _velocity(
-        self, tokens: torch.Tensor, sigma: torch.Tensor, pack: Pack, backend: AttentionBackend
+        self, tokens: torch.Tensor, sigma: torch.Tensor, inputs: PackedInputs, backend: AttentionBackend
     ) -> torch.Tensor:
         config, transformer, train_text = self.config, self.language_model.model, self.trains_text
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
-            text = transformer.embed_tokens(pack.text_ids)
+            text = transformer.embed_tokens(inputs.text_ids)
         latents = self.vae2llm(tokens.to(text.dtype))
-        # A product with ones, because its backward pass sums over tokens in float32; indexing would sum in bfloat16.
-        owner = pack.sample_of_latent[:, None] == torch.arange(len(sigma), device=sigma.device)
-        times = self.time_embedder(sigma).to(latents.dtype)
-        latents = latents + (owner & pack.noisy[:, None]).to(latents.dtype) @ times
+        # A matrix product, because its backward pass sums over tokens in float32; indexing would sum in bfloat16.
+        is_of_sample = inputs.sample_of_latent[:, None] == torch.arange(len(sigma), device=sigma.device)
+        time_embeddings = self.time_embedder(sigma).to(latents.dtype)
+        latents = latents + (is_of_sample & inputs.noise_mask[:, None]).to(latents.dtype) @ time_embeddings
         rotations = [
             rotation(positions, config.head_dim, config.rope_theta, text.dtype)
-            for positions in (pack.text_positions, pack.latent_positions)
+            for positions in (inputs.text_positions, inputs.latent_positions)
         ]
         for layer in transformer.layers:
             text, latents = layer(text, latents, *rotations, backend, train_text)
         velocity = self.llm2vae(transformer.norm_moe_gen(latents))
-        return velocity * pack.noisy[:, None]
+        return velocity * inputs.noise_mask[:, None]

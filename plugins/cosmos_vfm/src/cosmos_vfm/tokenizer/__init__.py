@@ -1,7 +1,7 @@
-"""Frozen helpers of the generator: video codecs and text tokenizers, chosen by configuration."""
+"""Frozen helpers of the generator: video tokenizers and text tokenizers, chosen by configuration."""
 
-from cosmos_vfm.tokenizer.build import build_text_tokenizer, build_video_codec
+from cosmos_vfm.tokenizer.build import build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.text import TextTokens
-from cosmos_vfm.tokenizer.video import VideoCodec
+from cosmos_vfm.tokenizer.video import VideoVAE
 
-__all__ = ["TextTokens", "VideoCodec", "build_text_tokenizer", "build_video_codec"]
+__all__ = ["TextTokens", "VideoVAE", "build_text_tokenizer", "build_video_tokenizer"]

@@ -1,4 +1,4 @@
-"""A video codec without weights: an orthonormal block DCT with the Wan 2.2 VAE's geometry.
+"""A video tokenizer without weights: an orthonormal block DCT with the Wan 2.2 VAE's geometry.
 
 Channels hold the lowest frequencies of each 16x16 block (later frames: 4x16x16), luminance first. A channel's scale
 falls with its frequency, so that latents have a variance between 1 and 3, as flow matching wants them.
@@ -70,7 +70,7 @@ def _tables() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @frozen
 class BlockDct:
-    """VideoCodec. first, later: orthonormal bases [48, pixels of a block]; deviation: scale of each channel, [48]."""
+    """VideoVAE. first, later: orthonormal bases [48, pixels of a block]; deviation: scale of each channel, [48]."""
 
     first: torch.Tensor = _tables()[0]
     later: torch.Tensor = _tables()[1]

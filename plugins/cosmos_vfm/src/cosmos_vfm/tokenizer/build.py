@@ -1,4 +1,4 @@
-"""Which codec and which text tokenizer serve a configuration; each is imported only when it is chosen."""
+"""Which video tokenizer and which text tokenizer serve a configuration; each is imported only when it is chosen."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from cosmos_vfm.config import TextTokenizer, VideoTokenizer
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.text import VISION_START, TextTokens
-from cosmos_vfm.tokenizer.video import VideoCodec
+from cosmos_vfm.tokenizer.video import VideoVAE
 
-__all__ = ["build_text_tokenizer", "build_video_codec"]
+__all__ = ["build_text_tokenizer", "build_video_tokenizer"]
 
 
 def build_text_tokenizer(config: TextTokenizer, network: NetworkConfig) -> TextTokens:
@@ -24,8 +24,8 @@ def build_text_tokenizer(config: TextTokenizer, network: NetworkConfig) -> TextT
     return hub_tokens(name, revision)
 
 
-def build_video_codec(config: VideoTokenizer, dtype: torch.dtype) -> VideoCodec:
-    """The codec of a configuration; `dtype` is that of the VAE's weights and arithmetic."""
+def build_video_tokenizer(config: VideoTokenizer, dtype: torch.dtype) -> VideoVAE:
+    """The video tokenizer of a configuration; `dtype` is that of the VAE's weights and arithmetic."""
     if config.type == "block_dct":
         from cosmos_vfm.tokenizer.block_dct import BlockDct
 

@@ -1,4 +1,4 @@
-"""What every video codec keeps to: its interface and its geometry."""
+"""What every video tokenizer keeps to: its interface and its geometry."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["CHANNELS", "SPATIAL", "TEMPORAL", "VideoCodec", "latent_shape", "normalise", "to_pixels"]
+__all__ = ["CHANNELS", "SPATIAL", "TEMPORAL", "VideoVAE", "latent_shape", "normalise", "to_pixels"]
 
 TEMPORAL = 4
 SPATIAL = 16
 CHANNELS = 48
 
 
-class VideoCodec(Protocol):
+class VideoVAE(Protocol):
     """Pixels to latents and back: the first frame alone, then 4 frames a latent frame; 16x16 pixels a latent pixel."""
 
-    def to(self, device: torch.device) -> VideoCodec:
-        """The same codec on `device`."""
+    def to(self, device: torch.device) -> VideoVAE:
+        """The same video tokenizer on `device`."""
         ...
 
     def compile(self) -> None:

@@ -15,7 +15,7 @@ import torch
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.tokenizer.video import normalise, to_pixels
 
-__all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "codec_place", "rename_original"]
+__all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "find_vae", "rename_original"]
 
 LATENTS_MEAN = [
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
@@ -82,7 +82,7 @@ def rename_original(name: str) -> str:
 
 
 class WanVae:
-    """VideoCodec around a diffusers AutoencoderKLWan; weights, input and statistics share one dtype."""
+    """VideoVAE around a diffusers AutoencoderKLWan; weights, input and statistics share one dtype."""
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae.eval().requires_grad_(False)
@@ -95,7 +95,7 @@ class WanVae:
         """From the original .pth file, or a folder of diffusers or one that has it as ``vae/``. Raises UserError."""
         from diffusers import AutoencoderKLWan
 
-        place = codec_place(path)
+        place = find_vae(path)
         if place.is_dir():
             try:
                 return cls(AutoencoderKLWan.from_pretrained(place, torch_dtype=dtype))
@@ -128,7 +128,7 @@ class WanVae:
         return to_pixels(self.vae.decode(latents.to(self.vae.dtype) / self.inverse_std + self.mean).sample)
 
 
-def codec_place(path: str | None) -> Path:
+def find_vae(path: str | None) -> Path:
     """The file, or the folder with ``config.json``, that `path` means. Raises UserError."""
     if path is None:
         raise _refused("", "is not set")
@@ -162,4 +162,4 @@ def _renamed(file: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.Tensor
 def _refused(path: str, message: str) -> UserError:
     hint = "name Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan; WAN_VAE_PATH says where it lies"
     problem = Problem(message=f"{path}: {message}" if path else message, key="model.tokenizer.vae_path", hint=hint)
-    return UserError("the video codec's weights cannot be had", [problem])
+    return UserError("the video tokenizer's weights cannot be had", [problem])

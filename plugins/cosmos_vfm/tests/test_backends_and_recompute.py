@@ -15,7 +15,7 @@ from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.network import Cosmos3Network, three_way
 from cosmos_vfm.network.flex import Flex
 from cosmos_vfm.network.three_way import ThreeWay
-from cosmos_vfm.packing import Layout, build_pack
+from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sizes import NetworkConfig
 
@@ -23,17 +23,17 @@ QWEN = NetworkConfig(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=64, mlp=
 NEMOTRON = evolve(QWEN, gated_mlp=False, float_norm=True, text_qk_norm=False, text_k_norm_for_generation=True)
 GENERATION = ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
 MIXED = (
-    Layout(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
-    Layout(tuple(range(40, 61)), (5, 4, 4), 5.0, 0),
-    Layout(tuple(range(7, 20)), (3, 6, 4), 30.0, 1),
+    SequenceSpec(tuple(range(3, 12)), (1, 4, 6), 24.0, 0),
+    SequenceSpec(tuple(range(40, 61)), (5, 4, 4), 5.0, 0),
+    SequenceSpec(tuple(range(7, 20)), (3, 6, 4), 30.0, 1),
 )
 EQUAL = (MIXED[1], MIXED[1])
-LONG = (Layout(tuple(range(300)), (7, 20, 16), 24.0, 1), MIXED[0])
+LONG = (SequenceSpec(tuple(range(300)), (7, 20, 16), 24.0, 1), MIXED[0])
 
 
-def network_of(config: NetworkConfig, layout: str = "two_way", *, freeze: bool = True) -> Cosmos3Network:
+def network_of(config: NetworkConfig, backend: str = "two_way", *, freeze: bool = True) -> Cosmos3Network:
     torch.manual_seed(0)
-    network = Cosmos3Network(config, layout)
+    network = Cosmos3Network(config, backend)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, 1.0, 0.2)
@@ -43,12 +43,14 @@ def network_of(config: NetworkConfig, layout: str = "two_way", *, freeze: bool =
     return network
 
 
-def pass_through(network: Cosmos3Network, samples: tuple[Layout, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def pass_through(
+    network: Cosmos3Network, samples: tuple[SequenceSpec, ...]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Velocity and gradients of one pack."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randn(sum(sample.latent_tokens for sample in samples), 192, generator=generator)
     sigma = torch.linspace(0.2, 0.8, len(samples))
-    velocity = network(tokens, sigma, build_pack(samples))
+    velocity = network(tokens, sigma, pack_inputs(samples))
     velocity.square().sum().backward()
     gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
     return velocity.detach(), gradients
@@ -62,31 +64,33 @@ def assert_same(found: tuple, expected: tuple, bound: float) -> None:
 
 @pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
 @pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
-@pytest.mark.parametrize("layout", ["three_way", "flex"])
-def test_every_layout_gives_the_two_way_result(layout: str, config: NetworkConfig, samples: tuple[Layout, ...]) -> None:
+@pytest.mark.parametrize("backend", ["three_way", "flex"])
+def test_every_backend_gives_the_two_way_result(
+    backend: str, config: NetworkConfig, samples: tuple[SequenceSpec, ...]
+) -> None:
     """Bound: 1e-5 relative in float32, forward and for the gradient of every trained tensor."""
-    assert_same(pass_through(network_of(config, layout), samples), pass_through(network_of(config), samples), 1e-5)
+    assert_same(pass_through(network_of(config, backend), samples), pass_through(network_of(config), samples), 1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:return_lse is deprecated")
 def test_three_way_through_natten_gives_what_it_gives_without() -> None:
     """NATTEN's own path for the CPU, which has no backward pass; its kernels are tried in tests/gpu."""
-    sequences = build_pack(MIXED).sequences
+    sequences = pack_inputs(MIXED).sequences
     torch.manual_seed(0)
     text, latents = sum(sequences.text.lengths), sum(sequences.latents.lengths)
     q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
     latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
-    layout = ThreeWay(sequences)
-    ours = layout.attend_latents(q, text_kv, latent_kv)
-    layout._both = three_way._natten
-    torch.testing.assert_close(layout.attend_latents(q, text_kv, latent_kv), ours, rtol=1e-5, atol=1e-6)
+    backend = ThreeWay(sequences)
+    ours = backend.attend_latents(q, text_kv, latent_kv)
+    backend._both = three_way._natten
+    torch.testing.assert_close(backend.attend_latents(q, text_kv, latent_kv), ours, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
-def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples: tuple[Layout, ...]) -> None:
+def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples: tuple[SequenceSpec, ...]) -> None:
     """FlexAttention itself, as it runs on an accelerator; on the CPU without a backward pass."""
-    sequences = build_pack(samples).sequences
+    sequences = pack_inputs(samples).sequences
     torch.manual_seed(0)
     text, latents = sum(sequences.text.lengths), sum(sequences.latents.lengths)
     q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
@@ -157,6 +161,6 @@ def test_compiled_layers_keep_gate_and_projection_but_not_their_product() -> Non
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         tokens = sum(sample.latent_tokens for sample in EQUAL)
-        network(torch.randn(tokens, 192), torch.tensor([0.3, 0.6]), build_pack(EQUAL))
+        network(torch.randn(tokens, 192), torch.tensor([0.3, 0.6]), pack_inputs(EQUAL))
     sizes = Counter(kept.values())
     assert sizes[tokens * QWEN.mlp] == 2 * QWEN.layers
