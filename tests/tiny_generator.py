@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKLWan, Cosmos3OmniPipeline, Cosmos3OmniTransformer, UniPCMultistepScheduler
 from transformers import AutoTokenizer
 
-from cosmos_vfm.checkpoints.describe import native_scheduler, to_diffusers_config
+from cosmos_vfm.checkpoints.diffusers_config import native_scheduler, to_diffusers_config
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG
 from tests.tiny_reasoner import write_tokenizer

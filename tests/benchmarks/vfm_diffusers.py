@@ -9,7 +9,7 @@ import torch
 from diffusers import Cosmos3OmniTransformer
 
 from cosmos_core.distributed import local
-from cosmos_vfm.checkpoints.describe import to_diffusers_config
+from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network.patches import grid
 from cosmos_vfm.packing import latent_positions

@@ -23,7 +23,7 @@ from cosmos_core.data.video import write_mp4
 from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_data_videophy.synthetic import draw
-from cosmos_vfm.checkpoints.describe import to_diffusers_config
+from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from tests.command import cosmos
 from tests.fixtures.reading import tensors
 from tests.fixtures.runs import BEFORE, CACHE, ENVIRONMENT, FOLDERS, PREPARED, RUNS, SMALL, STEPS, copied

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
+FORMATS = ("diffusers", "hf")
+
 
 @click.command("export")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -28,7 +30,13 @@ __all__ = ["export"]
 @click.option("--weights", type=click.Choice(["ema", "live"]), help="Default: the average, where the run kept one.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: that of the base.")
 @click.option("--task", default=None, help="Model family; default: the run's.")
-@click.option("--layout", type=click.Choice(["diffusers", "hf"]), help="Default: what the model's own users load.")
+@click.option(
+    "--format",
+    "target_format",
+    type=click.Choice(FORMATS),
+    help="'diffusers', or 'hf': one folder of tensors. Default: that of the model family.",
+)
+@click.option("--layout", type=click.Choice(FORMATS), hidden=True)
 @click.option("--merge/--adapter", default=True, help="Fold adapters into the weights, or export them alone.")
 @click.option("--verify", is_flag=True, help="Read everything back and compare.")
 @click.pass_obj
@@ -40,6 +48,7 @@ def export(
     weights: str | None,
     dtype: str | None,
     task: str | None,
+    target_format: str | None,
     layout: str | None,
     merge: bool,
     verify: bool,
@@ -54,6 +63,10 @@ def export(
     """
     from cosmos_core.config.structure import read_resolved
 
+    if layout is not None:
+        click.echo("note: --layout is now called --format", err=True)
+    if target_format is not None and layout is not None:
+        raise UserError("--format and --layout are the same option; give --format only")
     iteration = _iteration(source, step)
     trained = trained_by(iteration)
     config = read_resolved(trained.config, plugins.registry) if trained is not None else None
@@ -66,7 +79,7 @@ def export(
         "weights": weights or "",
         "verify": "yes" if verify else "",
         "dtype": dtype or "",
-        "layout": layout or "",
+        "format": target_format or layout or "",
         "adapter": "" if merge else "yes",
     }
     request = Conversion(

@@ -18,7 +18,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.optim import initialise_lora, inject_lora, select_trainable
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
-from cosmos_vfm.checkpoints.describe import to_diffusers_config
+from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.sizes import MODEL_SIZES
@@ -164,7 +164,7 @@ def test_what_diffusers_loads_is_what_the_run_holds(root: Path, tmp_path: Path) 
 
 
 def test_a_bare_export_has_the_framework_names_and_converts_back(root: Path, tmp_path: Path) -> None:
-    cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "bare"), "--layout", "hf")
+    cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "bare"), "--format", "hf")
     names = set(load_file(tmp_path / "bare/model.safetensors"))
     assert names == {f"model.net.{name}" for name, _ in Cosmos3Network(TINY).named_parameters()}
     cosmos("convert", str(tmp_path / "bare"), "-o", str(tmp_path / "again"))

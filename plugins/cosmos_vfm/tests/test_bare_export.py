@@ -1,4 +1,4 @@
-"""`--layout hf`: config.json has the section from which cosmos-framework builds the network that it loads."""
+"""`--format hf`: config.json has the section from which cosmos-framework builds the network that it loads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from diffusers import Cosmos3OmniTransformer
 from safetensors import safe_open
 
-from cosmos_vfm.checkpoints.describe import describe, to_diffusers_config
+from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config, transformer_config
 from cosmos_vfm.checkpoints.framework import model_section
 from cosmos_vfm.config import Flow, VfmConfig
 from cosmos_vfm.network import Cosmos3Network
@@ -42,7 +42,7 @@ def exported(root: Path, *more: str, **heads: Any) -> dict[str, Any]:
     config = {key: value for key, value in to_diffusers_config(MODEL_SIZES["tiny"]).items() if not key.startswith("_")}
     Cosmos3OmniTransformer(**config, **heads).to(torch.bfloat16).save_pretrained(root / "published/transformer")
     cosmos("convert", str(root / "published"), "-o", str(root / "base"))
-    cosmos("export", str(root / "base"), "--task", "vfm", "--layout", "hf", "-o", str(root / "bare"), *more)
+    cosmos("export", str(root / "base"), "--task", "vfm", "--format", "hf", "-o", str(root / "bare"), *more)
     found: dict[str, Any] = json.loads((root / "bare/config.json").read_text())
     return found
 
@@ -51,7 +51,11 @@ def section_of(model_size: str, model: VfmConfig | None = None) -> dict[str, Any
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in Cosmos3Network(MODEL_SIZES[model_size]).named_parameters()}
     return model_section(
-        MODEL_SIZES[model_size], describe(shapes, {}), model_size=model_size, model=model, precision="bfloat16"
+        MODEL_SIZES[model_size],
+        transformer_config(shapes, {}),
+        model_size=model_size,
+        model=model,
+        precision="bfloat16",
     )
 
 
@@ -68,6 +72,16 @@ def test_a_bare_export_names_the_model_by_aliases_that_the_loader_knows(tmp_path
     assert sizes["text_config_overrides"]["hidden_size"] == MODEL_SIZES["tiny"].hidden
     with safe_open(tmp_path / "bare/model.safetensors", framework="pt") as file:
         assert all(name.startswith("model.net.") for name in file.keys())  # noqa: SIM118
+
+
+def test_the_old_option_layout_still_works_and_names_format(tmp_path: Path) -> None:
+    exported(tmp_path)
+    command = ("export", str(tmp_path / "base"), "--task", "vfm", "--layout", "hf", "-o", str(tmp_path / "old"))
+    assert "note: --layout is now called --format" in cosmos(*command).stderr.splitlines()
+    assert (tmp_path / "old/config.json").read_bytes() == (tmp_path / "bare/config.json").read_bytes()
+    assert "give --format only" in cosmos(*command[:-1], str(tmp_path / "both"), "--format", "hf", code=2).stderr
+    assert not (tmp_path / "both").exists()
+    assert "--layout" not in cosmos("export", "--help").stdout
 
 
 def test_the_section_says_which_heads_the_weights_have_and_in_which_dtype(tmp_path: Path) -> None:

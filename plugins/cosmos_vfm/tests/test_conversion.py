@@ -19,7 +19,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.restore import restore
 from cosmos_vfm.checkpoints.convert import to_dcp
-from cosmos_vfm.checkpoints.describe import matching_size, network_of, to_diffusers_config
+from cosmos_vfm.checkpoints.diffusers_config import matching_size, network_config_of, to_diffusers_config
 from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
@@ -238,7 +238,7 @@ def test_an_index_at_the_root_is_made_anew_or_left_out_of_a_bare_export(
     places = json.loads((tmp_path / "whole/model.safetensors.index.json").read_text())["weight_map"]
     assert set(places) == set(oracle().state_dict())
     assert all((tmp_path / "whole" / file).is_file() for file in places.values())
-    cosmos(*export, str(tmp_path / "bare"), "--layout", "hf")
+    cosmos(*export, str(tmp_path / "bare"), "--format", "hf")
     to_dcp(tmp_path / "bare", tmp_path / "again")
     assert stored_keys(tmp_path / "again/model") == stored_keys(tmp_path / "base/model")
 
@@ -267,7 +267,7 @@ def test_the_released_sizes_are_recognised() -> None:
         with torch.device("meta"):
             shapes = {key: value.shape for key, value in Cosmos3Network(network).named_parameters()}
         assert matching_size(shapes) == name
-        assert to_diffusers_config(network_of(shapes)) == to_diffusers_config(network)
+        assert to_diffusers_config(network_config_of(shapes)) == to_diffusers_config(network)
     shapes["language_model.model.embed_tokens.weight"] = torch.Size([7, network.hidden])
     assert matching_size(shapes) is None
 

@@ -109,10 +109,10 @@ def test_an_export_carries_tokenizer_and_processors_over(place: Path, tmp_path: 
         assert (tmp_path / "out" / name).read_bytes() == (place / "tiny" / name).read_bytes(), name
 
 
-def test_a_layout_that_is_not_a_reasoners_is_refused(place: Path, tmp_path: Path) -> None:
-    command = ("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"), "--layout")
+def test_a_format_that_is_not_a_reasoners_is_refused(place: Path, tmp_path: Path) -> None:
+    command = ("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"), "--format")
     said = cosmos(*command, "diffusers", code=2).stderr
-    assert "there is no layout 'diffusers'" in said
+    assert "there is no format 'diffusers'" in said
     assert not (tmp_path / "out").exists()
     cosmos(*command, "hf")
     assert (tmp_path / "out/config.json").is_file()

@@ -90,7 +90,7 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
 @hookimpl
 def cosmos_converters() -> Iterable[ConverterSpec]:
     """Published layout to a base checkpoint, and a trained one to diffusers."""
-    from cosmos_vfm.checkpoints.identify import FORMAT, LOOKED_FOR
+    from cosmos_vfm.checkpoints.identify import FORMAT, SEARCHED
 
     module = "cosmos_vfm.checkpoints.converters"
     yield ConverterSpec(
@@ -99,7 +99,7 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         task="vfm",
         summary="Published generator to base",
         convert=f"{module}:convert",
-        looks_for=LOOKED_FOR,
+        looks_for=SEARCHED,
     )
     yield ConverterSpec(
         source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{module}:export"

@@ -1,4 +1,4 @@
-"""Names of tensors in the training framework and in diffusers."""
+"""Published checkpoints in, diffusers and adapters out; tensor names of both sides."""
 
 from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
 

@@ -1,4 +1,4 @@
-"""Adapters alone, as diffusers' `load_lora_adapter` takes them."""
+"""Export of adapters without base weights, for `load_lora_adapter` of diffusers."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ STEM = "pytorch_lora_weights"
 def export_adapter(
     checkpoint: Path, weights: StoredWeights, output: Path, dtype: torch.dtype | None, *, verify: bool
 ) -> dict[str, str]:
-    """Write the adapters of an ``iter_<N>`` folder; returns facts to print. weights: its own. dtype: None keeps theirs.
+    """Write the adapters of an ``iter_<N>`` folder. Returns facts to print. dtype: None keeps that of `weights`.
 
-    Raises UserError when there are none, or when training changed none.
+    Raises UserError when there are no adapters, or all are zero.
     """
     base = AdapterBase.read(checkpoint)
     if base is None:
-        beside = any(".lora_" in name for name in weights.infos)
-        holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"
-        raise UserError(f"{checkpoint} holds {holds}; leave --adapter out")
+        trained_with_others = any(".lora_" in name for name in weights.infos)
+        content = "adapters together with other weights" if trained_with_others else "full weights and no adapters"
+        raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
     refuse_zero_adapters(weights)
     entries = {
         PREFIX + to_diffusers(name): Entry(weights, name, dtype or info.dtype) for name, info in weights.infos.items()
     }
     targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in entries})
     settings = {"r": base.rank, "lora_alpha": base.alpha, "target_modules": targets}
-    described = json.dumps({PREFIX + key: value for key, value in settings.items()}, sort_keys=True)
+    metadata = json.dumps({PREFIX + key: value for key, value in settings.items()}, sort_keys=True)
     with whole_folder(output, "nothing was exported") as hidden:
-        write_shards(hidden, STEM, entries, verify=verify, metadata={"lora_adapter_metadata": described})
+        write_shards(hidden, STEM, entries, verify=verify, metadata={"lora_adapter_metadata": metadata})
     return {
         "exported": str(output),
         "adapters": f"{len(entries) // 2} layers, rank {base.rank}, alpha {base.alpha}",

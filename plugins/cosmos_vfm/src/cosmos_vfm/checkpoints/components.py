@@ -1,6 +1,6 @@
-"""What lies beside the transformer in a published folder, on its way through a base into an export.
+"""Components of a published folder other than the transformer: copied into the base, and from there into an export.
 
-A base keeps copies: the download may be gone, or on another machine, when a run is exported.
+The base has copies because the download may be deleted, or on another machine, when a run is exported.
 """
 
 from __future__ import annotations
@@ -13,80 +13,80 @@ from typing import Any
 
 from cosmos_core.checkpoint import opened_safetensors, read_weight_map
 from cosmos_core.errors import UserError
-from cosmos_vfm.checkpoints.describe import native_scheduler
+from cosmos_vfm.checkpoints.diffusers_config import native_scheduler
 from cosmos_vfm.checkpoints.published import COMPONENTS, Published
 
-__all__ = ["carry_over", "keep_components", "write_json"]
+__all__ = ["copy_components", "store_components", "write_json"]
 
 FOLDER = "components"
-"""Of a base, beside ``model/``."""
+"""Folder in a base, beside ``model/``."""
 INDEX = "model.safetensors.index.json"
 PIPELINE = "model_index.json"
 ROOT_FILES = ("*.json", "*.txt", "*.jinja")
-"""Pipeline index, processor and tokenizer files; weights lie in folders."""
+"""Pipeline index, processor and tokenizer files. Weights are in folders."""
 
 
-def keep_components(published: Published, base: Path) -> list[str]:
-    """Copy everything but the transformer into a base; returns the folders' names."""
-    kept = base / FOLDER
-    shutil.rmtree(kept, ignore_errors=True)
+def store_components(published: Published, base: Path) -> list[str]:
+    """Copy everything but the transformer into a base. Returns the names of the folders."""
+    target = base / FOLDER
+    shutil.rmtree(target, ignore_errors=True)
     for name, folder in published.components.items():
-        shutil.copytree(folder, kept / name)
+        shutil.copytree(folder, target / name)
     if published.root != published.folder:
-        _copy_root_files(published.root, kept)
+        _copy_root_files(published.root, target)
     return list(published.components)
 
 
-def carry_over(base: Path | None, output: Path, *, shift: float) -> list[str]:
-    """Copy a base's components into an export that has its weights; returns the folders' names.
+def copy_components(base: Path | None, output: Path, *, shift: float) -> list[str]:
+    """Copy the components of a base into an export that already has its weights. Returns the names of the folders.
 
-    Without a scheduler it gets the native one, with this shift; a pipeline's index when all that one names is there. An
-    index over all weights is written anew where the base had one.
+    Without a scheduler the export gets the native one, with this shift. It gets a pipeline index if all parts are
+    there. If the base had an index over all weights, a new one is written.
     """
-    kept = base / FOLDER if base is not None else None
-    names = [name for name in COMPONENTS if kept is not None and (kept / name).is_dir()]
-    if kept is not None and kept.is_dir():
+    source = base / FOLDER if base is not None else None
+    names = [name for name in COMPONENTS if source is not None and (source / name).is_dir()]
+    if source is not None and source.is_dir():
         for name in names:
-            shutil.copytree(kept / name, output / name)
-        # An index of folders, and a pipeline's, mean nothing to a bare export, which has no such folders.
-        _copy_root_files(kept, output, but=() if (output / "transformer").is_dir() else (INDEX, PIPELINE))
+            shutil.copytree(source / name, output / name)
+        # The weight index and the pipeline index name folders that a bare export does not have.
+        _copy_root_files(source, output, but=() if (output / "transformer").is_dir() else (INDEX, PIPELINE))
     if "scheduler" not in names:
         (output / "scheduler").mkdir()
         write_json(output / "scheduler/scheduler_config.json", native_scheduler(shift))
     if (output / "transformer").is_dir():
         if (output / INDEX).is_file():
-            _index_anew(output)
+            _rewrite_index(output)
         if not (output / PIPELINE).exists() and {"vae", "text_tokenizer"} <= set(names):
-            write_json(output / PIPELINE, _pipeline(output))
+            write_json(output / PIPELINE, _pipeline_index(output))
     return names
 
 
-def _pipeline(output: Path) -> dict[str, Any]:
-    """Of diffusers, for a base that brought the parts without their index. Training knows no system prompt."""
-    tokenizer = output / "text_tokenizer/tokenizer_config.json"
-    said = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+def _pipeline_index(output: Path) -> dict[str, Any]:
+    """model_index.json of diffusers, for a base that had the parts without it. Training uses no system prompt."""
+    tokenizer_file = output / "text_tokenizer/tokenizer_config.json"
+    tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8")) if tokenizer_file.is_file() else {}
     scheduler = json.loads((output / "scheduler/scheduler_config.json").read_text(encoding="utf-8"))
     return {
         "_class_name": "Cosmos3OmniPipeline",
         "transformer": ["diffusers", "Cosmos3OmniTransformer"],
         "vae": ["diffusers", "AutoencoderKLWan"],
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        "text_tokenizer": ["transformers", said.get("tokenizer_class", "PreTrainedTokenizerFast")],
+        "text_tokenizer": ["transformers", tokenizer.get("tokenizer_class", "PreTrainedTokenizerFast")],
         "default_use_system_prompt": False,
         "use_native_flow_schedule": True,
     }
 
 
 def _copy_root_files(source: Path, target: Path, but: Collection[str] = ()) -> None:
-    """Those that `target` has not. but: names to leave out."""
+    """Copy root files that `target` lacks. but: names to leave out."""
     target.mkdir(exist_ok=True)
     for path in sorted({path for pattern in ROOT_FILES for path in source.glob(pattern)}):
         if path.name not in but and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
 
 
-def _index_anew(output: Path) -> None:
-    """Tensor -> shard of the folders that the old index spoke of; of the transformer's when that one is damaged."""
+def _rewrite_index(output: Path) -> None:
+    """Index of the folders that the old index names, or of the transformer if the old one is damaged."""
     try:
         old = read_weight_map(output / INDEX)
     except UserError:
@@ -102,5 +102,5 @@ def _index_anew(output: Path) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Indented, with a line's end."""
+    """Indented, with a final newline."""
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Published layout -> a base checkpoint that training starts from, tensor by tensor."""
+"""Published checkpoint -> base checkpoint for training, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from rich.progress import Progress
 
 from cosmos_core.checkpoint import DcpWriter, fingerprint, stored_tensors, whole_folder
 from cosmos_core.plan import write_base
-from cosmos_vfm.checkpoints.components import keep_components
-from cosmos_vfm.checkpoints.describe import matching_size
+from cosmos_vfm.checkpoints.components import store_components
+from cosmos_vfm.checkpoints.diffusers_config import matching_size
 from cosmos_vfm.checkpoints.published import Published, open_published
 
 __all__ = ["to_dcp"]
 
 
-def to_dcp(source: Path, output: Path, *, origin: str = "") -> dict[str, str]:
-    """Write `output`/model as DCP with ``net.`` names, and copies of the source's other components; returns facts.
+def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str, str]:
+    """Write `output`/model as DCP with ``net.`` names, and copies of the other components. Returns facts to print.
 
-    origin: repository and commit of the source, for the record. Memory holds one tensor at a time. An interrupted
-    conversion continues with the shards it lacks; `output` appears when it is whole. Raises UserError for an unknown
-    layout, for damaged shards, or when `output` exists.
+    source_revision: repository and commit of the source, stored in base.json. Memory holds one tensor at a time. An
+    interrupted conversion continues with the missing shards; `output` appears when it is complete. Raises UserError
+    for an unknown layout, for damaged shards, or when `output` exists.
     """
     with whole_folder(output, "nothing was converted", made_of=str(source.resolve())) as hidden:
         published = open_published(source)
         _write_shards(published, DcpWriter(hidden / "model"))
-        components = keep_components(published, hidden)
-        write_base(hidden, origin=origin or str(published.root.resolve()), config=published.config)
+        components = store_components(published, hidden)
+        write_base(hidden, origin=source_revision or str(published.root.resolve()), config=published.config)
         stored = stored_tensors(hidden / "model")
         model_size = matching_size({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {
@@ -38,13 +38,13 @@ def to_dcp(source: Path, output: Path, *, origin: str = "") -> dict[str, str]:
 
 
 def _write_shards(published: Published, writer: DcpWriter) -> None:
-    """A data file for each shard; those an earlier attempt finished from the same source stay."""
+    """One data file per shard. Files that an earlier attempt wrote from the same source are reused."""
     with Progress(transient=True) as progress:
         task = progress.add_task("converting", total=sum(file.stat().st_size for file in published.files))
         for number, file in enumerate(published.files):
-            about = file.resolve().stat()
-            of = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {fingerprint(file.parent, file.name)}"
+            status = file.resolve().stat()
+            of = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {fingerprint(file.parent, file.name)}"
             if not writer.has(number, of):
                 writer.write(number, published.tensors(file), of=of)
-            progress.advance(task, about.st_size)
+            progress.advance(task, status.st_size)
     writer.finish(len(published.files))

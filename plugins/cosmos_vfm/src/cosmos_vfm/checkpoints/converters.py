@@ -1,4 +1,4 @@
-"""What the converters of this plugin do when `cosmos convert` and `cosmos export` call them."""
+"""Converters of this plugin, called by `cosmos convert` and `cosmos export`."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ __all__ = ["convert", "export"]
 
 def convert(request: Conversion) -> dict[str, str]:
     """Published layout to a base checkpoint."""
-    return to_dcp(request.source, request.output, origin=request.origin)
+    return to_dcp(request.source, request.output, source_revision=request.origin)
 
 
 def export(request: Conversion) -> dict[str, str]:
-    """A run's checkpoint, or a base, to a diffusers folder; a run's float32 weights become its model.precision."""
+    """Checkpoint of a run, or a base, to a diffusers folder. Weights of a run are written in its model.precision."""
     model = request.model if isinstance(request.model, VfmConfig) else None
-    asked, verify = request.options.get("dtype"), bool(request.options.get("verify"))
+    dtype_name, verify = request.options.get("dtype"), bool(request.options.get("verify"))
     if request.options.get("adapter"):
         weights = DcpWeights(request.source / "model", request.options.get("weights", ""))
-        return export_adapter(request.source, weights, request.output, dtype(asked) if asked else None, verify=verify)
-    wanted = asked or (model.precision if model is not None else "")
-    known = request.base is not None and (request.base / BASE_FILE).is_file()
+        return export_adapter(
+            request.source, weights, request.output, dtype(dtype_name) if dtype_name else None, verify=verify
+        )
+    dtype_name = dtype_name or (model.precision if model is not None else "")
+    has_base = request.base is not None and (request.base / BASE_FILE).is_file()
     return export_weights(
         ExportRequest(
             checkpoint=request.source,
             output=request.output,
-            base=request.base if known else None,
-            layout=request.options.get("layout") or "diffusers",
+            base=request.base if has_base else None,
+            format=request.options.get("format") or "diffusers",
             weights=request.options.get("weights", ""),
             scale=model.lora_alpha / model.lora_rank if model is not None and model.lora_enabled else None,
             model=model,
-            dtype=dtype(wanted) if wanted else None,
+            dtype=dtype(dtype_name) if dtype_name else None,
             verify=verify,
         )
     )

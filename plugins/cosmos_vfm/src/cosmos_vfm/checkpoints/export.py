@@ -1,4 +1,4 @@
-"""A trained or base checkpoint -> a folder that others load: diffusers', or a bare one."""
+"""A trained or base checkpoint -> a folder for diffusers or for cosmos-framework."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cosmos_core.checkpoint import (
     write_shards,
 )
 from cosmos_core.plan import read_base
-from cosmos_vfm.checkpoints.components import carry_over, write_json
-from cosmos_vfm.checkpoints.describe import Shapes, describe, matching_size, network_of
+from cosmos_vfm.checkpoints.components import copy_components, write_json
+from cosmos_vfm.checkpoints.diffusers_config import Shapes, matching_size, network_config_of, transformer_config
 from cosmos_vfm.checkpoints.framework import model_section
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.config import VfmConfig
@@ -31,18 +31,18 @@ __all__ = ["ExportRequest", "export_weights"]
 
 @frozen(kw_only=True)
 class ExportRequest:
-    """checkpoint: folder with ``model/``. base: folder of the converted base, for heads that the run did not build, its
-    configuration and its components.
+    """checkpoint: folder with ``model/``. base: folder of the converted base. It gives the heads that the run did not
+    build, the configuration and the components.
 
-    layout: 'diffusers', or 'hf' for one folder of ``model.net.<name>`` tensors that cosmos-framework loads. weights:
-    'ema' (live ones where no average is kept) or 'live'. scale: factor of adapters that were trained beside other
-    weights. model: what the weights were trained with, if they were. dtype: of the floating tensors; None keeps theirs.
+    format: 'diffusers', or 'hf' for one folder of ``model.net.<name>`` tensors that cosmos-framework loads. weights:
+    'ema' (live weights where there is no average) or 'live'. scale: factor of adapters that were trained together with
+    other weights. model: configuration of the training run, if any. dtype: of floating-point tensors; None keeps it.
     """
 
     checkpoint: Path
     output: Path
     base: Path | None = None
-    layout: str = "diffusers"
+    format: str = "diffusers"
     weights: str = ""
     scale: float | None = None
     model: VfmConfig | None = None
@@ -51,44 +51,44 @@ class ExportRequest:
 
 
 def export_weights(request: ExportRequest) -> dict[str, str]:
-    """Write the folder under a hidden name and rename it; memory holds a few tensors. Returns facts to print."""
+    """Write the folder atomically, with few tensors in memory. Returns facts to print."""
     trained = trained_weights(request.checkpoint, request.weights, request.scale)
     source, heads = _with_heads(trained, request)
-    bare = request.layout == "hf"
-    entries = {_written(name, bare): _entry(source, name, request.dtype) for name in source.infos}
+    bare = request.format == "hf"
+    entries = {_target_name(name, bare): _entry(source, name, request.dtype) for name in source.infos}
     shapes = {name: info.shape for name, info in source.infos.items()}
-    config = describe(shapes, _base_config(request.base))
+    config = transformer_config(shapes, _base_config(request.base))
     with whole_folder(request.output, "nothing was exported") as hidden:
         folder = hidden if bare else hidden / "transformer"
         folder.mkdir(exist_ok=True)
         stem = "model" if bare else "diffusion_pytorch_model"
         written = write_shards(folder, stem, entries, verify=request.verify)
         write_json(folder / "config.json", _bare_config(config, shapes, request, entries) if bare else config)
-        carried = carry_over(request.base, hidden, shift=(request.model or VfmConfig()).sampling.shift)
+        components = copy_components(request.base, hidden, shift=(request.model or VfmConfig()).sampling.shift)
     return {
         "exported": str(request.output),
-        "weights": _described(trained) + (f", {heads} of the base's other heads" if heads else ""),
+        "weights": _describe_weights(trained) + (f", {heads} of the base's other heads" if heads else ""),
         "shards": str(written.files) + (", verified" if request.verify else ""),
-        "components": ", ".join(carried) or "none",
+        "components": ", ".join(components) or "none",
     }
 
 
 def _with_heads(trained: StoredWeights, request: ExportRequest) -> tuple[StoredWeights, int]:
-    """With the base's tensors that the run did not build (action and sound), and how many those are."""
+    """Adds the tensors of the base that the run did not build (action and sound). Returns their number too."""
     if request.base is None or request.base == request.checkpoint:
         return trained, 0
-    whole = OverlaidWeights(trained, DcpWeights(request.base / "model", "live"))
-    return whole, len(whole.infos) - len(trained.infos)
+    merged = OverlaidWeights(trained, DcpWeights(request.base / "model", "live"))
+    return merged, len(merged.infos) - len(trained.infos)
 
 
 def _bare_config(
     config: dict[str, Any], shapes: Shapes, request: ExportRequest, entries: Mapping[str, Entry]
 ) -> dict[str, Any]:
-    """Of cosmos-framework, which reads the section `model`; the sizes beside it are for everybody else."""
+    """config.json for cosmos-framework, which reads the section `model`. Other readers use the top-level keys."""
     precision = next(entry.dtype for entry in entries.values() if entry.dtype.is_floating_point)
     model_size = matching_size(shapes)
     section = model_section(
-        MODEL_SIZES[model_size] if model_size is not None else network_of(shapes),
+        MODEL_SIZES[model_size] if model_size is not None else network_config_of(shapes),
         config,
         model_size=model_size,
         model=request.model,
@@ -97,7 +97,7 @@ def _bare_config(
     return {**config, "model_type": "cosmos3_omni", "model": section}
 
 
-def _written(name: str, bare: bool) -> str:
+def _target_name(name: str, bare: bool) -> str:
     return f"model.net.{name}" if bare else to_diffusers(name)
 
 
@@ -106,13 +106,13 @@ def _entry(source: StoredWeights, name: str, dtype: torch.dtype | None) -> Entry
     return Entry(source, name, dtype if dtype is not None and stored.is_floating_point else stored)
 
 
-def _described(source: StoredWeights) -> str:
+def _describe_weights(source: StoredWeights) -> str:
     if isinstance(source, DcpWeights):
         return f"{source.averaged} averaged, {len(source.infos) - source.averaged} live tensors"
     return f"{len(source.infos)} tensors of the base with the adapters merged"
 
 
 def _base_config(base: Path | None) -> dict[str, Any]:
-    """The configuration that the conversion wrote down, {} if there was none."""
+    """The configuration that the conversion stored, {} if there is none."""
     config: dict[str, Any] = read_base(base).get("config", {}) if base is not None else {}
     return config

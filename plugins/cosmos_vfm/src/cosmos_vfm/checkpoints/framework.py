@@ -1,6 +1,6 @@
-"""The `model` section of a bare export's config.json, from which cosmos-framework builds the network it loads.
+"""The `model` section of config.json in an `hf` export. cosmos-framework builds its network from it.
 
-Classes go by the framework's public aliases (`_target` and `_type`); what is not written has its classes' defaults.
+Classes are named by the framework's public aliases (`_target` and `_type`). Missing values have their defaults.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPATIAL, TEMPORAL = 16, 4
 
 @frozen
 class _Backbone:
-    """How the framework names a language model: its class, its configuration's class, the file of its sizes."""
+    """Names of a language model in the framework: its class, its configuration class, its file of sizes."""
 
     network: str
     config: str
@@ -52,7 +52,7 @@ def model_section(
     model: VfmConfig | None,
     precision: str,
 ) -> dict[str, Any]:
-    """Of an export with these sizes.
+    """The section for an export with these sizes.
 
     transformer: diffusers' configuration of the same weights. model_size: the released size it has, if any. model: the
     configuration it was trained with, if it was. precision: dtype of the weights.
@@ -88,16 +88,16 @@ def model_section(
 
 
 def _heads(transformer: Mapping[str, Any]) -> dict[str, Any]:
-    """The optional heads for actions and sound, as far as the weights have them."""
-    found: dict[str, Any] = {"action_gen": transformer["action_gen"], "sound_gen": transformer["sound_gen"]}
+    """The optional heads for action and sound that the weights have."""
+    heads: dict[str, Any] = {"action_gen": transformer["action_gen"], "sound_gen": transformer["sound_gen"]}
     if transformer["action_gen"]:
-        found["max_action_dim"] = transformer["action_dim"]
-        found["num_embodiment_domains"] = transformer["num_embodiment_domains"]
+        heads["max_action_dim"] = transformer["action_dim"]
+        heads["num_embodiment_domains"] = transformer["num_embodiment_domains"]
     if transformer["sound_gen"]:
-        found["sound_dim"] = transformer["sound_dim"]
-        found["sound_latent_fps"] = 25
-        found["sound_tokenizer"] = _sound_tokenizer()
-    return found
+        heads["sound_dim"] = transformer["sound_dim"]
+        heads["sound_latent_fps"] = 25
+        heads["sound_tokenizer"] = _sound_tokenizer()
+    return heads
 
 
 def _expert(transformer: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _expert(transformer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flow(model: VfmConfig) -> dict[str, Any]:
-    """Whole shifts as integers, which the framework wants."""
+    """Shifts without a fraction are integers, as the framework requires."""
     flow = model.flow
     return {
         "_type": "rectified_flow_training_config",
@@ -163,7 +163,7 @@ def _sound_tokenizer() -> dict[str, Any]:
 
 
 def _language_model(network: NetworkConfig, backbone: _Backbone, *, released: bool) -> dict[str, Any]:
-    """Without a vision tower, which no export of ours has, and without weights of its own to fetch."""
+    """No vision tower, and no pretrained weights to download."""
     sizes: dict[str, Any] = {
         "_target": "create_vlm_config",
         "base_config": {"_target": backbone.config, "json_file": f"{CONFIGS}/{backbone.sizes}"},

@@ -1,16 +1,16 @@
-"""Tells a generator in the published layout from names and headers alone; imports nothing heavy."""
+"""Recognizes a published generator by file names and safetensors headers; imports nothing heavy."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-__all__ = ["FORMAT", "LOOKED_FOR", "looks_published"]
+__all__ = ["FORMAT", "SEARCHED", "looks_published"]
 
 FORMAT = "cosmos3"
 MARKS = ("add_q_proj", "moe_gen")
 LARGEST_HEADER = 100 * 2**20
-LOOKED_FOR = (
+SEARCHED = (
     "a generation tower (tensors with moe_gen or add_q_proj) in transformer/diffusion_pytorch_model.safetensors, "
     "transformer/model.safetensors, diffusion_pytorch_model.safetensors, model.safetensors, or in the shards of an "
     "index (.safetensors.index.json) of one of these"
@@ -30,7 +30,7 @@ def _has_marks(folder: Path) -> bool:
 
 
 def _header(file: Path) -> str:
-    """The JSON header of a safetensors file as text."""
+    """Tensor names in the header of a safetensors file, as one text."""
     with file.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
         if length > LARGEST_HEADER:

@@ -1,4 +1,4 @@
-"""Tensor names: the training framework's (without ``net.``) and diffusers'. Pure renames.
+"""Maps tensor names between the training framework (without ``net.``) and diffusers. Values do not change.
 
 See docs/checkpoints.md, Tensor names.
 """

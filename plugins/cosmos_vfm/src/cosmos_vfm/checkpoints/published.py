@@ -1,4 +1,4 @@
-"""The published layout of a generator: a diffusers folder, or a bare one with the same tensors.
+"""A published generator: a diffusers folder, or one folder with the same tensors.
 
 See docs/checkpoints.md, Published generators.
 """
@@ -16,13 +16,13 @@ from attrs import frozen
 from cosmos_core.checkpoint import opened_safetensors, read_weight_map
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
-from cosmos_vfm.checkpoints.identify import LOOKED_FOR
+from cosmos_vfm.checkpoints.identify import SEARCHED
 from cosmos_vfm.checkpoints.names import from_diffusers
 
 __all__ = ["COMPONENTS", "Published", "is_published", "open_published"]
 
 COMPONENTS = ("scheduler", "vae", "text_tokenizer", "sound_tokenizer", "vision_encoder")
-"""Folders beside the transformer that travel along to an export."""
+"""Folders beside the transformer that an export gets too."""
 
 _WEIGHTS = ("diffusion_pytorch_model", "model")
 _PREFIXES = ("model.net.", "net.")
@@ -30,7 +30,7 @@ _PREFIXES = ("model.net.", "net.")
 
 @frozen
 class Published:
-    """A folder with weights. folder: of the transformer; root: of the whole repository; files: shards, in order."""
+    """root: the repository. folder: the transformer. files: its shards, in order."""
 
     root: Path
     folder: Path
@@ -44,7 +44,7 @@ class Published:
 
     @property
     def components(self) -> dict[str, str]:
-        """Folders to carry over, name -> path."""
+        """Component folders, name -> path."""
         return {name: str(self.root / name) for name in COMPONENTS if (self.root / name).is_dir()}
 
     def tensors(self, file: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -54,14 +54,14 @@ class Published:
         for name in names:
             renamed = framework_name(name)
             if renamed is not None:
-                # Opened for each, because the file's pages count as this process's memory while it is open.
+                # Opened for each tensor: pages of an open file count as memory of this process.
                 with opened_safetensors(file) as opened:
                     value = opened.get_tensor(name)
                 yield renamed, value
 
 
 def framework_name(name: str) -> str | None:
-    """``net.<name>`` of a stored tensor; None for what is no part of the generator (a vision tower)."""
+    """``net.<name>`` of a stored tensor; None for tensors outside the generator (a vision tower)."""
     for prefix in _PREFIXES:
         if name.startswith(prefix):
             plain = name.removeprefix(prefix)
@@ -76,28 +76,28 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     for stem in _WEIGHTS:
         index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
-            found = tuple(_inside(folder, name) for name in dict.fromkeys(read_weight_map(index).values()))
-            missing = [path.name for path in found if not path.is_file()]
+            files = tuple(_inside(folder, name) for name in dict.fromkeys(read_weight_map(index).values()))
+            missing = [path.name for path in files if not path.is_file()]
             if missing:
                 problem = Problem(message=f"names {', '.join(missing[:4])}, which are missing", file=str(index))
                 raise UserError("the checkpoint is not complete; nothing was converted", [problem])
-            return found
+            return files
         if (folder / f"{stem}.safetensors").is_file():
             return (folder / f"{stem}.safetensors",)
     return ()
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """An object. Raises UserError for a file that holds none."""
+    """The JSON object in a file. Raises UserError when there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        problem = Problem(message=f"is no JSON: {error}", file=str(path), hint="fetch it again")
+        problem = Problem(message=f"is not JSON: {error}", file=str(path), hint="fetch it again")
         raise UserError("the checkpoint is damaged; nothing was converted", [problem]) from None
-    if not isinstance(found, dict):
-        problem = Problem(message="holds no object", file=str(path), hint="fetch it again")
+    if not isinstance(value, dict):
+        problem = Problem(message="is not a JSON object", file=str(path), hint="fetch it again")
         raise UserError("the checkpoint is damaged; nothing was converted", [problem])
-    return found
+    return value
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -109,7 +109,7 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _found(root: Path) -> Published | None:
+def _find_published(root: Path) -> Published | None:
     for folder in (root / "transformer", root):
         files = _shards(folder) if folder.is_dir() else ()
         if files and any(_is_generator(file) for file in files):
@@ -123,14 +123,14 @@ def _is_generator(file: Path) -> bool:
 
 
 def is_published(root: Path) -> bool:
-    """Whether a folder holds a generator in the published layout."""
-    return root.is_dir() and _found(root) is not None
+    """Whether a folder holds a published generator."""
+    return root.is_dir() and _find_published(root) is not None
 
 
 def open_published(root: Path) -> Published:
-    """The published checkpoint in a folder. Raises UserError listing what was looked for."""
-    found = _found(root) if root.is_dir() else None
-    if found is None:
-        problem = Problem(message=f"looked for {LOOKED_FOR}", file=str(root), hint="is it a Cosmos3 generator?")
-        raise UserError(f"{root} holds no generator in a layout this program knows; nothing was converted", [problem])
-    return found
+    """The published checkpoint in a folder. Raises UserError that lists the searched files."""
+    published = _find_published(root) if root.is_dir() else None
+    if published is None:
+        problem = Problem(message=f"looked for {SEARCHED}", file=str(root), hint="is it a Cosmos3 generator?")
+        raise UserError(f"{root} holds no generator in a known layout; nothing was converted", [problem])
+    return published

@@ -1,4 +1,4 @@
-"""What the converters of this plugin do when `cosmos convert` and `cosmos export` call them."""
+"""Converters of this plugin, called by `cosmos convert` and `cosmos export`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cosmos_vlm.weights import CONFIGS, snapshot
 
 __all__ = ["export", "merge"]
 
-LAYOUT = "hf"
+FORMAT = "hf"
 
 
 def merge(request: Conversion) -> dict[str, str]:
@@ -31,10 +31,12 @@ def export(request: Conversion) -> dict[str, str]:
     model = request.model
     if not isinstance(model, VlmConfig):
         raise UserError("only a run's checkpoint can be exported: its config.toml names the backbone")
-    layout = request.options.get("layout") or LAYOUT
-    if layout != LAYOUT:
-        problem = Problem(message=f"there is no layout '{layout}'", hint=f"leave --layout out, or say '{LAYOUT}'")
-        raise UserError("a reasoner is exported for transformers alone; nothing was exported", [problem])
+    target_format = request.options.get("format") or FORMAT
+    if target_format != FORMAT:
+        problem = Problem(
+            message=f"there is no format '{target_format}'", hint=f"leave out --format, or use '{FORMAT}'"
+        )
+        raise UserError("a reasoner can be exported for transformers only; nothing was exported", [problem])
     asked, verify = request.options.get("dtype"), bool(request.options.get("verify"))
     if request.options.get("adapter"):
         weights = model.backbone.safetensors_path or model.backbone.model_name

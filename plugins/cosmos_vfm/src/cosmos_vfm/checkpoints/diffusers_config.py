@@ -1,4 +1,4 @@
-"""The network's sizes as diffusers' configuration, and back."""
+"""NetworkConfig from tensor shapes, and as the configuration of diffusers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.network.rope import axes_of_head
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
-__all__ = ["Shapes", "describe", "matching_size", "native_scheduler", "network_of", "to_diffusers_config"]
+__all__ = [
+    "Shapes",
+    "matching_size",
+    "native_scheduler",
+    "network_config_of",
+    "to_diffusers_config",
+    "transformer_config",
+]
 
 SIZES = (
     "hidden_size",
@@ -21,16 +28,16 @@ SIZES = (
     "vocab_size",
     "hidden_act",
 )
-"""Keys that tell one network from another."""
+"""Keys of diffusers' configuration that must agree for two networks to be of the same size."""
 LAYER = "language_model.model.layers.0."
-NEEDED = (
+REQUIRED = (
     "language_model.model.embed_tokens.weight",
     f"{LAYER}self_attn.k_norm_moe_gen.weight",
     f"{LAYER}self_attn.q_proj_moe_gen.weight",
     f"{LAYER}self_attn.k_proj_moe_gen.weight",
     f"{LAYER}mlp_moe_gen.up_proj.weight",
 )
-"""What sizes are read off."""
+"""Tensors whose shapes give the sizes."""
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -50,14 +57,14 @@ def native_scheduler(shift: float) -> dict[str, Any]:
     }
 
 
-def network_of(shapes: Shapes) -> NetworkConfig:
-    """Sizes read off the tensors, by the framework's names; what no tensor shows follows from the MLP's kind.
+def network_config_of(shapes: Shapes) -> NetworkConfig:
+    """NetworkConfig from the shapes of tensors with the framework's names. The rest follows from the MLP.
 
-    Raises UserError when tensors that every generator has are missing.
+    Raises UserError when a tensor that every generator has is missing.
     """
-    missing = [name for name in NEEDED if name not in shapes]
+    missing = [name for name in REQUIRED if name not in shapes]
     if missing:
-        raise UserError("the checkpoint is no whole generator", [Problem(message=f"it lacks {', '.join(missing)}")])
+        raise UserError("the checkpoint is not a complete generator", [Problem(message=f"lacks {', '.join(missing)}")])
     vocab, hidden = shapes["language_model.model.embed_tokens.weight"]
     head_dim = shapes[f"{LAYER}self_attn.k_norm_moe_gen.weight"][0]
     gated = f"{LAYER}mlp_moe_gen.gate_proj.weight" in shapes
@@ -78,25 +85,25 @@ def network_of(shapes: Shapes) -> NetworkConfig:
     )
 
 
-def describe(shapes: Shapes, base: Mapping[str, Any]) -> dict[str, Any]:
-    """``transformer/config.json`` of these tensors. base: the configuration of the checkpoint they come from, used as
-    far as it is diffusers' own and speaks of the same sizes."""
-    network = network_of(shapes)
-    own = to_diffusers_config(network) | _heads(shapes, network.hidden)
-    same = all(base.get(key, own[key]) == own[key] for key in SIZES) and "hidden_size" in base
-    kept = {key: value for key, value in base.items() if same and key != "model_type"}
-    return {**own, **kept, "action_gen": own["action_gen"], "sound_gen": own["sound_gen"]}
+def transformer_config(shapes: Shapes, base: Mapping[str, Any]) -> dict[str, Any]:
+    """``transformer/config.json`` of these tensors. base: configuration of the checkpoint they come from; its values
+    are used if it is one of diffusers with the same sizes."""
+    network = network_config_of(shapes)
+    config = to_diffusers_config(network) | _heads(shapes, network.hidden)
+    same_size = all(base.get(key, config[key]) == config[key] for key in SIZES) and "hidden_size" in base
+    base_values = {key: value for key, value in base.items() if same_size and key != "model_type"}
+    return {**config, **base_values, "action_gen": config["action_gen"], "sound_gen": config["sound_gen"]}
 
 
 def _heads(shapes: Shapes, hidden: int) -> dict[str, Any]:
-    """Whether the optional heads are there, and their widths."""
+    """Presence and widths of the optional heads."""
     action, sound = shapes.get("action2llm.fc.weight"), shapes.get("sound2llm.weight")
-    found: dict[str, Any] = {"action_gen": action is not None, "sound_gen": sound is not None}
+    heads: dict[str, Any] = {"action_gen": action is not None, "sound_gen": sound is not None}
     if action is not None:
-        found |= {"action_dim": action[1] // hidden, "num_embodiment_domains": action[0]}
+        heads |= {"action_dim": action[1] // hidden, "num_embodiment_domains": action[0]}
     if sound is not None:
-        found |= {"sound_dim": sound[1]}
-    return found
+        heads |= {"sound_dim": sound[1]}
+    return heads
 
 
 def to_diffusers_config(network: NetworkConfig) -> dict[str, Any]:
@@ -131,10 +138,10 @@ def to_diffusers_config(network: NetworkConfig) -> dict[str, Any]:
 
 def matching_size(shapes: Shapes) -> str | None:
     """Name of the model size that these tensors have; None for any other size."""
-    found = to_diffusers_config(network_of(shapes))
-    same = (
+    config = to_diffusers_config(network_config_of(shapes))
+    names = (
         name
         for name, network in MODEL_SIZES.items()
-        if all(to_diffusers_config(network)[key] == found[key] for key in SIZES)
+        if all(to_diffusers_config(network)[key] == config[key] for key in SIZES)
     )
-    return next(same, None)
+    return next(names, None)
