@@ -82,7 +82,7 @@ def test_three_way_through_natten_gives_what_it_gives_without() -> None:
     latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
     backend = ThreeWay(sequences)
     ours = backend.attend_latents(q, text_kv, latent_kv)
-    backend._both = three_way._natten
+    backend._attend_and_merge = three_way._natten
     torch.testing.assert_close(backend.attend_latents(q, text_kv, latent_kv), ours, rtol=1e-5, atol=1e-6)
 
 

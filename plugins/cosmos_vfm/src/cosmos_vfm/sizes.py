@@ -1,4 +1,4 @@
-"""Sizes of the networks (docs/models/generator.md, Model sizes). One network class serves all of them."""
+"""Model sizes of the network (docs/models/generator.md, Model sizes)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["MODEL_SIZES", "NetworkConfig"]
 
 @frozen(kw_only=True)
 class NetworkConfig:
-    """Everything that distinguishes one size from another.
+    """Values that differ between model sizes.
 
     gated_mlp: SwiGLU, else relu(x)^2 without a gate. float_norm: RMSNorm multiplies its weight before rounding
     (Nemotron), else after (Qwen). text_qk_norm: per-head norms in the understanding tower. text_k_norm_for_generation:
-    an extra norm of the understanding keys that the generation tower reads. text_model: where the tokenizer comes from.
+    an extra norm of the text keys that latents attend to. text_model: Hub repository of the text tokenizer.
     """
 
     hidden: int

@@ -1,4 +1,4 @@
-"""What a decoder layer asks of attention, whatever the backend."""
+"""Interface of attention backends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class AttentionBackend(Protocol):
-    """Attention over the samples of one pack; queries and results are [N, heads, dim]."""
+    """Attention over the packed sequences of one micro-batch; queries and results are [N, heads, dim]."""
 
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Causal self-attention of each sample's text."""

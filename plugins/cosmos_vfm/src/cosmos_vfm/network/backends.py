@@ -21,11 +21,11 @@ ATTENTION_BACKENDS: dict[str, Callable[[JointSequences], AttentionBackend]] = {
     "three_way": ThreeWay,
     "flex": Flex,
 }
-"""Built once a forward pass, used by every layer."""
+"""Backends are built once per forward pass and used by every layer."""
 
 
 def describe_backend(name: str, device: torch.device) -> str:
-    """Which kernels serve a backend on a device."""
+    """The kernels that a backend uses on a device, for the log."""
     if name == "three_way" and uses_natten(device):
         return f"three_way through NATTEN {version('natten')}"
     if name in ("three_way", "flex"):

@@ -1,4 +1,4 @@
-"""One decoder layer: two towers that meet only where latents read the text's keys and values.
+"""Decoder layer with two towers. They meet only where latents attend to keys and values of the text.
 
 See docs/models/generator.md, Decoder layer.
 """
@@ -68,21 +68,21 @@ class JointAttention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim))
 
     def project_text(self, x: torch.Tensor, *, queries: bool) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        """Normed, unrotated queries (if wanted) and keys, and values, of the understanding tower: [N, heads, dim]."""
+        """Queries (or None), keys and values of the understanding tower before rotation: [N, heads, dim]."""
         q = self.q_norm(self._heads(self.q_proj(x))) if queries else None
         return q, self.k_norm(self._heads(self.k_proj(x))), self._heads(self.v_proj(x))
 
     def project_latents(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The same of the generation tower."""
+        """Queries, keys and values of the generation tower before rotation: [N, heads, dim]."""
         projections = (self.q_proj_moe_gen, self.k_proj_moe_gen, self.v_proj_moe_gen)
         q, k, v = (self._heads(projection(x)) for projection in projections)
         return self.q_norm_moe_gen(q), self.k_norm_moe_gen(k), v
 
 
 class DecoderLayer(nn.Module):
-    """Text and latents pass through regions before and after attention, each stream through its own.
+    """Text and latents have separate pre-attention and post-attention regions.
 
-    last: nothing reads the text stream after the last layer, so its output there is not computed.
+    last: nothing reads the text after the last layer, so its output is not computed there.
     """
 
     def __init__(self, config: NetworkConfig, *, last: bool) -> None:
@@ -111,7 +111,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """text [Nu, hidden] and latents [Ng, hidden] after this layer.
 
-        train_text: whether the understanding tower needs gradients; without, it runs under no_grad.
+        train_text: whether the understanding tower needs gradients; if not, it runs under no_grad.
         """
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
             text, keys, rotated, values = self._text(text, text_rotation, backend)
@@ -122,7 +122,7 @@ class DecoderLayer(nn.Module):
     def _text(
         self, text: torch.Tensor, rotation: Rotation, backend: AttentionBackend
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The text stream after this layer; its keys before and after rotation, and its values."""
+        """Text after this layer, its keys before and after rotation, and its values."""
 
         def attend(
             q: torch.Tensor | None, keys: torch.Tensor, rotated: torch.Tensor, values: torch.Tensor
@@ -135,7 +135,7 @@ class DecoderLayer(nn.Module):
     def _latents(
         self, latents: torch.Tensor, text_kv: KeysValues, rotation: Rotation, backend: AttentionBackend
     ) -> torch.Tensor:
-        """The latent stream after this layer."""
+        """Latents after this layer."""
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return backend.attend_latents(q, text_kv, (k, v))
@@ -145,7 +145,7 @@ class DecoderLayer(nn.Module):
     def text_pre_attention(
         self, text: torch.Tensor, rotation: Rotation
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rotated queries (None in the last layer), keys plain and rotated, values."""
+        """Rotated queries (None in the last layer), keys before and after rotation, values."""
         q, keys, values = self.self_attn.project_text(self.input_layernorm(text), queries=not self.last)
         return None if q is None else rotate(q, rotation), keys, rotate(keys, rotation), values
 

@@ -1,4 +1,4 @@
-"""RMSNorm in the two rounding orders of the backbones (docs/models/generator.md, RMSNorm)."""
+"""RMSNorm in the rounding orders of both backbones (docs/models/generator.md, RMSNorm)."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ PATCH = 2
 
 
 def grid(height: int, width: int) -> tuple[int, int]:
-    """Token rows and columns of a latent; odd sides are padded."""
+    """Token rows and columns of a latent. Odd sides are padded."""
     return -(-height // PATCH), -(-width // PATCH)
 
 
 def patchify(latents: torch.Tensor) -> torch.Tensor:
-    """[B, C, T, H, W] -> [B, T * rows * columns, 4 C]; inside a token the channel is fastest, then width, height."""
+    """[B, C, T, H, W] -> [B, T * rows * columns, 4 C]; in a token the channel changes fastest, then width, height."""
     batch, channels, frames, height, width = latents.shape
     rows, columns = grid(height, width)
     latents = pad(latents, (0, columns * PATCH - width, 0, rows * PATCH - height))
@@ -25,9 +25,9 @@ def patchify(latents: torch.Tensor) -> torch.Tensor:
 
 
 def unpatchify(tokens: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """The inverse for latents of `shape` [C, T, H, W]; the padding is cut off."""
+    """The inverse for latents of `shape` [C, T, H, W], without the padding."""
     channels, frames, height, width = shape
     rows, columns = grid(height, width)
     patches = tokens.view(tokens.shape[0], frames, rows, columns, PATCH, PATCH, channels)
-    whole = patches.permute(0, 6, 1, 2, 4, 3, 5).reshape(-1, channels, frames, rows * PATCH, columns * PATCH)
-    return whole[..., :height, :width]
+    padded = patches.permute(0, 6, 1, 2, 4, 3, 5).reshape(-1, channels, frames, rows * PATCH, columns * PATCH)
+    return padded[..., :height, :width]

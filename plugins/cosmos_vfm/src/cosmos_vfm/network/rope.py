@@ -1,4 +1,4 @@
-"""Rotary embedding over time, height and width, interleaved (docs/models/generator.md, Rotary embedding)."""
+"""Interleaved rotary embedding over time, height and width (docs/models/generator.md, Rotary embedding)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 def axis_of_slot(head_dim: int) -> list[int]:
     """Axis (0 time, 1 height, 2 width) of each of the head_dim / 2 frequencies.
 
-    Slots run T H W T H W ... as long as height and width have any (20 of 64 each), then T.
+    The order is T H W T H W ... until height and width have theirs (20 of 64 each), then T.
     """
     interleaved = 3 * axes_of_head(head_dim)[1]
     return [slot % 3 if slot < interleaved else 0 for slot in range(head_dim // 2)]
@@ -30,9 +30,9 @@ def axes_of_head(head_dim: int) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=16)
 def _table(head_dim: int, theta: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frequency, float32, and axis of every slot.
+    """Frequency (float32) and axis of every slot.
 
-    Computed on the CPU as the base models did: positions reach 15000, so that a last bit is a thousandth of a radian.
+    Computed on the CPU, as in the base models: at position 15000 the last bit is a thousandth of a radian.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
     axes = torch.tensor(axis_of_slot(head_dim), device="cpu")
@@ -48,7 +48,7 @@ def rotation(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.
 
 
 def rotate(x: torch.Tensor, by: Rotation) -> torch.Tensor:
-    """Rotate heads x [N, heads, head_dim] in their own dtype, halves paired."""
+    """Rotate x [N, heads, head_dim] in its dtype; the two halves of head_dim form pairs."""
     cos, sin = by
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

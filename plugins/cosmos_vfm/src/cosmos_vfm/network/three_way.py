@@ -1,8 +1,8 @@
-"""Latents over text and latents over latents as two attentions, merged by log-sum-exp.
+"""Latents over text and latents over latents: two attentions, merged by their log-sum-exp (LSE).
 
 See docs/models/generator.md, Attention implementations.
 
-Equal to one attention over both; it exists so that the second one may become sparse.
+The result equals one attention over both. Apart, the second one could be sparse.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["ThreeWay", "uses_natten"]
 
 
 class ThreeWay(TwoWay):
-    """The backend over one pack; text as in two_way."""
+    """Backend `three_way`. Text attends as in two_way."""
 
     def __init__(self, sequences: JointSequences) -> None:
         super().__init__(sequences)
-        self._both = _natten if uses_natten(self.latents.device) else _merged
+        self._attend_and_merge = _natten if uses_natten(self.latents.device) else _merged
 
     def attend_latents(self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
-        """Sample by sample."""
-        parts = [self._both(*sample) for sample in self.sequences.samples(q, text_kv, latent_kv)]
+        """One sample after another."""
+        parts = [self._attend_and_merge(*sample) for sample in self.sequences.samples(q, text_kv, latent_kv)]
         return torch.cat(parts)
 
 
 @cache
 def uses_natten(device: torch.device) -> bool:
-    """Whether both attentions run through NATTEN; without it they run through FlexAttention.
+    """Whether both attentions run in NATTEN instead of FlexAttention.
 
-    A NATTEN that was built without its kernels falls back to an uncompiled FlexAttention, whose backward pass is wrong
+    NATTEN built without its kernels falls back to an uncompiled FlexAttention, whose backward pass is wrong
     (seen on an H100 with NATTEN 0.21.7 and torch 2.11).
     """
     if device.type != "cuda" or find_spec("natten") is None:
@@ -52,8 +52,8 @@ def _merged(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torc
 
 
 def _natten(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
-    """The same through the package: [batch, tokens, heads, dim] there, and its own merging, whose backward pass knows
-    of both attentions."""
+    """The same in NATTEN, with tensors [batch, tokens, heads, dim]. Its merge has a backward pass through both
+    attentions."""
     import natten
 
     query = q[None].contiguous()

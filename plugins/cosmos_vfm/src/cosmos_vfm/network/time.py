@@ -1,4 +1,4 @@
-"""Embedding of the noise level, in float32 arithmetic whatever the weights' dtype.
+"""Timestep embedding of sigma, in float32 arithmetic for any dtype of the weights.
 
 See docs/models/generator.md, Timestep embedding.
 """
@@ -20,10 +20,10 @@ TIMESTEP_SCALE = 0.001
 
 
 def time_features(sigma: torch.Tensor) -> torch.Tensor:
-    """[B] noise levels in [0, 1] -> [B, 256] float32: cosines, then sines."""
+    """[B] sigmas in [0, 1] -> [B, 256] float32: cosines, then sines."""
     half = FREQUENCIES // 2
     powers = torch.arange(half, dtype=torch.float32, device=sigma.device) / half
-    # The detour over timesteps keeps the rounding of the base models.
+    # Sigma to timestep and back, to round as the base models do.
     scaled = sigma.float() * TRAIN_TIMESTEPS * TIMESTEP_SCALE
     angles = scaled[:, None] * torch.exp(-math.log(MAX_PERIOD) * powers)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

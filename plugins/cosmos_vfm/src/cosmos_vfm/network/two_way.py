@@ -1,7 +1,7 @@
-"""Text causal over itself, latents full over their own text and latents, each in one attention.
+"""Two attentions: text over text, causal; latents over text and latents, full.
 
-Samples never see each other. Samples of equal lengths run as one batch, and short ones of unequal lengths as one padded
-batch; long ones run one by one, without mask and without padding.
+Samples never see each other. Samples of equal lengths run as one batch, short ones of unequal lengths as one padded
+batch. Long ones run one by one, without mask and padding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["TwoWay"]
 
 
 class TwoWay:
-    """The backend over one pack."""
+    """Backend `two_way`."""
 
     def __init__(self, sequences: JointSequences) -> None:
         self.text, self.latents = sequences.text, sequences.latents
@@ -25,31 +25,31 @@ class TwoWay:
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Causal self-attention of each sample's text."""
         if self.sequences.one_batch:
-            # Padding lies to the right, where causal attention never looks from a real token.
+            # Padding is on the right: with a causal mask, no real token attends to it.
             q, k, v = (self.text.pad(x) for x in (q, k, v))
             return self.text.unpad(dense_attention(q, k, v, is_causal=True))
         if has_varlen_attention(q):
             return varlen_attention(q, k, v, self.text, causal=True)
         parts = zip(*(self.text.split(x) for x in (q, k, v)), strict=True)
-        return torch.cat([_one(*part, causal=True) for part in parts])
+        return torch.cat([_attend_sample(*part, causal=True) for part in parts])
 
     def attend_latents(self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
         """Full attention of latents over [text | latents] of their sample."""
         if self.sequences.one_batch:
             k, v = (
-                torch.cat([self.text.pad(text), self.latents.pad(own)], dim=2)
-                for text, own in zip(text_kv, latent_kv, strict=True)
+                torch.cat([self.text.pad(text), self.latents.pad(latents)], dim=2)
+                for text, latents in zip(text_kv, latent_kv, strict=True)
             )
             out = dense_attention(self.latents.pad(q), k, v, attn_mask=self.sequences.key_mask)
             return self.latents.unpad(out)
         return torch.cat(
             [
-                _one(query, torch.cat([text_k, k]), torch.cat([text_v, v]), causal=False)
+                _attend_sample(query, torch.cat([text_k, k]), torch.cat([text_v, v]), causal=False)
                 for query, (text_k, text_v), (k, v) in self.sequences.samples(q, text_kv, latent_kv)
             ]
         )
 
 
-def _one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
+def _attend_sample(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
     return dense_attention(q, k, v, is_causal=causal).squeeze(0).transpose(0, 1)

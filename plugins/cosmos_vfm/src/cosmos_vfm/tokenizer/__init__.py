@@ -1,4 +1,4 @@
-"""Frozen helpers of the generator: video tokenizers and text tokenizers, chosen by configuration."""
+"""Frozen video tokenizers and text tokenizers, selected by configuration."""
 
 from cosmos_vfm.tokenizer.build import build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.text import TextTokens

@@ -1,7 +1,7 @@
 """A video tokenizer without weights: an orthonormal block DCT with the Wan 2.2 VAE's geometry.
 
-Channels hold the lowest frequencies of each 16x16 block (later frames: 4x16x16), luminance first. A channel's scale
-falls with its frequency, so that latents have a variance between 1 and 3, as flow matching wants them.
+Channels hold the lowest frequencies of each 16x16 block (later frames: 4x16x16), luminance first. The scale of a
+channel falls with its frequency. That gives latents a variance between 1 and 3, which suits flow matching.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cosmos_vfm.tokenizer.video import CHANNELS, SPATIAL, TEMPORAL, normalise, t
 __all__ = ["BlockDct"]
 
 FIRST_GAIN = math.sqrt(TEMPORAL)
-"""Makes the first frame's coefficients those of the frame repeated four times."""
+"""Scales the coefficients of the first frame to those of the frame repeated four times."""
 
 Component = tuple[int, int, int, int]
 """Colour axis, vertical, horizontal and temporal frequency."""
@@ -29,7 +29,7 @@ def _plane(colour: int, sums: range, temporal: int) -> list[Component]:
 
 
 def _components(*, first: bool) -> list[Component]:
-    """What each of the 48 channels holds."""
+    """Component of each of the 48 channels."""
     shared = _plane(0, range(5), 0) + _plane(1, range(4), 0) + _plane(2, range(4), 0)
     if first:
         return shared + _plane(0, range(5, 7), 0)
@@ -37,7 +37,7 @@ def _components(*, first: bool) -> list[Component]:
 
 
 def _dct(size: int) -> torch.Tensor:
-    """Orthonormal DCT-II, rows are basis functions, float64."""
+    """Orthonormal DCT-II, float64; rows are basis functions."""
     frequency = torch.arange(size, dtype=torch.float64)[:, None]
     position = torch.arange(size, dtype=torch.float64)[None]
     basis = torch.cos(math.pi * (position + 0.5) * frequency / size) * math.sqrt(2 / size)
@@ -77,7 +77,7 @@ class BlockDct:
     deviation: torch.Tensor = _tables()[2]
 
     def compile(self) -> None:
-        """Two matrix products need none."""
+        """Nothing to compile: encoding is two matrix products."""
 
     def to(self, device: torch.device) -> BlockDct:
         """On `device`."""

@@ -1,4 +1,4 @@
-"""Which video tokenizer and which text tokenizer serve a configuration; each is imported only when it is chosen."""
+"""Builds the video tokenizer and the text tokenizer of a configuration; imports only the selected ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["build_text_tokenizer", "build_video_tokenizer"]
 
 
 def build_text_tokenizer(config: TextTokenizer, network: NetworkConfig) -> TextTokens:
-    """The tokenizer of a configuration. Raises UserError when its files cannot be had."""
+    """The tokenizer of a configuration. Raises UserError when its files cannot be loaded."""
     if config.type == "words":
         from cosmos_vfm.tokenizer.words import EOS, WordEncoder, token_id
 

@@ -27,14 +27,14 @@ class _HubEncoder:
 
 
 def hub_tokens(name: str, revision: str) -> TextTokens:
-    """The tokenizer in a folder or on the Hub. Raises UserError when its files cannot be had."""
-    tokenizer = _from_files(name, revision)
+    """The tokenizer in a folder or on the Hub. Raises UserError when its files cannot be loaded."""
+    tokenizer = _load(name, revision)
     if VISION_START not in tokenizer.get_vocab():
         tokenizer.add_special_tokens({"additional_special_tokens": [VISION_START]})
     return TextTokens(_HubEncoder(tokenizer), tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(VISION_START))
 
 
-def _from_files(name: str, revision: str) -> Any:
+def _load(name: str, revision: str) -> Any:
     if not name:
         problem = Problem(
             message="is not set, and this model size has no tokenizer of its own", key="model.text_tokenizer.path"
@@ -49,6 +49,6 @@ def _from_files(name: str, revision: str) -> Any:
         problem = Problem(
             message=f"cannot load '{name}': {reason}",
             key="model.text_tokenizer.path",
-            hint="set it to a folder with the tokenizer's files",
+            hint="set it to a folder with tokenizer files",
         )
-        raise UserError("the text tokenizer's files cannot be had", [problem]) from None
+        raise UserError("the text tokenizer cannot be loaded", [problem]) from None

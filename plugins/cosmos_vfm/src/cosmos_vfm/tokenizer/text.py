@@ -1,6 +1,6 @@
-"""Captions as the network reads them, in the chat frame of the base models.
+"""Captions to token ids, in the chat template of the base models.
 
-Source: docs/models/generator.md, Prompt tokens.
+See docs/models/generator.md, Prompt tokens.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ VISION_START = "<|vision_start|>"
 
 
 class CaptionEncoder(Protocol):
-    """What a text tokenizer does for captions."""
+    """Interface of text tokenizers."""
 
     def chat_ids(self, caption: str) -> list[int]:
-        """Token ids of the caption in its chat frame."""
+        """Token ids of the caption as one user message, with the generation prompt."""
         ...
 
 
 @frozen
 class TextTokens:
-    """Token ids of a caption as the network reads them; picklable for loader workers."""
+    """Captions to the token ids of the network; picklable for loader workers."""
 
     encoder: CaptionEncoder
     eos: int
     vision_start: int
 
     def ids(self, caption: str, limit: int) -> tuple[int, ...]:
-        """Chat frame cut to `limit` tokens, then eos and vision start. An empty caption keeps its frame."""
+        """Chat message cut to `limit` tokens, then eos and vision start. An empty caption is an empty message."""
         return (*self.encoder.chat_ids(caption)[:limit], self.eos, self.vision_start)

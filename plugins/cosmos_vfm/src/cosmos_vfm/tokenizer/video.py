@@ -1,4 +1,4 @@
-"""What every video tokenizer keeps to: its interface and its geometry."""
+"""Interface and geometry of all video tokenizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ CHANNELS = 48
 
 
 class VideoVAE(Protocol):
-    """Pixels to latents and back: the first frame alone, then 4 frames a latent frame; 16x16 pixels a latent pixel."""
+    """Video tokenizer: pixels to latents and back.
+
+    The first frame is one latent frame, then 4 frames are one; 16x16 pixels are one latent pixel.
+    """
 
     def to(self, device: torch.device) -> VideoVAE:
         """The same video tokenizer on `device`."""

@@ -70,7 +70,7 @@ _RULES = (
 
 
 def rename_original(name: str) -> str:
-    """A key of the original ``Wan2.2_VAE.pth`` as diffusers calls it (docs/models/generator.md, Wan VAE keys)."""
+    """Key in ``Wan2.2_VAE.pth`` to key in diffusers (docs/models/generator.md, Wan VAE keys)."""
     for pattern, replacement in _RULES:
         name, changed = re.subn(pattern, replacement, name)
         if changed:
@@ -82,7 +82,7 @@ def rename_original(name: str) -> str:
 
 
 class WanVae:
-    """VideoVAE around a diffusers AutoencoderKLWan; weights, input and statistics share one dtype."""
+    """VideoVAE that wraps AutoencoderKLWan of diffusers. Weights, input and statistics share one dtype."""
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae.eval().requires_grad_(False)
@@ -92,18 +92,18 @@ class WanVae:
 
     @classmethod
     def load(cls, path: str | None, dtype: torch.dtype) -> WanVae:
-        """From the original .pth file, or a folder of diffusers or one that has it as ``vae/``. Raises UserError."""
+        """From the original .pth file, a folder of diffusers, or a folder with ``vae/``. Raises UserError."""
         from diffusers import AutoencoderKLWan
 
-        place = find_vae(path)
-        if place.is_dir():
+        weights = find_vae(path)
+        if weights.is_dir():
             try:
-                return cls(AutoencoderKLWan.from_pretrained(place, torch_dtype=dtype))
+                return cls(AutoencoderKLWan.from_pretrained(weights, torch_dtype=dtype))
             except (OSError, ValueError, RuntimeError) as error:
-                raise _refused(str(place), str(error).strip().splitlines()[0]) from None
+                raise _vae_error(str(weights), str(error).strip().splitlines()[0]) from None
         with torch.device("meta"):
             vae = AutoencoderKLWan.from_config(WAN_CONFIG)
-        vae.load_state_dict(_renamed(place, vae, dtype), strict=True, assign=True)
+        vae.load_state_dict(_load_renamed(weights, vae, dtype), strict=True, assign=True)
         return cls(vae)
 
     def to(self, device: torch.device) -> WanVae:
@@ -113,12 +113,12 @@ class WanVae:
         return self
 
     def compile(self) -> None:
-        """The encoder, which diffusers runs for every four frames."""
+        """Compile the encoder, which diffusers calls once per four frames."""
         self.vae.encoder.forward = torch.compile(self.vae.encoder.forward)
 
     @torch.no_grad()
     def encode(self, videos: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, 1 + 4n, H, W] -> float32 latents; the mean of the posterior, normalised per channel."""
+        """uint8 [B, 3, 1 + 4n, H, W] -> float32 latents: mean of the posterior, normalised per channel."""
         mean = self.vae.encode(normalise(videos).to(self.vae.dtype)).latent_dist.mode()
         return ((mean - self.mean) * self.inverse_std).float()
 
@@ -129,37 +129,39 @@ class WanVae:
 
 
 def find_vae(path: str | None) -> Path:
-    """The file, or the folder with ``config.json``, that `path` means. Raises UserError."""
+    """The weights file at `path`, or the folder with ``config.json`` at or in `path`. Raises UserError."""
     if path is None:
-        raise _refused("", "is not set")
-    place = Path(path)
-    if place.is_dir() and not (place / "config.json").is_file() and (place / "vae/config.json").is_file():
-        return place / "vae"
-    if place.is_dir() and not (place / "config.json").is_file():
-        raise _refused(path, "holds neither config.json nor vae/config.json")
-    if not place.exists():
-        raise _refused(path, "no such file or folder")
-    return place
+        raise _vae_error("", "is not set")
+    location = Path(path)
+    if location.is_dir() and not (location / "config.json").is_file() and (location / "vae/config.json").is_file():
+        return location / "vae"
+    if location.is_dir() and not (location / "config.json").is_file():
+        raise _vae_error(path, "holds neither config.json nor vae/config.json")
+    if not location.exists():
+        raise _vae_error(path, "no such file or folder")
+    return location
 
 
-def _renamed(file: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The file's tensors under diffusers' names. Raises UserError when it holds anything else."""
+def _load_renamed(file: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Tensors of the file under the names of diffusers. Raises UserError when they do not match `vae`."""
     try:
         weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise _refused(str(file), f"is no file of tensors ({str(error).strip().splitlines()[0][:200]})") from None
+        raise _vae_error(str(file), f"is not a file of tensors ({str(error).strip().splitlines()[0][:200]})") from None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise _refused(str(file), "holds something else than tensors by name")
+        raise _vae_error(str(file), "is not a dictionary of tensors")
     renamed = {rename_original(name): value for name, value in weights.items()}
     shapes = {name: value.shape for name, value in vae.state_dict().items()}
     wrong = [name for name in shapes if name not in renamed or renamed[name].shape != shapes[name]]
     wrong += [name for name in renamed if name not in shapes]
     if wrong:
-        raise _refused(str(file), f"{len(wrong)} tensors are missing, unknown or of another shape, as {wrong[0]}")
+        raise _vae_error(
+            str(file), f"{len(wrong)} tensors are missing, unknown or of another shape, for example {wrong[0]}"
+        )
     return {name: value.to(dtype) for name, value in renamed.items()}
 
 
-def _refused(path: str, message: str) -> UserError:
-    hint = "name Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan; WAN_VAE_PATH says where it lies"
+def _vae_error(path: str, message: str) -> UserError:
+    hint = "set it, or WAN_VAE_PATH, to Wan2.2_VAE.pth or a folder with a diffusers AutoencoderKLWan"
     problem = Problem(message=f"{path}: {message}" if path else message, key="model.tokenizer.vae_path", hint=hint)
-    return UserError("the video tokenizer's weights cannot be had", [problem])
+    return UserError("the weights of the video tokenizer cannot be loaded", [problem])

@@ -1,7 +1,7 @@
 """A lossless byte-level tokenizer built in code: bytes, Qwen's special tokens, and whole words of short captions.
 
-A text is cut into runs of letters, single digits, and runs of anything else; a piece that is in the table becomes one
-token, any other its bytes.
+A text is split into groups of letters, single digits, and groups of other characters. A piece in the table becomes one
+token, any other piece becomes its bytes.
 """
 
 from __future__ import annotations
@@ -60,25 +60,25 @@ def _tokenizer() -> Tokenizer:
 
 def token_id(token: str) -> int:
     """Id of a special token."""
-    found = _tokenizer().token_to_id(token)
-    assert found is not None
-    return found
+    index = _tokenizer().token_to_id(token)
+    assert index is not None
+    return index
 
 
 class WordEncoder:
-    """Holds nothing: every process builds the same table for itself."""
+    """CaptionEncoder without state: every process builds the same table."""
 
     def chat_ids(self, caption: str) -> list[int]:
-        """Token ids of the caption in its chat frame."""
+        """Token ids of the caption as one user message, with the generation prompt."""
         return list(self.encode(CHAT.format(caption=caption)))
 
     @staticmethod
     def encode(words: str) -> list[int]:
-        """Token ids of a text; special tokens are recognised."""
+        """Token ids of a text, special tokens included."""
         encoded: Any = _tokenizer().encode(words)
         return list(encoded.ids)
 
     @staticmethod
     def decode(ids: list[int]) -> str:
-        """The text of token ids, byte for byte."""
+        """The exact text of token ids."""
         return _tokenizer().decode(ids, skip_special_tokens=False)
