@@ -1,4 +1,4 @@
-"""A tiny generator as a folder in the published layout, which diffusers loads as a pipeline."""
+"""Writes a tiny generator in the published layout, which diffusers loads as a pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["write_generator"]
 
 
 def write_generator(folder: Path, network: NetworkConfig, *, seed: int = 0) -> Path:
-    """Random weights: transformer, Wan VAE of a small width, byte-level tokenizer, scheduler."""
+    """Transformer, Wan VAE of a small width, byte-level tokenizer and scheduler, with random weights."""
     torch.manual_seed(seed)
     config = {key: value for key, value in to_diffusers_config(network).items() if not key.startswith("_")}
     write_tokenizer(folder / "text_tokenizer")

@@ -1,7 +1,7 @@
-"""What attention costs when lengths change: ``python -m tests.benchmarks.attention_shapes``.
+"""Cost of attention when sequence lengths change: ``python -m tests.benchmarks.attention_shapes``.
 
-A run meets captions and dialogs of ever new lengths. For each kernel: the first call at a length (a plan may have to be
-made), the same call again, and all sequences of a pack, each forward and backward. ``--smoke`` runs on any machine.
+Captions and dialogs of a run have ever new lengths. For each kernel: the first call at a length (the kernel may build a
+plan), the same call again, and all sequences of a batch, each forward and backward. ``--smoke`` runs on any machine.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def main() -> None:
 
 
 def _one_by_one(
-    name: str, chosen: AbstractContextManager[Any], lengths: list[int], device: torch.device
+    name: str, kernel: AbstractContextManager[Any], lengths: list[int], device: torch.device
 ) -> dict[str, Any]:
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         rows = (x.transpose(0, 1)[None] for x in (q, k, v))
         return scaled_dot_product_attention(*rows, is_causal=True, enable_gqa=True)  # type: ignore[misc]
 
-    with chosen:
+    with kernel:
         first = [_timed(attend, [length], device) for length in lengths]
         again = [_timed(attend, [length], device) for length in lengths]
     return {

@@ -1,6 +1,6 @@
-"""Fifty steps on one repeated pack at full depth: ``python -m tests.benchmarks.fit_vfm nano_lora mini_full``.
+"""Fifty steps on one repeated batch at full depth: ``python -m tests.benchmarks.fit_vfm nano_lora mini_full``.
 
-Says how long a step takes, how much memory it needs, and whether the losses fall. ``--smoke`` runs small numbers.
+Prints the time of a step, its memory, and whether the losses fall. ``--smoke`` uses small sizes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WARM_UP = 5
 def fit(
     network: NetworkConfig, case: Case, mesh: Mesh, *, lora: bool, recompute: str, steps: int, compiled: bool
 ) -> Any:
-    """A row of figures."""
+    """One row of metrics."""
     begun = time.perf_counter()
     ours = Ours(network, mesh, recompute=recompute, compiled=compiled, lora=lora)
     synchronise()

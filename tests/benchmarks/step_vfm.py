@@ -1,7 +1,7 @@
-"""Generator steps beside compiled diffusers: ``python -m tests.benchmarks.step_vfm``.
+"""Generator steps compared with compiled diffusers: ``python -m tests.benchmarks.step_vfm``.
 
-Nano's width with eight layers, random weights, latents supplied. Parity of losses comes first; without it nothing is
-timed. ``--smoke`` runs the same code with small numbers on any machine. ``--profile`` adds where the time goes.
+Nano's width with eight layers, random weights, latents supplied. Losses are compared first; if they differ, nothing is
+timed. ``--smoke`` runs the same code with small sizes on any machine. ``--profile`` adds a profile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WARM_UP = 10
 
 
 def parity(ours: Ours, peer: Diffusers, case: Case) -> dict[str, Any]:
-    """Largest relative difference of five losses and gradient norms. Raises SystemExit when they disagree."""
+    """Largest relative difference of five losses and gradient norms. Raises SystemExit when it is too large."""
     pairs = [(ours.loss_and_norm(case, step), peer.loss_and_norm(case, step)) for step in range(5)]
     loss, norm = (max(abs(a[i] - b[i]) / abs(b[i]) for a, b in pairs) for i in (0, 1))
     if loss > LOSS_BOUND or norm > NORM_BOUND:
@@ -69,12 +69,12 @@ def _pack(
         for _ in range(WARM_UP):
             step()
         memory = peak_gib(step)
-        mine = _allocated()
+        cosmos_memory = _allocated()
         peer = Diffusers(ours, compiled=not options.smoke)
         other = peer.stepper(case)
         for _ in range(WARM_UP):
             other()
-        peaks = {"cosmos": memory, "diffusers": peak_gib(other) - mine}
+        peaks = {"cosmos": memory, "diffusers": peak_gib(other) - cosmos_memory}
         times = alternate({"cosmos": step, "diffusers": other}, options.steps)
         total = case.tflop(network)
         show(

@@ -1,4 +1,4 @@
-"""One batch for every contender of the generator's step benchmark: lengths, ids, latents, noise, noise levels."""
+"""The batch that both sides of the generator's step benchmark train on: lengths, ids, latents, noise, sigmas."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.video import SPATIAL
 
-__all__ = ["CASES", "Case", "Drawn"]
+__all__ = ["CASES", "Case", "NoisyClip"]
 
 SEED = 42
 
 
 @frozen
-class Drawn:
-    """A clip of one step. latents, noise: float32 [48, T, H, W] on the device; sigma: its noise level."""
+class NoisyClip:
+    """A clip of one step. latents, noise: float32 [48, T, H, W] on the device."""
 
     spec: SequenceSpec
     latents: torch.Tensor
@@ -31,7 +31,7 @@ class Drawn:
 
 @frozen
 class Case:
-    """clips equal samples of `text` tokens and latents of `shape` (frames, height, width)."""
+    """`clips` equal samples with `text` tokens and latents of `shape` (frames, height, width)."""
 
     name: str
     clips: int
@@ -45,36 +45,39 @@ class Case:
 
     @property
     def shift(self) -> float:
-        """Of the noise levels, by the clip's size in pixels."""
+        """Time shift for the size of the clips in pixels."""
         _, height, width = self.shape
         return shift_for(Flow().shift, SPATIAL * width, SPATIAL * height)
 
     def spec(self, index: int, vocab: int) -> SequenceSpec:
-        """Token ids are drawn once for each clip."""
+        """Description of clip `index`, with random token ids that depend on `index` only."""
         ids = torch.randint(0, vocab, (self.text,), generator=torch.Generator().manual_seed(index))
         return SequenceSpec(tuple(ids.tolist()), self.shape, 24.0, 0)
 
     def items(self, step: int, vocab: int) -> list[Item]:
-        """What a loader would hand over at `step`; `video` holds latents."""
-        found = []
+        """Items of the loader at `step`; `video` holds latents."""
+        items = []
         for index in range(self.clips):
             latents = torch.randn(48, *self.shape, generator=torch.Generator().manual_seed(1000 + index))
             prepared = Prepared(f"clip {index}", latents, self.spec(index, vocab))
-            found.append(Item(step * self.clips + index, prepared))
-        return found
+            items.append(Item(step * self.clips + index, prepared))
+        return items
 
-    def drawn(self, step: int, vocab: int, device: torch.device) -> list[Drawn]:
-        """The same with the noise that training draws for it."""
-        streams, found = Streams(SEED), []
+    def noisy_clips(self, step: int, vocab: int, device: torch.device) -> list[NoisyClip]:
+        """The same clips with the noise that training draws for them."""
+        streams, clips = Streams(SEED), []
         for item in self.items(step, vocab):
             generator = streams.generator("noise", item.position, device=device)
             noise = torch.randn(item.value.video.shape, device=device, generator=generator)
             sigma = draw_sigma("waver", self.shift, streams.generator("sigma", item.position))
-            found.append(Drawn(item.value.spec, item.value.video.to(device), noise, sigma))
-        return found
+            clips.append(NoisyClip(item.value.spec, item.value.video.to(device), noise, sigma))
+        return clips
 
     def tflop(self, network: NetworkConfig) -> float:
-        """Model TFLOP of a step: frozen forward, trained forward and backward, no recomputation, causal halved."""
+        """Model TFLOP of a step: forward for frozen weights, forward and backward for trained ones.
+
+        Recomputation does not count; causal attention counts half.
+        """
         q = network.heads * network.head_dim
         matrices = 3 if network.gated_mlp else 2
         block = network.hidden * (2 * q + 2 * network.kv_heads * network.head_dim + matrices * network.mlp)

@@ -1,4 +1,4 @@
-"""The peer: diffusers' transformer, compiled blocks, recomputation, one clip at a time, fused AdamW in bf16."""
+"""diffusers' transformer to compare with: compiled blocks, recomputation, one clip at a time, fused AdamW in bf16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network.patches import grid
 from cosmos_vfm.packing import latent_positions
-from tests.benchmarks.vfm_case import Case, Drawn
+from tests.benchmarks.vfm_case import Case, NoisyClip
 from tests.benchmarks.vfm_ours import Ours
 
 __all__ = ["Diffusers"]
@@ -23,7 +23,7 @@ MARGIN = 15_000
 
 
 class Diffusers:
-    """The same weights as `ours`, rounded to the precision of the arithmetic."""
+    """The same weights as `ours`, rounded to the compute dtype."""
 
     def __init__(self, ours: Ours, *, compiled: bool) -> None:
         device = ours.run.mesh.device
@@ -36,9 +36,9 @@ class Diffusers:
         model.to(self.dtype)
         model.rotary_emb.inv_freq = frequencies
         with torch.no_grad():
-            mine = dict(model.named_parameters())
+            parameters = dict(model.named_parameters())
             for name, value in ours.model.named_parameters():
-                mine[to_diffusers(name)].copy_(local(value.data))
+                parameters[to_diffusers(name)].copy_(local(value.data))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(any(part in name for part in TRAINED) or "to_add_out" in name)
         model.train()
@@ -55,10 +55,10 @@ class Diffusers:
 
     def stepper(self, case: Case) -> Callable[[], float]:
         """A function that takes one optimizer step on the clips of step 0."""
-        drawn = case.drawn(0, self.vocab, self.device)
+        clips = case.noisy_clips(0, self.vocab, self.device)
 
         def step() -> float:
-            loss = self._backward(drawn)
+            loss = self._backward(clips)
             torch.nn.utils.clip_grad_norm_(self.trained, 0.1)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -68,28 +68,28 @@ class Diffusers:
 
     def loss_and_norm(self, case: Case, step: int) -> tuple[float, float]:
         """Mean loss and gradient norm at `step`, without an update."""
-        loss = self._backward(case.drawn(step, self.vocab, self.device))
+        loss = self._backward(case.noisy_clips(step, self.vocab, self.device))
         norm = float(torch.nn.utils.get_total_norm([p.grad.float() for p in self.trained if p.grad is not None]))
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm
 
-    def _backward(self, drawn: list[Drawn]) -> float:
+    def _backward(self, clips: list[NoisyClip]) -> float:
         total = torch.zeros((), device=self.device)
-        for clip in drawn:
+        for clip in clips:
             noised = ((1 - clip.sigma) * clip.latents + clip.sigma * clip.noise).to(self.dtype)
             velocity = self._velocity(clip, noised)
-            loss = (velocity.float() - (clip.noise - clip.latents)).square().mean() / len(drawn)
+            loss = (velocity.float() - (clip.noise - clip.latents)).square().mean() / len(clips)
             loss.backward()
             total += loss.detach()
         return float(total)
 
-    def _velocity(self, clip: Drawn, noised: torch.Tensor) -> Any:
+    def _velocity(self, clip: NoisyClip, noised: torch.Tensor) -> Any:
         spec, device = clip.spec, self.device
         count, tokens, frames = len(spec.text_ids), spec.latent_tokens, spec.shape[0]
         text = torch.arange(count, dtype=torch.float32).expand(3, -1)
         video = latent_positions(spec.shape, spec.fps).clone()
         video[0] += count + MARGIN
-        places = torch.arange(count, count + tokens, device=device)
+        token_indices = torch.arange(count, count + tokens, device=device)
         return self.model(
             input_ids=torch.tensor(spec.text_ids, device=device),
             text_indexes=torch.arange(count, device=device),
@@ -98,8 +98,8 @@ class Diffusers:
             sequence_length=count + tokens,
             vision_tokens=[noised[None]],
             vision_token_shapes=[(frames, *grid(*spec.shape[1:]))],
-            vision_sequence_indexes=places,
-            vision_mse_loss_indexes=places,
+            vision_sequence_indexes=token_indices,
+            vision_mse_loss_indexes=token_indices,
             vision_timesteps=torch.full((tokens,), clip.sigma * 1000, device=device),
             vision_noisy_frame_indexes=[torch.arange(frames, device=device)],
         ).sample[0]

@@ -1,4 +1,4 @@
-"""Our generator step as a run takes it: collate, noise, forward, backward, clip, AdamW, average."""
+"""The generator step of a training run: collate, noise, forward, backward, clip, AdamW, average."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Ours"]
 
 
 class Ours:
-    """A model of `network`'s size with everything around it, on one process."""
+    """A model with these sizes and its trainer, on one process."""
 
     def __init__(
         self, network: NetworkConfig, mesh: Mesh, *, recompute: str, compiled: bool, lora: bool = False
@@ -40,8 +40,10 @@ class Ours:
         self.run = trainer_of(self.config, family, model, mesh)
 
     def stepper(self, case: Case, *, repeat: bool = False) -> Callable[[], dict[str, Any]]:
-        """A function that takes one optimizer step; repeat: always on the first step's samples and noise, and waits for
-        its figures."""
+        """A function that takes one optimizer step.
+
+        repeat: use the samples and noise of the first step every time, and wait for the metrics.
+        """
         return stepper(self.run, self._packs(case, repeat), exact=repeat)
 
     def _packs(self, case: Case, repeat: bool) -> Iterator[MicroBatch]:
