@@ -132,23 +132,23 @@ def test_merged_weights_give_the_output_of_the_adapted_ones(root: Path, tmp_path
     torch.testing.assert_close(through_adapter, through_merge, rtol=1e-5, atol=1e-5)
 
 
-def test_adapters_alone_come_in_the_dtype_asked_for_and_checked(root: Path, tmp_path: Path) -> None:
+def test_adapters_are_exported_in_the_given_dtype_and_verified(root: Path, tmp_path: Path) -> None:
     more = ("--adapter", "--dtype", "bfloat16", "--verify")
     printed = cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "adapter"), *more).stdout
     assert "verified: yes" in printed
-    found = load_file(tmp_path / "adapter/pytorch_lora_weights.safetensors")
-    assert {value.dtype for value in found.values()} == {torch.bfloat16}
+    adapters = load_file(tmp_path / "adapter/pytorch_lora_weights.safetensors")
+    assert {value.dtype for value in adapters.values()} == {torch.bfloat16}
 
 
 def test_adapters_that_training_left_at_zero_are_not_exported(root: Path, tmp_path: Path) -> None:
     train(root, "zero", "optimizer.lr=0", code=2)
     for how in ("--adapter", "--merge"):
-        said = cosmos("export", str(run_dir(root, "zero")), "-o", str(tmp_path / "out"), how, code=2).stderr
-        assert "the adapters are all zero" in said
+        stderr = cosmos("export", str(run_dir(root, "zero")), "-o", str(tmp_path / "out"), how, code=2).stderr
+        assert "the adapters are all zero" in stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_what_diffusers_loads_is_what_the_run_holds(root: Path, tmp_path: Path) -> None:
+def test_diffusers_loads_the_weights_of_the_run(root: Path, tmp_path: Path) -> None:
     cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "out"))
     merged = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
     _, model = restore(run_dir(root, "whole"), plugins=PluginManager.discover())
@@ -172,12 +172,12 @@ def test_a_bare_export_has_the_framework_names_and_converts_back(root: Path, tmp
 
 
 def test_a_run_that_changes_no_adapter_is_an_error(root: Path) -> None:
-    said = train(root, "idle", "optimizer.lr=0", code=2)
-    assert "changed no adapter" in said
-    assert "Traceback" not in said
+    stderr = train(root, "idle", "optimizer.lr=0", code=2)
+    assert "changed no adapter" in stderr
+    assert "Traceback" not in stderr
 
 
-def test_another_base_than_the_trained_one_is_refused(root: Path, tmp_path: Path) -> None:
+def test_another_base_than_the_trained_one_is_rejected(root: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir(root, "whole"), tmp_path / "run")
     record = tmp_path / "run/checkpoints/iter_000000004/adapter_base.json"
     values = json.loads(record.read_text())
@@ -185,21 +185,21 @@ def test_another_base_than_the_trained_one_is_refused(root: Path, tmp_path: Path
     data = next((tmp_path / "base/model").glob("*.distcp"))
     data.write_bytes(data.read_bytes()[:-200] + bytes(200))
     record.write_text(json.dumps({**values, "folder": str(tmp_path / "base/model")}))
-    said = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
-    assert "other weights than the adapters were trained on" in said
+    stderr = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
+    assert "other weights than the adapters were trained on" in stderr
     record.write_text(json.dumps({**values, "folder": str(tmp_path / "gone")}))
-    said = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
-    assert "no such folder" in said
+    stderr = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
+    assert "no such folder" in stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_target_is_named_with_its_neighbour(root: Path) -> None:
-    said = train(root, "typo", 'model.lora_target_modules="q_proj_moe_gn"', code=2)
-    assert "q_proj_moe_gn" in said
-    assert "did you mean 'q_proj_moe_gen'" in said
+def test_an_unknown_target_is_reported_with_the_closest_name(root: Path) -> None:
+    stderr = train(root, "typo", 'model.lora_target_modules="q_proj_moe_gn"', code=2)
+    assert "q_proj_moe_gn" in stderr
+    assert "did you mean 'q_proj_moe_gen'" in stderr
 
 
-def test_fresh_adapters_leave_the_output_alone_and_take_the_rest_from_training() -> None:
+def test_fresh_adapters_do_not_change_the_output_and_only_they_train() -> None:
     plain = torch.nn.Sequential(torch.nn.Linear(8, 6))
     model = torch.nn.Sequential(torch.nn.Linear(8, 6))
     model.load_state_dict(plain.state_dict())

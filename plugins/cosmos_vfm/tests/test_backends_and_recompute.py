@@ -1,4 +1,4 @@
-"""Attention backends agree, recomputation changes nothing, and the frozen tower costs one forward pass."""
+"""Attention backends agree, recomputation changes nothing, the frozen tower runs forward once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def network_of(config: NetworkConfig, backend: str = "two_way", *, freeze: bool 
 def pass_through(
     network: Cosmos3Network, samples: tuple[SequenceSpec, ...]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Velocity and gradients of one pack."""
+    """Velocity and gradients of one micro-batch."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randn(sum(sample.latent_tokens for sample in samples), 192, generator=generator)
     sigma = torch.linspace(0.2, 0.8, len(samples))
@@ -56,10 +56,10 @@ def pass_through(
     return velocity.detach(), gradients
 
 
-def assert_same(found: tuple, expected: tuple, bound: float) -> None:
-    for ours, theirs in ((found[0], expected[0]), *((found[1][name], expected[1][name]) for name in expected[1])):
+def assert_same(actual: tuple, expected: tuple, bound: float) -> None:
+    for ours, theirs in ((actual[0], expected[0]), *((actual[1][name], expected[1][name]) for name in expected[1])):
         assert float((ours - theirs).norm()) <= bound * float(theirs.norm()) + 1e-12
-    assert found[1].keys() == expected[1].keys()
+    assert actual[1].keys() == expected[1].keys()
 
 
 @pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
@@ -73,8 +73,8 @@ def test_every_backend_gives_the_two_way_result(
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:return_lse is deprecated")
-def test_three_way_through_natten_gives_what_it_gives_without() -> None:
-    """NATTEN's own path for the CPU, which has no backward pass; its kernels are tried in tests/gpu."""
+def test_three_way_gives_the_same_with_and_without_natten() -> None:
+    """NATTEN on the CPU, without a backward pass; tests/gpu runs its kernels."""
     sequences = pack_inputs(MIXED).sequences
     torch.manual_seed(0)
     text, latents = sum(sequences.text.lengths), sum(sequences.latents.lengths)
@@ -88,7 +88,7 @@ def test_three_way_through_natten_gives_what_it_gives_without() -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("samples", [MIXED, EQUAL, LONG], ids=["mixed", "equal", "long"])
-def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples: tuple[SequenceSpec, ...]) -> None:
+def test_flex_attention_gives_the_result_of_a_dense_mask(samples: tuple[SequenceSpec, ...]) -> None:
     """FlexAttention itself, as it runs on an accelerator; on the CPU without a backward pass."""
     sequences = pack_inputs(samples).sequences
     torch.manual_seed(0)
@@ -96,8 +96,8 @@ def test_the_block_mask_of_flex_attention_gives_what_the_dense_one_gives(samples
     q, text_kv = torch.randn(latents, 4, 64), (torch.randn(text, 2, 64), torch.randn(text, 2, 64))
     latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
     dense, blocks = (Flex(sequences, flex=flex) for flex in (False, True))
-    found = blocks.attend_latents(q, text_kv, latent_kv)
-    torch.testing.assert_close(found, dense.attend_latents(q, text_kv, latent_kv), rtol=1e-5, atol=1e-6)
+    actual = blocks.attend_latents(q, text_kv, latent_kv)
+    torch.testing.assert_close(actual, dense.attend_latents(q, text_kv, latent_kv), rtol=1e-5, atol=1e-6)
 
 
 def test_merged_attentions_are_the_attention_over_both() -> None:
@@ -134,8 +134,8 @@ def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: st
     assert all(any(key in name for key in GENERATION) for name in gradients)
 
 
-def test_compiled_pieces_give_the_same_and_serve_packs_of_any_lengths() -> None:
-    """Bound: 1e-5 relative, since fused kernels round differently; packs of other lengths compile nothing anew."""
+def test_compiled_regions_give_the_same_result_and_take_any_lengths() -> None:
+    """Bound: 1e-5 relative, since fused kernels round differently. Other lengths compile nothing again."""
     network = network_of(QWEN)
     parallelize_layers(network.layers, VfmConfig(compile=Compile(enabled=True)))
     assert_same(pass_through(network, MIXED), pass_through(network_of(QWEN), MIXED), 1e-5)
@@ -144,8 +144,8 @@ def test_compiled_pieces_give_the_same_and_serve_packs_of_any_lengths() -> None:
         assert_same(pass_through(network, MIXED[:2]), pass_through(network_of(QWEN), MIXED[:2]), 1e-5)
 
 
-def test_compiled_layers_keep_gate_and_projection_but_not_their_product() -> None:
-    """Nor the normed states: what one pass over kept tensors gives again is not kept for the backward pass."""
+def test_compiled_layers_save_gate_and_projection_but_not_their_product() -> None:
+    """Nor the normed states: tensors that one pass over saved ones can recompute are not saved."""
     network = network_of(QWEN)
     parallelize_layers(
         network.layers,
@@ -153,14 +153,14 @@ def test_compiled_layers_keep_gate_and_projection_but_not_their_product() -> Non
     )
     pass_through(network, EQUAL)
     network.zero_grad()
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        saved[tensor.untyped_storage().data_ptr()] = tensor.numel()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         tokens = sum(sample.latent_tokens for sample in EQUAL)
         network(torch.randn(tokens, 192), torch.tensor([0.3, 0.6]), pack_inputs(EQUAL))
-    sizes = Counter(kept.values())
+    sizes = Counter(saved.values())
     assert sizes[tokens * QWEN.mlp] == 2 * QWEN.layers

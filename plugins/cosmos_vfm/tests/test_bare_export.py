@@ -26,7 +26,7 @@ ALIASES = {
     *("wan2pt2_vae_interface", "qwen3_vl_mot_config_from_json_file", "qwen3_vl_text_for_causal_lm"),
     *("nemotron3_dense_vl_mot_config_from_json_file", "nemotron3_dense_vl_text_for_causal_lm"),
 }
-"""Names of classes that the framework's loader resolves; with any other it ends."""
+"""Names of classes that the framework's loader resolves; any other name is an error there."""
 
 
 def classes(value: Any) -> Iterator[str]:
@@ -43,8 +43,8 @@ def exported(root: Path, *more: str, **heads: Any) -> dict[str, Any]:
     Cosmos3OmniTransformer(**config, **heads).to(torch.bfloat16).save_pretrained(root / "published/transformer")
     cosmos("convert", str(root / "published"), "-o", str(root / "base"))
     cosmos("export", str(root / "base"), "--task", "vfm", "--format", "hf", "-o", str(root / "bare"), *more)
-    found: dict[str, Any] = json.loads((root / "bare/config.json").read_text())
-    return found
+    written: dict[str, Any] = json.loads((root / "bare/config.json").read_text())
+    return written
 
 
 def section_of(model_size: str, model: VfmConfig | None = None) -> dict[str, Any]:
@@ -117,14 +117,18 @@ def test_a_released_size_refers_to_the_frameworks_own_file_of_sizes(
     assert (model["state_ch"], model["latent_downsample_factor"]) == (48, 16)
 
 
-def test_what_was_trained_is_in_the_section() -> None:
+def test_the_training_configuration_is_in_the_section() -> None:
     flow = Flow(shift={"256": 4.0, "480": 5.5}, loss_scale=10.0, normalize_loss_by_active=True)
     trained = VfmConfig(tier="nano", flow=flow, joint_attn_implementation="three_way", max_num_tokens_after_packing=99)
     model = section_of("nano", trained)["config"]
-    kept = model["rectified_flow_training_config"]
-    assert kept["shift"] == {"256": 4, "480": 5.5}
-    assert isinstance(kept["shift"]["256"], int)
-    assert (kept["loss_scale"], kept["image_loss_scale"], kept["normalize_loss_by_active"]) == (10.0, None, True)
+    written = model["rectified_flow_training_config"]
+    assert written["shift"] == {"256": 4, "480": 5.5}
+    assert isinstance(written["shift"]["256"], int)
+    assert (written["loss_scale"], written["image_loss_scale"], written["normalize_loss_by_active"]) == (
+        10.0,
+        None,
+        True,
+    )
     assert (model["joint_attn_implementation"], model["max_num_tokens_after_packing"]) == ("three_way", 99)
     expert = model["diffusion_expert_config"]
     assert (expert["base_fps"], expert["unified_3d_mrope_temporal_modality_margin"]) == (24, 15000)

@@ -37,14 +37,14 @@ def family_with(vae: Path) -> VfmFamily:
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("codec") / "vae"
+    folder = tmp_path_factory.mktemp("vae") / "vae"
     AutoencoderKLWan(**{**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8}).save_pretrained(folder)
     return folder
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("loaded", [True, False])
-def test_the_video_tokenizer_is_compiled_once_when_it_is_time_and_gives_the_same(
+def test_the_video_tokenizer_is_compiled_once_at_the_set_step_and_gives_the_same(
     vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, loaded: bool
 ) -> None:
     """Traced but not lowered, which would take minutes. With a full latent cache the weights may not be loaded yet."""
@@ -67,7 +67,7 @@ def test_the_video_tokenizer_is_compiled_once_when_it_is_time_and_gives_the_same
     assert len(calls) == 1
 
 
-def test_a_video_tokenizer_that_is_not_to_be_compiled_is_not(
+def test_the_video_tokenizer_is_not_compiled_by_default(
     vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda function: pytest.fail("compiled"))
@@ -89,15 +89,15 @@ class Clips:
         return VideoText(f"clip{index}", video.to(torch.uint8), "a ball", 5.0, condition_frames=index)
 
 
-def test_previews_show_the_conditions_that_training_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[SampleRequest] = []
+def test_previews_use_the_condition_frames_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[SampleRequest] = []
 
     class Family(VfmFamily):
         def __init__(self) -> None:
             pass
 
         def sample(self, model: Any, requests: Any, **options: Any) -> list[torch.Tensor]:
-            asked.extend(requests)
+            requested.extend(requests)
             return [torch.zeros(3, 17, 64, 64, dtype=torch.uint8) for _ in requests]
 
     trainer: Any = SimpleNamespace(
@@ -110,9 +110,9 @@ def test_previews_show_the_conditions_that_training_shows(tmp_path: Path, monkey
         averaged_weights=torch.no_grad,
     )
     DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
-    assert [request.num_condition_frames for request in asked] == [0, 1, 2]
+    assert [request.num_condition_frames for request in requested] == [0, 1, 2]
     for index, frames in ((1, 1), (2, 5)):
-        condition = asked[index].condition
+        condition = requested[index].condition
         assert condition is not None
         assert torch.equal(condition, Clips().get(index, np.random.default_rng(0)).pixels()[:, :frames])
     assert (tmp_path / "step_000000000.png").is_file()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,10 +56,10 @@ def base(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        found.update(load_file(file))
-    return found
+        tensors.update(load_file(file))
+    return tensors
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -75,7 +73,7 @@ def test_a_base_has_the_reference_names_and_every_tensor(base: Path) -> None:
     assert {dtype for _, dtype in stored_tensors(base / "model").values()} == {torch.bfloat16}
 
 
-def test_there_and_back_is_bit_exact_and_diffusers_loads_it(base: Path, published: Path, tmp_path: Path) -> None:
+def test_a_round_trip_is_bit_exact_and_diffusers_loads_it(base: Path, published: Path, tmp_path: Path) -> None:
     printed = cosmos("export", str(base), "-o", str(tmp_path / "out"), "--task", "vfm", "--verify").stdout
     assert "components: scheduler, text_tokenizer" in printed
     assert same(weights(tmp_path / "out/transformer"), weights(published / "transformer"))
@@ -86,8 +84,8 @@ def test_there_and_back_is_bit_exact_and_diffusers_loads_it(base: Path, publishe
     )
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    kept = {name: value.to(torch.bfloat16) for name, value in loaded.state_dict().items()}
-    assert same(kept, oracle().state_dict())
+    rounded = {name: value.to(torch.bfloat16) for name, value in loaded.state_dict().items()}
+    assert same(rounded, oracle().state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +106,20 @@ def run_dir(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["ema", "live"])
-def test_a_trained_generator_exports_the_weights_asked_for(run_dir: Path, tmp_path: Path, kind: str) -> None:
+def test_a_trained_generator_exports_the_selected_weights(run_dir: Path, tmp_path: Path, kind: str) -> None:
     cosmos("export", str(run_dir), "-o", str(tmp_path / "out"), "--weights", kind, "--verify")
-    found = weights(tmp_path / "out/transformer")
+    exported = weights(tmp_path / "out/transformer")
     _, model = restore(run_dir, plugins=PluginManager.discover(), weights=kind)
     expected = {to_diffusers(name): value.detach() for name, value in model.state_dict().items()}
-    assert same(found, expected)
+    assert same(exported, expected)
     before = oracle().state_dict()
-    assert torch.equal(found["layers.0.self_attn.to_q.weight"], before["layers.0.self_attn.to_q.weight"].float())
-    assert not torch.equal(found["proj_out.weight"], before["proj_out.weight"].float())
+    assert torch.equal(exported["layers.0.self_attn.to_q.weight"], before["layers.0.self_attn.to_q.weight"].float())
+    assert not torch.equal(exported["proj_out.weight"], before["proj_out.weight"].float())
     loaded = Cosmos3OmniTransformer.from_pretrained(tmp_path / "out/transformer")
     assert loaded.config.hidden_size == TINY.hidden
 
 
-def test_an_iteration_exports_in_the_dtype_asked_for(run_dir: Path, tmp_path: Path) -> None:
+def test_an_iteration_exports_in_the_given_dtype(run_dir: Path, tmp_path: Path) -> None:
     source = run_dir / "checkpoints/iter_000000004"
     cosmos("export", str(source), "-o", str(tmp_path / "out"), "--dtype", "bfloat16")
     assert {value.dtype for value in weights(tmp_path / "out/transformer").values()} == {torch.bfloat16}
@@ -155,7 +153,7 @@ def test_an_interrupted_conversion_continues_and_shows_nothing_before(published:
     assert not list((tmp_path / "out/model").glob(".__*"))
 
 
-def test_shards_of_another_source_are_not_taken_for_those_of_this_one(published: Path, tmp_path: Path) -> None:
+def test_shards_of_another_source_are_not_reused(published: Path, tmp_path: Path) -> None:
     """Two checkpoints of one shape, the first interrupted, to the same place."""
     other = tmp_path / "other"
     torch.manual_seed(1)
@@ -190,7 +188,7 @@ def test_a_run_on_the_model_folder_of_another_run_or_of_a_base_exports_with_the_
     ).read_bytes()
 
 
-def test_an_unknown_layout_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_unknown_layout_is_rejected_with_the_searched_files(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     save_file({"layer.weight": torch.zeros(2)}, tmp_path / "other/model.safetensors")
     error = cosmos("convert", str(tmp_path / "other"), "-o", str(tmp_path / "out"), code=2).stderr
@@ -227,7 +225,7 @@ def test_a_damaged_index_of_shards_is_one_clear_error(published: Path, tmp_path:
 
 
 @pytest.mark.parametrize("content", ["{}", '{"weight_map": {"a": "transformer/a.safetensors"}}'])
-def test_an_index_at_the_root_is_made_anew_or_left_out_of_a_bare_export(
+def test_an_index_at_the_root_is_rewritten_or_left_out_of_a_bare_export(
     published: Path, tmp_path: Path, content: str
 ) -> None:
     shutil.copytree(published, tmp_path / "copy")
@@ -243,7 +241,7 @@ def test_an_index_at_the_root_is_made_anew_or_left_out_of_a_bare_export(
     assert stored_keys(tmp_path / "again/model") == stored_keys(tmp_path / "base/model")
 
 
-def test_a_data_file_of_another_source_is_gone_before_its_successor_has_an_index(tmp_path: Path) -> None:
+def test_a_data_file_of_another_source_is_deleted_before_the_new_one_has_an_index(tmp_path: Path) -> None:
     def broken() -> Iterator[tuple[str, torch.Tensor]]:
         yield "net.a", torch.zeros(2)
         raise KeyboardInterrupt
@@ -262,7 +260,7 @@ def test_existing_folders_are_never_overwritten(published: Path, base: Path, tmp
     assert "exists already" in cosmos("export", str(base), "-o", str(tmp_path), "--task", "vfm", code=2).stderr
 
 
-def test_the_released_sizes_are_recognised() -> None:
+def test_the_released_model_sizes_are_recognised() -> None:
     for name, network in MODEL_SIZES.items():
         with torch.device("meta"):
             shapes = {key: value.shape for key, value in Cosmos3Network(network).named_parameters()}
@@ -284,7 +282,7 @@ def test_the_catalogue_lists_the_released_checkpoints() -> None:
 @pytest.mark.parametrize(
     "broken", ["transformer/config.json", "transformer/diffusion_pytorch_model.safetensors.index.json"]
 )
-def test_a_damaged_description_is_one_clear_error(published: Path, tmp_path: Path, broken: str) -> None:
+def test_a_damaged_config_is_one_clear_error(published: Path, tmp_path: Path, broken: str) -> None:
     shutil.copytree(published, tmp_path / "copy")
     (tmp_path / "copy" / broken).write_text('{"half": ')
     error = cosmos("convert", str(tmp_path / "copy"), "-o", str(tmp_path / "out"), code=2).stderr
@@ -293,7 +291,7 @@ def test_a_damaged_description_is_one_clear_error(published: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_error(base: Path, tmp_path: Path) -> None:
+def test_an_unwritable_output_is_one_clear_error(base: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for arguments in (("export", str(base), "--task", "vfm"), ("convert", str(base.parent))):
         error = cosmos(*arguments, "-o", str(tmp_path / "file/out"), code=2).stderr
@@ -333,10 +331,10 @@ def test_heads_that_a_run_does_not_build_come_back_from_its_base(run_dir: Path, 
     arguments = ("export", str(tmp_path / "cosmos3/sft/vision_sft_demo"), "--dtype", "bfloat16", "--verify")
     printed = cosmos(*arguments, "-o", str(tmp_path / "out")).stdout
     assert "of the base's other heads" in printed
-    found, before = complete(tmp_path / "out/transformer").state_dict(), published.state_dict()
+    exported, before = complete(tmp_path / "out/transformer").state_dict(), published.state_dict()
     other = [name for name in before if name.startswith(("action_", "audio_"))]
     assert len(other) >= 9
-    assert all(torch.equal(found[name].float(), before[name].float()) for name in other)
+    assert all(torch.equal(exported[name].float(), before[name].float()) for name in other)
     shutil.rmtree(tmp_path / "base")
     cosmos(*arguments, "-o", str(tmp_path / "without"))
     config = json.loads((tmp_path / "without/transformer/config.json").read_text())
@@ -344,7 +342,7 @@ def test_heads_that_a_run_does_not_build_come_back_from_its_base(run_dir: Path, 
     complete(tmp_path / "without/transformer")
 
 
-def test_adapters_that_trained_beside_other_weights_are_folded_in(base: Path, run_dir: Path, tmp_path: Path) -> None:
+def test_adapters_trained_with_other_weights_are_merged(base: Path, run_dir: Path, tmp_path: Path) -> None:
     steps = ("trainer.max_iter=3", "scheduler.cycle_lengths=[3]", "scheduler.warm_up_steps=[1]", "model.lora_rank=4")
     quiet = ("trainer.run_validation=false", "model.init=pretrained", "dataloader_train.max_samples_per_batch=4")
     cosmos(
@@ -360,12 +358,12 @@ def test_adapters_that_trained_beside_other_weights_are_folded_in(base: Path, ru
     run = tmp_path / "cosmos3/sft/vision_sft_demo"
     cosmos("export", str(run), "-o", str(tmp_path / "out"), "--verify")
     complete(tmp_path / "out/transformer")
-    found = weights(tmp_path / "out/transformer")
+    exported = weights(tmp_path / "out/transformer")
     _, model = restore(run, plugins=PluginManager.discover())
     layer = model.get_submodule("language_model.model.layers.0.self_attn.q_proj_moe_gen")
     assert layer.lora_B.weight.any()
     folded = layer.weight + 3.0 * layer.lora_B.weight @ layer.lora_A.weight
-    torch.testing.assert_close(found["layers.0.self_attn.add_q_proj.weight"], folded.detach(), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(exported["layers.0.self_attn.add_q_proj.weight"], folded.detach(), rtol=1e-6, atol=1e-7)
     assert "together with other weights" in cosmos("export", str(run), "-o", "x", "--adapter", code=2).stderr
     checkpoint = tmp_path / "moved/iter_000000003"
     shutil.copytree(run / "checkpoints/iter_000000003", checkpoint)
@@ -374,20 +372,20 @@ def test_adapters_that_trained_beside_other_weights_are_folded_in(base: Path, ru
 
 @pytest.mark.parametrize("prefix", ["net.", "model.net."])
 def test_a_bare_export_gets_a_configuration_from_its_tensors(tmp_path: Path, prefix: str) -> None:
-    """The config.json of the cosmos-framework training scripts has its sizes elsewhere, so it is no diffusers one."""
+    """config.json of cosmos-framework has sizes under other keys, so it is not one of diffusers."""
     bare = {prefix + from_diffusers(name): value.clone() for name, value in oracle().state_dict().items()}
     (tmp_path / "bare").mkdir()
     save_file(bare, tmp_path / "bare/model.safetensors")
     (tmp_path / "bare/config.json").write_text('{"model_type": "cosmos3_omni", "model": {"tier": "8B"}}')
     cosmos("convert", str(tmp_path / "bare"), "-o", str(tmp_path / "base"))
     cosmos("export", str(tmp_path / "base"), "-o", str(tmp_path / "out"), "--task", "vfm")
-    kept = {
+    restored = {
         name: value.to(torch.bfloat16) for name, value in complete(tmp_path / "out/transformer").state_dict().items()
     }
-    assert same(kept, oracle().state_dict())
+    assert same(restored, oracle().state_dict())
 
 
-def test_an_export_with_all_parts_is_a_pipeline_even_without_the_bases_index(tmp_path: Path) -> None:
+def test_an_export_with_all_components_is_a_pipeline_even_if_the_base_had_no_index(tmp_path: Path) -> None:
     source = write_generator(tmp_path / "published", TINY)
     for name in ("model_index.json", "scheduler/scheduler_config.json"):
         (source / name).unlink()
@@ -400,42 +398,3 @@ def test_an_export_with_all_parts_is_a_pipeline_even_without_the_bases_index(tmp
     assert pipeline.scheduler.config.flow_shift == 10.0
     frames = pipeline("a ball", num_frames=5, height=32, width=32, num_inference_steps=1, output_type="np").video
     assert frames.shape[-4:] == (5, 32, 32, 3)
-
-
-PEAK = """
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from cosmos_core.cli.main import root_command
-from cosmos_core.plugin import PluginManager
-root_command(PluginManager.discover())(sys.argv[1:], obj=PluginManager.discover(), standalone_mode=False)
-print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
-"""
-
-
-def peak(*arguments: str) -> float:
-    """Most MiB that a command ever held; rusage would start from this process's own."""
-    done = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1]) / 1024
-
-
-@pytest.mark.slow
-def test_memory_grows_neither_with_the_model_nor_with_the_shard(tmp_path: Path) -> None:
-    """Fourteen tensors of 32 MiB in one shard take no more than nine, there and back."""
-    peaks: dict[str, list[float]] = {"convert": [], "export": []}
-    for count in (9, 14):
-        root = tmp_path / f"model{count}"
-        root.mkdir()
-        shapes = {f"layers.{index}.self_attn.add_q_proj.weight": (2048, 4096) for index in range(count)}
-        shapes |= {"embed_tokens.weight": (8, 4096), "layers.0.self_attn.norm_added_k.weight": (128,)}
-        shapes |= {
-            "layers.0.self_attn.add_k_proj.weight": (128, 4096),
-            "layers.0.mlp_moe_gen.up_proj.weight": (8, 4096),
-        }
-        save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, root / "model.safetensors")
-        base = str(tmp_path / f"base{count}")
-        peaks["convert"].append(peak("convert", str(root), "-o", base))
-        export = ("export", base, "--task", "vfm", "-o", f"{base}.out", "--dtype", "bfloat16", "--verify")
-        peaks["export"].append(peak(*export))
-    assert all(large - small < 40 for small, large in peaks.values()), peaks

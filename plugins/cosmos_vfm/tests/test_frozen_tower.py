@@ -1,4 +1,4 @@
-"""What the understanding tower costs while it is frozen: its weights in bfloat16, one pass without gradients."""
+"""Cost of a frozen understanding tower: weights in bfloat16, one forward pass without gradients."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def items() -> list[Item]:
 
 
 def is_text(name: str) -> bool:
-    """Of the tower that the recipe freezes."""
+    """Parameters of the tower that the recipe freezes."""
     return not any(key in name for key in ("moe_gen", "time_embedder", "vae2llm", "llm2vae"))
 
 
 @pytest.mark.parametrize("recompute", ["full", "selective", "none"])
-def test_a_step_of_the_nano_recipe_leaves_the_tower_out_of_everything_but_one_forward_pass(recompute: str) -> None:
+def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothing_else(recompute: str) -> None:
     overrides = ["model.tier=tiny", "model.init=random", "model.text_tokenizer.type=words", "trainer.grad_accum_iter=1"]
     overrides += [f"model.activation_checkpointing.mode={recompute}", "model.tokenizer.type=block_dct"]
     config = resolve("vision_sft_nano", overrides, plugins=PluginManager.discover()).config

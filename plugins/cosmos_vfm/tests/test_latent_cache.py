@@ -1,4 +1,4 @@
-"""`cosmos data cache`: encoded once, trained from with the same losses, never trusted beyond what it is."""
+"""`cosmos data cache`: encodes once; losses stay the same; stale or damaged caches are rejected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, and its cache."""
+    """A dataset and its latent cache."""
     root = tmp_path_factory.mktemp("cache")
     cosmos("data", "prepare", "bridge", "--synthetic", "12", "--val", "4", "-o", str(root / "data"))
     printed = encode(root, root / "latents")
@@ -65,7 +65,7 @@ def online(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_cache_gives_the_losses_of_online_encoding(root: Path, online: Path, tmp_path: Path) -> None:
-    """Bound: 1e-6 relative, since clips are encoded in other batches."""
+    """Bound: 1e-6 relative, since clips are encoded in different batches."""
     cached, _ = train(root, tmp_path, f"dataloader_train.cache={root / 'latents'}")
     for step, figures in losses(cached).items():
         assert figures == pytest.approx(losses(online)[step], rel=1e-6)
@@ -98,7 +98,7 @@ def test_cached_clips_are_neither_decoded_nor_tokenised(tmp_path: Path) -> None:
         family.prepare(VideoText("clip", Undecodable(), "red", 5.0))
 
 
-def test_clips_that_the_cache_lacks_are_encoded_as_they_come(root: Path, online: Path, tmp_path: Path) -> None:
+def test_clips_missing_from_the_cache_are_encoded_during_training(root: Path, online: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "latents", tmp_path / "latents")
     files = sorted((tmp_path / "latents").glob("*/*.safetensors"))
     for path in files[::2]:
@@ -122,20 +122,20 @@ def test_an_interrupted_encoding_continues_and_several_processes_share_it(root: 
     assert {path: path.read_bytes() for path in files} == content
 
 
-def test_another_video_tokenizer_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_cache_of_another_video_tokenizer_is_rejected(root: Path, tmp_path: Path) -> None:
     other = "model.precision=bfloat16"
-    said = encode(root, root / "latents", other, code=2)
-    assert "was made with the video tokenizer 'block_dct float32'" in said
-    _, said = train(root, tmp_path, other, f"dataloader_train.cache={root / 'latents'}", code=2)
-    assert "belongs to another video tokenizer" in said
-    assert "Traceback" not in said
+    stderr = encode(root, root / "latents", other, code=2)
+    assert "was made with the video tokenizer 'block_dct float32'" in stderr
+    _, stderr = train(root, tmp_path, other, f"dataloader_train.cache={root / 'latents'}", code=2)
+    assert "belongs to another video tokenizer" in stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Wan VAE as diffusers writes it."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("codec") / "vae"
+    folder = tmp_path_factory.mktemp("vae") / "vae"
     AutoencoderKLWan(**{**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8}).save_pretrained(folder)
     return folder
 
@@ -165,8 +165,8 @@ def test_a_changed_vae_is_detected(root: Path, vae: Path, tmp_path: Path, change
     train(root, tmp_path / "first", *cached)
     change(folder)
     assert "was made with the video tokenizer" in encode(root, tmp_path / "latents", *wan, code=2)
-    _, said = train(root, tmp_path / "second", *cached, code=2)
-    assert "belongs to another video tokenizer" in said
+    _, stderr = train(root, tmp_path / "second", *cached, code=2)
+    assert "belongs to another video tokenizer" in stderr
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_mistakes_are_one_clear_error_and_leave_no_folder(
     root: Path, tmp_path: Path, more: tuple[str, ...], words: str
 ) -> None:
     place = root / "latents" if "--nproc" in more else tmp_path / "new"
-    said = encode(root, place, *more, code=2)
-    assert words in said
-    assert "Traceback" not in said
+    stderr = encode(root, place, *more, code=2)
+    assert words in stderr
+    assert "Traceback" not in stderr
     assert not (tmp_path / "new").exists()
 
 
@@ -192,18 +192,18 @@ def test_clips_that_cannot_be_used_are_named_and_counted(root: Path, tmp_path: P
     cut, lost, *_ = sorted((tmp_path / "data/train/videos").glob("*.mp4"))
     cut.write_bytes(cut.read_bytes()[:200])
     lost.unlink()
-    said = encode(tmp_path, tmp_path / "latents")
-    assert "clips: 16\nencoded: 14\nkept: 0\nunreadable: 2" in said
-    assert cut.name in said
-    assert lost.name in said
+    stderr = encode(tmp_path, tmp_path / "latents")
+    assert "clips: 16\nencoded: 14\nkept: 0\nunreadable: 2" in stderr
+    assert cut.name in stderr
+    assert lost.name in stderr
 
 
-def test_a_damaged_index_is_no_cache(root: Path, tmp_path: Path) -> None:
+def test_a_damaged_index_is_rejected(root: Path, tmp_path: Path) -> None:
     (tmp_path / "latents").mkdir()
     (tmp_path / "latents/cache.json").write_text("{}")
-    said = encode(root, tmp_path / "latents", code=2)
-    assert "was made with the video tokenizer 'None'" in said
-    assert "Traceback" not in said
+    stderr = encode(root, tmp_path / "latents", code=2)
+    assert "was made with the video tokenizer 'None'" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_validation_reads_the_training_datas_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,38 +213,38 @@ def test_validation_reads_the_training_datas_cache(root: Path, monkeypatch: pyte
     family = VfmFamily(config.model, BuildContext(torch.device("cpu"), config.dataloader_train))
     loader = validation_loader(config, family, plugins, local_mesh())
     assert loader is not None
-    assert all(item.value.video.is_floating_point() for pack in loader for item in pack.items)
+    assert all(item.value.video.is_floating_point() for batch in loader for item in batch.items)
 
 
-def test_a_folder_without_a_cache_is_refused_before_the_start(root: Path, tmp_path: Path) -> None:
-    _, said = train(root, tmp_path, f"dataloader_train.cache={tmp_path / 'none'}", code=2)
-    assert "is not a latent cache" in said
-    assert "cosmos data cache" in said
+def test_a_folder_without_a_cache_is_rejected_before_the_start(root: Path, tmp_path: Path) -> None:
+    _, stderr = train(root, tmp_path, f"dataloader_train.cache={tmp_path / 'none'}", code=2)
+    assert "is not a latent cache" in stderr
+    assert "cosmos data cache" in stderr
 
 
 def test_a_recipe_of_another_family_has_nothing_to_cache(tmp_path: Path) -> None:
-    said = cosmos("data", "cache", "hello", "-o", str(tmp_path / "out"), code=2).stderr
-    assert "only the generator encodes videos" in said
+    stderr = cosmos("data", "cache", "hello", "-o", str(tmp_path / "out"), code=2).stderr
+    assert "only the generator encodes videos" in stderr
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_values_come_back_bit_for_bit(tmp_path: Path, exact: bool) -> None:
-    cache = LatentCache(tmp_path / "c", "codec", "text", create=True)
+    cache = LatentCache(tmp_path / "c", "block_dct", "text", create=True)
     latents = torch.randn(48, 2, 3, 4)
     latents = latents.bfloat16().float() if exact else latents
     cache.write("ab12", Cached(latents, "red", (1, 2, 3)))
-    found = cache.read("ab12", "red")
-    assert found is not None
-    assert torch.equal(found.latents, latents)
-    assert found.ids == (1, 2, 3)
+    cached = cache.read("ab12", "red")
+    assert cached is not None
+    assert torch.equal(cached.latents, latents)
+    assert cached.ids == (1, 2, 3)
     changed = cache.read("ab12", "blue")
     assert changed is not None
     assert changed.ids is None
-    other_text = LatentCache(tmp_path / "c", "codec", "other").read("ab12", "red")
+    other_text = LatentCache(tmp_path / "c", "block_dct", "other").read("ab12", "red")
     assert other_text is not None
     assert other_text.ids is None
     assert cache.read("cd34", "red") is None
-    assert json.loads((tmp_path / "c/cache.json").read_text())["codec"] == "codec"
+    assert json.loads((tmp_path / "c/cache.json").read_text())["codec"] == "block_dct"
     with pytest.raises(UserError, match="another video tokenizer"):
-        LatentCache(tmp_path / "c", "codec 2", "text")
+        LatentCache(tmp_path / "c", "wan22", "text")

@@ -50,10 +50,10 @@ def text(folder: Path) -> TextTokens:
 
 @pytest.mark.parametrize("caption", CAPTIONS)
 def test_prompt_tokens_are_the_pipelines(pipeline: Cosmos3OmniPipeline, text: TextTokens, caption: str) -> None:
-    """Without its additions of duration, resolution and a system prompt, which training never makes."""
+    """The pipeline's additions (duration, resolution, system prompt) are off: training has none."""
     plain = {"add_resolution_template": False, "add_duration_template": False, "use_system_prompt": False}
-    wanted, without_caption = pipeline.tokenize_prompt(caption, **plain)
-    assert list(text.ids(caption, 2048)) == wanted
+    expected, without_caption = pipeline.tokenize_prompt(caption, **plain)
+    assert list(text.ids(caption, 2048)) == expected
     assert list(text.ids("", 2048)) == without_caption
 
 
@@ -71,8 +71,8 @@ def test_special_tokens_are_the_pipelines(pipeline: Cosmos3OmniPipeline, text: T
         max_size=4,
     )
 )
-def test_positions_and_noisy_tokens_are_the_pipelines_sample_by_sample(pipeline, samples) -> None:  # type: ignore[no-untyped-def]
-    """Frame rates as the base models saw them: rounded to bfloat16 first."""
+def test_positions_and_noise_mask_are_the_pipelines_sample_by_sample(pipeline, samples) -> None:  # type: ignore[no-untyped-def]
+    """Frame rates are rounded to bfloat16 first, as in the base models."""
     specs = [
         SequenceSpec(tuple(range(length)), shape, fps, data.draw(st.integers(0, shape[0] - 1)))
         for shape, length, fps, data in samples
@@ -81,18 +81,18 @@ def test_positions_and_noisy_tokens_are_the_pipelines_sample_by_sample(pipeline,
     text_start = latent_start = 0
     for spec in specs:
         count = len(spec.text_ids)
-        said = pipeline._prepare_text_segment(list(spec.text_ids), "cpu")
+        segment = pipeline._prepare_text_segment(list(spec.text_ids), "cpu")
         seen = pipeline._prepare_vision_segment(
             input_vision_tokens=torch.empty(1, 48, *spec.shape),
             has_image_condition=False,
-            mrope_offset=said["vision_start_temporal_offset"],
+            mrope_offset=segment["vision_start_temporal_offset"],
             vision_fps=round_fps(spec.fps),
             curr=count,
             device="cpu",
             condition_frame_indexes=list(range(spec.num_condition_frames)),
         )
         own = slice(latent_start, latent_start + spec.latent_tokens)
-        assert torch.equal(inputs.text_positions[:, text_start : text_start + count], said["text_mrope_ids"])
+        assert torch.equal(inputs.text_positions[:, text_start : text_start + count], segment["text_mrope_ids"])
         assert torch.equal(inputs.latent_positions[:, own], seen["vision_mrope_ids"].float())
         assert torch.equal(inputs.noise_mask[own].nonzero()[:, 0] + count, seen["vision_mse_loss_indexes"])
         assert (spec.shape[0], *grid(*spec.shape[1:])) == seen["vision_token_shapes"][0]
@@ -105,13 +105,13 @@ def test_positions_and_noisy_tokens_are_the_pipelines_sample_by_sample(pipeline,
 @given(shape=SIZES)
 def test_patches_are_in_the_oracles_order(pipeline, shape) -> None:  # type: ignore[no-untyped-def]
     latents = torch.randn(1, 48, *shape, generator=torch.Generator().manual_seed(0))
-    wanted, _ = pipeline.transformer._patchify_and_pack_latents([latents])
-    assert torch.equal(patchify(latents)[0], wanted)
-    assert torch.equal(unpatchify(wanted[None], (48, *shape)), latents)
+    expected, _ = pipeline.transformer._patchify_and_pack_latents([latents])
+    assert torch.equal(patchify(latents)[0], expected)
+    assert torch.equal(unpatchify(expected[None], (48, *shape)), latents)
 
 
-def test_time_is_embedded_as_by_the_oracle(pipeline: Cosmos3OmniPipeline) -> None:
-    """Bound: 2e-6 absolute at a spread of about one, for noise levels over the whole range and its ends."""
+def test_time_embeddings_equal_the_oracle(pipeline: Cosmos3OmniPipeline) -> None:
+    """Bound: 2e-6 absolute for values of about 1, for sigmas over the whole range."""
     oracle = pipeline.transformer
     ours = TimeEmbedder(MODEL_SIZES["tiny"].hidden)
     state = oracle.time_embedder.state_dict()
@@ -120,8 +120,8 @@ def test_time_is_embedded_as_by_the_oracle(pipeline: Cosmos3OmniPipeline) -> Non
     drawn = torch.rand(200, generator=torch.Generator().manual_seed(0))
     sigma = torch.cat([torch.tensor([0.0, 1.0, 0.001, 0.999]), drawn])
     with torch.no_grad():
-        wanted = oracle.time_embedder(oracle.time_proj(sigma * 1000 * oracle.config.timestep_scale))
-        torch.testing.assert_close(ours(sigma), wanted, rtol=1e-5, atol=2e-6)
+        expected = oracle.time_embedder(oracle.time_proj(sigma * 1000 * oracle.config.timestep_scale))
+        torch.testing.assert_close(ours(sigma), expected, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -131,31 +131,31 @@ def test_latents_are_the_pipelines(pipeline: Cosmos3OmniPipeline, folder: Path, 
     whole = Cosmos3OmniPipeline.from_pretrained(folder, torch_dtype=dtype)
     video = torch.randint(0, 256, (2, 3, 9, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        wanted = whole._encode_video(video.float() / 127.5 - 1)
-    found = video_tokenizer.encode(video)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, wanted.float())
+        expected = whole._encode_video(video.float() / 127.5 - 1)
+    actual = video_tokenizer.encode(video)
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual, expected.float())
 
 
 @pytest.mark.parametrize("model_size", MODEL_SIZES)
 def test_rotations_are_the_oracles_bit_for_bit(model_size: str) -> None:
-    """Also far from zero, where latents stand: there a last bit of a frequency is a thousandth of a radian."""
+    """Also at the large positions of latents, where the last bit of a frequency is a thousandth of a radian."""
     network = MODEL_SIZES[model_size]
     oracle = Cosmos3VLTextRotaryEmbedding(network.head_dim, network.rope_theta, axes_of_head(network.head_dim))
     positions = torch.rand(3, 300, generator=torch.Generator().manual_seed(0)) * 15_300
     for dtype in (torch.float32, torch.bfloat16):
-        wanted = oracle(positions[:, None], torch.device("cpu"), dtype)
-        found = rotation(positions, network.head_dim, network.rope_theta, dtype)
-        assert all(torch.equal(ours[:, 0], theirs[0]) for ours, theirs in zip(found, wanted, strict=True))
+        expected = oracle(positions[:, None], torch.device("cpu"), dtype)
+        actual = rotation(positions, network.head_dim, network.rope_theta, dtype)
+        assert all(torch.equal(ours[:, 0], theirs[0]) for ours, theirs in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize("shift", [1.0, 5.0])
 @pytest.mark.parametrize("shown", [0, 1, 5], ids=["text", "image", "video"])
-def test_samples_are_the_pipelines_to_a_rounding(
+def test_samples_equal_the_pipelines_up_to_rounding(
     pipeline: Cosmos3OmniPipeline, folder: Path, guidance: float, shift: float, shown: int
 ) -> None:
-    """From the same noise; frames of 0 to 255 differ by one at most, since the pipeline gives them unrounded."""
+    """From the same noise. Pixels of 0 to 255 differ by at most one, since the pipeline does not round them."""
     config = VfmConfig(
         tier="tiny",
         precision="float32",
@@ -176,8 +176,8 @@ def test_samples_are_the_pipelines_to_a_rounding(
     pipeline.set_progress_bar_config(disable=True)
     start = torch.tensor(np.random.RandomState(3).standard_normal((1, 48, 5, 4, 4)), dtype=torch.float32)
     if shown:
-        clean = pipeline._encode_video(known[None].float() / 127.5 - 1)
-        start[:, :, : clean.shape[2]] = clean
+        condition_latents = pipeline._encode_video(known[None].float() / 127.5 - 1)
+        start[:, :, : condition_latents.shape[2]] = condition_latents
     frames = [Image.fromarray(frame) for frame in known.permute(1, 2, 3, 0).numpy()]
     conditions = {0: {}, 1: {"image": frames[:1][0] if frames else None}, 5: {"video": frames}}[shown]
     theirs = pipeline(

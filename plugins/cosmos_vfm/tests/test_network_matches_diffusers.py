@@ -52,7 +52,7 @@ def latents_of(spec: SequenceSpec, seed: int, dtype: torch.dtype) -> torch.Tenso
 
 
 def velocities(network: Cosmos3Network, specs: list[SequenceSpec], latents: list[torch.Tensor], sigmas: list[float]):
-    """Of all samples in one pack."""
+    """Velocities of all samples, packed together."""
     tokens = torch.cat([patchify(part)[0] for part in latents])
     out = network(tokens, torch.tensor(sigmas), pack_inputs(specs))
     parts = out.split([spec.latent_tokens for spec in specs])
@@ -70,9 +70,9 @@ def test_velocity_equals_the_oracle(config: NetworkConfig, kind: str) -> None:
     latents = latents_of(spec, 1, torch.float32)
     with torch.no_grad():
         expected = oracle_velocity(oracle_of(network), spec, latents, 0.7)
-        found = velocities(network, [spec], [latents], [0.7])[0]
+        actual = velocities(network, [spec], [latents], [0.7])[0]
     assert expected.std() > 0.1
-    assert relative(found, expected) <= 1e-5
+    assert relative(actual, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
@@ -86,8 +86,8 @@ def test_velocity_equals_the_oracle_in_bfloat16(config: NetworkConfig, kind: str
     latents = latents_of(spec, 1, torch.bfloat16)
     with torch.no_grad():
         expected = oracle_velocity(oracle, spec, latents, 0.3)
-        found = velocities(network, [spec], [latents], [0.3])[0]
-    assert relative(found, expected) <= 2e-2
+        actual = velocities(network, [spec], [latents], [0.3])[0]
+    assert relative(actual, expected) <= 2e-2
 
 
 @pytest.mark.parametrize("config", [QWEN, NEMOTRON], ids=["qwen", "nemotron"])
@@ -105,15 +105,15 @@ def test_packed_equals_one_by_one_in_any_order(order: tuple[int, ...], config: N
 
 
 def test_long_samples_equal_the_oracle_too() -> None:
-    """More tokens than the padded path takes, so each sample runs on its own."""
+    """Too many tokens for one padded batch, so samples run one by one."""
     network = randomised(QWEN)
     specs = [SequenceSpec(tuple(range(200)), (7, 16, 16), 24.0, 1), SPECS["text to video"]]
     latents = [latents_of(spec, index, torch.float32) for index, spec in enumerate(specs)]
     with torch.no_grad():
         packed = velocities(network, specs, latents, [0.6, 0.2])
         oracle = oracle_of(network)
-        for spec, latent, sigma, found in zip(specs, latents, (0.6, 0.2), packed, strict=True):
-            assert relative(found, oracle_velocity(oracle, spec, latent, sigma)) <= 1e-5
+        for spec, latent, sigma, actual in zip(specs, latents, (0.6, 0.2), packed, strict=True):
+            assert relative(actual, oracle_velocity(oracle, spec, latent, sigma)) <= 1e-5
 
 
 def test_gradients_equal_the_oracle() -> None:
@@ -125,8 +125,8 @@ def test_gradients_equal_the_oracle() -> None:
     compared = 0
     for name, parameter in oracle.named_parameters():
         if parameter.grad is None or not parameter.grad.any():
-            found = ours[name]
-            assert found is None or not found.any(), name
+            actual = ours[name]
+            assert actual is None or not actual.any(), name
             continue
         assert relative(ours[name], parameter.grad) <= 1e-4, name
         compared += 1
@@ -139,10 +139,10 @@ def test_frozen_text_tower_gets_no_gradient_and_the_rest_the_same() -> None:
     for frozen in (False, True):
         network = randomised(NEMOTRON)
         for name, parameter in network.named_parameters():
-            chosen = any(
+            trains = any(
                 key in name for key in ("moe_gen", "time_embedder", "vae2llm", "llm2vae", "k_norm_und_for_gen")
             )
-            parameter.requires_grad_(chosen or not frozen)
+            parameter.requires_grad_(trains or not frozen)
         velocities(network, [spec], [latents], [0.5])[0].square().sum().backward()
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     for name, gradient in gradients[1].items():

@@ -1,4 +1,4 @@
-"""Positions, noise levels, interpolation, loss and sampling schedule, by the specification's vectors."""
+"""Positions, sigmas, interpolation, loss and sampling schedule, by the specification's vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cosmos_vfm.sampling import SampleRequest, build_solver
 @pytest.mark.parametrize(
     ("u", "t"), [(0, 1), (0.1, 0.802568), (0.25, 0.616416), (0.5, 0.5), (0.75, 0.383584), (0.9, 0.197431), (1, 0)]
 )
-def test_waver_has_the_reference_quantiles(u: float, t: float) -> None:
+def test_waver_inverse_cdf_has_the_reference_values(u: float, t: float) -> None:
     assert float(inverse_cdf(torch.tensor(float(u)), "waver")) == pytest.approx(t, abs=1e-6)
 
 
@@ -48,7 +48,7 @@ def test_shift_ten_has_the_reference_values(u: float, t: float) -> None:
         ("logitnormal", 5.0, (0.492, 0.719, 0.833, 0.907, 0.963)),
     ],
 )
-def test_drawn_levels_have_the_reference_distribution(
+def test_drawn_sigmas_have_the_reference_distribution(
     distribution: str, shift: float, expected: tuple[float, ...]
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -72,14 +72,14 @@ def test_a_size_without_a_shift_names_the_key_to_set() -> None:
     assert "model.flow.shift.768" in refused.value.problems[0].hint
 
 
-def test_interpolation_keeps_conditioned_frames_clean() -> None:
+def test_interpolation_keeps_condition_frames_clean() -> None:
     latents, noise = torch.full((1, 1, 2, 1, 1), 3.0), torch.full((1, 1, 2, 1, 1), -1.0)
     noised, target = interpolate(latents, noise, torch.tensor([0.25]), frame_noise_mask(torch.tensor([1]), 2))
     assert noised.flatten().tolist() == [3, 2]
     assert target.flatten().tolist() == [-4, -4]
 
 
-def test_conditioned_frames_stay_in_the_denominator_unless_told_otherwise() -> None:
+def test_condition_frames_stay_in_the_denominator_unless_normalized_by_active_frames() -> None:
     target, noise_mask = torch.full((1, 4, 3, 2, 2), 2.0), frame_noise_mask(torch.tensor([1]), 3)
     assert float(item_losses(torch.zeros_like(target), target, noise_mask, by_active=False)) == pytest.approx(
         2.66667, 1e-5
@@ -100,11 +100,11 @@ def test_time_features_have_the_reference_values() -> None:
     [(30.0, 4, (0, 0.7998, 1.5996, 2.4004)), (5.0, 3, (0, 4.8, 9.6)), (24.0, 3, (0, 1, 2)), (29.97, 2, (0, 0.8))],
 )
 def test_time_positions_follow_the_frame_rate(fps: float, frames: int, times: tuple[float, ...]) -> None:
-    found = latent_positions((frames, 2, 2), fps)[0].tolist()
-    assert found == pytest.approx(times, abs=5e-4)
+    actual = latent_positions((frames, 2, 2), fps)[0].tolist()
+    assert actual == pytest.approx(times, abs=5e-4)
 
 
-def test_positions_start_anew_in_every_sample() -> None:
+def test_positions_restart_in_every_sample() -> None:
     spec = SequenceSpec((1, 2, 3), (2, 4, 6), 24.0, 1)
     inputs = pack_inputs([spec, spec])
     assert inputs.text_positions.tolist() == [[0, 1, 2, 0, 1, 2]] * 3
@@ -116,7 +116,7 @@ def test_positions_start_anew_in_every_sample() -> None:
     assert inputs.noise_mask.tolist() == ([False] * 6 + [True] * 6) * 2
 
 
-def test_frame_rates_are_rounded_as_the_base_models_saw_them() -> None:
+def test_frame_rates_are_rounded_as_in_the_base_models() -> None:
     assert round_fps(29.97) == 30.0
     assert round_fps(5.0) == 5.0
 
@@ -162,9 +162,9 @@ def initialised(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     return built, network
 
 
-def sample(frames: int, height: int, width: int, clean: int, seed: int = 0) -> VideoText:
+def sample(frames: int, height: int, width: int, condition_frames: int, seed: int = 0) -> VideoText:
     video = torch.randint(0, 256, (3, frames, height, width), generator=torch.Generator().manual_seed(seed))
-    return VideoText(f"clip{seed}", video.to(torch.uint8), '{"color": "red"}', 5.0, clean)
+    return VideoText(f"clip{seed}", video.to(torch.uint8), '{"color": "red"}', 5.0, condition_frames)
 
 
 MIXED = [sample(17, 64, 64, 0, 0), sample(1, 64, 32, 0, 1), sample(5, 32, 64, 1, 2), sample(9, 32, 32, 2, 3)]
@@ -175,7 +175,7 @@ def loss_of(built: VfmFamily, network: Cosmos3Network, samples: list[VideoText],
     return built.training_step(network, built.collate(items), Streams(9)).loss.detach()
 
 
-def test_a_mixed_pack_costs_what_its_samples_cost_alone() -> None:
+def test_the_loss_of_a_mixed_batch_is_the_sum_over_its_samples() -> None:
     built, network = initialised()
     together = loss_of(built, network, MIXED)
     alone = sum(loss_of(built, network, [one], index) for index, one in enumerate(MIXED))
@@ -183,20 +183,20 @@ def test_a_mixed_pack_costs_what_its_samples_cost_alone() -> None:
 
 
 def test_the_loss_equals_a_plain_derivation() -> None:
-    """Noise from its stream, levels from theirs, the network's velocity, the mean over everything: written out."""
+    """Noise, sigma, velocity and mean, written out."""
     built, network = initialised(loss_scale=2.0)
     one, streams = MIXED[2], Streams(9)
     prepared = built.prepare(one)
-    clean = built.video_tokenizer.encode(one.video[None])
+    latents = built.video_tokenizer.encode(one.video[None])
     sigma = draw_sigma("waver", 3.0, streams.generator("sigma", 5))
-    noise = torch.randn(clean.shape[1:], generator=streams.generator("noise", 5))[None]
-    noised = clean.clone()
-    noised[:, :, 1:] = (1 - sigma) * clean[:, :, 1:] + sigma * noise[:, :, 1:]
+    noise = torch.randn(latents.shape[1:], generator=streams.generator("noise", 5))[None]
+    noised = latents.clone()
+    noised[:, :, 1:] = (1 - sigma) * latents[:, :, 1:] + sigma * noise[:, :, 1:]
     tokens = patchify(noised)[0]
     predicted = unpatchify(
-        network(tokens, torch.tensor([sigma]), pack_inputs([prepared.spec]))[None], tuple(clean.shape[1:])
+        network(tokens, torch.tensor([sigma]), pack_inputs([prepared.spec]))[None], tuple(latents.shape[1:])
     )
-    error = (predicted - (noise - clean)).square()
+    error = (predicted - (noise - latents)).square()
     error[:, :, 0] = 0
     expected = 2.0 * error.mean()
     assert float(loss_of(built, network, [one], 5)) == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -226,7 +226,7 @@ def test_sizes_the_video_tokenizer_cannot_take_are_unreadable_samples() -> None:
             built.prepare(sample(*shape, 0))
 
 
-def test_generation_keeps_the_condition_and_repeats_itself() -> None:
+def test_generation_keeps_the_condition_frames_and_is_deterministic() -> None:
     built, network = initialised()
     condition = MIXED[0].video[:, :5]
     request = SampleRequest('{"color": "red"}', 17, 64, 64, 5.0, condition)
@@ -234,11 +234,11 @@ def test_generation_keeps_the_condition_and_repeats_itself() -> None:
     with torch.no_grad():
         first, plain = built.sample(network.eval(), [request, free], seed=1, steps=2)
         again = built.sample(network, [request], seed=1, steps=2)[0]
-    kept = built.video_tokenizer.decode(built.video_tokenizer.encode(condition[None]))[0]
+    reconstructed = built.video_tokenizer.decode(built.video_tokenizer.encode(condition[None]))[0]
     assert first.shape == plain.shape == (3, 17, 64, 64)
-    assert torch.equal(first[:, :5], kept)
+    assert torch.equal(first[:, :5], reconstructed)
     assert (first.int() - again.int()).abs().max() <= 1
-    assert not torch.equal(plain[:, :5], kept)
+    assert not torch.equal(plain[:, :5], reconstructed)
 
 
 def test_the_generation_tower_starts_as_a_copy_of_the_text_tower() -> None:

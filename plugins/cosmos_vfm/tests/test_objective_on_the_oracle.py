@@ -22,12 +22,14 @@ from tests.generator_oracle import oracle_of, oracle_velocity
 TRAINED = ("moe_gen", "time_embedder", "vae2llm", "llm2vae")
 EDGE_ONLY = "k_norm_und_for_gen"
 FIRST = 11
-"""Position of the first sample; it keys levels and noise."""
+"""Position of the first sample; it keys sigma and noise."""
 
 
-def clip(frames: int, height: int, width: int, clean: int, seed: int) -> VideoText:
+def clip(frames: int, height: int, width: int, condition_frames: int, seed: int) -> VideoText:
     video = torch.randint(0, 256, (3, frames, height, width), generator=torch.Generator().manual_seed(seed))
-    return VideoText(f"clip{seed}", video.to(torch.uint8), f"clip number {seed}", (5.0, 24.0, 29.97)[seed % 3], clean)
+    return VideoText(
+        f"clip{seed}", video.to(torch.uint8), f"clip number {seed}", (5.0, 24.0, 29.97)[seed % 3], condition_frames
+    )
 
 
 SAMPLES = [
@@ -56,8 +58,8 @@ def family_of(model_size: str, **flow: object) -> tuple[VfmFamily, Cosmos3Networ
     return family, network
 
 
-def level(sample: VideoText, streams: Streams, position: int, flow: Flow) -> float:
-    """Waver for videos, a normal's sigmoid for images; then the shift of the resolution."""
+def sigma_of(sample: VideoText, streams: Streams, position: int, flow: Flow) -> float:
+    """Waver for videos, logit-normal for images, then the time shift of the resolution."""
     generator = streams.generator("sigma", position)
     frames, height, width = sample.video.shape[1:]
     by_frames = flow.image_distribution if frames == 1 else flow.video_distribution
@@ -71,26 +73,26 @@ def level(sample: VideoText, streams: Streams, position: int, flow: Flow) -> flo
 
 
 def written_out(family: VfmFamily, network: Cosmos3Network) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss and gradients by our names: sample by sample, in pixels of latents, on the oracle's velocity."""
+    """Loss and gradients under our names, sample by sample, from the velocity of the oracle."""
     flow, streams, oracle = family.config.flow, Streams(9), oracle_of(network)
     total = torch.zeros(())
     for position, sample in enumerate(SAMPLES, start=FIRST):
-        clean = family.video_tokenizer.encode(sample.video[None])
-        sigma = level(sample, streams, position, flow)
-        noise = torch.randn(clean.shape[1:], generator=streams.generator("noise", position))[None]
-        mask = torch.ones(clean.shape[2])
+        latents = family.video_tokenizer.encode(sample.video[None])
+        sigma = sigma_of(sample, streams, position, flow)
+        noise = torch.randn(latents.shape[1:], generator=streams.generator("noise", position))[None]
+        mask = torch.ones(latents.shape[2])
         mask[: sample.condition_frames] = 0
         mask = mask[None, None, :, None, None]
-        noised = (1 - sigma * mask) * clean + sigma * mask * noise
+        noised = (1 - sigma * mask) * latents + sigma * mask * noise
         velocity = oracle_velocity(oracle, family.prepare(sample).spec, noised, sigma)
-        item = ((velocity - (noise - clean)) ** 2 * mask).mean()
+        item = ((velocity - (noise - latents)) ** 2 * mask).mean()
         if flow.normalize_loss_by_active:
             item = item / mask.mean()
         image = flow.loss_scale if flow.image_loss_scale is None else flow.image_loss_scale
-        total = total + item * (image if clean.shape[2] == 1 else flow.loss_scale)
+        total = total + item * (image if latents.shape[2] == 1 else flow.loss_scale)
     total.backward()
-    found = dict(oracle.named_parameters())
-    return total.detach(), {name: found[to_diffusers(name)].grad for name, _ in network.named_parameters()}
+    parameters = dict(oracle.named_parameters())
+    return total.detach(), {name: parameters[to_diffusers(name)].grad for name, _ in network.named_parameters()}
 
 
 @pytest.mark.parametrize(

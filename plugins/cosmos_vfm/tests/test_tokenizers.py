@@ -23,7 +23,7 @@ from cosmos_vfm.tokenizer.video import latent_shape
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG, WanVae, rename_original
 from cosmos_vfm.tokenizer.words import EOS, VOCAB_SIZE, WordEncoder, token_id
 
-CODEC = BlockDct()
+DCT = BlockDct()
 
 
 def clips(count: int, size: int = 64, frames: int = 17) -> torch.Tensor:
@@ -44,22 +44,22 @@ def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
 @pytest.mark.parametrize("shape", [(1, 16, 16), (17, 64, 64), (5, 80, 64), (85, 32, 48)])
 def test_geometry_is_that_of_the_wan_vae(shape: tuple[int, int, int]) -> None:
     video = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
-    latents = CODEC.encode(video)
+    latents = DCT.encode(video)
     assert latents.shape == (2, 48, 1 + (shape[0] - 1) // 4, shape[1] // 16, shape[2] // 16)
     assert latents.shape[2:] == latent_shape(*shape)
-    assert CODEC.decode(latents).shape == video.shape
-    assert CODEC.decode(latents).dtype == torch.uint8
+    assert DCT.decode(latents).shape == video.shape
+    assert DCT.decode(latents).dtype == torch.uint8
 
 
 def test_both_bases_are_orthonormal() -> None:
-    for basis in (CODEC.first, CODEC.later):
+    for basis in (DCT.first, DCT.later):
         torch.testing.assert_close(basis @ basis.T, torch.eye(48), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("size", "mean", "worst", "first"), [(64, 25.2, 20.5, 26.5), (128, 27.5, 24.0, 30.0)])
 def test_reconstruction_is_as_good_as_the_design_measured(size: int, mean: float, worst: float, first: float) -> None:
     videos = clips(24, size)
-    decoded = CODEC.decode(CODEC.encode(videos))
+    decoded = DCT.decode(DCT.encode(videos))
     figures = [psnr(one, other) for one, other in zip(videos, decoded, strict=True)]
     assert np.mean(figures) >= mean
     assert min(figures) >= worst
@@ -68,18 +68,18 @@ def test_reconstruction_is_as_good_as_the_design_measured(size: int, mean: float
 
 def test_a_still_clip_has_the_same_shared_channels_in_every_latent_frame() -> None:
     still = clips(1)[:, :, 8:9].expand(-1, -1, 17, -1, -1)
-    latents = CODEC.encode(still)
+    latents = DCT.encode(still)
     for frame in range(1, 5):
         torch.testing.assert_close(latents[:, :35, frame], latents[:, :35, 0], atol=1e-4, rtol=1e-4)
 
 
-def test_latents_neither_drown_in_noise_nor_outshine_it() -> None:
-    assert 1.0 <= float(CODEC.encode(clips(48)).var()) <= 4.0
+def test_latents_have_a_variance_near_that_of_the_noise() -> None:
+    assert 1.0 <= float(DCT.encode(clips(48)).var()) <= 4.0
 
 
 def test_a_flat_colour_survives_exactly() -> None:
     video = torch.tensor([200, 30, 90], dtype=torch.uint8)[None, :, None, None, None].expand(1, 3, 5, 32, 32)
-    assert torch.equal(CODEC.decode(CODEC.encode(video)), video)
+    assert torch.equal(DCT.decode(DCT.encode(video)), video)
 
 
 def toy_vae() -> AutoencoderKLWan:
@@ -152,7 +152,7 @@ def test_the_original_vae_file_loads_and_equals_the_diffusers_layout(tmp_path: P
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_encoding_in_chunks_equals_encoding_at_once(dtype: torch.dtype) -> None:
-    """The encoder is causal: more frames, or one more clip, leave the latents before them as they are.
+    """The encoder is causal: more frames, or one more clip, do not change earlier latents.
 
     Bounds: 3e-6 in float32, two roundings of the largest latent in bfloat16.
     See docs/models/generator.md, Video tokenizer.
@@ -188,7 +188,7 @@ def nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [nothing, text, nested, foreign, empty_folder])
-def test_what_is_no_vae_is_one_clear_error_with_the_key(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_file_that_is_no_vae_is_one_clear_error_with_the_key(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "vae.pth")
     with pytest.raises(UserError) as refused:
         WanVae.load(str(tmp_path / "vae.pth"), torch.float32)
@@ -220,7 +220,7 @@ def test_captions_of_the_demo_are_short() -> None:
     assert max(lengths) <= 32
 
 
-def test_the_prompt_has_the_chat_frame_then_eos_and_vision_start() -> None:
+def test_the_prompt_is_the_chat_template_then_eos_and_vision_start() -> None:
     tokens = build_text_tokenizer(TextTokenizer(type="words"), MODEL_SIZES["tiny"])
     ids = tokens.ids("red", 2048)
     assert WordEncoder.decode(list(ids)) == (
@@ -261,5 +261,5 @@ def test_absent_tokenizer_files_are_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_deviations_follow_the_design() -> None:
-    assert float(CODEC.deviation[0]) == pytest.approx(2.5)
-    assert float(CODEC.deviation[1]) == pytest.approx(2.5 / math.sqrt(2))
+    assert float(DCT.deviation[0]) == pytest.approx(2.5)
+    assert float(DCT.deviation[1]) == pytest.approx(2.5 / math.sqrt(2))
