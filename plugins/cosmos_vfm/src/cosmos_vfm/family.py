@@ -108,7 +108,7 @@ class VfmFamily(ModelFamily):
         """Tokenize a clip and describe its tokens. Raises UnreadableSample when its size does not fit."""
         _, frames, height, width = sample.video.shape
         if frames % TEMPORAL != 1 or height % SPATIAL or width % SPATIAL:
-            raise UnreadableSample(sample.key, f"{frames} frames of {width}x{height} do not fit the codec")
+            raise UnreadableSample(sample.key, f"{frames} frames of {width}x{height} do not fit the video tokenizer")
         cached = self._cached(sample)
         ids = cached.ids if cached is not None else None
         if ids is None:

@@ -49,7 +49,7 @@ def copy_components(base: Path | None, output: Path, *, shift: float) -> list[st
         for name in names:
             shutil.copytree(source / name, output / name)
         # The weight index and the pipeline index name folders that a bare export does not have.
-        _copy_root_files(source, output, but=() if (output / "transformer").is_dir() else (INDEX, PIPELINE))
+        _copy_root_files(source, output, exclude=() if (output / "transformer").is_dir() else (INDEX, PIPELINE))
     if "scheduler" not in names:
         (output / "scheduler").mkdir()
         write_json(output / "scheduler/scheduler_config.json", native_scheduler(shift))
@@ -77,11 +77,11 @@ def _pipeline_index(output: Path) -> dict[str, Any]:
     }
 
 
-def _copy_root_files(source: Path, target: Path, but: Collection[str] = ()) -> None:
-    """Copy root files that `target` lacks. but: names to leave out."""
+def _copy_root_files(source: Path, target: Path, exclude: Collection[str] = ()) -> None:
+    """Copy root files that `target` lacks. exclude: names to leave out."""
     target.mkdir(exist_ok=True)
     for path in sorted({path for pattern in ROOT_FILES for path in source.glob(pattern)}):
-        if path.name not in but and not (target / path.name).exists():
+        if path.name not in exclude and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
 
 

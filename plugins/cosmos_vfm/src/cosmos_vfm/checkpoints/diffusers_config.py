@@ -18,7 +18,7 @@ __all__ = [
     "transformer_config",
 ]
 
-SIZES = (
+SIZE_KEYS = (
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
@@ -90,7 +90,7 @@ def transformer_config(shapes: Shapes, base: Mapping[str, Any]) -> dict[str, Any
     are used if it is one of diffusers with the same sizes."""
     network = network_config_of(shapes)
     config = to_diffusers_config(network) | _heads(shapes, network.hidden)
-    same_size = all(base.get(key, config[key]) == config[key] for key in SIZES) and "hidden_size" in base
+    same_size = all(base.get(key, config[key]) == config[key] for key in SIZE_KEYS) and "hidden_size" in base
     base_values = {key: value for key, value in base.items() if same_size and key != "model_type"}
     return {**config, **base_values, "action_gen": config["action_gen"], "sound_gen": config["sound_gen"]}
 
@@ -142,6 +142,6 @@ def matching_size(shapes: Shapes) -> str | None:
     names = (
         name
         for name, network in MODEL_SIZES.items()
-        if all(to_diffusers_config(network)[key] == config[key] for key in SIZES)
+        if all(to_diffusers_config(network)[key] == config[key] for key in SIZE_KEYS)
     )
     return next(names, None)
