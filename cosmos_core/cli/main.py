@@ -70,9 +70,9 @@ def main() -> NoReturn:
     """Console script. Exit codes: 0 done, 1 bug or failed run, 2 the user can fix it, 75 stopped, 130 interrupted."""
     code = _exit_code()
     if "torch" in sys.modules:
-        from cosmos_core.launch.ending import end_process
+        from cosmos_core.launch.hard_exit import hard_exit
 
-        end_process(code)
+        hard_exit(code)
     sys.exit(code)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from cosmos_core.config.env import child_environment
-from cosmos_core.launch.lifeline import end_with_parent
+from cosmos_core.launch.parent_death import set_parent_death_signal
 from cosmos_core.plan.layout import RunLayout
 
 __all__ = ["EXIT_CODES", "exit_code", "launch", "recorded"]
@@ -37,7 +37,7 @@ def launch(run_dir: Path, number: int, nproc: int) -> int:
         command,
         env=child_environment(OMP_WAIT_POLICY="PASSIVE"),
         start_new_session=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=set_parent_death_signal,
     )
     received: list[int] = []
 

@@ -13,8 +13,8 @@ from cosmos_core.config.env import LaunchedRank, disabled_plugins, launched_rank
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import ReportedError, RunFailed, UserError
-from cosmos_core.launch.ending import end_process
-from cosmos_core.launch.lifeline import end_with_parent
+from cosmos_core.launch.hard_exit import hard_exit
+from cosmos_core.launch.parent_death import set_parent_death_signal
 from cosmos_core.launch.supervisor import recorded
 from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
 from cosmos_core.plan.make import plan_in
@@ -83,7 +83,7 @@ def _refused_elsewhere(layout: RunLayout, launched: LaunchedRank | None) -> bool
 
 def main(arguments: list[str]) -> None:
     """``python -m cosmos_core.train.worker RUN_DIR LAUNCH`` under torchrun."""
-    end_with_parent()
+    set_parent_death_signal()
     launched = launched_rank()
     assert launched is not None, "torchrun starts this module"
     run_dir, launch = Path(arguments[0]), int(arguments[1])
@@ -104,4 +104,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    end_process(0)
+    hard_exit(0)

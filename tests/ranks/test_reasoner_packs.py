@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from cosmos_core.config import ActivationCheckpointing, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Clip, Item, Picture, Turn
 from cosmos_core.distributed import Mesh, Streams, local_mesh, started
-from cosmos_core.launch import end_process
+from cosmos_core.launch import hard_exit
 from cosmos_core.plan import Degrees
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
@@ -99,7 +99,7 @@ def one_rank(rank: int, size: int, folder: str) -> None:
         torch.distributed.all_reduce(loss)
         if rank == 0:
             torch.save({**found, "loss": loss}, Path(folder) / "found.pt")
-    end_process(0)
+    hard_exit(0)
 
 
 @pytest.mark.ranks
