@@ -12,6 +12,7 @@ __all__ = [
     "LaunchedRank",
     "child_environment",
     "disabled_plugins",
+    "error_file",
     "is_set",
     "job_environment",
     "launched_rank",
@@ -83,6 +84,12 @@ def launched_rank() -> LaunchedRank | None:
         world=world,
         local_world=int(os.environ.get("LOCAL_WORLD_SIZE", world)),
     )
+
+
+def error_file() -> Path | None:
+    """Where torchrun expects this rank to say why it failed; None when torchrun did not ask."""
+    name = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    return Path(name) if name else None
 
 
 def job_environment() -> dict[str, str]:

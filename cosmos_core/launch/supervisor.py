@@ -1,11 +1,10 @@
-"""Starts the ranks of one machine, passes requests to stop on, and turns how they ended into an exit code.
+"""Starts the ranks of one machine, passes requests to stop on, and tells how they ended.
 
 The first SIGINT or SIGTERM asks the ranks to save and stop, a second one ends them at once."""
 
 from __future__ import annotations
 
-import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,31 +12,30 @@ from pathlib import Path
 from types import FrameType
 
 from cosmos_core.config.env import child_environment
-from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.errors import RunFailed
+from cosmos_core.launch.error_files import first_failure
+from cosmos_core.launch.outcome import error_outcome, read_outcome, write_outcome
+from cosmos_core.launch.signals import handling_signals
 from cosmos_core.plan.layout import RunLayout
 
-__all__ = ["EXIT_CODES", "exit_code", "launch", "recorded"]
-
-GRACE = 60
-"""Seconds from a rank's refusal until ranks that still run are ended; most end by themselves, and send their last
-figures to a tracker's server first."""
-EXIT_CODES = {"done": 0, "failed": 1, "diverged": 1, "refused": 2, "stopped": 75, "interrupted": 130}
+__all__ = ["launch"]
 
 
-def launch(run_dir: Path, number: int, nproc: int) -> int:
-    """Run `nproc` ranks of what ``launches/<number>/`` in `run_dir` records; returns the exit code of the whole."""
+def launch(run_dir: Path, number: int, nproc: int) -> str:
+    """Run `nproc` ranks of what ``launches/<number>/`` in `run_dir` records: 'done', 'stopped' or 'interrupted'.
+
+    Raises the UserError or RunFailed that a rank reported, and RunFailed when a rank failed in any other way; its
+    traceback is on stderr then.
+    """
     layout = RunLayout(run_dir)
     for leftover in (layout.outcome, layout.stop_request):
         leftover.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc)]
-    # Ranks write to our own outputs; torchrun would leave a folder for logs behind.
-    command += ["--log-dir", os.devnull, "-m", "cosmos_core.train.worker", str(run_dir), str(number)]
-    # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through us.
+    shutil.rmtree(layout.error_files, ignore_errors=True)
+    # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through this process.
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "cosmos_core.train.agent", str(run_dir), str(number), str(nproc)],
         env=child_environment(OMP_WAIT_POLICY="PASSIVE"),
         start_new_session=True,
-        preexec_fn=set_parent_death_signal,
     )
     received: list[int] = []
 
@@ -48,42 +46,28 @@ def launch(run_dir: Path, number: int, nproc: int) -> int:
         if len(received) > 1:
             process.terminate()
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        code = _wait(process, layout)
+        with handling_signals(forward):
+            code = process.wait()
+        return _ended(layout, code, interrupted=signal.SIGINT in received)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         layout.stop_request.unlink(missing_ok=True)
-    if recorded(layout) in ("refused", "diverged"):
-        print(recorded(layout, "error"), file=sys.stderr)
-    return exit_code(run_dir, code, interrupted=signal.SIGINT in received)
+        shutil.rmtree(layout.error_files, ignore_errors=True)
 
 
-def _wait(process: subprocess.Popen[bytes], layout: RunLayout) -> int:
-    """The exit code of the ranks. When one is refused alone, the others may wait for it: they get some time, then they
-    are ended."""
-    refused = 0
-    while True:
-        try:
-            return process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            refused += recorded(layout) == "refused"
-            if refused == GRACE:
-                process.terminate()
-
-
-def recorded(layout: RunLayout, what: str = "outcome") -> str:
-    """How this launch ended, or its 'error', as far as a rank has recorded it; "" before."""
-    try:
-        return str(json.loads(layout.outcome.read_text(encoding="utf-8"))[what])
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
-def exit_code(run_dir: Path, code: int, *, interrupted: bool) -> int:
-    """0 done, 75 asked to stop and saved, 130 interrupted from the keyboard, 2 the user can fix it, 1 anything else."""
-    outcome = recorded(RunLayout(run_dir)) or "failed"
-    if interrupted and outcome in ("failed", "stopped"):
-        return EXIT_CODES["interrupted"]
-    return 1 if outcome == "done" and code != 0 else EXIT_CODES.get(outcome, 1)
+def _ended(layout: RunLayout, code: int, *, interrupted: bool) -> str:
+    """How the launch ended; ``outcome.json`` says it too, where rank 0 could not."""
+    failure, outcome = first_failure(layout.error_files), read_outcome(layout)
+    if failure is not None and failure.error is not None:
+        write_outcome(layout, error_outcome(failure.error))
+        raise failure.error
+    if code == 0 and outcome in ("done", "stopped", "interrupted"):
+        return "interrupted" if interrupted and outcome == "stopped" else outcome
+    if outcome != "failed" and (outcome != "stopped" or not interrupted):
+        reason = "the ranks ended without saying why" if failure is None else f"rank {failure.rank}: {failure.message}"
+        write_outcome(layout, {"outcome": "failed", "error": reason})
+    if interrupted:
+        return "interrupted"
+    if failure is None:
+        raise RunFailed("the ranks ended before the run did, and did not say why; see above")
+    raise RunFailed(f"rank {failure.rank} failed with {failure.message}; its traceback is above")

@@ -108,6 +108,11 @@ class RunLayout(Record):
         return self.root / ".stop_requested"
 
     @property
+    def error_files(self) -> Path:
+        """Where failing ranks say why, while a launch of several runs."""
+        return self.root / ".errors"
+
+    @property
     def tenant(self) -> Path:
         """Locked while a launch runs; names its process."""
         return self.root / ".tenant"

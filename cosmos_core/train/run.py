@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 from attrs import frozen
 
+from cosmos_core.distributed.reduce import barrier
 from cosmos_core.distributed.runtime import started
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, RunFailed, UserError
+from cosmos_core.launch.error_files import error_recorded
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import record_sources
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.train.agreement import broadcast_config
+from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
 from cosmos_core.train.checkpointing import restore
 from cosmos_core.train.trainer import Trainer
@@ -30,10 +33,13 @@ class Result:
     seconds: float
 
 
-def run(plan: RunPlan, plugins: PluginManager) -> Result:
-    """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed."""
+def run(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> Result:
+    """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
+
+    signals: SIGINT and SIGTERM ask to save and stop.
+    """
     mixed = needs_mixed_precision(plan.config.model)
-    with started(plan.degrees, mixed_precision=mixed) as mesh:
+    with started(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
         plan = broadcast_config(plan, mesh)
         trainer = build_trainer(plan, plugins, mesh)
         restore(trainer, plan.resume)
@@ -43,15 +49,26 @@ def run(plan: RunPlan, plugins: PluginManager) -> Result:
             trainer.loader.announce()
             trainer.trackers.start(plan, trainer.step)
         begun = time.perf_counter()
-        outcome = "failed"
         try:
-            with trainer.stop.listening():
-                outcome = trainer.train()
-                if outcome == "stopped" and trainer.stop.interrupted:
-                    outcome = "interrupted"
-        finally:
-            trainer.trackers.finish(outcome)
+            outcome = _train(trainer, signals=signals)
+        except (CollectiveError, RunFailed):
+            # Raised on all ranks. torchrun ends them all when the first one exits, and rank 0 may still have metrics
+            # to send to a tracker's server.
+            barrier(mesh)
+            raise
         return Result(outcome, trainer.step, time.perf_counter() - begun)
+
+
+def _train(trainer: Trainer, *, signals: bool) -> str:
+    outcome = "failed"
+    try:
+        with trainer.stop.listening() if signals else nullcontext():
+            outcome = trainer.train()
+            if outcome == "stopped" and trainer.stop.interrupted:
+                outcome = "interrupted"
+    finally:
+        trainer.trackers.finish(outcome)
+    return outcome
 
 
 def _check_steps_left(trainer: Trainer, plan: RunPlan) -> None:

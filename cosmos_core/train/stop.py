@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["StopRequests"]
+from cosmos_core.launch.signals import handling_signals
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+__all__ = ["StopRequests"]
 
 
 class StopRequests:
@@ -32,12 +32,8 @@ class StopRequests:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle signals while inside; the previous handlers return afterwards."""
-        previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        try:
+        with handling_signals(self._receive):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._signalled:

@@ -31,7 +31,7 @@ from cosmos_core.distributed.fsdp import reduce_over_replicas
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, sum_over_data
 from cosmos_core.distributed.seeds import Streams
-from cosmos_core.errors import RunFailed, UserError
+from cosmos_core.errors import RunFailed
 from cosmos_core.optim.adamw import adamw_step
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import adapters_changed, trains_only_lora
@@ -313,9 +313,9 @@ class Trainer:
         return due and any_rank(pending, self.mesh)
 
     def _check_adapters_changed(self) -> None:
-        """Raises UserError when the whole run left every adapter at zero. Collective."""
+        """Raises CollectiveError when the whole run left every adapter at zero."""
         if trains_only_lora(self.model) and not any_rank(adapters_changed(self.model), self.mesh):
-            raise UserError(
+            raise CollectiveError(
                 f"{self.step} steps changed no adapter, so the model still gives the base's output; "
                 "check optimizer.lr, the warm-up and the number of steps"
             )

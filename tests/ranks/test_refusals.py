@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from hashlib import sha256
 from itertools import count
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cosmos_core.config.problems import render
 from cosmos_core.data.video import write_mp4
+from cosmos_core.errors import UserError
 from cosmos_core.launch import launch
 from tests.command import cosmos, module, rows
 
@@ -102,16 +105,17 @@ def test_data_that_one_rank_cannot_read_ends_all(data: Path, tmp_path: Path) -> 
 ALONE = """
 import importlib, os
 from cosmos_core.errors import UserError
-from cosmos_core.launch import supervisor
+from cosmos_core.launch.error_files import error_recorded
 
-def run(plan, plugins):
-    if os.environ["RANK"] == "1":
-        raise UserError("only this rank knows")
-    import torch.distributed
-    torch.distributed.init_process_group("gloo")  # The other one never comes.
+def run(plan, plugins, **options):
+    import torch
+    torch.distributed.init_process_group("gloo")
+    with error_recorded():
+        if os.environ["RANK"] == "1":
+            raise UserError("only this rank knows")
+        torch.distributed.all_reduce(torch.zeros(1))  # The other one never comes.
 
 importlib.import_module("cosmos_core.train.run").run = run
-supervisor.GRACE = 5
 """
 
 
@@ -121,9 +125,45 @@ def test_ranks_that_wait_for_a_refused_one_are_ended(data: Path, tmp_path: Path)
     (tmp_path / "sitecustomize.py").write_text(ALONE)
     arguments = ("run", "vision_sft_demo", "job.name=run", "--output-root", str(tmp_path), "--nproc", "2", *SHORT)
     begun = time.monotonic()
-    said = cosmos(*arguments, env={"DATASET_PATH": str(data), "PYTHONPATH": str(tmp_path)}, code=2).stderr
+    said = cosmos(*arguments, env={"DATASET_PATH": str(data), "PYTHONPATH": first_on_path(tmp_path)}, code=2).stderr
     assert "error: only this rank knows" in said
-    assert time.monotonic() - begun < 90
+    assert said.count("error:") == 1
+    assert "Traceback" not in said
+    assert time.monotonic() - begun < 60
+    assert json.loads((tmp_path / "cosmos3/sft/run/outcome.json").read_text())["outcome"] == "refused"
+
+
+CRASH = """
+import importlib, os
+
+def run(plan, plugins, **options):
+    if os.environ["RANK"] == "1":
+        raise KeyError("a bug")
+    import torch.distributed
+    torch.distributed.init_process_group("gloo")  # The other one never comes.
+
+importlib.import_module("cosmos_core.train.run").run = run
+"""
+
+
+@pytest.mark.ranks
+def test_a_rank_that_crashes_keeps_its_traceback_and_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CRASH)
+    command = (*HELLO, "--output-root", str(tmp_path), "--nproc", "2")
+    begun = time.monotonic()
+    said = cosmos(*command, env={"PYTHONPATH": first_on_path(tmp_path)}, code=1).stderr
+    assert "KeyError: 'a bug'" in said
+    assert "Traceback" in said
+    assert "Root Cause" in said
+    assert said.rstrip().splitlines()[-1].startswith("error: rank 1 failed with KeyError: 'a bug'")
+    assert time.monotonic() - begun < 60
+    outcome = json.loads((tmp_path / "cosmos3/sft/hello/outcome.json").read_text())
+    assert (outcome["outcome"], outcome["error"]) == ("failed", "rank 1: KeyError: 'a bug'")
+
+
+def first_on_path(folder: Path) -> str:
+    """PYTHONPATH with `folder` in front, whose ``sitecustomize.py`` every interpreter runs."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 HELLO = ("run", "hello", "trainer.max_iter=6", "scheduler.cycle_lengths=[6]", "checkpoint.save_iter=100")
@@ -159,20 +199,23 @@ def test_a_rank_that_cannot_read_the_record_says_so(tmp_path: Path, capfd: pytes
     run_dir = tmp_path / "cosmos3/sft/hello"
     (run_dir / "outcome.json").unlink()
     (run_dir / "launches/1/config.toml").write_text('[job]\ntask = "tiny"\nnome = "x"\n')
-    assert launch(run_dir, 1, 2) == 2
-    assert "nome" in capfd.readouterr().err
+    with pytest.raises(UserError) as refusal:
+        launch(run_dir, 1, 2)
+    assert "job.nome: unknown key" in render(refusal.value)
+    assert "Traceback" not in capfd.readouterr().err
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "refused"
 
 
 @pytest.mark.ranks
 def test_plugins_that_are_switched_off_are_so_in_every_rank(tmp_path: Path) -> None:
     command = (*HELLO, "trainer.run_validation=false", "--nproc", "2", "--output-root", str(tmp_path))
-    cosmos(*command, env={"COSMOS_DISABLE_PLUGINS": "data_bridge", "PYTHONPATH": watching(tmp_path)})
+    cosmos(*command, env={"COSMOS_DISABLE_PLUGINS": "data_bridge", "PYTHONPATH": first_on_path(watching(tmp_path))})
     seen = {path.read_text() for path in (tmp_path / "seen").iterdir()}
     assert len(list((tmp_path / "seen").iterdir())) >= 3
     assert seen == {"['data_bridge']"}
 
 
-def watching(folder: Path) -> str:
+def watching(folder: Path) -> Path:
     """A folder whose code every interpreter runs: it notes what plugin managers are told to leave out."""
     (folder / "seen").mkdir()
     (folder / "sitecustomize.py").write_text(f"""
@@ -188,4 +231,4 @@ def noting(cls, disabled=frozenset()):
 
 manager.PluginManager.discover = classmethod(noting)
 """)
-    return str(folder)
+    return folder

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.config.env import LaunchedRank, launched_rank, output_root, prepare_threads
+from cosmos_core.errors import ReportedError
 from cosmos_core.launch.devices import visible_gpus
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
@@ -105,23 +106,26 @@ def _print_plan(plan: RunPlan) -> None:
 
 
 def _start(plan: RunPlan, plugins: PluginManager, launched: LaunchedRank | None) -> int:
-    from cosmos_core.launch.supervisor import EXIT_CODES, launch, recorded
+    from cosmos_core.launch.outcome import EXIT_CODES, read_outcome
+    from cosmos_core.launch.supervisor import launch
 
-    if launched is None and plan.degrees.world > 1:
-        assert plan.launch is not None
-        code = launch(plan.run_dir, plan.launch, plan.degrees.world)
-        said = recorded(RunLayout(plan.run_dir))
-        words = [word for word, number in EXIT_CODES.items() if number == code]
-        outcome = said if said in words else (*words, "interrupted")[0]
-    else:
-        prepare_threads()
-        from cosmos_core.train.worker import execute
+    main = launched is None or launched.rank == 0
+    try:
+        if launched is None and plan.degrees.world > 1:
+            assert plan.launch is not None
+            outcome = launch(plan.run_dir, plan.launch, plan.degrees.world)
+        else:
+            prepare_threads()
+            from cosmos_core.train.worker import execute
 
-        outcome = execute(plan, plugins)
-        code = EXIT_CODES[outcome]
-    if launched is None or launched.rank == 0:
+            outcome = execute(plan, plugins)
+    except ReportedError:
+        if main:
+            _report(plan, read_outcome(RunLayout(plan.run_dir)))
+        raise
+    if main:
         _report(plan, outcome)
-    return code
+    return EXIT_CODES[outcome]
 
 
 def _report(plan: RunPlan, outcome: str) -> None:
