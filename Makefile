@@ -29,7 +29,7 @@ help:
 	@echo "            RECIPE=videophy2_demo does the same with a reasoner"
 	@echo "make test   install, lint, type-check, run every test (about 15 minutes)"
 	@echo "make lint   ruff and mypy alone"
-	@echo "make docs   write the generated reference pages anew"
+	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
 	@echo "make fuzz   ten thousand mutated recipes (some minutes)"
 	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"
@@ -56,6 +56,7 @@ demo: .venv/installed
 docs: .venv/installed-test
 	$(BIN)/cosmos config reference > .config_reference.md && mv .config_reference.md cosmos_core/config/README.md
 	$(BIN)/cosmos plugins hooks > .hooks.md && mv .hooks.md cosmos_core/plugin/README.md
+	$(BIN)/python -m tests.public_api > .public_api.txt && mv .public_api.txt tests/golden/public_api.txt
 
 site: .venv/installed
 	$(PIP) --no-build-isolation -e ".[docs]"

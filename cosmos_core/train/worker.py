@@ -30,9 +30,15 @@ def execute(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> s
 
     Rank 0 logs what the plan warns of. signals: SIGINT and SIGTERM ask to save and stop.
     """
+    from cosmos_core.train.process_state import preserved_process_state
+
+    with preserved_process_state():
+        return _execute(plan, plugins, signals=signals)
+
+
+def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
     from cosmos_core.train.run import run
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     launched = launched_rank()
     if launched is None or launched.rank == 0:
         for change in plan.changes:

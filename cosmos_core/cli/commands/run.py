@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from cosmos_core.config.env import LaunchedRank, launched_rank, output_root, prepare_threads
-from cosmos_core.errors import ReportedError
+from cosmos_core.config.env import launched_rank
 from cosmos_core.launch.devices import visible_gpus
+from cosmos_core.launch.outcome import EXIT_CODES
 from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
@@ -45,53 +46,26 @@ def run(
       cosmos run ./my_recipe.toml --dry-run
       torchrun --nproc-per-node 8 -m cosmos_core run vision_sft_nano
     """
-    from cosmos_core.launch.tenancy import check_free, tenancy
-    from cosmos_core.plan.preflight import preflight
+    from cosmos_core.cli.output import print_notes
+    from cosmos_core.launch.train import plan_run, start_run
 
-    launched = launched_rank()
-    main = launched is None or launched.rank == 0
-    plan = _plan(plugins, recipe, overrides, launched, nproc, fresh, output_root)
-    if main and not plan.finished:
-        preflight(plan, plugins)
+    if launched_rank() is not None and (nproc is not None or fresh):
+        raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")
+    plan = plan_run(
+        recipe,
+        overrides,
+        plugins=plugins,
+        nproc=nproc,
+        default_nproc=max(visible_gpus(), 1),
+        fresh=fresh,
+        output_root=output_root,
+        notify=lambda note: print_notes([note]),
+    )
     if dry_run:
         _print_plan(plan)
         return 0
-    if plan.finished:
-        if main:
-            check_free(RunLayout(plan.run_dir))
-            click.echo("\n".join(plan.completion()))
-            _report(plan, "done")
-        return 0
-    if not main:
-        return _start(plan, plugins, launched)
-    from cosmos_core.plan.record import record_run
-
-    with tenancy(RunLayout(plan.run_dir)):
-        plan = record_run(plan, command=sys.argv, recipe=recipe, overrides=overrides)
-        return _start(plan, plugins, launched)
-
-
-def _plan(
-    plugins: PluginManager,
-    recipe: str,
-    overrides: tuple[str, ...],
-    launched: LaunchedRank | None,
-    nproc: int | None,
-    fresh: bool,
-    root: Path | None,
-) -> RunPlan:
-    from cosmos_core.cli.output import print_notes
-    from cosmos_core.plan.make import make_plan
-    from cosmos_core.recipes.loading import resolve
-
-    if launched is not None and (nproc is not None or fresh):
-        raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")
-    world = launched.world if launched is not None else nproc or max(visible_gpus(), 1)
-    resolved = resolve(recipe, overrides, plugins=plugins)
-    if launched is None or launched.rank == 0:
-        print_notes(resolved.notes)
-    parent = root if root is not None else output_root()
-    return make_plan(resolved.config, output_root=parent, world=world, distributions=plugins.distributions, fresh=fresh)
+    report = partial(_report, plan)
+    return EXIT_CODES[start_run(plan, plugins, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)]
 
 
 def _print_plan(plan: RunPlan) -> None:
@@ -105,31 +79,10 @@ def _print_plan(plan: RunPlan) -> None:
         click.echo(f"# {line}")
 
 
-def _start(plan: RunPlan, plugins: PluginManager, launched: LaunchedRank | None) -> int:
-    from cosmos_core.launch.outcome import EXIT_CODES, read_outcome
-    from cosmos_core.launch.supervisor import launch
-
-    main = launched is None or launched.rank == 0
-    try:
-        if launched is None and plan.degrees.world > 1:
-            assert plan.launch is not None
-            outcome = launch(plan.run_dir, plan.launch, plan.degrees.world)
-        else:
-            prepare_threads()
-            from cosmos_core.train.worker import execute
-
-            outcome = execute(plan, plugins)
-    except ReportedError:
-        if main:
-            _report(plan, read_outcome(RunLayout(plan.run_dir)))
-        raise
-    if main:
-        _report(plan, outcome)
-    return EXIT_CODES[outcome]
-
-
 def _report(plan: RunPlan, outcome: str) -> None:
     layout = RunLayout(plan.run_dir)
+    for line in plan.completion():
+        click.echo(line)
     click.echo(f"outcome: {outcome}")
     click.echo(f"run_dir: {layout.root}")
     click.echo(f"checkpoints: {layout.checkpoints}")

@@ -1,0 +1,207 @@
+"""From a recipe to a finished run: the steps that `cosmos run` and `cosmos.train` share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.config.env import disabled_plugins, launched_rank, prepare_threads
+from cosmos_core.config.env import output_root as default_output_root
+from cosmos_core.config.problems import render_problem
+from cosmos_core.errors import Problem, ReportedError, UserError
+from cosmos_core.launch.outcome import read_outcome
+from cosmos_core.launch.supervisor import launch
+from cosmos_core.launch.tenancy import check_free, tenancy
+from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.make import make_plan
+from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.preflight import preflight
+from cosmos_core.plan.record import record_run
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.recipes.loading import resolve
+from cosmos_core.refs import Ref
+
+__all__ = ["RunResult", "plan_run", "start_run", "train"]
+
+logger = logging.getLogger(__name__)
+
+EXECUTE = Ref("cosmos_core.train.worker:execute")
+"""Runs a plan in this process. A reference, since this room never imports torch by itself."""
+
+_one_at_a_time = threading.Lock()
+
+
+@frozen
+class RunResult:
+    """What `train` returns.
+
+    outcome: 'done', or 'stopped' or 'interrupted' after a request to stop; a checkpoint of the end exists then.
+    metrics: the records of the run directory's metrics.jsonl, oldest first: one for each step (`step`, `loss`, `lr`,
+    `grad_norm`, ...) and each validation (`step`, `val_loss`, ...), earlier launches included.
+    """
+
+    run_dir: Path
+    outcome: str
+    metrics: list[dict[str, Any]]
+
+
+def train(
+    recipe: str | Path,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    output_root: str | Path | None = None,
+    nproc: int | None = None,
+    fresh: bool = False,
+    plugins: PluginManager | None = None,
+) -> RunResult:
+    """Train what a recipe says; call it again to resume. The same as `cosmos run`, from a script or a notebook.
+
+        >>> import cosmos_core as cosmos
+        >>> run = cosmos.train("hello", {"trainer.max_iter": 10})
+        >>> run.outcome, run.metrics[-1]["step"]
+        ('done', 10)
+
+    recipe: a name or the path of a TOML file. overrides: {key: value}, or "key=value" texts as on the command line.
+    output_root: parent of run directories. nproc: 1 (the default) trains in this process; more starts that many
+    processes on this machine. Under torchrun the process takes its part in the run, and nproc is left out. fresh: take
+    a new run directory instead of resuming. plugins: by default all installed ones; more processes always use those.
+
+    SIGINT (Ctrl-C, or a notebook's stop button) and SIGTERM save a checkpoint and stop, when called in the main thread;
+    from another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default
+    dtype and threads are afterwards what they were before.
+
+    Raises UserError for what you can fix, RunFailed when training cannot go on.
+    """
+    texts = _override_texts(overrides) if isinstance(overrides, Mapping) else tuple(overrides)
+    plugins = plugins if plugins is not None else PluginManager.discover(disabled_plugins())
+    if not _one_at_a_time.acquire(blocking=False):
+        raise UserError("this process is training already; wait for it, or use another process")
+    try:
+        plan = plan_run(
+            str(recipe),
+            texts,
+            plugins=plugins,
+            nproc=nproc,
+            default_nproc=1,
+            fresh=fresh,
+            output_root=None if output_root is None else Path(output_root),
+            notify=lambda note: logger.warning("%s", render_problem(note)),
+        )
+        command = ("cosmos.train", str(recipe), *texts)
+        outcome = start_run(plan, plugins, recipe=str(recipe), overrides=texts, command=command)
+    finally:
+        _one_at_a_time.release()
+    layout = RunLayout(plan.run_dir)
+    lines = layout.metrics.read_text(encoding="utf-8").splitlines() if layout.metrics.is_file() else []
+    return RunResult(plan.run_dir, outcome, [json.loads(line) for line in lines])
+
+
+def plan_run(
+    recipe: str,
+    overrides: Sequence[str],
+    *,
+    plugins: PluginManager,
+    nproc: int | None,
+    default_nproc: int,
+    fresh: bool,
+    output_root: Path | None,
+    notify: Callable[[Problem], None],
+) -> RunPlan:
+    """Resolve, plan and check a run; nothing is started or written. Raises UserError.
+
+    notify: called with what is accepted for the sake of old recipes.
+    """
+    launched = launched_rank()
+    if launched is not None and (nproc is not None or fresh):
+        raise UserError("nproc and fresh cannot be used under torchrun, which starts the processes itself")
+    if nproc is not None and nproc < 1:
+        raise UserError(f"nproc is {nproc}, but a run needs at least one process")
+    resolved = resolve(recipe, overrides, plugins=plugins)
+    main = launched is None or launched.rank == 0
+    if main:
+        for note in resolved.notes:
+            notify(note)
+    plan = make_plan(
+        resolved.config,
+        output_root=output_root if output_root is not None else default_output_root(),
+        world=launched.world if launched is not None else nproc or default_nproc,
+        distributions=plugins.distributions,
+        fresh=fresh,
+    )
+    if main and not plan.finished:
+        preflight(plan, plugins)
+    return plan
+
+
+def start_run(
+    plan: RunPlan,
+    plugins: PluginManager,
+    *,
+    recipe: str,
+    overrides: Sequence[str],
+    command: Sequence[str],
+    ended: Callable[[str], None] = lambda outcome: None,
+) -> str:
+    """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
+
+    A finished run is left as it is. ended: called with the outcome, also of a run that failed with a reported error,
+    on rank 0. Raises UserError, RunFailed.
+    """
+    launched, layout = launched_rank(), RunLayout(plan.run_dir)
+    main = launched is None or launched.rank == 0
+    if plan.finished:
+        if main:
+            check_free(layout)
+            ended("done")
+        return "done"
+    if not main:
+        return _execute(plan, plugins)
+    with tenancy(layout):
+        plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
+        try:
+            if launched is None and plan.degrees.world > 1:
+                assert plan.launch is not None
+                outcome = launch(plan.run_dir, plan.launch, plan.degrees.world)
+            else:
+                outcome = _execute(plan, plugins)
+        except ReportedError:
+            ended(read_outcome(layout))
+            raise
+    ended(outcome)
+    return outcome
+
+
+def _execute(plan: RunPlan, plugins: PluginManager) -> str:
+    prepare_threads()
+    return str(EXECUTE.load()(plan, plugins))
+
+
+def _override_texts(overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    """Each as "key=value" with a TOML value, which is how a launch records them."""
+    return tuple(f"{key}={_toml(value, key)}" for key, value in overrides.items())
+
+
+def _toml(value: Any, key: str) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, float):
+        return repr(float(value))
+    if isinstance(value, str | Path):
+        return json.dumps(str(value), ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item, key) for item in value)}]"
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(str(name))} = {_toml(item, key)}" for name, item in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    problem = Problem(message=f"a value of type {type(value).__name__} cannot be written in a recipe", key=key)
+    raise UserError("bad override; nothing was started", [problem])
