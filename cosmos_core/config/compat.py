@@ -1,14 +1,22 @@
-"""Recipes of the cosmos-framework training scripts: names and keys that mean something else here, or nothing."""
+"""Old names: keys that were renamed, and names and keys of the cosmos-framework training scripts."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from cosmos_core.config.interpolate import key_text
+from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.merge import Layer, unset
 from cosmos_core.errors import Problem
 
-__all__ = ["recipe_of_experiment", "translate", "without_ineffective"]
+__all__ = ["RENAMED", "new_name", "recipe_of_experiment", "translate", "without_ineffective"]
+
+RENAMED = {
+    "model.answer_tokens": "model.max_new_tokens",
+    "model.loss_chunk": "model.loss_chunk_size",
+}
+"""Old key -> new key in the same table. A recipe with an old key is an error; a recorded configuration is read."""
 
 _EXPERIMENTS = {
     "pre_exp012_llava_ov": "llava_ov",
@@ -42,6 +50,15 @@ _MOVED = (
     (("model", "config"), ("model",)),
 )
 """Prefixes of override keys in the resolved tree of those scripts -> the one address here; the first that fits."""
+
+
+def new_name(path: KeyPath, known: Collection[str]) -> str:
+    """The new name of a key that its table does not have; "" unless the table, whose keys are `known`, has that one.
+
+    So a plugin may give one of its own keys a name that is old elsewhere.
+    """
+    name = RENAMED.get(key_text(path), "").rpartition(".")[2]
+    return name if name in known else ""
 
 
 def recipe_of_experiment(experiment: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cosmos_core.config.compat import RENAMED
 from cosmos_core.config.reference import Key, Section, keys_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
@@ -20,7 +21,8 @@ def explain_key(name: str, sections: Iterable[Section], present: dict[str, str] 
     keys = [key for section in sections for key in keys_of(section)]
     found = [key for key in keys if key.name == wanted]
     if not found:
-        hint = did_you_mean(wanted, [key.name for key in keys]) or "`cosmos config reference` lists all"
+        renamed = f"it is now called '{RENAMED[wanted]}'" if wanted in RENAMED else ""
+        hint = renamed or did_you_mean(wanted, [key.name for key in keys]) or "`cosmos config reference` lists all"
         raise UserError(f"no key '{name}'", [Problem(message="no installed section has it", hint=hint)])
     return [{**_facts(key, name), **(present or {})} for key in found]
 

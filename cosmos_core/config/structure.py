@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import attrs
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
-from cosmos_core.config.converter import UnknownKey, describe, faults, strict_converter
+from cosmos_core.config.compat import new_name
+from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, strict_converter
 from cosmos_core.config.document import Origins, read_document
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
@@ -50,9 +51,10 @@ def problem_at(path: KeyPath, message: str, origins: Origins, hint: str = "") ->
 class _Builder:
     """One pass over the sections; collects problems instead of stopping at the first."""
 
-    def __init__(self, lookup: SectionLookup, origins: Origins) -> None:
+    def __init__(self, lookup: SectionLookup, origins: Origins, *, accept_old_names: bool) -> None:
         self.lookup = lookup
         self.origins = origins
+        self.accept_old_names = accept_old_names
         self.problems: list[Problem] = []
         self.converter = strict_converter()
 
@@ -66,6 +68,9 @@ class _Builder:
                 built: Any = self.converter.structure(value, kind)
         except Exception as error:
             found = faults(error, path)
+            current = _with_new_names(value, path, found) if self.accept_old_names else value
+            if current != value:
+                return self.build(current, kind, path)
             for inner, fault in found:
                 self._fault(inner, fault)
             self._validate_rest(value, kind, path, [inner[len(path) :] for inner, _ in found])
@@ -93,7 +98,10 @@ class _Builder:
 
     def _fault(self, path: KeyPath, fault: Exception) -> None:
         if isinstance(fault, UnknownKey):
-            self.complain(path, "unknown key", did_you_mean(str(path[-1]), fault.known))
+            if new := new_name(path, fault.known):
+                self.complain(path, f"is now called '{key_text((*path[:-1], new))}'", "rename it")
+            else:
+                self.complain(path, "unknown key", did_you_mean(str(path[-1]), fault.known))
         elif isinstance(fault, KeyError):
             self.complain(path, "is missing", f"set it, e.g. {key_text(path)}=VALUE on the command line")
         else:
@@ -131,6 +139,19 @@ class _Builder:
             self.complain(named_at or path, error.title, hint)
             return None
         return self.build(value, kind, path)
+
+
+def _with_new_names(value: Any, path: KeyPath, found: Sequence[Fault]) -> Any:
+    """The table at `path` with the keys in it that were renamed under their new names."""
+    value = deepcopy(value)
+    for inner, fault in found:
+        new = new_name(inner, fault.known) if isinstance(fault, UnknownKey) else ""
+        if new:
+            table = value
+            for part in inner[len(path) : -1]:
+                table = table[part]
+            table.setdefault(new, table.pop(inner[-1]))
+    return value
 
 
 def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> DataloaderConfig | None:
@@ -179,13 +200,20 @@ def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def structure_run(
-    values: dict[str, Any], lookup: SectionLookup, origins: Origins, *, title: str, tolerated: Sequence[KeyPath] = ()
+    values: dict[str, Any],
+    lookup: SectionLookup,
+    origins: Origins,
+    *,
+    title: str,
+    tolerated: Sequence[KeyPath] = (),
+    accept_old_names: bool = False,
 ) -> RunConfig:
     """Values as a RunConfig. Raises UserError listing every unknown key, wrong type, bound and broken rule.
 
     title: what the values are called in the error, e.g. the recipe file. tolerated: keys whose rules may be broken.
+    accept_old_names: read keys that were renamed since (`compat.RENAMED`) instead of refusing them.
     """
-    builder = _Builder(lookup, origins)
+    builder = _Builder(lookup, origins, accept_old_names=accept_old_names)
     known = [field.name for field in attrs.fields(RunConfig)]
     for key in values:
         if key not in known:
@@ -204,6 +232,16 @@ def structure_run(
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:
-    """The configuration a run directory recorded in ``config.toml``, which was checked before it was recorded."""
+    """The configuration a run directory recorded in ``config.toml``, which was checked before it was recorded.
+
+    Keys that were renamed since are read under their new names, so that old runs resume, evaluate and export.
+    """
     document = read_document(path)
-    return structure_run(document.values, lookup, document.origins, title=str(path), tolerated=TOLERABLE)
+    return structure_run(
+        document.values,
+        lookup,
+        document.origins,
+        title=str(path),
+        tolerated=TOLERABLE,
+        accept_old_names=True,
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from cosmos_core.config.compat import new_name
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.fields import OnResume, default_of, on_resume_of
 from cosmos_core.config.interpolate import key_text
@@ -40,6 +41,8 @@ class Change:
 def changes(recorded: Mapping[str, Any], config: RunConfig) -> tuple[Change, ...]:
     """Every key of `config` that differs from the recorded plain values; keys they lack count as their default.
 
+    Keys that were renamed since are compared under their new names.
+
     Of another model family only the task is named, since its keys are others.
     """
     found = tuple(_in_section((), recorded, config, to_plain(config), "list"))
@@ -52,6 +55,8 @@ def _in_section(
 ) -> Iterator[Change]:
     """Keys below one table. section: the attrs instance whose plain values are `new`."""
     fields = attrs.fields_dict(type(section))
+    renamed = {name: new_name((*path, name), fields) for name in old.keys() - fields.keys()}
+    old = {renamed.get(name) or name: value for name, value in old.items()}
     for name, field in fields.items():
         before = old[name] if name in old else _default(field)
         value = getattr(section, name)

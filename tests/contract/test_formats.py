@@ -105,6 +105,20 @@ def test_resumed_runs_go_on_as_the_original_and_equal_each_other(kept: str, run:
     assert unnumbered(last["loader"]) == unnumbered(recorded["last"]["loader"])
 
 
+def test_a_run_recorded_under_old_keys_is_resumed_evaluated_and_exported(kept: str, tmp_path: Path) -> None:
+    run = next(run for run in RUNS if run.name == "reasoner")
+    place = copied(FOLDERS / kept, tmp_path / "place")
+    record = run.folder(place) / "config.toml"
+    assert ("answer_tokens = 2" in record.read_text()) == (kept == "format_1")
+    assert read_resolved(record, PluginManager.discover().registry).model.max_new_tokens == 2
+    printed = cosmos_small(place, *run.arguments(STEPS), "model.max_new_tokens=3", "--dry-run")
+    assert "model.max_new_tokens 2 -> 3" in printed
+    assert "answer_tokens" not in printed
+    assert "unreadable: " in cosmos_small(place, "eval", str(run.folder(place)))
+    cosmos_small(place, "export", str(run.folder(place)), "-o", "exported")
+    assert (place / "exported/config.json").is_file()
+
+
 def test_a_latent_cache_serves_without_encoding_anything_again(kept: str, tmp_path: Path) -> None:
     place = copied(FOLDERS / kept, tmp_path / "place")
     clips = {path: path.read_bytes() for path in (place / "latents").rglob("*.safetensors")}

@@ -39,7 +39,7 @@ MAPPINGS = {"optimizer.lr_multipliers", "model.flow.shift", "dataloader_train.da
 """Tables that are one value."""
 NOT_COMPARED = {
     *("dataloader_train.dataset.path", "dataloader_val.dataset.path", "checkpoint.load_path"),
-    *("model.tokenizer.vae_path", "model.backbone.safetensors_path", "model.answer_tokens"),
+    *("model.tokenizer.vae_path", "model.backbone.safetensors_path", "model.max_new_tokens"),
     "trainer.distributed_parallelism",
 }
 """Written by recipes, but a place, or a word that only we have."""

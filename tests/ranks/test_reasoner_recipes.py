@@ -66,7 +66,7 @@ def pictures(folder: Path) -> None:
 def options(recipe: str, place: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     if recipe == "llava_ov":
         return (f"dataloader_train.dataset.path={place / 'pictures'}",), {}
-    scored = ("trainer.validation_iter=16", "dataloader_val.max_sequence_length=600", "model.answer_tokens=1")
+    scored = ("trainer.validation_iter=16", "dataloader_val.max_sequence_length=600", "model.max_new_tokens=1")
     return scored, {"VIDEOPHYSICS_ROOT": str(place / "physics")}
 
 

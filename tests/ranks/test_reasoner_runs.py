@@ -132,7 +132,7 @@ def test_two_ranks_score_as_one_process_does(place: Path, tmp_path: Path) -> Non
     figures, answers = [], []
     for ranks in (1, 2):
         run_dir, _ = train(
-            *(place, tmp_path, f"on_{ranks}", *common, "--nproc", str(ranks), "model.answer_tokens=2"),
+            *(place, tmp_path, f"on_{ranks}", *common, "--nproc", str(ranks), "model.max_new_tokens=2"),
             *(f"dataloader_train.max_samples_per_batch={4 // ranks}", "optimizer.lr=1e-5"),
             f"checkpoint.load_path={taught / 'checkpoints/iter_000000020/model'}",
         )

@@ -54,7 +54,7 @@ def oracle(folder: Path) -> Any:
 @pytest.mark.parametrize("kinds", [list(CHATS), *([kind] for kind in CHATS)], ids=lambda kinds: ", ".join(kinds)[:40])
 def test_answers_are_what_transformers_generates(folder: Path, oracle: Any, kinds: list[str]) -> None:
     """All dialogs in one pack, and each alone; what was shown after the question is not seen."""
-    family = family_of(folder, answer_tokens=4)
+    family = family_of(folder, max_new_tokens=4)
     tokenizer = family.encoder.tokenizer
     dialogs = [family.prepare(CHATS[kind]) for kind in kinds]
     answers = family.answers(network_of(family).eval(), collate([Item(*pair) for pair in enumerate(dialogs)]))
@@ -70,7 +70,7 @@ def test_answers_are_what_transformers_generates(folder: Path, oracle: Any, kind
 
 
 def test_what_is_wanted_is_the_assistants_last_turn(folder: Path) -> None:
-    family = family_of(folder, answer_tokens=1)
+    family = family_of(folder, max_new_tokens=1)
     batch = collate([Item(index, family.prepare(one)) for index, one in enumerate(CHATS.values())])
     wanted = [answer.wanted for answer in family.answers(network_of(family).eval(), batch)]
     assert wanted == [

@@ -221,7 +221,7 @@ def test_all_logits_never_exist(frozen: bool) -> None:
 
 
 def test_a_training_step_makes_logits_a_chunk_at_a_time(folder: Path) -> None:
-    family, model = built(folder, loss_chunk=3)
+    family, model = built(folder, loss_chunk_size=3)
     batch = collate([Item(index, family.prepare(one)) for index, one in enumerate((*MIXED, *OTHER))])
     vocabulary = family.architecture.text_config.vocab_size
     assert len(batch.learned) > 10 * 3

@@ -133,7 +133,7 @@ def _plain() -> Any:
 
 
 def test_the_chunked_loss_equals_the_plain_one(folder: Path) -> None:
-    family = family_of(folder, loss_chunk=3)
+    family = family_of(folder, loss_chunk_size=3)
     network = network_of(family)
     batch = collate([Item(number, family.prepare(chat)) for number, chat in enumerate(CHATS.values())])
     plain = cross_entropy(network.logits(network.hidden(batch)), batch.targets, ignore_index=IGNORED, reduction="sum")

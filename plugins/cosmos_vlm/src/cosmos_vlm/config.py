@@ -67,14 +67,14 @@ class VlmConfig(AdaptedModelConfig):
     image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024, on_resume="list")
     video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024, on_resume="list")
     video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024, on_resume="list")
-    answer_tokens: int = option(
+    max_new_tokens: int = option(
         0,
         "Tokens the model may say to each validation question, for datasets that score; 0: none.",
         low=0,
         high=256,
         on_resume="list",
     )
-    loss_chunk: int = option(
+    loss_chunk_size: int = option(
         2048, "Supervised positions whose logits exist at a time.", unit="tokens", low=1, on_resume="list"
     )
 

@@ -62,7 +62,7 @@ class VlmFamily(ModelFamily):
 
     def build(self) -> nn.Module:
         """The network, with the frozen parts frozen and adapters if they are switched on."""
-        model = ReasonerNetwork(self.architecture, self.config.loss_chunk)
+        model = ReasonerNetwork(self.architecture, self.config.loss_chunk_size)
         freeze(model, self.config.freeze)
         inject_lora(model, self.config)
         return model
@@ -119,9 +119,9 @@ class VlmFamily(ModelFamily):
 
     def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
         """What the model says, greedily, in the assistant's last turn of every dialog; [] when it is not to speak."""
-        if not self.config.answer_tokens:
+        if not self.config.max_new_tokens:
             return []
         end = self.encoder.special["<|im_end|>"]
-        spoken = speak(model, batch, self.config.answer_tokens, self.encoder.opening, end)
+        spoken = speak(model, batch, self.config.max_new_tokens, self.encoder.opening, end)
         said = [self.encoder.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in spoken]
         return [Answer(*one) for one in zip(batch.keys, said, batch.wanted, strict=True)]
