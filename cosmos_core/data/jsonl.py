@@ -16,9 +16,9 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub.containment import contained
 
-__all__ = ["Clip", "ClipFilter", "ClipIndex", "Window", "captions_of", "read_clips"]
+__all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "read_clips"]
 
-SHOWN = 10
+MAX_PROBLEMS = 10
 """Bad lines that one error lists."""
 
 
@@ -38,7 +38,7 @@ class Window:
 
 
 @frozen
-class Clip:
+class ClipRecord:
     """One record without its captions, which are read when the sample is."""
 
     uuid: str
@@ -54,13 +54,13 @@ class Clip:
 
 @frozen
 class ClipFilter:
-    """Clips and windows that are left out, each counted by its reason."""
+    """Which clips and windows are left out; each is counted by its reason."""
 
     max_duration: float
     min_short_edge: int
     min_window_frames: int
 
-    def apply(self, clip: Clip, dropped: Counter[str]) -> Clip | None:
+    def apply(self, clip: ClipRecord, dropped: Counter[str]) -> ClipRecord | None:
         """The clip with its usable windows, or None."""
         if clip.duration > self.max_duration:
             dropped[f"longer than {self.max_duration:g} s"] += 1
@@ -74,10 +74,10 @@ class ClipFilter:
             return None
         if len(windows) < len(clip.windows):
             dropped[f"windows under {self.min_window_frames} frames"] += len(clip.windows) - len(windows)
-        return Clip(**{**_fields(clip), "windows": windows})
+        return ClipRecord(**{**_fields(clip), "windows": windows})
 
 
-def _fields(clip: Clip) -> dict[str, Any]:
+def _fields(clip: ClipRecord) -> dict[str, Any]:
     return {
         name: getattr(clip, name)
         for name in ("uuid", "path", "width", "height", "duration", "file", "offset", "length")
@@ -86,21 +86,21 @@ def _fields(clip: Clip) -> dict[str, Any]:
 
 @frozen
 class ClipIndex:
-    """clips: ordered by SHA-256 of their uuid. digest: of their records and usable windows. dropped: what the filter
-    left out, by reason."""
+    """clips: in the order of their uuids' SHA-256. digest: of their records and usable windows. dropped: how many the
+    filter left out, by reason."""
 
-    clips: tuple[Clip, ...]
+    clips: tuple[ClipRecord, ...]
     digest: str
     dropped: Mapping[str, int]
 
 
-def read_clips(file: Path, root: Path, chosen: ClipFilter) -> ClipIndex:
+def read_clips(file: Path, root: Path, clip_filter: ClipFilter) -> ClipIndex:
     """All usable clips of a JSONL file, plain or .gz.
 
     root: folder that no path may leave. Raises UserError for unreadable lines (with file and line), for paths outside
     the root, and when nothing usable remains (with the counts by reason).
     """
-    clips: list[tuple[Clip, bytes]] = []
+    clips: list[tuple[ClipRecord, bytes]] = []
     problems: list[Problem] = []
     dropped: Counter[str] = Counter()
     for number, offset, line in _lines(file):
@@ -109,12 +109,13 @@ def read_clips(file: Path, root: Path, chosen: ClipFilter) -> ClipIndex:
         except ValueError as error:
             problems.append(Problem(message=str(error), file=str(file), line=number))
             continue
-        kept = chosen.apply(clip, dropped)
-        if kept is not None:
-            clips.append((kept, sha256(line.strip() + repr(kept.windows).encode()).digest()))
+        usable = clip_filter.apply(clip, dropped)
+        if usable is not None:
+            clips.append((usable, sha256(line.strip() + repr(usable.windows).encode()).digest()))
     if problems:
-        more = [Problem(message=f"and {len(problems) - SHOWN} more lines")] if len(problems) > SHOWN else []
-        raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:SHOWN], *more])
+        rest = len(problems) - MAX_PROBLEMS
+        more = [Problem(message=f"and {rest} more lines")] if rest > 0 else []
+        raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:MAX_PROBLEMS], *more])
     if not clips:
         reasons = [Problem(message=f"{count} x {reason}") for reason, count in dropped.items()]
         raise UserError(f"no usable clip in {file}; nothing was started", reasons or [Problem(message="it is empty")])
@@ -141,7 +142,7 @@ def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
-def _parse(line: bytes, file: Path, root: Path, offset: int) -> Clip:
+def _parse(line: bytes, file: Path, root: Path, offset: int) -> ClipRecord:
     try:
         record = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -150,7 +151,7 @@ def _parse(line: bytes, file: Path, root: Path, offset: int) -> Clip:
         raise ValueError("not a JSON object")
     uuid = _typed(record, "uuid", str)
     windows = _typed(record, "t2w_windows", list)
-    return Clip(
+    return ClipRecord(
         uuid=uuid,
         path=_inside(_typed(record, "vision_path", str), file.parent, root),
         width=_positive(record, "width"),
@@ -198,10 +199,10 @@ def _inside(text: str, folder: Path, root: Path) -> Path:
         raise ValueError(f"vision_path '{text}' leaves the dataset root {root}") from None
 
 
-def captions_of(clip: Clip, window: Window) -> dict[str, Any]:
+def captions_of(clip: ClipRecord, window: Window) -> dict[str, Any]:
     """The record's window with all its captions, read from the file."""
     with _opened(clip.file) as handle:
         handle.seek(clip.offset)
         record = json.loads(handle.read(clip.length))
-    found: dict[str, Any] = record["t2w_windows"][window.index]
-    return found
+    captions: dict[str, Any] = record["t2w_windows"][window.index]
+    return captions

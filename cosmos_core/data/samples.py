@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Answer", "Chat", "Clip", "Item", "Picture", "Record", "StoredClip", "Turn", "VideoText"]
+__all__ = ["Answer", "Chat", "Image", "Item", "Message", "Record", "StoredClip", "Video", "VideoText"]
 
 
 class StoredClip(Protocol):
@@ -54,14 +54,14 @@ class VideoText(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Image:
     """An image in a dialog: uint8 [3, H, W], RGB."""
 
     pixels: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class Video:
     """A video in a dialog: uint8 [3, T, H, W], RGB. seconds: when each frame is shown."""
 
     pixels: torch.Tensor
@@ -69,27 +69,27 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What one side of a dialog says. role: 'system', 'user' or 'assistant'; parts: texts and media, in order."""
+class Message:
+    """One message of a dialog. role: 'system', 'user' or 'assistant'; content: texts and media, in order."""
 
     role: str
-    parts: tuple[str | Picture | Clip, ...]
+    content: tuple[str | Image | Video, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Chat(Record):
-    """A dialog (record type ``chat``); the model learns to say what the assistant says."""
+    """A dialog (record type ``chat``); the model learns the assistant's messages."""
 
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to a validation sample. key: the sample's; wanted: what the data says there."""
+    """A model's answer to a validation sample. key: the sample's; reference: the answer in the data."""
 
     key: str
-    said: str
-    wanted: str
+    prediction: str
+    reference: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 from attrs import asdict, frozen
 
 from cosmos_core.config.structure import read_resolved
-from cosmos_core.data import Chat, Clip, Item, Picture, Turn
+from cosmos_core.data import Chat, Image, Item, Message, Video
 from cosmos_core.plan import RunLayout
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
@@ -60,17 +60,17 @@ def accuracy(family: VlmFamily, model: torch.nn.Module, source: VideophySource, 
             chat = _reordered(source.get(index, np.random.default_rng(0)), index, order)
             items.append(Item(index, family.prepare(chat)))
         answers = family.answers(model, family.collate(items))
-        right += sum(rating(answer.said) == rating(answer.wanted) for answer in answers)
+        right += sum(rating(answer.prediction) == rating(answer.reference) for answer in answers)
     return right / len(source)
 
 
 def _reordered(chat: Chat, index: int, order: Reorder) -> Chat:
-    def moved(part: str | Picture | Clip) -> str | Picture | Clip:
-        if not isinstance(part, Clip):
+    def moved(part: str | Image | Video) -> str | Image | Video:
+        if not isinstance(part, Video):
             return part
-        return Clip(part.pixels[:, order(index, part.pixels.shape[1])], part.seconds)
+        return Video(part.pixels[:, order(index, part.pixels.shape[1])], part.seconds)
 
-    return Chat(chat.key, tuple(Turn(turn.role, tuple(map(moved, turn.parts))) for turn in chat.turns))
+    return Chat(chat.key, tuple(Message(turn.role, tuple(map(moved, turn.content))) for turn in chat.messages))
 
 
 def _shuffled(index: int, frames: int) -> torch.Tensor:

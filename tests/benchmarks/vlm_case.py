@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 from transformers import Qwen3VLConfig
 
-from cosmos_core.data import Chat, Clip, Picture, Turn
+from cosmos_core.data import Chat, Image, Message, Video
 from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from tests.tiny_reasoner import write_tokenizer
 
@@ -70,24 +70,24 @@ def _chats(random: torch.Generator, *, small: bool) -> Iterator[Chat]:
     def pixels(*shape: int) -> torch.Tensor:
         return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
 
-    def clip(frames: int, height: int, width: int) -> Clip:
-        return Clip(pixels(3, frames, height, width), tuple(index / 4 for index in range(frames)))
+    def clip(frames: int, height: int, width: int) -> Video:
+        return Video(pixels(3, frames, height, width), tuple(index / 4 for index in range(frames)))
 
     kinds: tuple[tuple[tuple[Any, ...], int, int], ...] = (
         ((), 120, 900),
-        ((Picture(pixels(3, 448, 448)),), 60, 150),
+        ((Image(pixels(3, 448, 448)),), 60, 150),
         ((clip(16, 256, 384),), 60, 60),
         ((), 60, 400),
-        ((Picture(pixels(3, 672, 896)),), 80, 300),
+        ((Image(pixels(3, 672, 896)),), 80, 300),
         ((clip(32, 320, 512),), 40, 40),
         ((), 200, 1500),
-        ((Picture(pixels(3, 448, 448)), Picture(pixels(3, 448, 448))), 60, 120),
+        ((Image(pixels(3, 448, 448)), Image(pixels(3, 448, 448))), 60, 120),
         ((), 80, 250),
     )
     if small:
-        kinds = (((), 12, 40), ((Picture(pixels(3, 64, 96)),), 8, 20), ((clip(4, 64, 64),), 8, 9), ((), 8, 60))
+        kinds = (((), 12, 40), ((Image(pixels(3, 64, 96)),), 8, 20), ((clip(4, 64, 64),), 8, 9), ((), 8, 60))
     for number, (parts, asked, answered) in enumerate(cycle(kinds)):
-        turns = (Turn("user", (*parts, said(asked))), Turn("assistant", (said(answered),)))
+        turns = (Message("user", (*parts, said(asked))), Message("assistant", (said(answered),)))
         yield Chat(f"dialog {number}", turns)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.multiprocessing as mp
 
 from cosmos_core.config import ActivationCheckpointing, DataloaderConfig, DatasetConfig
-from cosmos_core.data import Chat, Clip, Item, Picture, Turn
+from cosmos_core.data import Chat, Image, Item, Message, Video
 from cosmos_core.distributed import Mesh, Streams, local_mesh, started
 from cosmos_core.launch import hard_exit
 from cosmos_core.plan import Degrees
@@ -32,21 +32,21 @@ def pixels(*shape: int) -> torch.Tensor:
 
 
 def chat(said: str, *parts: Any) -> Chat:
-    return Chat(said, (Turn("user", (*parts, "What is it?")), Turn("assistant", (said,))))
+    return Chat(said, (Message("user", (*parts, "What is it?")), Message("assistant", (said,))))
 
 
-CLIP = Clip(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))
+CLIP = Video(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))
 SHARES: dict[int, Sequence[Sequence[Chat]]] = {
-    1: [[chat("text"), chat("a film", CLIP), chat("a picture", Picture(pixels(3, 64, 96)))]],
+    1: [[chat("text"), chat("a film", CLIP), chat("a picture", Image(pixels(3, 64, 96)))]],
     2: [
         [chat("only text"), chat("more of it")],
-        [chat("a film", CLIP), chat("two", Picture(pixels(3, 64, 64)), Picture(pixels(3, 96, 64)))],
+        [chat("a film", CLIP), chat("two", Image(pixels(3, 64, 64)), Image(pixels(3, 96, 64)))],
     ],
     4: [
         [chat("only text")],
         [chat("a film", CLIP)],
         [chat("text again"), chat("and again")],
-        [chat("a picture", Picture(pixels(3, 64, 96))), chat("text beside it")],
+        [chat("a picture", Image(pixels(3, 64, 96))), chat("text beside it")],
     ],
 }
 """What each rank holds."""

@@ -110,18 +110,22 @@ def assert_counted(figures: dict[str, Any], folder: Path, data: Path) -> None:
     assert answers.keys() == entries.keys()
     for key, entry in entries.items():
         said = json.loads((data / entry["conversation"]).read_text())["conversations"][-1]["content"][0]["text"]
-        assert (answers[key]["wanted"], answers[key]["category"]) == (int(said), entry["category"])
+        assert (answers[key]["reference"], answers[key]["category"]) == (int(said), entry["category"])
     groups = {"": list(answers.values())}
     for entry in entries.values():
         groups.setdefault(f"_{entry['category']}", []).append(answers[entry["id"]])
     assert len(groups) == 3
     for name, group in groups.items():
-        assert figures[f"accuracy{name}"] == pytest.approx(sum(a["said"] == a["wanted"] for a in group) / len(group))
-        errors = [abs(answer["said"] - answer["wanted"]) for answer in group if answer["said"] is not None]
+        assert figures[f"accuracy{name}"] == pytest.approx(
+            sum(a["prediction"] == a["reference"] for a in group) / len(group)
+        )
+        errors = [
+            abs(answer["prediction"] - answer["reference"]) for answer in group if answer["prediction"] is not None
+        ]
         assert (f"mean_absolute_error{name}" in figures) == bool(errors)
         if errors:
             assert figures[f"mean_absolute_error{name}"] == pytest.approx(sum(errors) / len(errors))
-    assert figures["unreadable"] == sum(answer["said"] is None for answer in answers.values()) / len(answers)
+    assert figures["unreadable"] == sum(answer["prediction"] is None for answer in answers.values()) / len(answers)
 
 
 @pytest.mark.ranks

@@ -141,7 +141,7 @@ def test_two_ranks_score_as_one_process_does(place: Path, tmp_path: Path) -> Non
         figures.append(found)
         answers.append([path.read_text() for path in sorted(run_dir.rglob("answers.jsonl"))])
     assert answers[0] == answers[1]
-    said = [[json.loads(line)["said"] for line in text.splitlines()] for text in answers[0]]
+    said = [[json.loads(line)["prediction"] for line in text.splitlines()] for text in answers[0]]
     assert all(len(grades) == 7 and len(set(grades)) > 1 for grades in said)
     assert len(said) == 3
     for step, row in figures[0].items():

@@ -160,7 +160,7 @@ def test_another_table_brings_its_own_clips_and_the_same_one_keeps_them(tmp_path
     prepare(out, "--split", "train", "--source", str(other))
     assert server.asked == {"clip0.mp4": 1, "clip1.mp4": 1, "clip3.mp4": 1}
     source = VideophySource(VideophyConfig(type="videophy2", path=str(out)))
-    assert [source.get(index, np.random.default_rng(0)).turns[1].parts for index in (0, 1)] == [("4",), ("2",)]
+    assert [source.get(index, np.random.default_rng(0)).messages[1].content for index in (0, 1)] == [("4",), ("2",)]
     for number, clip_of in enumerate((3, 1), start=1):
         assert (out / f"videophy2_train/media/video_000{number}.mp4").read_bytes() == server.files[f"clip{clip_of}.mp4"]
 
@@ -316,7 +316,7 @@ def test_the_table_comes_from_the_hub_and_the_videos_from_where_it_says(tmp_path
     assert "3 of 3 rows, 0 failed" in done.stdout
     assert "videophysics/videophy2_test" in refused
     source = VideophySource(VideophyConfig(type="videophy2", path=str(tmp_path / "out")))
-    assert [source.get(index, np.random.default_rng(0)).turns[1].parts for index in range(3)] == [
+    assert [source.get(index, np.random.default_rng(0)).messages[1].content for index in range(3)] == [
         ("1",),
         ("2",),
         ("3",),

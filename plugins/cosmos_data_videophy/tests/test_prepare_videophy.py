@@ -48,7 +48,7 @@ def test_drawn_clips_are_the_same_for_a_seed_and_balanced(tmp_path: Path) -> Non
     assert first != third
     source = VideophySource(VideophyConfig(type="videophy2", path=str(tmp_path / "a")))
     chats = [source.get(index, np.random.default_rng(0)) for index in range(20)]
-    assert Counter(str(chat.turns[1].parts[0]) for chat in chats) == dict.fromkeys("12345", 4)
+    assert Counter(str(chat.messages[1].content[0]) for chat in chats) == dict.fromkeys("12345", 4)
     assert "already there" in prepare(tmp_path / "a", "--synthetic", "20", "--val", "10")
     assert "something else" in prepare(tmp_path / "a", "--synthetic", "25", "--val", "10", code=2)
 

@@ -70,7 +70,7 @@ def test_a_source_scores_by_category_and_draws_the_confusion(tmp_path: Path) -> 
     write_synthetic(tmp_path / "data", Synthetic(train=5, val=10, seed=3))
     source = VideophySource(VideophyConfig(type="videophy2", path=str(tmp_path / "data"), split="val"))
     chats = [source.get(index, np.random.default_rng(0)) for index in range(len(source))]
-    answers = [Answer(chat.key, str(chat.turns[1].parts[0]), str(chat.turns[1].parts[0])) for chat in chats]
+    answers = [Answer(chat.key, str(chat.messages[1].content[0]), str(chat.messages[1].content[0])) for chat in chats]
     found = source.score(answers, tmp_path)
     assert (found["accuracy"], found["mean_absolute_error"]) == (1.0, 0.0)
     assert {"accuracy_small", "accuracy_large"} & found.keys()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cosmos_data_videophy
-from cosmos_core.data import Clip, UnreadableSample
+from cosmos_core.data import UnreadableSample, Video
 from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_dataset
@@ -35,12 +35,12 @@ def test_an_entry_is_a_clip_a_question_and_a_rating(root: Path) -> None:
     assert len(source) == 4
     chat = source.get(1, np.random.default_rng(0))
     assert chat.key == "conversation_0002"
-    clip, question = chat.turns[0].parts
-    assert isinstance(clip, Clip)
+    clip, question = chat.messages[0].content
+    assert isinstance(clip, Video)
     assert clip.pixels.shape == (3, 8, 64, 64)
     assert clip.seconds == tuple(number / 2 for number in range(8))
     assert question == "Rate the physics from 1 to 5."
-    assert chat.turns[1].parts == ("2",)
+    assert chat.messages[1].content == ("2",)
     check_dataset(source.config)
 
 
@@ -67,8 +67,8 @@ def test_a_long_video_gives_evenly_spread_frames_with_their_true_times(root: Pat
     assert len(wanted) == 32
     assert (wanted[0], wanted[-1]) == (0, 2985)
     assert max(np.diff(wanted)) - min(np.diff(wanted)) <= 15
-    clip = source_of(root, max_frames=3).get(0, np.random.default_rng(0)).turns[0].parts[0]
-    assert isinstance(clip, Clip)
+    clip = source_of(root, max_frames=3).get(0, np.random.default_rng(0)).messages[0].content[0]
+    assert isinstance(clip, Video)
     assert clip.seconds == (0.0, 2.0, 3.5)
 
 
@@ -110,7 +110,7 @@ def test_a_number_that_is_no_rating_is_refused(root: Path, answer: str) -> None:
 @pytest.mark.parametrize("answer", ["5", "4.0", "yes", "no", "The ball rises by itself.", "7 of 10 frames are wrong"])
 def test_ratings_and_words_are_left_alone(root: Path, answer: str) -> None:
     say(root, 2, answer)
-    assert source_of(root).get(1, np.random.default_rng(0)).turns[-1].parts == (answer,)
+    assert source_of(root).get(1, np.random.default_rng(0)).messages[-1].content == (answer,)
 
 
 def run_of(folder: Path, steps: int) -> tuple[str, ...]:

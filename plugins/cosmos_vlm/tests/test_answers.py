@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
-from cosmos_core.data import Chat, Clip, Item, Picture, Turn
+from cosmos_core.data import Chat, Image, Item, Message, Video
 from cosmos_vlm.batch import collate
 from tests.tiny_reasoner import family_of, media_of, network_of, write_reasoner
 
@@ -22,11 +22,11 @@ def chat(name: str, *said: Any) -> Chat:
     """User and assistant by turns."""
     roles = ("user", "assistant") * len(said)
     parts = (one if isinstance(one, tuple) else (one,) for one in said)
-    return Chat(name, tuple(Turn(role, each) for role, each in zip(roles, parts, strict=False)))
+    return Chat(name, tuple(Message(role, each) for role, each in zip(roles, parts, strict=False)))
 
 
-PICTURE, WIDE = Picture(pixels(3, 64, 64)), Picture(pixels(3, 64, 96))
-CLIP = Clip(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))
+PICTURE, WIDE = Image(pixels(3, 64, 64)), Image(pixels(3, 64, 96))
+CLIP = Video(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))
 CHATS = {
     "text": chat("text", "Hello there", "Hi."),
     "several turns": chat("several turns", "One?", "1", "Two?", "2, of course"),
@@ -37,7 +37,7 @@ CHATS = {
     "only a picture after the last answer": chat("only later", "What?", "Noise", (PICTURE, "and this?")),
     "a clip is shown after the last answer": chat("later clip", (PICTURE, CLIP), "Noise", (CLIP, "and", PICTURE)),
     "a picture in the answer": chat("own picture", (PICTURE, "draw"), ("like", WIDE)),
-    "the assistant begins": Chat("begins", (Turn("assistant", ("Welcome",)),)),
+    "the assistant begins": Chat("begins", (Message("assistant", ("Welcome",)),)),
 }
 
 
@@ -66,13 +66,13 @@ def test_answers_are_what_transformers_generates(folder: Path, oracle: Any, kind
         patches = dialog.patches[: sum(t * h * w for t, h, w in shown)]
         media = media_of(oracle.config, prompt, patches, shown)
         said = oracle.generate(prompt[None], max_new_tokens=4, do_sample=False, **media)[0, len(prompt) :]
-        assert answer.said == tokenizer.decode(said, skip_special_tokens=True), answer.key
+        assert answer.prediction == tokenizer.decode(said, skip_special_tokens=True), answer.key
 
 
 def test_what_is_wanted_is_the_assistants_last_turn(folder: Path) -> None:
     family = family_of(folder, max_new_tokens=1)
     batch = collate([Item(index, family.prepare(one)) for index, one in enumerate(CHATS.values())])
-    wanted = [answer.wanted for answer in family.answers(network_of(family).eval(), batch)]
+    wanted = [answer.reference for answer in family.answers(network_of(family).eval(), batch)]
     assert wanted == [
         *("Hi.", "2, of course", "Both noise", "4", "yes"),
         *("Noise", "Noise", "Noise", "like", "Welcome"),

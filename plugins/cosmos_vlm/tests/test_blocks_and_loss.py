@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from cosmos_core.attention import PackedSequences, packed_attention
 from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfig, DatasetConfig
-from cosmos_core.data import Chat, Clip, Item, Picture, Turn
+from cosmos_core.data import Chat, Image, Item, Message, Video
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
@@ -32,15 +32,15 @@ def pixels(*shape: int) -> torch.Tensor:
 
 
 def chat(said: str, *parts: Any) -> Chat:
-    return Chat(said, (Turn("user", (*parts, "What is it?")), Turn("assistant", (said,))))
+    return Chat(said, (Message("user", (*parts, "What is it?")), Message("assistant", (said,))))
 
 
 MIXED = (
     chat("a text"),
-    chat("a picture", Picture(pixels(3, 64, 96))),
-    chat("a film", Clip(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))),
+    chat("a picture", Image(pixels(3, 64, 96))),
+    chat("a film", Video(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))),
 )
-OTHER = (chat("a longer text"), chat("two", Picture(pixels(3, 96, 96)), Picture(pixels(3, 64, 64))))
+OTHER = (chat("a longer text"), chat("two", Image(pixels(3, 96, 96)), Image(pixels(3, 64, 64))))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
-from cosmos_core.data import Chat, Clip, Picture, Turn, UnreadableSample
+from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from tests.tiny_reasoner import write_tokenizer
@@ -33,20 +33,22 @@ def pixels(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(sum(shape))).to(torch.uint8)
 
 
-PICTURE, WIDE = Picture(pixels(3, 64, 64)), Picture(pixels(3, 64, 96))
-CLIP = Clip(pixels(3, 4, 64, 64), SECONDS)
+PICTURE, WIDE = Image(pixels(3, 64, 64)), Image(pixels(3, 64, 96))
+CLIP = Video(pixels(3, 4, 64, 64), SECONDS)
 
 
-def turns(*said: Any) -> tuple[Turn, ...]:
+def turns(*said: Any) -> tuple[Message, ...]:
     """User and assistant by turns."""
     roles = ("user", "assistant") * len(said)
-    return tuple(Turn(role, one if isinstance(one, tuple) else (one,)) for role, one in zip(roles, said, strict=False))
+    return tuple(
+        Message(role, one if isinstance(one, tuple) else (one,)) for role, one in zip(roles, said, strict=False)
+    )
 
 
 TEXTS = {
     "several turns": turns("Rate this", "the 3", "Is it?", "the end"),
-    "empty system": (Turn("system", ("",)), *turns("Rate the video", "3")),
-    "system": (Turn("system", ("\nLook at the picture",)), *turns("Rate this", "3")),
+    "empty system": (Message("system", ("",)), *turns("Rate the video", "3")),
+    "system": (Message("system", ("\nLook at the picture",)), *turns("Rate this", "3")),
     "leading line break of the question": turns("\nRate this", "3"),
     "leading line break of the answer": turns("Rate this", "\n3", "And that?", "\n\n\nthe 4"),
     "leading spaces": turns("  Rate", "  the answer"),
@@ -81,18 +83,18 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return found
 
 
-def dialog_of(tokenizer: Any, said: tuple[Turn, ...]) -> Dialog:
+def dialog_of(tokenizer: Any, said: tuple[Message, ...]) -> Dialog:
     return DialogEncoder(tokenizer, VlmConfig(image_min_pixels=1024, video_min_pixels=1024)).encode(Chat("one", said))
 
 
-def messages(said: tuple[Turn, ...]) -> list[dict[str, Any]]:
-    kinds = {Picture: "image", Clip: "video"}
+def messages(said: tuple[Message, ...]) -> list[dict[str, Any]]:
+    kinds = {Image: "image", Video: "video"}
     return [
         {
             "role": turn.role,
             "content": [
                 {"type": "text", "text": part} if isinstance(part, str) else {"type": kinds[type(part)]}
-                for part in turn.parts
+                for part in turn.content
             ],
         }
         for turn in said
@@ -109,16 +111,16 @@ def processor() -> Any:
     return found
 
 
-def written_by_transformers(text: str, said: tuple[Turn, ...]) -> str:
+def written_by_transformers(text: str, said: tuple[Message, ...]) -> str:
     """The template's text with a pad for each token of vision, as Qwen3-VL's processor writes them: without the
     wrapper that transformers 5 leaves around a clip. See docs/models/reasoner.md, Chat template."""
     before, *pieces = text.split("<|vision_start|>")
-    media = [part for turn in said for part in turn.parts if not isinstance(part, str)]
+    media = [part for turn in said for part in turn.content if not isinstance(part, str)]
     for part, piece in zip(media, pieces, strict=True):
         pads, after = piece.split("<|vision_end|>")
-        assert pads == ("<|image_pad|>" if isinstance(part, Picture) else "<|video_pad|>")
+        assert pads == ("<|image_pad|>" if isinstance(part, Image) else "<|video_pad|>")
         rows, columns = part.pixels.shape[-2] // 16, part.pixels.shape[-1] // 16
-        if isinstance(part, Picture):
+        if isinstance(part, Image):
             pads = processor().replace_image_token({"image_grid_thw": torch.tensor([[1, rows, columns]])}, 0)
             before += f"<|vision_start|>{pads}<|vision_end|>" + after
         else:
@@ -144,7 +146,7 @@ def test_tokens_around_pictures_and_clips_are_the_processors(tokenizer: Any, kin
 @pytest.mark.parametrize("kind", TEXTS)
 def test_learned_tokens_are_those_that_transformers_takes_for_the_assistants(tokenizer: Any, kind: str) -> None:
     """A token that lies in part in the header is the answer's, there as here."""
-    plain = [{"role": turn.role, "content": "".join(str(part) for part in turn.parts)} for turn in TEXTS[kind]]
+    plain = [{"role": turn.role, "content": "".join(str(part) for part in turn.content)} for turn in TEXTS[kind]]
     found = tokenizer.apply_chat_template(
         plain, chat_template=LEARNING, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -163,7 +165,7 @@ def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: 
     dialog = dialog_of(tokenizer, said)
     opening = DialogEncoder(tokenizer, VlmConfig()).opening
     assert [*dialog.ids[: dialog.asked].tolist(), *opening] == expected
-    assert dialog.shown == sum(not isinstance(part, str) for turn in before for part in turn.parts)
+    assert dialog.shown == sum(not isinstance(part, str) for turn in before for part in turn.content)
 
 
 @pytest.mark.parametrize("parts", [("<|im_", "end|>"), ("<|vision_start|><|image", "_pad|><|vision_end|>")])

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from cosmos_core.config import DataloaderConfig
-from cosmos_core.data import PackedLoader, Picture, Preparation, UnreadableSample
+from cosmos_core.data import Image, PackedLoader, Preparation, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data import llava_onevision, local, retries
@@ -51,7 +51,7 @@ configs:
 def row(number: int, said: str = "noise") -> dict[str, Any]:
     data = io.BytesIO()
     pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
-    Image.fromarray(pixels).save(data, "PNG")
+    PIL.Image.fromarray(pixels).save(data, "PNG")
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": said}]
     return {"id": f"row{number}", "image": {"bytes": data.getvalue(), "path": None}, "conversations": turns}
 
@@ -204,7 +204,7 @@ def test_pictures_of_a_subset_are_found_beside_its_rows_or_from_the_top(tmp_path
     (home / "data.json").write_text(json.dumps([{**row(0), "image": stored}, {**row(1), "image": "../../a.png"}]))
     (tmp_path / "a.png").write_bytes(row(0)["image"]["bytes"])
     source = LlavaSource(config_of(tmp_path / "copy"))
-    assert isinstance(source.get(0, np.random.default_rng(0)).turns[0].parts[0], Picture)
+    assert isinstance(source.get(0, np.random.default_rng(0)).messages[0].content[0], Image)
     with pytest.raises(UnreadableSample, match="outside of the dataset's folder"):
         source.get(1, np.random.default_rng(0))
 
@@ -251,8 +251,8 @@ def test_a_json_copy_gives_the_same_dialogs(folder: Path, tmp_path: Path, suffix
     assert len(copy) == len(stored)
     for index in (0, 50, 95):
         mine, theirs = (source.get(index, np.random.default_rng(0)) for source in (copy, stored))
-        assert (mine.key, mine.turns[1]) == (theirs.key, theirs.turns[1])
-        picture, other = mine.turns[0].parts[0], theirs.turns[0].parts[0]
+        assert (mine.key, mine.messages[1]) == (theirs.key, theirs.messages[1])
+        picture, other = mine.messages[0].content[0], theirs.messages[0].content[0]
         assert torch.equal(picture.pixels, other.pixels)  # type: ignore[union-attr]
 
 
@@ -294,7 +294,7 @@ def test_separators_inside_of_a_json_string_end_no_line(tmp_path: Path) -> None:
     record = {**row(0, "one\u2028two\u0085three"), "image": "here.png"}
     (tmp_path / "data.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     chat = LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
-    assert chat.turns[1].parts == ("one\u2028two\u0085three",)
+    assert chat.messages[1].content == ("one\u2028two\u0085three",)
 
 
 def test_the_picture_is_the_first_users_after_a_system_turn(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_picture_is_the_first_users_after_a_system_turn(tmp_path: Path) -> N
     table = pa.Table.from_pylist([{**row(0), "conversations": turns}])
     pq.write_table(table, tmp_path / "a.parquet")
     chat = LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
-    assert [(turn.role, len(turn.parts)) for turn in chat.turns] == [("system", 1), ("user", 2), ("assistant", 1)]
+    assert [(turn.role, len(turn.content)) for turn in chat.messages] == [("system", 1), ("user", 2), ("assistant", 1)]
 
 
 @pytest.mark.parametrize("part", ["footer", "page"])

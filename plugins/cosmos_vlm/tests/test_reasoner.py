@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
-from PIL import Image
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from cosmos_core.data import Chat, Clip, Item, Picture, Turn, UnreadableSample
+from cosmos_core.data import Chat, Image, Item, Message, UnreadableSample, Video
 from cosmos_core.distributed import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_family
@@ -29,57 +29,52 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
+VIDEO = Video(noise(3, 4, 64, 64, seed=3), (0.0, 0.5, 1.0, 1.5))
 CHATS = {
-    "text": Chat("text", (Turn("user", ("Hello there",)), Turn("assistant", ("Hi.",)))),
+    "text": Chat("text", (Message("user", ("Hello there",)), Message("assistant", ("Hi.",)))),
     "turns": Chat(
         "turns",
         (
-            Turn("system", ("Be brief.",)),
-            Turn("user", ("One?",)),
-            Turn("assistant", ("1",)),
-            Turn("user", ("Two?",)),
-            Turn("assistant", ("2, of course",)),
+            Message("system", ("Be brief.",)),
+            Message("user", ("One?",)),
+            Message("assistant", ("1",)),
+            Message("user", ("Two?",)),
+            Message("assistant", ("2, of course",)),
         ),
     ),
-    "image": Chat("image", (Turn("user", (Picture(noise(3, 64, 96)), "What?")), Turn("assistant", ("Noise",)))),
+    "image": Chat("image", (Message("user", (Image(noise(3, 64, 96)), "What?")), Message("assistant", ("Noise",)))),
     "images": Chat(
         "images",
         (
-            Turn("user", (Picture(noise(3, 64, 64, seed=1)), "and", Picture(noise(3, 96, 64, seed=2)), "?")),
-            Turn("assistant", ("Both noise",)),
+            Message("user", (Image(noise(3, 64, 64, seed=1)), "and", Image(noise(3, 96, 64, seed=2)), "?")),
+            Message("assistant", ("Both noise",)),
         ),
     ),
-    "video": Chat(
-        "video",
-        (
-            Turn("user", (Clip(noise(3, 4, 64, 64, seed=3), (0.0, 0.5, 1.0, 1.5)), "Rate it")),
-            Turn("assistant", ("4",)),
-        ),
-    ),
+    "video": Chat("video", (Message("user", (VIDEO, "Rate it")), Message("assistant", ("4",)))),
 }
 SEEN = {
     **CHATS,
     "clip, then picture": Chat(
         "both",
         (
-            Turn("user", ("First", CHATS["video"].turns[0].parts[0], "then", Picture(noise(3, 64, 96, seed=5)), "?")),
-            Turn("assistant", ("Both",)),
+            Message("user", ("First", VIDEO, "then", Image(noise(3, 64, 96, seed=5)), "?")),
+            Message("assistant", ("Both",)),
         ),
     ),
     "nine pictures": Chat(
         "heavy",
         (
-            Turn("user", tuple(part for seed in range(9) for part in (Picture(noise(3, 64, 64, seed=seed)), "and"))),
-            Turn("assistant", ("Nine",)),
+            Message("user", tuple(part for seed in range(9) for part in (Image(noise(3, 64, 64, seed=seed)), "and"))),
+            Message("assistant", ("Nine",)),
         ),
     ),
     "picture, then clip, over two turns": Chat(
         "turns",
         (
-            Turn("user", (Picture(noise(3, 96, 64, seed=6)), "What?")),
-            Turn("assistant", ("Noise",)),
-            Turn("user", ("And", CHATS["video"].turns[0].parts[0], Picture(noise(3, 64, 64, seed=7)))),
-            Turn("assistant", ("More of it",)),
+            Message("user", (Image(noise(3, 96, 64, seed=6)), "What?")),
+            Message("assistant", ("Noise",)),
+            Message("user", ("And", VIDEO, Image(noise(3, 64, 64, seed=7)))),
+            Message("assistant", ("More of it",)),
         ),
     ),
 }
@@ -181,15 +176,15 @@ def test_labels_cover_what_the_assistant_says_and_its_end(folder: Path) -> None:
     assert tokenizer.decode(dialog.ids) == "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
 
 
-def user(*parts: Any) -> Turn:
-    return Turn("user", parts)
+def user(*parts: Any) -> Message:
+    return Message("user", parts)
 
 
-def assistant(text: str) -> Turn:
-    return Turn("assistant", (text,))
+def assistant(text: str) -> Message:
+    return Message("assistant", (text,))
 
 
-PICTURE = Picture(noise(3, 64, 64, seed=7))
+PICTURE = Image(noise(3, 64, 64, seed=7))
 BOUNDARIES = {
     "several turns": (
         user("One?"),
@@ -199,7 +194,7 @@ BOUNDARIES = {
         user("So?"),
         assistant("!"),
     ),
-    "empty system": (Turn("system", ("",)), user("One?"), assistant("1")),
+    "empty system": (Message("system", ("",)), user("One?"), assistant("1")),
     "ends with a question": (user("One?"), assistant("1"), user("and")),
     "ends with an empty answer": (user("One?"), assistant("1"), user("Two?"), assistant("")),
     "many pictures": (
@@ -209,7 +204,7 @@ BOUNDARIES = {
         assistant("three\nlines\nof it"),
     ),
     "clip and picture in turn": (
-        user(CHATS["video"].turns[0].parts[0], "?"),
+        user(VIDEO, "?"),
         assistant("4"),
         user(PICTURE),
         assistant("5"),
@@ -256,7 +251,9 @@ def test_texts_that_would_pass_for_pictures_or_turns_are_unreadable(folder: Path
     assert token in found.value.reason
 
 
-@pytest.mark.parametrize("chat", [Chat("empty", (Turn("user", ("Hi",)),)), Chat("role", (Turn("robot", ("Hi",)),))])
+@pytest.mark.parametrize(
+    "chat", [Chat("empty", (Message("user", ("Hi",)),)), Chat("role", (Message("robot", ("Hi",)),))]
+)
 def test_dialogs_that_teach_nothing_are_unreadable(folder: Path, chat: Chat) -> None:
     with pytest.raises(UnreadableSample):
         family_of(folder).prepare(chat)
@@ -271,7 +268,7 @@ def test_images_are_cut_as_the_library_cuts_them(size: tuple[int, int]) -> None:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    image = PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy())
     expected = processor(image, return_tensors="pt")
     fitted = fit_image(*size, 65_536, 16_777_216)
     cut, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
@@ -378,7 +375,7 @@ def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
 
     def encoded(seed: int) -> bytes:
         buffer = io.BytesIO()
-        Image.fromarray(noise(3, 40, 50, seed=seed).permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+        PIL.Image.fromarray(noise(3, 40, 50, seed=seed).permute(1, 2, 0).numpy()).save(buffer, format="PNG")
         return buffer.getvalue()
 
     said = [{"from": "human", "value": "Look: <image>\nwhat?"}, {"from": "gpt", "value": "noise"}]
@@ -394,10 +391,10 @@ def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
     source = LlavaSource(config)
     assert len(source) == 7
     chat = source.get(4, np.random.default_rng(0))
-    picture, text = chat.turns[0].parts
-    assert isinstance(picture, Picture)
+    picture, text = chat.messages[0].content
+    assert isinstance(picture, Image)
     assert torch.equal(picture.pixels, noise(3, 40, 50, seed=4))
-    assert (text, chat.turns[1]) == ("Look: \nwhat?", Turn("assistant", ("noise",)))
+    assert (text, chat.messages[1]) == ("Look: \nwhat?", Message("assistant", ("noise",)))
     for index, reason in ((5, "image cannot be read"), (6, "no image")):
         with pytest.raises(UnreadableSample, match=reason):
             source.get(index, np.random.default_rng(0))

@@ -11,7 +11,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.data import MapSource, UnreadableSample, VideoText
-from cosmos_core.data.jsonl import Clip, ClipFilter, Window, captions_of, read_clips
+from cosmos_core.data.jsonl import ClipFilter, ClipRecord, Window, captions_of, read_clips
 from cosmos_core.data.video import ClipFile, Probe, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
@@ -27,11 +27,11 @@ class BridgeSource(MapSource):
     def __init__(self, config: BridgeConfig) -> None:
         self.config = config
         root = Path(config.path)
-        chosen = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
-        index = read_clips(root / config.split / config.jsonl, root, chosen)
+        clip_filter = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
+        index = read_clips(root / config.split / config.jsonl, root, clip_filter)
         self._filtered = index.dropped
         self._digest = index.digest[:12]
-        self._entries: list[tuple[Clip, tuple[Window, ...]]] = [
+        self._entries: list[tuple[ClipRecord, tuple[Window, ...]]] = [
             entry
             for clip in index.clips
             for entry in (
@@ -78,7 +78,7 @@ class BridgeSource(MapSource):
                 except UnreadableSample as error:
                     yield error
 
-    def _sample(self, clip: Clip, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
+    def _sample(self, clip: ClipRecord, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
         key = f"{clip.uuid}_w{window.index}"
         found = self._probe(clip.path)
         chosen = select(window, found, config, str(clip.path), random)

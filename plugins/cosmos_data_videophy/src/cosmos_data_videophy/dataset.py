@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosmos_core.data import Answer, Chat, Clip, MapSource, Turn, UnreadableSample
+from cosmos_core.data import Answer, Chat, MapSource, Message, UnreadableSample, Video
 from cosmos_core.data.video import Probe, decode_chosen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
@@ -33,7 +33,7 @@ class VideophySource(MapSource):
     def __init__(self, config: VideophyConfig) -> None:
         self.config = config
         self.root = Path(config.path) / f"videophy2_{config.split}"
-        self._decoded: dict[Path, Clip] = {}
+        self._decoded: dict[Path, Video] = {}
         manifest = self.root / "meta.json"
         content = _content(manifest)
         self._content = content
@@ -58,7 +58,7 @@ class VideophySource(MapSource):
         try:
             read = json.loads(conversation.read_text(encoding="utf-8"))
             said = read["conversations"] if isinstance(read, dict) else read
-            turns = tuple(Turn(turn["role"], _parts(turn["content"], clip)) for turn in said)
+            turns = tuple(Message(turn["role"], _parts(turn["content"], clip)) for turn in said)
         except OSError:
             raise UnreadableSample(str(conversation), "file is missing") from None
         except (ValueError, KeyError, TypeError):
@@ -82,16 +82,16 @@ class VideophySource(MapSource):
             found["unscored"] = float(len(others))
         return found
 
-    def _clip(self, path: Path) -> Clip:
+    def _clip(self, path: Path) -> Video:
         if not self.config.cache_decoded:
             return self._decode(path)
         if path not in self._decoded:
             self._decoded[path] = self._decode(path)
         return self._decoded[path]
 
-    def _decode(self, path: Path) -> Clip:
+    def _decode(self, path: Path) -> Video:
         frames, seconds = decode_chosen(path, partial(self._chosen, path))
-        return Clip(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
+        return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
 
     def _chosen(self, path: Path, found: Probe) -> list[int]:
         if not found.frames:
@@ -107,17 +107,17 @@ def chosen_frames(count: int, fps: float, target_fps: float, most: int) -> list[
     return [wanted[round(place)] for place in np.linspace(0, len(wanted) - 1, most)]
 
 
-def _parts(content: Any, clip: Clip) -> tuple[str | Clip, ...]:
+def _parts(content: Any, clip: Video) -> tuple[str | Video, ...]:
     """Texts and, in the place of the video block, the clip; plain strings are one text."""
     if isinstance(content, str):
         return (content,)
     return tuple(clip if block["type"] == "video" else str(block["text"]) for block in content)
 
 
-def _check_rating(turns: Sequence[Turn], where: Path) -> None:
+def _check_rating(turns: Sequence[Message], where: Path) -> None:
     """Raises UnreadableSample when the last answer is a number but no rating; words, as yes and no, are left alone."""
     said = [turn for turn in turns if turn.role == "assistant"]
-    text = "".join(part for part in said[-1].parts if isinstance(part, str)).strip() if said else ""
+    text = "".join(part for part in said[-1].content if isinstance(part, str)).strip() if said else ""
     if is_no_grade(text):
         raise UnreadableSample(str(where), f"the rating {text} is not 1 to 5")
 

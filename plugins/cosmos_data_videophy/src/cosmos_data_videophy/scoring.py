@@ -21,11 +21,14 @@ _RATING = re.compile(r"\b([1-5])\b")
 
 @frozen
 class Rated:
-    """An answer as a number. said: None when no rating could be read, which counts as wrong. category: '' for none."""
+    """An answer as a number.
+
+    prediction: None when no rating could be read, which counts as wrong. category: '' for none.
+    """
 
     key: str
-    said: int | None
-    wanted: int
+    prediction: int | None
+    reference: int
     category: str
 
 
@@ -47,11 +50,11 @@ def read(answers: Sequence[Answer], categories: dict[str, str]) -> tuple[list[Ra
     """Answers whose truth is a rating, and the keys of the others."""
     rated, others = [], []
     for answer in answers:
-        wanted = rating(answer.wanted)
-        if wanted is None:
+        reference = rating(answer.reference)
+        if reference is None:
             others.append(answer.key)
         else:
-            rated.append(Rated(answer.key, rating(answer.said), wanted, categories.get(answer.key, "")))
+            rated.append(Rated(answer.key, rating(answer.prediction), reference, categories.get(answer.key, "")))
     return rated, others
 
 
@@ -61,7 +64,7 @@ def figures(rated: Sequence[Rated]) -> dict[str, float]:
     All but the share also as <name>_<category>. The error and the correlation are left out when nothing, or no
     variation, was readable.
     """
-    unreadable = sum(one.said is None for one in rated) / len(rated)
+    unreadable = sum(one.prediction is None for one in rated) / len(rated)
     found = {"accuracy": _accuracy(rated), "unreadable": unreadable, **_agreement(rated)}
     for category in sorted({one.category for one in rated} - {""}):
         among = [one for one in rated if one.category == category]
@@ -72,18 +75,18 @@ def figures(rated: Sequence[Rated]) -> dict[str, float]:
 
 def _agreement(rated: Sequence[Rated]) -> dict[str, float]:
     """mean_absolute_error and rank_correlation, as far as the readable answers give them."""
-    pairs = np.array([(one.said, one.wanted) for one in rated if one.said is not None]).reshape(-1, 2)
+    pairs = np.array([(one.prediction, one.reference) for one in rated if one.prediction is not None]).reshape(-1, 2)
     if not len(pairs):
         return {}
     found = {"mean_absolute_error": float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())}
-    said, wanted = (_ranks(column) for column in pairs.T)
-    if said.std() > 0 and wanted.std() > 0:
-        found["rank_correlation"] = float(np.corrcoef(said, wanted)[0, 1])
+    predicted, true = (_ranks(column) for column in pairs.T)
+    if predicted.std() > 0 and true.std() > 0:
+        found["rank_correlation"] = float(np.corrcoef(predicted, true)[0, 1])
     return found
 
 
 def _accuracy(rated: Sequence[Rated]) -> float:
-    return sum(one.said == one.wanted for one in rated) / len(rated)
+    return sum(one.prediction == one.reference for one in rated) / len(rated)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -95,13 +98,14 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def write_report(rated: Sequence[Rated], folder: Path) -> None:
     """``answers.jsonl``, and ``confusion.png`` with truth in rows and answers in columns."""
     lines = [
-        json.dumps({"key": one.key, "said": one.said, "wanted": one.wanted, "category": one.category}) + "\n"
+        json.dumps({"key": one.key, "prediction": one.prediction, "reference": one.reference, "category": one.category})
+        + "\n"
         for one in rated
     ]
     (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
     counts = np.zeros((len(GRADES), len(GRADES) + 1), int)
     for one in rated:
-        counts[one.wanted - 1, len(GRADES) if one.said is None else one.said - 1] += 1
+        counts[one.reference - 1, len(GRADES) if one.prediction is None else one.prediction - 1] += 1
     _picture(counts).savefig(folder / "confusion.png", dpi=110)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
-from cosmos_core.data import Chat, Clip, UnreadableSample
+from cosmos_core.data import Chat, UnreadableSample, Video
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.script import Grid, Script, script_of
 from cosmos_vlm.tokenizer import SPECIAL
@@ -138,7 +138,7 @@ class DialogEncoder:
             asked=tokens.asked,
             answer=script.answer,
             shown=script.shown,
-            clips=any(isinstance(part, Clip) for turn in chat.turns for part in turn.parts),
+            clips=any(isinstance(part, Video) for turn in chat.messages for part in turn.content),
             seen=tokens.seen,
         )
         if not dialog.supervised:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from cosmos_core.data import Chat, Clip, Picture, Turn
+from cosmos_core.data import Chat, Image, Message, Video
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
 
@@ -47,9 +47,9 @@ class Script:
         self.frame += text
         self.say(text, learned=learned)
 
-    def show(self, part: Picture | Clip, config: VlmConfig) -> None:
+    def show(self, part: Image | Video, config: VlmConfig) -> None:
         """A picture, or a clip slice by slice, each after its time. Raises ValueError for extreme shapes."""
-        if isinstance(part, Picture):
+        if isinstance(part, Image):
             grid, texts = self._picture(part, config), [PICTURE]
         else:
             grid, texts = self._clip(part, config)
@@ -58,14 +58,14 @@ class Script:
         for text in texts:
             self.put(text)
 
-    def _picture(self, part: Picture, config: VlmConfig) -> Grid:
+    def _picture(self, part: Image, config: VlmConfig) -> Grid:
         _, height, width = part.pixels.shape
         size = fit_image(height, width, config.image_min_pixels, config.image_max_pixels)
         rows, grid = patches_of(part.pixels[None].expand(2, -1, -1, -1), size)
         self.patches.append(rows)
         return grid
 
-    def _clip(self, part: Clip, config: VlmConfig) -> tuple[Grid, list[str]]:
+    def _clip(self, part: Video, config: VlmConfig) -> tuple[Grid, list[str]]:
         frames, seconds = part.pixels.transpose(0, 1), list(part.seconds)
         if len(frames) == 1:
             frames, seconds = frames.expand(2, -1, -1, -1), seconds * 2
@@ -81,20 +81,20 @@ class Script:
 def script_of(chat: Chat, config: VlmConfig) -> Script:
     """Raises ValueError for unknown roles, and for shapes the tower cannot take."""
     script = Script()
-    for turn in chat.turns:
+    for turn in chat.messages:
         if turn.role not in ROLES:
             raise ValueError(f"unknown role '{turn.role}'")
         _write(turn, script, config)
     return script
 
 
-def _write(turn: Turn, script: Script, config: VlmConfig) -> None:
+def _write(turn: Message, script: Script, config: VlmConfig) -> None:
     learned = turn.role == "assistant"
     if learned:
         script.asked, script.shown = len(script.text), len(script.grids)
-        script.answer = "".join(part for part in turn.parts if isinstance(part, str))
+        script.answer = "".join(part for part in turn.content if isinstance(part, str))
     script.put(f"<|im_start|>{turn.role}\n")
-    for part in turn.parts:
+    for part in turn.content:
         if isinstance(part, str):
             script.say(part, learned=learned)
         else:

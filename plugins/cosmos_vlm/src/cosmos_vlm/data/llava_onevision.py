@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
-from PIL import Image
 
-from cosmos_core.data import Chat, MapSource, Picture, Turn, UnreadableSample
+from cosmos_core.data import Chat, Image, MapSource, Message, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_core.hub import contained
 from cosmos_vlm.config import LlavaConfig
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 BROKEN = (
     *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
-    *(struct.error, Image.DecompressionBombError),
+    *(struct.error, PIL.Image.DecompressionBombError),
 )
 """What Pillow raises for what is no picture, and for one that would fill the memory."""
 ROLES = {"human": "user", "user": "user", "system": "system"}
@@ -111,13 +111,13 @@ class LlavaSource(MapSource):
             del self._held[next(iter(self._held))]
         return block
 
-    def _picture(self, stored: Mapping[str, Any] | str, key: str) -> Picture:
+    def _picture(self, stored: Mapping[str, Any] | str, key: str) -> Image:
         try:
-            with Image.open(self._file(stored, key)) as image:
+            with PIL.Image.open(self._file(stored, key)) as image:
                 pixels = np.asarray(image.convert("RGB"))
         except BROKEN as error:
             raise UnreadableSample(key, f"image cannot be read ({type(error).__name__})") from None
-        return Picture(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
 
     def _file(self, stored: Mapping[str, Any] | str, key: str) -> Path | io.BytesIO:
         """Embedded bytes, or a file of a local copy. Raises UnreadableSample for one outside of its folder."""
@@ -138,12 +138,12 @@ def _first_rows(blocks: list[tuple[tuple[str, int], int]], limit: int) -> list[t
     return [(place, size) for place, size in cut if size > 0]
 
 
-def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> tuple[Turn, ...]:
+def turns_of(conversation: list[dict[str, str]], picture: Image, key: str) -> tuple[Message, ...]:
     """ShareGPT turns as ours; the picture stands before the first user turn's text, wherever its marker stood.
 
     Raises UnreadableSample for turns without speaker or text, and when nobody asks.
     """
-    turns: list[Turn] = []
+    turns: list[Message] = []
     asked = False
     for said in conversation:
         speaker, text = (said.get("from"), said.get("value")) if isinstance(said, Mapping) else (None, None)
@@ -153,7 +153,7 @@ def turns_of(conversation: list[dict[str, str]], picture: Picture, key: str) -> 
         text = text.replace("<image>", "").strip()
         first = role == "user" and not asked
         asked = asked or first
-        turns.append(Turn(role, (picture, text) if first else (text,)))
+        turns.append(Message(role, (picture, text) if first else (text,)))
     if not asked:
         raise UnreadableSample(key, "no turn is the user's")
     return tuple(turns)
