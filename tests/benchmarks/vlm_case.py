@@ -12,7 +12,7 @@ from attrs import frozen
 from transformers import Qwen3VLConfig
 
 from cosmos_core.data import Chat, Image, Message, Video
-from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
+from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from tests.tiny_reasoner import write_tokenizer
 
 __all__ = ["CASES", "Case", "tflop", "write_backbone"]
@@ -35,15 +35,15 @@ class Case:
     documents: tuple[int, int] | None = None
     frozen_tower: bool = False
 
-    def dialogs(self, step: int, encoder: DialogEncoder) -> list[Dialog]:
+    def dialogs(self, step: int, processor: ChatProcessor) -> list[TokenizedConversation]:
         """The pack at `step`; lengths are the same at every step."""
         random = torch.Generator().manual_seed(1000 + step)
         if self.documents is not None:
             count, length = self.documents
             return [_document(f"document {index}", length, self.text["vocab_size"], random) for index in range(count)]
-        found: list[Dialog] = []
+        found: list[TokenizedConversation] = []
         for chat in _chats(random, small=self.budget < 1000):
-            dialog = encoder.encode(chat)
+            dialog = processor.encode(chat)
             if sum(len(one.ids) for one in found) + len(dialog.ids) < self.budget:
                 found.append(dialog)
             elif len(dialog.ids) < SHORT:
@@ -55,10 +55,10 @@ SHORT = 420
 """When a dialog as short as this does not fit any more, the pack is full."""
 
 
-def _document(key: str, length: int, vocab: int, random: torch.Generator) -> Dialog:
+def _document(key: str, length: int, vocab: int, random: torch.Generator) -> TokenizedConversation:
     ids = torch.randint(0, min(vocab, 256), (length,), generator=random)
     places = torch.arange(length).expand(3, -1)
-    return Dialog(key, ids, ids.clone(), places, torch.zeros(0, 1536, dtype=torch.uint8), (), 0, "")
+    return TokenizedConversation(key, ids, ids.clone(), places, torch.zeros(0, 1536, dtype=torch.uint8), (), 0, "")
 
 
 def _chats(random: torch.Generator, *, small: bool) -> Iterator[Chat]:
@@ -130,7 +130,7 @@ def write_backbone(folder: Path, case: Case) -> Path:
     return folder
 
 
-def tflop(case: Case, dialogs: list[Dialog]) -> tuple[float, float]:
+def tflop(case: Case, dialogs: list[TokenizedConversation]) -> tuple[float, float]:
     """Model TFLOP of a step, (language model, tower): forward and backward, causal halved, no recomputation; the head
     at learned positions alone."""
     text, tower = case.text, case.tower
@@ -138,7 +138,7 @@ def tflop(case: Case, dialogs: list[Dialog]) -> tuple[float, float]:
     kv = text["num_key_value_heads"] * text["head_dim"]
     block = hidden * (2 * q + 2 * kv + 3 * text["intermediate_size"])
     tokens = sum(len(one.ids) for one in dialogs)
-    learned = sum(int((one.labels[1:] != IGNORED).sum()) for one in dialogs)
+    learned = sum(int((one.labels[1:] != IGNORE_INDEX).sum()) for one in dialogs)
     linear = 2 * text["num_hidden_layers"] * block * tokens + 2 * hidden * text["vocab_size"] * learned
     attention = 2 * q * text["num_hidden_layers"] * sum(len(one.ids) ** 2 for one in dialogs)
     width, depth = tower["hidden_size"], tower["depth"]

@@ -18,8 +18,8 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
 from cosmos_core.train.build import build_model
+from cosmos_vlm.chat_processor import TokenizedConversation
 from cosmos_vlm.config import Freeze
-from cosmos_vlm.dialog import Dialog
 from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.weights import restore_buffers
 from tests.benchmarks.running import fill, norm_of, stepper, trainer_of
@@ -52,9 +52,9 @@ class Ours:
         self.model = build_model(self.config, self.family, mesh, Streams(0))
         self.run = trainer_of(self.config, self.family, self.model, mesh)
 
-    def dialogs(self, step: int) -> list[Dialog]:
+    def dialogs(self, step: int) -> list[TokenizedConversation]:
         """The pack of a step."""
-        return self.case.dialogs(step, self.family.encoder)
+        return self.case.dialogs(step, self.family.processor)
 
     def stepper(self) -> Callable[[], dict[str, Any]]:
         """A function that takes one optimizer step on the pack of step 0."""

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, Qwen3VLForConditionalGeneration
 
 from cosmos_core.distributed import local
-from cosmos_vlm.dialog import IGNORED, Dialog
+from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
 from cosmos_vlm.vision import normalised
 from tests.benchmarks.running import CLIP
 from tests.benchmarks.vlm_ours import Ours
@@ -17,11 +17,11 @@ from tests.benchmarks.vlm_ours import Ours
 __all__ = ["Transformers", "micro_batches"]
 
 
-def micro_batches(dialogs: Sequence[Dialog], count: int) -> list[list[Dialog]]:
+def micro_batches(dialogs: Sequence[TokenizedConversation], count: int) -> list[list[TokenizedConversation]]:
     """Like lengths together, with padding at most a tenth more than a `count`-th of all tokens in each group; so there
     may be a few more groups than `count`."""
     rows = sorted(dialogs, key=lambda one: len(one.ids))
-    groups: list[list[Dialog]] = []
+    groups: list[list[TokenizedConversation]] = []
     share = sum(len(one.ids) for one in rows) / count
     for one in rows:
         full = groups and len(one.ids) * (len(groups[-1]) + 1) > share * 1.1
@@ -73,7 +73,7 @@ class Transformers:
             layer._compiled_call_impl = call
         return loss
 
-    def stepper(self, groups: list[list[Dialog]]) -> Callable[[], float]:
+    def stepper(self, groups: list[list[TokenizedConversation]]) -> Callable[[], float]:
         """A function that takes one optimizer step; its batches lie on the device already."""
         batches = [self._batch(group) for group in groups]
         total = self._learned(groups)
@@ -87,7 +87,7 @@ class Transformers:
 
         return step
 
-    def loss_and_norm(self, groups: list[list[Dialog]]) -> tuple[float, float]:
+    def loss_and_norm(self, groups: list[list[TokenizedConversation]]) -> tuple[float, float]:
         """Mean loss and gradient norm, without an update."""
         loss = self._backward([self._batch(group) for group in groups], self._learned(groups))
         norm = float(torch.nn.utils.get_total_norm([p.grad.float() for p in self.trained if p.grad is not None]))
@@ -103,13 +103,13 @@ class Transformers:
         return loss
 
     @staticmethod
-    def _learned(groups: list[list[Dialog]]) -> int:
-        return sum(int((one.labels[1:] != IGNORED).sum()) for group in groups for one in group)
+    def _learned(groups: list[list[TokenizedConversation]]) -> int:
+        return sum(int((one.labels[1:] != IGNORE_INDEX).sum()) for group in groups for one in group)
 
-    def _batch(self, group: list[Dialog]) -> dict[str, torch.Tensor]:
+    def _batch(self, group: list[TokenizedConversation]) -> dict[str, torch.Tensor]:
         shape = len(group), max(len(one.ids) for one in group)
         ids, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-        labels = torch.full(shape, IGNORED)
+        labels = torch.full(shape, IGNORE_INDEX)
         for row, one in enumerate(group):
             part = slice(len(one.ids))
             ids[row, part], labels[row, part], mask[row, part] = one.ids, one.labels, 1
@@ -124,7 +124,7 @@ class Transformers:
             ("pixel_values", "image_grid_thw", False),
             ("pixel_values_videos", "video_grid_thw", True),
         ):
-            shown = [one for one in group if one.grids and one.clips == clips]
+            shown = [one for one in group if one.grids and one.has_video == clips]
             if shown:
                 found[pixels] = normalised(torch.cat([one.patches for one in shown]), self.dtype)
                 found[grid] = torch.tensor([size for one in shown for size in one.grids])

@@ -143,8 +143,8 @@ def test_a_shard_that_is_gone_is_named(place: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("frozen_params", '["("]', "'(' is no regular expression"),
-        ("trainable_params", '["visual", "*"]', "'*' is no regular expression"),
+        ("frozen_params", '["("]', "'(' is not a regular expression"),
+        ("trainable_params", '["visual", "*"]', "'*' is not a regular expression"),
         ("frozen_params", '["visal"]', "'visal' matches no parameter's name"),
         ("trainable_params", '["lm_head", "^visual"]', "'^visual' matches no parameter's name"),
     ],
@@ -306,7 +306,7 @@ def test_a_local_copy_of_several_subsets_without_the_one_that_is_meant(place: Pa
     command = ("run", "llava_ov", "--output-root", str(tmp_path / "runs"), *SMALL)
     named = (f"model.backbone.model_name={place / 'tiny'}", f"dataloader_train.dataset.path={tmp_path / 'mirror'}")
     said = cosmos(*command, *named, code=2).stderr
-    assert "none of which is called 'ai2d(gpt4v)'" in said
+    assert "none named 'ai2d(gpt4v)'" in said
     assert "dataloader_train.dataset.subset" in said
     assert "one of ai2d(cauldron), ureader_kg(cauldron)" in said
     cosmos(*command, *named, "dataloader_train.dataset.subset=ai2d(cauldron)")

@@ -19,8 +19,8 @@ from cosmos_core.plan import Degrees
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.batch import collate
+from cosmos_vlm.chat_processor import IGNORE_INDEX
 from cosmos_vlm.config import Backbone, VlmConfig
-from cosmos_vlm.dialog import IGNORED
 from cosmos_vlm.family import VlmFamily
 from tests.tiny_reasoner import write_reasoner
 
@@ -71,7 +71,7 @@ def model_of(folder: Path, mesh: Mesh) -> tuple[VlmFamily, Any]:
 
 
 def learned(family: VlmFamily, chats: Sequence[Chat]) -> int:
-    return sum(int((family.prepare(one).labels[1:] != IGNORED).sum()) for one in chats)
+    return sum(int((family.prepare(one).labels[1:] != IGNORE_INDEX).sum()) for one in chats)
 
 
 def gradients(family: VlmFamily, model: Any, packs: Sequence[Sequence[Chat]], total: float) -> Gradients:

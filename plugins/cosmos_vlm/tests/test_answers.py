@@ -55,14 +55,14 @@ def oracle(folder: Path) -> Any:
 def test_answers_are_what_transformers_generates(folder: Path, oracle: Any, kinds: list[str]) -> None:
     """All dialogs in one pack, and each alone; what was shown after the question is not seen."""
     family = family_of(folder, max_new_tokens=4)
-    tokenizer = family.encoder.tokenizer
+    tokenizer = family.processor.tokenizer
     dialogs = [family.prepare(CHATS[kind]) for kind in kinds]
     answers = family.answers(network_of(family).eval(), collate([Item(*pair) for pair in enumerate(dialogs)]))
     assert [answer.key for answer in answers] == [CHATS[kind].key for kind in kinds]
     for answer, dialog in zip(answers, dialogs, strict=True):
-        opening = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False, return_tensors="pt")[0]
-        prompt = torch.cat([dialog.ids[: dialog.asked], opening])
-        shown = dialog.grids[: dialog.shown]
+        header = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False, return_tensors="pt")[0]
+        prompt = torch.cat([dialog.ids[: dialog.prompt_len], header])
+        shown = dialog.grids[: dialog.num_prompt_media]
         patches = dialog.patches[: sum(t * h * w for t, h, w in shown)]
         media = media_of(oracle.config, prompt, patches, shown)
         said = oracle.generate(prompt[None], max_new_tokens=4, do_sample=False, **media)[0, len(prompt) :]

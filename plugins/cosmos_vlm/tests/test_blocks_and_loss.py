@@ -224,7 +224,7 @@ def test_a_training_step_makes_logits_a_chunk_at_a_time(folder: Path) -> None:
     family, model = built(folder, loss_chunk_size=3)
     batch = collate([Item(index, family.prepare(one)) for index, one in enumerate((*MIXED, *OTHER))])
     vocabulary = family.architecture.text_config.vocab_size
-    assert len(batch.learned) > 10 * 3
+    assert len(batch.target_indices) > 10 * 3
     with Sizes() as sizes:
         model(batch).backward()
     assert max(shape.numel() // vocabulary for shape in sizes.shapes if shape[-1:] == (vocabulary,)) == 3

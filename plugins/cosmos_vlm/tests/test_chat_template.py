@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
+from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import VlmConfig
-from cosmos_vlm.dialog import IGNORED, Dialog, DialogEncoder
 from tests.tiny_reasoner import write_tokenizer
 
 CORPUS = [
@@ -83,8 +83,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return found
 
 
-def dialog_of(tokenizer: Any, said: tuple[Message, ...]) -> Dialog:
-    return DialogEncoder(tokenizer, VlmConfig(image_min_pixels=1024, video_min_pixels=1024)).encode(Chat("one", said))
+def dialog_of(tokenizer: Any, said: tuple[Message, ...]) -> TokenizedConversation:
+    return ChatProcessor(tokenizer, VlmConfig(image_min_pixels=1024, video_min_pixels=1024)).encode(Chat("one", said))
 
 
 def messages(said: tuple[Message, ...]) -> list[dict[str, Any]]:
@@ -151,21 +151,23 @@ def test_learned_tokens_are_those_that_transformers_takes_for_the_assistants(tok
         plain, chat_template=LEARNING, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     pairs = zip(found["input_ids"], found["assistant_masks"], strict=True)
-    assert dialog_of(tokenizer, TEXTS[kind]).labels.tolist() == [token if mine else IGNORED for token, mine in pairs]
+    assert dialog_of(tokenizer, TEXTS[kind]).labels.tolist() == [
+        token if mine else IGNORE_INDEX for token, mine in pairs
+    ]
 
 
 @pytest.mark.parametrize("kind", [*TEXTS, *SHOWN])
 def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: str) -> None:
-    """Together with the opening it is what the template makes to have an answer generated."""
+    """With the generation prompt it is what transformers' template renders with `add_generation_prompt`."""
     said = {**TEXTS, **SHOWN}[kind]
     last = max(number for number, turn in enumerate(said) if turn.role == "assistant")
     before = said[:last]
     text = tokenizer.apply_chat_template(messages(before), tokenize=False, add_generation_prompt=True)
     expected = tokenizer(written_by_transformers(text, before), add_special_tokens=False)["input_ids"]
     dialog = dialog_of(tokenizer, said)
-    opening = DialogEncoder(tokenizer, VlmConfig()).opening
-    assert [*dialog.ids[: dialog.asked].tolist(), *opening] == expected
-    assert dialog.shown == sum(not isinstance(part, str) for turn in before for part in turn.content)
+    generation_prompt = ChatProcessor(tokenizer, VlmConfig()).generation_prompt
+    assert [*dialog.ids[: dialog.prompt_len].tolist(), *generation_prompt] == expected
+    assert dialog.num_prompt_media == sum(not isinstance(part, str) for turn in before for part in turn.content)
 
 
 @pytest.mark.parametrize("parts", [("<|im_", "end|>"), ("<|vision_start|><|image", "_pad|><|vision_end|>")])

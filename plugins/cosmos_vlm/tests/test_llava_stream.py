@@ -27,9 +27,9 @@ from cosmos_core.data import Image, PackedLoader, Preparation, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data import llava_onevision, local, retries
-from cosmos_vlm.data.lanes import arranged
 from cosmos_vlm.data.llava_onevision import LlavaSource
-from cosmos_vlm.data.retries import retried
+from cosmos_vlm.data.retries import with_retries
+from cosmos_vlm.data.shards import windowed_shuffle
 from tests.fake_hub import FakeHub, serving
 
 REPO = "lmms-lab/LLaVA-OneVision-Data"
@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seed=st.integers(0, 9),
 )
 def test_the_order_of_an_epoch_is_a_permutation(sizes: list[int], lanes: int, buffer: int, seed: int) -> None:
-    first, again = (arranged(sizes, lanes, buffer, np.random.default_rng(seed)) for _ in range(2))
+    first, again = (windowed_shuffle(sizes, lanes, buffer, np.random.default_rng(seed)) for _ in range(2))
     assert sorted(first) == list(range(sum(sizes)))
     assert (first == again).all()
 
@@ -100,7 +100,7 @@ def test_the_order_of_an_epoch_is_a_permutation(sizes: list[int], lanes: int, bu
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 1), (2, 1), (2, 2), (4, 2)])
 def test_no_two_readers_touch_the_same_block(ranks: int, workers: int) -> None:
     sizes, readers = [10] * 32, ranks * workers
-    order = arranged(sizes, 8, 80, np.random.default_rng(0))
+    order = windowed_shuffle(sizes, 8, 80, np.random.default_rng(0))
     blocks = [set((order[reader::readers] // 10).tolist()) for reader in range(readers)]
     assert sum(len(one) for one in blocks) == 32
     assert set().union(*blocks) == set(range(32))
@@ -115,12 +115,12 @@ def test_blocks_are_read_once_an_epoch_and_few_are_held(folder: Path, monkeypatc
         return read(location, number)
 
     monkeypatch.setattr(llava_onevision, "read_block", counted)
-    monkeypatch.setattr(llava_onevision, "PATIENCE", 4)
+    monkeypatch.setattr(llava_onevision, "EVICTION_FACTOR", 4)
     source = LlavaSource(config_of(folder, lanes=2, shuffle_buffer=12))
     held = []
     for index in source.epoch_permutation(np.random.default_rng(3)):
         source.get(int(index), np.random.default_rng(0))
-        held.append(len(source._held))
+        held.append(len(source._cache))
     assert len(reads) == 16
     assert set(reads.values()) == {1}
     assert max(held) <= 5
@@ -219,7 +219,7 @@ def test_a_json_file_without_records_is_left_out_by_name(
     (tmp_path / "data.json").write_text(json.dumps([{**row(0), "image": "here.png"}]))
     (tmp_path / "dataset_infos.json").write_text(stray)
     assert keys_of(LlavaSource(config_of(tmp_path))) == {"row0"}
-    assert said == [f"left out {tmp_path / 'dataset_infos.json'}: it is no list of records"]
+    assert said == [f"skipped {tmp_path / 'dataset_infos.json'}: it is not a list of records"]
     (tmp_path / "data.json").unlink()
     with pytest.raises(UserError, match="no Parquet or JSON file of rows"):
         LlavaSource(config_of(tmp_path))
@@ -233,7 +233,7 @@ def test_beside_parquet_no_json_file_counts(tmp_path: Path) -> None:
 
 def test_a_record_that_is_no_object_is_named_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('[{"id": "a"}, {"id": "b"}, 7]')
-    with pytest.raises(UserError, match="record 2 is no object") as found:
+    with pytest.raises(UserError, match="record 2 is not an object") as found:
         LlavaSource(config_of(tmp_path))
     assert found.value.problems[0].file == str(tmp_path / "data.json")
 
@@ -326,7 +326,7 @@ def test_a_picture_that_any_decoder_chokes_on_is_skipped(tmp_path: Path, monkeyp
     def choke(*arguments: Any) -> None:
         raise RuntimeError("Failed to decode frame 0")
 
-    monkeypatch.setattr(llava_onevision.Image, "open", choke)
+    monkeypatch.setattr(PIL.Image, "open", choke)
     with pytest.raises(UnreadableSample, match="image cannot be read"):
         source.get(0, np.random.default_rng(0))
 
@@ -342,11 +342,11 @@ def test_a_network_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
             raise answer
         return answer
 
-    assert retried(action, "a file") == "rows"
+    assert with_retries(action, "a file") == "rows"
     assert waited == [1.0, 2.0]
     answers = [OSError("unreachable")] * 6
     with pytest.raises(UserError, match="the Hub cannot be read") as found:
-        retried(action, "a file")
+        with_retries(action, "a file")
     assert waited[2:] == [1.0, 2.0, 4.0, 8.0, 16.0]
     assert "6 attempts" in found.value.problems[0].message
 

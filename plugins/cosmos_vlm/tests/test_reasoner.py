@@ -19,8 +19,8 @@ from cosmos_core.distributed import Streams
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_family
 from cosmos_vlm.batch import collate
+from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
 from cosmos_vlm.config import Backbone, Freeze, VlmConfig
-from cosmos_vlm.dialog import IGNORED, Dialog
 from cosmos_vlm.vision import fit_image, fit_video, normalised, patches_of
 from tests.tiny_reasoner import family_of, media_of, network_of, write_reasoner
 
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reasoner(tmp_path_factory.mktemp("reasoner") / "tiny")
 
 
-def oracle_logits(oracle: Any, dialog: Dialog) -> torch.Tensor:
+def oracle_logits(oracle: Any, dialog: TokenizedConversation) -> torch.Tensor:
     """Of one dialog from transformers' own forward, which computes positions by itself."""
     media = media_of(oracle.config, dialog.ids, dialog.patches, dialog.grids)
     return oracle(input_ids=dialog.ids[None], use_cache=False, **media).logits[0]
@@ -131,7 +131,9 @@ def test_the_chunked_loss_equals_the_plain_one(folder: Path) -> None:
     family = family_of(folder, loss_chunk_size=3)
     network = network_of(family)
     batch = collate([Item(number, family.prepare(chat)) for number, chat in enumerate(CHATS.values())])
-    plain = cross_entropy(network.logits(network.hidden(batch)), batch.targets, ignore_index=IGNORED, reduction="sum")
+    plain = cross_entropy(
+        network.logits(network.hidden(batch)), batch.targets, ignore_index=IGNORE_INDEX, reduction="sum"
+    )
     assert float(network(batch).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
 
 
@@ -155,7 +157,7 @@ def test_a_frozen_tower_rests_when_there_is_nothing_to_see(folder: Path) -> None
     assert not calls
     network(image)
     assert len(calls) == 1
-    network.alone = False
+    network.is_single_process = False
     assert float(network(text).detach()) == float(rested.detach())
     assert len(calls) == 2
 
@@ -163,8 +165,8 @@ def test_a_frozen_tower_rests_when_there_is_nothing_to_see(folder: Path) -> None
 def test_labels_cover_what_the_assistant_says_and_its_end(folder: Path) -> None:
     family = family_of(folder)
     dialog = family.prepare(CHATS["turns"])
-    tokenizer = family.encoder.tokenizer
-    learned = [int(token) for token in dialog.labels if token != IGNORED]
+    tokenizer = family.processor.tokenizer
+    learned = [int(token) for token in dialog.labels if token != IGNORE_INDEX]
     assert tokenizer.decode(learned) == "1<|im_end|>2, of course<|im_end|>"
     said = (
         ("system", "Be brief."),
@@ -220,9 +222,9 @@ def test_learned_tokens_lie_between_the_assistants_header_and_its_end(folder: Pa
     See docs/models/reasoner.md, Labels.
     """
     family = family_of(folder)
-    dialog, special = family.prepare(Chat(kind, BOUNDARIES[kind])), family.encoder.special
-    header = family.encoder.tokenizer.encode("assistant\n", add_special_tokens=False)
-    ids, expected, place = dialog.ids.tolist(), [IGNORED] * len(dialog.ids), 0
+    dialog, special = family.prepare(Chat(kind, BOUNDARIES[kind])), family.processor.special
+    header = family.processor.tokenizer.encode("assistant\n", add_special_tokens=False)
+    ids, expected, place = dialog.ids.tolist(), [IGNORE_INDEX] * len(dialog.ids), 0
     while place < len(ids):
         if ids[place] == special["<|im_start|>"] and ids[place + 1 : place + 1 + len(header)] == header:
             place += 1 + len(header)
@@ -231,12 +233,12 @@ def test_learned_tokens_lie_between_the_assistants_header_and_its_end(folder: Pa
             place = end
         place += 1
     assert dialog.labels.tolist() == expected
-    assert dialog.supervised > 0
+    assert dialog.num_loss_tokens > 0
 
 
 def test_a_clip_becomes_slices_with_their_times(folder: Path) -> None:
     family = family_of(folder)
-    text = family.encoder.tokenizer.decode(family.prepare(CHATS["video"]).ids)
+    text = family.processor.tokenizer.decode(family.prepare(CHATS["video"]).ids)
     pads = "<|video_pad|>" * 4
     assert f"<0.2 seconds><|vision_start|>{pads}<|vision_end|><1.2 seconds><|vision_start|>{pads}<|vision_end|>" in text
 

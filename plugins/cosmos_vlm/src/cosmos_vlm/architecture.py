@@ -1,4 +1,4 @@
-"""What network a backbone's folder describes."""
+"""The network configuration in a backbone's folder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ HINT = "give the folder or the Hub name of a Qwen3-VL model"
 
 
 def architecture_of(folder: Path) -> Any:
-    """transformers' configuration of a Qwen3-VL. Raises UserError when it is missing, damaged, or another model's."""
+    """transformers' configuration of a Qwen3-VL. Raises UserError when it is missing, damaged, or of another model."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     file = folder / "config.json"
     try:
-        recorded = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(recorded, dict):
-            raise _unreadable("is no object", file, None)
-        kind = recorded.get("model_type")
-        if kind == "qwen3_vl":
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise _unreadable("is not an object", file, None)
+        model_type = content.get("model_type")
+        if model_type == "qwen3_vl":
             return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except FileNotFoundError:
         raise _unreadable("is missing", file, None) from None
@@ -32,7 +32,7 @@ def architecture_of(folder: Path) -> Any:
         raise _unreadable(error.msg, file, error.lineno) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise _unreadable(" ".join(str(error).split()), file, None) from None
-    message = f"is of a '{kind}' model" if kind else "names no model_type"
+    message = f"is of a '{model_type}' model" if model_type else "names no model_type"
     problem = Problem(message=message, file=str(file), hint="this version trains qwen3_vl models")
     raise UserError("the backbone cannot be trained here", [problem])
 

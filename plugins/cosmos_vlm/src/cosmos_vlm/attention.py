@@ -1,6 +1,6 @@
-"""The `cosmos` attention of the reasoner, as transformers knows it: no mask over the square, and no kernel of its own.
+"""Registers the reasoner's `cosmos` attention with transformers, without a mask and without a kernel.
 
-Layers call packed attention themselves (`blocks.py`), for dialogs in the language model and pictures in the tower.
+Layers call packed attention themselves (`blocks.py`), in the language model and in the vision tower.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ COSMOS = "cosmos_packed"
 
 @cache
 def register() -> str:
-    """Make transformers build no mask under this name; returns it."""
+    """Register the name, so that transformers builds no mask for it; returns the name."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(COSMOS, _refused)
+    AttentionInterface.register(COSMOS, _not_called)
     AttentionMaskInterface.register(COSMOS, _no_mask)
     return COSMOS
 
 
 def _no_mask(*arguments: Any, **options: Any) -> None:
-    """Sequences are kept apart by their lengths."""
+    """Packed attention needs none: it takes the lengths of the sequences."""
 
 
-def _refused(*arguments: Any, **options: Any) -> None:
+def _not_called(*arguments: Any, **options: Any) -> None:
     raise AssertionError("blocks with packed attention do not call the library's attention")

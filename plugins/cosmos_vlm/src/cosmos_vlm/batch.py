@@ -1,4 +1,4 @@
-"""Dialogs packed into one sequence."""
+"""Conversations packed into one sequence."""
 
 from __future__ import annotations
 
@@ -11,35 +11,40 @@ import torch
 
 from cosmos_core.data import Item
 from cosmos_core.distributed import transferred
-from cosmos_vlm.dialog import IGNORED, Dialog
+from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
 
 __all__ = ["ChatBatch", "collate"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatBatch:
-    """ids, targets: int64 [N]; targets hold the *next* token where it is learned. learned: int64 [L], where that is.
-    starts: int64 [N], place in the dialog, 0 where a new one begins. positions: int64 [3, N]. seen: int64 [V], tokens
-    that stand for vision. patches: uint8 [P, 1536]. grids: int64 [M, 3], always on the host. frames: patches of each
-    picture or pair of frames. lengths: tokens of each dialog. asked: tokens of each dialog before the assistant's last
-    turn. shown: whether each of `grids` stands before that turn of its dialog. keys, wanted: name, and what the
-    assistant says there.
+    """N tokens of several conversations.
+
+    ids, targets: int64 [N]; a target is the *next* token where that is learned, else IGNORE_INDEX. target_indices:
+    int64 [L], positions with a target. position_in_sequence: int64 [N], counted from 0 in each conversation.
+    positions: int64 [3, N], time, row, column. visual_token_indices: int64 [V].
+
+    patches: uint8 [P, 1536]. grids: int64 [M, 3] of each image or video, always on the host. vision_seqlens: patches
+    of each image or frame pair. image_in_prompt: whether each of `grids` comes before the assistant's last message.
+
+    lengths: tokens of each conversation. prompt_lens: those before the assistant's last message. keys: of the samples.
+    references: text of that message.
     """
 
     ids: torch.Tensor
     targets: torch.Tensor
-    learned: torch.Tensor
-    starts: torch.Tensor
+    target_indices: torch.Tensor
+    position_in_sequence: torch.Tensor
     positions: torch.Tensor
-    seen: torch.Tensor
+    visual_token_indices: torch.Tensor
     patches: torch.Tensor
     grids: torch.Tensor
-    frames: tuple[int, ...]
+    vision_seqlens: tuple[int, ...]
     lengths: tuple[int, ...]
-    asked: tuple[int, ...]
-    shown: tuple[bool, ...]
+    prompt_lens: tuple[int, ...]
+    image_in_prompt: tuple[bool, ...]
     keys: tuple[str, ...]
-    wanted: tuple[str, ...]
+    references: tuple[str, ...]
 
     def to(self, device: torch.device) -> ChatBatch:
         """On `device`."""
@@ -51,24 +56,30 @@ class ChatBatch:
 
 
 def collate(items: Sequence[Item]) -> ChatBatch:
-    """One pack; attention never crosses from one dialog to the next, positions start anew in each."""
-    dialogs: list[Dialog] = [item.value for item in items]
-    following = torch.cat([torch.cat([dialog.labels[1:], dialog.labels.new_tensor([IGNORED])]) for dialog in dialogs])
-    starts = accumulate((len(dialog.ids) for dialog in dialogs), initial=0)
-    grids = [grid for dialog in dialogs for grid in dialog.grids]
+    """One pack; attention does not cross from one conversation to the next, and positions start anew in each."""
+    samples: list[TokenizedConversation] = [item.value for item in items]
+    targets = torch.cat(
+        [torch.cat([sample.labels[1:], sample.labels.new_tensor([IGNORE_INDEX])]) for sample in samples]
+    )
+    offsets = accumulate((len(sample.ids) for sample in samples), initial=0)
+    grids = [grid for sample in samples for grid in sample.grids]
     return ChatBatch(
-        ids=torch.cat([dialog.ids for dialog in dialogs]),
-        targets=following,
-        learned=(following != IGNORED).nonzero()[:, 0],
-        starts=torch.cat([torch.arange(len(dialog.ids)) for dialog in dialogs]),
-        positions=torch.cat([dialog.positions for dialog in dialogs], dim=1),
-        seen=torch.cat([dialog.seen + start for dialog, start in zip(dialogs, starts, strict=False)]),
-        patches=torch.cat([dialog.patches for dialog in dialogs]),
+        ids=torch.cat([sample.ids for sample in samples]),
+        targets=targets,
+        target_indices=(targets != IGNORE_INDEX).nonzero()[:, 0],
+        position_in_sequence=torch.cat([torch.arange(len(sample.ids)) for sample in samples]),
+        positions=torch.cat([sample.positions for sample in samples], dim=1),
+        visual_token_indices=torch.cat(
+            [sample.visual_token_indices + offset for sample, offset in zip(samples, offsets, strict=False)]
+        ),
+        patches=torch.cat([sample.patches for sample in samples]),
         grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
-        frames=tuple(rows * columns for count, rows, columns in grids for _ in range(count)),
-        lengths=tuple(len(dialog.ids) for dialog in dialogs),
-        asked=tuple(dialog.asked for dialog in dialogs),
-        shown=tuple(number < dialog.shown for dialog in dialogs for number in range(len(dialog.grids))),
-        keys=tuple(dialog.key for dialog in dialogs),
-        wanted=tuple(dialog.answer for dialog in dialogs),
+        vision_seqlens=tuple(rows * columns for count, rows, columns in grids for _ in range(count)),
+        lengths=tuple(len(sample.ids) for sample in samples),
+        prompt_lens=tuple(sample.prompt_len for sample in samples),
+        image_in_prompt=tuple(
+            number < sample.num_prompt_media for sample in samples for number in range(len(sample.grids))
+        ),
+        keys=tuple(sample.key for sample in samples),
+        references=tuple(sample.reference for sample in samples),
     )

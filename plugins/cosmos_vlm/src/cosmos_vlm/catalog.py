@@ -1,11 +1,11 @@
-"""Published models by name, pinned to the commits that were tried (docs/checkpoints.md, Published checkpoints)."""
+"""Published models by name, pinned to the commits that were tested (docs/checkpoints.md, Published checkpoints)."""
 
 from __future__ import annotations
 
 __all__ = ["PINNED", "is_local", "pinned"]
 
 HUB = "hf://"
-"""May stand before a repository's name."""
+"""Optional prefix of a repository's name."""
 
 PINNED = {
     "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
@@ -23,5 +23,5 @@ def pinned(name: str) -> tuple[str, str]:
 
 
 def is_local(name: str) -> bool:
-    """Whether a name can only be a folder's, so that the Hub need not be asked."""
+    """Whether a name can only be a folder's, so that it is not looked up on the Hub."""
     return not name.startswith(HUB) and (name.startswith((".", "/", "~")) or name.count("/") > 1)

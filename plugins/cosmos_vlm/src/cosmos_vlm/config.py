@@ -41,10 +41,10 @@ class Freeze:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
 
     @trainable_params.validator
-    def _alone(self, attribute: Any, patterns: tuple[str, ...]) -> None:
+    def _not_beside_frozen(self, attribute: Any, patterns: tuple[str, ...]) -> None:
         if patterns and self.frozen_params:
             raise ValueError("frozen_params is set too; name what trains or what does not")
 
@@ -57,7 +57,7 @@ class VlmConfig(AdaptedModelConfig):
 
     attn_implementation: str = option(
         "cosmos",
-        "Attention: 'cosmos' is the best path for the device.",
+        "Attention; 'cosmos' takes the fastest kernel of the device.",
         choices=("cosmos", "flash_attention_2", "sdpa", "eager"),
         on_resume="list",
     )
@@ -69,13 +69,13 @@ class VlmConfig(AdaptedModelConfig):
     video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024, on_resume="list")
     max_new_tokens: int = option(
         0,
-        "Tokens the model may say to each validation question, for datasets that score; 0: none.",
+        "Most tokens of an answer in validation, for datasets that score; 0: no answers.",
         low=0,
         high=256,
         on_resume="list",
     )
     loss_chunk_size: int = option(
-        2048, "Supervised positions whose logits exist at a time.", unit="tokens", low=1, on_resume="list"
+        2048, "Learned tokens whose logits exist at a time.", unit="tokens", low=1, on_resume="list"
     )
 
 
@@ -91,10 +91,10 @@ class LlavaConfig(DatasetConfig):
     subset: str = option("ai2d(gpt4v)", "Part of the dataset, one of the repository's configurations.")
     split: str = option("train", "Split of the subset.")
     limit: int | None = option(None, "Only the first so many rows; absent: all.", unit="samples", low=1)
-    shuffle_buffer: int = option(1000, "Rows, about, among which the order is drawn.", unit="samples", low=1)
+    shuffle_buffer: int = option(1000, "About so many rows are shuffled among each other.", unit="samples", low=1)
     lanes: int = option(
         16,
-        "Streams that are read side by side; with a multiple of ranks x workers nobody reads what another one reads.",
+        "Shards that are read side by side; with a multiple of ranks x workers no two of these read the same shard.",
         low=1,
         high=1024,
     )

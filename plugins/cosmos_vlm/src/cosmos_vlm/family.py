@@ -1,4 +1,4 @@
-"""The reasoner as a model family: next-token prediction of what the assistant says, over packed dialogs."""
+"""The reasoner as a model family: next-token prediction on the assistant's messages, over packed dialogs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import pinned
+from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import VlmConfig
-from cosmos_vlm.dialog import Dialog, DialogEncoder
 from cosmos_vlm.freeze import freeze
+from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
-from cosmos_vlm.speech import speak
 from cosmos_vlm.tokenizer import tokenizer_of
 from cosmos_vlm.weights import CONFIGS, fresh_weights, is_fetched, load_weights, restore_buffers, snapshot
 
@@ -39,66 +39,68 @@ class VlmFamily(ModelFamily):
         self.precision = dtype(config.precision)
         self.folder = snapshot(config.backbone.model_name, CONFIGS)
         self.architecture = architecture_of(self.folder)
-        chosen = config.attn_implementation
-        self.architecture._attn_implementation = register() if chosen == "cosmos" else chosen
-        self.encoder = DialogEncoder(tokenizer_of(self.folder, self.architecture), config)
+        implementation = config.attn_implementation
+        self.architecture._attn_implementation = register() if implementation == "cosmos" else implementation
+        self.processor = ChatProcessor(tokenizer_of(self.folder, self.architecture), config)
 
     @property
     def source_revisions(self) -> dict[str, str]:
-        """Repository and commit of what came from the Hub, by key; weights that a checkpoint has were not fetched."""
+        """Repository and commit of what came from the Hub, by key; weights are absent if a checkpoint holds them."""
         backbone = self.config.backbone
-        named = {"model.backbone.model_name": (backbone.model_name, self.folder)}
+        fetched = {"model.backbone.model_name": (backbone.model_name, self.folder)}
         if backbone.safetensors_path and "weights_folder" in vars(self) and self.weights_folder is not None:
-            named["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
-        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in named.items() if is_fetched(name)}
+            fetched["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
+        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in fetched.items() if is_fetched(name)}
 
     @cached_property
     def weights_folder(self) -> Path | None:
-        """Where the backbone's weights lie, fetched if need be; None for fresh ones."""
+        """Folder of the backbone's weights, fetched if necessary; None for fresh weights."""
         backbone = self.config.backbone
         if self.config.init == "random":
             return None
         return snapshot(backbone.safetensors_path or backbone.model_name, ["*.safetensors*"])
 
     def build(self) -> nn.Module:
-        """The network, with the frozen parts frozen and adapters if they are switched on."""
+        """The network, with its parts frozen and adapters added as configured."""
         model = ReasonerNetwork(self.architecture, self.config.loss_chunk_size)
         freeze(model, self.config.freeze)
         inject_lora(model, self.config)
         return model
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
-        """Recompute, compile, shard, block by block."""
+        """Checkpoint activations, compile and shard, block by block."""
         assert isinstance(model, ReasonerNetwork)
         parallelize_blocks(model, self.config, packed=self.config.attn_implementation == "cosmos")
         model.chunk_loss = compile_fn(chunk_loss, self.config.compile)
-        model.alone = mesh.world == 1
+        model.is_single_process = mesh.world == 1
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
-        """Pretrained weights from the backbone's files, or fresh ones if asked for; its files are not looked at when
-        a checkpoint has all."""
+        """Pretrained weights from the backbone's files, or fresh ones with ``init = "random"``.
+
+        The files are not opened when a checkpoint holds all weights.
+        """
         assert isinstance(model, ReasonerNetwork)
         restore_buffers(model)
         initialise_lora(model, streams, names)
-        wanted = {name for name, _ in model.named_parameters() if name in names and not is_lora(name)}
-        if not wanted:
+        base_names = {name for name, _ in model.named_parameters() if name in names and not is_lora(name)}
+        if not base_names:
             return
         if self.weights_folder is None:
-            fresh_weights(model, streams, wanted)
+            fresh_weights(model, streams, base_names)
         else:
-            load_weights(model, self.weights_folder, wanted)
+            load_weights(model, self.weights_folder, base_names)
 
-    def prepare(self, sample: Chat) -> Dialog:
+    def prepare(self, sample: Chat) -> TokenizedConversation:
         """Tokens, labels, positions and patches."""
-        return self.encoder.encode(sample)
+        return self.processor.encode(sample)
 
-    def num_tokens(self, value: Dialog) -> int:
-        """Tokens of the dialog, pads of pictures included."""
+    def num_tokens(self, value: TokenizedConversation) -> int:
+        """Tokens of the conversation, visual tokens included."""
         return len(value.ids)
 
-    def kind(self, value: Dialog) -> str:
-        """Texts, pictures and clips apart."""
+    def kind(self, value: TokenizedConversation) -> str:
+        """'text', 'image' or 'video'."""
         return value.kind
 
     def collate(self, items: Sequence[Item]) -> ChatBatch:
@@ -106,22 +108,28 @@ class VlmFamily(ModelFamily):
         return collate(items)
 
     def loss_denominator(self, batch: ChatBatch) -> float:
-        """Learned tokens."""
-        return float(len(batch.learned))
+        """Number of learned tokens."""
+        return float(len(batch.target_indices))
 
     def training_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> StepOutput:
         """Cross-entropy summed over the learned tokens."""
         return StepOutput(loss=model(batch), tokens=len(batch.ids))
 
     def validation_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> dict[str, torch.Tensor]:
-        """The same, and how many tokens were learned."""
-        return {"val_loss": model(batch), "weight": torch.tensor(float(len(batch.learned)), device=batch.ids.device)}
+        """The same, and the number of learned tokens."""
+        weight = torch.tensor(self.loss_denominator(batch), device=batch.ids.device)
+        return {"val_loss": model(batch), "weight": weight}
 
     def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
-        """What the model says, greedily, in the assistant's last turn of every dialog; [] when it is not to speak."""
+        """Greedy answers in place of each assistant's last message; [] unless `max_new_tokens` is set."""
         if not self.config.max_new_tokens:
             return []
-        end = self.encoder.special["<|im_end|>"]
-        spoken = speak(model, batch, self.config.max_new_tokens, self.encoder.opening, end)
-        said = [self.encoder.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in spoken]
-        return [Answer(*one) for one in zip(batch.keys, said, batch.wanted, strict=True)]
+        generated = generate(
+            model,
+            batch,
+            max_new_tokens=self.config.max_new_tokens,
+            prompt=self.processor.generation_prompt,
+            eos_token_id=self.processor.special["<|im_end|>"],
+        )
+        predictions = [self.processor.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in generated]
+        return [Answer(*values) for values in zip(batch.keys, predictions, batch.references, strict=True)]

@@ -1,4 +1,4 @@
-"""Which parameters the `[model.freeze]` table keeps from training (docs/models/reasoner.md, Freezing)."""
+"""Freezes the parameters that `[model.freeze]` names (docs/models/reasoner.md, Freezing)."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ Names = tuple[str, ...]
 
 
 def freeze(model: ReasonerNetwork, config: Freeze) -> None:
-    """Switch gradients off, in place. Raises UserError for a pattern that matches nothing: a misspelt one would
-    silently train more, or less."""
+    """Switch gradients off, in place.
+
+    Raises UserError for a pattern that matches nothing: a misspelt one would silently train more, or less.
+    """
     parameters = list(_named(model))
     _refuse_unmatched(config, [names for names, _ in parameters])
     frozen = [*(pattern for name, pattern in _PARTS.items() if getattr(config, name)), *config.frozen_params]
     for names, parameter in parameters:
-        chosen = not config.trainable_params or _matches(config.trainable_params, names)
-        if not chosen or _matches(frozen, names):
+        trainable = not config.trainable_params or _matches(config.trainable_params, names)
+        if not trainable or _matches(frozen, names):
             parameter.requires_grad_(False)
 
 
 def _named(model: ReasonerNetwork) -> Iterator[tuple[Names, nn.Parameter]]:
-    """Every parameter with its names; an embedding that is the head as well has both."""
+    """Every parameter with its names; a tied embedding goes by the head's name too."""
     for name, parameter in model.named_parameters():
         yield (name, _HEAD) if model.tied and name == _EMBEDDING else (name,), parameter
 
@@ -50,11 +52,11 @@ def _refuse_unmatched(config: Freeze, names: list[Names]) -> None:
         Problem(
             message=f"'{pattern}' matches no parameter's name",
             key=f"model.freeze.{key}",
-            hint="names look like " + ", ".join(one[0] for one in (names[0], names[-1])),
+            hint="names look like " + ", ".join(aliases[0] for aliases in (names[0], names[-1])),
         )
         for key in ("frozen_params", "trainable_params")
         for pattern in getattr(config, key)
-        if not any(_matches([pattern], one) for one in names)
+        if not any(_matches([pattern], aliases) for aliases in names)
     ]
     if problems:
-        raise UserError("the choice of what trains does not fit the model; nothing was started", problems)
+        raise UserError("[model.freeze] does not fit the model; nothing was started", problems)

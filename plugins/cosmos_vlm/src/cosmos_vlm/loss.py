@@ -1,4 +1,4 @@
-"""Cross-entropy over a large vocabulary, chunk by chunk: all logits never exist, and none is computed twice."""
+"""Cross-entropy over a large vocabulary in chunks: the logits of one chunk exist at a time, computed once."""
 
 from __future__ import annotations
 
@@ -22,20 +22,24 @@ def chunk_loss(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tenso
     sums = powers.sum(-1, keepdim=True)
     loss = (sums.log() + largest - wide.gather(-1, targets[:, None])).sum()
     # A mask instead of a scatter: it fuses with its neighbours when compiled.
-    chosen = torch.arange(wide.shape[-1], device=wide.device) == targets[:, None]
-    shares = powers.div_(sums)
-    return loss, torch.where(chosen, shares - 1, shares).to(logits.dtype)
+    is_target = torch.arange(wide.shape[-1], device=wide.device) == targets[:, None]
+    probabilities = powers.div_(sums)
+    return loss, torch.where(is_target, probabilities - 1, probabilities).to(logits.dtype)
 
 
 def summed_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int, one: ChunkLoss = chunk_loss
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    chunk_size: int,
+    loss_fn: ChunkLoss = chunk_loss,
 ) -> torch.Tensor:
     """hidden [n, h], weight [vocabulary, h], targets int64 [n]; float32 scalar.
 
-    chunk: rows whose logits exist at a time. one: `chunk_loss`, compiled or not. Gradients are made on the way
-    forward, so that each of the three products runs once.
+    chunk_size: rows whose logits exist at a time. loss_fn: `chunk_loss`, compiled or not. Gradients are computed in
+    the forward pass, so each of the three products runs once.
     """
-    settings = chunk, one, torch.is_grad_enabled()
+    settings = chunk_size, loss_fn, torch.is_grad_enabled()
     total: torch.Tensor = _SummedCrossEntropy.apply(hidden, weight, targets, *settings)  # type: ignore[no-untyped-call]
     return total
 
@@ -47,27 +51,26 @@ class _SummedCrossEntropy(torch.autograd.Function):
         hidden: torch.Tensor,
         weight: torch.Tensor,
         targets: torch.Tensor,
-        chunk: int,
-        one: ChunkLoss,
-        learns: bool,
+        chunk_size: int,
+        loss_fn: ChunkLoss,
+        grad_enabled: bool,
     ) -> torch.Tensor:
-        learns_hidden, learns_weight = (learns and needed for needed in ctx.needs_input_grad[:2])
+        hidden_needs, weight_needs = (grad_enabled and needed for needed in ctx.needs_input_grad[:2])
         total = torch.zeros((), device=hidden.device)
-        by_hidden = torch.empty_like(hidden) if learns_hidden else None
-        by_weight = torch.zeros_like(weight) if learns_weight else None
-        for start in range(0, len(hidden), chunk):
-            part = slice(start, start + chunk)
-            loss, by_logits = one(linear(hidden[part], weight), targets[part])
+        grad_hidden = torch.empty_like(hidden) if hidden_needs else None
+        grad_weight = torch.zeros_like(weight) if weight_needs else None
+        for start in range(0, len(hidden), chunk_size):
+            part = slice(start, start + chunk_size)
+            loss, grad_logits = loss_fn(linear(hidden[part], weight), targets[part])
             total += loss
-            if by_hidden is not None:
-                torch.mm(by_logits, weight, out=by_hidden[part])
-            if by_weight is not None:
-                by_weight.addmm_(by_logits.T, hidden[part])
-        ctx.save_for_backward(by_hidden, by_weight)
+            if grad_hidden is not None:
+                torch.mm(grad_logits, weight, out=grad_hidden[part])
+            if grad_weight is not None:
+                grad_weight.addmm_(grad_logits.T, hidden[part])
+        ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, factor: torch.Tensor) -> Any:
-        by_hidden, by_weight = ctx.saved_tensors
-        return *(None if part is None else part.mul_(factor) for part in (by_hidden, by_weight)), *[None] * 4
+    def backward(ctx: Any, grad_output: torch.Tensor) -> Any:
+        return *(None if grad is None else grad.mul_(grad_output) for grad in ctx.saved_tensors), *[None] * 4

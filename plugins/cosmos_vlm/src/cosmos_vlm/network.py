@@ -1,4 +1,4 @@
-"""Qwen3-VL for training: one vision call a step, packed dialogs, and a loss that never holds all logits."""
+"""Qwen3-VL for training: one vision call a step, packed conversations, and a loss that never holds all logits."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from cosmos_core.attention import PackedSequences
 from cosmos_vlm.attention import COSMOS
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
-from cosmos_vlm.vision import normalised, places_of
+from cosmos_vlm.vision import normalised, tower_inputs
 
 __all__ = ["ReasonerNetwork"]
 
 DUMMY_GRID = (1, 2, 2)
-"""Smallest picture; shown to the tower when a pack has none, because sharded weights need every rank's hand."""
+"""Smallest image. A pack without media runs the tower on it: FSDP forward is a collective, so every rank takes part."""
 
 
 class ReasonerNetwork(nn.Module):
     """transformers' Qwen3-VL under its own tensor names (``model.``, ``lm_head.``).
 
-    alone: no other process holds parts of the weights, so that a frozen tower need not run for texts.
+    is_single_process: weights are not sharded, so a frozen tower need not run for packs without media.
     """
 
-    def __init__(self, config: Any, chunk: int) -> None:
+    def __init__(self, config: Any, loss_chunk_size: int) -> None:
         super().__init__()
         self.config = config
-        self.chunk = chunk
+        self.loss_chunk_size = loss_chunk_size
         self.chunk_loss: ChunkLoss = chunk_loss
-        self.alone = False
+        self.is_single_process = False
         self.model = Qwen3VLModel(config)
         self.tied = bool(config.tie_word_embeddings)
         if not self.tied:
@@ -42,28 +42,28 @@ class ReasonerNetwork(nn.Module):
         embedding: Any = self.model.visual.patch_embed
         embedding.forward = partial(_embed_patches, embedding)
         language: Any = self.model.language_model
-        language._deepstack_process = _add_where_seen
+        language._deepstack_process = _add_at_visual_tokens
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Units of sharding, recomputation and compilation."""
+        """Units of sharding, activation checkpointing and compilation."""
         return [*self.model.visual.blocks, *self.model.language_model.layers]
 
-    def forward(self, batch: ChatBatch, places: torch.Tensor | None = None) -> torch.Tensor:
-        """Cross-entropy summed over the learned positions, float32 scalar; at `places`, the logits instead."""
+    def forward(self, batch: ChatBatch, logits_at: torch.Tensor | None = None) -> torch.Tensor:
+        """Cross-entropy summed over the learned tokens, float32 scalar; with `logits_at`, the logits there instead."""
         hidden = self.hidden(batch)
-        if places is not None:
-            return self.logits(hidden[places])
-        learned, targets = (values.index_select(0, batch.learned) for values in (hidden, batch.targets))
-        return summed_cross_entropy(learned, self._head(hidden.dtype), targets, self.chunk, self.chunk_loss)
+        if logits_at is not None:
+            return self.logits(hidden[logits_at])
+        hidden, targets = (values.index_select(0, batch.target_indices) for values in (hidden, batch.targets))
+        return summed_cross_entropy(hidden, self._head(hidden.dtype), targets, self.loss_chunk_size, self.chunk_loss)
 
     def hidden(self, batch: ChatBatch) -> torch.Tensor:
         """Final hidden states [N, hidden]."""
         language: Any = self.model.language_model
         embeds = language.embed_tokens(batch.ids)
-        features, deep = self._see(batch, embeds.dtype) if self._must_see(batch) else (embeds[:0], [])
+        features, deep = self._run_tower(batch, embeds.dtype) if self._needs_tower(batch) else (embeds[:0], [])
         if len(batch.grids):
-            embeds = embeds.index_copy(0, batch.seen, features.to(embeds.dtype))
+            embeds = embeds.index_copy(0, batch.visual_token_indices, features.to(embeds.dtype))
         else:
             embeds = embeds + 0 * (features.sum() + sum(part.sum() for part in deep)).to(embeds.dtype)
         output = language(
@@ -71,8 +71,8 @@ class ReasonerNetwork(nn.Module):
             position_ids=self._positions(batch)[:, None],
             attention_mask=None,
             use_cache=False,
-            **self._kept_apart(batch.lengths, batch.ids.device),
-            visual_pos_masks=batch.seen if len(batch.grids) else None,
+            **self._sequences(batch.lengths, batch.ids.device),
+            visual_pos_masks=batch.visual_token_indices if len(batch.grids) else None,
             deepstack_visual_embeds=deep if len(batch.grids) else None,
         )
         return output.last_hidden_state[0]
@@ -85,47 +85,49 @@ class ReasonerNetwork(nn.Module):
         weight = self.model.language_model.embed_tokens.weight if self.tied else self.lm_head.weight
         return weight.to(dtype)
 
-    def _must_see(self, batch: ChatBatch) -> bool:
-        """Without pictures the tower runs for the sake of other ranks, and for gradients of zero if it trains."""
+    def _needs_tower(self, batch: ChatBatch) -> bool:
+        """Without media the tower still runs where other ranks need it, and for zero gradients if it trains."""
         trains = any(parameter.requires_grad for parameter in self.model.visual.parameters())
-        return bool(len(batch.grids)) or trains or not self.alone
+        return bool(len(batch.grids)) or trains or not self.is_single_process
 
-    def _see(self, batch: ChatBatch, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        patches, grids, frames = batch.patches, batch.grids, batch.frames
+    def _run_tower(self, batch: ChatBatch, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        patches, grids, seqlens = batch.patches, batch.grids, batch.vision_seqlens
         if not len(grids):
             t, h, w = DUMMY_GRID
-            patches, grids, frames = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID]), (h * w,) * t
-        seen = self.model.visual(
+            patches, grids, seqlens = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID]), (h * w,) * t
+        output = self.model.visual(
             normalised(patches, dtype),
             grid_thw=grids,
-            **places_of(grids, self.model.visual, patches.device),
-            **self._kept_apart(frames, patches.device),
+            **tower_inputs(grids, self.model.visual, patches.device),
+            **self._sequences(seqlens, patches.device),
         )
-        return seen.pooler_output, list(seen.deepstack_features)
+        return output.pooler_output, list(output.deepstack_features)
 
     @property
     def _packed(self) -> bool:
-        """Whether attention knows the dialogs' lengths."""
+        """Whether attention takes sequence lengths instead of a mask."""
         return bool(self.model.config._attn_implementation == COSMOS)
 
     def _positions(self, batch: ChatBatch) -> torch.Tensor:
-        """Of time, row and column; before them, for the library's masks, those in the dialogs."""
-        return batch.positions if self._packed else torch.cat([batch.starts[None], batch.positions])
+        """Time, row and column; for transformers' masks also the position in the sequence, first."""
+        return batch.positions if self._packed else torch.cat([batch.position_in_sequence[None], batch.positions])
 
-    def _kept_apart(self, lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
-        """What the layers need to know of the sequences that attention must not leave."""
+    def _sequences(self, lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+        """The layers' argument that keeps attention inside each sequence."""
         if not self._packed:
             return {}
         return {"sequences": PackedSequences(lengths, device)}
 
 
 def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:
-    """The tower's patch convolution as the linear layer it is; the same weights and outputs, many times faster."""
+    """The tower's patch convolution as a linear layer: the same weights and outputs, many times faster."""
     weight = embedding.proj.weight
     return linear(patches.to(weight.dtype), weight.flatten(1), embedding.proj.bias)
 
 
-def _add_where_seen(hidden: torch.Tensor, seen: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Deeper features of the tower into hidden states [1, N, hidden], at places int64 [V]: a mask's would have to be
-    counted on the host first."""
-    return hidden.index_add(1, seen, features[None].to(hidden.dtype))
+def _add_at_visual_tokens(hidden: torch.Tensor, indices: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Add deeper features of the tower to hidden states [1, N, hidden] at indices int64 [V].
+
+    Indices instead of transformers' mask, whose length the host would have to wait for.
+    """
+    return hidden.index_add(1, indices, features[None].to(hidden.dtype))

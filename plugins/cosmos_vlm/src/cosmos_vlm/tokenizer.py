@@ -1,4 +1,4 @@
-"""The backbone's own tokenizer, checked against the network it belongs to."""
+"""The backbone's tokenizer, checked against its network."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ _IN_CONFIG = {
     "<|video_pad|>": "video_token_id",
 }
 _NEEDED = ("image_token_id", "video_token_id")
-"""What the network uses; the others count where the configuration has them."""
+"""Ids that the network uses; the others are checked only if config.json has them."""
 
 
 def tokenizer_of(folder: Path, architecture: Any) -> Any:
-    """From a backbone's folder. Raises UserError when its files are missing, or do not belong to the network."""
+    """The tokenizer in a backbone's folder. Raises UserError when files are missing or do not fit the network."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # The library has no error of its own for damaged files; some raise Exception itself.
-        raise _refused(folder, [first_line(error)]) from None
-    reasons = list(_reasons(tokenizer, folder, architecture))
+    except Exception as error:  # transformers has no error class for damaged files; some raise Exception itself.
+        raise _unusable(folder, [first_line(error)]) from None
+    reasons = list(_mismatches(tokenizer, folder, architecture))
     if reasons:
-        raise _refused(folder, reasons)
+        raise _unusable(folder, reasons)
     return tokenizer
 
 
-def _reasons(tokenizer: Any, folder: Path, architecture: Any) -> Iterator[str]:
-    """Why it does not fit."""
+def _mismatches(tokenizer: Any, folder: Path, architecture: Any) -> Iterator[str]:
+    """Why the tokenizer does not fit the network."""
     known: Mapping[str, int] = tokenizer.get_vocab()
     missing = [token for token in SPECIAL if token not in known]
     if missing:
         yield f"it has no {', '.join(missing)}"
     if not tokenizer.is_fast:
-        yield "it does not say where its tokens lie in a text (it is no fast tokenizer)"
+        yield "it gives no offsets of tokens in a text (it is not a fast tokenizer)"
     rows, largest = architecture.text_config.vocab_size, max(known.values())
     if largest >= rows:
         yield f"its ids go up to {largest}, the model's embedding has {rows} rows"
     recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for token, key in _IN_CONFIG.items():
-        given = key in recorded or key in _NEEDED
-        if given and token in known and known[token] != getattr(architecture, key):
+        required = key in recorded or key in _NEEDED
+        if required and token in known and known[token] != getattr(architecture, key):
             yield f"{token} is {known[token]}, the model's {key} is {getattr(architecture, key)}"
 
 
-def _refused(folder: Path, reasons: list[str]) -> UserError:
+def _unusable(folder: Path, reasons: list[str]) -> UserError:
     problems = [
         Problem(
             message=f"the tokenizer in {folder}: {reason}",
             key="model.backbone.model_name",
-            hint="take tokenizer and configuration from one and the same model",
+            hint="take tokenizer and configuration from the same model",
         )
         for reason in reasons
     ]

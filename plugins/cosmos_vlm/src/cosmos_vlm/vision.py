@@ -1,4 +1,4 @@
-"""Pictures and clips as the vision tower reads them: sizes, patches, grids.
+"""Images and videos as the vision tower takes them: sizes, patches, grids.
 
 See docs/models/reasoner.md, Image and video sizes; docs/models/reasoner.md, Patches.
 """
@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from cosmos_core.distributed import transferred
 
-__all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of", "places_of"]
+__all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of", "tower_inputs"]
 
 PATCH = 16
 MERGE = 2
@@ -25,7 +25,7 @@ LARGEST_RATIO = 200
 def _sides(height: int, width: int, frames: int, compared: int, low: int, high: int) -> tuple[int, int]:
     """Sides as multiples of 32 whose pixels over `compared` frames lie between the bounds."""
     if max(height, width) > LARGEST_RATIO * min(height, width):
-        raise ValueError(f"a picture of {width}x{height} pixels is too elongated")
+        raise ValueError(f"an image of {width}x{height} pixels is too elongated")
     if min(height, width) < FACTOR and frames > 1:
         scale = FACTOR / min(height, width)
         height, width = math.ceil(height * scale), math.ceil(width * scale)
@@ -66,14 +66,14 @@ def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tenso
 
 
 def normalised(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Bytes as the tower takes them: 0..255 to -1..1, computed in float32."""
+    """Bytes 0..255 as -1..1, computed in float32."""
     return patches.to(torch.float32, copy=True).div_(255).sub_(0.5).div_(0.5).to(dtype)
 
 
-def places_of(grids: torch.Tensor, tower: Any, device: torch.device) -> dict[str, torch.Tensor]:
-    """What transformers' tower derives from grids int64 [M, 3], under the names it takes it by.
+def tower_inputs(grids: torch.Tensor, tower: Any, device: torch.device) -> dict[str, torch.Tensor]:
+    """Keyword arguments that transformers' tower would otherwise derive from grids int64 [M, 3].
 
-    Worked out on the host: on a device the tower would wait for the grids, picture by picture.
+    Computed on the host: on the device, the tower would synchronize for every image.
     """
     from transformers.vision_utils import (
         get_vision_cu_seqlens,
@@ -84,10 +84,10 @@ def places_of(grids: torch.Tensor, tower: Any, device: torch.device) -> dict[str
     indices, weights = get_vision_interpolation_indices_and_weights(
         grids, tower.num_grid_per_side, align_corners=True, spatial_merge_size=MERGE
     )
-    found = {
+    inputs = {
         "interp_indices": indices,
         "interp_weights": weights,
         "position_ids": get_vision_position_ids(grids, MERGE),
         "cu_seqlens": get_vision_cu_seqlens(grids),
     }
-    return {name: transferred(value, device) for name, value in found.items()}
+    return {name: transferred(value, device) for name, value in inputs.items()}

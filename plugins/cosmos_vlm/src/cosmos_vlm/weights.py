@@ -1,4 +1,4 @@
-"""Weights of a reasoner: fresh, or straight from Hugging Face files, tensor by tensor."""
+"""Weights of a reasoner: fresh, or from Hugging Face files, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ __all__ = [
     "fresh_weights",
     "is_fetched",
     "load_weights",
-    "lost_files",
-    "placed",
+    "missing_files",
+    "read_index",
     "restore_buffers",
     "snapshot",
 ]
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 6
+MAX_NAMES = 6
 CONFIGS = ["*.json", "*.txt", "*.jinja"]
-"""Files of a backbone beside its weights."""
+"""Files of a backbone other than its weights."""
 INDEX = "*.safetensors.index.json"
-"""Which of several files holds a tensor."""
+"""Says which file holds a tensor."""
 TINY = "tiny"
 """A Qwen3-VL of half a million parameters without weights, to train from scratch."""
-POSITIONS = 0.5
-"""Spread of fresh position embeddings of the tower; small ones are lost beside the patches and learn slowly."""
+POSITION_STD = 0.5
+"""Of fresh position embeddings of the tower; small ones are lost beside the patches and learn slowly."""
 
 
 def snapshot(name: str, patterns: list[str]) -> Path:
-    """A local folder, the tiny model that ships with this package, or the Hub's copy of these files of
-    ``owner/repository[@revision]``, fetched when it is not here. Raises UserError."""
+    """The folder of a backbone: a local folder, the tiny model of this package, or a snapshot of
+    ``owner/repository[@revision]`` with the files that match `patterns`, fetched if necessary. Raises UserError."""
     if not is_fetched(name):
         return Path(__file__).parent / "backbones" / TINY if name == TINY else Path(name)
     if is_local(name):
@@ -58,12 +58,12 @@ def snapshot(name: str, patterns: list[str]) -> Path:
 
 
 def is_fetched(name: str) -> bool:
-    """Whether `snapshot` asks the Hub."""
+    """Whether `snapshot` reads the name from the Hub."""
     return name != TINY and not Path(name).is_dir()
 
 
 def restore_buffers(model: nn.Module) -> None:
-    """Recompute what no checkpoint holds: the rotary frequencies, which building on the meta device leaves empty."""
+    """Recompute the rotary frequencies: checkpoints do not hold them, and a meta device leaves them empty."""
     for module in model.modules():
         if hasattr(module, "inv_freq") and hasattr(module, "config"):
             kind: Any = type(module)
@@ -73,14 +73,14 @@ def restore_buffers(model: nn.Module) -> None:
 
 
 def fresh_weights(model: ReasonerNetwork, streams: Streams, names: Collection[str]) -> None:
-    """Normal with the configuration's range for matrices, ones for norms, zeros for biases; the same on any ranks."""
-    spread = getattr(model.config.text_config, "initializer_range", 0.02)
+    """Normal with the configuration's range for matrices, ones for norms, zeros for biases; the same for any ranks."""
+    std = getattr(model.config.text_config, "initializer_range", 0.02)
     for name, parameter in model.named_parameters():
         if name not in names:
             continue
         full = torch.zeros(parameter.shape)
         if parameter.ndim > 1:
-            scale = POSITIONS if name.endswith("pos_embed.weight") else spread
+            scale = POSITION_STD if name.endswith("pos_embed.weight") else std
             full = torch.randn(parameter.shape, generator=streams.generator(f"init.{name}")) * scale
         elif name.endswith("weight"):
             full = torch.ones(parameter.shape)
@@ -88,46 +88,47 @@ def fresh_weights(model: ReasonerNetwork, streams: Streams, names: Collection[st
 
 
 def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -> None:
-    """Fill these parameters from a folder's safetensors; tensors that the model lacks are named in the log.
+    """Load these parameters from a folder's safetensors. Tensors that the model lacks are logged.
 
-    Raises UserError naming what is missing or of another shape.
+    Raises UserError that names tensors which are missing or of another shape.
     """
     places: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with opened_safetensors(file) as opened:
             places.update(dict.fromkeys(opened.keys(), file))
-    wanted = {name: value for name, value in model.named_parameters() if name in names}
-    missing = [name for name in wanted if name not in places]
+    parameters = {name: value for name, value in model.named_parameters() if name in names}
+    missing = [name for name in parameters if name not in places]
     if missing or not places:
-        shown = ", ".join(missing[:SHOWN])
-        problem = Problem(message=f"{len(missing)} tensors are missing: {shown}", file=str(folder))
-        lost = lost_files(folder, set(missing).__contains__)
-        raise UserError("the backbone's weights do not fit the model; nothing was started", [*lost, problem])
+        problem = Problem(
+            message=f"{len(missing)} tensors are missing: {', '.join(missing[:MAX_NAMES])}", file=str(folder)
+        )
+        files = missing_files(folder, set(missing).__contains__)
+        raise UserError("the backbone's weights do not fit the model; nothing was started", [*files, problem])
     known = {*dict(model.named_parameters()), *(("lm_head.weight",) if model.tied else ())}
     if unused := [name for name in places if name not in known]:
-        logger.warning("left unused in %s: %s", folder, by_layer(unused))
-    for file in dict.fromkeys(places[name] for name in wanted):
+        logger.warning("unused tensors in %s: %s", folder, by_layer(unused))
+    for file in dict.fromkeys(places[name] for name in parameters):
         with opened_safetensors(file) as opened:
-            for name in [name for name in wanted if places[name] == file]:
+            for name in [name for name in parameters if places[name] == file]:
                 value = opened.get_tensor(name)
-                if value.shape != wanted[name].shape:
-                    message = f"{name} is {tuple(value.shape)}, the model needs {tuple(wanted[name].shape)}"
+                if value.shape != parameters[name].shape:
+                    message = f"{name} is {tuple(value.shape)}, the model needs {tuple(parameters[name].shape)}"
                     problem = Problem(message=message, file=str(file))
                     raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
-                assign_full(wanted[name], value.to(wanted[name].dtype))
+                assign_full(parameters[name], value.to(parameters[name].dtype))
 
 
-def placed(folder: Path) -> dict[str, str]:
-    """The file of every tensor, as the folder's index says; {} without one. Raises UserError for a damaged index."""
+def read_index(folder: Path) -> dict[str, str]:
+    """File of every tensor from the folder's index; {} without an index. Raises UserError for a damaged one."""
     places: dict[str, str] = {}
     for index in sorted(folder.glob(INDEX)):
         places.update(read_weight_map(index))
     return places
 
 
-def lost_files(folder: Path, wanted: Callable[[str], bool]) -> list[Problem]:
-    """Files that are not there, but hold a wanted tensor as the folder's index says."""
-    places = {file for name, file in placed(folder).items() if wanted(name)}
+def missing_files(folder: Path, needs: Callable[[str], bool]) -> list[Problem]:
+    """Files that do not exist although the folder's index lists a needed tensor in them. needs: by tensor name."""
+    places = {file for name, file in read_index(folder).items() if needs(name)}
     index = next(folder.glob(INDEX), folder)
     return [
         Problem(message=f"names {file}, which is missing", file=str(index), hint="fetch it again")

@@ -19,7 +19,7 @@ from cosmos_core.checkpoint import Entry, SafetensorsWeights, fingerprint, whole
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.checkpoints.export import copy_configs
-from cosmos_vlm.weights import CONFIGS, lost_files, placed, snapshot
+from cosmos_vlm.weights import CONFIGS, missing_files, read_index, snapshot
 
 __all__ = ["merge_onto_tower", "reasoner_name"]
 
@@ -125,11 +125,11 @@ def _language(source: Path) -> tuple[dict[str, _Origin], list[str]]:
     return found, dropped
 
 
-def _weights(folder: Path, wanted: Callable[[str], bool]) -> SafetensorsWeights:
-    """A folder's safetensors. Raises UserError when a file with wanted tensors is missing."""
-    lost = lost_files(folder, wanted)
-    if lost:
-        raise UserError("weights are missing; nothing was converted", lost)
+def _weights(folder: Path, needs: Callable[[str], bool]) -> SafetensorsWeights:
+    """A folder's safetensors. Raises UserError when a file with needed tensors is missing. needs: by tensor name."""
+    problems = missing_files(folder, needs)
+    if problems:
+        raise UserError("weights are missing; nothing was converted", problems)
     return SafetensorsWeights(folder)
 
 
@@ -168,7 +168,7 @@ def _visual(source: Path, folder: Path, name: str, vision: str) -> tuple[dict[st
 
 def _tower_files(folder: Path) -> list[str]:
     """Of a backbone only the shards that hold its tower; the others are many gigabytes."""
-    places = placed(folder)
+    places = read_index(folder)
     return sorted({file for name, file in places.items() if name.startswith("model.visual.")}) or ["*.safetensors"]
 
 

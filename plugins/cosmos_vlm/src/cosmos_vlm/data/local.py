@@ -1,4 +1,4 @@
-"""Which files of a local copy make up a subset, and where its pictures lie."""
+"""The files of a subset in a local copy, and where its images are."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ __all__ = ["LocalCopy", "local_copy"]
 logger = logging.getLogger(__name__)
 
 KEY = "dataloader_train.dataset"
-SHOWN = 8
+MAX_NAMES = 8
 
 
 @frozen
 class LocalCopy:
-    """root: the folder that was given, which no picture may lie outside of. home: root, or the subset's folder in it.
-    files: of rows, sorted."""
+    """root: the configured folder; no image may lie outside it. home: root, or the subset's folder in it. files: with
+    rows, sorted."""
 
     root: Path
     home: Path
     files: tuple[str, ...]
 
     def find(self, stored: str) -> Path:
-        """A picture's place: below `home`, or else below `root`."""
+        """Path of an image: below `home`, or else below `root`."""
         near = self.home / stored
         return near if near.exists() else self.root / stored
 
 
 def local_copy(path: str, subset: str) -> LocalCopy:
-    """Parquet files below a folder, or its JSON files where there are none; of a folder of subsets only those of
-    `subset`.
+    """The Parquet files below a folder, or its JSON files if it has none. If the folder has one named `subset`, only
+    that is searched.
 
-    Raises UserError when there are none, and when several folders hold some but none is called like the subset.
+    Raises UserError when there are none, and when several folders hold files but none is named after the subset.
     """
     root = Path(path).resolve()
     home = root / subset if (root / subset).is_dir() else root
-    found = _parquet(home) or list(_json(home))
-    if not found:
+    files = _parquet(home) or list(_json(home))
+    if not files:
         raise UserError(f"no Parquet or JSON file of rows below {home}; nothing was started")
     if home == root:
-        _refuse_several(root, subset, found)
-    return LocalCopy(root, home, tuple(str(file) for file in found))
+        _check_not_several(root, subset, files)
+    return LocalCopy(root, home, tuple(str(file) for file in files))
 
 
 def _parquet(home: Path) -> list[Path]:
@@ -55,24 +55,24 @@ def _parquet(home: Path) -> list[Path]:
 
 
 def _json(home: Path) -> Iterator[Path]:
-    """What holds no rows, such as a description of the dataset, is named and left out."""
+    """JSON files with rows. Others, such as a description of the dataset, are skipped with a warning."""
     for file in sorted(file for file in home.rglob("*") if file.suffix in JSON and file.is_file()):
         if holds_records(file):
             yield file
         else:
-            logger.warning("left out %s: it is no list of records", file)
+            logger.warning("skipped %s: it is not a list of records", file)
 
 
-def _refuse_several(root: Path, subset: str, files: list[Path]) -> None:
-    """Nobody means a mixture of subsets without saying so."""
+def _check_not_several(root: Path, subset: str, files: list[Path]) -> None:
+    """Raises UserError when files lie in several folders: a mixture of subsets is hardly what was meant."""
     places = [file.relative_to(root).parts for file in files]
     folders = sorted({parts[0] for parts in places if len(parts) > 1})
     if len(folders) < 2:
         return
-    shown = ", ".join(folders[:SHOWN])
+    names = ", ".join(folders[:MAX_NAMES])
     problem = Problem(
-        message=f"{root} holds {len(folders)} folders of rows, none of which is called '{subset}'",
+        message=f"{root} holds {len(folders)} folders with rows, none named '{subset}'",
         key=f"{KEY}.subset",
-        hint=f"one of {shown}; or give one of the folders as {KEY}.path",
+        hint=f"one of {names}; or give one of the folders as {KEY}.path",
     )
-    raise UserError("which part of the local copy is meant is not clear; nothing was started", [problem])
+    raise UserError("it is not clear which part of the local copy is meant; nothing was started", [problem])

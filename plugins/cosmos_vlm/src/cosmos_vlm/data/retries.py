@@ -1,4 +1,4 @@
-"""Patience with a network: a failed reading is tried again after growing waits."""
+"""Retries of network reads, after growing waits."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import TypeVar
 
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["retried"]
+__all__ = ["with_retries"]
 
 logger = logging.getLogger(__name__)
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each further attempt; the Hub's client makes attempts of its own within each."""
-RUNNING = "check the network and HF_TOKEN; the run resumes where it was saved last"
+"""Seconds before each further attempt. The Hub's client retries within each attempt too."""
+RESUME_HINT = "check the network and HF_TOKEN; the run resumes from its last checkpoint"
 
 T = TypeVar("T")
 
 
-def retried(action: Callable[[], T], what: str, waits: Sequence[float] = WAITS, hint: str = RUNNING) -> T:
-    """The action's result. Raises UserError when the network fails every time; other faults pass at once."""
+def with_retries(action: Callable[[], T], what: str, waits: Sequence[float] = WAITS, hint: str = RESUME_HINT) -> T:
+    """The action's result. Raises UserError when the network fails every time; other errors are not retried."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    # The Hub's client has changed its HTTP library twice; its own error is always built on that library's.
-    faults = OSError, HfHubHTTPError.__bases__[0]
+    # The Hub's client has changed its HTTP library twice; its error always derives from that library's.
+    network_errors = OSError, HfHubHTTPError.__bases__[0]
     for number, wait in enumerate((*waits, None), start=1):
         try:
             return action()
-        except faults as error:
+        except network_errors as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if wait is None:
                 message = reason if number == 1 else f"{reason} ({number} attempts)"

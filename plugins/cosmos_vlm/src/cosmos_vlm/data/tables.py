@@ -1,4 +1,4 @@
-"""Files of rows, on this machine or on the Hub: how many blocks they have, and one block's rows."""
+"""Files of rows, local or on the Hub: the sizes of their blocks, and the rows of a block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_vlm.data.retries import retried
+from cosmos_vlm.data.retries import with_retries
 
 __all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "read_block"]
 
@@ -21,7 +21,7 @@ ROWS = 1000
 """Rows of a JSON file that count as one block."""
 
 Block = Callable[[int], Mapping[str, Any]]
-"""Row of a block by its number."""
+"""A block's row by number."""
 
 
 def block_sizes(location: str) -> tuple[int, ...]:
@@ -35,7 +35,7 @@ def block_sizes(location: str) -> tuple[int, ...]:
             metadata = table.metadata
             return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
 
-    return retried(sizes, location) if location.startswith(REMOTE) else sizes()
+    return with_retries(sizes, location) if location.startswith(REMOTE) else sizes()
 
 
 def read_block(location: str, number: int) -> Block:
@@ -49,7 +49,7 @@ def read_block(location: str, number: int) -> Block:
             columns = [name for name in COLUMNS if name in table.schema_arrow.names]
             return table.read_row_group(number, columns=columns)
 
-    rows = retried(read, location) if location.startswith(REMOTE) else read()
+    rows = with_retries(read, location) if location.startswith(REMOTE) else read()
     return lambda index: dict(rows.slice(index, 1).to_pylist()[0])
 
 
@@ -59,11 +59,11 @@ def _parquet(location: str) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     local = not location.startswith(REMOTE)
-    broken = (ArrowInvalid, OSError) if local else (ArrowInvalid, FileNotFoundError)
+    errors = (ArrowInvalid, OSError) if local else (ArrowInvalid, FileNotFoundError)
     try:
         with _opened(location) as file:
             yield ParquetFile(file, pre_buffer=True)
-    except broken as error:
+    except errors as error:
         hint = "fetch it again" if local else "choose another subset or revision"
         problem = Problem(message=str(error).splitlines()[0], file=location, hint=hint)
         raise UserError("a Parquet file cannot be read", [problem]) from None
@@ -78,32 +78,32 @@ def _opened(location: str) -> Any:
 
 
 def holds_records(path: Path) -> bool:
-    """Whether a JSON file is a list with objects in it, or has one a line. Raises UserError when it is damaged."""
-    found = _content(path)
-    return isinstance(found, list) and any(isinstance(row, dict) for row in found)
+    """Whether a JSON file holds a list with objects, or one object a line. Raises UserError when it is damaged."""
+    content = _content(path)
+    return isinstance(content, list) and any(isinstance(row, dict) for row in content)
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    """Raises UserError with file and line, or the number of the record."""
-    found = _content(path)
-    if not isinstance(found, list):
-        raise _unreadable("is no list of records", path, None)
-    for number, row in enumerate(found):
+    """Raises UserError with file and line, or with the number of the record."""
+    content = _content(path)
+    if not isinstance(content, list):
+        raise _unreadable("is not a list of records", path, None)
+    for number, row in enumerate(content):
         if not isinstance(row, dict):
-            raise _unreadable(f"record {number} is no object", path, None)
-    return found
+            raise _unreadable(f"record {number} is not an object", path, None)
+    return content
 
 
 @lru_cache(maxsize=8)
 def _content(path: Path) -> Any:
-    """Of a JSON file, or a list of what stands on each line. Raises UserError with file and line."""
+    """The value of a .json file, or the values of a .jsonl file's lines. Raises UserError with file and line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (ValueError, OSError) as error:
         raise _unreadable(str(error), path, None) from None
     if path.suffix == ".json":
         return _parsed(text, path, 1)
-    # Not splitlines, which also cuts at characters that may stand inside of a JSON string.
+    # Not splitlines: it also splits at characters that a JSON string may contain.
     lines = enumerate(text.split("\n"), start=1)
     return [_parsed(line, path, number) for number, line in lines if line.strip()]
 
