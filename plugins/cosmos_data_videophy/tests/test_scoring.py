@@ -1,4 +1,4 @@
-"""Ratings read from answers, and the figures about them."""
+"""Ratings read from answers, and their metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cosmos_core.data import Answer
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.dataset import VideophySource
-from cosmos_data_videophy.scoring import GRADES, Rated, figures, rating
+from cosmos_data_videophy.scoring import GRADES, Rated, metrics, rating
 from cosmos_data_videophy.writing import Synthetic, write_synthetic
 from tests.command import cosmos
 
@@ -32,16 +32,16 @@ def rated(pairs: list[tuple[int | None, int]]) -> list[Rated]:
 
 
 def test_figures_of_a_small_example() -> None:
-    found = figures(rated([(1, 1), (2, 2), (5, 3), (None, 4)]))
+    found = metrics(rated([(1, 1), (2, 2), (5, 3), (None, 4)]))
     assert found["accuracy"] == 0.5
     assert found["unreadable"] == 0.25
     assert found["mean_absolute_error"] == pytest.approx(2 / 3)
     assert found["rank_correlation"] == pytest.approx(1.0)
 
 
-def test_every_category_has_all_three_figures() -> None:
+def test_every_category_has_all_three_metrics() -> None:
     """Category a: 1 for 1, 5 for 3 and 4 for 5, of which one is right; category b: nothing but 2 for 2 and 'none'."""
-    found = figures(rated([(1, 1), (2, 2), (5, 3), (None, 4), (4, 5)]))
+    found = metrics(rated([(1, 1), (2, 2), (5, 3), (None, 4), (4, 5)]))
     of_category = {name: value for name, value in found.items() if name.endswith(("_a", "_b"))}
     assert of_category == {
         "accuracy_a": pytest.approx(1 / 3),
@@ -58,7 +58,7 @@ def test_rank_correlation_is_spearmans(pairs: list[tuple[int, int]]) -> None:
     def ranks(values: list[int]) -> list[float]:
         return [sum(other < value for other in values) + (values.count(value) - 1) / 2 for value in values]
 
-    found = figures(rated(list(pairs))).get("rank_correlation")
+    found = metrics(rated(list(pairs))).get("rank_correlation")
     said, wanted = (ranks([pair[index] for pair in pairs]) for index in (0, 1))
     if len(set(said)) == 1 or len(set(wanted)) == 1:
         assert found is None

@@ -16,7 +16,7 @@ from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_dataset
 from cosmos_data_videophy.config import VideophyConfig
-from cosmos_data_videophy.dataset import VideophySource, chosen_frames
+from cosmos_data_videophy.dataset import VideophySource, frame_numbers
 from tests.command import cosmos
 from tests.physics import write_physics
 
@@ -59,11 +59,11 @@ def test_validation_is_the_other_folder(root: Path) -> None:
     ],
 )
 def test_frames_are_thinned_to_two_a_second(count: int, fps: float, expected: list[int]) -> None:
-    assert chosen_frames(count, fps, 2.0, 32) == expected
+    assert frame_numbers(count, fps, 2.0, 32) == expected
 
 
 def test_a_long_video_gives_evenly_spread_frames_with_their_true_times(root: Path) -> None:
-    wanted = chosen_frames(3000, 30.0, 2.0, 32)
+    wanted = frame_numbers(3000, 30.0, 2.0, 32)
     assert len(wanted) == 32
     assert (wanted[0], wanted[-1]) == (0, 2985)
     assert max(np.diff(wanted)) - min(np.diff(wanted)) <= 15

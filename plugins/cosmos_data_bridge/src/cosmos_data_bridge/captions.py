@@ -1,4 +1,4 @@
-"""Which caption a window gives, and the exact text the model reads (docs/data.md, Caption choice)."""
+"""The caption of a window, and the exact text the model reads (docs/data.md, Caption choice)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
 
 @frozen
 class Caption:
-    """text: before dropout and metadata. structured: it was a JSON object. style: the field it came from."""
+    """text: before dropout and metadata. structured: whether it was a JSON object. style: the field it came from."""
 
     text: str
     structured: bool
@@ -28,7 +28,7 @@ class Caption:
 
 @frozen
 class ClipFacts:
-    """What the metadata sentences state. fps: as told to the model."""
+    """Facts for the metadata sentences. fps: as told to the model."""
 
     frames: int
     fps: float
@@ -37,7 +37,7 @@ class ClipFacts:
 
 
 def serialise(caption: Mapping[str, Any]) -> str:
-    """A structured caption as text, keys in stored order; training and inference must agree to the byte."""
+    """A structured caption as text, keys in stored order. Training and inference must use the same bytes."""
     return json.dumps(caption, ensure_ascii=False)
 
 
@@ -62,9 +62,9 @@ def _caption(value: Any, field: str) -> Caption:
 
 
 def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random: np.random.Generator) -> str:
-    """The text for the model; empty, up to kept metadata, with probability `cfg_dropout_rate`.
+    """The text for the model, with sentences joined by one space.
 
-    Its sentences are joined by one space; nothing stands before the first or after the last.
+    With probability `cfg_dropout_rate` it is empty, except for the metadata if `cfg_dropout_keep_metadata` is set.
     """
     dropped = random.random() < config.cfg_dropout_rate
     if dropped and (caption.structured or not config.cfg_dropout_keep_metadata):

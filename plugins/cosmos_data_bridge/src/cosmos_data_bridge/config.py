@@ -16,7 +16,7 @@ __all__ = ["BridgeConfig"]
 def _check_mix(instance: Any, attribute: Any, mix: dict[str, float]) -> None:
     for frames, probability in mix.items():
         if not frames.isdecimal():
-            raise ValueError(f"keys are numbers of latent frames; got {frames!r}")
+            raise ValueError(f"keys must be numbers of latent frames; got {frames!r}")
         if probability < 0:
             raise ValueError(f"probability of {frames!r} must be at least 0; got {probability!r}")
     if not sum(mix.values()) > 0:

@@ -22,7 +22,7 @@ __all__ = ["BridgeSource"]
 
 
 class BridgeSource(MapSource):
-    """VideoText records; one entry a clip, or a window with `sample_by_window`."""
+    """VideoText records: a sample is a clip, or a window with `sample_by_window`."""
 
     def __init__(self, config: BridgeConfig) -> None:
         self.config = config
@@ -38,9 +38,9 @@ class BridgeSource(MapSource):
                 [(clip, (window,)) for window in clip.windows] if config.sample_by_window else [(clip, clip.windows)]
             )
         ]
-        frequencies = {int(frames): share for frames, share in config.conditioning_config.items()}
-        self._clean = list(frequencies)
-        self._probabilities = np.array(list(frequencies.values())) / sum(frequencies.values())
+        weights = {int(frames): weight for frames, weight in config.conditioning_config.items()}
+        self._condition_frames = list(weights)
+        self._probabilities = np.array(list(weights.values())) / sum(weights.values())
         self._probed: dict[Path, Probe] = {}
         self._decoded: dict[ClipFile, torch.Tensor] = {}
 
@@ -49,12 +49,12 @@ class BridgeSource(MapSource):
 
     @property
     def filtered(self) -> Mapping[str, int]:
-        """Clips and windows that the filters of the section leave out."""
+        """Number of clips and windows that the configured filters leave out, by reason."""
         return self._filtered
 
     @property
     def fingerprint(self) -> str:
-        """Split, samples, and their records; what the files show is not looked at."""
+        """Split, samples, and their records; not the videos themselves."""
         return f"{len(self)} samples of {self.config.split}/{self.config.jsonl} ({self._digest})"
 
     def get(self, index: int, random: np.random.Generator) -> VideoText:
@@ -64,33 +64,33 @@ class BridgeSource(MapSource):
         return replace(sample, video=self._decode(sample.video))
 
     def get_lazy(self, index: int, random: np.random.Generator) -> VideoText:
-        """The same, the clip not decoded yet."""
+        """The same, with the clip not decoded yet."""
         clip, windows = self._entries[index]
         return self._sample(clip, windows[int(random.integers(len(windows)))], self.config, random)
 
     def lazy_samples(self) -> Iterator[VideoText | UnreadableSample]:
-        """Every window, captioned, or why it cannot be used."""
-        kept = evolve(self.config, cfg_dropout_rate=0.0)
+        """Every window with its caption, or the reason why it cannot be used."""
+        without_dropout = evolve(self.config, cfg_dropout_rate=0.0)
         for clip, windows in self._entries:
             for window in windows:
                 try:
-                    yield self._sample(clip, window, kept, np.random.default_rng(0))
+                    yield self._sample(clip, window, without_dropout, np.random.default_rng(0))
                 except UnreadableSample as error:
                     yield error
 
     def _sample(self, clip: ClipRecord, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
         key = f"{clip.uuid}_w{window.index}"
-        found = self._probe(clip.path)
-        chosen = select(window, found, config, str(clip.path), random)
+        stream = self._probe(clip.path)
+        frames = select(window, stream, config, str(clip.path), random)
         caption = choose(captions_of(clip, window), random)
         if caption is None:
             raise UnreadableSample(key, "no caption")
         size = target_size(config.resolution, clip.width, clip.height)
-        fps = config.conditioning_fps if config.conditioning_fps > 0 else float(found.fps) / chosen.step
-        text = model_text(caption, ClipFacts(chosen.count, fps, *size), config, random)
-        clean = int(random.choice(self._clean, p=self._probabilities))
-        stored = ClipFile(clip.path, chosen.first, chosen.last, chosen.step, (clip.width, clip.height), size)
-        return VideoText(key=key, video=stored, caption=text, fps=fps, condition_frames=clean)
+        fps = config.conditioning_fps if config.conditioning_fps > 0 else float(stream.fps) / frames.step
+        text = model_text(caption, ClipFacts(frames.count, fps, *size), config, random)
+        condition_frames = int(random.choice(self._condition_frames, p=self._probabilities))
+        stored = ClipFile(clip.path, frames.first, frames.last, frames.step, (clip.width, clip.height), size)
+        return VideoText(key=key, video=stored, caption=text, fps=fps, condition_frames=condition_frames)
 
     def _probe(self, path: Path) -> Probe:
         if path not in self._probed:

@@ -1,4 +1,4 @@
-"""Which frames of a window are read (docs/data.md, Frame selection)."""
+"""The frames of a window that are read (docs/data.md, Frame selection)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Selection:
         return self.first + (self.count - 1) * self.step
 
 
-def select(window: Window, found: Probe, config: BridgeConfig, key: str, random: np.random.Generator) -> Selection:
+def select(window: Window, stream: Probe, config: BridgeConfig, key: str, random: np.random.Generator) -> Selection:
     """Frames of a sample. Raises UnreadableSample when the window is too short for the settings."""
-    end = min(window.end, found.frames - 1) if found.frames else window.end
+    end = min(window.end, stream.frames - 1) if stream.frames else window.end
     span = end - window.start + 1
     if span < 1:
         raise UnreadableSample(key, "video is shorter than its record says")
     if config.num_video_frames == -1:
         return Selection(window.start, window.interval, _whole_chunks(1 + (span - 1) // window.interval))
     count = config.num_video_frames
-    step = _step(config, float(found.fps), span)
+    step = _step(config, float(stream.fps), span)
     need = (count - 1) * step + 1
     if span < need:
         raise UnreadableSample(key, f"window is too short for {count} frames")

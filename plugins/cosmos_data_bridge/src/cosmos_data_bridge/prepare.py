@@ -8,7 +8,7 @@ import click
 
 from cosmos_core.errors import UserError
 from cosmos_data_bridge.published import fetch_published
-from cosmos_data_bridge.writing import Wanted, write_synthetic
+from cosmos_data_bridge.writing import SyntheticOptions, write_synthetic
 
 __all__ = ["bridge"]
 
@@ -25,7 +25,7 @@ def bridge(count: int | None, output: Path, validation: int, seed: int, size: in
 
     With --synthetic, draw coloured shapes that move over grey textures, with captions that state every attribute. 40 of
     the 288 combinations of colour, shape, direction and background occur in the validation split only. The same
-    options give the same files, byte for byte; a dataset that is already there is left as it is.
+    options give the same files, byte for byte. A dataset that is there already is not changed.
 
     \b
     Examples:
@@ -37,5 +37,7 @@ def bridge(count: int | None, output: Path, validation: int, seed: int, size: in
         return
     if size % 16:
         raise UserError(f"--size must be a multiple of 16; got {size}")
-    written = write_synthetic(output, Wanted(train=count, val=validation, seed=seed, size=size, frames=frames))
+    written = write_synthetic(
+        output, SyntheticOptions(train=count, val=validation, seed=seed, size=size, frames=frames)
+    )
     click.echo(f"{output}: {count} training and {validation} validation clips" + ("" if written else ", already there"))

@@ -1,4 +1,4 @@
-"""The published dataset: where it is, and how it comes here."""
+"""The published dataset: its repository, and its download."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ INDEX = "train/video_dataset_file.jsonl"
 
 
 def fetch_published(output: Path) -> Path:
-    """Download the repository into `output`, or what of it is missing there; returns the dataset's root.
+    """Download the files that `output` lacks; returns the dataset's root.
 
-    Raises UserError when it cannot be fetched, or is not what it was.
+    Raises UserError when they cannot be fetched, or have another layout.
     """
     spec = CheckpointSpec(name=REPOSITORY, summary="", repo=REPOSITORY, revision=REVISION)
     folder = fetch(spec, output, repo_type="dataset").path

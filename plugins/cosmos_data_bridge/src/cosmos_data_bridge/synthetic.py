@@ -1,4 +1,4 @@
-"""Clips that can be checked by eye: one coloured shape that moves in a stated direction over a grey texture."""
+"""Clips that can be checked by eye: a coloured shape that moves in a stated direction over a grey texture."""
 
 from __future__ import annotations
 

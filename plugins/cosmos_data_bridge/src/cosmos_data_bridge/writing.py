@@ -1,4 +1,4 @@
-"""Writes synthetic clips as a dataset on disk: complete or not at all, the same bytes for the same wish."""
+"""Writes synthetic clips as a dataset: complete or not at all, the same bytes for the same options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cosmos_core.seeds import stream_seed
 from cosmos_data_bridge.captions import serialise
 from cosmos_data_bridge.synthetic import Attributes, attribute_sets, dense_caption, render, structured_caption
 
-__all__ = ["Wanted", "split_attributes", "write_synthetic"]
+__all__ = ["SyntheticOptions", "split_attributes", "write_synthetic"]
 
 FPS = 5
 HELD_OUT = 40
@@ -35,8 +35,8 @@ SPLIT_SEED = 0
 
 
 @frozen(kw_only=True)
-class Wanted:
-    """How many clips of which size; seed: of everything drawn, save which combinations are held out."""
+class SyntheticOptions:
+    """Numbers and size of clips. seed: of everything drawn, except which combinations are held out."""
 
     train: int
     val: int
@@ -56,57 +56,58 @@ def split_attributes() -> tuple[list[Attributes], list[Attributes]]:
     """248 combinations for training and 40 held out, at most 7 of a colour; the same for every dataset."""
     shuffled = attribute_sets()
     np.random.default_rng(stream_seed(SPLIT_SEED, "held out")).shuffle(shuffled)
-    held: list[Attributes] = []
+    held_out: list[Attributes] = []
     for attributes in shuffled:
-        if len(held) < HELD_OUT and sum(one.color == attributes.color for one in held) < HELD_OUT_A_COLOR:
-            held.append(attributes)
-    return [attributes for attributes in shuffled if attributes not in held], held
+        of_color = sum(other.color == attributes.color for other in held_out)
+        if len(held_out) < HELD_OUT and of_color < HELD_OUT_A_COLOR:
+            held_out.append(attributes)
+    return [attributes for attributes in shuffled if attributes not in held_out], held_out
 
 
-def write_synthetic(root: Path, wanted: Wanted) -> bool:
-    """Write the dataset; False when it is already there. Raises UserError when something else is."""
+def write_synthetic(root: Path, options: SyntheticOptions) -> bool:
+    """Write the dataset; False if it is there already. Raises UserError when the folder holds something else."""
     if root.exists():
-        if _recorded(root / RECORD) == asdict(wanted):
+        if _recorded(root / RECORD) == asdict(options):
             return False
         raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
     hidden = root.with_name(f".{root.name}.partial")
     if hidden.exists():
         shutil.rmtree(hidden)
-    train, held = split_attributes()
+    train, held_out = split_attributes()
     with Progress() as progress:
-        task = progress.add_task("writing clips", total=wanted.train + wanted.val)
-        for split, sets, count in (("train", train, wanted.train), ("val", held, wanted.val)):
+        task = progress.add_task("writing clips", total=options.train + options.val)
+        for split, sets, count in (("train", train, options.train), ("val", held_out, options.val)):
             with _Split(hidden / split, inference=split == "val") as folder:
-                for clip in _clips(split, sets, count, wanted):
+                for clip in _clips(split, sets, count, options):
                     folder.add(clip)
                     progress.advance(task)
-    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(wanted)}) + "\n")
+    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(options)}) + "\n")
     root.parent.mkdir(parents=True, exist_ok=True)
     hidden.rename(root)
     return True
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """What a folder was asked to hold; {} when that is not known. Raises UserError for a newer version's record."""
+    """The options a folder was written with; {} if unknown. Raises UserError for a newer version's record."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    check_format(found, path, FORMAT, package=PACKAGE)
-    return {name: value for name, value in found.items() if name != "format"} if isinstance(found, dict) else {}
+    check_format(content, path, FORMAT, package=PACKAGE)
+    return {name: value for name, value in content.items() if name != "format"} if isinstance(content, dict) else {}
 
 
-def _clips(split: str, sets: list[Attributes], count: int, wanted: Wanted) -> Iterator[_Clip]:
+def _clips(split: str, sets: list[Attributes], count: int, options: SyntheticOptions) -> Iterator[_Clip]:
     for index in range(count):
-        random = np.random.default_rng(stream_seed(wanted.seed, split, index))
+        random = np.random.default_rng(stream_seed(options.seed, split, index))
         attributes = sets[index % len(sets)]
-        number = index if split == "train" else wanted.train + index
-        pixels = render(attributes, random, size=wanted.size, frames=wanted.frames)
+        number = index if split == "train" else options.train + index
+        pixels = render(attributes, random, size=options.size, frames=options.frames)
         yield _Clip(f"episode_{number:06d}_clip000", attributes, pixels)
 
 
 class _Split:
-    """The folder of one split; its index is written when all clips are."""
+    """The folder of a split; its index is written after all clips."""
 
     def __init__(self, folder: Path, *, inference: bool) -> None:
         self.folder, self.inference = folder, inference
@@ -122,7 +123,7 @@ class _Split:
             (self.folder / "video_dataset_file.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def add(self, clip: _Clip) -> None:
-        """One clip: its video, its record and, in validation, the inputs of inference."""
+        """Write a clip: its video, its record and, for validation, the inputs of inference."""
         write_mp4(self.folder / "videos" / f"{clip.uuid}.mp4", clip.pixels, FPS)
         self._records.append(_record(clip))
         if self.inference:

@@ -15,6 +15,6 @@ class VideophyConfig(DatasetConfig):
 
     path: str = required("Folder that holds videophy2_train/ and videophy2_val/.")
     split: str = option("train", "Which of the two.", choices=("train", "val"))
-    target_fps: float = option(2.0, "Frames are thinned to about this rate.", unit="frames/s", low=0.1)
-    max_frames: int = option(32, "Frames at most, spread evenly.", unit="frames", low=2)
+    target_fps: float = option(2.0, "Frames are sampled at about this rate.", unit="frames/s", low=0.1)
+    max_frames: int = option(32, "Most frames of a video, spread evenly.", unit="frames", low=2)
     cache_decoded: bool = option(False, "Keep decoded clips in memory; for small datasets.")

@@ -18,15 +18,15 @@ from cosmos_core.data.video import Probe, decode_chosen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_data_videophy.config import VideophyConfig
-from cosmos_data_videophy.scoring import figures, is_no_grade, read, write_report
+from cosmos_data_videophy.scoring import is_no_rating, metrics, rate, write_report
 
-__all__ = ["VideophySource", "chosen_frames"]
+__all__ = ["VideophySource", "frame_numbers"]
 
 logger = logging.getLogger(__name__)
 
 
 class VideophySource(MapSource):
-    """Chat records, in the manifest's order; it scores ratings."""
+    """Chat records, in the manifest's order. Scores ratings."""
 
     scores = True
 
@@ -35,54 +35,53 @@ class VideophySource(MapSource):
         self.root = Path(config.path) / f"videophy2_{config.split}"
         self._decoded: dict[Path, Video] = {}
         manifest = self.root / "meta.json"
-        content = _content(manifest)
-        self._content = content
-        self._entries, self._categories = _manifest(content, manifest, self.root)
+        self._content = _content(manifest)
+        self._entries, self._categories = _manifest(self._content, manifest, self.root)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Split, samples, their order and what is said in them."""
+        """Split, samples, their order and their conversations."""
         digest = sha256(self._content)
         for _, _, conversation in self._entries:
-            # One that is missing is an unreadable sample, which says so when its turn comes.
+            # A missing one becomes an unreadable sample when it is loaded.
             digest.update(conversation.read_bytes() if conversation.is_file() else b"missing")
         return f"{len(self)} samples of videophy2_{self.config.split} ({digest.hexdigest()[:12]})"
 
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Entry `index`. Raises UnreadableSample."""
         key, media, conversation = self._entries[index]
-        clip = self._clip(media)
+        video = self._video(media)
         try:
-            read = json.loads(conversation.read_text(encoding="utf-8"))
-            said = read["conversations"] if isinstance(read, dict) else read
-            turns = tuple(Message(turn["role"], _parts(turn["content"], clip)) for turn in said)
+            content = json.loads(conversation.read_text(encoding="utf-8"))
+            entries = content["conversations"] if isinstance(content, dict) else content
+            messages = tuple(Message(entry["role"], _message_content(entry["content"], video)) for entry in entries)
         except OSError:
             raise UnreadableSample(str(conversation), "file is missing") from None
         except (ValueError, KeyError, TypeError):
             raise UnreadableSample(str(conversation), "not a conversation") from None
-        _check_rating(turns, conversation)
-        return Chat(key, turns)
+        _check_rating(messages, conversation)
+        return Chat(key, messages)
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
         """Accuracy, error and rank correlation of the ratings; ``answers.jsonl`` and ``confusion.png``.
 
-        unscored: how many answers had no rating to be compared with, when there are any.
+        unscored: number of answers without a rating in the data to compare with; only if there are any.
         """
-        rated, others = read(answers, self._categories)
-        found = {}
+        rated, unscored = rate(answers, self._categories)
+        values = {}
         if rated:
             write_report(rated, folder)
-            found = figures(rated)
-        if others:
+            values = metrics(rated)
+        if unscored:
             message = "%d of %d answers are not scored: the data has no rating from 1 to 5 there; the first is %s"
-            logger.warning(message, len(others), len(answers), others[0])
-            found["unscored"] = float(len(others))
-        return found
+            logger.warning(message, len(unscored), len(answers), unscored[0])
+            values["unscored"] = float(len(unscored))
+        return values
 
-    def _clip(self, path: Path) -> Video:
+    def _video(self, path: Path) -> Video:
         if not self.config.cache_decoded:
             return self._decode(path)
         if path not in self._decoded:
@@ -90,36 +89,36 @@ class VideophySource(MapSource):
         return self._decoded[path]
 
     def _decode(self, path: Path) -> Video:
-        frames, seconds = decode_chosen(path, partial(self._chosen, path))
+        frames, seconds = decode_chosen(path, partial(self._frame_numbers, path))
         return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
 
-    def _chosen(self, path: Path, found: Probe) -> list[int]:
-        if not found.frames:
+    def _frame_numbers(self, path: Path, stream: Probe) -> list[int]:
+        if not stream.frames:
             raise UnreadableSample(str(path), "no frames")
-        return chosen_frames(found.frames, float(found.fps), self.config.target_fps, self.config.max_frames)
+        return frame_numbers(stream.frames, float(stream.fps), self.config.target_fps, self.config.max_frames)
 
 
-def chosen_frames(count: int, fps: float, target_fps: float, most: int) -> list[int]:
-    """Frame numbers at about `target_fps`; when that is too many, `most` of them, spread evenly."""
-    wanted = range(0, count, max(1, round(fps / target_fps)))
-    if len(wanted) <= most:
-        return list(wanted)
-    return [wanted[round(place)] for place in np.linspace(0, len(wanted) - 1, most)]
+def frame_numbers(count: int, fps: float, target_fps: float, max_frames: int) -> list[int]:
+    """Frame numbers at about `target_fps`; if these are too many, `max_frames` of them, spread evenly."""
+    frames = range(0, count, max(1, round(fps / target_fps)))
+    if len(frames) <= max_frames:
+        return list(frames)
+    return [frames[round(index)] for index in np.linspace(0, len(frames) - 1, max_frames)]
 
 
-def _parts(content: Any, clip: Video) -> tuple[str | Video, ...]:
-    """Texts and, in the place of the video block, the clip; plain strings are one text."""
+def _message_content(content: Any, video: Video) -> tuple[str | Video, ...]:
+    """Texts, and the video in place of the video block. A plain string is one text."""
     if isinstance(content, str):
         return (content,)
-    return tuple(clip if block["type"] == "video" else str(block["text"]) for block in content)
+    return tuple(video if block["type"] == "video" else str(block["text"]) for block in content)
 
 
-def _check_rating(turns: Sequence[Message], where: Path) -> None:
-    """Raises UnreadableSample when the last answer is a number but no rating; words, as yes and no, are left alone."""
-    said = [turn for turn in turns if turn.role == "assistant"]
-    text = "".join(part for part in said[-1].content if isinstance(part, str)).strip() if said else ""
-    if is_no_grade(text):
-        raise UnreadableSample(str(where), f"the rating {text} is not 1 to 5")
+def _check_rating(messages: Sequence[Message], conversation: Path) -> None:
+    """Raises UnreadableSample when the last answer is a number but not a rating. Words such as yes and no pass."""
+    answers = [message for message in messages if message.role == "assistant"]
+    text = "".join(part for part in answers[-1].content if isinstance(part, str)).strip() if answers else ""
+    if is_no_rating(text):
+        raise UnreadableSample(str(conversation), f"the rating {text} is not 1 to 5")
 
 
 def _content(path: Path) -> bytes:
@@ -130,7 +129,7 @@ def _content(path: Path) -> bytes:
 
 
 def _manifest(content: bytes, path: Path, root: Path) -> tuple[list[tuple[str, Path, Path]], dict[str, str]]:
-    """Key, video and conversation of every entry, and the category of those that have one.
+    """Key, video and conversation of every entry, and the categories of entries that have one.
 
     Raises UserError for a bad manifest, or paths outside the split.
     """
@@ -139,9 +138,9 @@ def _manifest(content: bytes, path: Path, root: Path) -> tuple[list[tuple[str, P
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path} must hold a list of entries, and not an empty one; nothing was started")
+        raise UserError(f"{path} must hold a list with at least one entry; nothing was started")
     problems: list[Problem] = []
-    found: list[tuple[str, Path, Path]] = []
+    samples: list[tuple[str, Path, Path]] = []
     categories: dict[str, str] = {}
     for number, entry in enumerate(entries):
         try:
@@ -153,9 +152,9 @@ def _manifest(content: bytes, path: Path, root: Path) -> tuple[list[tuple[str, P
         except ValueError as error:
             problems.append(Problem(message=f"entry {number}: {error}", file=str(path)))
             continue
-        found.append((key, media, conversation))
+        samples.append((key, media, conversation))
         if entry.get("category"):
             categories[key] = str(entry["category"])
     if problems:
         raise UserError(f"{len(problems)} bad entries in {path}; nothing was started", problems[:10])
-    return found, categories
+    return samples, categories

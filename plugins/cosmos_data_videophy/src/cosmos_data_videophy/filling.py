@@ -1,7 +1,7 @@
-"""A split's folder while it is filled: videos copied or downloaded, checked, and kept while their origin is the same.
+"""Fills a split's folder: videos are copied or downloaded, checked, and kept while their source stays the same.
 
-Each video has a record of what it was made from. Before another one takes its place the record says so, and that it is
-not whole yet; its size is written last, so that a process may end anywhere in between.
+Each video has a record of its source. Before a video is replaced, the record names the new source without a size; the
+size is written last. So the process may end at any point.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ CHUNK = 1 << 16
 
 @frozen
 class Split:
-    """folder: the split's. beside: where copies of the videos may lie. stop: set when nobody waits any more."""
+    """folder: of the split. beside: where copies of the videos may lie. stop: ends downloads early."""
 
     folder: Path
     beside: Path
     stop: Event
 
     def prepare(self) -> None:
-        """Make the folders that files are put into."""
+        """Create the folders."""
         for part in ("media", "text", ORIGINS):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
 
     def put_video(self, number: int, url: str) -> None:
-        """Leave a sound video of `url` as clip `number`. Raises ValueError, OSError or UnreadableSample."""
+        """Make sure that clip `number` is an intact video of `url`. Raises ValueError, OSError or UnreadableSample."""
         if not url:
             raise ValueError("no video_url")
         target = self.folder / entry(number)["media"]
@@ -55,7 +55,7 @@ class Split:
         if known != origin:
             part.unlink(missing_ok=True)
             write_json(record, {"format": FORMAT, "origin": origin, "bytes": None})
-        elif size is not None and _sound(target, size):
+        elif size is not None and _intact(target, size):
             return
         if copy is not None:
             shutil.copyfile(copy, part)
@@ -70,7 +70,7 @@ class Split:
         write_json(record, {"format": FORMAT, "origin": origin, "bytes": target.stat().st_size})
 
     def put_conversation(self, number: int, dialog: dict[str, Any]) -> None:
-        """Leave the dialog about clip `number`."""
+        """Write the dialog about clip `number`."""
         path = self.folder / entry(number)["conversation"]
         if path.exists() and _json(path) != dialog:
             self._withdraw()
@@ -87,7 +87,7 @@ class Split:
         part.replace(target)
 
     def _withdraw(self) -> None:
-        """Take back an earlier run's manifest, before something changes that it lists."""
+        """Delete an earlier run's manifest before a file that it lists changes."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
 
 
@@ -99,26 +99,26 @@ def _origin(url: str, copy: Path | None) -> str:
 
 
 def _recorded(record: Path) -> tuple[str, int | None]:
-    """What a video was made from, and its bytes once it was whole; '' when that is not known.
+    """A video's source, and its bytes if it is complete; '' when the source is not known.
 
     Raises UserError for a newer version's record.
     """
-    found = _json(record)
-    check_format(found, record, FORMAT, package=PACKAGE)
-    if not isinstance(found, dict):
+    content = _json(record)
+    check_format(content, record, FORMAT, package=PACKAGE)
+    if not isinstance(content, dict):
         return "", None
-    return str(found.get("origin", "")), found.get("bytes")
+    return str(content.get("origin", "")), content.get("bytes")
 
 
 def _json(path: Path) -> Any:
-    """None for what is not there or cannot be read."""
+    """A file's JSON; None when it is missing or cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _sound(path: Path, size: int) -> bool:
+def _intact(path: Path, size: int) -> bool:
     try:
         decode_frames(path, [0])
     except UnreadableSample:
@@ -127,28 +127,28 @@ def _sound(path: Path, size: int) -> bool:
 
 
 def _download(url: str, part: Path, stop: Event) -> None:
-    """Continue where an earlier attempt stopped, if the server can."""
+    """Resume an earlier attempt if the server supports that."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"'{url}' is no web address, and no file of this name lies beside the table")
+        raise ValueError(f"'{url}' is not a web address, and no file of this name lies beside the table")
     retry = Retry(total=ATTEMPTS, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=retry))
         session.mount("https://", HTTPAdapter(max_retries=retry))
         have = part.stat().st_size if part.is_file() else 0
         headers = {"Range": f"bytes={have}-"} if have else {}
-        with session.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:
+        with session.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
                 return
-            answer.raise_for_status()
-            resumed = answer.status_code == requests.codes.partial_content
-            expected = int(answer.headers.get("Content-Length", 0))
+            response.raise_for_status()
+            resumed = response.status_code == requests.codes.partial_content
+            expected = int(response.headers.get("Content-Length", 0))
             begun = have if resumed else 0
             with part.open("ab" if resumed else "wb") as file:
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
                     if stop.is_set():
                         raise InterruptedError("interrupted")

@@ -1,4 +1,4 @@
-"""Rows of VideoPhy-2 to files, many at a time; the manifest, and what failed, at the end."""
+"""Writes rows of VideoPhy-2 as files, many at a time; the manifest and the failures come last."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cosmos_data_videophy.question import RUBRIC, YES_OR_NO, conversation
 from cosmos_data_videophy.tables import Row, find_table, read_rows
 from cosmos_data_videophy.writing import entry, write_json
 
-__all__ = ["Report", "Wanted", "materialise"]
+__all__ = ["PrepareOptions", "Report", "materialise"]
 
 MISSING = ("", "nan", "none", "null")
 
 
 @frozen(kw_only=True)
-class Wanted:
-    """split: 'train' or 'val'. source: a local table, or a folder with one and perhaps the videos; None: the Hub."""
+class PrepareOptions:
+    """split: 'train' or 'val'. source: a table, or a folder with one and perhaps videos; None: the Hub."""
 
     split: str
     output: Path
@@ -40,7 +40,7 @@ class Wanted:
 
 @frozen
 class Report:
-    """rows: asked for; written: in the manifest; failed: listed in failures.jsonl."""
+    """Numbers of rows. rows: requested; written: in the manifest; failed: listed in failures.jsonl."""
 
     rows: int
     written: int
@@ -54,18 +54,21 @@ class _Outcome:
     failure: str | None
 
 
-def materialise(wanted: Wanted) -> Report:
-    """Write one split; the manifest comes last. Raises UserError when there is no table, or nothing could be had."""
-    table = find_table(wanted.source, wanted.split)
-    rows = list(islice(read_rows(table, ("video_url", wanted.score)), wanted.limit))
-    folder = wanted.output / f"videophy2_{wanted.split}"
-    outcomes = _filled(rows, wanted, Split(folder, table.folder, Event()))
-    failures = [one for one in outcomes if one.failure is not None]
+def materialise(options: PrepareOptions) -> Report:
+    """Write one split; the manifest comes last. Raises UserError when there is no table, or when every row failed."""
+    table = find_table(options.source, options.split)
+    rows = list(islice(read_rows(table, ("video_url", options.score)), options.limit))
+    folder = options.output / f"videophy2_{options.split}"
+    outcomes = _write_rows(rows, options, Split(folder, table.folder, Event()))
+    failures = [outcome for outcome in outcomes if outcome.failure is not None]
     lines = [
-        json.dumps({"row": one.number, "url": one.row.get("video_url", ""), "reason": one.failure}) for one in failures
+        json.dumps({"row": outcome.number, "url": outcome.row.get("video_url", ""), "reason": outcome.failure})
+        for outcome in failures
     ]
     (folder / "failures.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    manifest = [entry(one.number, one.row.get("category", "")) for one in outcomes if one.failure is None]
+    manifest = [
+        entry(outcome.number, outcome.row.get("category", "")) for outcome in outcomes if outcome.failure is None
+    ]
     if not manifest:
         message = failures[0].failure or "" if failures else "the table has no rows"
         raise UserError(
@@ -75,15 +78,15 @@ def materialise(wanted: Wanted) -> Report:
     return Report(len(rows), len(manifest), len(failures))
 
 
-def _filled(rows: Sequence[Row], wanted: Wanted, split: Split) -> list[_Outcome]:
-    """Rows in order, each as files or with the reason why not. When it is interrupted, no thread is waited for."""
+def _write_rows(rows: Sequence[Row], options: PrepareOptions, split: Split) -> list[_Outcome]:
+    """Outcomes in order of the rows. An interruption does not wait for running threads."""
     split.prepare()
     outcomes = []
-    pool = ThreadPoolExecutor(wanted.workers)
+    pool = ThreadPoolExecutor(options.workers)
     try:
         with Progress() as progress:
-            task = progress.add_task(f"videophy2_{wanted.split}", total=len(rows))
-            jobs = [pool.submit(_one, number, row, wanted, split) for number, row in enumerate(rows, start=1)]
+            task = progress.add_task(f"videophy2_{options.split}", total=len(rows))
+            jobs = [pool.submit(_write_row, number, row, options, split) for number, row in enumerate(rows, start=1)]
             for job in jobs:
                 outcomes.append(job.result())
                 progress.advance(task)
@@ -93,11 +96,11 @@ def _filled(rows: Sequence[Row], wanted: Wanted, split: Split) -> list[_Outcome]
     return outcomes
 
 
-def _one(number: int, row: Row, wanted: Wanted, split: Split) -> _Outcome:
-    question = wanted.question or (YES_OR_NO if wanted.score == "joint" else RUBRIC)
-    caption = _caption(row) if wanted.caption else None
+def _write_row(number: int, row: Row, options: PrepareOptions, split: Split) -> _Outcome:
+    question = options.question or (YES_OR_NO if options.score == "joint" else RUBRIC)
+    caption = _caption(row) if options.caption else None
     try:
-        dialog = conversation(question, _answer(row, wanted.score), caption)
+        dialog = conversation(question, _answer(row, options.score), caption)
         split.put_video(number, row.get("video_url", "").strip())
         split.put_conversation(number, dialog)
     except (ValueError, OSError, UnreadableSample) as error:
@@ -106,7 +109,7 @@ def _one(number: int, row: Row, wanted: Wanted, split: Split) -> _Outcome:
 
 
 def _caption(row: Row) -> str | None:
-    """The longer caption where there is one; None without any. Blank cells and those of MISSING hold none."""
+    """The longer caption if there is one, else the other; None without any. Cells in MISSING hold none."""
     texts = (row.get(field, "").strip() for field in ("upsampled_caption", "caption"))
     return next((text for text in texts if text.lower() not in MISSING), None)
 

@@ -42,10 +42,10 @@ def videophy2(
     validation: int,
     seed: int,
 ) -> None:
-    """Fetch VideoPhy-2, or draw a stand-in, as videophy2_train/ and videophy2_val/ (the dataset's test split).
+    """Fetch VideoPhy-2, or draw a synthetic one, as videophy2_train/ and videophy2_val/ (the dataset's test split).
 
-    Run it again to continue: a video that is there, sound, and made from what the table names is kept. Failures are
-    listed in failures.jsonl beside the manifest, which is written last.
+    Run it again to continue: intact videos whose source did not change are kept. Failures are listed in failures.jsonl
+    beside the manifest, which is written last.
 
     \b
     Examples:
@@ -61,12 +61,12 @@ def videophy2(
             f"{output}: {synthetic} training and {validation} validation clips" + ("" if written else ", already there")
         )
         return
-    from cosmos_data_videophy.materialise import Wanted, materialise
+    from cosmos_data_videophy.materialise import PrepareOptions, materialise
 
     question = _text(prompt_file) if prompt_file is not None else None
     failed = False
     for name in ("train", "val") if split == "both" else ("val" if split == "test" else split,):
-        wanted = Wanted(
+        options = PrepareOptions(
             split=name,
             output=output,
             source=source,
@@ -76,7 +76,7 @@ def videophy2(
             limit=limit,
             workers=workers,
         )
-        report = materialise(wanted)
+        report = materialise(options)
         click.echo(f"{output / f'videophy2_{name}'}: {report.written} of {report.rows} rows, {report.failed} failed")
         failed = failed or report.failed > max_failures * report.rows
     if failed:

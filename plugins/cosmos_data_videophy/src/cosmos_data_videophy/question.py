@@ -1,4 +1,4 @@
-"""The question that training and evaluation put, and how an answer is written."""
+"""The questions of training and evaluation, and the layout of a conversation."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ YES_OR_NO = (
 
 
 def conversation(question: str, answer: str, caption: str | None = None, media: str = "video_0") -> dict[str, Any]:
-    """One dialog in the canonical layout; a caption becomes the question's last line."""
+    """A dialog in the canonical layout; a caption becomes the last line of the question."""
     text = question if caption is None else f"{question}\nCaption: {caption}"
-    asked = [{"type": "video", "video": media}, {"type": "text", "text": text}]
-    said = [{"type": "text", "text": answer}]
-    return {"conversations": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+    user = [{"type": "video", "video": media}, {"type": "text", "text": text}]
+    assistant = [{"type": "text", "text": answer}]
+    return {"conversations": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]}

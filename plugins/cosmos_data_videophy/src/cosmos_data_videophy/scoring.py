@@ -1,4 +1,4 @@
-"""How well ratings read from answers agree with the true ones."""
+"""Metrics of rating answers: how well predictions agree with the references."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import frozen
+from attrs import asdict, frozen
 
 from cosmos_core.data import Answer
 
-__all__ = ["GRADES", "Rated", "figures", "is_no_grade", "rating", "read", "write_report"]
+__all__ = ["GRADES", "Rated", "is_no_rating", "metrics", "rate", "rating", "write_report"]
 
 GRADES = (1, 2, 3, 4, 5)
 _RATING = re.compile(r"\b([1-5])\b")
@@ -34,82 +34,80 @@ class Rated:
 
 def rating(text: str) -> int | None:
     """The first stand-alone digit from 1 to 5."""
-    found = _RATING.search(text)
-    return int(found[1]) if found else None
+    match = _RATING.search(text)
+    return int(match[1]) if match else None
 
 
-def is_no_grade(text: str) -> bool:
-    """Whether it is a number, and none from 1 to 5; words are neither."""
+def is_no_rating(text: str) -> bool:
+    """Whether a text is a number other than 1 to 5; False for words."""
     try:
         return float(text) not in GRADES
     except ValueError:
         return False
 
 
-def read(answers: Sequence[Answer], categories: dict[str, str]) -> tuple[list[Rated], list[str]]:
-    """Answers whose truth is a rating, and the keys of the others."""
-    rated, others = [], []
+def rate(answers: Sequence[Answer], categories: dict[str, str]) -> tuple[list[Rated], list[str]]:
+    """The answers whose reference is a rating, and the keys of the others."""
+    rated, unscored = [], []
     for answer in answers:
         reference = rating(answer.reference)
         if reference is None:
-            others.append(answer.key)
+            unscored.append(answer.key)
         else:
             rated.append(Rated(answer.key, rating(answer.prediction), reference, categories.get(answer.key, "")))
-    return rated, others
+    return rated, unscored
 
 
-def figures(rated: Sequence[Rated]) -> dict[str, float]:
-    """accuracy, unreadable share, mean absolute error and rank correlation of what was readable.
+def metrics(rated: Sequence[Rated]) -> dict[str, float]:
+    """accuracy, unreadable (a share), mean_absolute_error and rank_correlation of the readable answers.
 
-    All but the share also as <name>_<category>. The error and the correlation are left out when nothing, or no
-    variation, was readable.
+    All but `unreadable` also as <name>_<category>. The error needs a readable answer, the correlation also some
+    variation; without, they are left out.
     """
-    unreadable = sum(one.prediction is None for one in rated) / len(rated)
-    found = {"accuracy": _accuracy(rated), "unreadable": unreadable, **_agreement(rated)}
-    for category in sorted({one.category for one in rated} - {""}):
-        among = [one for one in rated if one.category == category]
-        of_category = {"accuracy": _accuracy(among), **_agreement(among)}
-        found |= {f"{name}_{category}": value for name, value in of_category.items()}
-    return found
+    unreadable = sum(answer.prediction is None for answer in rated) / len(rated)
+    values = {"accuracy": _accuracy(rated), "unreadable": unreadable, **_agreement(rated)}
+    for category in sorted({answer.category for answer in rated} - {""}):
+        members = [answer for answer in rated if answer.category == category]
+        of_category = {"accuracy": _accuracy(members), **_agreement(members)}
+        values |= {f"{name}_{category}": value for name, value in of_category.items()}
+    return values
 
 
 def _agreement(rated: Sequence[Rated]) -> dict[str, float]:
-    """mean_absolute_error and rank_correlation, as far as the readable answers give them."""
-    pairs = np.array([(one.prediction, one.reference) for one in rated if one.prediction is not None]).reshape(-1, 2)
+    """mean_absolute_error and rank_correlation, as far as the readable answers determine them."""
+    readable = [answer for answer in rated if answer.prediction is not None]
+    pairs = np.array([(answer.prediction, answer.reference) for answer in readable]).reshape(-1, 2)
     if not len(pairs):
         return {}
-    found = {"mean_absolute_error": float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())}
+    values = {"mean_absolute_error": float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())}
     predicted, true = (_ranks(column) for column in pairs.T)
     if predicted.std() > 0 and true.std() > 0:
-        found["rank_correlation"] = float(np.corrcoef(predicted, true)[0, 1])
-    return found
+        values["rank_correlation"] = float(np.corrcoef(predicted, true)[0, 1])
+    return values
 
 
 def _accuracy(rated: Sequence[Rated]) -> float:
-    return sum(one.prediction == one.reference for one in rated) / len(rated)
+    return sum(answer.prediction == answer.reference for answer in rated) / len(rated)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, ties at their mean, as Spearman's coefficient takes them."""
+    """Ranks from 0, ties at their mean, for Spearman's coefficient."""
     ordered = np.sort(values)
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") - 1) / 2
 
 
 def write_report(rated: Sequence[Rated], folder: Path) -> None:
-    """``answers.jsonl``, and ``confusion.png`` with truth in rows and answers in columns."""
-    lines = [
-        json.dumps({"key": one.key, "prediction": one.prediction, "reference": one.reference, "category": one.category})
-        + "\n"
-        for one in rated
-    ]
+    """``answers.jsonl``, and ``confusion.png`` with references in rows and predictions in columns."""
+    lines = [json.dumps(asdict(answer)) + "\n" for answer in rated]
     (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
     counts = np.zeros((len(GRADES), len(GRADES) + 1), int)
-    for one in rated:
-        counts[one.reference - 1, len(GRADES) if one.prediction is None else one.prediction - 1] += 1
-    _picture(counts).savefig(folder / "confusion.png", dpi=110)
+    for answer in rated:
+        column = len(GRADES) if answer.prediction is None else answer.prediction - 1
+        counts[answer.reference - 1, column] += 1
+    _confusion_plot(counts).savefig(folder / "confusion.png", dpi=110)
 
 
-def _picture(counts: np.ndarray) -> Any:
+def _confusion_plot(counts: np.ndarray) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4.2), layout="constrained")

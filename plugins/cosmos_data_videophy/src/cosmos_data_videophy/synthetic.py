@@ -1,7 +1,7 @@
 """Clips of a ball that obeys or breaks gravity in five grades.
 
-The ball starts and ends anywhere, in every grade alike, so that neither the first nor the last frame, nor both
-together, tell the grade; what tells it is the curve in between.
+The ball starts and ends anywhere in every grade, so the first and last frames do not give the grade away. Only the
+path between them does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAG = 8.0
 """Depth in pixels of the arc that true gravity draws between two points."""
 REACH = (14.0, 50.0)
 JUMP = 14.0
-"""Shortest teleport of grade 1, so that it is visible."""
+"""Shortest jump of grade 1, so that it is visible."""
 PULL = {5: 1.0, 4: 0.5, 3: 0.0, 2: -1.0, 1: 1.0}
 """Share of true gravity: full, half, none, upwards; grade 1 falls truly but teleports twice."""
 LARGE = 4.25
@@ -39,17 +39,17 @@ class Drawn:
 
 def grades(count: int, seed: int, split: str) -> list[int]:
     """`count` grades in equal shares, shuffled."""
-    found = [1 + index % 5 for index in range(count)]
-    np.random.default_rng(stream_seed(seed, f"physics grades {split}")).shuffle(found)
-    return found
+    shuffled = [1 + index % 5 for index in range(count)]
+    np.random.default_rng(stream_seed(seed, f"physics grades {split}")).shuffle(shuffled)
+    return shuffled
 
 
 def draw(grade: int, random: np.random.Generator) -> Drawn:
-    """One clip of a grade; everything else about it is random."""
+    """A clip of a grade; everything else about it is random."""
     radius = random.uniform(3.5, 5.0)
     path = _teleporting(random) if grade == 1 else _arc(random, PULL[grade], np.linspace(0, 1, FRAMES))
     color = random.uniform(0.85, 1.0, 3)
-    # Mid-grey is silence to the vision tower, so that the ball is all that speaks.
+    # Mid-grey is about zero to the vision tower, so that the ball stands out.
     top, bottom = random.uniform(0.4, 0.6, (2, 3))
     ramp = np.linspace(0, 1, SIZE)[:, None, None]
     background = np.broadcast_to(top + (bottom - top) * ramp, (SIZE, SIZE, 3))

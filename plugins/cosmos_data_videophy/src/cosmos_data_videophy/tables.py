@@ -1,4 +1,4 @@
-"""The table of VideoPhy-2: where it lies and what its rows say, as CSV or as Parquet.
+"""The table of VideoPhy-2: where it is, and its rows, as CSV or as Parquet.
 
 See docs/data.md, VideoPhy-2 tables.
 """
@@ -17,14 +17,14 @@ from cosmos_core.errors import Problem, UserError
 __all__ = ["Row", "Table", "find_table", "read_rows"]
 
 Row = dict[str, str]
-"""Text by column; '' where the table says nothing."""
+"""Text by column; '' for empty cells."""
 
 REPOS = {"train": "videophysics/videophy2_train", "val": "videophysics/videophy2_test"}
 CSV = {
     "train": ("videophy2_training.csv", "data.csv", "videophy2.csv", "train.csv", "videophy2_test.csv"),
     "val": ("videophy2_test.csv", "data.csv", "videophy2.csv", "train.csv", "videophy2_training.csv"),
 }
-"""Names in the order they are looked for; the other split's own comes last."""
+"""File names in the order of preference; the other split's own comes last."""
 PARQUET = ".parquet"
 SPLITS = {"train": ("train",), "val": ("test", "train")}
 """How Parquet files of a split begin; the Hub calls the only split of a repository `train`."""
@@ -94,7 +94,7 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
                 line = reader.line_num + 1
         except csv.Error as error:
             hint = f"a quote may be left open; a field has {csv.field_size_limit()} characters at most"
-            problem = Problem(message=f"the row is no CSV: {error}", file=str(path), line=line, hint=hint)
+            problem = Problem(message=f"the row is not CSV: {error}", file=str(path), line=line, hint=hint)
             raise UserError(UNREADABLE, [problem]) from None
 
 
@@ -120,7 +120,7 @@ def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
 
 
 def _text(value: Any) -> str:
-    """As a CSV would say it."""
+    """As a CSV would hold it."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Splits in the canonical layout: media and conversations first, the manifest last."""
+"""Writes splits in the canonical layout: media and conversations first, the manifest last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGE = "cosmos-data-videophy"
 
 @frozen(kw_only=True)
 class Synthetic:
-    """How many clips; seed: of everything drawn."""
+    """Numbers of synthetic clips. seed: of everything drawn."""
 
     train: int
     val: int
@@ -36,7 +36,7 @@ class Synthetic:
 
 
 def entry(number: int, category: str = "") -> dict[str, str]:
-    """The manifest's line for clip `number`, counted from 1."""
+    """The manifest's entry for clip `number`, counted from 1."""
     line = {
         "id": f"conversation_{number:04d}",
         "media": f"media/video_{number:04d}.mp4",
@@ -46,46 +46,46 @@ def entry(number: int, category: str = "") -> dict[str, str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Written beside and renamed, so that a file is whole or absent."""
+    """Write under a hidden name and rename, so that the file is complete or absent."""
     hidden = path.with_name(f"{path.name}.part")
     hidden.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     hidden.replace(path)
 
 
-def write_synthetic(root: Path, wanted: Synthetic) -> bool:
-    """Write both splits; False when they are already there. Raises UserError when something else is."""
+def write_synthetic(root: Path, options: Synthetic) -> bool:
+    """Write both splits; False if they are there already. Raises UserError when the folder holds something else."""
     if root.exists():
-        if _recorded(root / RECORD) == asdict(wanted):
+        if _recorded(root / RECORD) == asdict(options):
             return False
         raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
     hidden = root.with_name(f".{root.name}.partial")
     shutil.rmtree(hidden, ignore_errors=True)
     with Progress() as progress:
-        task = progress.add_task("writing clips", total=wanted.train + wanted.val)
-        for split, count in (("train", wanted.train), ("val", wanted.val)):
+        task = progress.add_task("writing clips", total=options.train + options.val)
+        for split, count in (("train", options.train), ("val", options.val)):
             folder = hidden / f"videophy2_{split}"
             for part in ("media", "text"):
                 (folder / part).mkdir(parents=True)
             manifest = []
-            for index, grade in enumerate(grades(count, wanted.seed, split)):
-                drawn = draw(grade, np.random.default_rng(stream_seed(wanted.seed, f"physics {split}", index)))
+            for index, grade in enumerate(grades(count, options.seed, split)):
+                drawn = draw(grade, np.random.default_rng(stream_seed(options.seed, f"physics {split}", index)))
                 line = entry(index + 1, drawn.category)
                 write_mp4(folder / line["media"], drawn.pixels, FPS)
                 write_json(folder / line["conversation"], conversation(SHORT, str(grade)))
                 manifest.append(line)
                 progress.advance(task)
             write_json(folder / "meta.json", manifest)
-    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(wanted)}) + "\n")
+    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(options)}) + "\n")
     root.parent.mkdir(parents=True, exist_ok=True)
     hidden.rename(root)
     return True
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """What a folder was asked to hold; {} when that is not known. Raises UserError for a newer version's record."""
+    """The options a folder was written with; {} if unknown. Raises UserError for a newer version's record."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    check_format(found, path, FORMAT, package=PACKAGE)
-    return {name: value for name, value in found.items() if name != "format"} if isinstance(found, dict) else {}
+    check_format(content, path, FORMAT, package=PACKAGE)
+    return {name: value for name, value in content.items() if name != "format"} if isinstance(content, dict) else {}
