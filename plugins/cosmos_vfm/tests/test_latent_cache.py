@@ -98,6 +98,29 @@ def test_cached_clips_are_neither_decoded_nor_tokenised(tmp_path: Path) -> None:
         family.prepare(VideoText("clip", Undecodable(), "red", 5.0))
 
 
+def test_cached_tokens_of_a_caption_that_was_cut_elsewhere_are_not_used(tmp_path: Path) -> None:
+    """Each cap on caption tokens has its own cut; the latents serve them all."""
+    config = resolve("vision_sft_demo", plugins=PluginManager.discover()).config
+    caption, latents = "a red square moves to the right " * 20, torch.randn(48, 2, 4, 4)
+
+    def family_of(limit: int) -> VfmFamily:
+        data = evolve(config.dataloader_train, cache=None, max_caption_tokens=limit)
+        family = VfmFamily(config.model, BuildContext(torch.device("cpu"), data))
+        family.cache = family.open_cache(str(tmp_path / "c"), create=True)
+        return family
+
+    first = family_of(16)
+    assert first.cache is not None
+    first.cache.write("ab12", Cached(latents, caption, first.text.ids(caption, 16)))
+    lengths = {}
+    for limit in (16, 8, 32):
+        prepared = family_of(limit).prepare(VideoText("clip", Undecodable(), caption, 5.0))
+        assert torch.equal(prepared.video, latents)
+        assert prepared.spec.text_ids == first.text.ids(caption, limit)
+        lengths[limit] = len(prepared.spec.text_ids)
+    assert lengths[8] < lengths[16] < lengths[32]
+
+
 def test_clips_missing_from_the_cache_are_encoded_during_training(root: Path, online: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "latents", tmp_path / "latents")
     files = sorted((tmp_path / "latents").glob("*/*.safetensors"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cosmos_core.train.tracker import TrackerGroup
@@ -71,3 +72,35 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
     trackers.log({"step": 1})
     trackers.log({"step": 2})
     assert good.seen == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize("broken", ["start", "log", "finish"])
+def test_a_tracker_that_failed_once_is_never_called_again(broken: str) -> None:
+    calls: dict[str, list[str]] = {"bad": [], "good": []}
+
+    class Recording:
+        def __init__(self, name: str, fails_in: str = "") -> None:
+            self.name, self.fails_in = name, fails_in
+
+        def called(self, event: str) -> None:
+            calls[self.name].append(event)
+            if event == self.fails_in:
+                raise OSError("disk full")
+
+        def start(self, plan: object, step: int) -> None:
+            self.called("start")
+
+        def log(self, row: dict) -> None:
+            self.called("log")
+
+        def finish(self, outcome: str) -> None:
+            self.called("finish")
+
+    trackers = TrackerGroup({"bad": Recording("bad", broken), "good": Recording("good")})
+    trackers.start(None, 0)  # type: ignore[arg-type]
+    for step in range(2):
+        trackers.log({"step": step})
+    trackers.finish("done")
+    trackers.finish("done")
+    events = ["start", "log", "log", "finish", "finish"]
+    assert calls == {"bad": events[: events.index(broken) + 1], "good": events}

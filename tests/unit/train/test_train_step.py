@@ -19,6 +19,7 @@ from cosmos_core.config import RunConfig
 from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Streams, local_mesh
 from cosmos_core.errors import RunFailed
+from cosmos_core.optim.ema import beta
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Callback, StepOutput, Trainer
@@ -110,6 +111,19 @@ def test_a_step_with_infinite_gradients_changes_nothing_but_the_schedule(fused: 
     run.train_step(stream)
     assert not same(state_of(run), before)
     assert np.isfinite(run.record["grad_norm"])
+
+
+def test_the_average_takes_the_weights_of_its_own_step_after_the_update() -> None:
+    run, stream = run_with(()), packs()
+    assert run.ema is not None
+    parameters = dict(run.model.named_parameters())
+    expected = {name: value.detach().clone() for name, value in parameters.items()}
+    for step in range(1, 6):
+        run.train_step(stream)
+        share = 1 - beta(step - 1, run.ema.power)
+        for name, value in expected.items():
+            value.lerp_(parameters[name].detach(), share)
+            torch.testing.assert_close(run.ema.shadows[name], value, rtol=1e-6, atol=0)
 
 
 def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:

@@ -1,0 +1,64 @@
+"""What a loader's state keeps over restarts on other numbers of ranks, and what is drawn anew in each epoch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import islice
+
+import pytest
+
+from tests.unit.data.numbers import number_loader, positions_of
+
+EPOCHS = 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("packing", ["fill", "pool"])
+def test_four_ranks_then_one_restarted_twice_use_every_sample_once(packing: str, workers: int) -> None:
+    """Samples that packing holds back or that workers have read ahead were not used, so they come again."""
+    options = {"epochs": EPOCHS, "packing": packing, "num_workers": workers}
+    used, states = [], []
+    for rank in range(4):
+        packs = list(islice(number_loader(rank, 4, **options), 2))
+        used += positions_of(packs)
+        states.append(packs[-1].state)
+    for count in (1, 2, None):
+        loader = number_loader(0, 1, **options)
+        loader.load_state(states)
+        packs = list(islice(loader, count))
+        used += positions_of(packs)
+        states = [packs[-1].state]
+    assert sorted(used) == list(range(EPOCHS * 37))
+
+
+@pytest.mark.parametrize("packing", ["fill", "pool"])
+def test_a_loader_that_was_restarted_but_gave_nothing_saves_what_it_was_given(packing: str) -> None:
+    packs = [list(islice(number_loader(rank, 2, packing=packing), 3)) for rank in range(2)]
+    moved = number_loader(0, 1, packing=packing)
+    moved.load_state([one[-1].state for one in packs])
+    again = number_loader(0, 1, packing=packing)
+    again.load_state([moved.state()])
+    assert [(pack.items, pack.state) for pack in islice(again, 9)] == [
+        (pack.items, pack.state) for pack in islice(moved, 9)
+    ]
+
+
+def draws_of(rank: int, world: int) -> dict[int, tuple[int, float, str]]:
+    """Position -> number, draw and key."""
+    packs = number_loader(rank, world, epochs=EPOCHS)
+    return {item.position: (*item.value, item.key) for pack in packs for item in pack.items}
+
+
+def test_every_epoch_draws_anew_for_every_sample() -> None:
+    drawn = defaultdict(set)
+    for number, draw, _ in draws_of(0, 1).values():
+        drawn[number].add(draw)
+    assert drawn.keys() == set(range(37))
+    assert all(len(draws) == EPOCHS for draws in drawn.values())
+    assert len(set.union(*drawn.values())) == EPOCHS * 37
+
+
+def test_draws_and_keys_belong_to_the_position_on_any_number_of_ranks() -> None:
+    alone = draws_of(0, 1)
+    assert {position: value for rank in range(3) for position, value in draws_of(rank, 3).items()} == alone
+    assert all(key == f"number {number}" for number, _, key in alone.values())
