@@ -1,0 +1,172 @@
+"""Runs tests against a copy of the tree, in a process that is forked from one that has imported the libraries."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+__all__ = ["FOREIGN_TREE", "Job", "Verdict", "preload", "verdicts"]
+
+FOREIGN_TREE = 99
+"""Exit code when the tests would import the source from elsewhere."""
+MEMORY = 8 << 30
+"""Bytes a trial may take; a fault may make a list grow without end."""
+COPIED = ("cosmos_core", "plugins", "tests", "docs", "pyproject.toml", "README.md", "CONTRIBUTING.md", "mkdocs.yml")
+OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not ranks", "--hypothesis-seed", "0")
+
+
+@dataclass(frozen=True)
+class Job:
+    """tests: to run. file, text: what one file holds instead; none: the tree as it is. limit: seconds."""
+
+    tests: tuple[str, ...]
+    limit: float
+    file: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """code: exit code of pytest, None when the time was up. output: what it printed."""
+
+    job: Job
+    code: int | None
+    seconds: float
+    output: str
+
+
+@dataclass
+class _Trial:
+    job: Job
+    tree: Path
+    process: BaseProcess
+    begun: float
+    original: str = ""
+
+    @property
+    def remaining(self) -> float:
+        return self.begun + self.job.limit - time.monotonic()
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Import libraries once for all trials; those that are not installed are left to the tests."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            continue
+
+
+def verdicts(root: Path, folder: Path, jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, Verdict]]:
+    """Run all jobs, `processes` at a time; yields place and verdict as they end. folder: for copies of the tree."""
+    trees = [_copy(root, folder / f"tree_{number}") for number in range(min(processes, len(jobs)))]
+    waiting = list(enumerate(jobs))[::-1]
+    running: dict[int, _Trial] = {}
+    try:
+        while waiting or running:
+            while waiting and trees:
+                place, job = waiting.pop()
+                running[place] = _start(job, trees.pop())
+            first = min(trial.remaining for trial in running.values())
+            wait([trial.process.sentinel for trial in running.values()], max(first, 0))
+            for place, trial in list(running.items()):
+                if not trial.process.is_alive() or trial.remaining <= 0:
+                    yield place, _finish(trial)
+                    trees.append(trial.tree)
+                    del running[place]
+    finally:
+        for trial in running.values():
+            _kill(trial.process)
+
+
+def _copy(root: Path, tree: Path) -> Path:
+    tree.mkdir()
+    for name in COPIED:
+        source = root / name
+        if source.is_dir():
+            shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".venv"))
+        elif source.is_file():
+            shutil.copy2(source, tree / name)
+    return tree
+
+
+def _start(job: Job, tree: Path) -> _Trial:
+    original = ""
+    if job.file:
+        original = (tree / job.file).read_text(encoding="utf-8")
+        (tree / job.file).write_text(job.text, encoding="utf-8")
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(job, tree))
+    process.start()
+    return _Trial(job, tree, process, time.monotonic(), original)
+
+
+def _finish(trial: _Trial) -> Verdict:
+    trial.process.join(0)
+    code = trial.process.exitcode
+    _kill(trial.process)
+    if trial.job.file:
+        (trial.tree / trial.job.file).write_text(trial.original, encoding="utf-8")
+    output = _output(trial.tree)
+    text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
+    return Verdict(trial.job, code, time.monotonic() - trial.begun, text)
+
+
+def _kill(process: BaseProcess) -> None:
+    """With what it started: loader workers, commands."""
+    assert process.pid is not None
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
+    process.join()
+
+
+def _output(tree: Path) -> Path:
+    return tree.with_suffix(".txt")
+
+
+def _run(job: Job, tree: Path) -> None:
+    """In the forked process, which ends with pytest's exit code."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    file = os.open(_output(tree), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(file, number)
+    code = 3
+    try:
+        code = _pytest(job, tree)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _pytest(job: Job, tree: Path) -> int:
+    os.chdir(tree)
+    roots = [str(tree), *map(str, sorted(tree.glob("plugins/*/src")))]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(roots), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    # A file that changes twice within a second would be taken from a stale .pyc.
+    sys.dont_write_bytecode = True
+    sys.path[:0] = roots
+    own = {path.stem for place in roots for path in Path(place).iterdir() if (path / "__init__.py").exists()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    for name in own:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or not Path(spec.origin).is_relative_to(tree):
+            print(f"{name} is imported from {spec and spec.origin}, not from {tree}")
+            return FOREIGN_TREE
+    import pytest
+
+    return int(pytest.main([*OPTIONS, *job.tests]))

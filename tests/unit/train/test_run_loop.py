@@ -1,0 +1,217 @@
+"""The loop of a run: what it logs, when it validates and saves, how it ends, and that it goes on exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cosmos_core.errors import RunFailed, UserError
+from cosmos_core.train import Trainer
+from cosmos_core.train.agreement import CollectiveError
+from tests.unit.train.runs import Listening, ready, steps_of
+
+
+def state_of(trainer: Trainer) -> dict[str, Any]:
+    """All that training goes on from, on its own."""
+    tensors = {f"weight {name}": value.detach().clone() for name, value in trainer.model.state_dict().items()}
+    if trainer.ema is not None:
+        tensors |= {f"average {name}": value.clone() for name, value in trainer.ema.shadows.items()}
+    for number, moments in enumerate(trainer.optimizer.state.values()):
+        tensors |= {f"{name} {number}": value.clone() for name, value in moments.items()}
+    return {
+        **{name: value.tolist() for name, value in tensors.items()},
+        "rate": trainer.scheduler.get_last_lr(),
+        "data": trainer.loader_state,
+        "step": trainer.step,
+    }
+
+
+def figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in {"seconds", "data_wait"}} for row in rows]
+
+
+def test_a_run_logs_validates_and_saves_at_its_steps(tmp_path: Path) -> None:
+    listening = Listening()
+    trainer, rows = ready(tmp_path, "trainer.max_iter=7", listening=listening)
+    assert trainer.train() == "done"
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 8))
+    assert [row["step"] for row in rows if "val_loss" in row] == [0, 3, 6, 7]
+    assert steps_of(trainer) == [2, 4, 6, 7]
+    assert trainer.paths.checkpoints.joinpath("latest_checkpoint.txt").read_text() == "iter_000000007\n"
+    step = ["step_start", "after_backward", "before_optimizer_step", "step_end"]
+    expected = ["train_start", *step, *step, "checkpoint_saved", *step, *step, "checkpoint_saved", *step, *step]
+    expected += ["checkpoint_saved", *step, "checkpoint_saved", "train_end"]
+    assert [event for event, _ in listening.events] == expected
+    assert [at for event, at in listening.events if event == "step_end"] == list(range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (("trainer.run_validation=false",), []),
+        (("trainer.run_validation_on_start=false",), [3, 6]),
+        (("trainer.validation_iter=4",), [0, 4, 6]),
+    ],
+)
+def test_validation_comes_as_configured(tmp_path: Path, overrides: tuple[str, ...], steps: list[int]) -> None:
+    trainer, rows = ready(tmp_path, *overrides)
+    trainer.train()
+    assert [row["step"] for row in rows if "val_loss" in row] == steps
+
+
+def test_a_resumed_run_does_not_validate_its_start_again(tmp_path: Path) -> None:
+    ready(tmp_path, "trainer.max_iter=2")[0].train()
+    trainer, rows = ready(tmp_path)
+    trainer.train()
+    assert [row["step"] for row in rows if "val_loss" in row] == [3, 6]
+
+
+@pytest.mark.parametrize("average", ["true", "false"])
+def test_a_run_stopped_at_any_step_goes_on_exactly(tmp_path: Path, average: str) -> None:
+    options = (f"model.ema.enabled={average}", "trainer.grad_accum_iter=2")
+    whole, expected = ready(tmp_path / "whole", *options)
+    whole.train()
+    for at in range(1, 6):
+
+        def stop(trainer: Trainer, event: str, at: int = at) -> None:
+            trainer.stop_requested = trainer.step == at
+
+        first, rows = ready(tmp_path / str(at), *options, listening=Listening(stop))
+        assert first.train() == "stopped"
+        assert (first.step, steps_of(first)[-1]) == (at, at)
+        saved = state_of(first)
+        second, more = ready(tmp_path / str(at), *options, listening=Listening())
+        assert state_of(second) == saved
+        assert second.saved_step == at
+        assert second.train() == "done"
+        assert figures([*rows, *more]) == figures(expected)
+        assert state_of(second) == state_of(whole)
+
+
+def test_a_request_to_stop_at_the_last_step_is_a_run_that_is_done(tmp_path: Path) -> None:
+    def stop(trainer: Trainer, event: str) -> None:
+        trainer.stop_requested = trainer.step == 6
+
+    trainer, _ = ready(tmp_path, listening=Listening(stop))
+    assert trainer.train() == "done"
+    assert ready(tmp_path)[0].train() == "done"
+
+
+def test_callbacks_and_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+    listening, again = Listening(), Listening()
+    first, _ = ready(tmp_path, listening=listening)
+    first.train()
+    expected = torch.rand(3)
+    second, _ = ready(tmp_path, listening=again)
+    assert again.saved == listening.saved - 1
+    # Validation and saving draw nothing, so the state is still that of the save.
+    assert torch.equal(torch.rand(3), expected)
+    assert second.step == 6
+
+
+class Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "saved"), [(CollectiveError("bad data"), [2, 3]), (Broken("no"), [2]), (RunFailed("no"), [2])]
+)
+def test_a_failure_saves_only_what_all_ranks_know_to_be_good(
+    tmp_path: Path, error: Exception, saved: list[int]
+) -> None:
+    def fail(trainer: Trainer, event: str) -> None:
+        if (event, trainer.step) == ("step_start", 3):
+            raise error
+
+    listening = Listening(fail)
+    trainer, rows = ready(tmp_path, listening=listening)
+    with pytest.raises(type(error)):
+        trainer.train()
+    assert steps_of(trainer) == saved
+    assert [event for event, _ in listening.events][-1] == "failed"
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
+
+
+def test_a_collective_failure_right_after_a_save_does_not_save_again(tmp_path: Path) -> None:
+    def fail(trainer: Trainer, event: str) -> None:
+        if (event, trainer.step) == ("step_start", 2):
+            raise CollectiveError("bad data")
+
+    listening = Listening(fail)
+    trainer, _ = ready(tmp_path, listening=listening)
+    with pytest.raises(CollectiveError):
+        trainer.train()
+    assert [event for event, _ in listening.events].count("checkpoint_saved") == 1
+
+
+def test_a_skipped_step_puts_the_checkpoint_off_until_one_is_good(tmp_path: Path) -> None:
+    def spoil(trainer: Trainer, event: str) -> None:
+        if event == "after_backward" and trainer.step in {1, 2}:
+            for parameter in trainer.model.parameters():
+                assert parameter.grad is not None
+                parameter.grad.fill_(float("nan"))
+
+    trainer, rows = ready(tmp_path, listening=Listening(spoil))
+    assert trainer.train() == "done"
+    assert steps_of(trainer) == [4, 6]
+    assert [row["step"] for row in rows if row.get("grad_norm", 0) != row.get("grad_norm", 0)] == [2, 3]
+
+
+def test_data_that_cannot_be_used_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    options = ("dataloader_train.dataset.broken=2", "dataloader_train.max_skipped=0.05", "checkpoint.save_iter=100")
+    trainer, _ = ready(tmp_path, *options, "dataloader_train.max_samples_per_batch=2")
+    with pytest.raises(UserError, match="cannot be used"):
+        trainer.train()
+    assert trainer.step > 0
+    assert steps_of(trainer) == [trainer.step]
+
+
+def test_weights_alone_start_another_run_at_its_first_step(tmp_path: Path) -> None:
+    first, _ = ready(tmp_path / "first", "model.ema.enabled=true")
+    first.train()
+    base = first.paths.iteration(6) / "model"
+    second, rows = ready(tmp_path / "second", "model.ema.enabled=true", f"checkpoint.load_path={base}")
+    assert (second.step, second.loader_state, len(second.optimizer.state)) == (0, second.loader.state(), 0)
+    begun = state_of(second)
+    assert {name: begun[name] for name in begun if name.startswith(("weight", "average"))} == {
+        name: value for name, value in state_of(first).items() if name.startswith(("weight", "average"))
+    }
+    second.train()
+    assert rows[1]["step"] == 1
+
+
+def test_averages_start_at_the_loaded_weights_where_none_are_loaded(tmp_path: Path) -> None:
+    first, _ = ready(tmp_path / "first", "model.ema.enabled=true")
+    first.train()
+    options = ("model.ema.enabled=true", 'checkpoint.keys_to_skip_loading=["net_ema.", "head"]')
+    second, _ = ready(tmp_path / "second", *options, f"checkpoint.load_path={first.paths.iteration(6) / 'model'}")
+    fresh, _ = ready(tmp_path / "fresh", "model.ema.enabled=true")
+    loaded, trained, initial = (dict(one.model.named_parameters()) for one in (second, first, fresh))
+    assert second.ema is not None
+    for name, value in loaded.items():
+        assert torch.equal(value, (initial if name.startswith("head") else trained)[name])
+        assert torch.equal(second.ema.shadows[name], value)
+
+
+def test_validation_judges_the_average_where_it_is_kept(tmp_path: Path) -> None:
+    found = []
+    for average in ("true", "false"):
+        trainer, rows = ready(tmp_path / average, f"model.ema.enabled={average}")
+        trainer.train()
+        found.append([row["val_loss"] for row in rows if "val_loss" in row])
+    assert found[0][0] == found[1][0]
+    assert found[0][-1] != found[1][-1]
+
+
+def test_no_step_that_could_be_used_is_a_failed_run(tmp_path: Path) -> None:
+    def spoil(trainer: Trainer, event: str) -> None:
+        if event == "after_backward":
+            next(trainer.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
+
+    trainer, _ = ready(tmp_path, "trainer.max_consecutive_nan=50", listening=Listening(spoil))
+    with pytest.raises(RunFailed, match="none of the 6 steps"):
+        trainer.train()
+    assert steps_of(trainer) == []
