@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.mutants.draw import Mutant, Table, TableError, draw
-from tests.mutants.trial import Job, preload, verdicts
+from tests.mutants.trial import Job, copied, preload, verdicts
 
 __all__ = ["main"]
 
@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARE = 0.95
 UNCHANGED = 600.0
 """Seconds for tests of the unchanged tree."""
-LEAST, SLOWER = 30.0, 4.0
-"""A trial may take the longer of this many seconds and this many times the tests of the unchanged tree."""
+SLOWER = 4.0
+"""Times the tests of the unchanged tree that a trial may take."""
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -30,37 +30,36 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=60, help="mutants to draw")
     parser.add_argument("--only", type=int, nargs="+", default=[], metavar="NUMBER", help="try these of the draw alone")
     parser.add_argument("--processes", type=int, default=2, help="trials at a time")
+    parser.add_argument("--least", type=float, default=30.0, help="seconds that every trial may take")
     parser.add_argument("--root", type=Path, default=ROOT, help="the tree")
     return parser.parse_args(words)
 
 
-def _limits(root: Path, mutants: Sequence[Mutant], processes: int) -> dict[tuple[str, ...], float]:
+def _limits(trees: Sequence[Path], mutants: Sequence[Mutant], least: float) -> dict[tuple[str, ...], float]:
     """Seconds for each list of tests. Raises TableError when tests fail without a fault."""
     lists = sorted({mutant.tests for mutant in mutants})
     limits = {}
-    with tempfile.TemporaryDirectory(prefix="cosmos-mutants-") as folder:
-        for _, verdict in verdicts(root, Path(folder), [Job(tests, UNCHANGED) for tests in lists], processes):
-            tests = verdict.job.tests
-            if verdict.code != 0:
-                raise TableError(f"{' '.join(tests)} fail without a fault:\n{verdict.output[-3000:]}")
-            limits[tests] = max(LEAST, SLOWER * verdict.seconds)
-            print(f"unchanged: {' '.join(tests)} pass in {verdict.seconds:.1f} s", flush=True)
+    for _, verdict in verdicts(trees, [Job(tests, UNCHANGED) for tests in lists]):
+        tests = verdict.job.tests
+        if verdict.code != 0:
+            raise TableError(f"{' '.join(tests)} fail without a fault:\n{verdict.output[-3000:]}")
+        limits[tests] = max(least, SLOWER * verdict.seconds)
+        print(f"unchanged: {' '.join(tests)} pass in {verdict.seconds:.1f} s", flush=True)
     return limits
 
 
-def _survivors(root: Path, mutants: Sequence[Mutant], processes: int) -> list[Mutant]:
-    limits = _limits(root, mutants, processes)
+def _survivors(trees: Sequence[Path], mutants: Sequence[Mutant], least: float) -> list[Mutant]:
+    limits = _limits(trees, mutants, least)
     jobs = [Job(mutant.tests, limits[mutant.tests], mutant.file, mutant.changed) for mutant in mutants]
     survivors = []
-    with tempfile.TemporaryDirectory(prefix="cosmos-mutants-") as folder:
-        for place, verdict in verdicts(root, Path(folder), jobs, processes):
-            mutant = mutants[place]
-            word = "SURVIVED" if verdict.code == 0 else "out of time" if verdict.code is None else "caught"
-            where = f"{mutant.file}:{mutant.line}"
-            print(f"{mutant.number:3} {word:11} {verdict.seconds:5.1f} s  {where} {mutant.rule}", flush=True)
-            if verdict.code == 0:
-                survivors.append(mutant)
-                print(mutant.diff, flush=True)
+    for place, verdict in verdicts(trees, jobs):
+        mutant = mutants[place]
+        word = "SURVIVED" if verdict.code == 0 else "out of time" if verdict.code is None else "caught"
+        where = f"{mutant.file}:{mutant.line}"
+        print(f"{mutant.number:3} {word:11} {verdict.seconds:5.1f} s  {where} {mutant.rule}", flush=True)
+        if verdict.code == 0:
+            survivors.append(mutant)
+            print(mutant.diff, flush=True)
     return sorted(survivors, key=lambda mutant: mutant.number)
 
 
@@ -72,8 +71,12 @@ def main(words: Sequence[str]) -> int:
         mutants = draw(options.root, table, options.seed, max(options.count, *options.only, 0))
         if options.only:
             mutants = [mutant for mutant in mutants if mutant.number in options.only]
+        if not mutants:
+            raise TableError("no mutant has this number")
         preload(table.preload)
-        survivors = _survivors(options.root, mutants, options.processes)
+        with tempfile.TemporaryDirectory(prefix="cosmos-mutants-") as folder:
+            trees = [copied(options.root, Path(folder) / f"tree_{number}") for number in range(options.processes)]
+            survivors = _survivors(trees, mutants, options.least)
     except TableError as error:
         print(error, file=sys.stderr)
         return 2

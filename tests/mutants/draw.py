@@ -24,12 +24,12 @@ class TableError(Exception):
 
 @dataclass(frozen=True)
 class Table:
-    """tests: of each source file. preload: modules that tests import anyway, none of them of the tree. texts: functions
-    that only word messages."""
+    """tests: of each source file. preload: modules that tests import anyway, none of them of the tree. left_alone:
+    names of functions and constants without faults."""
 
     tests: dict[str, tuple[str, ...]]
     preload: tuple[str, ...]
-    texts: tuple[str, ...]
+    left_alone: tuple[str, ...]
 
     @classmethod
     def read(cls, root: Path) -> Table:
@@ -39,7 +39,7 @@ class Table:
         for path in sorted({*tests, *(test for found in tests.values() for test in found)}):
             if not (root / path.partition("::")[0]).exists():
                 raise TableError(f"{TABLE} names {path}, which does not exist; write down where it is now")
-        return cls(tests, tuple(content.get("preload", ())), tuple(content.get("texts", ())))
+        return cls(tests, tuple(content.get("preload", ())), tuple(content.get("left_alone", ())))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Mutant:
 def draw(root: Path, table: Table, seed: int, count: int) -> list[Mutant]:
     """The first `count` of all mutants in the order of the seed; fewer when there are not so many."""
     sources = {file: (root / file).read_text(encoding="utf-8") for file in table.tests}
-    places = [(file, edit) for file, source in sources.items() for edit in edits(source, table.texts)]
+    places = [(file, edit) for file, source in sources.items() for edit in edits(source, table.left_alone)]
     random.Random(seed).shuffle(places)
 
     def mutants() -> Iterator[Mutant]:

@@ -59,12 +59,12 @@ class Edit:
         return (raw[: self.start] + self.text.encode() + raw[self.end :]).decode()
 
 
-def edits(source: str, texts: Collection[str] = ()) -> list[Edit]:
+def edits(source: str, left_alone: Collection[str] = ()) -> list[Edit]:
     """Every fault that can be planted in `source`, in the order of the text.
 
-    texts: functions that only word messages.
+    left_alone: names of functions and constants that get none.
     """
-    finder = _Finder(source, texts)
+    finder = _Finder(source, left_alone)
     finder.visit(ast.parse(source))
     return sorted(finder.found, key=lambda edit: (edit.start, edit.end, edit.rule, edit.text))
 
@@ -83,8 +83,8 @@ def _is_text(node: ast.expr) -> bool:
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, source: str, texts: Collection[str]) -> None:
-        self.texts = texts
+    def __init__(self, source: str, left_alone: Collection[str]) -> None:
+        self.left_alone = left_alone
         self.raw = source.encode()
         lines = self.raw.splitlines(keepends=True)
         self.line_starts = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
@@ -124,7 +124,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         makes_error = node.returns is not None and ast.unparse(node.returns).endswith(ERRORS)
-        if makes_error or node.name in self.texts:
+        if makes_error or node.name in self.left_alone:
             return
         for default in (*node.args.defaults, *node.args.kw_defaults):
             if default is not None:
@@ -162,7 +162,8 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if not any(_last_name(target) in {"__all__", "logger"} for target in node.targets):
+        names = {_last_name(part) for target in node.targets for part in ast.walk(target) if isinstance(part, ast.expr)}
+        if not names & {"__all__", "logger", *self.left_alone}:
             self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> None:

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-__all__ = ["FOREIGN_TREE", "Job", "Verdict", "preload", "verdicts"]
+__all__ = ["Job", "Verdict", "copied", "preload", "verdicts"]
 
 FOREIGN_TREE = 99
 """Exit code when the tests would import the source from elsewhere."""
@@ -68,29 +68,8 @@ def preload(modules: Sequence[str]) -> None:
             continue
 
 
-def verdicts(root: Path, folder: Path, jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, Verdict]]:
-    """Run all jobs, `processes` at a time; yields place and verdict as they end. folder: for copies of the tree."""
-    trees = [_copy(root, folder / f"tree_{number}") for number in range(min(processes, len(jobs)))]
-    waiting = list(enumerate(jobs))[::-1]
-    running: dict[int, _Trial] = {}
-    try:
-        while waiting or running:
-            while waiting and trees:
-                place, job = waiting.pop()
-                running[place] = _start(job, trees.pop())
-            first = min(trial.remaining for trial in running.values())
-            wait([trial.process.sentinel for trial in running.values()], max(first, 0))
-            for place, trial in list(running.items()):
-                if not trial.process.is_alive() or trial.remaining <= 0:
-                    yield place, _finish(trial)
-                    trees.append(trial.tree)
-                    del running[place]
-    finally:
-        for trial in running.values():
-            _kill(trial.process)
-
-
-def _copy(root: Path, tree: Path) -> Path:
+def copied(root: Path, tree: Path) -> Path:
+    """A copy of what tests need of a tree."""
     tree.mkdir()
     for name in COPIED:
         source = root / name
@@ -99,6 +78,27 @@ def _copy(root: Path, tree: Path) -> Path:
         elif source.is_file():
             shutil.copy2(source, tree / name)
     return tree
+
+
+def verdicts(trees: Sequence[Path], jobs: Sequence[Job]) -> Iterator[tuple[int, Verdict]]:
+    """Run all jobs, one at a time in each copy of the tree; yields place and verdict as they end."""
+    free, waiting = list(trees), list(enumerate(jobs))[::-1]
+    running: dict[int, _Trial] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                place, job = waiting.pop()
+                running[place] = _start(job, free.pop())
+            first = min(trial.remaining for trial in running.values())
+            wait([trial.process.sentinel for trial in running.values()], max(first, 0))
+            for place, trial in list(running.items()):
+                if not trial.process.is_alive() or trial.remaining <= 0:
+                    yield place, _finish(trial)
+                    free.append(trial.tree)
+                    del running[place]
+    finally:
+        for trial in running.values():
+            _kill(trial.process)
 
 
 def _start(job: Job, tree: Path) -> _Trial:

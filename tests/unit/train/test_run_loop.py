@@ -74,7 +74,7 @@ def test_a_run_stopped_at_any_step_goes_on_exactly(tmp_path: Path, average: str)
     options = (f"model.ema.enabled={average}", "trainer.grad_accum_iter=2")
     whole, expected = ready(tmp_path / "whole", *options)
     whole.train()
-    for at in range(1, 6):
+    for at in (1, 4):
 
         def stop(trainer: Trainer, event: str, at: int = at) -> None:
             trainer.stop_requested = trainer.step == at
