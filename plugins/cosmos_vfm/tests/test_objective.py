@@ -65,6 +65,18 @@ def test_shift_follows_the_pixel_size(size: tuple[int, int], key: str) -> None:
     assert shift_for(Flow().shift, *size) == {"256": 3.0, "480": 5.0, "720": 10.0}[key]
 
 
+def test_every_size_has_the_key_of_its_short_side_but_for_those_of_768() -> None:
+    listed = [(1024, 1024), (1184, 880), (880, 1184), (1360, 768), (768, 1360)]
+    assert [resolution_key(*size) for size in listed] == ["768"] * 5
+    assert [resolution_key(width + 16, height) for width, height in listed] == ["768", "720", "720", "720", "720"]
+    assert [resolution_key(width, height + 16) for width, height in listed] == ["768", "720", "720", "720", "720"]
+    ends = {256: "256", 257: "480", 640: "480", 641: "720", 960: "720", 961: "768", 2048: "768"}
+    for short, key in ends.items():
+        assert resolution_key(short, short) == resolution_key(short, 4000) == resolution_key(4000, short) == key
+    with pytest.raises(UserError, match="2049x2050"):
+        resolution_key(2049, 2050)
+
+
 def test_a_size_without_a_shift_names_the_key_to_set() -> None:
     assert resolution_key(1360, 768) == "768"
     with pytest.raises(UserError) as refused:

@@ -128,3 +128,13 @@ def test_what_is_recorded_is_read_though_a_later_rule_forbids_it(tmp_path: Path)
     path, _ = written(tmp_path, {"scheduler": ["cycle_lengths = []"]})
     with pytest.raises(UserError, match=str(path)):
         read_resolved(path, PLUGINS.registry)
+
+
+def test_a_misspelt_section_and_key_get_a_suggestion(tmp_path: Path) -> None:
+    path, _ = written(tmp_path, {"optimiser": [], "trainer": ["max_itre = 3"]})
+    with pytest.raises(UserError) as error:
+        load(str(path), (), plugins=PLUGINS)
+    assert {problem.hint for problem in error.value.problems} == {
+        "did you mean 'optimizer'?",
+        "did you mean 'max_iter'?",
+    }

@@ -1,0 +1,44 @@
+"""Which frames of a clip the reasoner sees, and the times it is told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from cosmos_core.data import Chat, Clip, Turn
+from cosmos_vlm.dialog import Dialog
+from tests.tiny_reasoner import family_of, write_reasoner
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reasoner(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown", "repeated"),
+    [
+        ((0.4,), "0.4", [0, 0]),
+        ((0.4, 1.0), "0.7", [0, 1]),
+        ((0.0, 1.0, 2.0), "0.5 2.0", [0, 1, 2, 2]),
+        ((0.0, 0.2, 2.0, 3.0), "0.1 2.5", [0, 1, 2, 3]),
+    ],
+)
+def test_frames_are_shown_in_pairs_and_a_last_one_alone_twice(
+    folder: Path, seconds: tuple[float, ...], shown: str, repeated: list[int]
+) -> None:
+    family = family_of(folder)
+    frames = torch.randint(0, 256, (3, len(seconds), 64, 64), dtype=torch.uint8)
+
+    def prepared(pixels: torch.Tensor, times: tuple[float, ...]) -> Dialog:
+        return family.prepare(Chat("clip", (Turn("user", (Clip(pixels, times), "What?")), Turn("assistant", ("It.",)))))
+
+    dialog = prepared(frames, seconds)
+    text = family.encoder.tokenizer.decode(dialog.ids)
+    assert re.findall(r"<([\d.]+) seconds>", text) == shown.split()
+    assert dialog.grids == ((len(repeated) // 2, 4, 4),)
+    whole = prepared(frames[:, repeated], tuple(float(number) for number in range(len(repeated))))
+    assert torch.equal(dialog.patches, whole.patches)

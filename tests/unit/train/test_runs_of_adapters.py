@@ -1,0 +1,143 @@
+"""Runs that train adapters alone: what they build on is recorded, checked and filled in again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from attrs import evolve, frozen
+from torch import nn
+
+from cosmos_core.builtin.tiny.family import TinyFamily
+from cosmos_core.checkpoint.base import AdapterBase, fingerprint
+from cosmos_core.checkpoint.reader import stored_keys
+from cosmos_core.config import AdaptedModelConfig, OptimizerConfig, RunConfig
+from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.errors import UserError
+from cosmos_core.optim import initialise_lora, inject_lora
+from cosmos_core.plan import RunLayout
+from cosmos_core.plan.plan import Resume
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import load
+from cosmos_core.train import BuildContext, Trainer
+from cosmos_core.train.build import build_loader, materialise
+from cosmos_core.train.checkpointing import restore
+from cosmos_core.train.stop import StopRequests
+from tests.benchmarks.running import trainer_of
+
+PLUGINS, MESH = PluginManager.discover(), local_mesh()
+SCRATCH = Resume(kind="scratch")
+
+
+@frozen(kw_only=True)
+class AdaptedTiny(AdaptedModelConfig):
+    """The toy model's options beside those of adapters."""
+
+    hidden: int = 16
+    layers: int = 2
+    noise: float = 0.0
+
+
+class AdaptedFamily(TinyFamily):
+    """The toy family with adapters. files: where it claims to read its weights from."""
+
+    files: Path | None = None
+
+    @property
+    def weights_folder(self) -> Path | None:
+        return self.files
+
+    def build(self) -> nn.Module:
+        model = super().build()
+        inject_lora(model, self.config)  # type: ignore[arg-type]
+        return model
+
+    def initialize(self, model: nn.Module, streams: Streams, names: frozenset[str]) -> None:  # type: ignore[override]
+        super().initialize(model, streams, names)
+        initialise_lora(model, streams, names)
+
+
+def config_of(*, adapters: bool, seed: int = 3, lr: float = 1e-2, strict: bool = True) -> RunConfig:
+    config = load("hello", ("trainer.max_iter=3", "trainer.run_validation=false"), plugins=PLUGINS)
+    options = {"lora_enabled": adapters, "lora_rank": 4, "lora_alpha": 6, "lora_target_modules": "up,down"}
+    model = AdaptedTiny(init="random", precision="float32", **options)
+    return evolve(
+        config,
+        model=evolve(model, ema=evolve(model.ema, enabled=False)),
+        optimizer=OptimizerConfig(lr=lr, keys_to_select=("lora_",) if adapters else ()),
+        trainer=evolve(config.trainer, seed=seed),
+        checkpoint=evolve(config.checkpoint, strict_resume=strict),
+    )
+
+
+def ready(root: Path, config: RunConfig, source: Resume = SCRATCH, files: Path | None = None) -> Trainer:
+    family = AdaptedFamily(config.model, BuildContext(MESH.device, config.dataloader_train))  # type: ignore[arg-type]
+    family.files = files
+    trainer = trainer_of(config, family, materialise(config, family, MESH), MESH)
+    trainer.paths = RunLayout(root)
+    trainer.stop = StopRequests(trainer.paths.stop_request)
+    loader = build_loader(config.dataloader_train, family, PLUGINS, MESH)
+    assert loader is not None
+    trainer.loader = loader
+    trainer.loader_state = loader.state()
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.fill_(float("nan"))
+    restore(trainer, source)
+    return trainer
+
+
+def weights(trainer: Trainer) -> dict[str, list[float]]:
+    return {name: value.flatten().tolist() for name, value in trainer.model.state_dict().items()}
+
+
+def test_adapters_on_fresh_weights_go_on_from_the_seed(tmp_path: Path) -> None:
+    first = ready(tmp_path, config_of(adapters=True))
+    expected = AdapterBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3)
+    assert first.base == expected
+    assert first.train() == "done"
+    path = first.paths.iteration(3)
+    assert AdapterBase.read(path) == expected
+    assert all(".lora_" in name for name in stored_keys(path / "model"))
+    again = ready(tmp_path, config_of(adapters=True), Resume(kind="resume", path=path))
+    assert (weights(again), again.step, again.base) == (weights(first), 3, expected)
+    with pytest.raises(UserError, match="base would be another one"):
+        ready(tmp_path, config_of(adapters=True, seed=4), Resume(kind="resume", path=path))
+
+
+def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: Path) -> None:
+    whole = ready(tmp_path / "whole", config_of(adapters=False))
+    assert whole.base is None
+    whole.train()
+    base = whole.paths.iteration(3)
+    first = ready(tmp_path / "run", config_of(adapters=True, seed=9, strict=False), Resume(kind="warm", path=base))
+    folder = base / "model"
+    expected = AdapterBase(folder=str(folder), digest=fingerprint(folder), dcp=True, rank=4, alpha=6)
+    assert first.base == expected
+    begun, below = weights(first), weights(whole)
+    assert {name: value for name, value in begun.items() if "lora_" not in name} == below
+    assert not any(any(value) for name, value in begun.items() if "lora_B" in name)
+    first.train()
+    path = first.paths.iteration(3)
+    again = ready(tmp_path / "run", config_of(adapters=True, seed=9), Resume(kind="resume", path=path))
+    assert (weights(again), again.base) == (weights(first), expected)
+    stored = next(folder.glob("*.distcp"))
+    stored.write_bytes(stored.read_bytes()[::-1])
+    with pytest.raises(UserError, match="base has changed"):
+        ready(tmp_path / "run", config_of(adapters=True, seed=9), Resume(kind="resume", path=path))
+
+
+def test_adapters_on_the_familys_own_files_record_them(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "model.safetensors").write_bytes(b"weights")
+    trainer = ready(tmp_path, config_of(adapters=True), files=files)
+    digest = fingerprint(files)
+    assert trainer.base == AdapterBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6)
+
+
+def test_a_run_that_changed_no_adapter_is_refused_at_its_end(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 steps changed no adapter"):
+        ready(tmp_path, config_of(adapters=True, lr=0.0)).train()
+    assert ready(tmp_path / "whole", config_of(adapters=False, lr=0.0)).train() == "done"
