@@ -22,7 +22,7 @@ PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
 
-.PHONY: help demo test lint docs site fuzz bench-startup clean
+.PHONY: help demo test lint docs site fuzz mutants bench-startup clean
 
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
@@ -32,6 +32,7 @@ help:
 	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
 	@echo "make fuzz   ten thousand mutated recipes (some minutes)"
+	@echo "make mutants   plants 180 small faults in the source; the tests must notice 95 % of them (half an hour)"
 	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"
 	@echo "make clean  remove .venv and the demo's data; runs under $(OUTPUT) stay"
 	@echo "TORCH='torch==2.13.0' picks the build of torch, PYTHON=python3.12 the interpreter"
@@ -73,6 +74,9 @@ test: lint
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz
+
+mutants: .venv/installed-test
+	for seed in 1 2 3; do OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --seed $$seed --count 60 || exit 1; done
 
 bench-startup: .venv/installed-test
 	$(BIN)/python -m tests.benchmarks.startup

@@ -30,7 +30,7 @@ def pool_stream(
             return
         batch = [pool.pop(0)]
         longest = batch[0].num_tokens
-        if longest < config.long_threshold and longest < _budget(longest, config, max_tokens):
+        if longest < config.long_threshold:
             while pool and len(batch) != max_samples:
                 chosen = _best(pool, batch, longest, config, max_tokens)
                 if chosen is None:

@@ -26,5 +26,5 @@ def factor(config: SchedulerConfig, step: int) -> float:
         return (high - start) / warm * within + start
     if config.type == "LambdaLinear":
         return low + (high - low) * (length - within) / (length - warm)
-    progress = min((within - warm) / (length - warm), 1.0)
+    progress = (within - warm) / (length - warm)
     return low + 0.5 * (high - low) * (1 + math.cos(math.pi * progress))

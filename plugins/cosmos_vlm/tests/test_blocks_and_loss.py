@@ -23,7 +23,7 @@ from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.batch import collate
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
-from cosmos_vlm.loss import summed_cross_entropy
+from cosmos_vlm.loss import chunk_loss, summed_cross_entropy
 from tests.tiny_reasoner import write_reasoner
 
 
@@ -172,6 +172,18 @@ def test_the_chunked_loss_and_its_gradients_are_those_of_cross_entropy(rows: int
         assert mine is not None
         assert other is not None
         assert torch.allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(8, [4, 4]), (9, [4, 4, 1]), (3, [3])])
+def test_logits_are_made_in_chunks_of_the_given_size(rows: int, sizes: list[int]) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watched(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((len(logits), len(targets)))
+        return chunk_loss(logits, targets)
+
+    summed_cross_entropy(torch.randn(rows, 5), torch.randn(7, 5), torch.zeros(rows, dtype=torch.int64), 4, watched)
+    assert seen == [(size, size) for size in sizes]
 
 
 def test_the_chunked_loss_serves_frozen_parts_and_evaluation() -> None:

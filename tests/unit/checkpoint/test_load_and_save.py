@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -263,9 +264,20 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_the_latest(tmp_path: Path, nu
     assert (tmp_path / "latest_checkpoint.txt").read_text() == "iter_000000001\n"
 
 
-def test_another_failure_is_raised_as_it_is(tmp_path: Path) -> None:
+def test_torchs_own_words_for_a_full_disk_are_understood(tmp_path: Path) -> None:
+    error = OSError("outer")
+    error.__context__ = RuntimeError("[enforce fail] PytorchStreamWriter failed writing file")
+    with pytest.raises(UserError, match="step 2 could not be written") as refused:
+        save_checkpoint(tmp_path, 2, {}, Failing(error), MESH)
+    assert "no space left" in refused.value.problems[0].message
+
+
+@pytest.mark.parametrize("cause", [None, RuntimeError("of another kind"), ValueError("PytorchStreamWriter")])
+def test_another_failure_is_raised_as_it_is(tmp_path: Path, cause: Exception | None) -> None:
+    error = PermissionError(errno.EACCES, "not yours")
+    error.__cause__ = cause
     with pytest.raises(PermissionError):
-        save_checkpoint(tmp_path, 2, {}, Failing(PermissionError(errno.EACCES, "not yours")), MESH)
+        save_checkpoint(tmp_path, 2, {}, Failing(error), MESH)
     assert not (tmp_path / "latest_checkpoint.txt").exists()
 
 
@@ -286,3 +298,23 @@ def test_what_adapters_build_on_is_recorded(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, 1, {}, {}, MESH, base=base)
     assert AdapterBase.read(path) == base
     assert AdapterBase.read(save_checkpoint(tmp_path, 2, {}, {}, MESH)) is None
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_is_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file and folder is synced before the name that leads to it appears."""
+    synced: list[tuple[str, bool, bool]] = []
+    real, latest, final = os.fsync, tmp_path / "latest_checkpoint.txt", tmp_path / "iter_000000004"
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, final.exists(), latest.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_checkpoint(tmp_path, 4, {"model": {"net.weight": torch.ones(2)}}, {}, MESH)
+    hidden = {name for name, visible, _ in synced if not visible}
+    assert hidden >= {"rank_0.pkl", "dataloader", "model", ".iter_000000004.partial"}
+    assert synced[-3:] == [
+        (".latest_checkpoint.txt.partial", True, False),
+        (tmp_path.name, True, False),
+        (tmp_path.name, True, True),
+    ]
