@@ -1,4 +1,4 @@
-"""A small dataset in VideoPhy-2's canonical layout: a ball that falls, more or less."""
+"""A small dataset in VideoPhy-2's canonical layout: a ball that falls, with five strengths of gravity."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def write_physics(root: Path, *, train: int, val: int) -> Path:
             write_mp4(folder / f"media/video_{name}.mp4", _ball(number % 5, seed=number), 2)
             answer = [{"type": "text", "text": str(number % 5 + 1)}]
             question = [{"type": "video", "video": "video_0"}, {"type": "text", "text": QUESTION}]
-            said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            (folder / f"text/conversation_{name}.json").write_text(json.dumps({"conversations": said}))
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            (folder / f"text/conversation_{name}.json").write_text(json.dumps({"conversations": messages}))
             manifest.append(
                 {
                     "id": f"conversation_{name}",

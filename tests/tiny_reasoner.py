@@ -1,4 +1,4 @@
-"""A tiny Qwen3-VL as a folder in the layout of the Hub, the family on it, and what transformers' own model takes."""
+"""A tiny Qwen3-VL in a folder like the Hub's, the family on it, and the inputs of transformers' own model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPECIAL = (
     *("<|image_pad|>", "<|video_pad|>"),
 )
 TEMPLATE = """
-{%- macro said(content) %}
+{%- macro render(content) %}
     {%- if content is string %}
         {{- content }}
     {%- else %}
@@ -40,7 +40,7 @@ TEMPLATE = """
     {%- endif %}
 {%- endmacro %}
 {%- for message in messages %}
-    {{- '<|im_start|>' + message.role + '\\n' + said(message.content) + '<|im_end|>\\n' }}
+    {{- '<|im_start|>' + message.role + '\\n' + render(message.content) + '<|im_end|>\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|im_start|>assistant\\n' }}
@@ -51,7 +51,7 @@ WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Where Qwen cuts a text before merging."""
+"""Qwen's pattern of pre-tokenization."""
 PROCESSORS = {
     "preprocessor_config.json": {"image_processor_type": "Qwen2VLImageProcessorFast", "patch_size": 16},
     "video_preprocessor_config.json": {"video_processor_type": "Qwen3VLVideoProcessor", "patch_size": 16},
@@ -126,7 +126,7 @@ def write_reasoner(folder: Path, *, tied: bool = False, seed: int = 0) -> Path:
 
 
 def family_of(folder: Path, **options: Any) -> VlmFamily:
-    """On the CPU, in float32, with small pictures; options: of its configuration."""
+    """On the CPU, in float32, with small images; options: of its configuration."""
     settings = {"precision": "float32", "image_min_pixels": 1024, "video_min_pixels": 1024, **options}
     config = VlmConfig(backbone=Backbone(model_name=str(folder)), **settings)
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
@@ -146,18 +146,18 @@ def network_of(family: VlmFamily) -> Any:
 def media_of(
     config: Any, ids: torch.Tensor, patches: torch.Tensor, grids: Sequence[tuple[int, int, int]]
 ) -> dict[str, torch.Tensor]:
-    """What transformers' Qwen3-VL takes beside the ids [n] of a dialog, for the pictures and clips that they show."""
+    """Inputs of transformers' Qwen3-VL beside the ids [n] of a dialog, for its images and videos."""
     names = {
         config.image_token_id: ("pixel_values", "image_grid_thw"),
         config.video_token_id: ("pixel_values_videos", "video_grid_thw"),
     }
-    found: dict[str, list[torch.Tensor]] = {}
+    inputs: dict[str, list[torch.Tensor]] = {}
     pads, used = [token for token in ids.tolist() if token in names], 0
     for t, h, w in grids:
         values, places = names[pads[used // 4]]
-        found.setdefault(values, []).append(normalised(patches[used : used + t * h * w], torch.float32))
-        found.setdefault(places, []).append(torch.tensor([[t, h, w]]))
+        inputs.setdefault(values, []).append(normalised(patches[used : used + t * h * w], torch.float32))
+        inputs.setdefault(places, []).append(torch.tensor([[t, h, w]]))
         used += t * h * w
     assert used == 4 * len(pads)
     types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()
-    return {"mm_token_type_ids": types[None], **{name: torch.cat(parts) for name, parts in found.items()}}
+    return {"mm_token_type_ids": types[None], **{name: torch.cat(parts) for name, parts in inputs.items()}}

@@ -79,23 +79,23 @@ def _mesh(weights: str) -> AbstractContextManager[Mesh]:
 def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argparse.Namespace, device: str) -> None:
     recompute = "selective" if case.documents is None else "none"
     ours = Ours(case, folder, mesh, recompute=recompute, compiled=not options.smoke, master=weights)
-    mine, losses = f"cosmos, {recompute} recomputation, {weights} weights", []
-    steps: dict[str, Step] = {mine: _recording(ours.stepper(), losses)}
-    peaks = {mine: _warm(steps[mine])}
-    print(f"{mine}: {min(timed(steps[mine], 5)):.3f} s, {peaks[mine]:.1f} GiB", flush=True)
+    ours_name, losses = f"cosmos, {recompute} recomputation, {weights} weights", []
+    steps: dict[str, Step] = {ours_name: _recording(ours.stepper(), losses)}
+    peaks = {ours_name: _warm(steps[ours_name])}
+    print(f"{ours_name}: {min(timed(steps[ours_name], 5)):.3f} s, {peaks[ours_name]:.1f} GiB", flush=True)
     if options.profile:
-        profiled(steps[mine], f"{case.name} pack")
+        profiled(steps[ours_name], f"{case.name} pack")
     clear()
-    held = _allocated()
-    print(f"held beside the peer: {held:.1f} GiB", flush=True)
+    allocated = _allocated()
+    print(f"allocated beside the peer: {allocated:.1f} GiB", flush=True)
     peer = Transformers(ours)
     dialogs = ours.dialogs(0)
     if not options.smoke:
         peer.compile()
     steps |= _texts(peer, dialogs) if case.documents is not None else _padded(peer, dialogs)
-    for name in [name for name in steps if name != mine]:
-        peaks[name] = _warm(steps[name]) - held
-    _rows(case, dialogs, alternate(steps, options.steps), peaks, mine, device)
+    for name in [name for name in steps if name != ours_name]:
+        peaks[name] = _warm(steps[name]) - allocated
+    _rows(case, dialogs, alternate(steps, options.steps), peaks, ours_name, device)
     show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
 
 
@@ -152,11 +152,11 @@ def _padded(peer: Transformers, dialogs: list[Any]) -> dict[str, Step]:
             peer.optimizer.zero_grad(set_to_none=True)
         clear()
     print({f"{count} padded micro-batches": f"{seconds:.3f} s" for count, (seconds, _) in tried.items()}, flush=True)
-    found = {"transformers, one at a time": peer.stepper([[one] for one in dialogs])}
+    steps = {"transformers, one at a time": peer.stepper([[dialog] for dialog in dialogs])}
     if tried:
         best = min(tried, key=lambda count: tried[count][0])
-        found[f"transformers, {best} padded micro-batches"] = tried[best][1]
-    return found
+        steps[f"transformers, {best} padded micro-batches"] = tried[best][1]
+    return steps
 
 
 def _warm(step: Step) -> float:
@@ -170,10 +170,15 @@ def _allocated() -> float:
 
 
 def _rows(
-    case: Case, dialogs: list[Any], times: dict[str, dict[str, float]], peaks: dict[str, float], mine: str, device: str
+    case: Case,
+    dialogs: list[Any],
+    times: dict[str, dict[str, float]],
+    peaks: dict[str, float],
+    ours_name: str,
+    device: str,
 ) -> None:
     language, tower = tflop(case, dialogs)
-    tokens = sum(len(one.ids) for one in dialogs)
+    tokens = sum(len(dialog.ids) for dialog in dialogs)
     show(
         f"reasoner step, {case.name} pack: {len(dialogs)} dialogs, {tokens} tokens",
         [
@@ -186,7 +191,7 @@ def _rows(
                 "TFLOP, tower": tower,
                 "MFU %": 1e5 * (language + tower) / figures["ms"] / HARDWARE_TFLOPS,
                 "peak GiB": peaks[who],
-                "times cosmos": figures["ms"] / times[mine]["ms"],
+                "times cosmos": figures["ms"] / times[ours_name]["ms"],
                 "device": device,
             }
             for who, figures in times.items()

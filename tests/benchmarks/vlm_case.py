@@ -24,8 +24,8 @@ SMOKE_TOWER = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "deepstac
 
 @frozen
 class Case:
-    """text: a language model's sizes; tower: the vision tower's. documents: (number, tokens) of plain texts, all
-    learned; without, dialogs of text, pictures and clips up to `budget` tokens. frozen_tower: it does not train."""
+    """text: sizes of the language model; tower: of the vision tower. documents: (number, tokens) of plain texts, all
+    learned; without, dialogs of text, images and videos up to `budget` tokens."""
 
     name: str
     text: dict[str, int]
@@ -41,14 +41,14 @@ class Case:
         if self.documents is not None:
             count, length = self.documents
             return [_document(f"document {index}", length, self.text["vocab_size"], random) for index in range(count)]
-        found: list[TokenizedConversation] = []
+        pack: list[TokenizedConversation] = []
         for chat in _chats(random, small=self.budget < 1000):
             dialog = processor.encode(chat)
-            if sum(len(one.ids) for one in found) + len(dialog.ids) < self.budget:
-                found.append(dialog)
+            if sum(len(member.ids) for member in pack) + len(dialog.ids) < self.budget:
+                pack.append(dialog)
             elif len(dialog.ids) < SHORT:
-                return found
-        return found
+                return pack
+        return pack
 
 
 SHORT = 420
@@ -62,33 +62,33 @@ def _document(key: str, length: int, vocab: int, random: torch.Generator) -> Tok
 
 
 def _chats(random: torch.Generator, *, small: bool) -> Iterator[Chat]:
-    """Text, pictures and clips by turns; a question and an answer each."""
+    """Dialogs with text, images and videos in turn; a question and an answer each."""
 
-    def said(length: int) -> str:
+    def text(length: int) -> str:
         return "".join(chr(97 + code) for code in torch.randint(0, 26, (length,), generator=random).tolist())
 
     def pixels(*shape: int) -> torch.Tensor:
         return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
 
-    def clip(frames: int, height: int, width: int) -> Video:
+    def video(frames: int, height: int, width: int) -> Video:
         return Video(pixels(3, frames, height, width), tuple(index / 4 for index in range(frames)))
 
     kinds: tuple[tuple[tuple[Any, ...], int, int], ...] = (
         ((), 120, 900),
         ((Image(pixels(3, 448, 448)),), 60, 150),
-        ((clip(16, 256, 384),), 60, 60),
+        ((video(16, 256, 384),), 60, 60),
         ((), 60, 400),
         ((Image(pixels(3, 672, 896)),), 80, 300),
-        ((clip(32, 320, 512),), 40, 40),
+        ((video(32, 320, 512),), 40, 40),
         ((), 200, 1500),
         ((Image(pixels(3, 448, 448)), Image(pixels(3, 448, 448))), 60, 120),
         ((), 80, 250),
     )
     if small:
-        kinds = (((), 12, 40), ((Image(pixels(3, 64, 96)),), 8, 20), ((clip(4, 64, 64),), 8, 9), ((), 8, 60))
-    for number, (parts, asked, answered) in enumerate(cycle(kinds)):
-        turns = (Message("user", (*parts, said(asked))), Message("assistant", (said(answered),)))
-        yield Chat(f"dialog {number}", turns)
+        kinds = (((), 12, 40), ((Image(pixels(3, 64, 96)),), 8, 20), ((video(4, 64, 64),), 8, 9), ((), 8, 60))
+    for number, (media, question_length, answer_length) in enumerate(cycle(kinds)):
+        user = Message("user", (*media, text(question_length)))
+        yield Chat(f"dialog {number}", (user, Message("assistant", (text(answer_length),))))
 
 
 def _text(hidden: int, mlp: int, layers: int, heads: int, vocab: int = 151_936) -> dict[str, int]:
@@ -137,15 +137,15 @@ def tflop(case: Case, dialogs: list[TokenizedConversation]) -> tuple[float, floa
     hidden, q = text["hidden_size"], text["num_attention_heads"] * text["head_dim"]
     kv = text["num_key_value_heads"] * text["head_dim"]
     block = hidden * (2 * q + 2 * kv + 3 * text["intermediate_size"])
-    tokens = sum(len(one.ids) for one in dialogs)
-    learned = sum(int((one.labels[1:] != IGNORE_INDEX).sum()) for one in dialogs)
+    tokens = sum(len(dialog.ids) for dialog in dialogs)
+    learned = sum(int((dialog.labels[1:] != IGNORE_INDEX).sum()) for dialog in dialogs)
     linear = 2 * text["num_hidden_layers"] * block * tokens + 2 * hidden * text["vocab_size"] * learned
-    attention = 2 * q * text["num_hidden_layers"] * sum(len(one.ids) ** 2 for one in dialogs)
+    attention = 2 * q * text["num_hidden_layers"] * sum(len(dialog.ids) ** 2 for dialog in dialogs)
     width, depth = tower["hidden_size"], tower["depth"]
-    grids = [grid for one in dialogs for grid in one.grids]
+    grids = [grid for dialog in dialogs for grid in dialog.grids]
     patches = sum(t * h * w for t, h, w in grids)
-    seen = 2 * depth * (4 * width * width + 2 * width * tower["intermediate_size"]) * patches
-    looked = 4 * width * depth * sum(t * (h * w) ** 2 for t, h, w in grids)
+    linear_tower = 2 * depth * (4 * width * width + 2 * width * tower["intermediate_size"]) * patches
+    attention_tower = 4 * width * depth * sum(t * (h * w) ** 2 for t, h, w in grids)
     backward = 0.0 if case.frozen_tower else 1.0
-    vision = seen * (1 + 2 * backward) + looked * (1 + 2.5 * backward)
+    vision = linear_tower * (1 + 2 * backward) + attention_tower * (1 + 2.5 * backward)
     return (3 * linear + 3.5 * attention) / 1e12, vision / 1e12

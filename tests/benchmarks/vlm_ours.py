@@ -62,13 +62,13 @@ class Ours:
 
     def packs(self) -> Iterator[MicroBatch]:
         """The pack of step 0, again and again."""
-        items = [Item(index, one) for index, one in enumerate(self.dialogs(0))]
+        items = [Item(index, dialog) for index, dialog in enumerate(self.dialogs(0))]
         while True:
             yield MicroBatch(items, {})
 
     def loss_and_norm(self, step: int) -> tuple[float, float]:
         """Mean loss and gradient norm at `step`, without an update."""
-        batch = self.family.collate([Item(index, one) for index, one in enumerate(self.dialogs(step))])
+        batch = self.family.collate([Item(index, dialog) for index, dialog in enumerate(self.dialogs(step))])
         loss = self.family.training_step(self.model, batch.to(self.mesh.device), Streams(0)).loss
         loss = loss / self.family.loss_denominator(batch)
         loss.backward()

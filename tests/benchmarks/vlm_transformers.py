@@ -20,14 +20,14 @@ __all__ = ["Transformers", "micro_batches"]
 def micro_batches(dialogs: Sequence[TokenizedConversation], count: int) -> list[list[TokenizedConversation]]:
     """Like lengths together, with padding at most a tenth more than a `count`-th of all tokens in each group; so there
     may be a few more groups than `count`."""
-    rows = sorted(dialogs, key=lambda one: len(one.ids))
+    rows = sorted(dialogs, key=lambda dialog: len(dialog.ids))
     groups: list[list[TokenizedConversation]] = []
-    share = sum(len(one.ids) for one in rows) / count
-    for one in rows:
-        full = groups and len(one.ids) * (len(groups[-1]) + 1) > share * 1.1
+    share = sum(len(dialog.ids) for dialog in rows) / count
+    for dialog in rows:
+        full = groups and len(dialog.ids) * (len(groups[-1]) + 1) > share * 1.1
         if not groups or full:
             groups.append([])
-        groups[-1].append(one)
+        groups[-1].append(dialog)
     return groups
 
 
@@ -64,19 +64,19 @@ class Transformers:
 
     def with_compiled(self, step: Callable[[], float], *, on: bool) -> float:
         """Take a step with the compiled layers, or with the plain ones."""
-        kept = [layer._compiled_call_impl for layer in self.layers]
+        compiled_calls = [layer._compiled_call_impl for layer in self.layers]
         if not on:
             for layer in self.layers:
                 layer._compiled_call_impl = None
         loss = step()
-        for layer, call in zip(self.layers, kept, strict=True):
+        for layer, call in zip(self.layers, compiled_calls, strict=True):
             layer._compiled_call_impl = call
         return loss
 
     def stepper(self, groups: list[list[TokenizedConversation]]) -> Callable[[], float]:
         """A function that takes one optimizer step; its batches lie on the device already."""
         batches = [self._batch(group) for group in groups]
-        total = self._learned(groups)
+        total = self._num_loss_tokens(groups)
 
         def step() -> float:
             loss = self._backward(batches, total)
@@ -89,7 +89,7 @@ class Transformers:
 
     def loss_and_norm(self, groups: list[list[TokenizedConversation]]) -> tuple[float, float]:
         """Mean loss and gradient norm, without an update."""
-        loss = self._backward([self._batch(group) for group in groups], self._learned(groups))
+        loss = self._backward([self._batch(group) for group in groups], self._num_loss_tokens(groups))
         norm = float(torch.nn.utils.get_total_norm([p.grad.float() for p in self.trained if p.grad is not None]))
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss), norm
@@ -103,29 +103,29 @@ class Transformers:
         return loss
 
     @staticmethod
-    def _learned(groups: list[list[TokenizedConversation]]) -> int:
-        return sum(int((one.labels[1:] != IGNORE_INDEX).sum()) for group in groups for one in group)
+    def _num_loss_tokens(groups: list[list[TokenizedConversation]]) -> int:
+        return sum(int((dialog.labels[1:] != IGNORE_INDEX).sum()) for group in groups for dialog in group)
 
     def _batch(self, group: list[TokenizedConversation]) -> dict[str, torch.Tensor]:
-        shape = len(group), max(len(one.ids) for one in group)
+        shape = len(group), max(len(dialog.ids) for dialog in group)
         ids, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
         labels = torch.full(shape, IGNORE_INDEX)
-        for row, one in enumerate(group):
-            part = slice(len(one.ids))
-            ids[row, part], labels[row, part], mask[row, part] = one.ids, one.labels, 1
+        for row, dialog in enumerate(group):
+            part = slice(len(dialog.ids))
+            ids[row, part], labels[row, part], mask[row, part] = dialog.ids, dialog.labels, 1
         image, video = ids == self.config.image_token_id, ids == self.config.video_token_id
-        found = {
+        inputs = {
             "input_ids": ids,
             "attention_mask": mask,
             "labels": labels,
             "mm_token_type_ids": image.int() + 2 * video.int(),
         }
-        for pixels, grid, clips in (
+        for pixels, grid, is_video in (
             ("pixel_values", "image_grid_thw", False),
             ("pixel_values_videos", "video_grid_thw", True),
         ):
-            shown = [one for one in group if one.grids and one.has_video == clips]
-            if shown:
-                found[pixels] = normalised(torch.cat([one.patches for one in shown]), self.dtype)
-                found[grid] = torch.tensor([size for one in shown for size in one.grids])
-        return {name: value.to(self.device) for name, value in found.items()}
+            members = [dialog for dialog in group if dialog.grids and dialog.has_video == is_video]
+            if members:
+                inputs[pixels] = normalised(torch.cat([dialog.patches for dialog in members]), self.dtype)
+                inputs[grid] = torch.tensor([size for dialog in members for size in dialog.grids])
+        return {name: value.to(self.device) for name, value in inputs.items()}

@@ -45,8 +45,8 @@ _TOWER = ("blocks.", "merger.", "deepstack_merger_list.", "patch_embed.", "pos_e
 
 
 @frozen
-class _Origin:
-    """kind: 'language' or 'visual'. place: what the report says. folder: of the weights."""
+class _Tensor:
+    """A tensor to write. kind: 'language' or 'visual'. place: its source in the report. folder: of the weights."""
 
     entry: Entry
     kind: str
@@ -55,7 +55,7 @@ class _Origin:
 
 
 def reasoner_name(name: str) -> str | None:
-    """A generator's tensor as Qwen3-VL calls it; None for what belongs to generation."""
+    """Qwen3-VL's name of a generator's tensor; None for tensors of generation."""
     name = name.removeprefix("model.net.").removeprefix("net.").removeprefix("transformer.")
     if name.startswith("language_model."):
         name = name.removeprefix("language_model.").removeprefix("model.")
@@ -64,13 +64,14 @@ def reasoner_name(name: str) -> str | None:
     if name.startswith("lm_head."):
         return name
     return "model.language_model." + re.sub(
-        r"(self_attn\.)(\w+)(\.)", lambda found: found[1] + _ATTENTION.get(found[2], found[2]) + found[3], name
+        r"(self_attn\.)(\w+)(\.)", lambda match: match[1] + _ATTENTION.get(match[2], match[2]) + match[3], name
     )
 
 
 def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) -> dict[str, str]:
-    """Write a folder that transformers loads as Qwen3-VL; memory holds a few tensors, and an interrupted merge goes on
-    at the file it had reached. Returns facts to print.
+    """Write a folder that transformers loads as Qwen3-VL. Returns facts to print.
+
+    Memory holds a few tensors at a time. An interrupted merge continues with the file it had reached.
 
     backbone: folder or Hub name of the Qwen3-VL model, by the language model's size when empty. vision: 'qwen' takes
     its tower, 'cosmos' the source's ``vision_encoder/``, 'auto' the latter if there is one. Raises UserError when a
@@ -81,18 +82,18 @@ def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) 
     folder = snapshot(name, CONFIGS)
     expected = _expected(folder)
     visual, unused = _visual(source, folder, name, vision)
-    origins, dropped = {**language, **visual}, [*dropped, *unused]
-    if HEAD not in expected and HEAD in origins:
-        dropped.append(origins.pop(HEAD).place)
-    _refuse_misfits(origins, expected, source)
-    with whole_folder(output, "nothing was converted", made_of=_digest(origins)) as hidden:
-        entries = {name: origin.entry for name, origin in origins.items()}
+    tensors, dropped = {**language, **visual}, [*dropped, *unused]
+    if HEAD not in expected and HEAD in tensors:
+        dropped.append(tensors.pop(HEAD).place)
+    _check_fit(tensors, expected, source)
+    with whole_folder(output, "nothing was converted", made_of=_digest(tensors)) as hidden:
+        entries = {name: tensor.entry for name, tensor in tensors.items()}
         written = write_shards(hidden, "model", entries, verify=True, resume=True)
         copy_configs(folder, hidden, torch.bfloat16)
-        report = {"written": {name: origin.place for name, origin in origins.items()}, "dropped": dropped}
+        report = {"written": {name: tensor.place for name, tensor in tensors.items()}, "dropped": dropped}
         (hidden / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    counts = Counter(origin.kind for origin in origins.values())
-    tower = next(origin.place for origin in origins.values() if origin.kind == "visual")
+    counts = Counter(tensor.kind for tensor in tensors.values())
+    tower = next(tensor.place for tensor in tensors.values() if tensor.kind == "visual")
     return {
         "reasoner": str(output),
         "language": f"{counts['language']} tensors of {source}",
@@ -103,26 +104,26 @@ def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) 
     }
 
 
-def _digest(origins: Mapping[str, _Origin]) -> str:
-    """Of what is written, and of the weights it comes from."""
-    places = [f"{name} {origin.place}" for name, origin in origins.items()]
-    sources = dict.fromkeys(origin.folder for origin in origins.values())
+def _digest(tensors: Mapping[str, _Tensor]) -> str:
+    """Of the tensors to write and of the weights they come from."""
+    places = [f"{name} {tensor.place}" for name, tensor in tensors.items()]
+    sources = dict.fromkeys(tensor.folder for tensor in tensors.values())
     return sha256("\n".join([*places, *map(fingerprint, sources)]).encode()).hexdigest()
 
 
-def _language(source: Path) -> tuple[dict[str, _Origin], list[str]]:
-    """The understanding tower's tensors, and places of the others."""
+def _language(source: Path) -> tuple[dict[str, _Tensor], list[str]]:
+    """The understanding tower's tensors, and the places of the others."""
     folder = source / "transformer" if (source / "transformer").is_dir() else source
     weights = _weights(folder, lambda name: reasoner_name(name) is not None)
-    found: dict[str, _Origin] = {}
+    tensors: dict[str, _Tensor] = {}
     dropped: list[str] = []
     for name in weights.infos:
         ours, place = reasoner_name(name), f"{folder}: {name}"
         if ours is None:
             dropped.append(place)
         else:
-            found[ours] = _Origin(Entry(weights, name, torch.bfloat16), "language", place, folder)
-    return found, dropped
+            tensors[ours] = _Tensor(Entry(weights, name, torch.bfloat16), "language", place, folder)
+    return tensors, dropped
 
 
 def _weights(folder: Path, needs: Callable[[str], bool]) -> SafetensorsWeights:
@@ -133,7 +134,7 @@ def _weights(folder: Path, needs: Callable[[str], bool]) -> SafetensorsWeights:
     return SafetensorsWeights(folder)
 
 
-def _backbone_of(language: Mapping[str, _Origin], source: Path) -> str:
+def _backbone_of(language: Mapping[str, _Tensor], source: Path) -> str:
     embedding = language.get("model.language_model.embed_tokens.weight")
     hidden = embedding.entry.source.infos[embedding.entry.name].shape[1] if embedding is not None else 0
     if hidden not in BACKBONES:
@@ -142,32 +143,32 @@ def _backbone_of(language: Mapping[str, _Origin], source: Path) -> str:
     return BACKBONES[hidden]
 
 
-def _visual(source: Path, folder: Path, name: str, vision: str) -> tuple[dict[str, _Origin], list[str]]:
-    """The vision tower's tensors, and places of what else the generator's own has."""
+def _visual(source: Path, folder: Path, name: str, vision: str) -> tuple[dict[str, _Tensor], list[str]]:
+    """The vision tower's tensors, and the places of tensors that a generator's own tower has besides."""
     own = source / "vision_encoder"
     if vision == "cosmos" and not own.is_dir():
         problem = Problem(message=f"no such folder: {own}", hint="use --vision qwen")
         raise UserError("the checkpoint ships no vision tower of its own; nothing was converted", [problem])
     if vision != "qwen" and own.is_dir():
         weights = _weights(own, lambda key: key.startswith(_TOWER))
-        found = {
-            f"model.visual.{key}": _Origin(Entry(weights, key, torch.bfloat16), "visual", str(own), own)
+        tensors = {
+            f"model.visual.{key}": _Tensor(Entry(weights, key, torch.bfloat16), "visual", str(own), own)
             for key in weights.infos
             if key.startswith(_TOWER)
         }
-        return found, [f"{own}: {key}" for key in weights.infos if not key.startswith(_TOWER)]
+        return tensors, [f"{own}: {key}" for key in weights.infos if not key.startswith(_TOWER)]
     tower = snapshot(name, _tower_files(folder))
     weights = _weights(tower, lambda key: key.startswith("model.visual."))
-    found = {
-        key: _Origin(Entry(weights, key, torch.bfloat16), "visual", name, tower)
+    tensors = {
+        key: _Tensor(Entry(weights, key, torch.bfloat16), "visual", name, tower)
         for key in weights.infos
         if key.startswith("model.visual.")
     }
-    return found, []
+    return tensors, []
 
 
 def _tower_files(folder: Path) -> list[str]:
-    """Of a backbone only the shards that hold its tower; the others are many gigabytes."""
+    """The shards that hold a backbone's tower; the others are many gigabytes."""
     places = read_index(folder)
     return sorted({file for name, file in places.items() if name.startswith("model.visual.")}) or ["*.safetensors"]
 
@@ -182,8 +183,8 @@ def _expected(folder: Path) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in model.named_parameters()}
 
 
-def _refuse_misfits(origins: Mapping[str, _Origin], expected: Mapping[str, torch.Size], source: Path) -> None:
-    shapes = {name: origin.entry.source.infos[origin.entry.name].shape for name, origin in origins.items()}
+def _check_fit(tensors: Mapping[str, _Tensor], expected: Mapping[str, torch.Size], source: Path) -> None:
+    shapes = {name: tensor.entry.source.infos[tensor.entry.name].shape for name, tensor in tensors.items()}
     groups = {
         "are missing": [name for name in expected if name not in shapes],
         "are unknown to Qwen3-VL": [name for name in shapes if name not in expected],
