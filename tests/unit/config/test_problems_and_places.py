@@ -95,6 +95,10 @@ def test_a_recipe_without_fault_has_no_problem(tmp_path: Path) -> None:
             {"dataloader_train.dataset": ["count = 3"]},
             {("dataloader_train.dataset.type", "[dataloader_train.dataset]")},
         ),
+        (
+            {"job": ['task = "tiny"', "nam = 1"], "optimizer": ["lr = -1.0"]},
+            {("job.name", "[job]"), ("job.nam", "nam = 1"), ("optimizer.lr", "lr = -1.0")},
+        ),
         ({"optimiser": []}, {("optimiser", "[optimiser]")}),
         (
             {"dataloader_val": ["max_samples_per_batch = 4"], "dataloader_val.dataset": ['type = "tinny"']},
