@@ -1,4 +1,4 @@
-"""What is told without a traceback: one record per problem, one exception carrying all of them."""
+"""Errors that are reported without a traceback: an exception with a list of problems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Problem:
 
 
 class ReportedError(Exception):
-    """Its text says everything; the command line prints it without a traceback."""
+    """An error that the command line prints without a traceback."""
 
     def __init__(self, title: str, problems: Iterable[Problem] = ()) -> None:
         super().__init__(title)
@@ -41,9 +41,9 @@ class UserError(ReportedError):
 
 
 class RunFailed(ReportedError):
-    """Raised when training itself cannot go on, e.g. because the loss is not finite; exit code 1."""
+    """Raised when training cannot continue, e.g. because the loss is not finite; exit code 1."""
 
 
 def first_line(error: Exception) -> str:
-    """What it says, in a line; its type's name when it says nothing."""
+    """The first line of its message; its type's name if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

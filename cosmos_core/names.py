@@ -1,4 +1,4 @@
-"""Names in messages: suggestions for misspelt ones, many in few words."""
+"""Names in messages: suggestions for misspelt ones, and short forms of many."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def by_layer(names: Iterable[str]) -> str:
-    """Tensor names, those that differ in numbers alone as one: ``layers.*.up.weight (2), head.weight``."""
+    """Tensor names, merging those that differ only in numbers: ``layers.*.up.weight (2), head.weight``."""
     counts = Counter(_NUMBER.sub("*", name) for name in names)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())

@@ -1,4 +1,4 @@
-"""References of the form "package.module:attribute", kept as text until something must run."""
+"""References of the form "package.module:attribute", kept as text until they are loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w
 
 @frozen
 class Ref:
-    """A checked "package.module:attribute". Raises ValueError when the text has another form."""
+    """A checked "package.module:attribute". Raises ValueError for any other text."""
 
     text: str = field()
 

@@ -1,7 +1,7 @@
 """Seeds of counter-based random streams: a pure function of (seed, purpose, counters), the same on every machine.
 
-A sample's position or a step's number picks the stream, so a resumed or resharded run draws the same numbers without
-replaying anything.
+A stream depends on the sample's position or the step's number, so that a resumed or resharded run draws the same
+numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: NaN and infinities, which JSON has no words for, become null."""
+"""Strict JSON: NaN and infinities, which JSON does not have, become null."""
 
 from __future__ import annotations
 

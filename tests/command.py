@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "cosmos", "losses", "module", "rows"]
+__all__ = ["ROOT", "cosmos", "losses", "metric_records", "module"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval"}
@@ -86,11 +86,13 @@ def _zygote() -> Path:
     return folder
 
 
-def rows(run_dir: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl."""
+def metric_records(run_dir: Path) -> list[dict[str, Any]]:
+    """Every record of metrics.jsonl."""
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
 def losses(run_dir: Path) -> dict[int, tuple[float, float]]:
     """Loss and gradient norm of every step, bit for bit."""
-    return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows(run_dir) if "loss" in row}
+    return {
+        record["step"]: (record["loss"], record["grad_norm"]) for record in metric_records(run_dir) if "loss" in record
+    }

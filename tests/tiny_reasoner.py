@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
-from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.config import Backbone, VlmConfig
@@ -139,7 +139,7 @@ def network_of(family: VlmFamily) -> Any:
         model = family.build()
     family.parallelize(model, local_mesh(torch.device("cpu")))
     model.to_empty(device="cpu")
-    initialise_rest(model, family, Streams(0))
+    initialise_rest(model, family, CounterRng(0))
     return model
 
 

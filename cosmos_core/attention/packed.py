@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 
-from cosmos_core.distributed.transfer import transferred
+from cosmos_core.distributed.to_device import to_device
 
 __all__ = ["PackedSequences", "PaddedBatches"]
 
@@ -53,7 +53,7 @@ class PaddedBatches:
             free[width] += width
         lengths = torch.tensor(self.lengths)
         places = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        return transferred(torch.tensor(starts).repeat_interleave(lengths) + places, self.device)
+        return to_device(torch.tensor(starts).repeat_interleave(lengths) + places, self.device)
 
     def pad(self, x: torch.Tensor) -> list[torch.Tensor]:
         """[N, heads, dim] -> [sequences, heads, width, dim] of each batch, zeros in the padding."""
@@ -99,18 +99,18 @@ class PackedSequences:
     @cached_property
     def cu_seqlens(self) -> torch.Tensor:
         """int32 [sequences + 1], where each begins, and where the last ends."""
-        return transferred(torch.tensor([0, *self.lengths]).cumsum(0).to(torch.int32), self.device)
+        return to_device(torch.tensor([0, *self.lengths]).cumsum(0).to(torch.int32), self.device)
 
     @cached_property
     def sequence_ids(self) -> torch.Tensor:
         """int64 [N], which sequence each token belongs to."""
         numbers = torch.arange(len(self.lengths))
-        return transferred(torch.repeat_interleave(numbers, torch.tensor(self.lengths)), self.device)
+        return to_device(torch.repeat_interleave(numbers, torch.tensor(self.lengths)), self.device)
 
     @cached_property
     def padding_mask(self) -> torch.Tensor:
         """bool [sequences, max_seqlen], True where what `pad` returns holds a token."""
-        return transferred(torch.arange(self.max_seqlen) < torch.tensor(self.lengths)[:, None], self.device)
+        return to_device(torch.arange(self.max_seqlen) < torch.tensor(self.lengths)[:, None], self.device)
 
     @cached_property
     def one_batch(self) -> PaddedBatches:

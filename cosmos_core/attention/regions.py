@@ -38,13 +38,13 @@ class AttentionRegions:
         'full' keeps a layer's inputs, and repeats attention too; 'selective' repeats the regions, and keeps what
         attention gave.
         """
-        kept = config.activation_checkpointing
+        checkpointing = config.activation_checkpointing
         regions = [partial(compile_fn(function, config.compile), self._layer) for function in self._functions]
-        if kept.mode == "selective":
-            regions = [checkpoint_fn(region, kept, save=saved_ops(kept)) for region in regions]
+        if checkpointing.mode == "selective":
+            regions = [checkpoint_fn(region, checkpointing, save=saved_ops(checkpointing)) for region in regions]
         self._pre_attention, self._post_attention = regions
-        if kept.mode == "full":
-            self._run = checkpoint_fn(self._through, kept, save=())
+        if checkpointing.mode == "full":
+            self._run = checkpoint_fn(self._through, checkpointing, save=())
         return self
 
     def __call__(

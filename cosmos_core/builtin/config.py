@@ -24,9 +24,7 @@ class GradClip:
     """Gradient clipping."""
 
     clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", low=0)
-    force_finite: bool = option(
-        True, "Replace NaN and infinite gradient entries by zero; the update is skipped all the same."
-    )
+    force_finite: bool = option(True, "Replace NaN and infinite gradient entries by zero; the update is still skipped.")
 
 
 @frozen(kw_only=True)
@@ -41,7 +39,7 @@ class LossCurve:
 class NormMonitor:
     """Norms of weights and gradients."""
 
-    every_n: int = option(100, "Measure in the first step and every so many after it.", unit="steps", low=1)
+    every_n: int = option(100, "Measure in the first step, then every so many steps.", unit="steps", low=1)
 
 
 @frozen(kw_only=True)
@@ -56,7 +54,7 @@ class IterSpeed:
     """Seconds a step and tokens a second."""
 
     every_n: int = option(50, "Steps in a window.", unit="steps", low=1)
-    skip: int = option(5, "Steps left out at the start of a process, while it warms up.", unit="steps", low=0)
+    skip: int = option(5, "Steps to leave out at the start of a process.", unit="steps", low=0)
 
 
 @frozen(kw_only=True)
@@ -75,7 +73,7 @@ class Jsonl:
 
 @frozen(kw_only=True)
 class Wandb:
-    """Weights & Biases; job.wandb_mode switches it on."""
+    """Weights & Biases; enabled by job.wandb_mode."""
 
     entity: str | None = option(None, "Account or team; absent: your default one.")
     tags: tuple[str, ...] = option((), "Tags of the W&B run.")

@@ -1,4 +1,4 @@
-"""What core contributes through the hooks that everyone uses."""
+"""Core's contributions, through the same hooks as every plugin's."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def cosmos_commands() -> Iterable[CommandSpec]:
         summary="Installed plugins and their state",
         command=f"{_COMMANDS}.plugins:list_plugins",
     )
-    yield CommandSpec(path=("recipes", "copy"), summary="Own a recipe as a file", command=f"{_COMMANDS}.recipes:copy")
+    yield CommandSpec(path=("recipes", "copy"), summary="Copy a recipe to a file", command=f"{_COMMANDS}.recipes:copy")
     yield CommandSpec(path=("recipes", "check"), summary="Check recipe files", command=f"{_COMMANDS}.recipes:check")
     yield CommandSpec(
-        path=("plugins", "check"), summary="Load everything a plugin names", command=f"{_COMMANDS}.plugins:check"
+        path=("plugins", "check"), summary="Load everything a plugin refers to", command=f"{_COMMANDS}.plugins:check"
     )
     yield CommandSpec(
         path=("plugins", "hooks"), summary="The hooks a plugin may implement", command=f"{_COMMANDS}.plugins:hooks"
     )
     yield CommandSpec(path=("plugins", "show"), summary="What one plugin provides", command=f"{_COMMANDS}.plugins:show")
     yield CommandSpec(path=("plugins", "new"), summary="Write a plugin package", command=f"{_COMMANDS}.scaffold:new")
-    yield CommandSpec(path=("config", "explain"), summary="One key in words", command=f"{_COMMANDS}.config:explain")
+    yield CommandSpec(path=("config", "explain"), summary="Explain one key", command=f"{_COMMANDS}.config:explain")
     yield CommandSpec(
         path=("config", "schema"), summary="JSON Schema of a recipe", command=f"{_COMMANDS}.config:schema"
     )
@@ -57,17 +57,21 @@ def cosmos_commands() -> Iterable[CommandSpec]:
         path=("checkpoints", "list"), summary="Published checkpoints", command=f"{_COMMANDS}.checkpoints:list_all"
     )
     yield CommandSpec(path=("checkpoints", "fetch"), summary="Download one", command=f"{_COMMANDS}.checkpoints:fetch")
-    yield CommandSpec(path=("convert",), summary="Make a base checkpoint", command=f"{_COMMANDS}.convert:convert")
-    yield CommandSpec(path=("export",), summary="Make a checkpoint others load", command=f"{_COMMANDS}.export:export")
-    yield CommandSpec(path=("eval",), summary="Validation figures of a run", command=f"{_COMMANDS}.eval:evaluate")
-    yield CommandSpec(path=("doctor",), summary="Examine this machine", command=f"{_COMMANDS}.doctor:doctor")
+    yield CommandSpec(
+        path=("convert",), summary="Convert a published checkpoint to a base", command=f"{_COMMANDS}.convert:convert"
+    )
+    yield CommandSpec(
+        path=("export",), summary="Export a checkpoint for other programs", command=f"{_COMMANDS}.export:export"
+    )
+    yield CommandSpec(path=("eval",), summary="Validation metrics of a run", command=f"{_COMMANDS}.eval:evaluate")
+    yield CommandSpec(path=("doctor",), summary="Check this machine", command=f"{_COMMANDS}.doctor:doctor")
     yield CommandSpec(path=("completion",), summary="Shell completion", command=f"{_COMMANDS}.completion:completion")
     yield CommandSpec(path=("data", "prepare"), summary="Write a dataset to disk", command=f"{_COMMANDS}.data:prepare")
 
 
 @hookimpl
 def cosmos_callbacks() -> Iterable[CallbackSpec]:
-    """Clipping, monitors, and the loss curve that every run draws."""
+    """Gradient clipping, monitors, and the loss curve of every run."""
     yield CallbackSpec(
         name="grad_clip",
         summary="Bounds the global gradient norm",
@@ -97,7 +101,7 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
 
 @hookimpl
 def cosmos_trackers() -> Iterable[TrackerSpec]:
-    """The console and the metrics file, both always on; W&B and TensorBoard, when asked for."""
+    """The console and the metrics file, always on; W&B and TensorBoard, if enabled."""
     yield TrackerSpec(
         name="console",
         summary="Progress on the terminal",

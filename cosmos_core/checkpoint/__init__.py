@@ -1,11 +1,11 @@
-"""DCP checkpoints: written whole, read without executing anything."""
+"""DCP checkpoints: written atomically, read without executing any code in them."""
 
+from cosmos_core.checkpoint.atomic_directory import atomic_directory
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states, load_model
-from cosmos_core.checkpoint.opening import opened_safetensors, read_weight_map
-from cosmos_core.checkpoint.output import whole_folder
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, Written, write_shards
+from cosmos_core.checkpoint.safetensors_open import open_safetensors, read_weight_map
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import model_state
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
@@ -16,7 +16,7 @@ from cosmos_core.checkpoint.weights import (
     SafetensorsWeights,
     StoredWeights,
     TensorInfo,
-    refuse_zero_adapters,
+    check_nonzero_adapters,
     trained_weights,
 )
 
@@ -34,18 +34,18 @@ __all__ = [
     "StoredWeights",
     "TensorInfo",
     "Written",
+    "atomic_directory",
+    "check_nonzero_adapters",
     "fingerprint",
     "load_component",
     "load_loader_states",
     "load_model",
     "model_state",
-    "opened_safetensors",
+    "open_safetensors",
     "read_weight_map",
-    "refuse_zero_adapters",
     "save_checkpoint",
     "stored_keys",
     "stored_tensors",
     "trained_weights",
-    "whole_folder",
     "write_shards",
 ]

@@ -1,4 +1,4 @@
-"""The base that an adapter's checkpoint builds on: where it lay, and how to tell that it is still the same."""
+"""The base weights of an adapter checkpoint: where they are, and a digest to check that they are unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
-from cosmos_core.plan.layout import ADAPTER_BASE
+from cosmos_core.plan.paths import ADAPTER_BASE
 
 __all__ = ["AdapterBase", "fingerprint"]
 
@@ -24,9 +24,9 @@ _FILES = ("*.distcp", ".metadata", "*.safetensors")
 
 @frozen
 class AdapterBase:
-    """folder: the base's weights; a DCP directory when `dcp`, else the backbone's files that the family loads itself.
+    """folder: the base's weights; a DCP directory when `dcp`, else the backbone files that the family loads itself.
 
-    digest: `fingerprint` of the folder; empty when the base is no folder but fresh weights, which follow from `seed`.
+    digest: `fingerprint` of the folder; empty when the base is fresh weights drawn from `seed`.
     """
 
     folder: str
@@ -42,7 +42,7 @@ class AdapterBase:
         return self.alpha / self.rank
 
     def write(self, folder: Path) -> None:
-        """Into a checkpoint's folder."""
+        """Write the record into a checkpoint's folder."""
         record = {"format": ADAPTER_FORMAT, **attrs.asdict(self)}
         (folder / ADAPTER_BASE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -60,14 +60,14 @@ class AdapterBase:
             raise UserError(f"{path} is damaged: {error}") from None
 
     def check(self, checkpoint: Path, seed: int | None = None) -> None:
-        """Raises UserError when the base is gone or is another one than the adapters were trained on.
+        """Raises UserError when the base is missing or is not the one that the adapters were trained on.
 
-        seed: of the run that goes on; None when no fresh weights are going to be drawn.
+        seed: of the run that continues; None when no fresh weights will be drawn.
         """
         if self.seed is not None and seed is not None and seed != self.seed:
             message = f"is {seed}; the adapters were trained on the fresh weights of seed {self.seed}"
             problem = Problem(message=message, key="trainer.seed", hint=f"set trainer.seed={self.seed}")
-            raise UserError("the adapters' base would be another one; nothing was started", [problem])
+            raise UserError("the adapters' base would differ; nothing was started", [problem])
         if not self.digest:
             return
         folder, record = Path(self.folder), str(checkpoint / ADAPTER_BASE)
@@ -77,14 +77,16 @@ class AdapterBase:
             )
             raise UserError("the adapters' base is missing; nothing was started", [problem])
         if fingerprint(folder) != self.digest:
-            problem = Problem(message=f"{folder} holds other weights than the adapters were trained on", file=record)
+            problem = Problem(
+                message=f"{folder} does not hold the weights that the adapters were trained on", file=record
+            )
             raise UserError("the adapters' base has changed; nothing was started", [problem])
 
 
 def fingerprint(folder: Path, *patterns: str) -> str:
     """Digest of a folder's weight files by name, size and samples spread over each; seconds at any size.
 
-    patterns: of the files' names; weights in any format when absent.
+    patterns: globs of file names; weights in any format when absent.
     """
     digest = sha256()
     for path in sorted({path for pattern in patterns or _FILES for path in folder.glob(pattern)}):

@@ -1,4 +1,4 @@
-"""Reads components back: warm starts take weights alone, resumes take everything."""
+"""Loads components: a warm start takes the weights alone, a resumed run takes everything."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from attrs import frozen
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 
-from cosmos_core.checkpoint.quiet import without_single_process_warning
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
+from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.data.sampler import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
@@ -32,7 +32,7 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
 
     Raises UserError when the directory is damaged or holds more than data.
     """
-    SafeReader(folder).read_metadata()  # torch prints tracebacks when it finds it damaged.
+    SafeReader(folder).read_metadata()  # First, since torch prints tracebacks for a damaged one.
     try:
         with without_single_process_warning():
             dcp.load(state, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=not mesh.distributed)
@@ -45,9 +45,9 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
 
 @frozen
 class Loaded:
-    """What a load filled. tensors: names of the network's tensors; averages: likewise, of the moving average.
+    """What a load filled. tensors: names of the network's tensors; averages: names in the moving average.
 
-    unused: what the checkpoint holds beside it, ``net.`` and ``net_ema.`` included.
+    unused: other tensors of the checkpoint, with their prefix ``net.`` or ``net_ema.``.
     """
 
     tensors: frozenset[str] = frozenset()
@@ -66,47 +66,47 @@ def load_model(
     whole: bool = True,
     adapters_only: bool = False,
 ) -> Loaded:
-    """Load ``model/`` into the network and its average; whoever calls fills what the result does not name.
+    """Load ``model/`` into the network and its average; the caller fills what the result does not name.
 
-    skip: tensors whose name contains one of these are left alone. strict: a missing tensor is an error; so is one that
-    the model lacks in a part it has (a whole part that it lacks, such as a head for actions, is named in the result).
-    whole: every stored tensor must have a place, and the average must be there exactly when `ema` is; for resuming.
+    skip: tensors whose name contains one of these are not loaded. strict: a missing tensor is an error; so is a stored
+    tensor that the model lacks in a part it has (a part it lacks entirely, such as an action head, is only named in
+    the result). whole, for resuming: every stored tensor is used, and an average is stored exactly when `ema` is set.
     adapters_only: as in `model_state`.
 
-    Raises UserError listing what is missing, surplus or of another shape. Adapters without a place are always an
-    error, since the remaining weights would compute something else without them.
+    Raises UserError listing what is missing, unused or of another shape. Unused adapters are always an error, since
+    the other weights would compute something else without them.
     """
     stored = SafeReader(folder).read_metadata().state_dict_metadata
-    places = model_state(model, ema, adapters_only=adapters_only)
-    wanted = {name: value for name, value in places.items() if not any(key in name for key in skip)}
-    has_average = any(name in stored for name in wanted if name.startswith(AVERAGED))
+    own = model_state(model, ema, adapters_only=adapters_only)
+    targets = {name: value for name, value in own.items() if not any(key in name for key in skip)}
+    has_average = any(name in stored for name in targets if name.startswith(AVERAGED))
     if not has_average and not (whole and ema is not None):
-        wanted = {name: value for name, value in wanted.items() if not name.startswith(AVERAGED)}
-    missing = sorted(name for name in wanted if name not in stored)
+        targets = {name: value for name, value in targets.items() if not name.startswith(AVERAGED)}
+    missing = sorted(name for name in targets if name not in stored)
     other = sorted(
         f"{name} {_size(stored[name])} instead of {tuple(value.shape)}"
-        for name, value in wanted.items()
+        for name, value in targets.items()
         if name in stored and _size(stored[name]) != tuple(value.shape)
     )
-    unused = sorted(name for name in stored if name not in wanted)
-    surplus = [name for name in unused if name not in places and not any(key in name for key in skip)]
-    refused = [name for name in surplus if _must_have_a_place(name, model, ema, strict=strict, whole=whole)]
-    nothing = not any(name in stored for name in wanted)
-    required = missing if strict or whole or nothing else []
-    if other or required or refused:
-        raise _mismatch(folder, required, other, refused)
-    state = {name: value for name, value in wanted.items() if name in stored}
+    unused = sorted(name for name in stored if name not in targets)
+    surplus = [name for name in unused if name not in own and not any(key in name for key in skip)]
+    rejected = [name for name in surplus if _must_be_used(name, model, ema, strict=strict, whole=whole)]
+    none_stored = not any(name in stored for name in targets)
+    required = missing if strict or whole or none_stored else []
+    if other or required or rejected:
+        raise _mismatch(folder, required, other, rejected)
+    state = {name: value for name, value in targets.items() if name in stored}
     with torch.no_grad():
         load_component(folder, state, mesh)
     return Loaded(_without(LIVE, state), _without(AVERAGED, state), tuple(unused))
 
 
-def _must_have_a_place(name: str, model: nn.Module, ema: Ema | None, *, strict: bool, whole: bool) -> bool:
+def _must_be_used(name: str, model: nn.Module, ema: Ema | None, *, strict: bool, whole: bool) -> bool:
     """Whether a stored tensor that the model lacks is an error."""
     if is_lora(name):
         return True
     if name.startswith(AVERAGED):
-        # An average may cover frozen weights too; those it covers beside the model's own are the live ones.
+        # An average may cover weights that are frozen now; their live values are loaded.
         known = dict(model.named_parameters()) if ema is not None else {}
         return whole and name.removeprefix(AVERAGED) not in known
     part = name.removeprefix(LIVE).partition(".")[0]
@@ -128,7 +128,7 @@ def _mismatch(folder: Path, missing: list[str], other: list[str], surplus: list[
         for what, names, hint in (
             ("missing", missing, f"is it the right model? {skip}"),
             ("of another shape", other, "is it the right model and size?"),
-            ("without a place in the model", surplus, f"does the recipe switch on what trained them? {skip}"),
+            ("not part of the model", surplus, f"does the recipe enable what trained them? {skip}"),
         )
         if names
     ]
@@ -154,8 +154,8 @@ def load_loader_states(folder: Path) -> list[Any]:
 def _loader_state(path: Path) -> Any:
     try:
         state = torch.load(path, weights_only=True)
-    except Exception as error:  # A damaged pickle fails in any way.
-        hint = "without the folder dataloader/ the data begins anew"
+    except Exception as error:  # A damaged pickle can raise anything.
+        hint = "remove the folder dataloader/ to start the data from the beginning"
         problem = Problem(
             message=f"holds more than plain values, or is damaged: {first_line(error)}", file=str(path), hint=hint
         )

@@ -1,4 +1,4 @@
-"""Reads DCP directories without running anything that a stranger wrote into them.
+"""Reads DCP directories without executing code in them.
 
 torch's own reader unpickles the metadata file and every non-tensor entry; a downloaded checkpoint could execute code.
 Here the metadata may only name DCP's own records, and entries are read with ``weights_only``.
@@ -43,7 +43,7 @@ _ALLOWED = {
 
 
 class _MetadataUnpickler(pickle.Unpickler):
-    """Finds the records listed above, each by its whole name: a dotted one could reach what their module imports."""
+    """Finds only the classes listed above, by whole names: a dotted name could reach what their module imports."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if global_name in _ALLOWED.get(module_name, ()):
@@ -51,23 +51,23 @@ class _MetadataUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
 
 
-def _refused(path: Path, reason: str) -> UserError:
-    problem = Problem(message=reason, file=str(path), hint="the checkpoint is damaged or not to be trusted")
-    return UserError(f"{path} is no checkpoint this program reads; nothing was loaded", [problem])
+def _unsafe(path: Path, reason: str) -> UserError:
+    problem = Problem(message=reason, file=str(path), hint="the checkpoint is damaged or unsafe")
+    return UserError(f"{path} cannot be read as a checkpoint; nothing was loaded", [problem])
 
 
 class SafeReader(FileSystemReader):
     """FileSystemReader whose metadata may only hold DCP's own records. Raises UserError otherwise, and for damage."""
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """What the plan asks for, into the planner's state."""
+        """Read what the plan asks for into the planner's state."""
         try:
             return super().read_data(plan, planner)
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # A damaged archive fails in any way, as its metadata does.
+        except Exception as error:  # A damaged archive can raise anything.
             reason = first_line(error)
-            raise _refused(Path(self.path), f"cannot read its data: {reason}") from None
+            raise _unsafe(Path(self.path), f"cannot read its data: {reason}") from None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """The checkpoint's metadata."""
@@ -75,27 +75,27 @@ class SafeReader(FileSystemReader):
         try:
             with path.open("rb") as file:
                 metadata = _MetadataUnpickler(file).load()
-        except Exception as error:  # A damaged pickle fails in any way: as text, as a size, as a call.
-            raise _refused(path, f"cannot read its metadata: {error}") from None
-        if not isinstance(metadata, Metadata) or not _whole(metadata):
-            raise _refused(path, "its metadata is of another kind")
+        except Exception as error:  # A damaged pickle can raise anything.
+            raise _unsafe(path, f"cannot read its metadata: {error}") from None
+        if not isinstance(metadata, Metadata) or not _complete(metadata):
+            raise _unsafe(path, "its metadata is not that of a DCP checkpoint")
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
 
 
-def _whole(metadata: Metadata) -> bool:
-    """Whether all parts of all records are there; damaged ones may be half built."""
+def _complete(metadata: Metadata) -> bool:
+    """Whether all fields of all records are set; unpickling damaged ones can leave them out."""
     indexes = (getattr(metadata, name, None) for name in ("state_dict_metadata", "storage_data"))
-    return all(isinstance(index, dict) for index in indexes) and _built(metadata)
+    return all(isinstance(index, dict) for index in indexes) and _fields_set(metadata)
 
 
-def _built(value: Any) -> bool:
+def _fields_set(value: Any) -> bool:
     if is_dataclass(value):
-        return all(hasattr(value, part.name) and _built(getattr(value, part.name)) for part in fields(value))
+        return all(hasattr(value, part.name) and _fields_set(getattr(value, part.name)) for part in fields(value))
     parts = value.values() if isinstance(value, dict) else value
-    return all(map(_built, parts)) if isinstance(value, (dict, list, tuple)) else True
+    return all(map(_fields_set, parts)) if isinstance(value, (dict, list, tuple)) else True
 
 
 class SafePlanner(DefaultLoadPlanner):
@@ -107,7 +107,7 @@ class SafePlanner(DefaultLoadPlanner):
         try:
             entry = torch.load(value, weights_only=True)
         except Exception as error:
-            raise _refused(Path(name), f"entry '{name}' holds more than plain values, or is damaged: {error}") from None
+            raise _unsafe(Path(name), f"entry '{name}' holds more than plain values, or is damaged: {error}") from None
         if self.flatten_state_dict:
             set_element(self.original_state_dict, self.mappings[name], entry)
         else:

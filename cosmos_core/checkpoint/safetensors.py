@@ -12,7 +12,7 @@ import torch
 from attrs import frozen
 from rich.progress import Progress, TaskID
 
-from cosmos_core.checkpoint.opening import opened_safetensors
+from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
 from cosmos_core.errors import Problem, UserError
 
@@ -20,7 +20,7 @@ __all__ = ["SHARD_BYTES", "Entry", "Written", "write_shards"]
 
 SHARD_BYTES = 5 * 10**9
 GROUP_BYTES = 2**28
-"""Read together, since every reading of a DCP directory opens it anew."""
+"""Read together, since each read of a DCP directory opens it again."""
 ALIGNMENT = 8
 UNFINISHED = ".unfinished"
 DTYPES = {
@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the tensor."""
+        """Shape of the tensor."""
         return self.source.infos[self.name].shape
 
     @property
@@ -63,7 +63,7 @@ class Entry:
 
 @frozen
 class Written:
-    """files: of weights. kept: how many of them an interrupted attempt had finished."""
+    """files: number of weight files. kept: how many of them an interrupted attempt had finished."""
 
     files: int
     kept: int
@@ -79,14 +79,13 @@ def write_shards(
     resume: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> Written:
-    """Write `entries` (written name -> origin) as ``<stem>[-n-of-m].safetensors``, each of which appears when it is
-    whole.
+    """Write `entries`, by written name, as ``<stem>[-n-of-m].safetensors``; each file appears when it is complete.
 
-    Memory holds a group of tensors of about 256 MiB, or one larger one. verify: read every file back and compare it
-    with its origin. resume: keep the files that are there. metadata: further words for the files' headers. Raises
+    Memory holds a group of tensors of about 256 MiB, or one larger tensor. verify: read every file back and compare it
+    with its source. resume: keep the files that are there. metadata: more entries for the files' headers. Raises
     UserError when a file differs.
     """
-    shards = list(_divided({name: entry.size for name, entry in entries.items()}, shard_bytes))
+    shards = list(_groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
     weight_map: dict[str, str] = {}
     kept = 0
     with Progress(transient=True) as progress:
@@ -115,12 +114,12 @@ def _holds(file: Path, names: Collection[str]) -> bool:
     """Whether a file is there with all of its tensors."""
     if not file.is_file():
         return False
-    with opened_safetensors(file) as opened:
+    with open_safetensors(file) as opened:
         return set(opened.keys()) == set(names)
 
 
-def _divided(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
-    """Neighbours of at most `limit` bytes together, or one alone."""
+def _groups(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
+    """Consecutive names of at most `limit` bytes together; a larger tensor is a group of its own."""
     part: list[str] = []
     used = 0
     for name, size in sizes.items():
@@ -139,8 +138,8 @@ def _file(stem: str, number: int, count: int) -> str:
 def _write(
     file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str], progress: Progress, task: TaskID
 ) -> None:
-    """The format's header says where every tensor is going to lie, so that tensors follow one by one; the library's
-    own writer wants all of them at once."""
+    """Write the header with every tensor's offsets, then the tensors one by one; the library's own writer needs all of
+    them in memory."""
     header = _header(entries, metadata)
     with file.open("wb") as out:
         out.write(len(header).to_bytes(8, "little"))
@@ -173,24 +172,24 @@ def _header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
 
 
 def _values(entries: Mapping[str, Entry]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in its turn, contiguous and in the dtype to write; each source is asked once for a group."""
-    for names in _divided({name: entry.stored_size for name, entry in entries.items()}, GROUP_BYTES):
+    """Every tensor in order, contiguous and in the dtype to write; each source is read once for a group."""
+    for names in _groups({name: entry.stored_size for name, entry in entries.items()}, GROUP_BYTES):
         read: dict[tuple[int, str], torch.Tensor] = {}
         for source in {id(entries[name].source): entries[name].source for name in names}.values():
-            wanted = {entries[name].name for name in names if entries[name].source is source}
-            read.update({(id(source), name): value for name, value in source.read(wanted).items()})
+            own = {entries[name].name for name in names if entries[name].source is source}
+            read.update({(id(source), name): value for name, value in source.read(own).items()})
         for name in names:
             entry = entries[name]
             yield name, read[id(entry.source), entry.name].to(entry.dtype).contiguous()
 
 
 def _verify(file: Path, entries: Mapping[str, Entry], progress: Progress, task: TaskID) -> None:
-    with opened_safetensors(file) as opened:
+    with open_safetensors(file) as opened:
         same = set(opened.keys()) == set(entries)
     for name, value in _values(entries):
-        # Opened for each, because the file's pages count as this process's memory while it is open.
-        with opened_safetensors(file) as opened:
+        # Opened for each tensor: while the file is open, the pages read count as memory of this process.
+        with open_safetensors(file) as opened:
             same = same and torch.equal(opened.get_tensor(name), value)
         progress.advance(task, entries[name].size)
     if not same:
-        raise UserError(f"{file} does not hold what was written to it; is the disk sound?")
+        raise UserError(f"{file} does not hold what was written to it; check the disk")

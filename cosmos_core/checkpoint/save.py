@@ -1,4 +1,4 @@
-"""Writes a checkpoint under a hidden name and makes it visible when it is complete."""
+"""Writes a checkpoint under a hidden name and renames it when it is complete."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 
 from cosmos_core.checkpoint.base import AdapterBase
-from cosmos_core.checkpoint.quiet import without_single_process_warning
+from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.layout import iteration_name
+from cosmos_core.plan.paths import iteration_name
 from cosmos_core.plan.trained import write_launch
 
 __all__ = ["save_checkpoint"]
@@ -38,10 +38,10 @@ def save_checkpoint(
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
 
-    base: what the weights build on, when they are adapters alone. launch: which launch of the run trained them.
+    base: the base weights, for a checkpoint of adapters alone. launch: number of the launch that trained the weights.
 
-    Killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks have written
-    everything, and ``latest_checkpoint.txt`` is replaced last.
+    If the run is killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks
+    have written everything, and ``latest_checkpoint.txt`` is replaced last.
     """
     final = checkpoints / iteration_name(step)
     hidden = checkpoints / f".{final.name}{PARTIAL}"
@@ -75,12 +75,12 @@ def save_checkpoint(
 
 def _no_room(step: int, checkpoints: Path, reason: str) -> UserError:
     hint = "free some space, then run the same command again"
-    title = f"the checkpoint of step {step} could not be written; earlier ones are whole"
+    title = f"the checkpoint of step {step} could not be written; earlier ones are complete"
     return UserError(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
 
 
 def _out_of_room(error: BaseException) -> str | None:
-    """The system's words for a full disk or quota somewhere in `error`; None when it is another failure."""
+    """The message of a full disk or quota among the causes of `error`; None for another failure."""
     causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
     while causes:
         cause = causes.pop()
@@ -108,7 +108,7 @@ def _publish(hidden: Path, final: Path) -> None:
     for folder in (*(path for path in hidden.iterdir() if path.is_dir()), hidden):
         _sync_folder(folder)
     if final.exists():
-        # Saving a step again: move the old one aside first, so that no moment shows a mixture.
+        # Saving a step again: move the old one aside first, so that the folder never holds parts of both.
         replaced = final.with_name(f".{final.name}.replaced{PARTIAL}")
         final.rename(replaced)
     hidden.rename(final)

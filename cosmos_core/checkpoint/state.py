@@ -1,4 +1,4 @@
-"""The components of a checkpoint as nested values, and how they get back into the run."""
+"""The components of a checkpoint as state dicts, and how they are loaded back into the run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 def model_state(model: nn.Module, ema: Ema | None, *, adapters_only: bool = False) -> dict[str, torch.Tensor]:
     """``net.<name>`` for parameters and persistent buffers, ``net_ema.<name>`` for the averages; all by reference.
 
-    adapters_only: low-rank adapters alone, as a checkpoint of a run that trains nothing else holds them.
+    adapters_only: low-rank adapters alone, for a run that trains nothing else.
     """
     values = model.state_dict().items()
     state = {f"{LIVE}{name}": value for name, value in values if not adapters_only or is_lora(name)}
@@ -67,11 +67,11 @@ def optimizer_templates(
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]) -> None:
-    """Give the optimizer what was loaded into `optimizer_templates`; parameters that were never updated stay so."""
+    """Set the optimizer's state from what was loaded into `optimizer_templates`; parameters without are skipped."""
     for name, parameter, _ in _optimized(model, optimizer):
-        found = {part: state.get(f"state.net.{name}.{part}") for part in (*_MOMENTS, "step")}
-        if all(value is not None for value in found.values()):
-            optimizer.state[parameter] = dict(found)
+        values = {part: state.get(f"state.net.{name}.{part}") for part in (*_MOMENTS, "step")}
+        if all(value is not None for value in values.values()):
+            optimizer.state[parameter] = dict(values)
 
 
 def _optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter, bool]]:
@@ -88,7 +88,7 @@ def _with_net(name: str) -> str:
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """This process's global random state: torch, torch_cuda, numpy, random. Training itself draws from streams."""
+    """This process's global random state: torch, torch_cuda, numpy, random. Training draws from `CounterRng`."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     assert kind == "MT19937"
     version, words, python_gauss = random.getstate()
@@ -105,7 +105,7 @@ def random_state() -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, torch.Tensor]) -> None:
-    """Put back what `random_state` returned."""
+    """Set the random state that `random_state` returned."""
     torch.set_rng_state(state["torch"])
     position, has_gauss, gauss = state["numpy_rest"].tolist()
     keys = state["numpy_keys"].numpy().astype(np.uint32)

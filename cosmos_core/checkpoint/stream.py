@@ -1,7 +1,7 @@
-"""Writes a DCP directory tensor by tensor, so that memory stays small whatever the size of the model.
+"""Writes a DCP directory tensor by tensor, so that memory use does not grow with the model.
 
 The layout is DCP's own: data files of serialised tensors, and metadata saying where each lies. A data file is renamed
-into place when it is whole, with its index beside it, so that an interrupted writing continues at the next file.
+into place when it is complete, with its index beside it, so that an interrupted attempt continues at the next file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cosmos_core.formats import check_format
 __all__ = ["DcpWriter", "stored_tensors"]
 
 INDEX_FORMAT = 1
-"""Of the record beside a data file while a directory is written."""
+"""Of the index beside a data file while a directory is written."""
 
 
 class DcpWriter:
@@ -41,14 +41,14 @@ class DcpWriter:
         self._files: list[str] = []
 
     def has(self, number: int, of: str) -> bool:
-        """Whether data file `number` is whole from an earlier attempt, and made of the source with the digest `of`."""
+        """Whether an earlier attempt completed data file `number` from the source with the digest `of`."""
         index, file = self._index(number), self.folder / _name(number)
         return index.is_file() and file.is_file() and bool(_read_index(index)["of"] == of)
 
     def write(self, number: int, tensors: Iterable[tuple[str, torch.Tensor]], *, of: str) -> None:
         """Write data file `number`; at most one tensor is held at a time."""
         final = self.folder / _name(number)
-        # Of another source; the new index, which comes first, must not find it.
+        # One from another source must not match the new index, which is written first.
         final.unlink(missing_ok=True)
         hidden = final.with_name(f".{final.name}.partial")
         entries: dict[str, Any] = {}
@@ -94,10 +94,10 @@ class DcpWriter:
 
 
 def _read_index(path: Path) -> dict[str, Any]:
-    """The record beside a data file. Raises UserError when a newer version began the directory."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    check_format(found, path, INDEX_FORMAT)
-    return found
+    """The index beside a data file. Raises UserError when a newer version wrote it."""
+    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    check_format(index, path, INDEX_FORMAT)
+    return index
 
 
 def _name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint one by one, whatever they are stored as: a run's, a base's, or a base with adapters."""
+"""Tensors of a checkpoint one by one, from any format: a run's, a base's, or a base with adapters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import load_component
-from cosmos_core.checkpoint.opening import opened_safetensors
+from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.runtime import local_mesh
@@ -24,7 +24,7 @@ __all__ = [
     "SafetensorsWeights",
     "StoredWeights",
     "TensorInfo",
-    "refuse_zero_adapters",
+    "check_nonzero_adapters",
     "trained_weights",
 ]
 
@@ -40,7 +40,7 @@ class TensorInfo:
 
 
 class StoredWeights(Protocol):
-    """Tensors by the network's own names (without ``net.``); reading holds in memory only what was asked for."""
+    """Tensors by the network's own names (without ``net.``); only the tensors read are in memory."""
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
@@ -53,9 +53,9 @@ class StoredWeights(Protocol):
 
 
 class DcpWeights:
-    """``model/`` of a checkpoint. kind: 'live', 'ema' for the average, "" for the average where one is kept.
+    """``model/`` of a checkpoint. kind: 'live'; 'ema' for the average; "" for the average if there is one, else live.
 
-    Raises UserError when there are no weights, or when an average is asked for that was never kept.
+    Raises UserError when there are no weights, or no average where 'ema' is asked for.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -71,7 +71,7 @@ class DcpWeights:
         }
         self.infos = {name: TensorInfo(*tensors[stored]) for name, stored in self._stored.items()}
         if kind == "ema" and not self.averaged:
-            problem = Problem(message="it holds live weights alone", file=str(folder), hint="leave --weights out")
+            problem = Problem(message="it holds only live weights", file=str(folder), hint="leave --weights out")
             raise UserError("the checkpoint keeps no average; nothing was exported", [problem])
 
     @property
@@ -89,13 +89,13 @@ class DcpWeights:
 
 
 class SafetensorsWeights:
-    """All ``*.safetensors`` of a folder, under the names they have there."""
+    """All ``*.safetensors`` of a folder, under the names stored in them."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, Path] = {}
         self.infos: dict[str, TensorInfo] = {}
         for path in sorted(folder.glob("*.safetensors")):
-            with opened_safetensors(path) as file:
+            with open_safetensors(path) as file:
                 for name in file.keys():  # noqa: SIM118
                     self._files[name] = path
                     self.infos[name] = _info(file, name)
@@ -104,11 +104,11 @@ class SafetensorsWeights:
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """From the files, each opened once."""
-        found = {}
+        tensors = {}
         for path in dict.fromkeys(self._files[name] for name in names):
-            with opened_safetensors(path) as file:
-                found.update({name: file.get_tensor(name) for name in names if self._files[name] == path})
-        return {name: found[name] for name in names}
+            with open_safetensors(path) as file:
+                tensors.update({name: file.get_tensor(name) for name in names if self._files[name] == path})
+        return {name: tensors[name] for name in names}
 
 
 def _info(file: Any, name: str) -> TensorInfo:
@@ -120,7 +120,7 @@ def _info(file: Any, name: str) -> TensorInfo:
 
 
 class MergedWeights:
-    """A base's weights with adapters folded in: W + scale B A, computed in float32 and rounded once."""
+    """A base's weights with adapters merged: W + scale B A, computed in float32 and rounded once."""
 
     def __init__(self, base: StoredWeights, adapters: StoredWeights, scale: float) -> None:
         self.base, self.adapters, self.scale = base, adapters, scale
@@ -133,9 +133,9 @@ class MergedWeights:
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """From both."""
-        return {name: self._folded(name, value) for name, value in self.base.read(names).items()}
+        return {name: self._merged(name, value) for name, value in self.base.read(names).items()}
 
-    def _folded(self, name: str, value: torch.Tensor) -> torch.Tensor:
+    def _merged(self, name: str, value: torch.Tensor) -> torch.Tensor:
         if name not in self._adapted:
             return value
         stem = name.removesuffix(".weight")
@@ -144,25 +144,25 @@ class MergedWeights:
 
 
 class OverlaidWeights:
-    """`over`, and from `under` what `over` lacks."""
+    """The tensors of `over`, and those of `under` that `over` lacks."""
 
     def __init__(self, over: StoredWeights, under: StoredWeights) -> None:
         self.over, self.under = over, under
         self.infos = {**over.infos, **{name: info for name, info in under.infos.items() if name not in over.infos}}
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
-        """Each from where it is."""
+        """Each from `over` where it has it, else from `under`."""
         own = [name for name in names if name in self.over.infos]
         rest = [name for name in names if name not in self.over.infos]
-        found = {**(self.over.read(own) if own else {}), **(self.under.read(rest) if rest else {})}
-        return {name: found[name] for name in names}
+        tensors = {**(self.over.read(own) if own else {}), **(self.under.read(rest) if rest else {})}
+        return {name: tensors[name] for name in names}
 
 
 def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> StoredWeights:
-    """The whole weights of an ``iter_<N>`` folder or a base, adapters folded in.
+    """The whole weights of an ``iter_<N>`` folder or a base, with adapters merged.
 
-    kind: as in DcpWeights. scale: factor of adapters that were trained beside other weights; their checkpoint does not
-    say it. Raises UserError when adapters are all zero, when their base is gone or has changed, or for want of a scale.
+    kind: as in DcpWeights. scale: factor of adapters that are stored with whole weights, where the checkpoint does not
+    record it. Raises UserError when adapters are all zero, their base is missing or changed, or the scale is unknown.
     """
     stored, base = DcpWeights(checkpoint / "model", kind), AdapterBase.read(checkpoint)
     if base is None:
@@ -172,7 +172,7 @@ def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> 
             problem = Problem(message="no run's config.toml says their rank and alpha", file=str(checkpoint))
             raise UserError("the checkpoint holds adapters beside whole weights; nothing was exported", [problem])
         return MergedWeights(stored, stored, scale)
-    refuse_zero_adapters(stored)
+    check_nonzero_adapters(stored)
     base.check(checkpoint)
     if base.dcp:
         return MergedWeights(DcpWeights(Path(base.folder), "live"), stored, base.scale)
@@ -181,7 +181,7 @@ def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> 
     return MergedWeights(SafetensorsWeights(Path(base.folder)), stored, base.scale)
 
 
-def refuse_zero_adapters(adapters: StoredWeights) -> None:
+def check_nonzero_adapters(adapters: StoredWeights) -> None:
     """Raises UserError when no adapter was changed by training."""
     names = [name for name in adapters.infos if name.endswith(B)]
     if not any(bool(value.any()) for name in names for value in adapters.read([name]).values()):

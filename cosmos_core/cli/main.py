@@ -17,7 +17,7 @@ from cosmos_core.plugin.manager import PluginManager
 __all__ = ["CommandTree", "main", "root_command"]
 
 FAILED = 1
-USER_MISTAKE = 2
+USER_ERROR = 2
 INTERRUPTED = 130
 
 
@@ -30,11 +30,11 @@ class CommandTree(click.Group):
         self.depth = depth
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Words that may follow."""
+        """Names of the commands and subgroups."""
         return list(dict.fromkeys(spec.path[self.depth] for spec in self.specs))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command or subgroup of that word, imported now."""
+        """Import and return the command or subgroup of that name."""
         below = [spec for spec in self.specs if spec.path[self.depth] == cmd_name]
         if not below:
             return None
@@ -61,13 +61,13 @@ Examples:
 
 
 def root_command(plugins: PluginManager) -> click.Group:
-    """The whole tree of this environment's plugins."""
+    """All commands of the installed plugins."""
     group = CommandTree("cosmos", plugins.registry.all(CommandSpec), 0, HELP)
     return click.version_option(__version__, prog_name="cosmos")(group)
 
 
 def main() -> NoReturn:
-    """Console script. Exit codes: 0 done, 1 bug or failed run, 2 the user can fix it, 75 stopped, 130 interrupted."""
+    """Console script. Exit codes: 0 done, 1 bug or failed run, 2 user error, 75 stopped, 130 interrupted."""
     code = _exit_code()
     if "torch" in sys.modules:
         from cosmos_core.launch.hard_exit import hard_exit
@@ -82,13 +82,13 @@ def _exit_code() -> int:
         code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
     except ReportedError as error:
         click.echo(render(error), err=True)
-        return USER_MISTAKE if isinstance(error, UserError) else FAILED
+        return USER_ERROR if isinstance(error, UserError) else FAILED
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
         error.show()
-        return USER_MISTAKE
+        return USER_ERROR
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED

@@ -21,13 +21,13 @@ def print_json(value: Any) -> None:
 
 
 def print_notes(notes: Iterable[Problem]) -> None:
-    """Warnings on stderr, each with its place."""
+    """Warnings on stderr, each with its file and line."""
     for note in notes:
         click.echo(f"warning: {render_problem(note)}", err=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: drawn on a terminal, aligned plain text elsewhere."""
+    """A table: formatted on a terminal, aligned plain text elsewhere."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

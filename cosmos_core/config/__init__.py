@@ -1,4 +1,4 @@
-"""What a run is, as typed values: sections, layers, strict structuring, dumps. Names are imported on first use."""
+"""Typed configuration: sections, layers, strict parsing, dumps. Names are imported on first use."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = [
     "section",
 ]
 
-_ROOMS = {
+_FILES = {
     "env": ("disabled_plugins", "launched_rank"),
     "fields": ("option", "required", "section"),
     "model": ("ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"),
@@ -59,5 +59,5 @@ _ROOMS = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file = next((file for file, names in _ROOMS.items() if name in names), "run")
+    file = next((file for file, names in _FILES.items() if name in names), "run")
     return getattr(import_module(f"{__name__}.{file}"), name)

@@ -1,4 +1,4 @@
-"""Rules that need more than one value. Each yields what is wrong with the key to blame."""
+"""Rules about more than one value."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["TOLERABLE", "Complaint", "cross_field"]
 
 Complaint = tuple[KeyPath, str, str]
 TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
-"""What recipes of the cosmos-framework training scripts break: their llava_ov warms up for longer than it runs."""
+"""Rules that recipes of the cosmos-framework training scripts break: llava_ov has a warm-up longer than its run."""
 
 
 def cross_field(config: RunConfig) -> Iterator[Complaint]:
-    """Key, message and remedy of every broken rule."""
+    """Key, message and hint of every broken rule."""
     yield from _scheduler(config.scheduler)
     yield from _caps(config.dataloader_train, "dataloader_train")
     if config.dataloader_val is not None:

@@ -13,6 +13,8 @@ from cosmos_core.errors import Problem
 __all__ = ["RENAMED", "new_name", "recipe_of_experiment", "translate", "without_ineffective"]
 
 RENAMED = {
+    "dataloader_train.max_skipped": "dataloader_train.max_bad_sample_fraction",
+    "dataloader_val.max_skipped": "dataloader_val.max_bad_sample_fraction",
     "model.answer_tokens": "model.max_new_tokens",
     "model.loss_chunk": "model.loss_chunk_size",
 }
@@ -98,11 +100,11 @@ def _value(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def _note(layer: Layer, path: tuple[str, ...], message: str) -> Problem:
-    origin = layer.origins.get(path)
+    location = layer.provenance.get(path)
     return Problem(
         message=message,
         key=key_text(path),
-        file=origin.file if origin else "",
-        line=origin.line if origin else None,
+        file=location.file if location else "",
+        line=location.line if location else None,
         hint="remove it",
     )

@@ -1,6 +1,6 @@
-"""A cattrs converter that converts nothing by itself: an int may stand for a float, otherwise types are as declared.
+"""A strict cattrs converter: an int is accepted as a float; otherwise types must be as declared.
 
-Out of the box cattrs makes True of "no", 1 of 1.9 and a list of letters of a string.
+By default cattrs turns "no" into True, 1.9 into 1 and a string into a list of letters.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Fault = tuple[KeyPath, Exception]
 
 
 def describe(value: Any) -> str:
-    """`value` and its type in a user's words."""
+    """`value` and its type as text."""
     if value is None:
         return "nothing (null)"
     kind = _WORDS.get(type(value), "a table" if isinstance(value, dict) else type(value).__name__)
@@ -141,7 +141,7 @@ def strict_converter() -> Converter:
 
 
 def faults(error: BaseException, path: KeyPath = ()) -> list[Fault]:
-    """Every single fault inside a structuring error, with the key path where it lies."""
+    """Every fault inside a structuring error, with its key path."""
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, AttributeValidationNote):
             path = (*path, note.name)

@@ -1,4 +1,4 @@
-"""One TOML file as plain values, each with its origin."""
+"""A TOML file as plain values, with the location of each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tomlkit.exceptions import ParseError, TOMLKitError
 from cosmos_core.config.locate import KeyPath, locate
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["Document", "Origin", "Origins", "read_document"]
+__all__ = ["Document", "Location", "Provenance", "read_document"]
 
 
 @frozen
-class Origin:
+class Location:
     """Where a value was written: a file and line, or 'command line'."""
 
     file: str
@@ -26,20 +26,20 @@ class Origin:
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
 
-Origins = dict[KeyPath, Origin]
+Provenance = dict[KeyPath, Location]
 
 
 @frozen
 class Document:
-    """Plain values of one file, and the origin of every key path in it."""
+    """Plain values of one file, and the location of every key path in it."""
 
     path: Path
     values: dict[str, Any]
-    origins: Origins
+    provenance: Provenance
 
 
 def read_document(path: Path) -> Document:
-    """Read a TOML file. Raises UserError when it is missing, no UTF-8 text or no TOML, with file and line."""
+    """Read a TOML file. Raises UserError with file and line when it is missing, not UTF-8 or not TOML."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -52,8 +52,8 @@ def read_document(path: Path) -> Document:
         raise _syntax_error(path, str(error), error.line) from None
     except TOMLKitError as error:
         raise _syntax_error(path, str(error), None) from None
-    origins = {key: Origin(str(path), line) for key, line in locate(text).items()}
-    return Document(path, values, origins)
+    provenance = {key: Location(str(path), line) for key, line in locate(text).items()}
+    return Document(path, values, provenance)
 
 
 def _syntax_error(path: Path, message: str, line: int | None) -> UserError:

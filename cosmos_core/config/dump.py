@@ -29,7 +29,7 @@ def _plain(value: Any) -> Any:
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null; every optional field defaults to None, so leaving it out means the same."""
+    """TOML has no null. Optional fields default to None, so leaving them out means the same."""
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return [_without_none(item) for item in value] if isinstance(value, list) else value

@@ -35,7 +35,7 @@ _CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 @frozen
 class LaunchedRank:
-    """This process's place under torchrun."""
+    """This process's rank under torchrun."""
 
     rank: int
     local_rank: int
@@ -49,7 +49,7 @@ def lookup(name: str) -> str | None:
 
 
 def is_set(name: str) -> bool:
-    """Whether a variable has a value; for secrets, whose values stay where they are used."""
+    """Whether a variable has a value; for secrets, whose values must not be read here."""
     return bool(os.environ.get(name))
 
 
@@ -93,16 +93,16 @@ def error_file() -> Path | None:
 
 
 def job_environment() -> dict[str, str]:
-    """The part of the environment worth recording: an allow-list, with credentials cut out of addresses."""
+    """The environment to record: an allow-list, with credentials removed from URLs."""
     return {name: _CREDENTIALS_IN_URL.sub("", value) for name, value in sorted(os.environ.items()) if name in _RECORDED}
 
 
 def prepare_threads() -> None:
     """Let idle compute threads spin for a moment, then sleep; must run before torch is imported.
 
-    Threads that spin for long take the cores that decoding needs and slow a step several times over; threads that sleep
-    at once are woken for every one of a small model's many operations, which costs a third of the step. A policy that
-    the user chose stays.
+    Threads that spin for long take cores from decoding and make a step several times slower; threads that sleep at once
+    must be woken for each of a small model's many operations, which costs a third of the step. A policy that the user
+    set is kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

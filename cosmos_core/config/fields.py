@@ -10,7 +10,7 @@ import attrs
 __all__ = ["OnResume", "default_of", "on_resume_of", "option", "required", "section"]
 
 OnResume = Literal["refuse", "list"]
-"""What happens to a run that resumes with another value: it is refused, or it goes on and the change is listed."""
+"""What happens to a run that resumes with another value: "refuse" is an error, "list" logs the change."""
 
 
 def _checks(choices: Sequence[Any] | None, low: float | None, high: float | None) -> Callable[..., None]:
@@ -30,15 +30,15 @@ def _checks(choices: Sequence[Any] | None, low: float | None, high: float | None
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:
-    """A field's default, made anew where a factory makes it; attrs.NOTHING for a required one."""
+    """A field's default, from its factory if it has one; attrs.NOTHING for a required field."""
     default: Any = field.default
     return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
 
 
 def on_resume_of(field: attrs.Attribute[Any], inherited: OnResume) -> OnResume:
-    """What a field says of its own change on resume; `inherited`, the word of its section, when it says nothing.
+    """A field's rule for a change on resume; `inherited` from its section when it has none.
 
-    Any other word counts as 'refuse', which loses nothing.
+    Any unknown rule counts as 'refuse', the safe one.
     """
     return "list" if (field.metadata.get("on_resume") or inherited) == "list" else "refuse"
 
@@ -55,8 +55,8 @@ def option(
 ) -> Any:
     """A field with a default. `low` and `high` are inclusive; for tuples every element is checked.
 
-    on_resume: whether a run may resume with another value. Absent: as the section says; below ``[model]`` 'refuse',
-    since a change there usually alters what the saved tensors mean, elsewhere 'list'.
+    on_resume: whether a run may resume with another value. Default: the section's rule; below ``[model]`` 'refuse',
+    since a change there usually alters what saved tensors mean; elsewhere 'list'.
     """
     return attrs.field(
         default=default,
@@ -82,5 +82,5 @@ def required(
 
 
 def section(cls: type, help: str, *, on_resume: OnResume | None = None) -> Any:
-    """A nested table whose absence means its class defaults. on_resume: of its keys that say nothing themselves."""
+    """A nested table; absent, its class defaults. on_resume: rule for its keys that have none."""
     return attrs.field(factory=cls, metadata={"help": help, "on_resume": on_resume})

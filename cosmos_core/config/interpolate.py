@@ -1,4 +1,4 @@
-"""`${oc.env:NAME}`, `${oc.env:NAME,default}`, `${now:FORMAT}` in strings, and the `"???"` of a value still missing."""
+"""`${oc.env:NAME}`, `${oc.env:NAME,default}`, `${now:FORMAT}` in strings, and `"???"` for a value that must be set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.config.document import Origins
+from cosmos_core.config.document import Provenance
 from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.overrides import parse_value
 from cosmos_core.errors import Problem
@@ -23,20 +23,20 @@ _PATTERN = re.compile(r"\$\{(oc\.env|now):([^{}]*)\}")
 
 
 @frozen
-class _Context:
+class _Scope:
     lookup: Callable[[str], str | None]
     now: datetime
-    origins: Origins
+    provenance: Provenance
     problems: list[Problem]
 
     def problem(self, path: KeyPath, message: str, hint: str) -> None:
-        origin = self.origins.get(path)
+        location = self.provenance.get(path)
         self.problems.append(
             Problem(
                 message=message,
                 key=key_text(path),
-                file=origin.file if origin else "",
-                line=origin.line if origin else None,
+                file=location.file if location else "",
+                line=location.line if location else None,
                 hint=hint,
             )
         )
@@ -55,47 +55,47 @@ def key_text(path: KeyPath) -> str:
 
 
 def interpolate(
-    values: dict[str, Any], origins: Origins, lookup: Callable[[str], str | None], now: datetime
+    values: dict[str, Any], provenance: Provenance, lookup: Callable[[str], str | None], now: datetime
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Resolve every string outside ``[custom]``; returns new values and what could not be resolved."""
-    context = _Context(lookup, now, origins, [])
-    resolved = {key: value if key == "custom" else _walk(value, (key,), context) for key, value in values.items()}
-    return resolved, context.problems
+    scope = _Scope(lookup, now, provenance, [])
+    resolved = {key: value if key == "custom" else _walk(value, (key,), scope) for key, value in values.items()}
+    return resolved, scope.problems
 
 
-def _walk(value: Any, path: KeyPath, context: _Context) -> Any:
+def _walk(value: Any, path: KeyPath, scope: _Scope) -> Any:
     if isinstance(value, dict):
-        return {key: _walk(item, (*path, key), context) for key, item in value.items()}
+        return {key: _walk(item, (*path, key), scope) for key, item in value.items()}
     if isinstance(value, list):
-        return [_walk(item, (*path, index), context) for index, item in enumerate(value)]
+        return [_walk(item, (*path, index), scope) for index, item in enumerate(value)]
     if value == MISSING:
         if path not in _OPTIONAL_WHEN_MISSING:
-            context.problem(path, "has no value ('???')", f"set it, e.g. {key_text(path)}=VALUE on the command line")
+            scope.problem(path, "has no value ('???')", f"set it, e.g. {key_text(path)}=VALUE on the command line")
         return None
     if isinstance(value, str) and "${" in value:
-        return _string(value, path, context)
+        return _string(value, path, scope)
     return value
 
 
-def _string(text: str, path: KeyPath, context: _Context) -> Any:
+def _string(text: str, path: KeyPath, scope: _Scope) -> Any:
     failed = False
 
     def replace(match: re.Match[str]) -> str:
         nonlocal failed
         kind, argument = match.groups()
         if kind == "now":
-            return context.now.strftime(argument)
+            return scope.now.strftime(argument)
         name, comma, default = argument.partition(",")
-        value = context.lookup(name.strip())
+        value = scope.lookup(name.strip())
         if value is None and not comma:
             failed = True
             hint = f"export {name}=VALUE, or write ${{oc.env:{name},DEFAULT}}"
-            context.problem(path, f"environment variable {name} is not set", hint)
+            scope.problem(path, f"environment variable {name} is not set", hint)
         return value if value is not None else default.strip()
 
     result = _PATTERN.sub(replace, text)
     if not failed and "${" in result and "${" in _PATTERN.sub("", text):
-        context.problem(path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}")
+        scope.problem(path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}")
     if failed:
         return None
     return parse_value(result) if _PATTERN.fullmatch(text) else result

@@ -1,4 +1,4 @@
-"""Key path -> line of a TOML text. tomlkit and tomllib keep no positions, so the text is scanned once more."""
+"""Key path -> line of a TOML text. tomlkit and tomllib keep no positions, so the text is scanned again."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class _Scanner:
             self.at += 1
         self.at += width
         while width == 3 and self.text.startswith(quote, self.at):
-            self.at += 1  # a multi-line string may end in up to two quotes of its own
+            self.at += 1  # a multi-line string may end with up to two quotes that belong to it
         return self.text[start : self.at]
 
     def _value(self, path: KeyPath) -> None:

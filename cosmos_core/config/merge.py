@@ -1,4 +1,4 @@
-"""Layers of values: tables merge, lists and scalars replace, `unset` returns keys to their default."""
+"""Layers of values: tables merge, lists and scalars replace, `unset` removes keys, so that they have their defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.config.document import Origin, Origins
+from cosmos_core.config.document import Location, Provenance
 from cosmos_core.config.locate import KeyPath
 
 __all__ = ["Layer", "assign", "merge", "unset"]
@@ -16,54 +16,56 @@ __all__ = ["Layer", "assign", "merge", "unset"]
 
 @frozen
 class Layer:
-    """Values and the origin of each key path. Functions here return new layers and change none."""
+    """Values and the location of each key path. Functions here return new layers."""
 
     values: dict[str, Any]
-    origins: Origins
+    provenance: Provenance
 
 
 def merge(lower: Layer, upper: Layer) -> Layer:
     """`upper` over `lower`."""
-    values, origins = deepcopy(lower.values), dict(lower.origins)
-    _merge_table(values, origins, upper, ())
-    return Layer(values, origins)
+    values, provenance = deepcopy(lower.values), dict(lower.provenance)
+    _merge_table(values, provenance, upper, ())
+    return Layer(values, provenance)
 
 
-def _merge_table(values: dict[str, Any], origins: Origins, upper: Layer, prefix: KeyPath) -> None:
+def _merge_table(values: dict[str, Any], provenance: Provenance, upper: Layer, prefix: KeyPath) -> None:
     table: Any = upper.values
     for part in prefix:
         table = table[part]
     for key, value in table.items():
         path = (*prefix, key)
         if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _merge_table(values[key], origins, upper, path)
+            _merge_table(values[key], provenance, upper, path)
         else:
             values[key] = deepcopy(value)
-            _drop_origins(origins, path)
-            origins.update({known: origin for known, origin in upper.origins.items() if known[: len(path)] == path})
+            _drop_provenance(provenance, path)
+            provenance.update(
+                {known: location for known, location in upper.provenance.items() if known[: len(path)] == path}
+            )
 
 
-def _drop_origins(origins: Origins, path: KeyPath) -> None:
-    for known in [known for known in origins if known[: len(path)] == path]:
-        del origins[known]
+def _drop_provenance(provenance: Provenance, path: KeyPath) -> None:
+    for known in [known for known in provenance if known[: len(path)] == path]:
+        del provenance[known]
 
 
-def assign(layer: Layer, path: tuple[str, ...], value: Any, origin: Origin) -> Layer:
-    """`layer` with one value replaced; tables on the way are made as needed."""
+def assign(layer: Layer, path: tuple[str, ...], value: Any, location: Location) -> Layer:
+    """`layer` with one value replaced; missing parent tables are created."""
     nested: Any = value
     for part in reversed(path):
         nested = {part: nested}
-    return merge(layer, Layer(nested, {path[: depth + 1]: origin for depth in range(len(path))}))
+    return merge(layer, Layer(nested, {path[: depth + 1]: location for depth in range(len(path))}))
 
 
 def unset(layer: Layer, paths: Iterable[tuple[str, ...]]) -> Layer:
     """`layer` without the given keys; absent ones are ignored."""
-    values, origins = deepcopy(layer.values), dict(layer.origins)
+    values, provenance = deepcopy(layer.values), dict(layer.provenance)
     for path in paths:
         table: Any = values
         for part in path[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if isinstance(table, dict) and path[-1] in table:
             del table[path[-1]]
-            _drop_origins(origins, path)
-    return Layer(values, origins)
+            _drop_provenance(provenance, path)
+    return Layer(values, provenance)

@@ -1,4 +1,4 @@
-"""The words every model family shares: precision, parallelism, EMA, compilation, recomputation."""
+"""Sections that all model families share: precision, parallelism, EMA, compilation, activation checkpointing."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Ema:
 class Parallelism:
     """Degrees of the device mesh; shard x replicate x context (x cfg) equals the number of processes."""
 
-    data_parallel_shard_degree: int = option(-1, "Processes that share one copy of the weights; -1 solves it.", low=-1)
-    data_parallel_replicate_degree: int = option(1, "Copies of the sharded weights (HSDP); -1 solves it.", low=-1)
+    data_parallel_shard_degree: int = option(-1, "Processes that share one copy of the weights; -1: derived.", low=-1)
+    data_parallel_replicate_degree: int = option(1, "Copies of the sharded weights (HSDP); -1: derived.", low=-1)
     context_parallel_shard_degree: int = option(1, "Processes that split one sequence.", low=1, high=32)
     cfg_parallel_shard_degree: int = option(1, "Guidance-parallel degree; always 1 in training.", low=1, high=2)
     fsdp_master_dtype: str = option("float32", "Storage dtype of the weights that train.", choices=DTYPES)
@@ -46,10 +46,10 @@ class Compile:
 
 @frozen(kw_only=True)
 class ActivationCheckpointing:
-    """What the backward pass recomputes instead of keeping."""
+    """What the backward pass recomputes."""
 
     mode: str = option("full", "What is recomputed.", choices=("full", "selective", "none"))
-    save_ops_regex: tuple[str, ...] = option(("fmha",), "Operators kept under 'selective', as regular expressions.")
+    save_ops_regex: tuple[str, ...] = option(("fmha",), "Operators saved under 'selective', as regular expressions.")
     preserve_rng_state: bool = option(True, "Restore the random state before recomputing.")
     determinism_check: str = option("default", "Check of recomputed shapes.", choices=("default", "none"))
 
@@ -58,14 +58,14 @@ class ActivationCheckpointing:
 class ModelConfig:
     """Base of every family's ``[model]`` section.
 
-    brings_weights: the family knows where pretrained weights are, so that no checkpoint.load_path is needed.
+    brings_weights: the family finds pretrained weights itself, so checkpoint.load_path is not needed.
     """
 
     brings_weights: ClassVar[bool] = False
 
     init: str = option(
         "pretrained",
-        "'pretrained' demands checkpoint.load_path; 'random' trains from fresh weights on purpose.",
+        "'pretrained' needs checkpoint.load_path; 'random' trains from fresh weights.",
         choices=("pretrained", "random"),
         on_resume="list",
     )
@@ -74,7 +74,7 @@ class ModelConfig:
     parallelism: Parallelism = section(Parallelism, "Device mesh.", on_resume="list")
     compile: Compile = section(Compile, "Compilation.", on_resume="list")
     activation_checkpointing: ActivationCheckpointing = section(
-        ActivationCheckpointing, "Recomputation.", on_resume="list"
+        ActivationCheckpointing, "Activation checkpointing.", on_resume="list"
     )
 
 
@@ -86,7 +86,7 @@ class AdaptedModelConfig(ModelConfig):
     lora_rank: int = option(16, "Rank of the adapters.", low=1)
     lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1)
     lora_target_modules: str = option(
-        "q_proj,k_proj,v_proj,o_proj", "Adapted linear layers: names or dotted endings, comma-separated."
+        "q_proj,k_proj,v_proj,o_proj", "Adapted linear layers: names or dotted suffixes, comma-separated."
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Problems as text: all at once, each with its place and its remedy."""
+"""Problems as text, each with its location and hint."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["render", "render_problem"]
 
 
 def render(error: ReportedError) -> str:
-    """What the command line prints."""
+    """The text that the command line prints."""
     lines = [f"error: {error.title}", *(f"  {render_problem(problem)}" for problem in error.problems)]
     return "\n".join(lines)
 
 
 def render_problem(problem: Problem) -> str:
-    """One problem in one line: place, key, message, remedy."""
-    place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+    """One problem in one line: location, key, message, hint."""
+    location = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
     text = f"{problem.key}: {problem.message}" if problem.key else problem.message
     if problem.hint:
         text = f"{text}; {problem.hint}"
-    return f"{place}  {text}" if place else text
+    return f"{location}  {text}" if location else text

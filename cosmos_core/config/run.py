@@ -1,4 +1,4 @@
-"""What a run is: the shared sections. `[model]`, datasets, callbacks and trackers are typed by the names they carry."""
+"""The shared sections of a run. `[model]`, datasets, callbacks and trackers are typed by their names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 @frozen(kw_only=True)
 class JobConfig:
-    """Which task, and where the run directory lies: <output root>/<project>/<group>/<name>."""
+    """The task, and the run directory: <output root>/<project>/<group>/<name>."""
 
     task: str = required("Model family, e.g. 'vfm' (generator) or 'vlm' (reasoner).", on_resume="refuse")
     experiment: str | None = option(None, "Experiment name of the recipe; names the parent when there is no 'extends'.")
@@ -37,7 +37,7 @@ class JobConfig:
 
 @frozen(kw_only=True)
 class OptimizerConfig:
-    """AdamW and the choice of what trains (docs/training.md, What trains)."""
+    """AdamW and which parameters train (docs/training.md, What trains)."""
 
     lr: float = option(1e-4, "Base learning rate.", low=0)
     betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, high=1)
@@ -71,9 +71,9 @@ class SchedulerConfig:
 
 @frozen(kw_only=True)
 class TrainerConfig:
-    """Length and rhythm of the run."""
+    """Length and intervals of the run."""
 
-    max_iter: int = option(500, "Optimizer steps in all.", unit="steps", low=1)
+    max_iter: int = option(500, "Optimizer steps in total.", unit="steps", low=1)
     grad_accum_iter: int = option(1, "Micro-batches a step.", low=1)
     logging_iter: int = option(10, "Console and tracker cadence.", unit="steps", low=1)
     seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
@@ -84,7 +84,7 @@ class TrainerConfig:
     max_val_iter: int | None = option(None, "At most this many validation batches; absent: all.", low=1)
     on_nonfinite: str = option(
         "skip",
-        "A step whose loss or gradient is not finite: 'skip' leaves its update out, 'stop' ends the run.",
+        "A step whose loss or gradient is not finite: 'skip' skips its update, 'stop' ends the run.",
         choices=("skip", "stop"),
     )
     max_consecutive_nan: int = option(100, "Skipped non-finite steps in a row that end the run.", unit="steps", low=1)
@@ -95,11 +95,13 @@ class TrainerConfig:
 
 @frozen(kw_only=True)
 class CheckpointConfig:
-    """What is loaded and how often is saved."""
+    """What is loaded, and how often the run is saved."""
 
     load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
     save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
-    keys_to_skip_loading: tuple[str, ...] = option((), "Warm start leaves tensors whose name contains one of these.")
+    keys_to_skip_loading: tuple[str, ...] = option(
+        (), "A warm start does not load tensors whose name contains one of these."
+    )
     strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
 
 
@@ -114,8 +116,8 @@ class DatasetConfig:
 class Pool:
     """The pool packer (docs/data.md, Pool packing)."""
 
-    size: int = option(16, "Samples looked ahead.", low=1)
-    long_threshold: int = option(6400, "Samples at least this long go alone.", unit="tokens", low=1)
+    size: int = option(16, "Samples in the pool.", low=1)
+    long_threshold: int = option(6400, "Samples at least this long are a batch of their own.", unit="tokens", low=1)
     strategy: str = option("prefer_closest", "Among equally cheap samples.", choices=("prefer_closest", "prefer_first"))
     halve_long: bool = option(True, "Half the budget where a sample has 1000 tokens or more.")
 
@@ -129,7 +131,7 @@ class DataloaderConfig:
     max_sequence_length: int | None = option(None, "Tokens in a packed micro-batch (strictly fewer).", low=1)
     packing: str = option(
         "fill",
-        "'fill' takes samples in order as long as they fit; 'pool' joins like lengths under max_sequence_length.",
+        "'fill' takes samples in order as long as they fit; 'pool' packs similar lengths under max_sequence_length.",
         choices=("fill", "pool"),
     )
     pool: Pool = section(Pool, "The pool packer.")
@@ -139,12 +141,14 @@ class DataloaderConfig:
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
     cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")
-    max_skipped: float = option(0.05, "Share of unreadable samples above which the run ends.", low=0, high=1)
+    max_bad_sample_fraction: float = option(
+        0.05, "Fraction of unreadable samples above which the run ends.", low=0, high=1
+    )
 
 
 @frozen(kw_only=True)
 class RunConfig:
-    """A whole run. Plain values only: every derived quantity belongs to the plan."""
+    """A whole run. Plain values only; derived values belong to the plan."""
 
     job: JobConfig = required("Task and run directory.")
     model: ModelConfig = required("The network and its objective.", on_resume="refuse")
@@ -157,4 +161,4 @@ class RunConfig:
     trackers: dict[str, Any] = attrs.field(
         factory=dict, metadata={"help": "One table a tracker, typed by the tracker of that name."}
     )
-    custom: dict[str, Any] = attrs.field(factory=dict, metadata={"help": "Free-form; carried along, never read."})
+    custom: dict[str, Any] = attrs.field(factory=dict, metadata={"help": "Free-form; recorded, never read."})

@@ -22,21 +22,25 @@ _SCALARS: dict[Any, dict[str, Any]] = {
     Any: {},
 }
 _INTERPOLATED = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
-"""A value may always be an interpolation or still missing."""
+"""Any value may be an interpolation or `???`."""
 
 
 def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict[str, Any]:
-    """Schema of a recipe file. task: only this model family; all of them when absent."""
+    """Schema of a recipe file. task: only this model family; all when absent."""
     everything = list(sections)
     models = [one for one in everything if one.path == "model" and task in (None, one.when.removeprefix("task "))]
     datasets = [one for one in everything if one.path == "dataloader_train.dataset"]
     properties: dict[str, Any] = {
         "summary": {"type": "string", "description": "One line for listings."},
         "extends": {"type": "string", "description": "Name or path of the recipe this one starts from."},
-        "requires": {"type": "array", "items": {"type": "string"}, "description": "Distributions that must be there."},
+        "requires": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Distributions that must be installed.",
+        },
         "unset": {"type": "array", "items": {"type": "string"}, "description": "Keys that return to their defaults."},
         "published": {"type": "object", "description": "Execution settings of the published recipe that differ."},
-        "custom": {"type": "object", "description": "Free-form; carried along, never read."},
+        "custom": {"type": "object", "description": "Free-form; recorded, never read."},
         "model": {"anyOf": [_table(one.cls) for one in models]},
         "trackers": _named(everything, "trackers."),
     }
@@ -56,8 +60,8 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
 
 
 def _named(sections: list[Section], prefix: str) -> dict[str, Any]:
-    chosen = {one.path.removeprefix(prefix): _table(one.cls) for one in sections if one.path.startswith(prefix)}
-    return {"type": "object", "additionalProperties": False, "properties": chosen}
+    tables = {one.path.removeprefix(prefix): _table(one.cls) for one in sections if one.path.startswith(prefix)}
+    return {"type": "object", "additionalProperties": False, "properties": tables}
 
 
 def _dataset(section: Section) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import attrs
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, strict_converter
-from cosmos_core.config.document import Origins, read_document
+from cosmos_core.config.document import Provenance, read_document
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.run import (
@@ -39,27 +39,27 @@ class SectionLookup(Protocol):
         ...
 
 
-def problem_at(path: KeyPath, message: str, origins: Origins, hint: str = "") -> Problem:
+def problem_at(path: KeyPath, message: str, provenance: Provenance, hint: str = "") -> Problem:
     """A problem with the place where `path`, or the nearest table above it, was written."""
     for depth in range(len(path), 0, -1):
-        origin = origins.get(path[:depth])
-        if origin is not None:
-            return Problem(message=message, key=key_text(path), file=origin.file, line=origin.line, hint=hint)
+        location = provenance.get(path[:depth])
+        if location is not None:
+            return Problem(message=message, key=key_text(path), file=location.file, line=location.line, hint=hint)
     return Problem(message=message, key=key_text(path), hint=hint)
 
 
 class _Builder:
     """One pass over the sections; collects problems instead of stopping at the first."""
 
-    def __init__(self, lookup: SectionLookup, origins: Origins, *, accept_old_names: bool) -> None:
+    def __init__(self, lookup: SectionLookup, provenance: Provenance, *, accept_old_names: bool) -> None:
         self.lookup = lookup
-        self.origins = origins
+        self.provenance = provenance
         self.accept_old_names = accept_old_names
         self.problems: list[Problem] = []
         self.converter = strict_converter()
 
     def complain(self, path: KeyPath, message: str, hint: str = "") -> None:
-        self.problems.append(problem_at(path, message, self.origins, hint))
+        self.problems.append(problem_at(path, message, self.provenance, hint))
 
     def build(self, value: Any, kind: type, path: KeyPath) -> Any:
         """`value` as `kind`; None when it could not be built (the problems then say why)."""
@@ -202,7 +202,7 @@ def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
 def structure_run(
     values: dict[str, Any],
     lookup: SectionLookup,
-    origins: Origins,
+    provenance: Provenance,
     *,
     title: str,
     tolerated: Sequence[KeyPath] = (),
@@ -213,7 +213,7 @@ def structure_run(
     title: what the values are called in the error, e.g. the recipe file. tolerated: keys whose rules may be broken.
     accept_old_names: read keys that were renamed since (`compat.RENAMED`) instead of refusing them.
     """
-    builder = _Builder(lookup, origins, accept_old_names=accept_old_names)
+    builder = _Builder(lookup, provenance, accept_old_names=accept_old_names)
     known = [field.name for field in attrs.fields(RunConfig)]
     for key in values:
         if key not in known:
@@ -240,7 +240,7 @@ def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:
     return structure_run(
         document.values,
         lookup,
-        document.origins,
+        document.provenance,
         title=str(path),
         tolerated=TOLERABLE,
         accept_old_names=True,

@@ -1,4 +1,4 @@
-"""Samples in a fixed order, decoded by workers, packed, with a state that continues exactly."""
+"""Samples in a fixed order, decoded by workers and packed, with a state from which a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["MicroBatch", "PackedLoader", "Preparation"]
 logger = logging.getLogger(__name__)
 
 ENOUGH_SEEN = 20
-"""Samples after which the share of skipped ones is judged."""
-CLEARLY = 4.0
-"""Standard deviations by which it must be over the limit."""
+"""Samples after which the fraction of skipped ones is checked."""
+MARGIN = 4.0
+"""Standard deviations by which it must exceed the limit."""
 
 
 def _one_kind(value: Any) -> str:
@@ -37,7 +37,7 @@ def _one_kind(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a model family does to a dataset's records, in loader workers: `ModelFamily.prepare` and so on."""
+    """What a model family does to records in loader workers: `ModelFamily.prepare`, `num_tokens` and `kind`."""
 
     prepare: Callable[[Any], Any]
     num_tokens: Callable[[Any], int]
@@ -46,8 +46,8 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """One pack. state: what to save if this is the last one trained on. packing_efficiency: share of the cap on tokens
-    that it takes; None without a cap."""
+    """One pack. state: what to save if this is the last one trained on. packing_efficiency: its tokens as a fraction of
+    the cap; None without a cap."""
 
     items: list[Item]
     state: dict[str, Any]
@@ -56,7 +56,7 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """What a worker makes of a position: a sample, the reason why not, or why the run has to end."""
+    """What a worker returns for a position: a sample, why it is skipped, or why the run must end."""
 
     position: int
     value: Any = None
@@ -68,7 +68,7 @@ class _Fetched:
 
 
 class _Reader(torch.utils.data.Dataset[_Fetched]):
-    """Position -> prepared sample. Lives in the workers; every random choice is keyed by the position."""
+    """Position -> prepared sample, in the workers; every random choice is keyed by the position."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
 
 
 class PackedLoader:
-    """Endless, or `epochs` long. Ranks take positions in turn; context-parallel peers pass the same rank."""
+    """Packs without end, or for `epochs`. Ranks take positions in turn; context-parallel peers pass the same rank."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class PackedLoader:
         cap: int | None = None,
         section: str = "dataloader_train",
     ) -> None:
-        """cap: tokens a pack may have at most, beside what the configuration says. section: of it, for messages."""
+        """cap: most tokens of a pack, besides the configured limit. section: of the configuration, for messages."""
         if len(source) == 0:
             raise UserError(f"dataset '{config.dataset.type}' is empty; nothing was started")
         self.source = source
@@ -133,16 +133,16 @@ class PackedLoader:
         self._reported: set[str] = set()
 
     def load_state(self, states: Sequence[dict[str, Any]]) -> None:
-        """Continue where the packs with these states, one of each old data rank, left off.
+        """Continue after the packs with these states, one per old data rank.
 
-        Raises UserError when they are of other data.
+        Raises UserError when the data has changed.
         """
         old, new = states[0].get("data"), self._fingerprint.get("data")
         if old is not None and new is not None and old != new:
             problem = Problem(
                 message=f"is {new}, the checkpoint was trained on {old}",
                 key=f"{self._section}.dataset",
-                hint="put it back, or begin another run with these weights: checkpoint.load_path=.../iter_<N>/model",
+                hint="put it back, or start another run from these weights: checkpoint.load_path=.../iter_<N>/model",
             )
             raise UserError("the data, or its order, has changed since the checkpoint; nothing was started", [problem])
         first, frontier = remaining(states, self._rank, self._world)
@@ -151,8 +151,8 @@ class PackedLoader:
     def state(self) -> dict[str, Any]:
         """State before the first pack of this process."""
         first, frontier = self._start
-        begun = initial_state(self._rank, self._world)
-        return {**begun, "frontier": frontier, "aside": list(first), **self._fingerprint}
+        start = initial_state(self._rank, self._world)
+        return {**start, "frontier": frontier, "aside": list(first), **self._fingerprint}
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Packs from the start, or from the loaded state."""
@@ -178,7 +178,7 @@ class PackedLoader:
         )
 
     def announce(self) -> None:
-        """Log what the source left out by its own rules."""
+        """Log what the dataset left out by its own rules."""
         if self.source.filtered:
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
             logger.warning("left out of dataset '%s': %s", self._config.dataset.type, counts)
@@ -207,16 +207,16 @@ class PackedLoader:
             else:
                 item = Item(fetched.position, fetched.value, fetched.key)
                 yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
-        self._judge(at_end=True)
+        self._check_skipped(at_end=True)
 
     def _fetched(self) -> Iterator[_Fetched]:
-        wanted = positions(*self._start, self._world, self._end)
+        upcoming = positions(*self._start, self._world, self._end)
         if self._config.num_workers == 0:
-            return map(self._reader.__getitem__, wanted)
+            return map(self._reader.__getitem__, upcoming)
         return iter(
             torch.utils.data.DataLoader(
                 self._reader,
-                sampler=wanted,
+                sampler=upcoming,
                 batch_size=None,
                 num_workers=self._config.num_workers,
                 prefetch_factor=self._config.prefetch_factor,
@@ -228,26 +228,26 @@ class PackedLoader:
         if where not in self._reported:
             self._reported.add(where)
             logger.warning("skipped %s: %s", where, reason)
-        self._judge(at_end=False)
+        self._check_skipped(at_end=False)
 
-    def _judge(self, *, at_end: bool) -> None:
+    def _check_skipped(self, *, at_end: bool) -> None:
         """Stop only if the rate exceeds the limit by four standard deviations, or at the end of the data."""
-        count, limit, seen = self.skipped.total(), self._config.max_skipped, self._seen
-        chance = 0.0 if at_end else CLEARLY * math.sqrt(limit * (1 - limit) * seen)
-        if not count or (seen < ENOUGH_SEEN and not at_end) or count <= limit * seen + chance:
+        count, limit, seen = self.skipped.total(), self._config.max_bad_sample_fraction, self._seen
+        margin = 0.0 if at_end else MARGIN * math.sqrt(limit * (1 - limit) * seen)
+        if not count or (seen < ENOUGH_SEEN and not at_end) or count <= limit * seen + margin:
             return
         problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
         problems += [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
         raise UserError(
-            f"{count} of {self._seen} samples cannot be used, more than dataloader max_skipped = "
-            f"{self._config.max_skipped:g} allows; repair the data, or raise it",
+            f"{count} of {self._seen} samples cannot be used, more than {self._section}.max_bad_sample_fraction = "
+            f"{limit:g} allows; repair the data, or raise the limit",
             problems,
         )
 
 
 @dataclass(slots=True)
 class _Packs:
-    """What was packed so far."""
+    """Totals of what was packed so far."""
 
     packs: int = 0
     samples: int = 0
@@ -262,12 +262,12 @@ class _Packs:
         packing_efficiency = self.tokens / (self.packs * cap)
         return (
             f"packed {self.samples} samples into {self.packs} sequences of at most {cap} tokens: "
-            f"{packing_efficiency:.1%} packing_efficiency, {1 - packing_efficiency:.1%} left empty"
+            f"{packing_efficiency:.1%} full, {1 - packing_efficiency:.1%} empty"
         )
 
 
 class _Cursor:
-    """Follows which positions the packer has taken from the stream."""
+    """Tracks which positions the packer has taken from the stream."""
 
     def __init__(self, first: list[int], frontier: int, world: int) -> None:
         self.unread = list(first)

@@ -12,12 +12,12 @@ from cosmos_core.errors import Problem, UserError
 __all__ = ["LOOKAHEAD", "PreparedSample", "pack_stream"]
 
 LOOKAHEAD = 10
-"""Samples that may be set aside before a micro-batch closes."""
+"""Samples that may be held back before a micro-batch is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSample:
-    """A prepared sample on its way into a pack. key: its name in messages. kind: what the pool packer keeps apart."""
+    """A prepared sample to be packed. key: its name in messages. kind: the pool packer packs one kind together."""
 
     item: Item
     num_tokens: int
@@ -32,11 +32,11 @@ def pack_stream(
     max_tokens: int | None,
     section: str = "dataloader_train",
 ) -> Iterator[tuple[list[Item], list[int], int]]:
-    """Micro-batches, each with the positions that are set aside for the next ones, in order, and its tokens.
+    """Micro-batches, each with the positions held back for the next ones, in order, and its number of tokens.
 
-    A sample joins when the sum stays strictly below `max_tokens`; one that does not fit waits at the front of the
-    next batch. section: of the configuration, for messages. Raises UserError for a sample that could never fit: it is
-    never dropped in silence.
+    A sample is added when the sum stays strictly below `max_tokens`; one that does not fit is first in line for the
+    next batch. section: of the configuration, for messages. Raises UserError for a sample that can never fit; it is
+    never dropped silently.
     """
     waiting: deque[PreparedSample] = deque()
     while True:

@@ -1,6 +1,6 @@
-"""The pool packer of the reasoner recipes: of samples waiting in a pool, those of like length share a micro-batch.
+"""The pool packer of the reasoner recipes: samples of similar length from a pool share a micro-batch.
 
-Its cost is that of the padded rectangle (longest x count), although ours concatenates and pads nothing. See
+It counts a batch as a padded rectangle (longest x count), although our batches are concatenated without padding. See
 docs/data.md, Pool packing.
 """
 
@@ -16,13 +16,13 @@ from cosmos_core.data.samples import Item
 __all__ = ["pool_stream"]
 
 HALVED_FROM = 1000
-"""Tokens from which on a sample halves the budget of its batch."""
+"""A sample of at least this many tokens halves the budget of its batch."""
 
 
 def pool_stream(
     stream: Iterator[PreparedSample], config: Pool, *, max_samples: int | None, max_tokens: int
 ) -> Iterator[tuple[list[Item], list[int], int]]:
-    """Micro-batches as `pack_stream` gives them; samples over the budget go alone and are never cut."""
+    """Micro-batches as from `pack_stream`; a sample over the budget is a batch of its own and is never cut."""
     pool: list[PreparedSample] = []
     while True:
         pool += islice(stream, config.size - len(pool))
@@ -32,10 +32,10 @@ def pool_stream(
         longest = batch[0].num_tokens
         if longest < config.long_threshold:
             while pool and len(batch) != max_samples:
-                chosen = _best(pool, batch, longest, config, max_tokens)
-                if chosen is None:
+                best = _best(pool, batch, longest, config, max_tokens)
+                if best is None:
                     break
-                batch.append(pool.pop(chosen))
+                batch.append(pool.pop(best))
                 longest = max(longest, batch[-1].num_tokens)
         items = [sample.item for sample in batch]
         yield items, [sample.item.position for sample in pool], sum(sample.num_tokens for sample in batch)
@@ -48,7 +48,7 @@ def _budget(longest: int, config: Pool, max_tokens: int) -> int:
 def _best(
     pool: list[PreparedSample], batch: list[PreparedSample], longest: int, config: Pool, max_tokens: int
 ) -> int | None:
-    """Index of the sample that joins: cheapest rectangle, then, if asked for, the closest length; ties by age."""
+    """Index of the sample to add: smallest rectangle, then, with prefer_closest, closest length; ties by age."""
     best: tuple[tuple[int, ...], int] | None = None
     for index, sample in enumerate(pool):
         cost = max(longest, sample.num_tokens) * (len(batch) + 1)

@@ -14,7 +14,7 @@ from cosmos_core.seeds import stream_seed
 __all__ = ["LOADER_FORMAT", "EpochSampler", "initial_state", "is_loader_state", "remaining"]
 
 LOADER_FORMAT = 1
-"""Of the state in a checkpoint."""
+"""Format number of the state in a checkpoint."""
 
 Permutation = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -23,7 +23,7 @@ Permutation = np.ndarray[Any, np.dtype[np.int64]]
 class EpochSampler:
     """Positions 0, 1, 2, ... run through epochs of `size` samples; each epoch has its own permutation.
 
-    draw: the permutation of an epoch from a generator, where the source has a say in it.
+    draw: makes the permutation of an epoch from a generator; uniform when absent.
     """
 
     size: int
@@ -32,11 +32,11 @@ class EpochSampler:
     draw: Callable[[np.random.Generator], Permutation] | None = None
 
     def epoch(self, position: int) -> int:
-        """Number of the epoch a position lies in."""
+        """Epoch of a position."""
         return position // self.size
 
     def permutation(self, epoch: int) -> Permutation:
-        """Sample of each place in an epoch."""
+        """Sample index at each place of an epoch."""
         if not self.shuffle:
             return np.arange(self.size)
         random = np.random.default_rng(stream_seed(self.seed, "order", epoch))
@@ -46,23 +46,22 @@ class EpochSampler:
 def initial_state(rank: int, world: int) -> dict[str, Any]:
     """State of a loader that has delivered nothing: plain containers, as kept in checkpoints.
 
-    world: number of data ranks. frontier: the cursor, first position of this rank not yet taken. aside: positions that
+    world: number of data ranks. frontier: the cursor, this rank's first position not yet taken. aside: positions that
     were taken and held back, in order.
     """
     return {"world": world, "frontier": rank, "aside": []}
 
 
 def is_loader_state(state: Any) -> bool:
-    """Whether a checkpoint's entry is a state of this loader; other programs have others."""
+    """Whether a checkpoint's entry is a state of this loader and not of another program's."""
     return isinstance(state, dict) and {"world", "frontier", "aside"} <= state.keys()
 
 
 def remaining(states: Sequence[dict[str, Any]], rank: int, world: int) -> tuple[Iterable[int], int]:
     """Positions a rank of the new world still has to deliver first, and its frontier after them.
 
-    With the same world this is the saved state itself. With another one, everything some old rank had not delivered
-    before the furthest frontier is dealt out in order, then all ranks go on from that frontier: nothing is lost,
-    nothing comes twice.
+    With the same world this is the saved state itself. Otherwise, what old ranks had not delivered before the furthest
+    frontier is dealt out in order, then all ranks continue from that frontier: no sample is lost or repeated.
     """
     if len(states) == world and all(state["world"] == world for state in states):
         return list(states[rank]["aside"]), states[rank]["frontier"]

@@ -1,4 +1,4 @@
-"""What a dataset offers to the loader."""
+"""The interface of a dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Permutation = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class UnreadableSample(Exception):
-    """A sample that cannot be used; the loader counts it by `reason`, reports `where`, and goes on."""
+    """A sample that cannot be used; the loader counts it by `reason`, logs `where` and continues."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
@@ -28,11 +28,11 @@ class UnreadableSample(Exception):
 class MapSource(ABC):
     """Random access to samples. Built as ``Source(config)``; picklable, so workers can hold a copy.
 
-    `__len__` and `get` are all that a dataset must have. The rest has defaults.
+    A dataset must have `__len__` and `get`; everything else has a default.
     """
 
     scores: ClassVar[bool] = False
-    """Whether `score` can tell how good answers are; validation then asks the model for them."""
+    """Whether `score` is implemented; validation then generates answers."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -50,13 +50,13 @@ class MapSource(ABC):
         return str(index)
 
     def get_lazy(self, index: int, random: np.random.Generator) -> Any:
-        """What `get` returns, with clips left in their files where the dataset can, so that a cache can take
-        decoding's place."""
+        """What `get` returns, with clips not yet decoded where the dataset supports it, so that a latent cache can
+        replace decoding."""
         return self.get(index, random)
 
     def lazy_samples(self) -> Iterator[Any]:
-        """Every clip that samples may show, once, as `get_lazy` returns it, with its caption never dropped; for one
-        that cannot be used its UnreadableSample."""
+        """Every clip once, as `get_lazy` returns it, with its caption; for one that cannot be used its
+        UnreadableSample."""
         for index in range(len(self)):
             try:
                 yield self.get_lazy(index, np.random.default_rng(0))
@@ -64,21 +64,21 @@ class MapSource(ABC):
                 yield error
 
     def epoch_permutation(self, random: np.random.Generator) -> Permutation:
-        """Order of an epoch under `shuffle`, int64 [len], drawn from `random` alone; for data that reads well in one
-        order, such as samples in blocks."""
+        """Order of an epoch under `shuffle`, int64 [len], drawn from `random` alone; for data that is read faster in
+        blocks."""
         return random.permutation(len(self))
 
     @property
     def fingerprint(self) -> str | None:
-        """The same for the same samples in the same places, for people to read; a run resumes on the same ones only.
-        None for data that never changes."""
+        """Readable text that changes when the samples or their order change; a run resumes only on the same data. None
+        for data that never changes."""
         return None
 
     @property
     def filtered(self) -> Mapping[str, int]:
-        """How many samples the dataset left out by rules of its own, by reason."""
+        """How many samples the dataset left out by its own rules, by reason."""
         return {}
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
-        """Metrics of the model's answers. Files and pictures go into `folder`, which exists."""
+        """Metrics of the model's answers. Files go into `folder`, which exists."""
         return {}

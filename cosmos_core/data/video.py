@@ -1,4 +1,4 @@
-"""Real video files: probed, decoded, resized and cropped as the base models' data were, and written."""
+"""Video files: probe, decode, resize and crop as for the base models' training data, and write."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ Frames = NDArray[np.uint8]
 
 DECODER_THREADS = 2
 FEW_PIXELS = 256 * 256
-"""Of a frame; smaller ones are decoded sooner than a second thread is started."""
+"""Pixels of a frame; smaller frames are decoded faster than a second thread starts."""
 MOST_PIXELS = 8192 * 4320
-"""Of a frame; a damaged header may ask for any size."""
+"""Largest frame; a damaged header may claim any size."""
 MOST_FRAMES = 1 << 31
-"""Of a file; a damaged header may promise any number."""
+"""Longest file; a damaged header may claim any number."""
 BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
-"""What reading a damaged file raises. Not all of FFmpeg's errors are an OSError or a ValueError, and some are an
-EOFError, which the command line would take for its user's end of input."""
+"""What reading a damaged file raises. Not all FFmpeg errors are an OSError or a ValueError; some are an EOFError, which
+click would take for the end of the user's input."""
 
 
 @frozen
 class Probe:
-    """fps: exact frame rate. frames: their number as the container tells it."""
+    """fps: exact frame rate. frames: their number, as the container states it."""
 
     fps: Fraction
     frames: int
@@ -65,7 +65,7 @@ class Target:
 
 
 def cover_and_crop(source: tuple[int, int], target: tuple[int, int]) -> Target:
-    """Smallest scaling of `source` that covers `target`, centred; sizes are (width, height)."""
+    """Smallest scaling of `source` that covers `target`, with a centred crop; sizes are (width, height)."""
     ratio = max(target[0] / source[0], target[1] / source[1])
     width, height = round(source[0] * ratio), round(source[1] * ratio)
     return Target(width, height, round((width - target[0]) / 2), round((height - target[1]) / 2))
@@ -73,7 +73,7 @@ def cover_and_crop(source: tuple[int, int], target: tuple[int, int]) -> Target:
 
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
-    """Damage that shows itself inside becomes UnreadableSample, with `what` as the reason."""
+    """Errors of damaged files become UnreadableSample, with `what` as the reason."""
     try:
         yield
     except BROKEN as error:
@@ -84,17 +84,17 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise UnreadableSample(str(path), "file is missing")
     with _reading(path, "not a video"):
-        # Titles and the like are of no use here, and need not be UTF-8.
+        # Metadata such as titles is not used, and may not be UTF-8.
         container = av.open(str(path), metadata_errors="replace")
-    reason = _refusal(container)
+    reason = _undecodable(container)
     if reason:
         container.close()
         raise UnreadableSample(str(path), reason)
     return container
 
 
-def _refusal(container: Any) -> str:
-    """Why nothing in it can be decoded; '' when something may."""
+def _undecodable(container: Any) -> str:
+    """Why the container cannot be decoded; '' if it can."""
     if not container.streams.video:
         return "no video stream"
     context = container.streams.video[0].codec_context
@@ -106,7 +106,7 @@ def _refusal(container: Any) -> str:
 
 
 def _stream(container: Any) -> Any:
-    """The video stream, ready to decode; a frame that turns out too large later on is an error of the decoder."""
+    """The video stream, ready to decode; for a frame that is too large the decoder raises."""
     stream = container.streams.video[0]
     context = stream.codec_context
     context.thread_count = DECODER_THREADS if context.width * context.height > FEW_PIXELS else 1
@@ -136,17 +136,17 @@ def probe(path: Path) -> Probe:
 def decode(path: Path, first: int, last: int, step: int, *, source: tuple[int, int], target: tuple[int, int]) -> Frames:
     """Frames first, first + step, ... up to `last` (inclusive), covered and cropped to `target` (width, height).
 
-    source: the clip's (width, height) as its record says. Raises UnreadableSample, also when the file holds fewer
+    source: the clip's (width, height) in its record. Raises UnreadableSample, also when the file holds fewer
     frames than asked for.
     """
-    wanted = range(first, last + 1, step)
+    numbers = range(first, last + 1, step)
     scale = cover_and_crop(source, target)
     frames: list[Frames] = []
     with _open(path) as container, _reading(path, "damaged video"):
-        for frame in _scaled(_selected(container, _probe(container, path), wanted), container, scale):
+        for frame in _scaled(_selected(container, _probe(container, path), numbers), container, scale):
             rows = slice(scale.top, scale.top + target[1])
             frames.append(frame[rows, scale.left : scale.left + target[0]])
-    if len(frames) < len(wanted):
+    if len(frames) < len(numbers):
         raise UnreadableSample(str(path), "video is shorter than its record says")
     return np.stack(frames)
 
@@ -182,58 +182,58 @@ class ClipFile:
         return torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()
 
 
-def decode_frames(path: Path, wanted: Sequence[int]) -> Frames:
-    """The frames with these rising numbers, at their own size. Raises UnreadableSample."""
+def decode_frames(path: Path, numbers: Sequence[int]) -> Frames:
+    """The frames with these increasing numbers, at their own size. Raises UnreadableSample."""
     with _open(path) as container:
-        return _frames(container, path, wanted)
+        return _frames(container, path, numbers)
 
 
 def decode_chosen(path: Path, choose: Callable[[Probe], Sequence[int]]) -> tuple[Frames, tuple[float, ...]]:
-    """The frames whose rising numbers `choose` names, at their own size, and their times in seconds.
+    """The frames whose increasing numbers `choose` returns, at their own size, and their times in seconds.
 
     Raises UnreadableSample.
     """
     with _open(path) as container:
         with _reading(path, "damaged video"):
-            found = _probe(container, path)
-        wanted = choose(found)
-        return _frames(container, path, wanted), tuple(number / float(found.fps) for number in wanted)
+            info = _probe(container, path)
+        numbers = choose(info)
+        return _frames(container, path, numbers), tuple(number / float(info.fps) for number in numbers)
 
 
-def _frames(container: Any, path: Path, wanted: Sequence[int]) -> Frames:
-    chosen = set(wanted)
+def _frames(container: Any, path: Path, numbers: Sequence[int]) -> Frames:
+    selected = set(numbers)
     frames: list[Frames] = []
-    # One for the whole file: a frame converted by itself sets up a scaler of its own, which costs more than the rest.
+    # One for the whole file: a scaler for each frame would cost more than the conversion.
     colours: Any = VideoReformatter()
     with _reading(path, "damaged video"):
         for number, frame in enumerate(container.decode(_stream(container))):
-            if number in chosen:
+            if number in selected:
                 frames.append(colours.reformat(frame, format="rgb24").to_ndarray())
-            if len(frames) == len(chosen):
+            if len(frames) == len(selected):
                 break
-    if len(frames) < len(chosen):
+    if len(frames) < len(selected):
         raise UnreadableSample(str(path), "video is shorter than its container says")
     if len({frame.shape for frame in frames}) > 1:
         raise UnreadableSample(str(path), "frames of different sizes")
     return np.stack(frames)
 
 
-def _selected(container: Any, found: Probe, wanted: range) -> Iterator[Any]:
-    """The wanted frames, decoded from the key frame before the first one where positions can be told from time."""
+def _selected(container: Any, info: Probe, numbers: range) -> Iterator[Any]:
+    """The frames with these numbers, decoded from the key frame before them where the frame rate is constant."""
     stream = _stream(container)
-    seek = wanted.start > 0 and found.constant_rate and stream.time_base is not None
+    seek = numbers.start > 0 and info.constant_rate and stream.time_base is not None
     if seek:
-        offset = int(wanted.start / found.fps / stream.time_base)
+        offset = int(numbers.start / info.fps / stream.time_base)
         container.seek(offset + (stream.start_time or 0), stream=stream)
     for number, frame in enumerate(container.decode(stream)):
         index = number
         if seek:
             if frame.pts is None:
                 raise ValueError("a frame without a time")
-            index = round((frame.pts - (stream.start_time or 0)) * stream.time_base * found.fps)
-        if index >= wanted.stop:
+            index = round((frame.pts - (stream.start_time or 0)) * stream.time_base * info.fps)
+        if index >= numbers.stop:
             return
-        if index in wanted:
+        if index in numbers:
             yield frame
 
 
@@ -255,8 +255,8 @@ def _scaled(frames: Iterator[Any], container: Any, target: Target) -> Iterator[F
 def write_mp4(path: Path, frames: Frames, fps: float, *, crf: int = 18) -> None:
     """H.264 with 4:2:0 chroma; the same frames give the same bytes. Sides must be even.
 
-    The macroblock tree is off: x264's vector code for it reads memory it never wrote, and with it equal frames give
-    unequal files now and then.
+    The macroblock tree is off: x264's vector code for it reads uninitialised memory, so that equal frames sometimes
+    give unequal files.
     """
     with av.open(str(path), "w") as container:
         options = {"crf": str(crf), "preset": "medium", "threads": "1", "mbtree": "0"}

@@ -1,26 +1,26 @@
-"""Processes, sharding, context parallelism, activation checkpointing, compilation, collectives, random streams."""
+"""Processes, sharding, context parallelism, activation checkpointing, compilation, collectives, random numbers."""
 
 from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing
 from cosmos_core.distributed.compile import compile_blocks, compile_fn
 from cosmos_core.distributed.context import ContextGroup
-from cosmos_core.distributed.fsdp import assign_full, dtype, local, shard
+from cosmos_core.distributed.fsdp import dtype, load_full_tensor, shard, to_local
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.runtime import local_mesh, started
-from cosmos_core.distributed.seeds import Streams
-from cosmos_core.distributed.transfer import transferred
+from cosmos_core.distributed.rng import CounterRng
+from cosmos_core.distributed.runtime import local_mesh, process_group
+from cosmos_core.distributed.to_device import to_device
 
 __all__ = [
     "ContextGroup",
+    "CounterRng",
     "Mesh",
-    "Streams",
     "apply_activation_checkpointing",
-    "assign_full",
     "compile_blocks",
     "compile_fn",
     "dtype",
-    "local",
+    "load_full_tensor",
     "local_mesh",
+    "process_group",
     "shard",
-    "started",
-    "transferred",
+    "to_device",
+    "to_local",
 ]

@@ -1,4 +1,4 @@
-"""Activation checkpointing of repeated blocks and of their parts. Parameter names stay as they are."""
+"""Activation checkpointing of repeated blocks and their parts; parameter names do not change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATTENTION = ("fmha", "flash_attention", "cudnn_attention", "scaled_dot_product_a
 
 
 def apply_activation_checkpointing(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
-    """Make every block recompute in the backward pass what `config` does not keep."""
+    """Checkpoint every block: its backward pass recomputes what `config` does not save."""
     patterns = config.save_ops_regex if config.mode == "selective" else ()
     if config.mode != "none":
         for block in blocks:
@@ -26,16 +26,16 @@ def apply_activation_checkpointing(blocks: Iterable[nn.Module], config: Activati
 
 
 def saved_ops(config: ActivationCheckpointing) -> tuple[str, ...]:
-    """Patterns of what 'selective' keeps beside attention, for families that always keep attention."""
+    """Patterns of the operators that 'selective' saves besides attention, for families that always save attention."""
     if config.mode != "selective":
         return ()
     return tuple(p for p in config.save_ops_regex if not any(re.search(p, name) for name in ATTENTION))
 
 
 def checkpoint_fn(function: Callable[..., Any], config: ActivationCheckpointing, *, save: Sequence[str]) -> Any:
-    """`function`, repeated in the backward pass instead of keeping what it made.
+    """`function` with its activations recomputed in the backward pass.
 
-    save: operators whose results are kept all the same, as regular expressions.
+    save: regular expressions of operators whose results are saved.
     """
     options: dict[str, Any] = {
         "use_reentrant": False,
@@ -51,7 +51,7 @@ def _policy(patterns: Sequence[str]) -> Callable[..., CheckpointPolicy]:
     expressions = [re.compile(pattern) for pattern in patterns]
 
     def policy(context: Any, operator: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
-        kept = any(expression.search(str(operator)) for expression in expressions)
-        return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+        saved = any(expression.search(str(operator)) for expression in expressions)
+        return CheckpointPolicy.MUST_SAVE if saved else CheckpointPolicy.PREFER_RECOMPUTE
 
     return policy

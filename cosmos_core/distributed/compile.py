@@ -1,4 +1,4 @@
-"""torch.compile of repeated blocks, one graph for all of them."""
+"""torch.compile of repeated blocks, with one graph for all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["compile_blocks", "compile_fn"]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
-    """Compile every block in place; parameter names stay as they are."""
+    """Compile every block in place; parameter names do not change."""
     if not config.enabled:
         return
-    _keep_less()
+    _recompute_cheap_activations()
     for block in blocks:
         block.compile(dynamic=config.compile_dynamic)
 
@@ -27,12 +27,12 @@ def compile_fn(function: Callable[..., Any], config: Compile) -> Callable[..., A
     """`function`, compiled if `config` says so."""
     if not config.enabled:
         return function
-    _keep_less()
+    _recompute_cheap_activations()
     return torch.compile(function, dynamic=config.compile_dynamic)
 
 
-def _keep_less() -> None:
-    """Let compiled code make cheap inputs of the backward pass's products anew (normed states, the gated product of an
-    MLP) instead of keeping them: a quarter less memory for activations, for one more pass over each."""
+def _recompute_cheap_activations() -> None:
+    """Let compiled code recompute cheap activations in the backward pass (normalised states, an MLP's gated product):
+    a quarter less memory for activations, for one more pass over each."""
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False

@@ -1,8 +1,6 @@
-"""One sequence split over several processes: tokens everywhere but in attention, heads there (Ulysses,
-arXiv:2309.14509).
+"""Context parallelism: a sequence is split over several processes (Ulysses, arXiv:2309.14509).
 
-Every process keeps a run of the tokens. Around attention, tokens and heads change places: each process sees all tokens
-of its share of the heads.
+Each process has consecutive tokens. For attention an all-to-all gives each process all tokens of some of the heads.
 """
 
 from __future__ import annotations
@@ -19,27 +17,27 @@ __all__ = ["ContextGroup"]
 
 @dataclass(frozen=True, slots=True)
 class ContextGroup:
-    """The processes that share a pack. rank: this one's place among them."""
+    """The processes that share a pack. rank: of this process in the group."""
 
     group: dist.ProcessGroup
     rank: int
     size: int
 
     def own(self, x: torch.Tensor, dim: int = 0) -> torch.Tensor:
-        """This process's tokens of all; padded with zeros, so that every process has as many."""
+        """This process's part of all tokens, padded with zeros to the same length on every process."""
         length = -(-x.shape[dim] // self.size)
         missing = length * self.size - x.shape[dim]
         widths = (0, 0) * (x.ndim - 1 - dim) + (0, missing)
         return pad(x, widths).narrow(dim, self.rank * length, length)
 
     def gather(self, own: torch.Tensor, count: int) -> torch.Tensor:
-        """All processes' tokens, without padding. Going back, each keeps the gradient of its own tokens, times the
-        number of processes: they all compute the same loss, and sharding averages over them."""
+        """All processes' tokens, without padding. The backward pass keeps the gradient of this process's tokens, times
+        the number of processes: all compute the same loss, and FSDP averages over them."""
         whole: torch.Tensor = _Gather.apply(own, self)  # type: ignore[no-untyped-call]
         return whole[:count]
 
     def to_heads(self, x: torch.Tensor, count: int) -> torch.Tensor:
-        """[own tokens, heads, dim] -> [count, heads / size, dim]; too few heads are repeated first."""
+        """[own tokens, heads, dim] -> [count, heads / size, dim]; fewer heads than processes are repeated."""
         if x.shape[1] < self.size:
             x = x.repeat_interleave(self.size // x.shape[1], dim=1)
         length, heads, dim = x.shape
@@ -56,7 +54,7 @@ class ContextGroup:
 
 
 class _Swap(torch.autograd.Function):
-    """all_to_all over the first dimension, which is its own inverse."""
+    """all_to_all over the first dimension; its own inverse."""
 
     @staticmethod
     def forward(ctx: Any, blocks: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:

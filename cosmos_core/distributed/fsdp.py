@@ -1,4 +1,4 @@
-"""FSDP2: every block its own unit, the rest the root unit."""
+"""FSDP2: each block is a unit, the rest is the root unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from cosmos_core.config.model import Parallelism
 from cosmos_core.distributed.mesh import Mesh
 
-__all__ = ["assign_full", "drop_gathered", "dtype", "full", "local", "reduce_over_replicas", "shard"]
+__all__ = ["dtype", "full_tensor", "load_full_tensor", "reshard", "set_requires_all_reduce", "shard", "to_local"]
 
 
 def dtype(name: str) -> torch.dtype:
@@ -38,34 +38,36 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: Mesh, parallelism
     fully_shard(model, mesh=mesh.fsdp_mesh, mp_policy=policy)
 
 
-def reduce_over_replicas(model: nn.Module, now: bool) -> None:
-    """Whether the next backward pass also reduces across replicas; only the last micro-batch of a step has to."""
+def set_requires_all_reduce(model: nn.Module, required: bool) -> None:
+    """Whether the next backward pass also reduces across replicas; only a step's last micro-batch needs to."""
     if isinstance(model, FSDPModule):
-        model.set_requires_all_reduce(now)
+        model.set_requires_all_reduce(required)
 
 
-def drop_gathered(model: nn.Module) -> None:
-    """Free gathered copies of parameters, which a forward pass without backward leaves behind in the root unit; must
-    follow every change of sharded weights, or the next forward pass computes with the old ones."""
+def reshard(model: nn.Module) -> None:
+    """Free gathered parameters, which a forward pass without backward leaves in the root unit.
+
+    Call it after every change of sharded weights, or the next forward pass uses the old ones.
+    """
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a tensor, sharing its memory."""
+def to_local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a tensor, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def full(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole tensor on every rank; all ranks must ask for it."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole tensor on every rank. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
-def assign_full(parameter: torch.Tensor, full: torch.Tensor) -> None:
-    """Copy `full`, the same on every rank, into a possibly sharded parameter, without communication."""
+def load_full_tensor(parameter: torch.Tensor, full: torch.Tensor) -> None:
+    """Copy `full`, which is the same on every rank, into a possibly sharded parameter, without communication."""
     if isinstance(parameter, DTensor):
-        moved = full.to(parameter.device_mesh.device_type)
-        full = distribute_tensor(moved, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()
-    local(parameter).copy_(full)
+        on_device = full.to(parameter.device_mesh.device_type)
+        full = distribute_tensor(on_device, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()
+    to_local(parameter).copy_(full)

@@ -1,4 +1,4 @@
-"""The processes of a run and their places."""
+"""The processes of a run and the mesh they form."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["Mesh"]
 class Mesh:
     """One process's view. device_mesh: dimensions (replicate, shard); None when there is no process group.
 
-    Context-parallel peers are consecutive ranks; they share one batch, and the shard dimension spans them;
-    context_group is theirs, None when every process has a batch of its own.
+    Context-parallel peers are consecutive ranks that share one batch; the shard dimension spans them. context_group is
+    their group, None without context parallelism.
     """
 
     rank: int
@@ -33,21 +33,21 @@ class Mesh:
 
     @property
     def distributed(self) -> bool:
-        """Whether collectives are possible and needed."""
+        """Whether there is a process group."""
         return self.device_mesh is not None
 
     @property
     def data_rank(self) -> int:
-        """Which of the distinct batches this process works on."""
+        """Index of this process's batch among the distinct batches."""
         return self.rank // self.degrees.context
 
     @property
     def data_world(self) -> int:
-        """Number of distinct batches a micro-step consumes."""
+        """Number of distinct batches of a micro-step."""
         return self.degrees.data
 
     @property
     def fsdp_mesh(self) -> DeviceMesh:
-        """Mesh to shard over: 1-D without replicas, so that no pointless reduction over one rank happens."""
+        """Mesh to shard over: 1-D without replicas, which avoids a reduction over one rank."""
         assert self.device_mesh is not None
         return self.device_mesh["shard"] if self.degrees.replicate == 1 else self.device_mesh

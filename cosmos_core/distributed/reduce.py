@@ -1,4 +1,4 @@
-"""Collectives over all processes; without a process group they return what they were given."""
+"""Collectives over all processes; without a process group they return their input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["any_rank", "barrier", "gather_objects", "sum_over_data"]
 
 
 def sum_over_data(value: torch.Tensor, mesh: Mesh) -> torch.Tensor:
-    """Sum over the distinct batches of all ranks; context peers, which hold the same, count once."""
+    """Sum over the distinct batches of all ranks; context-parallel peers hold the same value and count once."""
     if not mesh.distributed:
         return value
     total = value.clone()
@@ -25,7 +25,7 @@ def any_rank(flag: bool, mesh: Mesh) -> bool:
     """Whether `flag` holds on at least one rank; the same answer on all."""
     if not mesh.distributed:
         return flag
-    # On the host: a vote must not wait for what the device has still to do.
+    # On the host, so that it does not wait for pending work of the device.
     votes = torch.tensor(int(flag))
     dist.all_reduce(votes, op=dist.ReduceOp.MAX)
     return bool(votes.item())

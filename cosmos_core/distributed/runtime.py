@@ -1,4 +1,4 @@
-"""Starts and ends the process group, and picks this process's device."""
+"""Starts and ends the process group, and chooses this process's device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cosmos_core.distributed.host_memory import keep_freed_memory
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.plan.plan import Degrees
 
-__all__ = ["local_mesh", "started"]
+__all__ = ["local_mesh", "process_group"]
 
 TIMEOUT = timedelta(minutes=30)
 
@@ -35,10 +35,10 @@ def local_mesh(device: torch.device | None = None) -> Mesh:
 
 
 @contextmanager
-def started(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
-    """The mesh of this run, with a process group while inside.
+def process_group(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
+    """The mesh of a run; the process group exists while inside.
 
-    A process that torchrun did not start gets a group of its own only when `mixed_precision` needs FSDP's policy.
+    A process that torchrun did not start gets a group only when `mixed_precision` requires FSDP.
     """
     launched = launched_rank()
     if launched is None and not mixed_precision:
@@ -63,7 +63,7 @@ def _context_group(degrees: Degrees, device: torch.device) -> dist.ProcessGroup 
 
 
 def _share_cores(launched: LaunchedRank | None) -> None:
-    """Ranks of one machine divide its cores instead of fighting for them."""
+    """Divide the machine's cores among its ranks."""
     if launched is not None and launched.local_world > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // launched.local_world))
 

@@ -1,4 +1,4 @@
-"""Paths that a downloaded file names: they stay inside of the folder it lies in."""
+"""Checks that paths named in downloaded files stay inside their folder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ SNAPSHOTS, BLOBS = "snapshots", "blobs"
 
 
 def contained(path: Path, root: Path) -> Path:
-    """`path` without links and dots. Raises ValueError when it leads out of `root`, by its words or by a link.
+    """`path` resolved. Raises ValueError when it is outside `root`, by `..` or by a symbolic link.
 
-    A snapshot in the Hub cache is made of links to the same repository's blobs; those are followed.
+    A snapshot in the Hub cache consists of links to the repository's blobs; those are allowed.
     """
     resolved, home = path.resolve(), root.resolve()
     if resolved.is_relative_to(home) or (_named_inside(path, root) and resolved.is_relative_to(_blobs(home))):
         return resolved
-    raise ValueError(f"{path} lies outside of {root}")
+    raise ValueError(f"{path} is outside {root}")
 
 
 def _named_inside(path: Path, root: Path) -> bool:
-    """Whether the words alone lead into `root`."""
+    """Whether the path is inside `root` before links are followed."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
 
 
 def _blobs(home: Path) -> Path:
-    """Where the links of a snapshot in the Hub cache lead; for other folders nowhere else than there."""
+    """The blobs that a Hub snapshot's links lead to; for any other folder, the folder itself."""
     return next((above.parent / BLOBS for above in home.parents if above.name == SNAPSHOTS), home)

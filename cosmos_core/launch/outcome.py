@@ -7,7 +7,7 @@ from typing import Any
 
 from cosmos_core.config.problems import render
 from cosmos_core.errors import ReportedError, UserError
-from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
+from cosmos_core.plan.paths import RUN_FORMAT, RunPaths
 from cosmos_core.plan.record import replace_file
 
 __all__ = ["EXIT_CODES", "error_outcome", "read_outcome", "write_outcome"]
@@ -23,14 +23,14 @@ def error_outcome(error: BaseException) -> dict[str, Any]:
     return {"outcome": "failed", "error": f"{type(error).__name__}: {error}"}
 
 
-def write_outcome(layout: RunLayout, record: dict[str, Any], *, writer: str = "") -> None:
+def write_outcome(paths: RunPaths, record: dict[str, Any], *, writer: str = "") -> None:
     """Replace the record. writer: tells apart ranks that may write at the same time."""
-    replace_file(layout.outcome, json.dumps({"format": RUN_FORMAT, **record}).encode(), writer=writer)
+    replace_file(paths.outcome, json.dumps({"format": RUN_FORMAT, **record}).encode(), writer=writer)
 
 
-def read_outcome(layout: RunLayout) -> str:
+def read_outcome(paths: RunPaths) -> str:
     """The recorded outcome; "" before one is recorded."""
     try:
-        return str(json.loads(layout.outcome.read_text(encoding="utf-8"))["outcome"])
+        return str(json.loads(paths.outcome.read_text(encoding="utf-8"))["outcome"])
     except (OSError, ValueError, KeyError):
         return ""

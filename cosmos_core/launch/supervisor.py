@@ -16,7 +16,7 @@ from cosmos_core.errors import RunFailed
 from cosmos_core.launch.error_files import first_failure
 from cosmos_core.launch.outcome import error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.signals import handling_signals
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 
 __all__ = ["launch"]
 
@@ -27,10 +27,10 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
     Raises the UserError or RunFailed that a rank reported, and RunFailed when a rank failed in any other way; its
     traceback is on stderr then.
     """
-    layout = RunLayout(run_dir)
-    for leftover in (layout.outcome, layout.stop_request):
+    paths = RunPaths(run_dir)
+    for leftover in (paths.outcome, paths.stop_request):
         leftover.unlink(missing_ok=True)
-    shutil.rmtree(layout.error_files, ignore_errors=True)
+    shutil.rmtree(paths.error_files, ignore_errors=True)
     # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through this process.
     process = subprocess.Popen(
         [sys.executable, "-m", "cosmos_core.train.agent", str(run_dir), str(number), str(nproc)],
@@ -41,7 +41,7 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
 
     def forward(number: int, _: FrameType | None) -> None:
         # torchrun kills ranks half a minute after a signal; a file lets them take the time a save needs.
-        layout.stop_request.touch()
+        paths.stop_request.touch()
         received.append(number)
         if len(received) > 1:
             process.terminate()
@@ -49,23 +49,23 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
     try:
         with handling_signals(forward):
             code = process.wait()
-        return _ended(layout, code, interrupted=signal.SIGINT in received)
+        return _ended(paths, code, interrupted=signal.SIGINT in received)
     finally:
-        layout.stop_request.unlink(missing_ok=True)
-        shutil.rmtree(layout.error_files, ignore_errors=True)
+        paths.stop_request.unlink(missing_ok=True)
+        shutil.rmtree(paths.error_files, ignore_errors=True)
 
 
-def _ended(layout: RunLayout, code: int, *, interrupted: bool) -> str:
+def _ended(paths: RunPaths, code: int, *, interrupted: bool) -> str:
     """How the launch ended; ``outcome.json`` says it too, where rank 0 could not."""
-    failure, outcome = first_failure(layout.error_files), read_outcome(layout)
+    failure, outcome = first_failure(paths.error_files), read_outcome(paths)
     if failure is not None and failure.error is not None:
-        write_outcome(layout, error_outcome(failure.error))
+        write_outcome(paths, error_outcome(failure.error))
         raise failure.error
     if code == 0 and outcome in ("done", "stopped", "interrupted"):
         return "interrupted" if interrupted and outcome == "stopped" else outcome
     if outcome != "failed" and (outcome != "stopped" or not interrupted):
         reason = "the ranks ended without saying why" if failure is None else f"rank {failure.rank}: {failure.message}"
-        write_outcome(layout, {"outcome": "failed", "error": reason})
+        write_outcome(paths, {"outcome": "failed", "error": reason})
     if interrupted:
         return "interrupted"
     if failure is None:

@@ -16,10 +16,10 @@ from cosmos_core.config.env import output_root as default_output_root
 from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem, ReportedError, UserError
 from cosmos_core.launch.outcome import read_outcome
+from cosmos_core.launch.run_lock import check_free, run_lock
 from cosmos_core.launch.supervisor import launch
-from cosmos_core.launch.tenancy import check_free, tenancy
-from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.make import make_plan
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.preflight import preflight
 from cosmos_core.plan.record import record_run
@@ -97,8 +97,8 @@ def train(
         outcome = start_run(plan, plugins, recipe=str(recipe), overrides=texts, command=command)
     finally:
         _one_at_a_time.release()
-    layout = RunLayout(plan.run_dir)
-    lines = layout.metrics.read_text(encoding="utf-8").splitlines() if layout.metrics.is_file() else []
+    paths = RunPaths(plan.run_dir)
+    lines = paths.metrics.read_text(encoding="utf-8").splitlines() if paths.metrics.is_file() else []
     return RunResult(plan.run_dir, outcome, [json.loads(line) for line in lines])
 
 
@@ -153,16 +153,16 @@ def start_run(
     A finished run is left as it is. ended: called with the outcome, also of a run that failed with a reported error,
     on rank 0. Raises UserError, RunFailed.
     """
-    launched, layout = launched_rank(), RunLayout(plan.run_dir)
+    launched, paths = launched_rank(), RunPaths(plan.run_dir)
     main = launched is None or launched.rank == 0
     if plan.finished:
         if main:
-            check_free(layout)
+            check_free(paths)
             ended("done")
         return "done"
     if not main:
         return _execute(plan, plugins)
-    with tenancy(layout):
+    with run_lock(paths):
         plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
         try:
             if launched is None and plan.degrees.world > 1:
@@ -171,7 +171,7 @@ def start_run(
             else:
                 outcome = _execute(plan, plugins)
         except ReportedError:
-            ended(read_outcome(layout))
+            ended(read_outcome(paths))
             raise
     ended(outcome)
     return outcome

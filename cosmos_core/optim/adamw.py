@@ -24,9 +24,9 @@ def build_adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
 
 
 def adamw_step(optimizer: torch.optim.Optimizer, finite: torch.Tensor) -> None:
-    """Update and free the gradients. finite: bool scalar on the device; False leaves weights and moments as they are.
+    """Update and free the gradients. finite: bool scalar on the device; if False, weights and moments do not change.
 
-    Fused AdamW skips the update itself when `found_inf` is set; otherwise the host has to wait for the answer.
+    Fused AdamW skips the update when `found_inf` is set; otherwise the host waits for the value.
     """
     if all(group["fused"] for group in optimizer.param_groups):
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cosmos_core.config.model import Ema as EmaConfig
-from cosmos_core.distributed.fsdp import drop_gathered, local
+from cosmos_core.distributed.fsdp import reshard, to_local
 
 __all__ = ["Ema", "beta", "exponent"]
 
@@ -23,12 +23,12 @@ def exponent(rate: float) -> float:
 
 
 def beta(iteration: int, power: float) -> float:
-    """Share of the old average that stays; 0 before iteration 1, so the first update copies the weights."""
+    """Decay of the old average; 0 before iteration 1, so the first update copies the weights."""
     return 0.0 if iteration < 1 else (1 - 1 / (iteration + 1)) ** (power + 1)
 
 
 class Ema:
-    """Float32 shadows of the parameters that train, sharded as they are."""
+    """Float32 averages of the trained parameters, sharded like them."""
 
     def __init__(self, model: nn.Module, config: EmaConfig) -> None:
         self.model = model
@@ -41,28 +41,28 @@ class Ema:
         """Set the shadows to the live weights, except those that were loaded; returns the names of the others."""
         rest = [name for name in self.parameters if name not in loaded]
         for name in rest:
-            local(self.shadows[name]).copy_(local(self.parameters[name].detach()))
+            to_local(self.shadows[name]).copy_(to_local(self.parameters[name].detach()))
         return rest
 
     @torch.no_grad()
     def update(self, step: int, finite: torch.Tensor) -> None:
-        """Average in the weights after optimizer step number `step` (1 for the first).
+        """Update the average after optimizer step `step` (1 for the first).
 
-        finite: bool scalar on the device; False leaves the average as it is, and nobody waits for the answer.
+        finite: bool scalar on the device; if False, the average does not change. The host does not wait for it.
         """
-        keep = beta(step - 1 + self.config.iteration_shift, self.power)
-        share = torch.where(finite, 1 - keep, 0.0).float()
+        decay = beta(step - 1 + self.config.iteration_shift, self.power)
+        weight = torch.where(finite, 1 - decay, 0.0).float()
         for name, shadow in self.shadows.items():
-            local(shadow).lerp_(local(self.parameters[name].detach()).float(), share)
+            to_local(shadow).lerp_(to_local(self.parameters[name].detach()).float(), weight)
 
     def install(self) -> None:
         """Replace the live weights by the averaged ones."""
-        self._assign({name: local(shadow) for name, shadow in self.shadows.items()})
+        self._assign({name: to_local(shadow) for name, shadow in self.shadows.items()})
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """The averaged weights stand in for the live ones while inside."""
-        live = {name: local(value.detach()).clone() for name, value in self.parameters.items()}
+        """The averaged weights replace the live ones while inside."""
+        live = {name: to_local(value.detach()).clone() for name, value in self.parameters.items()}
         self.install()
         try:
             yield
@@ -72,5 +72,5 @@ class Ema:
     @torch.no_grad()
     def _assign(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
-            local(self.parameters[name]).copy_(value)
-        drop_gathered(self.model)
+            to_local(self.parameters[name]).copy_(value)
+        reshard(self.model)

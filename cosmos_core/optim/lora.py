@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.functional import linear
 
 from cosmos_core.config.model import AdaptedModelConfig
-from cosmos_core.distributed.fsdp import assign_full, local
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.fsdp import load_full_tensor, to_local
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 
@@ -36,15 +36,15 @@ def is_lora(name: str) -> bool:
 
 
 def inject_lora(model: nn.Module, config: AdaptedModelConfig) -> None:
-    """Give the linear layers that `config` targets an adapter, in place; nothing happens when it is switched off.
+    """Add adapters to the linear layers that `config` targets, in place, if adapters are enabled.
 
-    A target is the last part of a module's name, or a dotted ending of it. Raises UserError for one that fits none.
+    A target is the last part of a module's name, or a dotted suffix of it. Raises UserError if one matches no layer.
     """
     if not config.lora_enabled:
         return
     layers = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
     matched = {target: [name for name in layers if _ends(name, target)] for target in config.lora_targets}
-    _refuse_unmatched(matched, layers)
+    _check_all_matched(matched, layers)
     for name in dict.fromkeys(name for names in matched.values() for name in names):
         _adapt(layers[name], config.lora_rank, config.lora_alpha)
 
@@ -53,7 +53,7 @@ def _ends(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
 
 
-def _refuse_unmatched(matched: dict[str, list[str]], layers: Iterable[str]) -> None:
+def _check_all_matched(matched: dict[str, list[str]], layers: Iterable[str]) -> None:
     known = sorted({name.rpartition(".")[2] for name in layers})
     problems = [
         Problem(
@@ -77,16 +77,16 @@ def _adapt(layer: nn.Linear, rank: int, alpha: int) -> None:
     layer.scale = alpha / rank
 
 
-def initialise_lora(model: nn.Module, streams: Streams, names: Collection[str]) -> None:
-    """Fill the adapters among `names`: A uniform within 1 / sqrt(in), B zero, so that the base comes out first."""
+def initialise_lora(model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
+    """Fill the adapters among `names`: A uniform within 1 / sqrt(in), B zero, so that training starts from the base."""
     for name, parameter in model.named_parameters():
         if not is_lora(name) or name not in names:
             continue
         full = torch.zeros(parameter.shape)
         if ".lora_A." in name:
             bound = 1 / math.sqrt(parameter.shape[1])
-            full = torch.empty(parameter.shape).uniform_(-bound, bound, generator=streams.generator(f"init.{name}"))
-        assign_full(parameter, full)
+            full = torch.empty(parameter.shape).uniform_(-bound, bound, generator=rng.generator(f"init.{name}"))
+        load_full_tensor(parameter, full)
 
 
 def trains_only_lora(model: nn.Module) -> bool:
@@ -96,6 +96,6 @@ def trains_only_lora(model: nn.Module) -> bool:
 
 
 def adapters_changed(model: nn.Module) -> bool:
-    """Whether this process's part of any B is other than zero."""
+    """Whether this rank's shard of any B is not zero."""
     outputs = [parameter for name, parameter in model.named_parameters() if ".lora_B." in name]
-    return any(bool(local(parameter.detach()).any()) for parameter in outputs)
+    return any(bool(to_local(parameter.detach()).any()) for parameter in outputs)

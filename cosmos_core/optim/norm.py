@@ -1,4 +1,4 @@
-"""The global gradient norm, over all ranks' shards."""
+"""The global gradient norm over all ranks' shards, clipping, and finite checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from cosmos_core.distributed.fsdp import local
+from cosmos_core.distributed.fsdp import to_local
 
 __all__ = ["all_finite", "clip_to", "gradient_norm", "not_finite", "zero_non_finite"]
 
@@ -40,13 +40,13 @@ def all_finite(model: nn.Module) -> bool:
 
 def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Names of those whose part on this process holds NaN or an infinity; waits for the device."""
-    own = {name: local(value.detach()) for name, value in tensors.items() if value.is_floating_point()}
+    own = {name: to_local(value.detach()) for name, value in tensors.items() if value.is_floating_point()}
     own = {name: value for name, value in own.items() if value.numel()}
     largest = torch._foreach_norm(list(own.values()), float("inf")) if own else ()
     return [name for name, value in zip(own, largest, strict=True) if not bool(torch.isfinite(value))]
 
 
 def _own_gradients(model: nn.Module) -> list[torch.Tensor]:
-    """This process's part of every gradient, sharing its memory."""
+    """This rank's shard of every gradient, sharing its memory."""
     gradients = (parameter.grad for parameter in model.parameters() if parameter.grad is not None)
-    return [local(value) for value in gradients]
+    return [to_local(value) for value in gradients]

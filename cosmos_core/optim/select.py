@@ -1,4 +1,4 @@
-"""What trains, and at which rate (docs/training.md, What trains)."""
+"""Which parameters train, and at which rate (docs/training.md, What trains)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["ParameterGroup", "learning_rates", "parameter_groups", "rate_names",
 
 
 def select_trainable(model: nn.Module, keys: Iterable[str]) -> None:
-    """Freeze every parameter whose name contains none of `keys`; no keys, nothing is frozen.
+    """Freeze every parameter whose name contains none of `keys`; without keys nothing is frozen.
 
-    Raises UserError when a key matches nothing: a misspelt key would silently train less.
+    Raises UserError when a key matches nothing; a misspelt key would silently freeze parameters.
     """
     keys = tuple(keys)
     names = [name for name, _ in model.named_parameters()]
@@ -33,7 +33,7 @@ def select_trainable(model: nn.Module, keys: Iterable[str]) -> None:
         if not any(key in name for name in names)
     ]
     if problems:
-        raise UserError("the choice of what trains does not fit the model; nothing was started", problems)
+        raise UserError("optimizer.keys_to_select does not match the model; nothing was started", problems)
     for name, parameter in model.named_parameters():
         if keys and not any(key in name for key in keys):
             parameter.requires_grad_(False)
@@ -41,7 +41,7 @@ def select_trainable(model: nn.Module, keys: Iterable[str]) -> None:
 
 @frozen
 class ParameterGroup:
-    """Parameters of one base rate. multiplier: the key of `lr_multipliers` that they share, None for the others."""
+    """Parameters with one base rate. multiplier: their key in `lr_multipliers`, None for the others."""
 
     multiplier: str | None
     parameters: tuple[nn.Parameter, ...]
@@ -49,7 +49,7 @@ class ParameterGroup:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """What trains, by the longest matching key of `lr_multipliers`; first what none matches. Raises UserError."""
+    """Trained parameters by the longest matching key of `lr_multipliers`; unmatched ones first. Raises UserError."""
     groups: dict[str | None, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -62,11 +62,11 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[Paramete
 
 
 def rate_names(model: nn.Module, config: OptimizerConfig) -> tuple[str, ...]:
-    """What the log calls the rate of each group: ``lr``, ``lr/<multiplier>``."""
+    """Name of each group's rate in the log: ``lr``, ``lr/<multiplier>``."""
     keys = [group.multiplier for group in parameter_groups(model, config)]
     return tuple("lr" if key is None else f"lr/{key}" for key in keys)
 
 
 def learning_rates(optimizer: torch.optim.Optimizer, names: Iterable[str]) -> dict[str, float]:
-    """The present rate of every group. names: of the groups, in their order."""
+    """The current rate of every group. names: of the groups, in order."""
     return {name: group["lr"] for name, group in zip(names, optimizer.param_groups, strict=True)}

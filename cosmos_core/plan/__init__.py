@@ -2,11 +2,11 @@
 
 from cosmos_core.plan.base import read_base, write_base
 from cosmos_core.plan.changes import Change
-from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
+from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.make import make_plan, plan_in
-from cosmos_core.plan.plan import Degrees, Resume, RunPlan
+from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
+from cosmos_core.plan.plan import Degrees, RunPlan, WeightSource
 from cosmos_core.plan.preflight import preflight
-from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plan.trained import Trained, trained_by
 from cosmos_core.plan.warnings import warnings
 
@@ -14,10 +14,10 @@ __all__ = [
     "BASE_FILE",
     "Change",
     "Degrees",
-    "Resume",
-    "RunLayout",
+    "RunPaths",
     "RunPlan",
     "Trained",
+    "WeightSource",
     "iteration_name",
     "latest_complete",
     "make_plan",

@@ -1,4 +1,4 @@
-"""The record beside ``model/`` of a converted base: where it came from, and what its family needs to know of it."""
+"""The record beside ``model/`` of a converted base: its source, and its published configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
-from cosmos_core.plan.layout import BASE_FILE
+from cosmos_core.plan.paths import BASE_FILE
 
 __all__ = ["read_base", "write_base"]
 
@@ -18,9 +18,9 @@ BEFORE_NUMBERS = "cosmos3"
 """What the first version wrote as the format."""
 
 
-def write_base(folder: Path, *, origin: str, config: Mapping[str, Any]) -> None:
-    """Into a base's folder. origin: repository@commit, or a folder. config: the published configuration."""
-    record = {"format": BASE_FORMAT, "origin": origin, "config": dict(config)}
+def write_base(folder: Path, *, source_revision: str, config: Mapping[str, Any]) -> None:
+    """Write the record of a base. source_revision: repository@commit, or a folder. config: the published one."""
+    record = {"format": BASE_FORMAT, "origin": source_revision, "config": dict(config)}
     (folder / BASE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -30,15 +30,15 @@ def read_base(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(path, f"is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise _damaged(path, "holds no object")
-    if found.get("format") == BEFORE_NUMBERS:
-        del found["format"]
-    check_format(found, path, BASE_FORMAT)
-    return found
+    if not isinstance(record, dict):
+        raise _damaged(path, "is not a JSON object")
+    if record.get("format") == BEFORE_NUMBERS:
+        del record["format"]
+    check_format(record, path, BASE_FORMAT)
+    return record
 
 
 def _damaged(path: Path, message: str) -> UserError:

@@ -1,6 +1,6 @@
-"""What a resumed run changes of the configuration that trained its checkpoint, and which of it is refused.
+"""How a resumed run's configuration differs from the one that trained its checkpoint, and what is rejected.
 
-The table is in the sections themselves: `on_resume` of every field, shown by `cosmos config reference`.
+The rule of each key is its field's `on_resume`, shown by `cosmos config reference`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cosmos_core.config.run import RunConfig
 __all__ = ["Change", "changes"]
 
 _TABLES = {("trainer", "callbacks"), ("trackers",)}
-"""Tables of tables, which are typed by their names."""
+"""Tables whose entries are typed by their names."""
 
 
 @frozen
@@ -32,22 +32,22 @@ class Change:
     key: str
     old: Any
     new: Any
-    refused: bool
+    rejected: bool
 
     def __str__(self) -> str:
         return f"{self.key} {value_text(self.old)} -> {value_text(self.new)}"
 
 
 def changes(recorded: Mapping[str, Any], config: RunConfig) -> tuple[Change, ...]:
-    """Every key of `config` that differs from the recorded plain values; keys they lack count as their default.
+    """Every key of `config` that differs from the recorded plain values; missing keys count as their default.
 
     Keys that were renamed since are compared under their new names.
 
     Of another model family only the task is named, since its keys are others.
     """
-    found = tuple(_in_section((), recorded, config, to_plain(config), "list"))
-    task = tuple(change for change in found if change.key == "job.task")
-    return task or found
+    differing = tuple(_in_section((), recorded, config, to_plain(config), "list"))
+    task = tuple(change for change in differing if change.key == "job.task")
+    return task or differing
 
 
 def _in_section(
@@ -62,7 +62,7 @@ def _in_section(
         value = getattr(section, name)
         yield from _in_value((*path, name), before, value, new[name], on_resume_of(field, inherited))
     for name in sorted(old.keys() - fields.keys()):
-        # This version has no such key, so that nobody can set it back.
+        # This version has no such key, so it cannot be set back.
         yield from _in_value((*path, name), old[name], None, None, "list")
 
 
@@ -80,6 +80,6 @@ def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> 
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:
-    """The plain default, as a record holds it; None where it holds nothing."""
+    """The plain default as it is recorded; None if there is none."""
     default = default_of(field)
     return None if default is attrs.NOTHING else to_plain({"value": default})["value"]

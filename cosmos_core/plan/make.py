@@ -11,10 +11,10 @@ from attrs import evolve
 from cosmos_core.config.document import read_document
 from cosmos_core.config.run import JobConfig, RunConfig
 from cosmos_core.plan.changes import Change, changes
+from cosmos_core.plan.checkpoint import find_checkpoint
 from cosmos_core.plan.degrees import solve_degrees
-from cosmos_core.plan.layout import RunLayout
-from cosmos_core.plan.plan import Resume, RunPlan
-from cosmos_core.plan.resume import find_resume
+from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.plan import RunPlan, WeightSource
 from cosmos_core.plan.trained import trained_by
 
 __all__ = ["make_plan", "plan_in"]
@@ -30,37 +30,37 @@ def make_plan(
 def plan_in(
     run_dir: Path, config: RunConfig, *, world: int, distributions: Mapping[str, str], launch: int | None = None
 ) -> RunPlan:
-    """Plan a run in a run directory that is already chosen. launch: the number of its record there, once it has one."""
-    config = _anchored(config)
-    resume, changed = _compared(config, find_resume(config, RunLayout(run_dir)))
+    """Plan a run in a given run directory. launch: the number of its record, once written."""
+    config = _with_absolute_load_path(config)
+    weights, changed = _with_changes(config, find_checkpoint(config, RunPaths(run_dir)))
     return RunPlan(
         config=config,
         run_dir=run_dir,
         degrees=solve_degrees(config.model.parallelism, world),
-        resume=resume,
+        weights=weights,
         distributions=dict(distributions),
         changes=changed,
         launch=launch,
     )
 
 
-def _compared(config: RunConfig, resume: Resume) -> tuple[Resume, tuple[Change, ...]]:
+def _with_changes(config: RunConfig, weights: WeightSource) -> tuple[WeightSource, tuple[Change, ...]]:
     """Where the run resumes, with the launch that trained it, and what differs from what that launch was told."""
-    if resume.kind != "resume" or resume.path is None:
-        return resume, ()
-    trained = trained_by(resume.path)
+    if weights.kind != "resume" or weights.path is None:
+        return weights, ()
+    trained = trained_by(weights.path)
     if trained is None:
-        return _noted(resume, "no record says what trained it, so no setting is compared"), ()
+        return _noted(weights, "no record says what trained it, so no setting is compared"), ()
     if trained.lost:
-        resume = _noted(resume, f"the record of its launch is gone; settings are compared with {trained.config}")
-    return evolve(resume, launch=trained.launch), changes(read_document(trained.config).values, config)
+        weights = _noted(weights, f"the record of its launch is gone; settings are compared with {trained.config}")
+    return evolve(weights, launch=trained.launch), changes(read_document(trained.config).values, config)
 
 
-def _noted(resume: Resume, note: str) -> Resume:
-    return evolve(resume, note=f"{resume.note} ({note})".lstrip())
+def _noted(weights: WeightSource, note: str) -> WeightSource:
+    return evolve(weights, note=f"{weights.note} ({note})".lstrip())
 
 
-def _anchored(config: RunConfig) -> RunConfig:
+def _with_absolute_load_path(config: RunConfig) -> RunConfig:
     """With a load_path that means the same from any folder, for those who read the record later."""
     path = config.checkpoint.load_path
     if not path:

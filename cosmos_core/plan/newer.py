@@ -1,4 +1,4 @@
-"""Refuses to continue what a newer version wrote, before anything in the run directory changes."""
+"""Checks that no newer version wrote the run's records, before anything in the run directory changes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import yaml
 
 from cosmos_core.formats import check_format
 from cosmos_core.plan.base import read_base
-from cosmos_core.plan.layout import RUN_FORMAT, RunLayout
+from cosmos_core.plan.paths import RUN_FORMAT, RunPaths
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["refuse_newer_records"]
+__all__ = ["check_record_formats"]
 
 
-def refuse_newer_records(plan: RunPlan) -> None:
+def check_record_formats(plan: RunPlan) -> None:
     """Raises UserError when a newer version wrote the run's records, or the record of the base it starts from."""
-    layout = RunLayout(plan.run_dir)
-    for path in (layout.launch_info, layout.outcome):
+    paths = RunPaths(plan.run_dir)
+    for path in (paths.launch_info, paths.outcome):
         check_format(_record(path), path, RUN_FORMAT)
-    if plan.resume.path is not None:
-        read_base(plan.resume.path)
+    if plan.weights.path is not None:
+        read_base(plan.weights.path)
 
 
 def _record(path: Path) -> object:
-    """None for one that is not there or damaged, since this launch writes it anew."""
+    """None if it is missing or damaged; this launch writes it again."""
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -8,9 +8,9 @@ from attrs import frozen
 
 from cosmos_core.config.run import RunConfig
 from cosmos_core.plan.changes import Change
-from cosmos_core.plan.layout import RunLayout, step_of
+from cosmos_core.plan.paths import RunPaths, step_of
 
-__all__ = ["Degrees", "Resume", "RunPlan"]
+__all__ = ["Degrees", "RunPlan", "WeightSource"]
 
 
 @frozen(kw_only=True)
@@ -28,17 +28,17 @@ class Degrees:
 
     @property
     def data(self) -> int:
-        """Number of distinct batches a micro-step consumes."""
+        """Number of distinct batches of a micro-step."""
         return self.replicate * self.shard
 
 
 @frozen(kw_only=True)
-class Resume:
-    """Where the weights come from: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or 'resume'
-    (everything), and the folder.
+class WeightSource:
+    """Where the weights come from. kind: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or
+    'resume' (the whole training state). path: the checkpoint's folder.
 
     A 'warm' folder contains ``model/``; a 'resume' folder contains ``model/``, ``optim/``, ``trainer/`` and so on.
-    launch: the launch that trained what is resumed, where that is known.
+    launch: the launch that trained the checkpoint to resume, if known.
     """
 
     kind: str
@@ -48,12 +48,12 @@ class Resume:
 
     @property
     def step(self) -> int | None:
-        """Finished steps of the checkpoint to resume, where its folder's name tells."""
+        """Finished steps of the checkpoint to resume, from its folder's name."""
         return step_of(self.path) if self.kind == "resume" and self.path is not None else None
 
     @property
-    def source(self) -> str:
-        """The checkpoint in words."""
+    def label(self) -> str:
+        """The checkpoint's folder name, and the launch that trained it."""
         assert self.path is not None
         return self.path.name + (f" (launch {self.launch})" if self.launch is not None else "")
 
@@ -63,13 +63,13 @@ class RunPlan:
     """The plan of one run, the same on every process.
 
     changes: keys that differ from what trained the checkpoint to resume. launch: number of the launch's record in the
-    run directory; None until it is written, and on processes that leave that to another one.
+    run directory; None until it is written, and on processes that do not write it.
     """
 
     config: RunConfig
     run_dir: Path
     degrees: Degrees
-    resume: Resume
+    weights: WeightSource
     distributions: dict[str, str]
     changes: tuple[Change, ...] = ()
     launch: int | None = None
@@ -77,54 +77,54 @@ class RunPlan:
     @property
     def resumes_itself(self) -> bool:
         """Whether the checkpoint to resume is in the run directory."""
-        path = self.resume.path
-        return path is not None and path.parent == RunLayout(self.run_dir).checkpoints
+        path = self.weights.path
+        return path is not None and path.parent == RunPaths(self.run_dir).checkpoints
 
     @property
     def finished(self) -> bool:
-        """Whether the run's own checkpoint has all the steps already."""
-        done = self.resume.step
+        """Whether the run's own checkpoint already has all steps."""
+        done = self.weights.step
         return self.resumes_itself and done is not None and done >= self.config.trainer.max_iter
 
     def completion(self) -> list[str]:
-        """Of a finished run that nothing is to be done, what would continue it, and what differs; else nothing."""
+        """For a finished run: that nothing is left to do, how to continue it, and what differs. Else nothing."""
         if not self.finished:
             return []
-        done = self.resume.step
+        done = self.weights.step
         lines = [f"complete at step {done}; nothing to do", f"to continue: trainer.max_iter=M with M above {done}"]
         if self.changes:
-            lines.append(f"differs from what trained {self.resume.source}: {', '.join(map(str, self.changes))}")
-        refused = ", ".join(change.key for change in self.changes if change.refused)
-        return [*lines, f"a run that continues cannot change {refused}"] if refused else lines
+            lines.append(f"differs from what trained {self.weights.label}: {', '.join(map(str, self.changes))}")
+        rejected = ", ".join(change.key for change in self.changes if change.rejected)
+        return [*lines, f"a run that continues cannot change {rejected}"] if rejected else lines
 
     def _data(self) -> dict[str, str]:
-        """Datasets, and whether their folders are there."""
+        """Datasets, and whether their folders exist."""
         loaders = {"training data": self.config.dataloader_train}
         if self.config.trainer.run_validation and self.config.dataloader_val is not None:
             loaders["validation data"] = self.config.dataloader_val
         texts = {}
         for label, loader in loaders.items():
             path = getattr(loader.dataset, "path", None)
-            found = "" if path is None else f" in {path} ({'found' if Path(path).exists() else 'not there'})"
-            texts[label] = f"{loader.dataset.type}{found}"
+            place = "" if path is None else f" in {path} ({'found' if Path(path).exists() else 'not there'})"
+            texts[label] = f"{loader.dataset.type}{place}"
         return texts
 
     def _changes(self) -> dict[str, str]:
         if not self.changes:
             return {}
-        step = self.resume.step
-        label = f"changed since step {step}" if step is not None else f"changed since {self.resume.source}"
+        step = self.weights.step
+        label = f"changed since step {step}" if step is not None else f"changed since {self.weights.label}"
         return {label: ", ".join(map(str, self.changes))}
 
     def summary(self) -> dict[str, str]:
-        """What a person wants to know before the run, label -> text."""
+        """The plan in short, label -> text."""
         degrees, trainer, loader = self.degrees, self.config.trainer, self.config.dataloader_train
         micro = (
             f"up to {loader.max_samples_per_batch} samples"
             if loader.max_samples_per_batch is not None
             else f"under {loader.max_sequence_length} tokens"
         )
-        source = f"{self.resume.kind} from {self.resume.path}" if self.resume.path else self.resume.kind
+        source = f"{self.weights.kind} from {self.weights.path}" if self.weights.path else self.weights.kind
         return {
             "run directory": str(self.run_dir),
             "processes": f"{degrees.world} (shard {degrees.shard} x replicate {degrees.replicate} "
@@ -132,7 +132,7 @@ class RunPlan:
             "batch": f"{micro} x {trainer.grad_accum_iter} accumulated x {degrees.data} data ranks",
             "steps": f"{trainer.max_iter}, saved every {self.config.checkpoint.save_iter}",
             **self._data(),
-            "weights": f"{source} {self.resume.note}".rstrip(),
+            "weights": f"{source} {self.weights.note}".rstrip(),
             **self._changes(),
             "plugins": ", ".join(f"{name} {version}" for name, version in self.distributions.items()),
         }

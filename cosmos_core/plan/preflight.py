@@ -1,4 +1,4 @@
-"""Everything that can be known to fail, found before a process starts."""
+"""Checks of a plan before any process starts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from shutil import disk_usage
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.layout import ADAPTER_BASE
-from cosmos_core.plan.newer import refuse_newer_records
+from cosmos_core.plan.newer import check_record_formats
+from cosmos_core.plan.paths import ADAPTER_BASE
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -17,12 +17,12 @@ __all__ = ["preflight"]
 
 MIB = 2**20
 SPARE = 64 * MIB
-"""Room that logs, pictures and a small model take."""
+"""Space that logs, pictures and a small model take."""
 
 
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
-    """Raises UserError with every problem of the plan that core or a plugin can see, or for a newer version's file."""
-    refuse_newer_records(plan)
+    """Raises UserError with every problem that core or a plugin finds, or for a newer version's record."""
+    check_record_formats(plan)
     problems = [*_changes(plan), *_no_steps(plan), *_records(plan, plugins), *_callbacks(plan, plugins)]
     problems += [*_space(plan), *plugins.check_run(plan)]
     if problems:
@@ -31,31 +31,31 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
 
 
 def _changes(plan: RunPlan) -> list[Problem]:
-    """Changes after which the checkpoint's tensors or the objective would mean something else."""
-    refused = [change for change in plan.changes if change.refused]
+    """Changes that alter what the checkpoint's tensors or the objective mean."""
+    rejected = [change for change in plan.changes if change.rejected]
     problems = []
-    for change in refused:
+    for change in rejected:
         hint = "change it back"
-        if change is refused[-1] and change.key != "job.task" and _weights_alone(plan):
+        if change is rejected[-1] and change.key != "job.task" and _weights_alone(plan):
             own = "job.name=NAME " if plan.resumes_itself else ""
             hint += f", or begin a run with these weights alone: {own}{_weights_alone(plan)}"
-        message = f"is {value_text(change.new)}, {plan.resume.source} was trained with {value_text(change.old)}"
+        message = f"is {value_text(change.new)}, {plan.weights.label} was trained with {value_text(change.old)}"
         problems.append(Problem(message=message, key=change.key, hint=hint))
     return problems
 
 
 def _weights_alone(plan: RunPlan) -> str:
     """The override that takes the checkpoint's weights and nothing else; "" where they are adapters without a base."""
-    path = plan.resume.path
+    path = plan.weights.path
     return f"checkpoint.load_path={path}/model" if path is not None and not (path / ADAPTER_BASE).is_file() else ""
 
 
 def _no_steps(plan: RunPlan) -> list[Problem]:
-    """A run that would resume another one's checkpoint and end at once."""
-    done, last = plan.resume.step, plan.config.trainer.max_iter
+    """Another run's checkpoint with all steps done, so that this run would end at once."""
+    done, last = plan.weights.step, plan.config.trainer.max_iter
     if done is None or done < last or plan.finished:
         return []
-    message = f"is {last}, but {plan.resume.path} has {done} steps already, so nothing would be trained"
+    message = f"is {last}, but {plan.weights.path} has {done} steps already, so nothing would be trained"
     hint = "raise it"
     if _weights_alone(plan):
         hint += f", or count from 0 with these weights alone: {_weights_alone(plan)}"
@@ -84,7 +84,7 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
 
 
 def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
-    """Callbacks that are for other tasks."""
+    """Callbacks for other tasks."""
     task = plan.config.job.task
     problems = []
     for name in plan.config.trainer.callbacks:
@@ -97,10 +97,10 @@ def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
 
 
 def _space(plan: RunPlan) -> list[Problem]:
-    """Too little room for one checkpoint, as far as its size can be told from the one the run starts from."""
+    """Too little space for one checkpoint, estimated from the one the run starts from."""
     needed = SPARE
-    if plan.resume.path is not None:
-        needed += sum(path.stat().st_size for path in plan.resume.path.rglob("*") if path.is_file())
+    if plan.weights.path is not None:
+        needed += sum(path.stat().st_size for path in plan.weights.path.rglob("*") if path.is_file())
     existing = next(path for path in (plan.run_dir, *plan.run_dir.resolve().parents) if path.exists())
     free = disk_usage(existing).free
     if free >= needed:

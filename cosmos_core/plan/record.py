@@ -1,4 +1,4 @@
-"""Writes what each launch was told into the run directory, each file whole or not at all."""
+"""Writes the record of each launch into the run directory; every file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attrs import evolve
 from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.env import job_environment
 from cosmos_core.plan.base import read_base
-from cosmos_core.plan.layout import RUN_FORMAT, Record, RunLayout
+from cosmos_core.plan.paths import RUN_FORMAT, Record, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import UNNUMBERED
 
@@ -21,7 +21,7 @@ __all__ = ["publish_record", "record_run", "record_sources", "replace_file"]
 
 
 def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
-    """Write a file under a hidden name and rename it. writer: tells apart those who may write at the same time."""
+    """Write a file under a hidden name and rename it. writer: a name for each process that may write at once."""
     hidden = path.with_name(f".{path.name}{writer}.partial")
     hidden.write_bytes(content)
     hidden.replace(path)
@@ -30,11 +30,11 @@ def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
 def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides: Sequence[str]) -> RunPlan:
     """Create the run directory and ``launches/<n>/`` in it, with config.toml, config.yaml, config.pkl, launch_info.yaml
     and job_env.yaml; returns the plan with n."""
-    layout = RunLayout(plan.run_dir)
-    layout.checkpoints.mkdir(parents=True, exist_ok=True)
-    layout.outcome.unlink(missing_ok=True)
-    number = _next_launch(layout)
-    record = layout.launch(number)
+    paths = RunPaths(plan.run_dir)
+    paths.checkpoints.mkdir(parents=True, exist_ok=True)
+    paths.outcome.unlink(missing_ok=True)
+    number = _next_launch(paths)
+    record = paths.launch(number)
     record.root.mkdir()
     info = {
         "format": RUN_FORMAT,
@@ -43,7 +43,7 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
         "args_override": list(overrides),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "processes": plan.degrees.world,
-        "weights": {"kind": plan.resume.kind, **_weights(plan.resume.path)},
+        "weights": {"kind": plan.weights.kind, **_weights(plan.weights.path)},
         "distributions": plan.distributions,
     }
     files = {
@@ -58,15 +58,15 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
     return evolve(plan, launch=number)
 
 
-def _next_launch(layout: RunLayout) -> int:
+def _next_launch(paths: RunPaths) -> int:
     """One more than the newest. The record of a run that began before launches had numbers is kept as well."""
-    layout.launches.mkdir(exist_ok=True)
-    numbers = [int(folder.name) for folder in layout.launches.iterdir() if folder.name.isdecimal()]
+    paths.launches.mkdir(exist_ok=True)
+    numbers = [int(folder.name) for folder in paths.launches.iterdir() if folder.name.isdecimal()]
     newest = max(numbers, default=UNNUMBERED)
-    if newest == UNNUMBERED and layout.config_toml.is_file():
-        kept = layout.launch(UNNUMBERED)
+    if newest == UNNUMBERED and paths.config_toml.is_file():
+        kept = paths.launch(UNNUMBERED)
         kept.root.mkdir(exist_ok=True)
-        _copy(layout, kept)
+        _copy(paths, kept)
     return newest + 1
 
 
@@ -76,10 +76,10 @@ def _copy(source: Record, target: Record) -> None:
             replace_file(new, old.read_bytes())
 
 
-def publish_record(layout: RunLayout, launch: int | None) -> None:
-    """Put a launch's record in the run directory itself, config.toml last: from now on it says what trains."""
+def publish_record(paths: RunPaths, launch: int | None) -> None:
+    """Copy a launch's record into the run directory itself, config.toml last: this launch trains the run now."""
     if launch is not None:
-        _copy(layout.launch(launch), layout)
+        _copy(paths.launch(launch), paths)
 
 
 def _weights(path: Path | None) -> dict[str, str | None]:
@@ -91,8 +91,8 @@ def _weights(path: Path | None) -> dict[str, str | None]:
 
 
 def record_sources(plan: RunPlan, sources: Mapping[str, str]) -> None:
-    """Add to the launch's launch_info.yaml what was fetched from where. sources: key -> repository@commit."""
+    """Add downloads to the launch's launch_info.yaml. sources: configuration key -> repository@commit."""
     if sources and plan.launch is not None:
-        path = RunLayout(plan.run_dir).launch(plan.launch).launch_info
+        path = RunPaths(plan.run_dir).launch(plan.launch).launch_info
         info = yaml.safe_load(path.read_text(encoding="utf-8"))
         replace_file(path, yaml.safe_dump({**info, "fetched": dict(sources)}, sort_keys=False).encode())

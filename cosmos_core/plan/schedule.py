@@ -14,7 +14,7 @@ __all__ = ["factor"]
 def factor(config: SchedulerConfig, step: int) -> float:
     """Factor on the learning rate of the update that follows `step` finished ones.
 
-    A boundary step belongs to the cycle that ends there; past the last cycle its final factor stays.
+    A boundary step belongs to the cycle that ends there; after the last cycle its final factor stays.
     """
     ends = list(accumulate(config.cycle_lengths))
     step = min(step, ends[-1])

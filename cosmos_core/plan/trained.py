@@ -1,4 +1,4 @@
-"""Which launch trained a checkpoint, and what that launch was told."""
+"""Which launch trained a checkpoint, and with which configuration."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
-from cosmos_core.plan.layout import LAUNCH_FILE, RunLayout
+from cosmos_core.plan.paths import LAUNCH_FILE, RunPaths
 
 __all__ = ["Trained", "trained_by", "write_launch"]
 
 FORMAT = 1
 
 UNNUMBERED = 0
-"""Where the record of a run that began before launches had numbers is kept."""
+"""Folder of the record of a run from before launches had numbers."""
 
 
 @frozen
@@ -34,18 +34,18 @@ class Trained:
 def trained_by(checkpoint: Path) -> Trained | None:
     """What trained an ``iter_<N>`` folder; None when no run says. Raises UserError for a damaged record."""
     checkpoint = checkpoint.resolve()
-    layout, number = RunLayout(checkpoint.parent.parent), _number(checkpoint / LAUNCH_FILE)
-    for found in (
-        Trained(layout.launch(UNNUMBERED if number is None else number).config_toml, number),
-        Trained(layout.config_toml, lost=number is not None),
+    paths, number = RunPaths(checkpoint.parent.parent), _number(checkpoint / LAUNCH_FILE)
+    for trained in (
+        Trained(paths.launch(UNNUMBERED if number is None else number).config_toml, number),
+        Trained(paths.config_toml, lost=number is not None),
     ):
-        if found.config.is_file():
-            return found
+        if trained.config.is_file():
+            return trained
     return None
 
 
 def write_launch(checkpoint: Path, number: int) -> None:
-    """Into a checkpoint's folder."""
+    """Write the launch's number into a checkpoint's folder."""
     text = json.dumps({"format": FORMAT, "launch": number})
     (checkpoint / LAUNCH_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -61,6 +61,6 @@ def _number(path: Path) -> int | None:
             return number
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    hint = "without this file the run's config.toml is taken for what trained it"
+    hint = "remove this file to take the run's config.toml as what trained it"
     problem = Problem(message="does not name a launch; it is damaged", file=str(path), hint=hint)
     raise UserError("the checkpoint does not say what trained it; nothing was started", [problem])

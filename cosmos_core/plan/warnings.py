@@ -1,4 +1,4 @@
-"""What a configuration allows but hardly anybody wants: rates of zero, a rhythm longer than the run."""
+"""Warnings of likely mistakes: rates of zero, intervals longer than the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["warnings"]
 
 
 def warnings(plan: RunPlan) -> list[str]:
-    """One sentence each, in the order in which they matter; none for a run that is done already."""
-    first, last = plan.resume.step or 0, plan.config.trainer.max_iter
+    """One sentence each, most important first; none for a run that is already finished."""
+    first, last = plan.weights.step or 0, plan.config.trainer.max_iter
     if first >= last:
         return []
-    if plan.resume.kind == "resume" and plan.resume.step is None:
-        return list(_rhythm(plan.config))
-    return [*(_no_rate(plan.config, first) or _rates(plan.config, first)), *_rhythm(plan.config)]
+    if plan.weights.kind == "resume" and plan.weights.step is None:
+        return list(_intervals(plan.config))
+    return [*(_no_rate(plan.config, first) or _rates(plan.config, first)), *_intervals(plan.config)]
 
 
 def _no_rate(config: RunConfig, first: int) -> list[str]:
@@ -68,8 +68,8 @@ def _rates(config: RunConfig, first: int) -> Iterator[str]:
         )
 
 
-def _rhythm(config: RunConfig) -> Iterator[str]:
-    """What is due every so many steps, but never within the run."""
+def _intervals(config: RunConfig) -> Iterator[str]:
+    """Intervals that never elapse within the run."""
     trainer, last = config.trainer, config.trainer.max_iter
     due: dict[str, Any] = {
         "checkpoint.save_iter": config.checkpoint.save_iter,
@@ -81,4 +81,4 @@ def _rhythm(config: RunConfig) -> Iterator[str]:
         due[f"trainer.callbacks.{name}.every_n"] = table.get("every_n", 0)
     late = [f"{key}={steps}" for key, steps in due.items() if isinstance(steps, int) and steps > last]
     if late:
-        yield f"nothing of these is seen before the end of the run, at step {last}: {', '.join(late)}"
+        yield f"these intervals are longer than the run of {last} steps: {', '.join(late)}"

@@ -10,7 +10,7 @@ __all__ = ["conversions_to", "find_converter"]
 
 
 def find_converter(registry: Registry, source: str, target: str, task: str | None = None) -> ConverterSpec:
-    """The conversion between two formats, of one task if given. Raises UserError listing what there is."""
+    """The conversion between two formats, of one task if given. Raises UserError listing the installed ones."""
     for spec in registry.all(ConverterSpec):
         if (spec.source, spec.target) == (source, target) and task in (None, spec.task):
             return spec
@@ -21,7 +21,7 @@ def find_converter(registry: Registry, source: str, target: str, task: str | Non
 
 
 def conversions_to(registry: Registry, target: str) -> list[Problem]:
-    """What can become `target`, and what is looked for in each; everything when nothing can."""
+    """Installed conversions to `target`, and how their sources are recognised; all conversions if there are none."""
     known = registry.all(ConverterSpec)
     return [
         Problem(

@@ -1,4 +1,4 @@
-"""The records a plugin hands over. They name classes as text, so that listing imports nothing heavy."""
+"""Descriptors of a plugin's contributions. Classes are references as text, so that listing imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _name() -> Any:
 
 @frozen(kw_only=True)
 class Spec:
-    """Base of all descriptors. kind: what messages and listings call one; summary: one line for listings.
+    """Base of all descriptors. kind: its name in messages and listings; summary: one line for listings.
 
     A new kind of contribution is a subclass, and the hook in `hookspecs` that yields it.
     """
@@ -52,7 +52,7 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """What it is asked for by."""
+        """The name in recipes and commands."""
         raise NotImplementedError
 
 
@@ -60,7 +60,7 @@ class Spec:
 class ConfiguredSpec(Spec):
     """Base of descriptors whose contribution has a table in recipes. config: the attrs class of that table.
 
-    section: where the table lies. chosen_by: what selects the table's type there; "" where tables go by the names of
+    section: address of the table. chosen_by: what selects the table's type; "" where tables are named after
     contributions, as in ``[trackers.<name>]``.
     """
 
@@ -116,7 +116,7 @@ class CallbackSpec(ConfiguredSpec):
 
 @frozen(kw_only=True)
 class TrackerSpec(ConfiguredSpec):
-    """A sink for metrics. config: attrs class; tracker: the Tracker; always: it runs without a table in the recipe."""
+    """A metrics tracker. config: attrs class; tracker: the Tracker; always: it runs without a table in the recipe."""
 
     kind: ClassVar[str] = "tracker"
     section: ClassVar[str] = "trackers"
@@ -135,13 +135,13 @@ class CommandSpec(Spec):
 
     @property
     def name(self) -> str:
-        """Its words."""
+        """Its words, joined by spaces."""
         return " ".join(self.path)
 
 
 @frozen(kw_only=True)
 class CheckpointSpec(Spec):
-    """A published checkpoint. repo, revision: on the Hub; files: patterns of what to fetch, all when empty."""
+    """A published checkpoint. repo, revision: on the Hub; files: patterns of files to download, all when empty."""
 
     kind: ClassVar[str] = "checkpoint"
     name: str
@@ -152,8 +152,8 @@ class CheckpointSpec(Spec):
 
 @frozen(kw_only=True)
 class Conversion:
-    """What a converter is asked to do. source: folder; output: folder that must not exist yet. origin: where the
-    source came from, a path or ``owner/repository@commit``.
+    """A request to a converter. source: folder; output: folder that must not exist yet. source_revision: a path
+    or ``owner/repository@commit``.
 
     model: configuration of the run that made the source, None when no run did. base: folder the run started from.
     options: the command's other flags, by name.
@@ -163,7 +163,7 @@ class Conversion:
     output: Path
     model: Any = None
     base: Path | None = None
-    origin: str = ""
+    source_revision: str = ""
     options: Mapping[str, str] = field(factory=dict)
 
 
@@ -171,8 +171,8 @@ class Conversion:
 class ConverterSpec(Spec):
     """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
 
-    task: the family whose checkpoints it converts. looks_for: what makes a folder one of its source format, for people
-    whose folder is none.
+    task: the family whose checkpoints it converts. looks_for: how its source format is recognised, for error
+    messages.
     """
 
     kind: ClassVar[str] = "converter"
@@ -184,5 +184,5 @@ class ConverterSpec(Spec):
 
     @property
     def name(self) -> str:
-        """How listings call it."""
+        """The name in listings."""
         return f"{self.source} to {self.target}"

@@ -1,4 +1,4 @@
-"""Plugins as installed: entry points of the group `cosmos.plugins`, and the built-in one."""
+"""Installed plugins: entry points of the group `cosmos.plugins`, and the built-in one."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def candidates() -> list[Candidate]:
     """The built-in plugin, then every installed one by name; nothing is imported."""
     from cosmos_core import __version__
 
-    installed = sorted((_candidate(entry) for entry in entry_points(group=GROUP)), key=lambda found: found.name)
+    installed = sorted((_candidate(entry) for entry in entry_points(group=GROUP)), key=lambda candidate: candidate.name)
     builtin = Candidate(BUILTIN.name, BUILTIN.distribution, __version__, BUILTIN.module)
     return [builtin, *installed]

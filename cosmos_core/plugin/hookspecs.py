@@ -30,7 +30,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class HookSpecs(Protocol):
-    """One method a hook; `cosmos plugins hooks` prints this as a page."""
+    """One method for each hook; `cosmos plugins hooks` prints this as a page."""
 
     @hookspec
     def cosmos_model_families(self) -> Iterable[ModelFamilySpec]:
@@ -93,7 +93,7 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_converters(self) -> Iterable[ConverterSpec]:
-        """Conversions this plugin can do. Called once a command, when plugins are discovered. Since 0.1.
+        """Conversions this plugin provides. Called once a command, when plugins are discovered. Since 0.1.
 
         `cosmos convert` uses those to 'dcp', `cosmos export` those to 'hf'.
 
@@ -109,9 +109,9 @@ class HookSpecs(Protocol):
     def cosmos_identify_checkpoint(self, path: Path) -> str | None:
         """The format of a checkpoint folder, None when it is not one of this plugin's. Since 0.1.
 
-        Called for every folder a command is given, plugin by plugin; the first answer counts, core's comes last.
+        Called for every folder a command is given, plugin by plugin; the first answer counts, core comes last.
 
-        May import: the plugin's own light modules; it must tell from names and headers, without loading tensors.
+        May import: the plugin's own light modules; it must decide from names and headers, without loading tensors.
 
         Example::
 
@@ -131,7 +131,7 @@ class HookSpecs(Protocol):
 
     @hookspec
     def cosmos_check_run(self, plan: Any) -> Iterable[Problem]:
-        """Problems of a planned run that this plugin can see. Called once a run, before any rank starts. Since 0.1.
+        """Problems of a planned run that this plugin finds. Called once a run, before any rank starts. Since 0.1.
 
         May import: as above, and `cosmos_core.plan`.
 
@@ -145,7 +145,7 @@ class HookSpecs(Protocol):
 
 
 def _contributions() -> dict[str, type[Spec]]:
-    """Hook -> the kind of descriptor its return type promises."""
+    """Hook -> the kind of descriptor in its return type."""
     promised = {
         name: get_args(get_type_hints(hook)["return"])[0]
         for name, hook in vars(HookSpecs).items()

@@ -1,4 +1,4 @@
-"""Loads plugins one by one, each inside its own guard, and keeps what became of them."""
+"""Loads plugins one by one; an error in a plugin disables only that plugin."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from cosmos_core.plugin.status import PluginStatus, describe_failure
 __all__ = ["COSMOS_API", "PluginManager"]
 
 COSMOS_API = 1
-"""Raised only when an existing plugin would break."""
+"""Increased only when an existing plugin would break."""
 
 HEAVY = "torch"
 SLOW = 500.0
-"""Milliseconds above which a plugin's registration is remarked on."""
+"""Milliseconds of registration above which a plugin gets a warning."""
 
 
 def _warning(milliseconds: float, imported_torch: bool) -> str:
-    """What a plugin does badly while it registers, in words."""
+    """The warning about a plugin's registration, or ''."""
     remarks = []
     if imported_torch:
         remarks.append(f"imports {HEAVY} while registering")
@@ -42,20 +42,20 @@ def _warning(milliseconds: float, imported_torch: bool) -> str:
 
 
 class PluginManager:
-    """All plugins of this environment. Made by the command line or a test and passed down; there is no global one."""
+    """All plugins of this environment. Created by the command line or a test and passed on; there is no global one."""
 
-    def __init__(self, found: Iterable[Candidate], disabled: Collection[str] = ()) -> None:
+    def __init__(self, plugins: Iterable[Candidate], disabled: Collection[str] = ()) -> None:
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(HookSpecs)
         entries: list[Entry[Spec]] = []
         self.statuses: list[PluginStatus] = []
-        for candidate in found:
-            begun, torch_before = time.perf_counter(), HEAVY in sys.modules
+        for candidate in plugins:
+            start, torch_before = time.perf_counter(), HEAVY in sys.modules
             status = self._load(candidate, disabled)
             if status.state == "ok":
                 status, contributed = self._collect(status)
                 entries.extend(contributed)
-            spent = 1000 * (time.perf_counter() - begun)
+            spent = 1000 * (time.perf_counter() - start)
             warning = _warning(spent, HEAVY in sys.modules and not torch_before)
             self.statuses.append(evolve(status, milliseconds=spent, warning=warning if status.state == "ok" else ""))
         self.registry = Registry(entries, self.statuses)
@@ -75,7 +75,7 @@ class PluginManager:
         }
 
     def check_run(self, plan: Any) -> list[Problem]:
-        """What every plugin finds wrong with a planned run. A check that itself fails is a problem too."""
+        """Problems that plugins find in a planned run. A check that fails is a problem too."""
         problems: list[Problem] = []
         for status in self.statuses:
             if status.state != "ok" or status.module is None:
@@ -91,15 +91,15 @@ class PluginManager:
         return problems
 
     def identify_checkpoint(self, path: Path) -> str | None:
-        """The format of a checkpoint folder by the first plugin that knows it; a plugin that fails is passed over."""
+        """The format of a checkpoint folder from the first plugin that knows it; a plugin that fails is skipped."""
         usable = [status.module for status in self.statuses if status.state == "ok" and status.module is not None]
         for module in (*usable[1:], *usable[:1]):
             try:
-                found = self._call("cosmos_identify_checkpoint", module, path=path)
+                checkpoint_format = self._call("cosmos_identify_checkpoint", module, path=path)
             except Exception:
                 continue
-            if isinstance(found, str):
-                return found
+            if isinstance(checkpoint_format, str):
+                return checkpoint_format
         return None
 
     def _load(self, candidate: Candidate, disabled: Collection[str]) -> PluginStatus:

@@ -1,4 +1,4 @@
-"""Everything plugins offer, by kind and name. A name of two providers is ambiguous, `distribution:name` is not."""
+"""All contributions of plugins, by kind and name; `distribution:name` resolves a name with two providers."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Entry(Generic[S_co]):
 
 
 class Registry:
-    """Merged view of the contributions; it also types configuration sections by the names they carry."""
+    """All contributions; also gives the classes of configuration sections that are typed by name."""
 
     def __init__(self, entries: Iterable[Entry[Spec]], statuses: Iterable[PluginStatus]) -> None:
         self._entries = list(entries)
         self._unusable = [status for status in statuses if status.state != "ok"]
 
     def get(self, kind: type[S], name: str) -> S:
-        """The contribution of that kind and name; UserError when there is none, or more than one."""
+        """The contribution of that kind and name. Raises UserError when there is none or more than one."""
         distribution, _, plain = name.rpartition(":")
         matches = [
             entry
@@ -83,7 +83,7 @@ class Registry:
         return [*CORE_SECTIONS, *contributed]
 
     def section_class(self, section: str, name: str) -> type:
-        """Class of the table that the contribution `name` has in `section`; UserError when nobody provides it."""
+        """Class of the table of the contribution `name` in `section`. Raises UserError when no plugin provides it."""
         kind = next(kind for kind in _CONFIGURED if kind.section == section)
         table: type = self.get(kind, name).config.load()
         return table

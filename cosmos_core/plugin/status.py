@@ -1,4 +1,4 @@
-"""What became of each plugin."""
+"""Whether each plugin could be loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["PluginStatus", "describe_failure"]
 class PluginStatus:
     """state: 'ok', 'broken', 'outdated' or 'disabled'; reason: why it is not ok, with file and line where known.
 
-    warning: what an 'ok' plugin does badly. milliseconds: what importing it and calling its hooks took.
+    warning: a flaw of an 'ok' plugin. milliseconds: time of importing it and calling its hooks.
     """
 
     candidate: Candidate
@@ -29,7 +29,7 @@ class PluginStatus:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Exception type, message and the place it came from."""
+    """Exception type, message, and the file and line it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"

@@ -18,7 +18,7 @@ __all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
 GROUP = "cosmos.recipes"
 
 DEEPEST = 16
-"""Longest chain of recipes that a listing follows."""
+"""Longest `extends` chain that a listing follows."""
 
 
 @frozen
@@ -31,7 +31,7 @@ class RecipeFile:
 
 
 def _folder(package: str) -> Path | None:
-    """Folder of a package, located through its top-level package without importing anything."""
+    """Folder of a package, found through its top-level package without an import."""
     top, *rest = package.split(".")
     spec = PathFinder.find_spec(top)
     if spec is None or not spec.submodule_search_locations:
@@ -41,20 +41,20 @@ def _folder(package: str) -> Path | None:
 
 def list_recipes() -> list[RecipeFile]:
     """Every installed recipe, by name."""
-    found: list[RecipeFile] = []
+    recipes: list[RecipeFile] = []
     for entry in entry_points(group=GROUP):
         folder = _folder(entry.value)
         if folder is None or not folder.is_dir():
             continue
         distribution = entry.dist.name if entry.dist else "unknown"
-        found.extend(RecipeFile(path.stem, path, distribution) for path in folder.glob("*.toml"))
-    return sorted(found, key=lambda recipe: (recipe.name, recipe.distribution))
+        recipes.extend(RecipeFile(path.stem, path, distribution) for path in folder.glob("*.toml"))
+    return sorted(recipes, key=lambda recipe: (recipe.name, recipe.distribution))
 
 
 def find_recipe(name: str, *, base: Path | None = None) -> Path:
     """File of a recipe given by path, name or `distribution:name`. Raises UserError with the nearest known name.
 
-    base: folder that relative paths start from, the working directory when absent.
+    base: folder of relative paths; the working directory when absent.
     """
     if name.endswith(".toml") or "/" in name:
         path = (base or Path()) / name
@@ -78,11 +78,11 @@ def find_recipe(name: str, *, base: Path | None = None) -> Path:
             [Problem(message="the name alone is ambiguous", hint=hint)],
         )
     hint = did_you_mean(plain, [recipe.name for recipe in recipes]) or "`cosmos recipes list` shows all"
-    raise UserError(f"no recipe '{name}'", [Problem(message="no installed package holds it", hint=hint)])
+    raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
 
 def peek(path: Path, depth: int = 0) -> tuple[str, str, str]:
-    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" when none says."""
+    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" if not set."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

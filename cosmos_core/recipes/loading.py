@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import recipe_of_experiment, translate, without_ineffective
-from cosmos_core.config.document import Document, Origin, Origins, read_document
+from cosmos_core.config.document import Document, Location, Provenance, read_document
 from cosmos_core.config.env import lookup as environment
 from cosmos_core.config.interpolate import interpolate
 from cosmos_core.config.merge import Layer, assign, merge, unset
@@ -31,14 +31,14 @@ _HEADER = ("summary", "requires", "extends", "unset", "published")
 
 @frozen
 class Resolved:
-    """A recipe after all layers. origins: where each written value came from; unwritten ones are class defaults.
+    """A recipe after all layers. provenance: where each value was written; other values are class defaults.
 
-    notes: what was accepted for the sake of old recipes, with file and line. published: of the recipe's own file, the
-    execution settings of the published recipe of that name that differ.
+    notes: what is accepted only for old recipes, with file and line. published: execution settings of the published
+    recipe of that name that differ, from the recipe's own file.
     """
 
     config: RunConfig
-    origins: Origins
+    provenance: Provenance
     path: Path
     overrides: tuple[str, ...]
     notes: tuple[Problem, ...] = ()
@@ -51,24 +51,24 @@ def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) 
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> Resolved:
-    """As `load`, with origins."""
+    """As `load`, with provenance."""
     path = find_recipe(recipe)
     documents = _chain(path)
-    layer, dialect = _merged(documents)
+    layer, by_experiment = _merged(documents)
     notes: list[Problem] = []
     for override in parse_overrides(overrides):
         key, moved = translate(override.path)
         notes += [moved] if moved else []
-        layer = assign(layer, key, override.value, Origin("command line"))
+        layer = assign(layer, key, override.value, Location("command line"))
     layer, ineffective = without_ineffective(layer)
-    values, problems = interpolate(layer.values, layer.origins, environment, datetime.now())
+    values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
     if problems:
-        raise UserError(f"{path} needs values that are not there; nothing was started", problems)
-    tolerated = TOLERABLE if dialect else ()
-    config = structure_run(values, plugins.registry, layer.origins, title=str(path), tolerated=tolerated)
-    notes += [problem_at(key, text, layer.origins, hint) for key, text, hint in cross_field(config)]
+        raise UserError(f"{path} needs values that are not set; nothing was started", problems)
+    tolerated = TOLERABLE if by_experiment else ()
+    config = structure_run(values, plugins.registry, layer.provenance, title=str(path), tolerated=tolerated)
+    notes += [problem_at(key, text, layer.provenance, hint) for key, text, hint in cross_field(config)]
     all_notes = (*notes, *ineffective)
-    return Resolved(config, layer.origins, path, tuple(overrides), all_notes, _published(documents[0]))
+    return Resolved(config, layer.provenance, path, tuple(overrides), all_notes, _published(documents[0]))
 
 
 def _chain(path: Path) -> list[Document]:
@@ -80,7 +80,7 @@ def _chain(path: Path) -> list[Document]:
         resolved = following.resolve()
         if resolved in seen:
             chain = " -> ".join(str(link) for link in [*seen, resolved])
-            raise UserError(f"recipes extend each other in a circle: {chain}")
+            raise UserError(f"recipes extend each other in a cycle: {chain}")
         seen.append(resolved)
         document = read_document(following)
         documents.append(document)
@@ -89,15 +89,15 @@ def _chain(path: Path) -> list[Document]:
 
 
 def _merged(documents: Sequence[Document]) -> tuple[Layer, bool]:
-    """The files of a chain merged, root first; whether one is in the reference's dialect, which names its parent by
-    experiment."""
+    """The files of a chain merged, root first; whether one is a recipe of the cosmos-framework training scripts, which
+    name the parent by experiment."""
     layer = Layer({}, {})
     for document in reversed(documents):
         _check_requires(document)
         values = {key: value for key, value in document.values.items() if key not in _HEADER}
-        layer = merge(unset(layer, _unset_paths(document)), Layer(values, document.origins))
-    dialect = any("extends" not in document.values and _parent(document) is not None for document in documents)
-    return layer, dialect
+        layer = merge(unset(layer, _unset_paths(document)), Layer(values, document.provenance))
+    by_experiment = any("extends" not in document.values and _parent(document) is not None for document in documents)
+    return layer, by_experiment
 
 
 def _parent(document: Document) -> Path | None:
@@ -144,16 +144,16 @@ def _check_requires(document: Document) -> None:
             raise _header_error(document, "requires", f"{text!r} is not a requirement") from None
         except PackageNotFoundError:
             hint = f"pip install '{text}'"
-            problems.append(problem_at(("requires",), f"{text} is not installed", document.origins, hint))
+            problems.append(problem_at(("requires",), f"{text} is not installed", document.provenance, hint))
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
             hint = f"pip install '{text}'"
             message = f"{text} is required, {installed} is installed"
-            problems.append(problem_at(("requires",), message, document.origins, hint))
+            problems.append(problem_at(("requires",), message, document.provenance, hint))
     if problems:
         raise UserError(f"{document.path} needs other packages; nothing was started", problems)
 
 
 def _header_error(document: Document, key: str, message: str) -> UserError:
-    problem = problem_at((key,), message, document.origins)
+    problem = problem_at((key,), message, document.provenance)
     return UserError(f"1 problem in {document.path}; nothing was started", [problem])

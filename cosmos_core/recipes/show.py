@@ -11,25 +11,25 @@ from cosmos_core.recipes.loading import Resolved
 
 __all__ = ["differences", "show"]
 
-HEADING = "# Settings that the published recipe of this name has otherwise:"
+HEADING = "# Settings that differ in the published recipe of this name:"
 
 
-def show(resolved: Resolved, *, origins: bool = False) -> str:
-    """TOML of the whole configuration, or one `key = value  # origin` line a value.
+def show(resolved: Resolved, *, provenance: bool = False) -> str:
+    """TOML of the whole configuration, or one `key = value  # location` line a value.
 
-    What the published recipe of that name sets otherwise comes first, as comments.
+    Settings that differ in the published recipe of that name come first, as comments.
     """
     head = [
         f"#   {key_text(path)} = {_text(theirs)}  # here {_text(ours)}" for path, theirs, ours in differences(resolved)
     ]
     if head:
         head = [HEADING, *head, ""]
-    if not origins:
+    if not provenance:
         return "\n".join([*head, to_toml(resolved.config)])
     lines = []
     for path, value in _leaves(to_plain(resolved.config), ()):
-        origin = resolved.origins.get(path, "default")
-        lines.append(f"{key_text(path)} = {_text(value)}  # {origin}")
+        location = resolved.provenance.get(path, "default")
+        lines.append(f"{key_text(path)} = {_text(value)}  # {location}")
     return "\n".join([*head, *lines]) + "\n"
 
 
@@ -37,8 +37,8 @@ def differences(resolved: Resolved) -> list[tuple[KeyPath, Any, Any]]:
     """Key, published value and own value of the execution settings in which a published recipe differs."""
     config = to_plain(resolved.config)
     leaves = _leaves(resolved.published, ()) if resolved.published else []
-    found = [(path, theirs, _at(config, path)) for path, theirs in leaves]
-    return [(path, theirs, ours) for path, theirs, ours in found if theirs != ours]
+    pairs = [(path, theirs, _at(config, path)) for path, theirs in leaves]
+    return [(path, theirs, ours) for path, theirs, ours in pairs if theirs != ours]
 
 
 def _at(values: Any, path: KeyPath) -> Any:

@@ -15,7 +15,7 @@ __all__ = ["value_in"]
 
 
 def value_in(recipe: str, overrides: Sequence[str], key: str, *, plugins: PluginManager) -> dict[str, str]:
-    """``value`` and ``origin`` of a key in a resolved recipe; no value when its section is not there."""
+    """``value`` and ``origin`` of a key in a resolved recipe; or that its section is not there."""
     resolved = resolve(recipe, overrides, plugins=plugins)
     path = parse_key(key)
     value: Any = to_plain(resolved.config)
@@ -23,4 +23,4 @@ def value_in(recipe: str, overrides: Sequence[str], key: str, *, plugins: Plugin
         if not isinstance(value, dict) or part not in value:
             return {"value": "not in this recipe"}
         value = value[part]
-    return {"value": value_text(value), "origin": str(resolved.origins.get(path, "default"))}
+    return {"value": value_text(value), "origin": str(resolved.provenance.get(path, "default"))}

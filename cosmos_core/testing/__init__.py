@@ -1,4 +1,4 @@
-"""The kit that tells whether a plugin keeps its promises; one line in a test for each thing a plugin offers."""
+"""Checks for plugins, to call in a plugin's tests: one line for each contribution."""
 
 from cosmos_core.testing.conformance import check_dataset, check_family
 from cosmos_core.testing.contributions import check_contribution

@@ -1,4 +1,4 @@
-"""What every dataset and every model family must keep to, as assertions on the real thing."""
+"""Assertions that every dataset and every model family must satisfy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig, DatasetConfig
 from cosmos_core.data.samples import Item
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh
-from cosmos_core.distributed.seeds import Streams
 from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import BuildContext
@@ -23,7 +23,7 @@ __all__ = ["check_dataset", "check_family"]
 
 
 def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None) -> list[Any]:
-    """Assert that a dataset is not empty, repeats itself for equal draws, and can be sent to a worker.
+    """Assert that a dataset is not empty, gives equal samples for equal draws, and can be pickled.
 
     Returns its first samples, for `check_family`.
     """
@@ -33,7 +33,7 @@ def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None
     copy = pickle.loads(pickle.dumps(source))
     samples = []
     for index in range(min(4, len(source))):
-        first, second = (one.get(index, np.random.default_rng(index)) for one in (source, copy))
+        first, second = (data.get(index, np.random.default_rng(index)) for data in (source, copy))
         assert _same(first, second), f"sample {index} differs between two equal draws"
         samples.append(first)
     return samples
@@ -42,10 +42,10 @@ def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None
 def check_family(
     task: str, config: ModelConfig, samples: Sequence[Any], *, plugins: PluginManager | None = None
 ) -> None:
-    """Assert what the loop relies on, with real samples on the CPU.
+    """Assert what the training loop relies on, with real samples on the CPU.
 
-    Builds on the meta device and initialises the same weights twice; packs in any number of pieces with the same loss
-    and gradients; noise depends on positions alone; validation repeats itself; workers can hold the family.
+    The family builds on the meta device, initialises the same weights twice, gives the same loss and gradients however
+    samples are packed, draws noise by position, repeats validation exactly, and can be pickled.
     """
     registry = (plugins or PluginManager.discover()).registry
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=len(samples))
@@ -54,7 +54,7 @@ def check_family(
     model, twin = _built(family), _built(family)
     for (name, weight), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(weight, other), f"{name} is initialised differently the second time"
-    _assert_fills_what_is_asked_for(family, _built(family), twin)
+    _assert_fills_only_the_given_names(family, _built(family), twin)
     items = [Item(position, family.prepare(sample)) for position, sample in enumerate(samples)]
     assert all(family.num_tokens(item.value) > 0 for item in items), "a sample takes no tokens"
     whole = _step(family, model, [items])
@@ -62,7 +62,7 @@ def check_family(
     _assert_close(_step(family, model, [items[::-1]]), whole, "in reverse order")
     _assert_close(_step(family, model, [items]), whole, "a second time")
     sums = [_validation(family, model, items) for _ in range(2)]
-    assert "weight" in sums[0], "validation_step returns no 'weight'"
+    assert "loss_denominator" in sums[0], "validation_step returns no 'loss_denominator'"
     assert sums[0] == sums[1], "validation differs between two runs"
 
 
@@ -72,7 +72,7 @@ def _same(first: Any, second: Any) -> bool:
     if hasattr(first, "__dataclass_fields__"):
         return all(_same(getattr(first, name), getattr(second, name)) for name in first.__dataclass_fields__)
     if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(_same(one, other) for one, other in zip(first, second, strict=True))
+        return len(first) == len(second) and all(_same(left, right) for left, right in zip(first, second, strict=True))
     return bool(first == second)
 
 
@@ -83,7 +83,7 @@ def _built(family: Any) -> torch.nn.Module:
     family.parallelize(model, local_mesh(torch.device("cpu")))
     model.to_empty(device="cpu")
     _poison(model, ())
-    initialise_rest(model, family, Streams(0))
+    initialise_rest(model, family, CounterRng(0))
     unfilled = [name for name, value in _tensors(model).items() if bool(value.isnan().any())]
     assert not unfilled, f"initialize leaves {unfilled} unfilled"
     return model
@@ -94,54 +94,54 @@ def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _poison(model: torch.nn.Module, keep: Collection[str]) -> None:
-    """NaN in every floating tensor, as fresh memory might hold, but those to keep."""
+    """Fill every floating-point tensor with NaN except `keep`."""
     for name, value in _tensors(model).items():
         if value.is_floating_point() and name not in keep:
             value.fill_(float("nan"))
 
 
-def _assert_fills_what_is_asked_for(family: Any, model: torch.nn.Module, twin: torch.nn.Module) -> None:
-    """After a checkpoint filled every second tensor, initialize fills the others as ever, and leaves those alone."""
+def _assert_fills_only_the_given_names(family: Any, model: torch.nn.Module, twin: torch.nn.Module) -> None:
+    """With every second tensor loaded, initialize gives the others the same values, and does not change the loaded."""
     loaded = list(dict(model.named_parameters()))[::2]
     for name in loaded:
         _tensors(model)[name].fill_(0.5)
     _poison(model, loaded)
-    initialise_rest(model, family, Streams(0), loaded)
+    initialise_rest(model, family, CounterRng(0), loaded)
     for name, value in dict(model.named_parameters()).items():
         expected = torch.full_like(value, 0.5) if name in loaded else _tensors(twin)[name]
         assert torch.equal(value, expected), f"initialize treats {name} differently when other tensors are loaded"
 
 
 def _step(family: Any, model: torch.nn.Module, batches: list[list[Item]]) -> dict[str, torch.Tensor]:
-    """Loss, weight and gradients over micro-batches, as the loop sums them."""
+    """Loss, its denominator and gradients over micro-batches, as the loop sums them."""
     model.train()
     model.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
-    weight = 0.0
+    denominator = 0.0
     for items in batches:
         batch = family.collate(items).to(torch.device("cpu"))
-        output = family.training_step(model, batch, Streams(0))
+        output = family.training_step(model, batch, CounterRng(0))
         assert output.loss.ndim == 0, "the loss is no scalar"
         assert torch.isfinite(output.loss), "the loss is not finite"
         assert output.tokens > 0, "no tokens are counted"
         output.loss.backward()
         total += output.loss.detach().double()
-        weight += family.loss_denominator(batch)
-    assert weight > 0, "a batch weighs nothing"
+        denominator += family.loss_denominator(batch)
+    assert denominator > 0, "the loss denominator of a batch is zero"
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     assert gradients, "nothing gets a gradient"
-    return {"loss": total, "weight": torch.tensor(weight), **gradients}
+    return {"loss": total, "loss_denominator": torch.tensor(denominator), **gradients}
 
 
-def _assert_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], how: str) -> None:
-    for name, value in wanted.items():
+def _assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], how: str) -> None:
+    for name, value in expected.items():
         scale = float(value.abs().max()) or 1.0
-        error = float((found[name] - value).abs().max())
+        error = float((actual[name] - value).abs().max())
         assert error <= 1e-4 * scale, f"{name} differs by {error:g} when the batch comes {how}"
 
 
 def _validation(family: Any, model: torch.nn.Module, items: list[Item]) -> dict[str, float]:
     model.eval()
     with torch.no_grad():
-        sums = family.validation_step(model, family.collate(items).to(torch.device("cpu")), Streams(1))
+        sums = family.validation_step(model, family.collate(items).to(torch.device("cpu")), CounterRng(1))
     return {name: float(value) for name, value in sums.items()}

@@ -1,4 +1,4 @@
-"""Loads what a descriptor names and looks whether it is the kind of thing it must be."""
+"""Loads a descriptor's references and checks their types."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ __all__ = ["check_contribution"]
 
 
 def _subclass(base: type) -> Callable[[Any], str]:
-    def check(found: Any) -> str:
-        if not isinstance(found, type) or not issubclass(found, base):
+    def check(loaded: Any) -> str:
+        if not isinstance(loaded, type) or not issubclass(loaded, base):
             return f"is no subclass of {base.__name__}"
-        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
         return f"has no {', '.join(missing)}" if missing else ""
 
     return check
 
 
-def _attrs_class(found: Any) -> str:
-    return "" if isinstance(found, type) and attrs.has(found) else "is no attrs class"
+def _attrs_class(loaded: Any) -> str:
+    return "" if isinstance(loaded, type) and attrs.has(loaded) else "is no attrs class"
 
 
 def _has(*names: str) -> Callable[[Any], str]:
-    def check(found: Any) -> str:
-        missing = [name for name in names if not hasattr(found, name)]
+    def check(loaded: Any) -> str:
+        missing = [name for name in names if not hasattr(loaded, name)]
         return f"has no {', '.join(missing)}" if missing else ""
 
     return check
 
 
-def _command(found: Any) -> str:
-    return "" if isinstance(found, click.Command) else "is no click command"
+def _command(loaded: Any) -> str:
+    return "" if isinstance(loaded, click.Command) else "is no click command"
 
 
 _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
@@ -59,14 +59,14 @@ _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
     DatasetSpec: {"config": _subclass(DatasetConfig), "source": _subclass(MapSource), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
     TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
-    ConverterSpec: {"convert": lambda found: "" if callable(found) else "cannot be called"},
+    ConverterSpec: {"convert": lambda loaded: "" if callable(loaded) else "cannot be called"},
     CommandSpec: {"command": _command},
 }
-"""What a reference must lead to; references without a rule need only load."""
+"""Check of each reference; references without one need only load."""
 
 
 def check_contribution(spec: Spec) -> list[str]:
-    """What is wrong with a descriptor's references; an empty list when all load and fit."""
+    """Faults of a descriptor's references; empty if all load and have the right type."""
     faults = []
     rules = _RULES.get(type(spec), {})
     for name, reference in attrs.asdict(spec, recurse=False).items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from cosmos_core.launch.error_files import first_failure
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.parent_death import set_parent_death_signal
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ def main(run_dir: str, launch: str, nproc: str) -> int:
 
     # torchrun logs each failed and ended rank; its report says the same again. Ranks have loggers of their own.
     logging.disable(logging.ERROR)
-    folder = RunLayout(Path(run_dir)).error_files
+    folder = RunPaths(Path(run_dir)).error_files
     options = ["--standalone", "--nproc-per-node", nproc, "--log-dir", str(folder)]
     try:
         run(parse_args([*options, "-m", "cosmos_core.train.worker", run_dir, launch]))

@@ -1,4 +1,7 @@
-"""What all ranks must see alike before the first step; a difference later would be a hang, or wrong gradients."""
+"""Checks that all ranks have the same configuration and data, and errors that all ranks raise together.
+
+A difference that is found later would be a hang or wrong gradients.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class CollectiveError(UserError):
 
 
 def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
-    """Rank 0's name and directory for every rank, since ranks that resolve `${now:...}` apart may differ there.
+    """Rank 0's run name and directory on every rank, since ranks may resolve `${now:...}` differently.
 
     Raises UserError when anything else differs.
     """
@@ -35,15 +38,15 @@ def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
 
 
 def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
-    """Raises the first rank's error on every rank, so that nobody waits for one that left. Collective."""
+    """Raises the first rank's error on every rank, so that no rank waits for one that has left. Collective."""
     if not any_rank(error is not None, mesh):
         return
     errors = gather_objects((error.title, error.problems) if error is not None else None, mesh)
-    raise CollectiveError(*next(one for one in errors if one is not None))
+    raise CollectiveError(*next(first for first in errors if first is not None))
 
 
 def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
-    """Raises UserError on every rank when a dataset has other samples on one rank than on another."""
+    """Raises UserError on every rank when the ranks have different samples."""
     for source in sources:
         seen = gather_objects(_described(source), mesh)
         problems = [Problem(message=f"rank {rank} sees {what}") for rank, what in enumerate(seen) if what != seen[0]]

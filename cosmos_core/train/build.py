@@ -13,12 +13,12 @@ from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.loader import PackedLoader, Preparation
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import select_trainable
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.manager import PluginManager
@@ -55,16 +55,16 @@ def build_family(config: RunConfig, plugins: PluginManager, device: torch.device
     return family(config.model, BuildContext(device=device, data=config.dataloader_train))
 
 
-def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, streams: Streams) -> nn.Module:
-    """A network that starts from nothing but its family."""
+def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, rng: CounterRng) -> nn.Module:
+    """A network with fresh weights."""
     model = materialise(config, family, mesh)
-    initialise_rest(model, family, streams)
+    initialise_rest(model, family, rng)
     return model
 
 
 def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module:
-    """Build on the meta device, choose what trains, store trained weights in the master dtype and frozen ones in the
-    compute dtype, shard, allocate. Every value is still whatever lay in memory."""
+    """Build on the meta device, select what trains, cast trained weights to the master dtype and frozen ones to the
+    compute dtype, shard, allocate. The memory is uninitialised."""
     with torch.device("meta"):
         model = family.build()
     select_trainable(model, config.optimizer.keys_to_select)
@@ -79,11 +79,11 @@ def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module
 
 
 def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
-    """All parts of a run; weights and moments hold anything until `checkpointing.restore` has filled them.
+    """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
-    Raises UserError, on every rank when it concerns data that differ between ranks.
+    Raises UserError, on every rank if the data differs between ranks.
     """
-    config, paths = plan.config, RunLayout(plan.run_dir)
+    config, paths = plan.config, RunPaths(plan.run_dir)
     family = build_family(config, plugins, mesh.device)
     model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
@@ -92,11 +92,11 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
     loader = build_loader(config.dataloader_train, family, plugins, mesh)
     assert loader is not None
     validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None
-    check_same_dataset([one.source for one in (loader, validation) if one is not None], mesh)
+    check_same_dataset([data.source for data in (loader, validation) if data is not None], mesh)
     return Trainer(
         config=config,
         mesh=mesh,
-        streams=Streams(config.trainer.seed),
+        rng=CounterRng(config.trainer.seed),
         family=family,
         model=model,
         optimizer=optimizer,
@@ -116,7 +116,7 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
 def validation_loader(
     config: RunConfig, family: ModelFamily, plugins: PluginManager, mesh: Mesh
 ) -> PackedLoader | None:
-    """One pass over the validation data, from the training data's cache where it has none of its own."""
+    """One pass over the validation data, with the training data's cache if it has none."""
     section = config.dataloader_val
     if section is not None and section.cache is None:
         section = evolve(section, cache=config.dataloader_train.cache)
@@ -155,17 +155,17 @@ def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
     return built
 
 
-def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunLayout, *, main: bool) -> dict[str, Callback]:
-    """Those that always run, then the recipe's in its order; each gets a folder in the run directory."""
-    chosen = config.trainer.callbacks
+def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunPaths, *, main: bool) -> dict[str, Callback]:
+    """Callbacks that always run, then the recipe's in order; each gets a folder in the run directory."""
+    options = config.trainer.callbacks
     always = [spec for spec in plugins.registry.all(CallbackSpec) if spec.always and spec.serves(config.job.task)]
-    names = [spec.name for spec in always if spec.name not in chosen]
+    names = [spec.name for spec in always if spec.name not in options]
     built = {}
-    for name in (*names, *chosen):
+    for name in (*names, *options):
         spec = plugins.registry.get(CallbackSpec, name)
         folder = paths.callback(spec.folder or spec.name)
         if main:
             folder.mkdir(parents=True, exist_ok=True)
-        options = chosen.get(name) or spec.config.load()()
-        built[name] = spec.callback.load()(options, CallbackContext(folder=folder, run_dir=paths.root))
+        section = options.get(name) or spec.config.load()()
+        built[name] = spec.callback.load()(section, CallbackContext(folder=folder, run_dir=paths.root))
     return built

@@ -1,4 +1,4 @@
-"""The eight events of a run, and what a callback may keep in a checkpoint."""
+"""The eight events of a run, and the state of a callback in a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CallbackContext:
 
 
 class Callback:
-    """Base of all callbacks; every event does nothing unless overridden. Events run on every rank, in this order."""
+    """Base of all callbacks; by default an event does nothing. Events run on every rank, in this order."""
 
     def __init__(self, config: Any, context: CallbackContext) -> None:
         self.config = config
@@ -41,19 +41,19 @@ class Callback:
         """Gradients are complete and unclipped."""
 
     def step_end(self, trainer: Trainer) -> None:
-        """The update is done; `trainer.step` includes it."""
+        """After the update; `trainer.step` counts it."""
 
     def checkpoint_saved(self, trainer: Trainer, path: Path) -> None:
         """A checkpoint is complete and visible at `path`."""
 
     def train_end(self, trainer: Trainer) -> None:
-        """The loop left in good order, at its end or on request."""
+        """The loop ended normally, at its end or on a stop request."""
 
     def failed(self, trainer: Trainer, error: BaseException) -> None:
-        """An exception leaves the loop; called instead of `train_end`."""
+        """The loop raised an exception; called instead of `train_end`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors to keep in the checkpoint."""
+        """Plain values and tensors to save in the checkpoint."""
         return {}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:

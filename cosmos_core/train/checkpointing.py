@@ -1,4 +1,4 @@
-"""Between a trainer and its checkpoints: writes its state, reads it back, or starts from weights alone."""
+"""Saves a trainer's state, and loads it: all of it, or the weights alone."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from cosmos_core.data.sampler import LOADER_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
-from cosmos_core.plan.plan import Resume
+from cosmos_core.plan.plan import WeightSource
 from cosmos_core.train.weights import check_finite, initialise_rest, load_base, load_checkpoint, log_differences
 
 if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
 
-__all__ = ["TRAINER_FORMAT", "restore", "save"]
+__all__ = ["TRAINER_FORMAT", "load_training_state", "save"]
 
 logger = logging.getLogger(__name__)
 
 TRAINER_FORMAT = 1
-"""Of a checkpoint's ``trainer/``."""
+"""Format number of a checkpoint's ``trainer/``."""
 RANDOM_STATE = {"torch", "numpy_keys", "random_words"}
-"""Entries without which a random state is another program's."""
+"""Entries that every random state written here has."""
 
 
 def save(trainer: Trainer) -> Path:
-    """Write ``iter_<step>``; returns the folder when it is complete."""
+    """Write ``iter_<step>``; returns the complete folder."""
     return save_checkpoint(
         trainer.paths.checkpoints,
         trainer.step,
@@ -45,8 +45,8 @@ def save(trainer: Trainer) -> Path:
     )
 
 
-def restore(trainer: Trainer, source: Resume) -> None:
-    """Fill a trainer whose memory holds anything: from `source`, and fresh where that has nothing.
+def load_training_state(trainer: Trainer, source: WeightSource) -> None:
+    """Fill an uninitialised trainer from `source`, and with fresh values for what `source` lacks.
 
     Raises UserError when something does not fit.
     """
@@ -55,11 +55,11 @@ def restore(trainer: Trainer, source: Resume) -> None:
     resumes = source.kind == "resume"
     if source.path is not None and resumes:
         _check_format(source.path / "trainer", mesh)
-        trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.streams.seed)
+        trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
         loaded = load_base(source.path, model, ema, mesh, skip=skip, strict=strict)
-    fresh = initialise_rest(model, trainer.family, trainer.streams, loaded.tensors)
+    fresh = initialise_rest(model, trainer.family, trainer.rng, loaded.tensors)
     restarted = ema.restart(loaded.averages) if ema is not None else []
     check_finite(model, ema, mesh, source.path)
     if source.path is not None and trainer.is_main:
@@ -71,7 +71,7 @@ def restore(trainer: Trainer, source: Resume) -> None:
 
 
 def _check_format(folder: Path, mesh: Mesh) -> None:
-    """Before anything is loaded, since another format could fail first as a mismatch of tensors."""
+    """Check before loading, since in another format the tensors might not match."""
     if "format" in stored_keys(folder):
         values = {"format": 1}
         load_component(folder, values, mesh)
@@ -88,32 +88,32 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
     for name, component in state.items():
         load_component(checkpoint / name, component, trainer.mesh)
     loader_states = load_loader_states(checkpoint / "dataloader")
-    if not loader_states or not all(is_loader_state(one) for one in loader_states):
+    if not loader_states or not all(is_loader_state(entry) for entry in loader_states):
         loader_states = []
         if trainer.is_main:
-            logger.warning("%s does not say how far the data was read; it begins anew", checkpoint)
+            logger.warning("%s does not say how far the data was read; it starts from the beginning", checkpoint)
     trainer.load_state_dict(state, loader_states)
 
 
 def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
-    """The parts of the component ``trainer`` that are stored. The cosmos-framework scripts pack random states in
-    another form; training draws from streams of its own and needs none of it."""
+    """The stored parts of the component ``trainer``. Random states of the cosmos-framework scripts have another form
+    and are skipped; training draws from `CounterRng` and does not need them."""
     template: dict[str, Any] = {"iteration": 0}
-    mine = f"rng_state_{trainer.mesh.rank}"
-    randomness = {name: value for name, value in random_state().items() if f"{mine}.{name}" in stored}
+    own = f"rng_state_{trainer.mesh.rank}"
+    randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}
     if randomness.keys() >= RANDOM_STATE:
-        template[mine] = randomness
+        template[own] = randomness
     callbacks = {name: callback.state_dict() for name, callback in trainer.callbacks.items()}
-    kept = {
+    stored_callbacks = {
         name: values
         for name, values in callbacks.items()
         if values and all(f"callbacks.{name}.{key}" in stored for key in values)
     }
-    return {**template, "callbacks": kept} if kept else template
+    return {**template, "callbacks": stored_callbacks} if stored_callbacks else template
 
 
-def _adapter_base(trainer: Trainer, source: Resume) -> AdapterBase:
-    """The record of what a run's adapters build on: a converted base, the family's own files, or fresh weights."""
+def _adapter_base(trainer: Trainer, source: WeightSource) -> AdapterBase:
+    """The base of a run's adapters: a converted base, the family's own files, or fresh weights."""
     model = trainer.config.model
     assert isinstance(model, AdaptedModelConfig)
     folder = source.path / "model" if source.path is not None else trainer.family.weights_folder
@@ -123,5 +123,5 @@ def _adapter_base(trainer: Trainer, source: Resume) -> AdapterBase:
         dcp=source.path is not None,
         rank=model.lora_rank,
         alpha=model.lora_alpha,
-        seed=trainer.streams.seed if folder is None else None,
+        seed=trainer.rng.seed if folder is None else None,
     )

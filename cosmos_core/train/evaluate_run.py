@@ -1,4 +1,4 @@
-"""The validation figures of a saved run, in one process."""
+"""The validation metrics of a saved run, in one process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import validation_loader
-from cosmos_core.train.restore import recorded_config, restore
+from cosmos_core.train.load_for_eval import load_for_eval, recorded_config
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["evaluate_run"]
@@ -23,16 +23,17 @@ __all__ = ["evaluate_run"]
 def evaluate_run(
     run_dir: Path, *, plugins: PluginManager, step: int | None, weights: str, limit: int | None
 ) -> dict[str, float]:
-    """Figures by name; what scoring writes goes to ``evaluation/`` in the run directory.
+    """Metrics by name; what scoring writes goes to ``evaluation/`` in the run directory.
 
-    step, weights: as in `restore`. limit: at most so many batches. Raises UserError when the run validates nothing.
+    step, weights: as in `load_for_eval`. limit: most batches a rank takes. Raises UserError when the run has no
+    validation data.
     """
-    layout = RunLayout(run_dir)
+    paths = RunPaths(run_dir)
     config = recorded_config(run_dir, plugins=plugins, step=step, weights=weights)
     if config.dataloader_val is None:
-        problem = Problem(message="is not set", key="dataloader_val", file=str(layout.config_toml))
+        problem = Problem(message="is not set", key="dataloader_val", file=str(paths.config_toml))
         raise UserError("the run has no validation data", [problem])
-    family, model = restore(run_dir, plugins=plugins, step=step, weights=weights)
+    family, model = load_for_eval(run_dir, plugins=plugins, step=step, weights=weights)
     _cast(model, config)
     mesh = local_mesh()
     loader = validation_loader(config, family, plugins, mesh)
@@ -45,14 +46,14 @@ def evaluate_run(
             mesh=mesh,
             seed=config.trainer.seed,
             weights=nullcontext,
-            folder=layout.evaluation,
+            folder=paths.evaluation,
             limit=limit,
         )
     )
 
 
 def _cast(model: nn.Module, config: RunConfig) -> None:
-    """Parameters to the precision of the arithmetic, as sharding hands them out during training; buffers stay."""
+    """Cast parameters to the compute precision, as FSDP does in training; buffers are not cast."""
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype(config.model.precision))

@@ -1,4 +1,4 @@
-"""What a model family implements. Core calls it in the order of this file, on every rank."""
+"""The interface of a model family. Core calls its methods in the order of this file, on every rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.data.samples import Answer, Item
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.plan.plan import RunPlan
 
@@ -25,14 +25,14 @@ __all__ = ["Batch", "BuildContext", "Estimate", "ModelFamily", "StepOutput"]
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a family may know of the run. data: the loader section whose samples it will prepare."""
+    """What a family is told about the run. data: the configuration of the training data."""
 
     device: torch.device
     data: DataloaderConfig
 
 
 class Batch(Protocol):
-    """What `collate` returns."""
+    """The return type of `collate`."""
 
     def to(self, device: torch.device) -> Self:
         """The same batch with its tensors on `device`."""
@@ -41,8 +41,8 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """loss: summed over what `loss_denominator` counts. tokens: tokens processed. metrics: further scalars summed
-    alike, the same names in every batch; the log has their means."""
+    """loss: summed over what `loss_denominator` counts. tokens: tokens processed. metrics: more scalars summed the same
+    way, with the same names in every batch; their means are logged."""
 
     loss: torch.Tensor
     tokens: int
@@ -51,8 +51,8 @@ class StepOutput:
 
 @frozen(kw_only=True)
 class Estimate:
-    """What a plan costs, on one process. trained, frozen: parameters. activation_bytes: kept between forward and
-    backward of one micro-batch. flops: of one micro-batch, forward and backward, nothing recomputed."""
+    """Cost of a plan on one process. trained, frozen: parameters. activation_bytes: kept between forward and backward
+    of one micro-batch. flops: of one micro-batch, forward and backward, without recomputation."""
 
     trained: int
     frozen: int
@@ -63,8 +63,8 @@ class Estimate:
 class ModelFamily(ABC):
     """A model and its training objective. Holds no optimizer, no process group, no global state.
 
-    Built as ``Family(config, context)`` on every rank; picklable, so loader workers can hold a copy. What is not
-    abstract has a default that fits most families.
+    Built as ``Family(config, context)`` on every rank; picklable, so loader workers can hold a copy. Methods that
+    are not abstract have a default.
     """
 
     def __init__(self, config: ModelConfig, context: BuildContext) -> None:
@@ -79,37 +79,37 @@ class ModelFamily(ABC):
         """Activation checkpointing, compilation, sharding, in this order, in place."""
 
     @abstractmethod
-    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
-        """Fill these parameters and buffers, whose memory holds anything; no checkpoint will. Others stay as they are.
+    def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
+        """Fill these parameters and buffers, which are uninitialised and in no checkpoint. Others must not change.
 
-        The (sharded) model is on the device. A name gets the same values whichever others are asked for.
+        The (sharded) model is on the device. A name gets the same values whatever other names are given.
         """
 
     @property
     def weights_folder(self) -> Path | None:
-        """Where `initialize` reads pretrained weights from; None when it draws them."""
+        """Folder from which `initialize` reads pretrained weights; None when it draws them."""
         return None
 
     @property
     def source_revisions(self) -> Mapping[str, str]:
-        """Repository and commit of what was fetched, by configuration key."""
+        """Repository and commit of each download, by configuration key."""
         return {}
 
     @property
     def max_pack_tokens(self) -> int | None:
-        """A cap on the tokens of a pack beside the loader's."""
+        """A cap on the tokens of a pack besides the loader's."""
         return None
 
     @abstractmethod
     def prepare(self, sample: Any) -> Any:
-        """A dataset's record made ready (tokenised, checked); runs in loader workers. Raises UnreadableSample."""
+        """Prepare a dataset's record (tokenise, check); runs in loader workers. Raises UnreadableSample."""
 
     @abstractmethod
     def num_tokens(self, value: Any) -> int:
         """Tokens a prepared sample takes in a pack."""
 
     def kind(self, value: Any) -> str:
-        """What the pool packer keeps apart; prepared samples of one kind share packs."""
+        """Samples of different kinds never share a pack of the pool packer."""
         return ""
 
     @abstractmethod
@@ -118,24 +118,24 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def loss_denominator(self, batch: Any) -> float:
-        """What the micro-batch counts for in the global mean, e.g. its samples or its learned tokens."""
+        """What the micro-batch counts for in the global mean, e.g. its samples or its supervised tokens."""
 
     @abstractmethod
-    def training_step(self, model: nn.Module, batch: Any, streams: Streams) -> StepOutput:
+    def training_step(self, model: nn.Module, batch: Any, rng: CounterRng) -> StepOutput:
         """Forward pass and summed loss."""
 
     @abstractmethod
-    def validation_step(self, model: nn.Module, batch: Any, streams: Streams) -> dict[str, torch.Tensor]:
-        """Sums that add up over batches and ranks: ``val_loss`` and ``weight`` at least."""
+    def validation_step(self, model: nn.Module, batch: Any, rng: CounterRng) -> dict[str, torch.Tensor]:
+        """Sums that add up over batches and ranks: ``val_loss`` and ``loss_denominator`` at least."""
 
     def answers(self, model: nn.Module, batch: Any) -> list[Answer]:
-        """What the model says to a validation batch, for datasets that score answers."""
+        """The model's answers to a validation batch, for datasets that score answers."""
         return []
 
     def generate(self, model: nn.Module, requests: Sequence[Any], **settings: Any) -> list[Any]:
-        """What the model makes of sample requests. Raises UserError when the family generates nothing."""
-        raise UserError(f"{type(self).__name__} offers no generation")
+        """Generate samples for requests. Raises UserError when the family cannot generate."""
+        raise UserError(f"{type(self).__name__} cannot generate samples")
 
     def estimate(self, plan: RunPlan) -> Estimate | None:
-        """What the plan costs, from the meta device; None when the family cannot tell."""
+        """Cost of the plan, from the meta device; None if unknown."""
         return None

@@ -1,4 +1,4 @@
-"""Fetches the micro-batches of a step, on all ranks together."""
+"""Fetches the micro-batches of a step. Collective."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["StepBatches", "fetch"]
 class StepBatches:
     """batches: collated and on the device. loss_denominator: what all of them count for, on all ranks together.
 
-    loader_state: to save after the step. keys: of the samples, a tuple a micro-batch. packing_efficiency: mean share of
-    the token cap that is used, None without a cap.
+    loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. packing_efficiency: mean
+    fraction of the token cap that is used, None without a cap.
     """
 
     batches: list[Any]
@@ -44,16 +44,16 @@ def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, 
             batches.append(family.collate(fetched[-1].items).to(mesh.device))
     except UserError as error:
         failure = error
-    # On the host, so that nobody waits for the device's last update.
-    mine = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None)]
-    denominator, failures = sum_over_data(torch.tensor(mine, dtype=torch.float64), mesh).tolist()
+    # On the host, so that it does not wait for the device's last update.
+    local = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None)]
+    denominator, failures = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
     if failures:
         raise_if_any_rank_failed(failure, mesh)
-    shares = [one.packing_efficiency for one in fetched if one.packing_efficiency is not None]
+    efficiencies = [pack.packing_efficiency for pack in fetched if pack.packing_efficiency is not None]
     return StepBatches(
         batches=batches,
         loss_denominator=denominator,
         loader_state=fetched[-1].state,
-        keys=[tuple(item.key for item in one.items) for one in fetched],
-        packing_efficiency=sum(shares) / len(shares) if shares else None,
+        keys=[tuple(item.key for item in pack.items) for pack in fetched],
+        packing_efficiency=sum(efficiencies) / len(efficiencies) if efficiencies else None,
     )

@@ -1,6 +1,6 @@
-"""A step's metrics on their way from the device to the log, so that nobody waits for them.
+"""Copies a step's metrics from the device without blocking.
 
-Nothing numeric happens here: a run without it trains the same weights.
+It does not affect training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StepMetrics:
 
 
 class AsyncMetrics:
-    """Holds the newest step's metrics. Copying begins when they are pushed; `flush` waits only for what is left."""
+    """Holds the newest step's metrics. `push` starts the copy; `flush` waits for the rest of it."""
 
     def __init__(self) -> None:
         self._record: dict[str, Any] | None = None
@@ -41,7 +41,7 @@ class AsyncMetrics:
         losses: Sequence[torch.Tensor],
         keys: Sequence[tuple[str, ...]],
     ) -> None:
-        """record: what the host knows already. values: scalars on the device, over all ranks. losses, keys: of this
+        """record: metrics already on the host. values: scalars on the device, over all ranks. losses, keys: of this
         process's micro-batches."""
         self._record, self._names, self._keys = record, list(values), keys
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])

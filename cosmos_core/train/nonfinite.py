@@ -1,4 +1,4 @@
-"""Judges steps whose loss or gradients are not finite: their updates are skipped, and at some point the run ends."""
+"""Steps with a loss or gradient that is not finite: their updates are skipped, too many of them end the run."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class MicroBatchLoss:
     keys: tuple[str, ...]
 
     def described(self, number: int) -> str:
-        """For messages."""
+        """The micro-batch, for messages."""
         more = f" and {len(self.keys) - SHOWN} more" if len(self.keys) > SHOWN else ""
         return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:SHOWN])}{more}"
 
 
 @define
 class NonFiniteGuard:
-    """Counts skipped steps. All methods are collective: every rank calls them with the same row.
+    """Counts skipped steps. All methods are collective: every rank calls them with the same record.
 
-    in_a_row: skipped steps up to now. judged: steps of this process.
+    in_a_row: steps skipped in a row up to now. judged: steps checked in this process.
     """
 
     config: TrainerConfig
@@ -50,58 +50,58 @@ class NonFiniteGuard:
     in_a_row: int = 0
     judged: int = 0
 
-    def judge(self, row: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> bool:
-        """Whether the step's update was made. row: loss and gradient norm over all ranks, before anything repaired
-        them. Raises RunFailed when the run must not go on."""
+    def judge(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> bool:
+        """Whether the step's update was made. record: with loss and gradient norm over all ranks, before any repair.
+        Raises RunFailed when the run must end."""
         self.judged += 1
-        if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
+        if math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"]):
             self.in_a_row = 0
             return True
         self.in_a_row += 1
-        self._log(row, micro_batches)
+        self._log(record, micro_batches)
         if any_rank(not all_finite(self.model), self.mesh):
-            raise self._failed(row, "the weights themselves are not finite, so no later step can be", micro_batches)
+            raise self._failed(record, "the weights themselves are not finite, so no later step can be", micro_batches)
         if self.config.on_nonfinite == "stop":
-            raise self._failed(row, "trainer.on_nonfinite = 'stop' ends the run", micro_batches)
+            raise self._failed(record, "trainer.on_nonfinite = 'stop' ends the run", micro_batches)
         limit = self.config.max_consecutive_nan
         if self.in_a_row >= limit:
             reason = f"{limit} such steps in a row end the run (trainer.max_consecutive_nan)"
-            raise self._failed(row, reason, micro_batches)
+            raise self._failed(record, reason, micro_batches)
         return False
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the newest step was skipped: the weights may be what makes steps fail."""
+        """Whether the newest step was skipped; the weights may be the cause."""
         return self.in_a_row > 0
 
     def check_before_saving(self, step: int) -> None:
         """Raises RunFailed when the last update made a weight infinite or NaN; earlier checkpoints stay."""
         if any_rank(not all_finite(self.model), self.mesh):
-            hint = "lower optimizer.lr; the checkpoint before stays the latest"
+            hint = "lower optimizer.lr; the previous checkpoint stays the latest"
             problem = Problem(message="an update made weights infinite or NaN", hint=hint)
             raise RunFailed(f"the weights are not finite after step {step}; they were not saved", [problem])
 
     def check_at_end(self, step: int) -> None:
-        """Raises RunFailed when not one step of this process could be used."""
+        """Raises RunFailed when all steps of this process were skipped."""
         if self.judged and self.in_a_row == self.judged:
             raise RunFailed(
                 f"none of the {self.judged} steps up to step {step} had a finite loss and gradient, so nothing was "
                 "trained; the log names their samples"
             )
 
-    def _log(self, row: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> None:
+    def _log(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> None:
         blamed = _blamed(micro_batches)
         if blamed or self.mesh.rank == 0:
             logger.warning(
                 "step %d is skipped (%d in a row): loss %g, gradient norm %g%s",
-                row["step"],
+                record["step"],
                 self.in_a_row,
-                row["loss"],
-                row["grad_norm"],
+                record["loss"],
+                record["grad_norm"],
                 "".join(f"; rank {self.mesh.rank}, {text}" for text in blamed),
             )
 
-    def _failed(self, row: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> RunFailed:
+    def _failed(self, record: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> RunFailed:
         """Names step, ranks and samples: those with a loss that is not finite, else all of the step."""
         ranks = gather_objects((_blamed(micro_batches), _described(micro_batches)), self.mesh)
         somewhere = any(blamed for blamed, _ in ranks)
@@ -113,14 +113,14 @@ class NonFiniteGuard:
         problems.append(Problem(message=reason, hint="lower optimizer.lr, or look at these samples"))
         again = "if the same command fails again at once, its weights are the cause"
         problems.append(Problem(message=again, hint="start from an earlier one: checkpoint.load_path=.../iter_<N>"))
-        title = f"step {row['step']}: loss {row['loss']:g}, gradient norm {row['grad_norm']:g}; the last good "
+        title = f"step {record['step']}: loss {record['loss']:g}, gradient norm {record['grad_norm']:g}; the last good "
         return RunFailed(f"{title}checkpoint stays the latest", problems)
 
 
 def _blamed(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
     """This rank's micro-batches whose own loss is not finite."""
-    return [one.described(number) for number, one in enumerate(micro_batches) if not math.isfinite(one.loss)]
+    return [batch.described(number) for number, batch in enumerate(micro_batches) if not math.isfinite(batch.loss)]
 
 
 def _described(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
-    return [one.described(number) for number, one in enumerate(micro_batches)]
+    return [batch.described(number) for number, batch in enumerate(micro_batches)]

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from attrs import frozen
 
 from cosmos_core.distributed.reduce import barrier
-from cosmos_core.distributed.runtime import started
+from cosmos_core.distributed.runtime import process_group
 from cosmos_core.errors import Problem, RunFailed, UserError
 from cosmos_core.launch.error_files import error_recorded
 from cosmos_core.plan.plan import RunPlan
@@ -16,7 +16,7 @@ from cosmos_core.plan.record import record_sources
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
-from cosmos_core.train.checkpointing import restore
+from cosmos_core.train.checkpointing import load_training_state
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Result", "run"]
@@ -39,10 +39,10 @@ def run(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> Resul
     signals: SIGINT and SIGTERM ask to save and stop.
     """
     mixed = needs_mixed_precision(plan.config.model)
-    with started(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
+    with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
         plan = broadcast_config(plan, mesh)
         trainer = build_trainer(plan, plugins, mesh)
-        restore(trainer, plan.resume)
+        load_training_state(trainer, plan.weights)
         _check_steps_left(trainer, plan)
         if trainer.is_main:
             record_sources(plan, _sources(trainer))
@@ -74,7 +74,7 @@ def _train(trainer: Trainer, *, signals: bool) -> str:
 def _check_steps_left(trainer: Trainer, plan: RunPlan) -> None:
     """A checkpoint whose folder's name does not tell its step may have all of the run's. Raises UserError."""
     if trainer.step >= trainer.max_iter:
-        message = f"is {trainer.max_iter}, but {plan.resume.path} has {trainer.step} steps already"
+        message = f"is {trainer.max_iter}, but {plan.weights.path} has {trainer.step} steps already"
         problem = Problem(message=message, key="trainer.max_iter", hint="raise it")
         raise UserError("no step is left to train; nothing was started", [problem])
 

@@ -1,4 +1,4 @@
-"""What a metrics sink implements, and all of them as one."""
+"""The interface of a metrics tracker, and all trackers as one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Built as ``Tracker(config)``; lives on rank 0 only."""
+    """Built as ``Tracker(config)``, on rank 0 only."""
 
     def start(self, plan: RunPlan, step: int) -> None:
         """The run begins, or resumes after `step` completed steps."""
         ...
 
-    def log(self, row: dict[str, Any]) -> None:
-        """One row: a finished step (`step`, `loss`, `lr`, `grad_norm`, `tokens`, `seconds`, `data_wait`) or a
+    def log(self, record: dict[str, Any]) -> None:
+        """One record: a finished step (`step`, `loss`, `lr`, `grad_norm`, `tokens`, `seconds`, `data_wait`) or a
         validation (`step`, `val_loss`)."""
         ...
 
@@ -31,21 +31,21 @@ class Tracker(Protocol):
 
 
 class TrackerGroup:
-    """All trackers as one; one that fails is dropped with a warning and never ends a run."""
+    """All trackers as one; one that fails is switched off and never ends a run."""
 
     def __init__(self, trackers: dict[str, Tracker]) -> None:
         self._trackers = trackers
 
     def start(self, plan: RunPlan, step: int) -> None:
-        """On each."""
+        """Call it on each."""
         self._each(lambda tracker: tracker.start(plan, step))
 
-    def log(self, row: dict[str, Any]) -> None:
-        """On each."""
-        self._each(lambda tracker: tracker.log(row))
+    def log(self, record: dict[str, Any]) -> None:
+        """Call it on each."""
+        self._each(lambda tracker: tracker.log(record))
 
     def finish(self, outcome: str) -> None:
-        """On each."""
+        """Call it on each."""
         self._each(lambda tracker: tracker.finish(outcome))
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
@@ -53,5 +53,5 @@ class TrackerGroup:
             try:
                 call(tracker)
             except Exception:
-                logger.exception("tracker '%s' failed and is switched off; the run goes on", name)
+                logger.exception("tracker '%s' failed and is switched off; the run continues", name)
                 del self._trackers[name]

@@ -1,6 +1,6 @@
-"""One process of a run: its parts, one training step, the loop, and what a checkpoint holds of it.
+"""One process of a run: its parts, the loop, one training step, and its state in a checkpoint.
 
-The order of this file is the order of a run.
+The file follows the order of a run.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from cosmos_core.checkpoint.state import (
 )
 from cosmos_core.config.run import RunConfig
 from cosmos_core.data.loader import MicroBatch, PackedLoader
-from cosmos_core.distributed.fsdp import reduce_over_replicas
+from cosmos_core.distributed.fsdp import set_requires_all_reduce
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, sum_over_data
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import RunFailed
 from cosmos_core.optim.adamw import adamw_step
 from cosmos_core.optim.ema import Ema
@@ -38,7 +38,7 @@ from cosmos_core.optim.lora import adapters_changed, trains_only_lora
 from cosmos_core.optim.norm import gradient_norm
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import learning_rates, rate_names
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import publish_record
 from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
@@ -59,17 +59,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Trainer:
-    """The parts of a run, as callbacks see them too.
+    """The parts of a run; callbacks get this object.
 
-    step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the present step, before any
-    callback changed a gradient. record: metrics of the newest step that have reached the host; on an accelerator that
-    is the step before. base: what adapters build on, when a checkpoint holds nothing else. launch: number of this
-    launch of the run.
+    step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the current step, before any
+    callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
+    previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
     """
 
     config: RunConfig
     mesh: Mesh
-    streams: Streams
+    rng: CounterRng
     family: ModelFamily
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -79,7 +78,7 @@ class Trainer:
     validation: PackedLoader | None
     callbacks: dict[str, Callback]
     trackers: TrackerGroup
-    paths: RunLayout
+    paths: RunPaths
     stop: StopRequests
 
     step: int = 0
@@ -104,13 +103,13 @@ class Trainer:
 
     @property
     def max_iter(self) -> int:
-        """Optimizer steps in all."""
+        """Optimizer steps in total."""
         return self.config.trainer.max_iter
 
     def train(self) -> str:
-        """Run to `max_iter` ('done') or to the first request to stop ('stopped'); a checkpoint of the end exists then.
+        """Run to `max_iter` ('done') or to the first request to stop ('stopped'); then the last step is saved.
 
-        The record of a failed run's last step still reaches the log. When all ranks fail together, a checkpoint is
+        The record of a failed run's last step is still logged. When all ranks fail together, a checkpoint is
         saved first.
         """
         try:
@@ -155,7 +154,7 @@ class Trainer:
         return "done"
 
     def _report(self, *, first: bool) -> None:
-        """After a step, on rank 0: whose launch trains the run, and the schedule's factor where it is asked for."""
+        """After a step, on rank 0: publish the launch's record after the first, log the schedule's factor if asked."""
         if first:
             publish_record(self.paths, self.launch)
         interval = self.config.scheduler.verbosity_interval
@@ -165,36 +164,36 @@ class Trainer:
     def train_step(self, micro_batches: Iterator[MicroBatch]) -> None:
         """One optimizer step. Everything numeric of a step is in this function, in order.
 
-        The host never waits for the device here: metrics are read while the next step's gradients are under way, and
-        whether an update may be made is decided on the device. Raises CollectiveError when one rank cannot use its
-        data, RunFailed when the step before was not finite and the run must not go on.
+        The host never waits for the device here: metrics are read while the next step's gradients are computed, and
+        the device decides whether to update. Raises CollectiveError when one rank cannot use its data, RunFailed when
+        the previous step was not finite and the run must end.
         """
         started = time.perf_counter()
 
-        # Micro-batches, and what they count for together. Context-parallel peers get the same ones.
+        # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
         step = fetch(micro_batches, self.config.trainer.grad_accum_iter, self.family, self.mesh)
         data_wait = time.perf_counter() - started
 
-        # Forward and backward. A micro-batch counts by its share of the whole step's denominator on all ranks, so
-        # cutting a batch differently changes nothing. FSDP averages gradients over data ranks; data_world undoes that.
+        # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
+        # not depend on how samples are packed. FSDP averages gradients over data ranks; data_world undoes that.
         self.model.train()
         outputs: list[StepOutput] = []
         for number, batch in enumerate(step.batches):
-            reduce_over_replicas(self.model, number == len(step.batches) - 1)
-            outputs.append(self.family.training_step(self.model, batch, self.streams))
+            set_requires_all_reduce(self.model, number == len(step.batches) - 1)
+            outputs.append(self.family.training_step(self.model, batch, self.rng))
             (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
             self.emit("after_backward")
 
-        # Finite check, on loss and norm as they came, the same on every rank.
+        # Finite check on the unclipped loss and norm, the same on every rank.
         metrics = self._mean(outputs, step.loss_denominator)
         self.grad_norm = gradient_norm(self.model)
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
-        # Clipping is the callback grad_clip's. The step before is logged and judged here, while the device works.
+        # The callback grad_clip clips. The previous step is logged and checked here, while the device works.
         self.emit("before_optimizer_step")
         self.flush()
 
-        # Optimizer, schedule, average. When the step is not finite, only the schedule moves on.
+        # Optimizer, schedule, average. When the step is not finite, only the schedule advances.
         rates = learning_rates(self.optimizer, self._rate_names)
         adamw_step(self.optimizer, finite)
         self.scheduler.step()
@@ -203,7 +202,7 @@ class Trainer:
             self.ema.update(self.step, finite)
         self.loader_state = step.loader_state
 
-        # Metrics leave for the host; without an accelerator they are there already.
+        # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
@@ -213,7 +212,7 @@ class Trainer:
             self.flush()
 
     def _mean(self, outputs: Sequence[StepOutput], denominator: float) -> dict[str, torch.Tensor]:
-        """Loss and the family's metrics, averaged over all that the step counts on all ranks; tokens, summed."""
+        """Loss and the family's metrics, averaged by the step's denominator over all ranks; tokens, summed."""
         names = ["loss", *outputs[0].metrics]
         sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.mesh.device)
         for output in outputs:
@@ -224,7 +223,7 @@ class Trainer:
         return {**{name: value / denominator for name, value in zip(names, means, strict=True)}, "tokens": tokens}
 
     def flush(self) -> None:
-        """Log the newest step and judge it. Collective. Raises RunFailed when the run must not go on."""
+        """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""
         newest = self.metrics.flush()
         if newest is not None:
             self.record = newest.record
@@ -240,7 +239,7 @@ class Trainer:
             model=self.model,
             loader=self.validation,
             mesh=self.mesh,
-            seed=self.streams.seed,
+            seed=self.rng.seed,
             weights=self.averaged_weights,
             folder=self.paths.validation(self.step),
             limit=self.config.trainer.max_val_iter,
@@ -248,7 +247,7 @@ class Trainer:
         self.trackers.log({"step": self.step, **evaluate(task)})
 
     def averaged_weights(self) -> AbstractContextManager[None]:
-        """The average in place of the live weights while inside, where it is kept."""
+        """While inside, the averaged weights replace the live ones, if there is an average."""
         return self.ema.swapped_in() if self.ema is not None else nullcontext()
 
     def save(self) -> Path:
@@ -261,7 +260,7 @@ class Trainer:
         return path
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """What a checkpoint holds, by component; tensors by reference. `loader_state` is each rank's own file."""
+        """The components of a checkpoint; tensors by reference. `loader_state` is a file of each rank."""
         return {
             "model": dict(model_state(self.model, self.ema, adapters_only=trains_only_lora(self.model))),
             "optim": optimizer_state(self.model, self.optimizer),
@@ -275,16 +274,16 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]], loader_states: Sequence[dict[str, Any]]) -> None:
-        """Continue from `state_dict`, as read back. loader_states: of every old rank; none: the data begins anew.
+        """Continue from `state_dict`, as read back. loader_states: of every old rank; none: the data starts over.
 
-        The model was read in place by then (`weights.load_checkpoint`). Rates follow the present configuration. Random
-        state and callbacks that the checkpoint lacks stay as they are. Raises UserError when the data differ.
+        The model is already loaded (`weights.load_checkpoint`). Learning rates follow the current configuration.
+        Random state and callbacks that the checkpoint lacks do not change. Raises UserError when the data differ.
         """
         restore_optimizer(self.model, self.optimizer, state["optim"])
         self.scheduler = build_scheduler(self.optimizer, self.config.scheduler, state["scheduler"]["last_epoch"])
         self.step = self.saved_step = int(state["trainer"]["iteration"])
-        if (mine := f"rng_state_{self.mesh.rank}") in state["trainer"]:
-            restore_random_state(state["trainer"][mine])
+        if (own := f"rng_state_{self.mesh.rank}") in state["trainer"]:
+            restore_random_state(state["trainer"][own])
         for name, values in state["trainer"].get("callbacks", {}).items():
             self.callbacks[name].load_state_dict(values)
         if loader_states:
@@ -297,7 +296,7 @@ class Trainer:
             getattr(callback, event)(self, *arguments)
 
     def _save_due(self) -> bool:
-        """Every `save_iter` steps; skipped steps put it off, so that the last good checkpoint stays the latest."""
+        """Every `save_iter` steps; not after a skipped step, so that the last good checkpoint stays the latest."""
         every = self.config.checkpoint.save_iter
         if self.step // every == self.saved_step // every:
             return False
@@ -305,7 +304,7 @@ class Trainer:
         return not self.guard.in_doubt
 
     def _stop_agreed(self) -> bool:
-        """Whether any rank was asked to stop; several ranks compare notes every `logging_iter` steps. Collective."""
+        """Whether any rank was asked to stop; several ranks agree every `logging_iter` steps. Collective."""
         pending = self.stop.pending or self.stop_requested
         if not self.mesh.distributed:
             return pending

@@ -1,4 +1,4 @@
-"""Validation loss with fixed noise, so that figures of different steps compare; answers scored where data can."""
+"""Validation loss with fixed noise, so that steps are comparable, and scored answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cosmos_core.data.loader import MicroBatch, PackedLoader
 from cosmos_core.data.samples import Answer
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, gather_objects, sum_over_data
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.agreement import raise_if_any_rank_failed
@@ -28,9 +28,9 @@ __all__ = ["Evaluation", "evaluate"]
 
 @frozen(eq=False)
 class Evaluation:
-    """What is evaluated on what. weights: puts the weights to judge in place while inside. folder: for scores' files.
+    """An evaluation. weights: context in which the model has the weights to evaluate. folder: for files of scores.
 
-    limit: at most so many batches a rank.
+    limit: most batches a rank takes.
     """
 
     family: ModelFamily
@@ -44,8 +44,8 @@ class Evaluation:
 
 
 def evaluate(task: Evaluation) -> dict[str, float]:
-    """One pass over the validation data; figures by name, the same on every rank."""
-    streams = Streams(stream_seed(task.seed, "validation"))
+    """One pass over the validation data; metrics by name, the same on every rank."""
+    rng = CounterRng(stream_seed(task.seed, "validation"))
     sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=task.mesh.device))
     packs = islice(iter(task.loader), task.limit)
     answers: list[Answer] = []
@@ -61,17 +61,17 @@ def evaluate(task: Evaluation) -> dict[str, float]:
             raise_if_any_rank_failed(_no_batch(task) if pack is None and batch is None else None, task.mesh)
             batch = task.family.collate(pack.items).to(task.mesh.device) if pack is not None else batch
             # A rank that ran out repeats its last batch uncounted: FSDP forward is a collective.
-            for name, value in task.family.validation_step(task.model, batch, streams).items():
+            for name, value in task.family.validation_step(task.model, batch, rng).items():
                 sums[name] += value.double() * (pack is not None)
-            found = task.family.answers(task.model, batch) if scores else []
-            answers += found if pack is not None else []
+            batch_answers = task.family.answers(task.model, batch) if scores else []
+            answers += batch_answers if pack is not None else []
     totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
-    weight = totals.pop("weight")
-    return {name: value / weight for name, value in totals.items()} | _scored(task, answers)
+    denominator = totals.pop("loss_denominator")
+    return {name: value / denominator for name, value in totals.items()} | _scored(task, answers)
 
 
 def _next(packs: Iterator[MicroBatch]) -> tuple[MicroBatch | None, UserError | None]:
-    """The next pack, None at the end, or why there is none."""
+    """The next pack, None at the end, or the error."""
     try:
         return next(packs, None), None
     except UserError as error:
@@ -86,11 +86,11 @@ def _no_batch(task: Evaluation) -> UserError:
 
 
 def _scored(task: Evaluation, answers: list[Answer]) -> dict[str, float]:
-    """The data's figures over all ranks' answers; rank 0 writes their files."""
-    everyone = gather_objects(answers if task.mesh.rank % task.mesh.degrees.context == 0 else [], task.mesh)
-    together = sorted((one for part in everyone for one in part), key=lambda one: one.key)
-    figures: dict[str, float] = {}
-    if task.mesh.rank == 0 and together:
+    """The dataset's metrics over all ranks' answers; rank 0 writes the files."""
+    gathered = gather_objects(answers if task.mesh.rank % task.mesh.degrees.context == 0 else [], task.mesh)
+    ordered = sorted((answer for part in gathered for answer in part), key=lambda answer: answer.key)
+    metrics: dict[str, float] = {}
+    if task.mesh.rank == 0 and ordered:
         task.folder.mkdir(parents=True, exist_ok=True)
-        figures = task.loader.source.score(together, task.folder)
-    return gather_objects(figures, task.mesh)[0]
+        metrics = task.loader.source.score(ordered, task.folder)
+    return gather_objects(metrics, task.mesh)[0]

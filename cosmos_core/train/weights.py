@@ -1,4 +1,4 @@
-"""Fills a network: from a checkpoint, from the base that adapters build on, and by its family for the rest."""
+"""Fills a network from a checkpoint, from the base of its adapters, and by its family for the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cosmos_core.checkpoint.state import AVERAGED
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import gather_objects
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
 from cosmos_core.optim.ema import Ema
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 def load_checkpoint(
     checkpoint: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, seed: int, whole: bool = True
 ) -> tuple[AdapterBase | None, Loaded]:
-    """Load an ``iter_<N>`` of a run: all of it into the network and its average, and the base below adapters first.
+    """Load an ``iter_<N>`` of a run into the network and its average, after the base of its adapters.
 
-    seed: of the run, which fresh weights below adapters follow from. whole: as in `load_model`. Returns the record of
-    the base, None for a checkpoint of whole weights, and what was filled. Raises UserError when something does not
-    fit, or when the base is gone or has changed.
+    seed: of the run, from which fresh base weights are drawn. whole: as in `load_model`. Returns the record of the
+    base, None for a checkpoint of whole weights, and what was filled. Raises UserError when something does not fit,
+    or when the base is missing or has changed.
     """
     base, below = AdapterBase.read(checkpoint), Loaded()
     if base is not None:
@@ -54,7 +54,7 @@ def load_base(
     if AdapterBase.read(folder) is not None:
         hint = "cosmos export folds adapters into their base; cosmos convert makes a base of what it wrote"
         problem = Problem(message="holds adapters alone, without the weights below them", file=str(folder), hint=hint)
-        raise UserError("a run cannot start from adapters alone; nothing was started", [problem])
+        raise UserError("a run cannot start from adapters alone; nothing was process_group", [problem])
     skipped = (*skip, "lora_") if trains_only_lora(model) else tuple(skip)
     loaded = load_model(folder / "model", model, ema, mesh, skip=skipped, strict=strict, whole=False)
     if not loaded.tensors:
@@ -64,14 +64,14 @@ def load_base(
     return loaded
 
 
-def initialise_rest(model: nn.Module, family: ModelFamily, streams: Streams, loaded: Collection[str] = ()) -> list[str]:
-    """Let the family fill every parameter and buffer that no checkpoint did.
+def initialise_rest(model: nn.Module, family: ModelFamily, rng: CounterRng, loaded: Collection[str] = ()) -> list[str]:
+    """Let the family fill every parameter and buffer that was not loaded.
 
     Returns those among them that a checkpoint could have held, in the model's order.
     """
-    everything = [*dict(model.named_parameters()), *dict(model.named_buffers())]
-    rest = frozenset(name for name in everything if name not in loaded)
-    family.initialize(model, streams, rest)
+    names = [*dict(model.named_parameters()), *dict(model.named_buffers())]
+    rest = frozenset(name for name in names if name not in loaded)
+    family.initialize(model, rng, rest)
     return [name for name in model.state_dict() if name in rest]
 
 
@@ -93,14 +93,14 @@ def check_finite(model: nn.Module, ema: Ema | None, mesh: Mesh, source: Path | N
 
 
 def log_differences(config: ModelConfig, loaded: Loaded, fresh: Sequence[str], restarted: Sequence[str]) -> None:
-    """Name what a load left out on either side. fresh: tensors the family filled; restarted: averages set to the
-    weights."""
+    """Log the tensors that only the model or only the checkpoint has. fresh: tensors the family filled; restarted:
+    averages set to the weights."""
     own_files = config.brings_weights and config.init == "pretrained"
     start = "the model's own pretrained files" if own_files else "fresh values, as model.init = 'random' gives them"
-    others = [name for name in fresh if not is_lora(name)]
+    weights = [name for name in fresh if not is_lora(name)]
     adapters = [name for name in fresh if is_lora(name)]
-    if others:
-        logger.warning("not loaded from the checkpoint, filled with %s: %s", start, by_layer(others))
+    if weights:
+        logger.warning("not loaded from the checkpoint, filled with %s: %s", start, by_layer(weights))
     if adapters:
         logger.info("adapters that start fresh: %s", by_layer(adapters))
     if restarted and loaded.averages:

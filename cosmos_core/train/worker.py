@@ -14,8 +14,8 @@ from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.parent_death import set_parent_death_signal
-from cosmos_core.plan.layout import RunLayout
 from cosmos_core.plan.make import plan_in
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
@@ -42,7 +42,7 @@ def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
     launched = launched_rank()
     if launched is None or launched.rank == 0:
         for change in plan.changes:
-            logger.warning("changed since %s: %s", plan.resume.source, change)
+            logger.warning("changed since %s: %s", plan.weights.label, change)
         for warning in warnings(plan):
             logger.warning("%s", warning)
     try:
@@ -57,11 +57,11 @@ def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
 def _record(plan: RunPlan, record: dict[str, Any], *, reported: bool = False) -> None:
     """Rank 0 records how the run ended. A reported error is recorded by the rank that has it, and stays: peers of a
     rank that left fail in a collective, which says nothing."""
-    launched, layout = launched_rank(), RunLayout(plan.run_dir)
-    superseded = record["outcome"] == "failed" and bool(read_outcome(layout))
+    launched, paths = launched_rank(), RunPaths(plan.run_dir)
+    superseded = record["outcome"] == "failed" and bool(read_outcome(paths))
     # A rank that resolved `${now:...}` apart and left before it heard of rank 0's directory has none.
-    if layout.root.is_dir() and (reported or launched is None or (launched.rank == 0 and not superseded)):
-        write_outcome(layout, record, writer=f".{launched.rank}" if launched is not None else "")
+    if paths.root.is_dir() and (reported or launched is None or (launched.rank == 0 and not superseded)):
+        write_outcome(paths, record, writer=f".{launched.rank}" if launched is not None else "")
 
 
 def _work(run_dir: Path, launch: int) -> int:
@@ -71,7 +71,7 @@ def _work(run_dir: Path, launch: int) -> int:
     plugins = PluginManager.discover(disabled_plugins())
     try:
         with error_recorded():
-            config = read_resolved(RunLayout(run_dir).launch(launch).config_toml, plugins.registry)
+            config = read_resolved(RunPaths(run_dir).launch(launch).config_toml, plugins.registry)
             plan = plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions, launch=launch)
             # The launcher passes requests to stop on as a file. A signal comes from torchrun, to end this rank at once.
             execute(plan, plugins, signals=False)

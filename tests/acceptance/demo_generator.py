@@ -16,9 +16,9 @@ import torch
 from attrs import asdict, frozen
 
 from cosmos_core.config.structure import read_resolved
-from cosmos_core.plan import RunLayout
+from cosmos_core.plan import RunPaths
 from cosmos_core.plugin import PluginManager
-from cosmos_core.train.restore import restore
+from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.dataset import BridgeSource
 from cosmos_data_bridge.synthetic import Attributes, attributes_of
@@ -72,8 +72,8 @@ def held_out(source: BridgeSource) -> list[tuple[Attributes, SampleRequest]]:
 def score(run_dir: Path, weights: str) -> Score:
     """Generate and judge one clip per held-out attribute set."""
     plugins = PluginManager.discover()
-    family, model = restore(run_dir, plugins=plugins, weights=weights)
-    config = read_resolved(RunLayout(run_dir).config_toml, plugins.registry)
+    family, model = load_for_eval(run_dir, plugins=plugins, weights=weights)
+    config = read_resolved(RunPaths(run_dir).config_toml, plugins.registry)
     assert config.dataloader_val is not None
     assert isinstance(family, VfmFamily)
     assert isinstance(config.dataloader_val.dataset, BridgeConfig)
@@ -93,20 +93,20 @@ def score(run_dir: Path, weights: str) -> Score:
 
 def figures(run_dir: Path) -> Figures:
     """Everything the demo reports about a finished run."""
-    layout = RunLayout(run_dir)
-    rows = [json.loads(line) for line in layout.metrics.read_text().splitlines()]
+    paths = RunPaths(run_dir)
+    rows = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
     losses = [row["val_loss"] for row in rows if "val_loss" in row]
     trained, untrained = score(run_dir, "ema"), score(run_dir, "fresh")
     return Figures(
         run_dir=str(run_dir),
-        train_seconds=round(json.loads(layout.outcome.read_text())["seconds"], 1),
+        train_seconds=round(json.loads(paths.outcome.read_text())["seconds"], 1),
         colour_accuracy=trained.colour,
         colour_accuracy_untrained=untrained.colour,
         direction_accuracy=trained.direction,
         val_loss_first=round(losses[0], 4),
         val_loss_last=round(losses[-1], 4),
-        samples=str(layout.callback("EveryNDrawSample") / "comparison.png"),
-        loss_curve=str(layout.callback("loss_curve") / "loss_curve.png"),
+        samples=str(paths.callback("EveryNDrawSample") / "comparison.png"),
+        loss_curve=str(paths.callback("loss_curve") / "loss_curve.png"),
     )
 
 

@@ -17,10 +17,10 @@ from attrs import asdict, frozen
 
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.data import Chat, Image, Item, Message, Video
-from cosmos_core.plan import RunLayout
+from cosmos_core.plan import RunPaths
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
-from cosmos_core.train.restore import restore
+from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.dataset import VideophySource
 from cosmos_data_videophy.scoring import rating
@@ -79,18 +79,18 @@ def _shuffled(index: int, frames: int) -> torch.Tensor:
 
 def figures(run_dir: Path) -> Figures:
     """Everything the demo reports about a finished run."""
-    layout, plugins = RunLayout(run_dir), PluginManager.discover()
-    config = read_resolved(layout.config_toml, plugins.registry)
-    rows = [json.loads(line) for line in layout.metrics.read_text().splitlines()]
+    paths, plugins = RunPaths(run_dir), PluginManager.discover()
+    config = read_resolved(paths.config_toml, plugins.registry)
+    rows = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
     first, *_, last = [row for row in rows if "val_loss" in row]
-    family, model = restore(run_dir, plugins=plugins)
+    family, model = load_for_eval(run_dir, plugins=plugins)
     assert isinstance(family, VlmFamily)
     assert config.dataloader_val is not None
     assert isinstance(config.dataloader_val.dataset, VideophyConfig)
     source = VideophySource(config.dataloader_val.dataset)
     return Figures(
         run_dir=str(run_dir),
-        train_seconds=round(json.loads(layout.outcome.read_text())["seconds"], 1),
+        train_seconds=round(json.loads(paths.outcome.read_text())["seconds"], 1),
         accuracy=last["accuracy"],
         accuracy_untrained=first["accuracy"],
         accuracy_reversed=accuracy(family, model, source, lambda index, frames: torch.arange(frames).flip(0)),
@@ -99,8 +99,8 @@ def figures(run_dir: Path) -> Figures:
         rank_correlation=round(last["rank_correlation"], 4),
         val_loss_first=round(first["val_loss"], 4),
         val_loss_last=round(last["val_loss"], 4),
-        samples=str(layout.validation(last["step"]) / "confusion.png"),
-        loss_curve=str(layout.callback("loss_curve") / "loss_curve.png"),
+        samples=str(paths.validation(last["step"]) / "confusion.png"),
+        loss_curve=str(paths.callback("loss_curve") / "loss_curve.png"),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.demo_generator import Figures
-from tests.command import ROOT, cosmos, module, rows
+from tests.command import ROOT, cosmos, metric_records, module
 
 WARM = "scheduler.warm_up_steps=[2]"
 
@@ -68,6 +68,11 @@ def test_a_second_run_repeats_every_loss(data: dict[str, str], tmp_path: Path) -
             WARM,
         )
         cosmos("run", "vision_sft_demo", "--output-root", str(tmp_path), *overrides, env=data)
-        found.append([(row["step"], row["loss"], row["grad_norm"]) for row in rows(tmp_path / "cosmos3/sft" / name)])
+        found.append(
+            [
+                (record["step"], record["loss"], record["grad_norm"])
+                for record in metric_records(tmp_path / "cosmos3/sft" / name)
+            ]
+        )
     assert len(found[0]) == 6
     assert found[0] == found[1]

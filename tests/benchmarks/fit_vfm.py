@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from attrs import evolve
 
-from cosmos_core.distributed import Mesh, started
+from cosmos_core.distributed import Mesh, process_group
 from cosmos_core.plan import Degrees
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.benchmarks.timing import GIB, product_tflops, show, synchronise
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--recompute", default="selective")
     options = parser.parse_args()
-    with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
+    with process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
         print(f"device: {device}; torch {torch.__version__}; product {product_tflops():.0f} TFLOP/s", flush=True)
         for name in options.runs:

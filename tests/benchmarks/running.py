@@ -11,7 +11,7 @@ from cosmos_core.builtin.callbacks.grad_clip import GradClipCallback
 from cosmos_core.builtin.config import GradClip
 from cosmos_core.config import RunConfig
 from cosmos_core.data import MicroBatch
-from cosmos_core.distributed import Mesh, Streams, local
+from cosmos_core.distributed import CounterRng, Mesh, to_local
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, Trainer
 from cosmos_core.train.tracker import TrackerGroup
@@ -25,7 +25,7 @@ CLIP = 0.1
 def fill(model: torch.nn.Module) -> None:
     """Random weights of a sensible size, the same for every model with these names, drawn on the device."""
     for index, (name, parameter) in enumerate(model.named_parameters()):
-        value = local(parameter.data)
+        value = to_local(parameter.data)
         generator = torch.Generator(device=value.device).manual_seed(index)
         if parameter.ndim == 1:
             value.fill_(0.0 if name.endswith("bias") else 1.0)
@@ -38,7 +38,7 @@ def fill(model: torch.nn.Module) -> None:
 
 def norm_of(model: torch.nn.Module) -> float:
     """Of all gradients."""
-    squares = [local(p.grad).float().square().sum() for p in model.parameters() if p.grad is not None]
+    squares = [to_local(p.grad).float().square().sum() for p in model.parameters() if p.grad is not None]
     return float(torch.stack(squares).sum().sqrt())
 
 
@@ -48,7 +48,7 @@ def trainer_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, m
     return Trainer(
         config=config,
         mesh=mesh,
-        streams=Streams(config.trainer.seed),
+        rng=CounterRng(config.trainer.seed),
         family=family,
         model=model,
         optimizer=optimizer,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from attrs import evolve
 
-from cosmos_core.distributed import Mesh, started
+from cosmos_core.distributed import Mesh, process_group
 from cosmos_core.plan import Degrees
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.benchmarks.timing import GIB, HARDWARE_TFLOPS, alternate, clear, peak_gib, product_tflops, profiled, show
@@ -48,7 +48,7 @@ def main() -> None:
     network, packs = evolve(MODEL_SIZES["nano"], layers=8), options.packs
     if options.smoke:
         network, packs = evolve(MODEL_SIZES["tiny"], heads=4, kv_heads=2, head_dim=128, layers=2), ["smoke"]
-    with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
+    with process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=torch.cuda.is_available()) as mesh:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
         ceiling = product_tflops()
         print(f"device: {device}; torch {torch.__version__}; product {ceiling:.0f} TFLOP/s", flush=True)

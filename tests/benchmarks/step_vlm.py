@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cosmos_core.distributed import Mesh, started
+from cosmos_core.distributed import Mesh, process_group
 from cosmos_core.plan import Degrees
 from tests.benchmarks.timing import (
     GIB,
@@ -73,7 +73,7 @@ def main() -> None:
 def _mesh(weights: str) -> AbstractContextManager[Mesh]:
     """As a run has it: with FSDP's policy where weights are stored in another dtype than they are used in."""
     mixed = torch.cuda.is_available() and weights == "float32"
-    return started(Degrees(replicate=1, shard=1, context=1), mixed_precision=mixed)
+    return process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=mixed)
 
 
 def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argparse.Namespace, device: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from attrs import frozen
 
 from cosmos_core.data import Item
-from cosmos_core.distributed import Streams
+from cosmos_core.distributed import CounterRng
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.config import Flow
 from cosmos_vfm.flow.sigmas import draw_sigma, shift_for
@@ -65,11 +65,11 @@ class Case:
 
     def noisy_clips(self, step: int, vocab: int, device: torch.device) -> list[NoisyClip]:
         """The same clips with the noise that training draws for them."""
-        streams, clips = Streams(SEED), []
+        rng, clips = CounterRng(SEED), []
         for item in self.items(step, vocab):
-            generator = streams.generator("noise", item.position, device=device)
+            generator = rng.generator("noise", item.position, device=device)
             noise = torch.randn(item.value.video.shape, device=device, generator=generator)
-            sigma = draw_sigma("waver", self.shift, streams.generator("sigma", item.position))
+            sigma = draw_sigma("waver", self.shift, rng.generator("sigma", item.position))
             clips.append(NoisyClip(item.value.spec, item.value.video.to(device), noise, sigma))
         return clips
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import Cosmos3OmniTransformer
 
-from cosmos_core.distributed import local
+from cosmos_core.distributed import to_local
 from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network.patches import grid
@@ -38,7 +38,7 @@ class Diffusers:
         with torch.no_grad():
             parameters = dict(model.named_parameters())
             for name, value in ours.model.named_parameters():
-                parameters[to_diffusers(name)].copy_(local(value.data))
+                parameters[to_diffusers(name)].copy_(to_local(value.data))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(any(part in name for part in TRAINED) or "to_add_out" in name)
         model.train()

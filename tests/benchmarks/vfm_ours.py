@@ -10,7 +10,7 @@ from attrs import evolve
 
 from cosmos_core.config import ActivationCheckpointing, Compile, RunConfig
 from cosmos_core.data import Item, MicroBatch
-from cosmos_core.distributed import Mesh, Streams
+from cosmos_core.distributed import CounterRng, Mesh
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
@@ -33,8 +33,8 @@ class Ours:
         self.config = _config(recompute, compiled, lora)
         family = VfmFamily(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
         family.network = network
-        streams = Streams(SEED)
-        model = build_model(self.config, family, mesh, streams)
+        rng = CounterRng(SEED)
+        model = build_model(self.config, family, mesh, rng)
         fill(model)
         self.family, self.model = family, model
         self.run = trainer_of(self.config, family, model, mesh)
@@ -56,7 +56,7 @@ class Ours:
     def loss_and_norm(self, case: Case, step: int) -> tuple[float, float]:
         """Mean loss and gradient norm at `step`, without an update."""
         batch = self.family.collate(case.items(step, self.network.vocab)).to(self.run.mesh.device)
-        loss = self.family.training_step(self.model, batch, self.run.streams).loss / case.clips
+        loss = self.family.training_step(self.model, batch, self.run.rng).loss / case.clips
         loss.backward()
         norm = norm_of(self.model)
         self.run.optimizer.zero_grad(set_to_none=True)

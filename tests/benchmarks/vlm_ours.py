@@ -12,7 +12,7 @@ from torch import nn
 
 from cosmos_core.config import ActivationCheckpointing, Compile, RunConfig
 from cosmos_core.data import Item, MicroBatch
-from cosmos_core.distributed import Mesh, Streams
+from cosmos_core.distributed import CounterRng, Mesh
 from cosmos_core.optim import initialise_lora
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
@@ -31,9 +31,9 @@ __all__ = ["Ours"]
 class _Filled(VlmFamily):
     """With weights that are drawn on the device."""
 
-    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+    def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         restore_buffers(model)
-        initialise_lora(model, streams, names)
+        initialise_lora(model, rng, names)
         fill(model)
 
 
@@ -49,7 +49,7 @@ class Ours:
         self.case, self.mesh = case, mesh
         self.config = _config(case, folder, recompute, compiled, master)
         self.family = _Filled(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
-        self.model = build_model(self.config, self.family, mesh, Streams(0))
+        self.model = build_model(self.config, self.family, mesh, CounterRng(0))
         self.run = trainer_of(self.config, self.family, self.model, mesh)
 
     def dialogs(self, step: int) -> list[TokenizedConversation]:
@@ -69,7 +69,7 @@ class Ours:
     def loss_and_norm(self, step: int) -> tuple[float, float]:
         """Mean loss and gradient norm at `step`, without an update."""
         batch = self.family.collate([Item(index, dialog) for index, dialog in enumerate(self.dialogs(step))])
-        loss = self.family.training_step(self.model, batch.to(self.mesh.device), Streams(0)).loss
+        loss = self.family.training_step(self.model, batch.to(self.mesh.device), CounterRng(0)).loss
         loss = loss / self.family.loss_denominator(batch)
         loss.backward()
         norm = norm_of(self.model)

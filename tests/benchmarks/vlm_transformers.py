@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, Qwen3VLForConditionalGeneration
 
-from cosmos_core.distributed import local
+from cosmos_core.distributed import to_local
 from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
 from cosmos_vlm.vision import normalised
 from tests.benchmarks.running import CLIP
@@ -43,7 +43,7 @@ class Transformers:
         theirs = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in ours.model.named_parameters():
-                theirs[name].copy_(local(value.data))
+                theirs[name].copy_(to_local(value.data))
                 theirs[name].requires_grad_(value.requires_grad)
         self.model = model.train()
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

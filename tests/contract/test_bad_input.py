@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import cosmos, module, rows
+from tests.command import cosmos, metric_records, module
 
 HELLO = ("run", "hello")
 SHORT = ("trainer.max_iter=6", "scheduler.cycle_lengths=[6]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
@@ -122,7 +122,7 @@ def test_a_lost_rank_is_named(tmp_path: Path) -> None:
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     run_dir = tmp_path / "cosmos3/sft/hello"
     deadline = time.monotonic() + 120
-    while not ((run_dir / "metrics.jsonl").exists() and rows(run_dir)):
+    while not ((run_dir / "metrics.jsonl").exists() and metric_records(run_dir)):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.2)
@@ -152,4 +152,4 @@ def test_names_with_the_date_are_resolved_once_for_all_ranks(tmp_path: Path) -> 
     module(*torchrun, *arguments, "--output-root", str(tmp_path / "runs"))
     (run_dir,) = (tmp_path / "runs/cosmos3/sft").iterdir()
     assert f'name = "{run_dir.name}"' in (run_dir / "config.toml").read_text()
-    assert len([row for row in rows(run_dir) if "loss" in row]) == 6
+    assert len([record for record in metric_records(run_dir) if "loss" in record]) == 6

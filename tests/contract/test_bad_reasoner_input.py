@@ -114,7 +114,7 @@ def test_a_backbone_to_merge_onto_that_is_none(tmp_path: Path) -> None:
     named = {
         str(tmp_path / "none/x"): f"no such folder: {tmp_path / 'none/x'}",
         "../none": "no such folder: ../none",
-        "two words": "'two words' is no name on the Hub",
+        "two words": "'two words' is not a valid name on the Hub",
         str(tmp_path / "empty"): str(tmp_path / "empty/config.json"),
     }
     for backbone, reason in named.items():
@@ -252,7 +252,7 @@ def test_data_that_cannot_be_used_ends_the_run_with_the_reasons(
     damage(tmp_path / "data/videophy2_train")
     said = refused(place, tmp_path, VIDEOPHYSICS_ROOT=str(tmp_path / "data"))
     assert reason in said
-    assert "max_skipped" in said
+    assert "max_bad_sample_fraction" in said
 
 
 def test_a_clip_larger_than_the_sequence_is_named_not_cut(place: Path, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_an_image_that_does_not_decode_is_skipped_with_its_row(place: Path, tmp_
     done = cosmos(
         *("run", "llava_ov_packed", "--output-root", str(tmp_path / "runs"), *SMALL),
         *(f"model.backbone.model_name={place / 'tiny'}", f"dataloader_train.dataset.path={tmp_path / 'pictures'}"),
-        *("dataloader_train.max_skipped=0.5", "dataloader_train.max_sequence_length=120"),
+        *("dataloader_train.max_bad_sample_fraction=0.5", "dataloader_train.max_sequence_length=120"),
     )
     assert "skipped row2: image cannot be read" in done.stderr
 

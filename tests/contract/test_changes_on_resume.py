@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import cosmos, rows
+from tests.command import cosmos, metric_records
 
 SHORT = (
     "trainer.run_validation=false",
@@ -106,7 +106,12 @@ def test_anything_else_is_listed_in_plan_and_log_and_the_run_goes_on(data: Path,
     log = cosmos(*resumed, env={"DATASET_PATH": str(data)}).stderr
     for change in listed:
         assert f"WARNING cosmos_core.train.worker: changed since iter_000000002 (launch 1): {change}" in log
-    assert [row["step"] for row in rows(tmp_path / "cosmos3/sft/plain") if "loss" in row] == [1, 2, 3, 4]
+    assert [record["step"] for record in metric_records(tmp_path / "cosmos3/sft/plain") if "loss" in record] == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_another_run_may_go_on_from_a_checkpoint_with_other_recompute_sampling_and_paths(
@@ -122,7 +127,7 @@ def test_another_run_may_go_on_from_a_checkpoint_with_other_recompute_sampling_a
         'model.tokenizer.vae_path not set -> "/moved"',
     ):
         assert f"(launch 1): {change}" in log
-    assert [row["step"] for row in rows(tmp_path / "cosmos3/sft/new") if "loss" in row] == [3]
+    assert [record["step"] for record in metric_records(tmp_path / "cosmos3/sft/new") if "loss" in record] == [3]
 
 
 def test_another_run_is_refused_what_the_run_itself_is(root: Path, data: Path, tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_another_run_is_refused_what_the_run_itself_is(root: Path, data: Path, t
     said = cosmos(*command(tmp_path, "new", 3, *more), env={"DATASET_PATH": str(data)}, code=2).stderr
     assert "model.flow.loss_scale: is 20" in said
     assert (
-        f"or begin a run with these weights alone: checkpoint.load_path={root / 'cosmos3/sft/plain' / STEP}/model"
+        f"or start a run from these weights alone: checkpoint.load_path={root / 'cosmos3/sft/plain' / STEP}/model"
         in said
     )
     assert not list(tmp_path.iterdir())

@@ -151,7 +151,7 @@ def test_a_format_that_is_no_number_is_refused_as_damage(place: Path, number: An
     record = place / "latents/cache.json"
     write_json(record, {**read_json(record), "format": number})
     said = cosmos(*CACHE, env=ENVIRONMENT, cwd=place, code=2).stderr
-    assert f"latents/cache.json  its format is {number!r}, which is not a number from 1 on" in said
+    assert f"latents/cache.json  its format is {number!r}, which is not a whole number of at least 1" in said
 
 
 def test_a_conversion_that_a_newer_version_began_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 import tomlkit
 import yaml
 
-from cosmos_core.launch.tenancy import tenancy
-from cosmos_core.plan.layout import RunLayout
-from tests.command import cosmos, module, rows
+from cosmos_core.launch.run_lock import run_lock
+from cosmos_core.plan.paths import RunPaths
+from tests.command import cosmos, metric_records, module
 
 RECORD = ("config.toml", "config.yaml", "config.pkl", "launch_info.yaml", "job_env.yaml")
 SHORT = (
@@ -120,7 +120,7 @@ def test_a_finished_run_starts_nothing_and_needs_no_torch(own: Path, ranks: str)
 
 
 def test_a_run_that_is_going_on_is_not_called_finished(own: Path) -> None:
-    with tenancy(RunLayout(directory(own))):
+    with run_lock(RunPaths(directory(own))):
         said = cosmos(*command(own, 4), code=2)
     assert "the run directory is in use" in said.stderr
     assert "nothing to do" not in said.stdout
@@ -178,7 +178,7 @@ def test_ranks_read_their_own_launchs_record(own: Path) -> None:
     batch = "dataloader_train.max_samples_per_batch=8"
     cosmos(*command(own, 6, "optimizer.lr=7e-3", batch, "--nproc", "2"))
     assert rate(run_dir) == 7e-3
-    assert max(row["lr"] for row in rows(run_dir) if row["step"] > 4) > 6e-3
+    assert max(record["lr"] for record in metric_records(run_dir) if record["step"] > 4) > 6e-3
     assert trained_by(run_dir, 6) == {"format": 1, "launch": 3}
 
 

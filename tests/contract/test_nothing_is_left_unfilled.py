@@ -17,7 +17,7 @@ from torch.distributed.checkpoint import FileSystemWriter
 
 from cosmos_core.checkpoint import DcpWeights
 from cosmos_core.config import RunConfig
-from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim import Ema, is_lora
 from cosmos_core.plugin import PluginManager
@@ -25,7 +25,7 @@ from cosmos_core.recipes import resolve
 from cosmos_core.train.build import build_family, build_model, materialise
 from cosmos_core.train.weights import initialise_rest, load_base, log_differences
 from cosmos_vfm.sizes import MODEL_SIZES
-from tests.command import cosmos, rows
+from tests.command import cosmos, metric_records
 from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
 
@@ -98,14 +98,14 @@ def config_of(recipe: str, place: Path, *more: str) -> RunConfig:
 
 def started(config: RunConfig, base: Path | None) -> tuple[nn.Module, Ema, Any, list[str]]:
     """The network as a run starts with it: its average, what was loaded, what was filled otherwise."""
-    mesh, streams = local_mesh(), Streams(config.trainer.seed)
+    mesh, rng = local_mesh(), CounterRng(config.trainer.seed)
     family = build_family(config, PluginManager.discover(), mesh.device)
     model = materialise(config, family, mesh)
     ema = Ema(model, config.model.ema)
     assert base is not None
     section = config.checkpoint
     loaded = load_base(base, model, ema, mesh, skip=section.keys_to_skip_loading, strict=section.strict_resume)
-    fresh = initialise_rest(model, family, streams, loaded.tensors)
+    fresh = initialise_rest(model, family, rng, loaded.tensors)
     ema.restart(loaded.averages)
     return model, ema, loaded, fresh
 
@@ -113,7 +113,7 @@ def started(config: RunConfig, base: Path | None) -> tuple[nn.Module, Ema, Any, 
 def fresh_of(config: RunConfig) -> nn.Module:
     mesh = local_mesh()
     return build_model(
-        config, build_family(config, PluginManager.discover(), mesh.device), mesh, Streams(config.trainer.seed)
+        config, build_family(config, PluginManager.discover(), mesh.device), mesh, CounterRng(config.trainer.seed)
     )
 
 
@@ -257,7 +257,7 @@ def test_a_warm_start_without_some_tensors_trains_as_a_random_start_of_them_woul
     )
     assert "not loaded from the checkpoint, filled with fresh values" in done.stderr
     assert skipped in done.stderr
-    found = [row["loss"] for row in rows(tmp_path / "cosmos3/sft/warm")]
+    found = [record["loss"] for record in metric_records(tmp_path / "cosmos3/sft/warm")]
     assert len(found) == 2
     assert all(0 < loss < 10 for loss in found)
 

@@ -72,7 +72,7 @@ def at(values: Any, key: str) -> Any:
 
 def written(name: str) -> set[str]:
     """Dotted keys that the recipe, or one it extends, sets to a value."""
-    paths = resolve(name, plugins=PLUGINS).origins
+    paths = resolve(name, plugins=PLUGINS).provenance
     keys = {".".join(path) for path in paths if all(isinstance(part, str) for part in path)}
     keys -= {key for key in keys if key.startswith(tuple(f"{mapping}." for mapping in MAPPINGS))}
     return {key for key in keys if not any(other.startswith(f"{key}.") for other in keys)}

@@ -62,7 +62,7 @@ def iteration(root: Path) -> Path:
 def test_training_goes_on_after_its_last_step_with_its_moments(root: Path, iteration: Path) -> None:
     run_dir, log = train(root, "goes_on", f"checkpoint.load_path={iteration}", "trainer.max_iter=6")
     assert "resume from" in log
-    assert "it begins anew" in log
+    assert "it starts from the beginning" in log
     assert sorted(losses(run_dir)) == [5, 6]
     saved = DcpWeights(run_dir / "checkpoints/iter_000000006/model", "live")
     assert saved.infos.keys() == DcpWeights(iteration / "model", "live").infos.keys()
@@ -94,7 +94,7 @@ def test_a_data_state_of_another_program_is_left_alone(root: Path, iteration: Pa
     (other / "dataloader").mkdir()
     torch.save({"epoch": 1, "index": 7}, other / "dataloader/rank_0.pkl")
     _, log = train(root, "other", f"checkpoint.load_path={other}", "trainer.max_iter=5")
-    assert "it begins anew" in log
+    assert "it starts from the beginning" in log
 
 
 def test_a_base_named_from_the_working_folder_is_found_from_any_other(root: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from cosmos_core.checkpoint.reader import stored_keys
-from tests.command import cosmos, rows
+from tests.command import cosmos, metric_records
 
 SECRETS = {
     "WANDB_API_KEY": "wandb-secret-1234",
@@ -94,13 +94,13 @@ def test_checkpoint_keys_are_the_reference_names(run_dir: Path) -> None:
 
 
 def test_metrics_hold_one_row_a_step_and_the_validations(run_dir: Path) -> None:
-    steps = [row for row in rows(run_dir) if "loss" in row]
-    assert [row["step"] for row in steps] == list(range(1, 61))
-    for row in steps:
-        assert {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "data_wait"} <= row.keys()
+    steps = [record for record in metric_records(run_dir) if "loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, 61))
+    for record in steps:
+        assert {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "data_wait"} <= record.keys()
     assert steps[0]["lr"] == 0.0
-    validations = [row for row in rows(run_dir) if "val_loss" in row]
-    assert [row["step"] for row in validations] == [0, 20, 40, 60]
+    validations = [record for record in metric_records(run_dir) if "val_loss" in record]
+    assert [record["step"] for record in validations] == [0, 20, 40, 60]
     assert validations[-1]["val_loss"] < 0.5 * validations[0]["val_loss"]
 
 

@@ -16,7 +16,7 @@ from attrs import evolve
 
 from cosmos_core.config import Compile
 from cosmos_core.data import Item, MicroBatch
-from cosmos_core.distributed import Mesh, Streams, started
+from cosmos_core.distributed import CounterRng, Mesh, process_group
 from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
@@ -47,7 +47,7 @@ UNLIKE = (
 
 @pytest.fixture
 def mesh() -> Iterator[Mesh]:
-    with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=True) as mesh:
+    with process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=True) as mesh:
         yield mesh
 
 
@@ -67,7 +67,7 @@ def run_on(mesh: Mesh, *overrides: str) -> Trainer:
     config = resolve("vision_sft_nano", [*more, *overrides], plugins=PluginManager.discover()).config
     config = evolve(config, model=evolve(config.model, compile=Compile(enabled=False)))
     family = VfmFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
-    return trainer_of(config, family, build_model(config, family, mesh, Streams(1)), mesh)
+    return trainer_of(config, family, build_model(config, family, mesh, CounterRng(1)), mesh)
 
 
 def never_waits(run: Trainer, stream: Iterator[MicroBatch]) -> None:

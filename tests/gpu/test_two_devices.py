@@ -16,7 +16,7 @@ from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
-from tests.command import losses, module, rows
+from tests.command import losses, metric_records, module
 from tests.physics import write_physics
 from tests.tiny_reasoner import write_reasoner
 
@@ -90,7 +90,7 @@ def same(first: Path, second: Path) -> None:
     assert ours.keys() == theirs.keys() == {1, 2, 3, 4}
     for step, figures in ours.items():
         assert figures == pytest.approx(theirs[step], rel=BOUND), step
-    scores = [[row["val_loss"] for row in rows(run) if "val_loss" in row] for run in (first, second)]
+    scores = [[record["val_loss"] for record in metric_records(run) if "val_loss" in record] for run in (first, second)]
     assert scores[0] == pytest.approx(scores[1], rel=BOUND)
     assert len(scores[0]) == len(scores[1])
 

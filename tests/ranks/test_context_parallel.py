@@ -13,7 +13,7 @@ from cosmos_core.distributed import ContextGroup
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
-from tests.command import cosmos, losses, rows
+from tests.command import cosmos, losses, metric_records
 
 SMALL = NetworkConfig(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=32, mlp=96, vocab=512)
 SAMPLES = (
@@ -84,7 +84,9 @@ def test_a_run_on_three_context_peers_equals_one_process(tmp_path: Path) -> None
     assert losses(peers).keys() == losses(alone).keys() == {1, 2, 3}
     for step, figures in losses(peers).items():
         assert figures == pytest.approx(losses(alone)[step], rel=1e-4)
-    ours, theirs = ([row["val_loss"] for row in rows(run) if "val_loss" in row] for run in (peers, alone))
+    ours, theirs = (
+        [record["val_loss"] for record in metric_records(run) if "val_loss" in record] for run in (peers, alone)
+    )
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command import cosmos, losses, rows
+from tests.command import cosmos, losses, metric_records
 
-ALLOW = "dataloader_train.max_skipped=0.2"
+ALLOW = "dataloader_train.max_bad_sample_fraction=0.2"
 
 SHORT = (
     "trainer.max_iter=4",
@@ -51,7 +51,9 @@ def test_two_ranks_train_the_generator_as_one_process_does(data: Path, alone: Pa
     assert losses(both).keys() == losses(alone).keys() == {1, 2, 3, 4}
     for step, figures in losses(both).items():
         assert figures == pytest.approx(losses(alone)[step], rel=1e-4)
-    ours, theirs = ([row["val_loss"] for row in rows(run) if "val_loss" in row] for run in (both, alone))
+    ours, theirs = (
+        [record["val_loss"] for record in metric_records(run) if "val_loss" in record] for run in (both, alone)
+    )
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
@@ -89,10 +91,10 @@ def test_a_token_cap_packs_fewer_clips_and_trains(data: Path, tmp_path: Path) ->
         "dataloader_train.max_samples_per_batch=null",
         "dataloader_train.max_sequence_length=300",
     )
-    tokens = [row["tokens"] for row in rows(run_dir) if "loss" in row]
+    tokens = [record["tokens"] for record in metric_records(run_dir) if "loss" in record]
     assert all(200 < count < 300 for count in tokens)
     assert "sequences of at most 300 tokens: " in log
-    assert "% left empty" in log
+    assert "% empty" in log
 
 
 def test_damaged_clips_are_skipped_with_path_and_count(data: Path, tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_too_many_damaged_clips_end_the_run_with_the_reasons(data: Path, tmp_pat
         path.unlink()
     _, log = train(tmp_path, damaged, "damaged", code=2)
     assert "file is missing" in log
-    assert "max_skipped" in log
+    assert "max_bad_sample_fraction" in log
     assert "Traceback" not in log
 
 

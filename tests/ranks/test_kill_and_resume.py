@@ -18,8 +18,8 @@ import torch
 
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.plugin import PluginManager
-from cosmos_core.train.restore import restore
-from tests.command import cosmos, losses, rows
+from cosmos_core.train.load_for_eval import load_for_eval
+from tests.command import cosmos, losses, metric_records
 
 RUN = (
     "trainer.max_iter=40",
@@ -30,7 +30,7 @@ RUN = (
     "trainer.grad_accum_iter=2",
     "dataloader_train.max_samples_per_batch=5",
     "dataloader_train.dataset.broken=9",
-    "dataloader_train.max_skipped=0.5",
+    "dataloader_train.max_bad_sample_fraction=0.5",
 )
 SLOW = ("model.hidden=512", "model.layers=4")
 """Steps long enough to be hit by a signal."""
@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 def reached(run_dir: Path, step: int) -> Callable[[], bool]:
     def check() -> bool:
         try:
-            return any(row["step"] >= step for row in rows(run_dir) if "loss" in row)
+            return any(record["step"] >= step for record in metric_records(run_dir) if "loss" in record)
         except (OSError, ValueError):
             return False
 
@@ -76,7 +76,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def same_weights(first: Path, second: Path) -> bool:
     plugins = PluginManager.discover()
-    ours, theirs = (restore(run, plugins=plugins)[1].state_dict() for run in (first, second))
+    ours, theirs = (load_for_eval(run, plugins=plugins)[1].state_dict() for run in (first, second))
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -86,11 +86,13 @@ def test_killed_between_saves_and_resumed_equals_uninterrupted(uninterrupted: Pa
     wait_for(reached(run_dir, 14), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert max(row["step"] for row in rows(run_dir)) < 40
+    assert max(record["step"] for record in metric_records(run_dir)) < 40
     printed = cosmos(*arguments(tmp_path, "killed", *SLOW))
     assert "resume from" in printed.stderr
     assert losses(run_dir) == losses(uninterrupted)
-    validations = [[(r["step"], r["val_loss"]) for r in rows(d) if "val_loss" in r] for d in (run_dir, uninterrupted)]
+    validations = [
+        [(r["step"], r["val_loss"]) for r in metric_records(d) if "val_loss" in r] for d in (run_dir, uninterrupted)
+    ]
     assert validations[0] == validations[1]
     assert same_weights(run_dir, uninterrupted)
 
@@ -179,8 +181,8 @@ def test_a_warm_start_takes_weights_alone(tmp_path: Path) -> None:
     plugins = PluginManager.discover()
     config = read_resolved(directory(tmp_path, "warm") / "config.toml", plugins.registry)
     assert config.optimizer.lr == 0
-    first = restore(directory(tmp_path, "first"), plugins=plugins, weights="live")[1].state_dict()
-    warm = restore(directory(tmp_path, "warm"), plugins=plugins, weights="live")[1].state_dict()
+    first = load_for_eval(directory(tmp_path, "first"), plugins=plugins, weights="live")[1].state_dict()
+    warm = load_for_eval(directory(tmp_path, "warm"), plugins=plugins, weights="live")[1].state_dict()
     assert all(torch.equal(first[name], warm[name]) for name in first)
     assert min(losses(directory(tmp_path, "warm"))) == 1
 
@@ -197,7 +199,7 @@ def test_ranks_end_with_the_command_that_started_them(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_a_run_directory_has_one_tenant_at_a_time(tmp_path: Path) -> None:
+def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path) -> None:
     run_dir, command = directory(tmp_path, "let"), arguments(tmp_path, "let", *SLOW, "trainer.max_iter=100000")
     process = start(*command)
     wait_for(reached(run_dir, 2), process)
@@ -209,4 +211,4 @@ def test_a_run_directory_has_one_tenant_at_a_time(tmp_path: Path) -> None:
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "resume from" in cosmos(*command, f"trainer.max_iter={rows(run_dir)[-1]['step'] + 1}").stderr
+    assert "resume from" in cosmos(*command, f"trainer.max_iter={metric_records(run_dir)[-1]['step'] + 1}").stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import cosmos, losses, module, rows
+from tests.command import cosmos, losses, metric_records, module
 
 BOUND = 2e-5
 """Largest relative difference of losses: float32 sums in another order, through twelve updates."""
@@ -41,7 +41,9 @@ def differ(first: Path, second: Path) -> float:
     ours, theirs = losses(first), losses(second)
     assert ours.keys() == theirs.keys() == set(range(1, 13))
     pairs = [(a, b) for step in ours for a, b in zip(ours[step], theirs[step], strict=True)]
-    validations = [[row["val_loss"] for row in rows(run) if "val_loss" in row] for run in (first, second)]
+    validations = [
+        [record["val_loss"] for record in metric_records(run) if "val_loss" in record] for run in (first, second)
+    ]
     assert len(validations[0]) == len(validations[1]) == 3
     pairs += list(zip(*validations, strict=True))
     return max(abs(a - b) / abs(b) for a, b in pairs)

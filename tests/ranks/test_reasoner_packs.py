@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 
 from cosmos_core.config import ActivationCheckpointing, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Image, Item, Message, Video
-from cosmos_core.distributed import Mesh, Streams, local_mesh, started
+from cosmos_core.distributed import CounterRng, Mesh, local_mesh, process_group
 from cosmos_core.launch import hard_exit
 from cosmos_core.plan import Degrees
 from cosmos_core.train import BuildContext
@@ -66,7 +66,7 @@ def model_of(folder: Path, mesh: Mesh) -> tuple[VlmFamily, Any]:
         model: Any = family.build()
     family.parallelize(model, mesh)
     model.to_empty(device=mesh.device)
-    initialise_rest(model, family, Streams(0))
+    initialise_rest(model, family, CounterRng(0))
     return family, model
 
 
@@ -89,7 +89,7 @@ def gradients(family: VlmFamily, model: Any, packs: Sequence[Sequence[Chat]], to
 def one_rank(rank: int, size: int, folder: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=(Path(folder) / "port").read_text())
-    with started(Degrees(replicate=1, shard=size, context=1), mixed_precision=False) as mesh:
+    with process_group(Degrees(replicate=1, shard=size, context=1), mixed_precision=False) as mesh:
         family, model = model_of(Path(folder) / "tiny", mesh)
         shares = SHARES[size]
         total = sum(learned(family, share) for share in shares)

@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 import cosmos_vlm
-from tests.command import cosmos, losses, module, rows
+from tests.command import cosmos, losses, metric_records, module
 from tests.fake_hub import serving
 
 SMALL = (
@@ -89,10 +89,10 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
     assert losses(killed) == losses(whole)
     assert sorted(losses(whole)) == list(range(1, 17))
     if recipe == "videophy2_packed_nano":
-        validated = [row for row in rows(killed) if "val_loss" in row]
+        validated = [record for record in metric_records(killed) if "val_loss" in record]
         assert validated[-1]["val_loss"] < validated[0]["val_loss"]
-        for row in validated:
-            assert_counted(row, killed / f"validation/step_{row['step']:09d}", tmp_path / "physics/videophy2_val")
+        for record in validated:
+            assert_counted(record, killed / f"validation/step_{record['step']:09d}", tmp_path / "physics/videophy2_val")
         evaluated = json.loads(cosmos("eval", str(killed), "--json", env=environment).stdout)
         assert_counted(evaluated, killed / "evaluation", tmp_path / "physics/videophy2_val")
         assert evaluated == {name: pytest.approx(validated[-1][name], rel=1e-5) for name in evaluated}
@@ -105,7 +105,7 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
 
 def assert_counted(figures: dict[str, Any], folder: Path, data: Path) -> None:
     """The figures are those of the answers that were written down, one to each of the data's questions."""
-    answers = {row["key"]: row for row in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
+    answers = {record["key"]: record for record in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
     entries = {entry["id"]: entry for entry in json.loads((data / "meta.json").read_text())}
     assert answers.keys() == entries.keys()
     for key, entry in entries.items():

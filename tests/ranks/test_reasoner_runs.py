@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cosmos_core.checkpoint.reader import stored_keys
-from tests.command import cosmos, losses, rows
+from tests.command import cosmos, losses, metric_records
 from tests.physics import write_physics
 from tests.tiny_reasoner import write_reasoner
 
@@ -61,7 +61,7 @@ def alone(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_recipe_trains_and_validates(alone: Path) -> None:
     assert losses(alone).keys() == {1, 2, 3, 4}
-    validations = [row["val_loss"] for row in rows(alone) if "val_loss" in row]
+    validations = [record["val_loss"] for record in metric_records(alone) if "val_loss" in record]
     assert len(validations) == 3
     assert validations[-1] < validations[0]
 
@@ -136,7 +136,7 @@ def test_two_ranks_score_as_one_process_does(place: Path, tmp_path: Path) -> Non
             *(f"dataloader_train.max_samples_per_batch={4 // ranks}", "optimizer.lr=1e-5"),
             f"checkpoint.load_path={taught / 'checkpoints/iter_000000020/model'}",
         )
-        found = {row["step"]: row for row in rows(run_dir) if "val_loss" in row}
+        found = {record["step"]: record for record in metric_records(run_dir) if "val_loss" in record}
         assert found.keys() == {0, 2, 4}
         figures.append(found)
         answers.append([path.read_text() for path in sorted(run_dir.rglob("answers.jsonl"))])
@@ -144,13 +144,13 @@ def test_two_ranks_score_as_one_process_does(place: Path, tmp_path: Path) -> Non
     said = [[json.loads(line)["prediction"] for line in text.splitlines()] for text in answers[0]]
     assert all(len(grades) == 7 and len(set(grades)) > 1 for grades in said)
     assert len(said) == 3
-    for step, row in figures[0].items():
+    for step, record in figures[0].items():
         other = figures[1][step]
-        assert row["unreadable"] == 0
-        assert row["accuracy"] > 0
+        assert record["unreadable"] == 0
+        assert record["accuracy"] > 0
         for name in ("accuracy", "mean_absolute_error", "unreadable"):
-            assert other[name] == row[name]
-        assert other["val_loss"] == pytest.approx(row["val_loss"], rel=1e-5)
+            assert other[name] == record[name]
+        assert other["val_loss"] == pytest.approx(record["val_loss"], rel=1e-5)
 
 
 def test_the_reasoner_continues_exactly(place: Path, alone: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_reasoner_continues_exactly(place: Path, alone: Path, tmp_path: Path
 def test_a_token_cap_packs_several_dialogs(place: Path, tmp_path: Path) -> None:
     caps = ("dataloader_train.max_samples_per_batch=null", "dataloader_train.max_sequence_length=500")
     run_dir, _ = train(place, tmp_path, "packed", *caps)
-    tokens = [row["tokens"] for row in rows(run_dir) if "loss" in row]
+    tokens = [record["tokens"] for record in metric_records(run_dir) if "loss" in record]
     assert all(500 < count < 1000 for count in tokens)
 
 

@@ -16,7 +16,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.data.video import write_mp4
 from cosmos_core.errors import UserError
 from cosmos_core.launch import launch
-from tests.command import cosmos, module, rows
+from tests.command import cosmos, metric_records, module
 
 SHORT = (
     "trainer.max_iter=12",
@@ -75,7 +75,7 @@ def test_a_sample_that_can_never_fit_is_named_and_what_was_trained_is_kept(
     assert "can never fit under 90" in said
     done = {1: 9, 2: 4}[ranks]
     assert (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip() == f"iter_{done:09d}"
-    assert [row["step"] for row in rows(run_dir) if "loss" in row] == list(range(1, done + 1))
+    assert [record["step"] for record in metric_records(run_dir) if "loss" in record] == list(range(1, done + 1))
     assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "refused"
 
 

@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 class DeviceMonitorCallback(Callback):
-    """``prof_data.csv``, a row a rank, and ``summary.csv`` with the least, mean and largest of the last reading."""
+    """``prof_data.csv``, one row per rank, and ``summary.csv`` with minimum, mean and maximum of the last reading."""
 
     config: DeviceMonitor
 
@@ -41,7 +41,7 @@ class DeviceMonitorCallback(Callback):
             self._read(trainer)
 
     def train_end(self, trainer: Trainer) -> None:
-        """Read once more, so that short runs have a row."""
+        """Read once more, so that short runs have at least one row."""
         if trainer.step % self.config.every_n:
             self._read(trainer)
 
@@ -71,9 +71,9 @@ class DeviceMonitorCallback(Callback):
 
 
 def _reading(device: torch.device) -> dict[str, float | None]:
-    """Memory of this process and its children in GiB; of the device, what the driver tells."""
+    """Memory of this process and its children in GiB; for the device, what the driver reports."""
     process = psutil.Process()
-    resident = sum(_resident(one) for one in (process, *process.children(recursive=True)))
+    resident = sum(_resident(member) for member in (process, *process.children(recursive=True)))
     values: dict[str, float | None] = {"cpu_mem_gb": resident / GIB}
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -97,9 +97,9 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-def _driver(question: Any, device: torch.device, scale: float = 1.0) -> float | None:
-    """None where the driver's library is not installed or does not answer."""
+def _driver(query: Any, device: torch.device, scale: float = 1.0) -> float | None:
+    """None if the driver's library is missing or fails."""
     try:
-        return float(question(device)) * scale
+        return float(query(device)) * scale
     except (ModuleNotFoundError, RuntimeError):
         return None

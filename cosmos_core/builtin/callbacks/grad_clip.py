@@ -1,4 +1,4 @@
-"""Bounds the global gradient norm before the update."""
+"""Clips the global gradient norm before the update."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class GradClipCallback(Callback):
     config: GradClip
 
     def before_optimizer_step(self, trainer: Trainer) -> None:
-        """Clip by `trainer.grad_norm`, the norm that the loop measured."""
+        """Clip by `trainer.grad_norm`, which the trainer has computed."""
         if self.config.force_finite:
-            # Always, since asking whether it is needed would wait for the device.
+            # Unconditional, since a check would wait for the device.
             zero_non_finite(trainer.model)
         assert trainer.grad_norm is not None
         clip_to(trainer.model, self.config.clip_norm, trainer.grad_norm)

@@ -1,4 +1,4 @@
-"""Seconds a step and tokens a second, over windows of the run."""
+"""Seconds per step and tokens per second, over windows of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["IterSpeedCallback"]
 
 
 class IterSpeedCallback(Callback):
-    """``iter_speed.jsonl``: means over the last `every_n` steps, the first `skip` steps of a process left out."""
+    """``iter_speed.jsonl``: means over the last `every_n` steps, without the first `skip` steps of a process."""
 
     config: IterSpeed
 
@@ -22,7 +22,7 @@ class IterSpeedCallback(Callback):
         self._tokens = self._steps = 0
 
     def step_end(self, trainer: Trainer) -> None:
-        """Add the newest row; write a mean when the window is full."""
+        """Add the newest record; write a mean when the window is full."""
         self._add(trainer)
         if self._steps == self.config.every_n:
             self._write(trainer)
@@ -33,26 +33,26 @@ class IterSpeedCallback(Callback):
         self._write(trainer)
 
     def _add(self, trainer: Trainer) -> None:
-        row = trainer.record
-        if row.get("step", self._last) == self._last:
+        record = trainer.record
+        if record.get("step", self._last) == self._last:
             return
-        self._last = row["step"]
+        self._last = record["step"]
         self._seen += 1
         if self._seen > self.config.skip:
-            self._seconds += row["seconds"]
-            self._waited += row["data_wait"]
-            self._tokens += row["tokens"]
+            self._seconds += record["seconds"]
+            self._waited += record["data_wait"]
+            self._tokens += record["tokens"]
             self._steps += 1
 
     def _write(self, trainer: Trainer) -> None:
         if trainer.is_main and self._steps:
-            row = {
+            summary = {
                 "step": self._last,
                 "seconds_per_step": self._seconds / self._steps,
                 "tokens_per_second": self._tokens / self._seconds,
                 "data_wait_share": self._waited / self._seconds,
             }
             with (self.context.folder / "iter_speed.jsonl").open("a", encoding="utf-8") as file:
-                file.write(dumps(row) + "\n")
+                file.write(dumps(summary) + "\n")
         self._seconds = self._waited = 0.0
         self._tokens = self._steps = 0

@@ -1,4 +1,4 @@
-"""Draws the losses of a run from its metrics file."""
+"""Draws the loss curve of a run from its metrics file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cosmos_core.builtin.config import LossCurve
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.trainer import Trainer
 
@@ -24,7 +24,7 @@ class LossCurveCallback(Callback):
     config: LossCurve
 
     def step_end(self, trainer: Trainer) -> None:
-        """Redraw now and then."""
+        """Redraw every `every_n` steps."""
         if trainer.step % self.config.every_n == 0:
             self._draw(trainer)
 
@@ -33,13 +33,13 @@ class LossCurveCallback(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        metrics = RunLayout(self.context.run_dir).metrics
+        metrics = RunPaths(self.context.run_dir).metrics
         if not (self.config.enabled and trainer.is_main and metrics.is_file()):
             return
-        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
         # A loss that is not finite is null in the file; the curve has a gap there.
-        steps = [row for row in rows if row.get("loss") is not None]
-        figure = _figure(steps, [row for row in rows if row.get("val_loss") is not None])
+        steps = [record for record in records if record.get("loss") is not None]
+        figure = _figure(steps, [record for record in records if record.get("val_loss") is not None])
         hidden = self.context.folder / ".loss_curve.partial.png"
         figure.savefig(hidden, dpi=110)
         hidden.replace(self.context.folder / "loss_curve.png")
@@ -50,13 +50,13 @@ def _figure(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> A
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    x, loss = [row["step"] for row in steps], np.array([row["loss"] for row in steps])
+    x, loss = [record["step"] for record in steps], np.array([record["loss"] for record in steps])
     axes.plot(x, loss, color="tab:blue", alpha=0.25, linewidth=1, label="training loss")
     if len(loss) >= WINDOW:
         mean = np.convolve(loss, np.full(WINDOW, 1 / WINDOW), mode="valid")
         axes.plot(x[WINDOW - 1 :], mean, color="tab:blue", label=f"mean of {WINDOW} steps")
     if validations:
-        points = [row["step"] for row in validations], [row["val_loss"] for row in validations]
+        points = [record["step"] for record in validations], [record["val_loss"] for record in validations]
         axes.plot(*points, "o-", color="tab:orange", label="validation loss")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss")

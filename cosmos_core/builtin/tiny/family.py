@@ -13,9 +13,9 @@ from cosmos_core.builtin.tiny.config import TinyModel
 from cosmos_core.data.samples import Item
 from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing
 from cosmos_core.distributed.compile import compile_blocks
-from cosmos_core.distributed.fsdp import assign_full, dtype, shard
+from cosmos_core.distributed.fsdp import dtype, load_full_tensor, shard
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.seeds import Streams
+from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.train.family import BuildContext, ModelFamily, StepOutput
 
 __all__ = ["TinyFamily"]
@@ -60,7 +60,7 @@ class Points:
     lengths: tuple[int, ...]
 
     def to(self, device: torch.device) -> Points:
-        """On `device`."""
+        """The same points on `device`."""
         return replace(self, points=self.points.to(device))
 
 
@@ -83,16 +83,16 @@ class TinyFamily(ModelFamily):
         compile_blocks(model.blocks, self.config.compile)
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
-    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+    def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         """Normal weights, std 1/sqrt(fan in); the same under any sharding."""
         for name, parameter in model.named_parameters():
             if name not in names:
                 continue
             full = torch.zeros(parameter.shape)
             if parameter.ndim == 2:
-                generator = streams.generator(f"init.{name}")
+                generator = rng.generator(f"init.{name}")
                 full = torch.randn(parameter.shape, generator=generator) / parameter.shape[1] ** 0.5
-            assign_full(parameter, full)
+            load_full_tensor(parameter, full)
 
     def prepare(self, sample: torch.Tensor) -> torch.Tensor:
         """Nothing to do."""
@@ -114,21 +114,21 @@ class TinyFamily(ModelFamily):
         """Points."""
         return float(len(batch.points))
 
-    def training_step(self, model: nn.Module, batch: Points, streams: Streams) -> StepOutput:
+    def training_step(self, model: nn.Module, batch: Points, rng: CounterRng) -> StepOutput:
         """Squared error against noisy targets."""
         noise = torch.cat(
             [
-                torch.randn(length, generator=streams.generator("noise", position))
+                torch.randn(length, generator=rng.generator("noise", position))
                 for position, length in zip(batch.positions, batch.lengths, strict=True)
             ]
         ).to(batch.points.device)
         target = batch.points[:, 2] + self.config.noise * noise
         return StepOutput(loss=self._squared_error(model, batch, target), tokens=len(batch.points))
 
-    def validation_step(self, model: nn.Module, batch: Points, streams: Streams) -> dict[str, Any]:
+    def validation_step(self, model: nn.Module, batch: Points, rng: CounterRng) -> dict[str, Any]:
         """Squared error and points."""
         loss = self._squared_error(model, batch, batch.points[:, 2])
-        return {"val_loss": loss, "weight": torch.tensor(float(len(batch.points)), device=loss.device)}
+        return {"val_loss": loss, "loss_denominator": torch.tensor(float(len(batch.points)), device=loss.device)}
 
     def _squared_error(self, model: nn.Module, batch: Points, target: torch.Tensor) -> torch.Tensor:
         predicted = model(batch.points[:, :2].to(self.precision)).float()

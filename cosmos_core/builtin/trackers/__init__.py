@@ -1,3 +1,3 @@
-"""Sinks for metrics."""
+"""Built-in trackers."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a live bar there, plain lines anywhere else."""
+"""Progress: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WINDOW = 50
 
 
 class ConsoleTracker:
-    """Loss, learning rate, gradient norm, tokens a second, share of time waiting for data, time left."""
+    """Loss, learning rate, gradient norm, tokens per second, fraction of time waiting for data, time left."""
 
     def __init__(self, config: ConsoleConfig) -> None:
         self.config = config
@@ -29,7 +29,7 @@ class ConsoleTracker:
         self._close: Callable[[], None] = lambda: None
 
     def start(self, plan: RunPlan, step: int) -> None:
-        """Say what runs, then show progress from `step` on."""
+        """Print the plan, then show progress from `step` on."""
         if not self.config.enabled:
             return
         self._every, self._last = plan.config.trainer.logging_iter, plan.config.trainer.max_iter
@@ -41,28 +41,28 @@ class ConsoleTracker:
         for name, text in plan.summary().items():
             self._message(f"{name}: {text}")
 
-    def log(self, row: dict[str, Any]) -> None:
+    def log(self, record: dict[str, Any]) -> None:
         """Show a step every `logging_iter` steps, and every validation."""
-        if "val_loss" in row:
-            self._message(f"step {row['step']}/{self._last}  validation loss {row['val_loss']:.4f}")
+        if "val_loss" in record:
+            self._message(f"step {record['step']}/{self._last}  validation loss {record['val_loss']:.4f}")
             return
-        self._recent.append(row)
-        if row["step"] % self._every == 0 or row["step"] == self._last:
-            self._show(row["step"], self._line(row))
+        self._recent.append(record)
+        if record["step"] % self._every == 0 or record["step"] == self._last:
+            self._show(record["step"], self._line(record))
 
     def finish(self, outcome: str) -> None:
-        """Leave the terminal tidy."""
+        """Close the progress bar."""
         self._close()
 
-    def _line(self, row: dict[str, Any]) -> str:
+    def _line(self, record: dict[str, Any]) -> str:
         seconds = sum(recent["seconds"] for recent in self._recent)
         tokens = sum(recent["tokens"] for recent in self._recent)
         wait = sum(recent["data_wait"] for recent in self._recent)
-        left = (self._last - row["step"]) * seconds / len(self._recent)
-        rates = "  ".join(f"{name} {value:.2e}" for name, value in row.items() if name.partition("/")[0] == "lr")
-        packs = f"packs {row['pack_filled']:.0%} full  " if "pack_filled" in row else ""
+        left = (self._last - record["step"]) * seconds / len(self._recent)
+        rates = "  ".join(f"{name} {value:.2e}" for name, value in record.items() if name.partition("/")[0] == "lr")
+        packs = f"packs {record['pack_filled']:.0%} full  " if "pack_filled" in record else ""
         return (
-            f"loss {row['loss']:.4f}  {rates}  grad {row['grad_norm']:.3f}  "
+            f"loss {record['loss']:.4f}  {rates}  grad {record['grad_norm']:.3f}  "
             f"{tokens / max(seconds, 1e-9):,.0f} tokens/s  {packs}data wait {wait / max(seconds, 1e-9):.0%}  "
             f"eta {int(left) // 3600:d}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
         )

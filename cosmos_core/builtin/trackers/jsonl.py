@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cosmos_core.builtin.config import Jsonl
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.strict_json import dumps
 
@@ -15,24 +15,24 @@ __all__ = ["JsonlTracker"]
 
 
 class JsonlTracker:
-    """Appends rows; on resume, rows of steps that will be done again are dropped first."""
+    """Appends records; on resume, records of steps that will be repeated are removed first."""
 
     def __init__(self, config: Jsonl) -> None:
         self.config = config
         self._file: TextIO | None = None
 
     def start(self, plan: RunPlan, step: int) -> None:
-        """Open the file after cutting it back to `step`."""
+        """Open the file after truncating it to `step`."""
         if not self.config.enabled:
             return
-        path = RunLayout(plan.run_dir).metrics
-        _keep_up_to(path, step, resumed=plan.resume.kind == "resume")
+        path = RunPaths(plan.run_dir).metrics
+        _keep_up_to(path, step, resumed=plan.weights.kind == "resume")
         self._file = path.open("a", encoding="utf-8")
 
-    def log(self, row: dict[str, Any]) -> None:
-        """Write one row and flush it."""
+    def log(self, record: dict[str, Any]) -> None:
+        """Write one record and flush it."""
         if self._file is not None:
-            self._file.write(dumps(row) + "\n")
+            self._file.write(dumps(record) + "\n")
             self._file.flush()
 
     def finish(self, outcome: str) -> None:
@@ -43,17 +43,17 @@ class JsonlTracker:
 
 
 def _keep_up_to(path: Path, step: int, *, resumed: bool) -> None:
-    """Rewrite the file without rows past `step`, and without a line that a kill cut short."""
+    """Rewrite the file without records past `step`, and without truncated lines."""
     if not path.exists():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            row = json.loads(line)
+            record = json.loads(line)
         except ValueError:
             continue
-        if resumed and row.get("step", 0) <= step:
-            kept.append(line + "\n")
+        if resumed and record.get("step", 0) <= step:
+            lines.append(line + "\n")
     hidden = path.with_name(f".{path.name}.partial")
-    hidden.write_text("".join(kept), encoding="utf-8")
+    hidden.write_text("".join(lines), encoding="utf-8")
     hidden.replace(path)

@@ -23,12 +23,12 @@ class TensorboardTracker:
 
         self._writer = SummaryWriter(str(plan.run_dir / "tensorboard"), purge_step=step + 1 if step else None)
 
-    def log(self, row: dict[str, Any]) -> None:
-        """One scalar a figure; validation figures under ``val/``."""
-        prefix = "val" if "val_loss" in row else "train"
-        for name, value in row.items():
+    def log(self, record: dict[str, Any]) -> None:
+        """One scalar a metric; validation metrics under ``val/``."""
+        prefix = "val" if "val_loss" in record else "train"
+        for name, value in record.items():
             if name != "step":
-                self._writer.add_scalar(f"{prefix}/{name}", value, row["step"])
+                self._writer.add_scalar(f"{prefix}/{name}", value, record["step"])
 
     def finish(self, outcome: str) -> None:
         """Flush and close."""

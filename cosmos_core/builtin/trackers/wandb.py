@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from cosmos_core.builtin.config import Wandb
 from cosmos_core.config.dump import to_plain
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import replace_file
 
@@ -14,7 +14,7 @@ __all__ = ["WandbTracker"]
 
 
 class WandbTracker:
-    """One W&B run for one run directory: its id is kept in ``wandb_id.txt`` and a resumed run continues it."""
+    """One W&B run for one run directory: its id is in ``wandb_id.txt``, and a resumed run continues it."""
 
     def __init__(self, config: Wandb) -> None:
         self.config = config
@@ -27,8 +27,8 @@ class WandbTracker:
             return
         import wandb
 
-        layout = RunLayout(plan.run_dir)
-        known = layout.wandb_id.read_text(encoding="utf-8").strip() if layout.wandb_id.is_file() else None
+        paths = RunPaths(plan.run_dir)
+        known = paths.wandb_id.read_text(encoding="utf-8").strip() if paths.wandb_id.is_file() else None
         self._run = wandb.init(
             project=job.project,
             group=job.group,
@@ -41,15 +41,15 @@ class WandbTracker:
             tags=list(self.config.tags),
             config=to_plain(plan.config),
         )
-        replace_file(layout.wandb_id, f"{self._run.id}\n".encode())
+        replace_file(paths.wandb_id, f"{self._run.id}\n".encode())
 
-    def log(self, row: dict[str, Any]) -> None:
-        """One row under its step; validation figures under ``val/``."""
+    def log(self, record: dict[str, Any]) -> None:
+        """One record under its step; validation metrics under ``val/``."""
         if self._run is None:
             return
-        prefix = "val" if "val_loss" in row else "train"
-        figures = {f"{prefix}/{name}": value for name, value in row.items() if name != "step"}
-        self._run.log(figures, step=row["step"])
+        prefix = "val" if "val_loss" in record else "train"
+        metrics = {f"{prefix}/{name}": value for name, value in record.items() if name != "step"}
+        self._run.log(metrics, step=record["step"])
 
     def finish(self, outcome: str) -> None:
         """Close the W&B run."""

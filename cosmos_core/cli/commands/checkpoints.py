@@ -46,6 +46,6 @@ def fetch(plugins: PluginManager, name: str, output: Path | None) -> None:
     """
     from cosmos_core.hub.reference import fetch as download
 
-    located = download(plugins.registry.get(CheckpointSpec, name), output)
-    click.echo(f"path: {located.path}")
-    click.echo(f"origin: {located.origin}")
+    snapshot = download(plugins.registry.get(CheckpointSpec, name), output)
+    click.echo(f"path: {snapshot.path}")
+    click.echo(f"origin: {snapshot.source_revision}")

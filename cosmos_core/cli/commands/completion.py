@@ -1,4 +1,4 @@
-"""`cosmos completion`: scripts that make a shell complete commands."""
+"""`cosmos completion`: completion scripts for shells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cosmos config`: what a recipe may hold, for people and for editors."""
+"""`cosmos config`: the keys of recipes, for people and for editors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def reference(plugins: PluginManager) -> None:
 @click.argument("overrides", nargs=-1)
 @click.pass_obj
 def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
-    """Explain KEY: type, default, bounds, meaning, owner, and its present value.
+    """Explain KEY: type, default, bounds, meaning, owner, and its current value.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`cosmos convert`: a published checkpoint becomes a base that training starts from."""
+"""`cosmos convert`: converts a published checkpoint to a base for training."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["convert"]
 @click.argument("source")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--to", "target", default="dcp", show_default=True, help="Format to write: dcp, or vlm for a reasoner.")
-@click.option("--from", "origin", help="Format of SOURCE; default: found out.")
+@click.option("--from", "source_format", help="Format of SOURCE; default: detected.")
 @click.option("--vision", type=click.Choice(["auto", "qwen", "cosmos"]), default="auto", help="Tower of a reasoner.")
-@click.option("--backbone", help="Folder or Hub name that gives a reasoner's tower, configuration and tokenizer.")
+@click.option("--backbone", help="Folder or Hub name of a reasoner's vision tower, configuration and tokenizer.")
 @click.pass_obj
 def convert(
     plugins: PluginManager,
     source: str,
     output: Path,
     target: str,
-    origin: str | None,
+    source_format: str | None,
     vision: str,
     backbone: str | None,
 ) -> None:
     """Convert SOURCE: a folder, a name of `cosmos checkpoints list`, or owner/repository[@revision].
 
-    Memory stays small whatever the model's size, and an interrupted conversion continues where it was.
+    Memory use does not grow with the model, and an interrupted conversion continues where it stopped.
 
     \b
     Examples:
@@ -43,15 +43,16 @@ def convert(
     """
     from cosmos_core.hub.reference import locate_checkpoint
 
-    located = locate_checkpoint(source, plugins.registry)
-    kind = origin or plugins.identify_checkpoint(located.path)
+    snapshot = locate_checkpoint(source, plugins.registry)
+    kind = source_format or plugins.identify_checkpoint(snapshot.path)
     if kind is None:
         raise UserError(
-            f"{located.path} is no checkpoint that an installed plugin knows", conversions_to(plugins.registry, target)
+            f"{snapshot.path} is not a checkpoint that an installed plugin knows",
+            conversions_to(plugins.registry, target),
         )
     spec = find_converter(plugins.registry, kind, target)
     options = {"vision": vision, "backbone": backbone or ""}
-    request = Conversion(source=located.path, output=output, origin=located.origin, options=options)
+    request = Conversion(source=snapshot.path, output=output, source_revision=snapshot.source_revision, options=options)
     facts = spec.convert.load()(request)
-    for name, text in {"origin": located.origin, **facts}.items():
+    for name, text in {"origin": snapshot.source_revision, **facts}.items():
         click.echo(f"{name}: {text}")

@@ -1,4 +1,4 @@
-"""`cosmos data`: datasets made ready on disk."""
+"""`cosmos data`: writes datasets to disk."""
 
 from __future__ import annotations
 

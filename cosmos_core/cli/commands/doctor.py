@@ -1,4 +1,4 @@
-"""`cosmos doctor`: what this machine offers to a run, and what it lacks."""
+"""`cosmos doctor`: checks whether this machine can run cosmos."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SECONDS = 5
 @click.option("--offline", is_flag=True, help="Do not try to reach the Hub.")
 @click.pass_obj
 def doctor(plugins: PluginManager, as_json: bool, offline: bool) -> int:
-    """Examine Python, torch, devices, video codecs, disk, network and plugins; exit code 1 when something is broken.
+    """Check Python, torch, devices, video codecs, disk, network and plugins; exit code 1 when something is broken.
 
     \b
     Examples:
       cosmos doctor
       cosmos doctor --json --offline
     """
-    found: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
+    report: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
     failed: list[str] = []
     checks: dict[str, Callable[[], Any]] = {
         "torch": _torch,
@@ -46,16 +46,16 @@ def doctor(plugins: PluginManager, as_json: bool, offline: bool) -> int:
     }
     for name, check in checks.items():
         try:
-            found[name] = check()
+            report[name] = check()
         except Exception as error:
             failed.append(name)
-            found[name] = f"failed: {type(error).__name__}: {error}"
-    broken = [name for name, state in found["plugins"].items() if state.startswith("broken")]
-    found["verdict"] = "; ".join(
+            report[name] = f"failed: {type(error).__name__}: {error}"
+    broken = [name for name, state in report["plugins"].items() if state.startswith("broken")]
+    report["verdict"] = "; ".join(
         [*(f"{name} failed" for name in failed), *(f"plugin {name} broken" for name in broken)]
     )
-    found["verdict"] = found["verdict"] or "nothing found wrong"
-    print_json(found) if as_json else _print(found)
+    report["verdict"] = report["verdict"] or "nothing found wrong"
+    print_json(report) if as_json else _print(report)
     return 1 if failed or broken else 0
 
 
@@ -81,8 +81,8 @@ def _distributed() -> dict[str, bool]:
 def _video() -> dict[str, Any]:
     import av
 
-    wanted = ("h264", "hevc", "vp9", "av1")
-    readable = [name for name in wanted if name in av.codecs_available]
+    codecs = ("h264", "hevc", "vp9", "av1")
+    readable = [name for name in codecs if name in av.codecs_available]
     return {"pyav": av.__version__, "reads": readable, "writes h264": "libx264" in av.codecs_available}
 
 
@@ -111,8 +111,8 @@ def _plugins(plugins: PluginManager) -> dict[str, str]:
     }
 
 
-def _print(found: dict[str, Any]) -> None:
-    for name, value in found.items():
+def _print(report: dict[str, Any]) -> None:
+    for name, value in report.items():
         if not isinstance(value, dict):
             click.echo(f"{name}: {value}")
             continue

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.layout import BASE_FILE, RunLayout, iteration_name
-from cosmos_core.plan.resume import latest_complete
+from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.conversions import find_converter
 from cosmos_core.plugin.descriptors import Conversion
@@ -36,7 +36,7 @@ FORMATS = ("diffusers", "hf")
     type=click.Choice(FORMATS),
     help="'diffusers', or 'hf': one folder of tensors. Default: that of the model family.",
 )
-@click.option("--layout", type=click.Choice(FORMATS), hidden=True)
+@click.option("--paths", type=click.Choice(FORMATS), hidden=True)
 @click.option("--merge/--adapter", default=True, help="Fold adapters into the weights, or export them alone.")
 @click.option("--verify", is_flag=True, help="Read everything back and compare.")
 @click.pass_obj
@@ -74,7 +74,7 @@ def export(
     spec = find_converter(plugins.registry, "dcp", "hf", family)
     base = _base(iteration, config, plugins)
     if not base.is_dir():
-        click.echo(f"note: the base {base} is not there, so nothing of it goes into the export", err=True)
+        click.echo(f"note: the base {base} does not exist, so nothing of it is exported", err=True)
     options = {
         "weights": weights or "",
         "verify": "yes" if verify else "",
@@ -94,7 +94,7 @@ def export(
 
 
 def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> Path:
-    """The folder that the first of a chain of runs started from."""
+    """The base of a chain of runs that started from each other."""
     from cosmos_core.config.structure import read_resolved
 
     base, seen = iteration, {iteration.resolve()}
@@ -104,26 +104,26 @@ def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> 
             break
         seen.add(base.resolve())
         trained = trained_by(base)
-        around = (RunLayout(folder).config_toml for folder in (base, *base.parents[:3]))
-        found = trained.config if trained is not None else next((path for path in around if path.is_file()), None)
-        config = read_resolved(found, plugins.registry) if found is not None else None
+        nearby = (RunPaths(folder).config_toml for folder in (base, *base.parents[:3]))
+        file = trained.config if trained is not None else next((path for path in nearby if path.is_file()), None)
+        config = read_resolved(file, plugins.registry) if file is not None else None
     return base
 
 
 def _weights_root(path: Path) -> Path:
-    """Of a ``model/`` folder the base or iteration that it belongs to."""
+    """The base or iteration that a ``model/`` folder belongs to; other paths as they are."""
     return path.parent if path.name == "model" and (path / ".metadata").is_file() else path
 
 
 def _iteration(source: Path, step: int | None) -> Path:
     """The folder that holds ``model/``."""
-    checkpoints = RunLayout(source).checkpoints
+    checkpoints = RunPaths(source).checkpoints
     if checkpoints.is_dir():
-        found = checkpoints / iteration_name(step) if step is not None else latest_complete(checkpoints)
-        if found is None or not found.is_dir():
-            wanted = f"of step {step}" if step is not None else ""
-            raise UserError(f"{source} holds no complete checkpoint {wanted}".rstrip())
-        return found
+        iteration = checkpoints / iteration_name(step) if step is not None else latest_complete(checkpoints)
+        if iteration is None or not iteration.is_dir():
+            which = f"of step {step}" if step is not None else ""
+            raise UserError(f"{source} holds no complete checkpoint {which}".rstrip())
+        return iteration
     if (source / "model/.metadata").is_file():
         return source
     problem = Problem(message="looked for checkpoints/ and model/.metadata", file=str(source))

@@ -20,7 +20,7 @@ __all__ = ["check", "hooks", "list_plugins", "show"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_plugins(plugins: PluginManager, as_json: bool) -> None:
-    """One row a distribution: its state and what it provides.
+    """One row per distribution: its state and what it provides.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def _what(row: dict[str, object]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(plugins: PluginManager, name: str, as_json: bool) -> None:
-    """Print what the plugin NAME provides, each with a line about it.
+    """Print what the plugin NAME provides, with a summary of each.
 
     \b
     Example:
@@ -99,7 +99,7 @@ def hooks() -> None:
 @click.argument("name", required=False)
 @click.pass_obj
 def check(plugins: PluginManager, name: str | None) -> int:
-    """Load everything that the plugin NAME (or every plugin) refers to, and look whether it fits.
+    """Load everything that the plugin NAME (or every plugin) refers to, and check its types.
 
     Exit code 1 when something does not.
 
@@ -120,7 +120,7 @@ def check(plugins: PluginManager, name: str | None) -> int:
 
 
 def _status(plugins: PluginManager, name: str) -> PluginStatus:
-    """What became of the plugin of that name. Raises UserError when none is installed."""
+    """The status of the plugin of that name. Raises UserError when none is installed."""
     for status in plugins.statuses:
         if status.candidate.name == name:
             return status

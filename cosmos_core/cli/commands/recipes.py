@@ -1,4 +1,4 @@
-"""`cosmos recipes`: what can be run and with which settings."""
+"""`cosmos recipes`: lists, shows, copies and checks recipes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def list_all(as_json: bool) -> None:
 @click.command("show")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1)
-@click.option("--origins", is_flag=True, help="One line a value, with the file and line it came from.")
+@click.option("--origins", is_flag=True, help="One line per value, with the file and line where it was set.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origins: bool, as_json: bool) -> None:
@@ -57,14 +57,14 @@ def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origin
     if as_json:
         print_json(to_plain(resolved.config))
     else:
-        click.echo(text(resolved, origins=origins), nl=False)
+        click.echo(text(resolved, provenance=origins), nl=False)
 
 
 @click.command("copy")
 @click.argument("recipe")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def copy(recipe: str, file: Path) -> None:
-    """Copy RECIPE to FILE, comments and all, to own and change it.
+    """Copy RECIPE to FILE, with its comments, to change it.
 
     \b
     Example:
@@ -81,10 +81,10 @@ def copy(recipe: str, file: Path) -> None:
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True)
-@click.option("--strict", is_flag=True, help="Also refuse what is only accepted for old recipes' sake.")
+@click.option("--strict", is_flag=True, help="Also reject what is accepted only for old recipes.")
 @click.pass_obj
 def check(plugins: PluginManager, files: tuple[str, ...], strict: bool) -> None:
-    """Load every one of FILES (or recipe names) and stop at the first that has problems.
+    """Load each of FILES (or recipe names) and stop at the first with problems.
 
     \b
     Example:
@@ -96,6 +96,6 @@ def check(plugins: PluginManager, files: tuple[str, ...], strict: bool) -> None:
     for file in files:
         resolved = resolve(file, plugins=plugins)
         if strict and resolved.notes:
-            raise UserError(f"{file} holds what only old recipes may", resolved.notes)
+            raise UserError(f"{file} holds what is accepted only for old recipes", resolved.notes)
         print_notes(resolved.notes)
         click.echo(f"{file}: ok")

@@ -11,7 +11,7 @@ import click
 from cosmos_core.config.env import launched_rank
 from cosmos_core.launch.devices import visible_gpus
 from cosmos_core.launch.outcome import EXIT_CODES
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
 
@@ -80,10 +80,10 @@ def _print_plan(plan: RunPlan) -> None:
 
 
 def _report(plan: RunPlan, outcome: str) -> None:
-    layout = RunLayout(plan.run_dir)
+    paths = RunPaths(plan.run_dir)
     for line in plan.completion():
         click.echo(line)
     click.echo(f"outcome: {outcome}")
-    click.echo(f"run_dir: {layout.root}")
-    click.echo(f"checkpoints: {layout.checkpoints}")
-    click.echo(f"metrics: {layout.metrics}")
+    click.echo(f"run_dir: {paths.root}")
+    click.echo(f"checkpoints: {paths.checkpoints}")
+    click.echo(f"metrics: {paths.metrics}")

@@ -1,4 +1,4 @@
-"""`cosmos plugins new`: a whole plugin package to start from."""
+"""`cosmos plugins new`: writes a plugin package to start from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new(name: str, output: Path | None) -> None:
 def write_package(name: str, folder: Path) -> None:
     """Write the package; raises UserError for an unusable name, or when `folder` exists."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        problem = Problem(message="use small letters, digits and underscores, a letter first")
+        problem = Problem(message="use lower-case letters, digits and underscores, starting with a letter")
         raise UserError(f"'{name}' cannot be a plugin's name; nothing was written", [problem])
     if folder.exists():
         raise UserError(f"{folder} exists already; nothing was written", [Problem(message="choose another folder")])
@@ -45,7 +45,7 @@ def write_package(name: str, folder: Path) -> None:
 
 
 def _renamed(text: str, name: str) -> str:
-    """The template is a package called acme."""
+    """`text` of the template, whose package is called acme, with the name replaced."""
     dashed, camel = name.replace("_", "-"), "".join(part.capitalize() for part in name.split("_"))
     text = text.replace("acme-cosmos", f"{dashed}-cosmos").replace("acme", name)
     return text.replace("Acme", camel)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from cosmos_core.checkpoint import stored_keys
 from cosmos_core.config import AdaptedModelConfig
-from cosmos_core.distributed import Streams
+from cosmos_core.distributed import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.optim import initialise_lora, inject_lora, select_trainable
 from cosmos_core.plugin import PluginManager
-from cosmos_core.train.restore import restore
+from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network import Cosmos3Network
@@ -151,7 +151,7 @@ def test_adapters_that_training_left_at_zero_are_not_exported(root: Path, tmp_pa
 def test_diffusers_loads_the_weights_of_the_run(root: Path, tmp_path: Path) -> None:
     cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "out"))
     merged = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
-    _, model = restore(run_dir(root, "whole"), plugins=PluginManager.discover())
+    _, model = load_for_eval(run_dir(root, "whole"), plugins=PluginManager.discover())
     modules = dict(model.named_modules())
     for name, value in model.named_parameters():
         if ".lora_" in name:
@@ -204,7 +204,7 @@ def test_fresh_adapters_do_not_change_the_output_and_only_they_train() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(8, 6))
     model.load_state_dict(plain.state_dict())
     inject_lora(model, AdaptedModelConfig(lora_enabled=True, lora_rank=2, lora_alpha=4, lora_target_modules="0"))
-    initialise_lora(model, Streams(7), dict(model.named_parameters()))
+    initialise_lora(model, CounterRng(7), dict(model.named_parameters()))
     select_trainable(model, ["lora_"])
     x = torch.randn(5, 8)
     assert torch.equal(model(x), plain(x))

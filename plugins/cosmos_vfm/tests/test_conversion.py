@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from cosmos_core.checkpoint import DcpWriter, stored_keys, stored_tensors
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
-from cosmos_core.train.restore import restore
+from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_vfm.checkpoints.convert import to_dcp
 from cosmos_vfm.checkpoints.diffusers_config import matching_size, network_config_of, to_diffusers_config
 from cosmos_vfm.checkpoints.names import from_diffusers, to_diffusers
@@ -109,7 +109,7 @@ def run_dir(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_trained_generator_exports_the_selected_weights(run_dir: Path, tmp_path: Path, kind: str) -> None:
     cosmos("export", str(run_dir), "-o", str(tmp_path / "out"), "--weights", kind, "--verify")
     exported = weights(tmp_path / "out/transformer")
-    _, model = restore(run_dir, plugins=PluginManager.discover(), weights=kind)
+    _, model = load_for_eval(run_dir, plugins=PluginManager.discover(), weights=kind)
     expected = {to_diffusers(name): value.detach() for name, value in model.state_dict().items()}
     assert same(exported, expected)
     before = oracle().state_dict()
@@ -141,7 +141,7 @@ def test_an_interrupted_conversion_continues_and_shows_nothing_before(published:
     last = sorted((broken / "transformer").glob("*.safetensors"))[-1]
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="damaged or not whole") as refused:
+    with pytest.raises(UserError, match="damaged or incomplete") as refused:
         to_dcp(broken, tmp_path / "out")
     assert refused.value.problems[0].file == str(last)
     assert not (tmp_path / "out").exists()
@@ -161,7 +161,7 @@ def test_shards_of_another_source_are_not_reused(published: Path, tmp_path: Path
     Cosmos3OmniTransformer(**config).to(torch.bfloat16).save_pretrained(other / "transformer", max_shard_size="2MB")
     last = sorted((other / "transformer").glob("*.safetensors"))[-1]
     last.write_bytes(last.read_bytes()[:100])
-    with pytest.raises(UserError, match="damaged or not whole"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         to_dcp(other, tmp_path / "base")
     assert (tmp_path / ".base.partial/model/__0_0.distcp").is_file()
     to_dcp(published, tmp_path / "base")
@@ -359,7 +359,7 @@ def test_adapters_trained_with_other_weights_are_merged(base: Path, run_dir: Pat
     cosmos("export", str(run), "-o", str(tmp_path / "out"), "--verify")
     complete(tmp_path / "out/transformer")
     exported = weights(tmp_path / "out/transformer")
-    _, model = restore(run, plugins=PluginManager.discover())
+    _, model = load_for_eval(run, plugins=PluginManager.discover())
     layer = model.get_submodule("language_model.model.layers.0.self_attn.q_proj_moe_gen")
     assert layer.lora_B.weight.any()
     folded = layer.weight + 3.0 * layer.lora_B.weight @ layer.lora_A.weight

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from cosmos_core.config import Compile
 from cosmos_core.data import Item, MicroBatch
-from cosmos_core.distributed import Streams, local, started
+from cosmos_core.distributed import CounterRng, process_group, to_local
 from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
@@ -44,9 +44,9 @@ def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothin
     overrides += [f"model.activation_checkpointing.mode={recompute}", "model.tokenizer.type=block_dct"]
     config = resolve("vision_sft_nano", overrides, plugins=PluginManager.discover()).config
     config = evolve(config, model=evolve(config.model, compile=Compile(enabled=False)))
-    with started(Degrees(replicate=1, shard=1, context=1), mixed_precision=True) as mesh:
+    with process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=True) as mesh:
         family = VfmFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
-        model: Any = build_model(config, family, mesh, Streams(1))
+        model: Any = build_model(config, family, mesh, CounterRng(1))
         passes: Counter[str] = Counter()
 
         def watch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -56,7 +56,7 @@ def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothin
 
         for layer in model.layers:
             layer.mlp.register_forward_pre_hook(watch)
-        before = {name: local(value.detach()).clone() for name, value in model.named_parameters()}
+        before = {name: to_local(value.detach()).clone() for name, value in model.named_parameters()}
         run = trainer_of(config, family, model, mesh)
         run.train_step(iter([MicroBatch(items(), {})]))
         run.train_step(iter([MicroBatch(items(), {})]))
@@ -72,6 +72,6 @@ def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothin
             assert value.dtype == (torch.float32 if name in trained else torch.bfloat16), name
             assert value.grad is None
             if name not in trained:
-                assert torch.equal(local(value.detach()), before[name]), name
-        moved = [not torch.equal(local(value.detach()), before[name]) for name, value in model.named_parameters()]
+                assert torch.equal(to_local(value.detach()), before[name]), name
+        moved = [not torch.equal(to_local(value.detach()), before[name]) for name, value in model.named_parameters()]
         assert sum(moved) == len(trained)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.data import Item, UnreadableSample, VideoText
-from cosmos_core.distributed import Streams
+from cosmos_core.distributed import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
@@ -162,7 +162,7 @@ def family(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
     built = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
     network = built.build()
-    initialise_rest(network, built, Streams(3))
+    initialise_rest(network, built, CounterRng(3))
     return built, network
 
 
@@ -170,7 +170,7 @@ def initialised(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     built, network = family(**flow)
     from cosmos_vfm.initialise import initialise
 
-    initialise(network, Streams(3), 4, dict(network.named_parameters()))
+    initialise(network, CounterRng(3), 4, dict(network.named_parameters()))
     return built, network
 
 
@@ -184,7 +184,7 @@ MIXED = [sample(17, 64, 64, 0, 0), sample(1, 64, 32, 0, 1), sample(5, 32, 64, 1,
 
 def loss_of(built: VfmFamily, network: Cosmos3Network, samples: list[VideoText], first: int = 0) -> torch.Tensor:
     items = [Item(first + index, built.prepare(one)) for index, one in enumerate(samples)]
-    return built.training_step(network, built.collate(items), Streams(9)).loss.detach()
+    return built.training_step(network, built.collate(items), CounterRng(9)).loss.detach()
 
 
 def test_the_loss_of_a_mixed_batch_is_the_sum_over_its_samples() -> None:
@@ -197,11 +197,11 @@ def test_the_loss_of_a_mixed_batch_is_the_sum_over_its_samples() -> None:
 def test_the_loss_equals_a_plain_derivation() -> None:
     """Noise, sigma, velocity and mean, written out."""
     built, network = initialised(loss_scale=2.0)
-    one, streams = MIXED[2], Streams(9)
+    one, rng = MIXED[2], CounterRng(9)
     prepared = built.prepare(one)
     latents = built.video_tokenizer.encode(one.video[None])
-    sigma = draw_sigma("waver", 3.0, streams.generator("sigma", 5))
-    noise = torch.randn(latents.shape[1:], generator=streams.generator("noise", 5))[None]
+    sigma = draw_sigma("waver", 3.0, rng.generator("sigma", 5))
+    noise = torch.randn(latents.shape[1:], generator=rng.generator("noise", 5))[None]
     noised = latents.clone()
     noised[:, :, 1:] = (1 - sigma) * latents[:, :, 1:] + sigma * noise[:, :, 1:]
     tokens = patchify(noised)[0]
@@ -225,10 +225,10 @@ def test_validation_does_not_depend_on_how_it_is_batched() -> None:
     built, network = initialised()
     items = [Item(index, built.prepare(one)) for index, one in enumerate(MIXED)]
     network.requires_grad_(False)
-    whole = built.validation_step(network, built.collate(items), Streams(1))
-    parts = [built.validation_step(network, built.collate([item]), Streams(1)) for item in items]
+    whole = built.validation_step(network, built.collate(items), CounterRng(1))
+    parts = [built.validation_step(network, built.collate([item]), CounterRng(1)) for item in items]
     assert float(whole["val_loss"]) == pytest.approx(sum(float(part["val_loss"]) for part in parts), rel=1e-5)
-    assert float(whole["weight"]) == 4
+    assert float(whole["loss_denominator"]) == 4
 
 
 def test_sizes_the_video_tokenizer_cannot_take_are_unreadable_samples() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.data import Item, VideoText
-from cosmos_core.distributed import Streams
+from cosmos_core.distributed import CounterRng
 from cosmos_core.optim import select_trainable
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
@@ -53,14 +53,14 @@ def family_of(model_size: str, **flow: object) -> tuple[VfmFamily, Cosmos3Networ
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=8)
     family = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
     network = family.build()
-    initialise_rest(network, family, Streams(3))
+    initialise_rest(network, family, CounterRng(3))
     select_trainable(network, (*TRAINED, EDGE_ONLY) if model_size == "tiny_edge" else TRAINED)
     return family, network
 
 
-def sigma_of(sample: VideoText, streams: Streams, position: int, flow: Flow) -> float:
+def sigma_of(sample: VideoText, rng: CounterRng, position: int, flow: Flow) -> float:
     """Waver for videos, logit-normal for images, then the time shift of the resolution."""
-    generator = streams.generator("sigma", position)
+    generator = rng.generator("sigma", position)
     frames, height, width = sample.video.shape[1:]
     by_frames = flow.image_distribution if frames == 1 else flow.video_distribution
     if by_frames == "waver":
@@ -74,12 +74,12 @@ def sigma_of(sample: VideoText, streams: Streams, position: int, flow: Flow) -> 
 
 def written_out(family: VfmFamily, network: Cosmos3Network) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients under our names, sample by sample, from the velocity of the oracle."""
-    flow, streams, oracle = family.config.flow, Streams(9), oracle_of(network)
+    flow, rng, oracle = family.config.flow, CounterRng(9), oracle_of(network)
     total = torch.zeros(())
     for position, sample in enumerate(SAMPLES, start=FIRST):
         latents = family.video_tokenizer.encode(sample.video[None])
-        sigma = sigma_of(sample, streams, position, flow)
-        noise = torch.randn(latents.shape[1:], generator=streams.generator("noise", position))[None]
+        sigma = sigma_of(sample, rng, position, flow)
+        noise = torch.randn(latents.shape[1:], generator=rng.generator("noise", position))[None]
         mask = torch.ones(latents.shape[2])
         mask[: sample.condition_frames] = 0
         mask = mask[None, None, :, None, None]
@@ -111,7 +111,7 @@ def test_loss_and_every_trained_gradient_equal_the_formulas_on_the_oracle(
     """Bounds: 1e-5 for the loss, 1e-4 of each tensor's norm for its gradient, in float32."""
     family, network = family_of(model_size, **flow)
     items = [Item(position, family.prepare(sample)) for position, sample in enumerate(SAMPLES, start=FIRST)]
-    loss = family.training_step(network, family.collate(items), Streams(9)).loss
+    loss = family.training_step(network, family.collate(items), CounterRng(9)).loss
     loss.backward()
     expected, gradients = written_out(family, network)
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from cosmos_core.attention import PackedSequences, packed_attention
 from cosmos_core.config import ActivationCheckpointing, Compile, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Image, Item, Message, Video
-from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
 from cosmos_vlm.batch import collate
@@ -57,7 +57,7 @@ def built(folder: Path, **options: Any) -> tuple[VlmFamily, Any]:
         model: Any = family.build()
     family.parallelize(model, local_mesh(torch.device("cpu")))
     model.to_empty(device="cpu")
-    initialise_rest(model, family, Streams(0))
+    initialise_rest(model, family, CounterRng(0))
     return family, model
 
 

@@ -15,7 +15,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from cosmos_core.data import Chat, Image, Item, Message, UnreadableSample, Video
-from cosmos_core.distributed import Streams
+from cosmos_core.distributed import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_family
 from cosmos_vlm.batch import collate
@@ -112,7 +112,7 @@ def test_packed_loss_and_gradients_equal_one_by_one(folder: Path, order: tuple[s
     gradients = []
     for batches in ([items], [[item] for item in items]):
         network = network_of(family)
-        total = sum(family.training_step(network, collate(batch), Streams(0)).loss for batch in batches)
+        total = sum(family.training_step(network, collate(batch), CounterRng(0)).loss for batch in batches)
         total.backward()
         gradients.append(({name: value.grad for name, value in network.named_parameters()}, total.detach()))
     (packed, loss), (alone, expected) = gradients
@@ -140,7 +140,7 @@ def test_the_chunked_loss_equals_the_plain_one(folder: Path) -> None:
 def test_text_alone_still_uses_the_tower(folder: Path) -> None:
     family = family_of(folder)
     network = network_of(family)
-    family.training_step(network, collate([Item(0, family.prepare(CHATS["text"]))]), Streams(0)).loss.backward()
+    family.training_step(network, collate([Item(0, family.prepare(CHATS["text"]))]), CounterRng(0)).loss.backward()
     grads = {name: value.grad for name, value in network.named_parameters() if ".visual." in name}
     assert grads
     assert all(grad is not None and not grad.any() for grad in grads.values())

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from cosmos_core.checkpoint import SafetensorsWeights, stored_keys, write_shards
 from cosmos_core.plugin import PluginManager
-from cosmos_core.train.restore import restore
+from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vlm.catalog import PINNED
 from cosmos_vlm.checkpoints import merge as merging
@@ -90,7 +90,7 @@ def loaded(folder: Path) -> Qwen3VLForConditionalGeneration:
 def test_a_trained_reasoner_exports_to_the_same_weights_and_generates(place: Path, tmp_path: Path) -> None:
     cosmos("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"), "--verify")
     model = loaded(tmp_path / "out")
-    _, ours = restore(run_dir(place, "full"), plugins=PluginManager.discover())
+    _, ours = load_for_eval(run_dir(place, "full"), plugins=PluginManager.discover())
     theirs = dict(model.named_parameters())
     assert all(torch.equal(theirs[name], value) for name, value in ours.named_parameters())
     before = dict(loaded(place / "tiny").named_parameters())
@@ -143,7 +143,7 @@ def test_adapters_trained_beside_other_weights_are_folded_into_them(place: Path,
     beside = (*LORA[:1], 'optimizer.keys_to_select=["lora_", "layernorm"]', *LORA[2:])
     train(place, "beside", *beside)
     cosmos("export", str(run_dir(place, "beside")), "-o", str(tmp_path / "out"), "--verify")
-    _, network = restore(run_dir(place, "beside"), plugins=PluginManager.discover())
+    _, network = load_for_eval(run_dir(place, "beside"), plugins=PluginManager.discover())
     ours = {name.replace(".base_layer", ""): value for name, value in network.named_parameters()}
     theirs, before = (dict(loaded(folder).named_parameters()) for folder in (tmp_path / "out", place / "tiny"))
     adapted = 0

@@ -60,11 +60,11 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
     class Good:
         seen: list[dict] = []
 
-        def log(self, row: dict) -> None:
-            self.seen.append(row)
+        def log(self, record: dict) -> None:
+            self.seen.append(record)
 
     class Bad:
-        def log(self, row: dict) -> None:
+        def log(self, record: dict) -> None:
             raise OSError("disk full")
 
     good = Good()

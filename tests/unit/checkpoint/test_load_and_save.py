@@ -28,7 +28,7 @@ from cosmos_core.config import Ema as EmaConfig
 from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim.ema import Ema
-from cosmos_core.plan.layout import RunLayout
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.trained import Trained, trained_by
 
 MESH = local_mesh()
@@ -282,7 +282,7 @@ def test_another_failure_is_raised_as_it_is(tmp_path: Path, cause: Exception | N
 
 
 def test_the_newest_checkpoint_is_the_latest_and_knows_its_launch(tmp_path: Path) -> None:
-    layout = RunLayout(tmp_path)
+    layout = RunPaths(tmp_path)
     for step in (3, 12):
         record = layout.launch(step).config_toml
         record.parent.mkdir(parents=True)

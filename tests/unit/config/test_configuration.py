@@ -193,11 +193,11 @@ def test_toml_errors_carry_their_line(write) -> None:
 def test_origins_name_the_file_that_had_the_last_word(write) -> None:
     write(BASE)
     child = write('extends = "recipe.toml"\n[job]\nname = "child"\n', "child.toml")
-    origins = resolve(child, ("optimizer.lr=1.0",), plugins=PLUGINS).origins
-    assert origins[("job", "name")].file.endswith("child.toml")
-    assert origins[("job", "name")].line == 3
-    assert origins[("job", "task")].file.endswith("recipe.toml")
-    assert origins[("optimizer", "lr")].file == "command line"
+    provenance = resolve(child, ("optimizer.lr=1.0",), plugins=PLUGINS).provenance
+    assert provenance[("job", "name")].file.endswith("child.toml")
+    assert provenance[("job", "name")].line == 3
+    assert provenance[("job", "task")].file.endswith("recipe.toml")
+    assert provenance[("optimizer", "lr")].file == "command line"
 
 
 def test_a_dump_loads_as_the_same_run(write, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_other_data_are_refused_and_unknown_ones_are_not() -> None:
 
 
 def test_what_was_left_out_skipped_and_packed_is_reported_each_epoch() -> None:
-    loader = number_loader(0, 1, source=Told(37, "a", bad=(3, 5, 8)), epochs=2, max_skipped=0.5)
+    loader = number_loader(0, 1, source=Told(37, "a", bad=(3, 5, 8)), epochs=2, max_bad_sample_fraction=0.5)
     with logged() as lines:
         packs = list(loader)
         loader.report()
@@ -136,7 +136,7 @@ def test_nothing_to_report_is_not_reported() -> None:
 
 @pytest.mark.parametrize(("bad", "limit", "ends"), [(1, 0.1, False), (2, 0.1, True), (1, 0.05, True), (0, 0.0, False)])
 def test_at_the_end_of_the_data_the_limit_is_exact(bad: int, limit: float, ends: bool) -> None:
-    loader = number_loader(0, 1, source=Told(10, bad=tuple(range(bad))), epochs=1, max_skipped=limit)
+    loader = number_loader(0, 1, source=Told(10, bad=tuple(range(bad))), epochs=1, max_bad_sample_fraction=limit)
     if not ends:
         list(loader)
         return
@@ -145,7 +145,7 @@ def test_at_the_end_of_the_data_the_limit_is_exact(bad: int, limit: float, ends:
 
 
 def test_an_endless_run_is_judged_after_twenty_samples() -> None:
-    loader = number_loader(0, 1, source=Told(1000, bad=tuple(range(1000))), max_skipped=0.0, shuffle=False)
+    loader = number_loader(0, 1, source=Told(1000, bad=tuple(range(1000))), max_bad_sample_fraction=0.0, shuffle=False)
     with pytest.raises(UserError, match="20 of 20 samples") as error:
         next(iter(loader))
     messages = [problem.message for problem in error.value.problems]

@@ -37,7 +37,7 @@ class Numbers(MapSource):
 def loader(
     rank: int, world: int, *, count: int = 37, broken: int = 0, epochs: int | None = None, source=None, **options
 ):
-    settings = {"max_sequence_length": 50, "num_workers": 0, "max_skipped": 1.0, **options}
+    settings = {"max_sequence_length": 50, "num_workers": 0, "max_bad_sample_fraction": 1.0, **options}
     config = DataloaderConfig(dataset=DatasetConfig(type="numbers"), **settings)
     return PackedLoader(
         source or Numbers(count, broken),
@@ -168,8 +168,8 @@ def test_unreadable_samples_are_counted_by_reason() -> None:
 
 
 def test_too_many_unreadable_samples_end_the_run() -> None:
-    with pytest.raises(UserError, match="max_skipped"):
-        list(loader(0, 1, broken=2, epochs=1, max_skipped=0.1))
+    with pytest.raises(UserError, match="max_bad_sample_fraction"):
+        list(loader(0, 1, broken=2, epochs=1, max_bad_sample_fraction=0.1))
 
 
 class BrokenByChance(Numbers):
@@ -189,7 +189,7 @@ def test_a_share_near_the_limit_ends_no_run_by_chance() -> None:
     """400 ranks that each see 500 samples, 3 % of them broken where 5 % are allowed; with 20 % each of 20 ends."""
 
     def ends(share: float, seed: int) -> bool:
-        source = loader(0, 1, max_skipped=0.05, source=BrokenByChance(share, seed))
+        source = loader(0, 1, max_bad_sample_fraction=0.05, source=BrokenByChance(share, seed))
         try:
             for pack in source:
                 if pack.state["frontier"] >= 500:

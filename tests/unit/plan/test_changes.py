@@ -1,4 +1,4 @@
-"""Every key of every shipped family is refused or listed on resume, as the reference page says."""
+"""Every key of every shipped family is rejected or listed on resume, as the reference page says."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_key_is_refused_or_listed_as_the_table_says(recipe: str) -> None:
         table[last] = another(key, table[last])
         (change,) = changes(recorded, config)
         assert change.key == key.name
-        assert change.refused == (key.name in REFUSED[recipe]) == (key.on_resume == "refuse"), key.name
+        assert change.rejected == (key.name in REFUSED[recipe]) == (key.on_resume == "refuse"), key.name
         seen.add(key.name)
     assert REFUSED[recipe] <= seen
     assert len(seen) > 80
@@ -110,7 +110,7 @@ def test_keys_that_are_gone_are_listed_since_nobody_can_set_them_back() -> None:
     recorded = to_plain(config)
     recorded["model"]["legacy"] = True
     (change,) = changes(recorded, config)
-    assert (str(change), change.refused) == ("model.legacy true -> not set", False)
+    assert (str(change), change.rejected) == ("model.legacy true -> not set", False)
 
 
 def test_tables_that_come_and_go_are_listed_whole() -> None:
@@ -124,7 +124,7 @@ def test_tables_that_come_and_go_are_listed_whole() -> None:
 
 def test_of_another_task_only_the_task_is_named() -> None:
     (change,) = changes(to_plain(load("vision_sft_demo", plugins=PLUGINS)), load("hello", plugins=PLUGINS))
-    assert (change.key, change.refused) == ("job.task", True)
+    assert (change.key, change.rejected) == ("job.task", True)
 
 
 @frozen(kw_only=True)
@@ -146,7 +146,7 @@ class Foreign(ModelConfig):
 
 
 @pytest.mark.parametrize(
-    ("change", "refused"),
+    ("change", "rejected"),
     [
         ({"width": 2}, True),
         ({"chatty": True}, False),
@@ -156,7 +156,7 @@ class Foreign(ModelConfig):
     ],
     ids=str,
 )
-def test_a_plugins_model_keys_are_refused_unless_it_says_otherwise(change: dict[str, Any], refused: bool) -> None:
+def test_a_plugins_model_keys_are_refused_unless_it_says_otherwise(change: dict[str, Any], rejected: bool) -> None:
     config = evolve(load("hello", plugins=PLUGINS), model=Foreign())
     found = changes(to_plain(config), evolve(config, model=evolve(config.model, **change)))
-    assert [one.refused for one in found] == [refused]
+    assert [one.rejected for one in found] == [rejected]

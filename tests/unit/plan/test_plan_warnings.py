@@ -54,7 +54,7 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
             ("scheduler.cycle_lengths=[60]", "scheduler.warm_up_steps=[50]"),
             ("ends within its warm-up of 50", "0.0006 instead of 0.01"),
         ),
-        (("checkpoint.save_iter=5",), ("before the end of the run, at step 4", "checkpoint.save_iter=5")),
+        (("checkpoint.save_iter=5",), ("longer than the run of 4 steps", "checkpoint.save_iter=5")),
         (("trainer.logging_iter=9",), ("trainer.logging_iter=9",)),
         (("trainer.validation_iter=9",), ("trainer.validation_iter=9",)),
         (("trainer.callbacks.norm_monitor.every_n=9",), ("trainer.callbacks.norm_monitor.every_n=9",)),

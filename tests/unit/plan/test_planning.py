@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from cosmos_core.config import Parallelism, RunConfig
 from cosmos_core.errors import UserError
-from cosmos_core.plan import RunLayout, RunPlan
+from cosmos_core.plan import RunPaths, RunPlan
+from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.make import make_plan
-from cosmos_core.plan.resume import latest_complete
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 
@@ -71,9 +71,9 @@ def test_no_weights_at_all_is_refused_before_anything_starts(tmp_path: Path) -> 
 
 
 def test_a_run_resumes_itself_whatever_load_path_says(tmp_path: Path) -> None:
-    own = checkpoint(RunLayout(tmp_path / "cosmos3/sft/hello").checkpoints, 20)
+    own = checkpoint(RunPaths(tmp_path / "cosmos3/sft/hello").checkpoints, 20)
     other = checkpoint(tmp_path / "other", 5)
-    found = plan(tmp_path, f"checkpoint.load_path={other}").resume
+    found = plan(tmp_path, f"checkpoint.load_path={other}").weights
     assert (found.kind, found.path) == ("resume", own)
     assert str(other) in found.note
 
@@ -82,7 +82,7 @@ def test_a_run_resumes_itself_whatever_load_path_says(tmp_path: Path) -> None:
 def test_load_path_may_be_run_checkpoints_or_iteration(tmp_path: Path, part: str) -> None:
     checkpoint(tmp_path / "old/checkpoints", 20)
     newest = checkpoint(tmp_path / "old/checkpoints", 40)
-    found = plan(tmp_path, f"checkpoint.load_path={tmp_path / 'old' / part}").resume
+    found = plan(tmp_path, f"checkpoint.load_path={tmp_path / 'old' / part}").weights
     assert (found.kind, found.path) == ("resume", newest)
 
 
@@ -90,7 +90,7 @@ def test_load_path_without_trainer_is_a_warm_start(tmp_path: Path) -> None:
     (tmp_path / "base/model").mkdir(parents=True)
     (tmp_path / "base/model/.metadata").touch()
     for part in ("base", "base/model"):
-        found = plan(tmp_path, f"checkpoint.load_path={tmp_path / part}").resume
+        found = plan(tmp_path, f"checkpoint.load_path={tmp_path / part}").weights
         assert (found.kind, found.path) == ("warm", tmp_path / "base")
 
 

@@ -29,7 +29,7 @@ SHORT = (
     "model.noise=0.3",
     "dataloader_train.max_samples_per_batch=5",
     "dataloader_train.dataset.broken=9",
-    "dataloader_train.max_skipped=0.5",
+    "dataloader_train.max_bad_sample_fraction=0.5",
 )
 
 

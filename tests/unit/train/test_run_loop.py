@@ -161,7 +161,11 @@ def test_a_skipped_step_puts_the_checkpoint_off_until_one_is_good(tmp_path: Path
 
 
 def test_data_that_cannot_be_used_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
-    options = ("dataloader_train.dataset.broken=2", "dataloader_train.max_skipped=0.05", "checkpoint.save_iter=100")
+    options = (
+        "dataloader_train.dataset.broken=2",
+        "dataloader_train.max_bad_sample_fraction=0.05",
+        "checkpoint.save_iter=100",
+    )
     trainer, _ = ready(tmp_path, *options, "dataloader_train.max_samples_per_batch=2")
     with pytest.raises(UserError, match="cannot be used"):
         trainer.train()

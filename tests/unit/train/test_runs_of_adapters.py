@@ -13,10 +13,10 @@ from cosmos_core.builtin.tiny.family import TinyFamily
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.config import AdaptedModelConfig, OptimizerConfig, RunConfig
-from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.plan import RunLayout
+from cosmos_core.plan import RunPaths
 from cosmos_core.plan.plan import Resume
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
@@ -53,7 +53,7 @@ class AdaptedFamily(TinyFamily):
         inject_lora(model, self.config)  # type: ignore[arg-type]
         return model
 
-    def initialize(self, model: nn.Module, streams: Streams, names: frozenset[str]) -> None:  # type: ignore[override]
+    def initialize(self, model: nn.Module, streams: CounterRng, names: frozenset[str]) -> None:  # type: ignore[override]
         super().initialize(model, streams, names)
         initialise_lora(model, streams, names)
 
@@ -75,7 +75,7 @@ def ready(root: Path, config: RunConfig, source: Resume = SCRATCH, files: Path |
     family = AdaptedFamily(config.model, BuildContext(MESH.device, config.dataloader_train))  # type: ignore[arg-type]
     family.files = files
     trainer = trainer_of(config, family, materialise(config, family, MESH), MESH)
-    trainer.paths = RunLayout(root)
+    trainer.paths = RunPaths(root)
     trainer.stop = StopRequests(trainer.paths.stop_request)
     loader = build_loader(config.dataloader_train, family, PLUGINS, MESH)
     assert loader is not None

@@ -17,7 +17,7 @@ from cosmos_core.builtin.config import GradClip
 from cosmos_core.builtin.tiny.family import Points, TinyFamily
 from cosmos_core.config import RunConfig
 from cosmos_core.data import Item, MicroBatch
-from cosmos_core.distributed import Streams, local_mesh
+from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.errors import RunFailed
 from cosmos_core.optim.ema import beta
 from cosmos_core.plugin import PluginManager
@@ -37,8 +37,8 @@ class Faulty(TinyFamily):
     bad: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
 
-    def training_step(self, model: torch.nn.Module, batch: Points, streams: Streams) -> StepOutput:
-        output = super().training_step(model, batch, streams)
+    def training_step(self, model: torch.nn.Module, batch: Points, rng: CounterRng) -> StepOutput:
+        output = super().training_step(model, batch, rng)
         factor = float("inf") if batch.positions[0] in self.bad else 1.0
         lost = float("inf") if batch.positions[0] in self.lost else 0.0
         targets = batch.points[:, 2].abs().sum()
@@ -67,7 +67,7 @@ def run_with(
     config, mesh = config_of(fused, lr_multipliers or {}, **trainer), local_mesh()
     family = Faulty(config.model, BuildContext(mesh.device, config.dataloader_train))
     family.bad = bad
-    run = trainer_of(config, family, build_model(config, family, mesh, Streams(7)), mesh)
+    run = trainer_of(config, family, build_model(config, family, mesh, CounterRng(7)), mesh)
     clip = GradClip(clip_norm=1.0, force_finite=force_finite)
     run.callbacks = {"grad_clip": GradClipCallback(clip, None)}  # type: ignore[arg-type]
     return run

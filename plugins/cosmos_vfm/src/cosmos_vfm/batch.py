@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 
 from cosmos_core.data import Item
-from cosmos_core.distributed import transferred
+from cosmos_core.distributed import to_device
 from cosmos_vfm.network import PackedInputs
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
 
@@ -42,8 +42,8 @@ class VideoBatch:
         """On `device`."""
         return replace(
             self,
-            videos=tuple(transferred(group, device) for group in self.videos),
-            num_condition_frames=transferred(self.num_condition_frames, device),
+            videos=tuple(to_device(group, device) for group in self.videos),
+            num_condition_frames=to_device(self.num_condition_frames, device),
             inputs=self.inputs.to(device),
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Item, UnreadableSample, VideoText
-from cosmos_core.distributed import ContextGroup, Mesh, Streams, dtype, shard, transferred
+from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
@@ -97,12 +97,12 @@ class VfmFamily(ModelFamily):
             model.context = ContextGroup(mesh.context_group, mesh.rank % degree, degree)
         shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
 
-    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+    def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         """Fresh values. Loads the video tokenizer too, so that bad files are reported before training starts."""
         if self.cache is None:
             _ = self.video_tokenizer
-        initialise(model, streams, self.network.layers, names)
-        initialise_lora(model, streams, names)
+        initialise(model, rng, self.network.layers, names)
+        initialise_lora(model, rng, names)
 
     def prepare(self, sample: VideoText) -> Prepared:
         """Tokenize a clip and describe its tokens. Raises UnreadableSample when its size does not fit."""
@@ -138,23 +138,23 @@ class VfmFamily(ModelFamily):
         """Number of clips: all clips have the same weight."""
         return float(len(batch.positions))
 
-    def training_step(self, model: nn.Module, batch: VideoBatch, streams: Streams) -> StepOutput:
+    def training_step(self, model: nn.Module, batch: VideoBatch, rng: CounterRng) -> StepOutput:
         """Loss summed over the clips. Each clip has its own sigma and noise."""
         sigma = [
-            draw_sigma(distribution, shift, streams.generator("sigma", position))
+            draw_sigma(distribution, shift, rng.generator("sigma", position))
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
-        losses = self._losses(model, batch, torch.tensor(sigma), streams)
+        losses = self._losses(model, batch, torch.tensor(sigma), rng)
         return StepOutput(loss=(losses * self._scales(batch, losses.device)).sum(), tokens=batch.tokens)
 
-    def validation_step(self, model: nn.Module, batch: VideoBatch, streams: Streams) -> dict[str, torch.Tensor]:
+    def validation_step(self, model: nn.Module, batch: VideoBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
         """Summed loss at sigmas that spread evenly over the training distribution and depend only on the position."""
         sigma = [
             float(time_shift(inverse_cdf(torch.tensor((0.5 + position * GOLDEN_RATIO) % 1), distribution), shift))
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
-        losses = self._losses(model, batch, torch.tensor(sigma), streams)
-        return {"val_loss": losses.sum(), "weight": torch.tensor(float(len(losses)), device=losses.device)}
+        losses = self._losses(model, batch, torch.tensor(sigma), rng)
+        return {"val_loss": losses.sum(), "loss_denominator": torch.tensor(float(len(losses)), device=losses.device)}
 
     def sample(
         self,
@@ -198,12 +198,12 @@ class VfmFamily(ModelFamily):
         scales = [
             image if group.shape[2] == 1 else flow.loss_scale for group in batch.videos for _ in range(len(group))
         ]
-        return transferred(torch.tensor(scales), device)
+        return to_device(torch.tensor(scales), device)
 
-    def _losses(self, model: nn.Module, batch: VideoBatch, sigma: torch.Tensor, streams: Streams) -> torch.Tensor:
+    def _losses(self, model: nn.Module, batch: VideoBatch, sigma: torch.Tensor, rng: CounterRng) -> torch.Tensor:
         """Loss of every clip, float32 [B], in sample order."""
         device = batch.num_condition_frames.device
-        sigma = transferred(sigma, device)
+        sigma = to_device(sigma, device)
         tokens, targets, start = [], [], 0
         for group in batch.videos:
             with torch.no_grad():
@@ -212,7 +212,7 @@ class VfmFamily(ModelFamily):
             noise = torch.stack(
                 [
                     torch.randn(
-                        latents.shape[1:], device=device, generator=streams.generator("noise", position, device=device)
+                        latents.shape[1:], device=device, generator=rng.generator("noise", position, device=device)
                     )
                     for position in batch.positions[part]
                 ]

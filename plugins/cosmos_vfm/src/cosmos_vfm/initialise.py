@@ -11,7 +11,7 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from cosmos_core.distributed import Streams, assign_full
+from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.optim import is_lora
 
 __all__ = ["initialise"]
@@ -20,7 +20,7 @@ EMBEDDINGS = ("embed_tokens",)
 OUTPUTS = ("o_proj", "down_proj")
 
 
-def initialise(model: nn.Module, streams: Streams, layers: int, names: Collection[str]) -> None:
+def initialise(model: nn.Module, rng: CounterRng, layers: int, names: Collection[str]) -> None:
     """Fill the weights in `names`, except adapters: truncated normal with std 1/sqrt(fan in). Output projections of
     residual blocks are divided by sqrt(2 layers).
 
@@ -29,15 +29,15 @@ def initialise(model: nn.Module, streams: Streams, layers: int, names: Collectio
     for name, parameter in model.named_parameters():
         if is_lora(name) or name not in names:
             continue
-        assign_full(parameter, _drawn(name, tuple(parameter.shape), streams, layers))
+        load_full_tensor(parameter, _drawn(name, tuple(parameter.shape), rng, layers))
 
 
-def _drawn(name: str, shape: tuple[int, ...], streams: Streams, layers: int) -> torch.Tensor:
+def _drawn(name: str, shape: tuple[int, ...], rng: CounterRng, layers: int) -> torch.Tensor:
     if len(shape) == 1:
         return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
     leaf = name.split(".")[-2].replace("_moe_gen", "")
     std = 1.0 if leaf in EMBEDDINGS else 1 / math.sqrt(shape[1])
     if leaf in OUTPUTS:
         std /= math.sqrt(2 * layers)
-    generator = streams.generator(f"init.{name.replace('_moe_gen', '')}")
+    generator = rng.generator(f"init.{name.replace('_moe_gen', '')}")
     return nn.init.trunc_normal_(torch.empty(shape), std=std, a=-3 * std, b=3 * std, generator=generator)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cosmos_core.data import Item
-from cosmos_core.distributed import transferred
+from cosmos_core.distributed import to_device
 from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
 
 __all__ = ["ChatBatch", "collate"]
@@ -50,7 +50,7 @@ class ChatBatch:
         """On `device`."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "grids"}
         moved: dict[str, Any] = {
-            name: transferred(value, device) for name, value in values.items() if isinstance(value, torch.Tensor)
+            name: to_device(value, device) for name, value in values.items() if isinstance(value, torch.Tensor)
         }
         return replace(self, **moved)
 

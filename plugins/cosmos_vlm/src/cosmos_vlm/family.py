@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
-from cosmos_core.distributed import Mesh, Streams, compile_fn, dtype, shard
+from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
 from cosmos_vlm.architecture import architecture_of
@@ -75,19 +75,19 @@ class VlmFamily(ModelFamily):
         model.is_single_process = mesh.world == 1
         shard(model, model.blocks, mesh, self.config.parallelism, self.config.precision)
 
-    def initialize(self, model: nn.Module, streams: Streams, names: Collection[str]) -> None:
+    def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         """Pretrained weights from the backbone's files, or fresh ones with ``init = "random"``.
 
         The files are not opened when a checkpoint holds all weights.
         """
         assert isinstance(model, ReasonerNetwork)
         restore_buffers(model)
-        initialise_lora(model, streams, names)
+        initialise_lora(model, rng, names)
         base_names = {name for name, _ in model.named_parameters() if name in names and not is_lora(name)}
         if not base_names:
             return
         if self.weights_folder is None:
-            fresh_weights(model, streams, base_names)
+            fresh_weights(model, rng, base_names)
         else:
             load_weights(model, self.weights_folder, base_names)
 
@@ -111,11 +111,11 @@ class VlmFamily(ModelFamily):
         """Number of learned tokens."""
         return float(len(batch.target_indices))
 
-    def training_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> StepOutput:
+    def training_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> StepOutput:
         """Cross-entropy summed over the learned tokens."""
         return StepOutput(loss=model(batch), tokens=len(batch.ids))
 
-    def validation_step(self, model: nn.Module, batch: ChatBatch, streams: Streams) -> dict[str, torch.Tensor]:
+    def validation_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
         """The same, and the number of learned tokens."""
         weight = torch.tensor(self.loss_denominator(batch), device=batch.ids.device)
         return {"val_loss": model(batch), "weight": weight}

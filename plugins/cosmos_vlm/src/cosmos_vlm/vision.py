@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import interpolate
 
-from cosmos_core.distributed import transferred
+from cosmos_core.distributed import to_device
 
 __all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of", "tower_inputs"]
 
@@ -90,4 +90,4 @@ def tower_inputs(grids: torch.Tensor, tower: Any, device: torch.device) -> dict[
         "position_ids": get_vision_position_ids(grids, MERGE),
         "cu_seqlens": get_vision_cu_seqlens(grids),
     }
-    return {name: transferred(value, device) for name, value in inputs.items()}
+    return {name: to_device(value, device) for name, value in inputs.items()}

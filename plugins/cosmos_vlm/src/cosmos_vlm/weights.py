@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosmos_core.checkpoint import opened_safetensors, read_weight_map
-from cosmos_core.distributed import Streams, assign_full
+from cosmos_core.checkpoint import open_safetensors, read_weight_map
+from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
 from cosmos_vlm.catalog import is_local, pinned
@@ -72,7 +72,7 @@ def restore_buffers(model: nn.Module) -> None:
                 getattr(module, name).copy_(value)
 
 
-def fresh_weights(model: ReasonerNetwork, streams: Streams, names: Collection[str]) -> None:
+def fresh_weights(model: ReasonerNetwork, rng: CounterRng, names: Collection[str]) -> None:
     """Normal with the configuration's range for matrices, ones for norms, zeros for biases; the same for any ranks."""
     std = getattr(model.config.text_config, "initializer_range", 0.02)
     for name, parameter in model.named_parameters():
@@ -81,10 +81,10 @@ def fresh_weights(model: ReasonerNetwork, streams: Streams, names: Collection[st
         full = torch.zeros(parameter.shape)
         if parameter.ndim > 1:
             scale = POSITION_STD if name.endswith("pos_embed.weight") else std
-            full = torch.randn(parameter.shape, generator=streams.generator(f"init.{name}")) * scale
+            full = torch.randn(parameter.shape, generator=rng.generator(f"init.{name}")) * scale
         elif name.endswith("weight"):
             full = torch.ones(parameter.shape)
-        assign_full(parameter, full)
+        load_full_tensor(parameter, full)
 
 
 def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -> None:
@@ -94,7 +94,7 @@ def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -
     """
     places: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with opened_safetensors(file) as opened:
+        with open_safetensors(file) as opened:
             places.update(dict.fromkeys(opened.keys(), file))
     parameters = {name: value for name, value in model.named_parameters() if name in names}
     missing = [name for name in parameters if name not in places]
@@ -108,14 +108,14 @@ def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -
     if unused := [name for name in places if name not in known]:
         logger.warning("unused tensors in %s: %s", folder, by_layer(unused))
     for file in dict.fromkeys(places[name] for name in parameters):
-        with opened_safetensors(file) as opened:
+        with open_safetensors(file) as opened:
             for name in [name for name in parameters if places[name] == file]:
                 value = opened.get_tensor(name)
                 if value.shape != parameters[name].shape:
                     message = f"{name} is {tuple(value.shape)}, the model needs {tuple(parameters[name].shape)}"
                     problem = Problem(message=message, file=str(file))
                     raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
-                assign_full(parameters[name], value.to(parameters[name].dtype))
+                load_full_tensor(parameters[name], value.to(parameters[name].dtype))
 
 
 def read_index(folder: Path) -> dict[str, str]:

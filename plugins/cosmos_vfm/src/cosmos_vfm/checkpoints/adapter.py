@@ -11,8 +11,8 @@ from cosmos_core.checkpoint import (
     AdapterBase,
     Entry,
     StoredWeights,
-    refuse_zero_adapters,
-    whole_folder,
+    atomic_directory,
+    check_nonzero_adapters,
     write_shards,
 )
 from cosmos_core.errors import UserError
@@ -36,14 +36,14 @@ def export_adapter(
         trained_with_others = any(".lora_" in name for name in weights.infos)
         content = "adapters together with other weights" if trained_with_others else "full weights and no adapters"
         raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
-    refuse_zero_adapters(weights)
+    check_nonzero_adapters(weights)
     entries = {
         PREFIX + to_diffusers(name): Entry(weights, name, dtype or info.dtype) for name, info in weights.infos.items()
     }
     targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in entries})
     settings = {"r": base.rank, "lora_alpha": base.alpha, "target_modules": targets}
     metadata = json.dumps({PREFIX + key: value for key, value in settings.items()}, sort_keys=True)
-    with whole_folder(output, "nothing was exported") as hidden:
+    with atomic_directory(output, "nothing was exported") as hidden:
         write_shards(hidden, STEM, entries, verify=verify, metadata={"lora_adapter_metadata": metadata})
     return {
         "exported": str(output),

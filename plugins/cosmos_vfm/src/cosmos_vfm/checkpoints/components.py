@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.checkpoint import opened_safetensors, read_weight_map
+from cosmos_core.checkpoint import open_safetensors, read_weight_map
 from cosmos_core.errors import UserError
 from cosmos_vfm.checkpoints.diffusers_config import native_scheduler
 from cosmos_vfm.checkpoints.published import COMPONENTS, Published
@@ -95,7 +95,7 @@ def _rewrite_index(output: Path) -> None:
     files = [file for folder in sorted(folders) for file in sorted((output / folder).glob("*.safetensors"))]
     weight_map = {}
     for file in files:
-        with opened_safetensors(file) as opened:
+        with open_safetensors(file) as opened:
             weight_map.update(dict.fromkeys(opened.keys(), str(file.relative_to(output))))
     total = sum(file.stat().st_size for file in files)
     write_json(output / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})

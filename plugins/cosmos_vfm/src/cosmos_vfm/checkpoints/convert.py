@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from cosmos_core.checkpoint import DcpWriter, fingerprint, stored_tensors, whole_folder
+from cosmos_core.checkpoint import DcpWriter, atomic_directory, fingerprint, stored_tensors
 from cosmos_core.plan import write_base
 from cosmos_vfm.checkpoints.components import store_components
 from cosmos_vfm.checkpoints.diffusers_config import matching_size
@@ -22,11 +22,11 @@ def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str
     interrupted conversion continues with the missing shards; `output` appears when it is complete. Raises UserError
     for an unknown layout, for damaged shards, or when `output` exists.
     """
-    with whole_folder(output, "nothing was converted", made_of=str(source.resolve())) as hidden:
+    with atomic_directory(output, "nothing was converted", made_of=str(source.resolve())) as hidden:
         published = open_published(source)
         _write_shards(published, DcpWriter(hidden / "model"))
         components = store_components(published, hidden)
-        write_base(hidden, origin=source_revision or str(published.root.resolve()), config=published.config)
+        write_base(hidden, source_revision=source_revision or str(published.root.resolve()), config=published.config)
         stored = stored_tensors(hidden / "model")
         model_size = matching_size({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {

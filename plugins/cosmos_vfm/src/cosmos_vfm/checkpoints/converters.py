@@ -16,7 +16,7 @@ __all__ = ["convert", "export"]
 
 def convert(request: Conversion) -> dict[str, str]:
     """Published layout to a base checkpoint."""
-    return to_dcp(request.source, request.output, source_revision=request.origin)
+    return to_dcp(request.source, request.output, source_revision=request.source_revision)
 
 
 def export(request: Conversion) -> dict[str, str]:

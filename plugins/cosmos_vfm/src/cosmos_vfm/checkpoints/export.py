@@ -14,8 +14,8 @@ from cosmos_core.checkpoint import (
     Entry,
     OverlaidWeights,
     StoredWeights,
+    atomic_directory,
     trained_weights,
-    whole_folder,
     write_shards,
 )
 from cosmos_core.plan import read_base
@@ -58,7 +58,7 @@ def export_weights(request: ExportRequest) -> dict[str, str]:
     entries = {_target_name(name, bare): _entry(source, name, request.dtype) for name in source.infos}
     shapes = {name: info.shape for name, info in source.infos.items()}
     config = transformer_config(shapes, _base_config(request.base))
-    with whole_folder(request.output, "nothing was exported") as hidden:
+    with atomic_directory(request.output, "nothing was exported") as hidden:
         folder = hidden if bare else hidden / "transformer"
         folder.mkdir(exist_ok=True)
         stem = "model" if bare else "diffusion_pytorch_model"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint import opened_safetensors, read_weight_map
+from cosmos_core.checkpoint import open_safetensors, read_weight_map
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_vfm.checkpoints.identify import SEARCHED
@@ -49,13 +49,13 @@ class Published:
 
     def tensors(self, file: Path) -> Iterator[tuple[str, torch.Tensor]]:
         """Framework names (with ``net.``) and tensors of one shard, one at a time."""
-        with opened_safetensors(file) as opened:
+        with open_safetensors(file) as opened:
             names = list(opened.keys())
         for name in names:
             renamed = framework_name(name)
             if renamed is not None:
                 # Opened for each tensor: pages of an open file count as memory of this process.
-                with opened_safetensors(file) as opened:
+                with open_safetensors(file) as opened:
                     value = opened.get_tensor(name)
                 yield renamed, value
 
@@ -118,7 +118,7 @@ def _find_published(root: Path) -> Published | None:
 
 
 def _is_generator(file: Path) -> bool:
-    with opened_safetensors(file) as opened:
+    with open_safetensors(file) as opened:
         return any("moe_gen" in name or "add_q_proj" in name for name in opened.keys())  # noqa: SIM118
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from cosmos_core.distributed import transferred
+from cosmos_core.distributed import to_device
 from cosmos_vfm.network.sequences import JointSequences
 
 __all__ = ["PackedInputs"]
@@ -30,5 +30,5 @@ class PackedInputs:
     def to(self, device: torch.device) -> PackedInputs:
         """On `device`."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sequences"}
-        moved = {name: transferred(value, device) for name, value in tensors.items()}
+        moved = {name: to_device(value, device) for name, value in tensors.items()}
         return replace(self, sequences=self.sequences.to(device), **moved)

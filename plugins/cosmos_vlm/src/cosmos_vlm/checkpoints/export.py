@@ -13,8 +13,8 @@ from cosmos_core.checkpoint import (
     DcpWeights,
     Entry,
     StoredWeights,
-    refuse_zero_adapters,
-    whole_folder,
+    atomic_directory,
+    check_nonzero_adapters,
     write_shards,
 )
 from cosmos_core.errors import UserError
@@ -45,7 +45,7 @@ def export_weights(
 ) -> dict[str, str]:
     """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError."""
     entries = {name: Entry(source, name, dtype) for name in source.infos}
-    with whole_folder(output, "nothing was exported") as hidden:
+    with atomic_directory(output, "nothing was exported") as hidden:
         written = write_shards(hidden, "model", entries, verify=verify)
         copy_configs(backbone, hidden, dtype)
     return {
@@ -68,7 +68,7 @@ def export_adapter(
         beside = any(is_lora(name) for name in adapters.infos)
         holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"
         raise UserError(f"{checkpoint} holds {holds}; leave --adapter out")
-    refuse_zero_adapters(adapters)
+    check_nonzero_adapters(adapters)
     entries = {PEFT + name: Entry(adapters, name, dtype or info.dtype) for name, info in adapters.infos.items()}
     settings = {
         "peft_type": "LORA",
@@ -80,7 +80,7 @@ def export_adapter(
         "bias": "none",
         "target_modules": sorted({name.rpartition(".lora_")[0] for name in adapters.infos}),
     }
-    with whole_folder(output, "nothing was exported") as hidden:
+    with atomic_directory(output, "nothing was exported") as hidden:
         write_shards(hidden, "adapter_model", entries, verify=verify)
         (hidden / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return {

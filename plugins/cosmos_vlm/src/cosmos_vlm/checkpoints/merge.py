@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint import Entry, SafetensorsWeights, fingerprint, whole_folder, write_shards
+from cosmos_core.checkpoint import Entry, SafetensorsWeights, atomic_directory, fingerprint, write_shards
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.checkpoints.export import copy_configs
@@ -86,7 +86,7 @@ def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) 
     if HEAD not in expected and HEAD in tensors:
         dropped.append(tensors.pop(HEAD).place)
     _check_fit(tensors, expected, source)
-    with whole_folder(output, "nothing was converted", made_of=_digest(tensors)) as hidden:
+    with atomic_directory(output, "nothing was converted", made_of=_digest(tensors)) as hidden:
         entries = {name: tensor.entry for name, tensor in tensors.items()}
         written = write_shards(hidden, "model", entries, verify=True, resume=True)
         copy_configs(folder, hidden, torch.bfloat16)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["ADAPTER_BASE", "BASE_FILE", "LAUNCH_FILE", "RUN_FORMAT", "Record", "RunLayout", "iteration_name", "step_of"]
+__all__ = ["ADAPTER_BASE", "BASE_FILE", "LAUNCH_FILE", "RUN_FORMAT", "Record", "RunPaths", "iteration_name", "step_of"]
 
 _ITERATION = re.compile(r"iter_(\d{9})")
 
 ADAPTER_BASE = "adapter_base.json"
 """Beside ``model/`` in a checkpoint that holds adapters alone."""
 BASE_FILE = "base.json"
-"""Beside ``model/`` of a converted base: its ``origin``, and what its family needs to know of it."""
+"""Beside ``model/`` of a converted base: its source and published configuration."""
 RUN_FORMAT = 1
-"""Of ``launch_info.yaml`` and ``outcome.json``."""
+"""Format number of ``launch_info.yaml`` and ``outcome.json``."""
 
 LAUNCH_FILE = "launch.json"
 """Beside ``model/`` of a run's checkpoint: the number of the launch that trained it."""
@@ -28,30 +28,30 @@ def iteration_name(step: int) -> str:
 
 
 def step_of(checkpoint: Path) -> int | None:
-    """The step in a checkpoint's folder name; None for a folder that is called otherwise."""
+    """The step in a checkpoint's folder name; None for any other folder."""
     match = _ITERATION.fullmatch(checkpoint.name)
     return int(match.group(1)) if match else None
 
 
 @frozen
 class Record:
-    """What one launch was told: the configuration in three forms, the command, the environment."""
+    """The record of one launch: the configuration in three formats, the command, the environment."""
 
     root: Path
 
     @property
     def config_toml(self) -> Path:
-        """The resolved configuration, rereadable."""
+        """The resolved configuration; the one that is read back."""
         return self.root / "config.toml"
 
     @property
     def config_yaml(self) -> Path:
-        """The resolved configuration for people and for old tools."""
+        """The resolved configuration for people and old tools."""
         return self.root / "config.yaml"
 
     @property
     def config_pkl(self) -> Path:
-        """The same as a pickled plain dictionary for old tools; nothing here reads it."""
+        """The same as a pickled plain dictionary for old tools; never read here."""
         return self.root / "config.pkl"
 
     @property
@@ -66,12 +66,12 @@ class Record:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them; config.toml, the one that is read back, last."""
+        """All of them; config.toml last."""
         return (self.job_env, self.launch_info, self.config_pkl, self.config_yaml, self.config_toml)
 
 
 @frozen
-class RunLayout(Record):
+class RunPaths(Record):
     """Paths below ``<output root>/<project>/<group>/<name>``; building one creates nothing.
 
     The record in the run directory itself is that of the newest launch that completed a step.
@@ -79,7 +79,7 @@ class RunLayout(Record):
 
     @property
     def launches(self) -> Path:
-        """The record of every launch, in folders 1, 2, ...; none is ever written again."""
+        """The record of every launch, in folders 1, 2, ...; a record never changes."""
         return self.root / "launches"
 
     def launch(self, number: int) -> Record:
@@ -88,7 +88,7 @@ class RunLayout(Record):
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a finished step or validation."""
+        """One JSON object for each finished step and validation."""
         return self.root / "metrics.jsonl"
 
     @property
@@ -104,7 +104,7 @@ class RunLayout(Record):
 
     @property
     def stop_request(self) -> Path:
-        """Exists while somebody asks the run to save and stop."""
+        """Exists while the run is asked to save and stop."""
         return self.root / ".stop_requested"
 
     @property
@@ -113,9 +113,9 @@ class RunLayout(Record):
         return self.root / ".errors"
 
     @property
-    def tenant(self) -> Path:
+    def lock(self) -> Path:
         """Locked while a launch runs; names its process."""
-        return self.root / ".tenant"
+        return self.root / ".lock"
 
     @property
     def checkpoints(self) -> Path:
@@ -132,12 +132,12 @@ class RunLayout(Record):
         return self.checkpoints / iteration_name(step)
 
     def validation(self, step: int) -> Path:
-        """What scoring the answers after `step` steps wrote."""
+        """Files of scoring the answers after `step` steps."""
         return self.root / "validation" / f"step_{step:09d}"
 
     @property
     def evaluation(self) -> Path:
-        """What `cosmos eval` wrote."""
+        """Files of `cosmos eval`."""
         return self.root / "evaluation"
 
     def callback(self, folder: str) -> Path:

@@ -1,4 +1,4 @@
-"""Folders that appear when they are whole."""
+"""Directories that appear when they are complete."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["whole_folder"]
+__all__ = ["atomic_directory"]
 
 RECORD = ".made_of"
-"""While a folder is written: of what."""
+"""In an unfinished directory: what it is made from."""
 
 
 @contextmanager
-def whole_folder(output: Path, undone: str, *, made_of: str | None = None) -> Iterator[Path]:
-    """A hidden folder beside `output` that takes its name when the block ends well.
+def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -> Iterator[Path]:
+    """A hidden directory beside `output`, renamed to `output` when the block ends without an exception.
 
-    undone: ends the message of a refusal, such as "nothing was exported". made_of: names the sources; what an
-    interrupted attempt at the same left is kept. Raises UserError when `output` exists, and when the disk refuses a
-    write.
+    undone: ends error messages, such as "nothing was exported". made_of: identifies the sources; files that an
+    interrupted attempt with the same sources left are kept. Raises UserError when `output` exists or a write fails.
     """
     if output.exists():
         raise UserError(f"{output} exists already; {undone}")
@@ -37,7 +36,7 @@ def whole_folder(output: Path, undone: str, *, made_of: str | None = None) -> It
 
 
 def _begin(hidden: Path, made_of: str | None) -> None:
-    """Make the folder, or leave it as an attempt at the same left it."""
+    """Create the directory, or keep what an attempt with the same sources left."""
     record = hidden / RECORD
     if made_of is not None and record.is_file() and record.read_text(encoding="utf-8") == made_of:
         return

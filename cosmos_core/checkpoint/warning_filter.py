@@ -1,4 +1,4 @@
-"""DCP warns on every call of a run without a process group, where a single process is what we mean."""
+"""DCP warns on every call without a process group; a single process is intended here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["without_single_process_warning"]
 
 @contextmanager
 def without_single_process_warning() -> Iterator[None]:
-    """Silence that one warning."""
+    """Silence that warning only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to.*single process.*")
         yield

@@ -1,4 +1,4 @@
-"""torch random generators for counter-based streams."""
+"""The counter-based random number generator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from attrs import frozen
 
 from cosmos_core.seeds import stream_seed
 
-__all__ = ["Streams"]
+__all__ = ["CounterRng"]
 
 
 @frozen
-class Streams:
-    """All random draws of a run. A stream is named by its purpose and counters (sample position, step)."""
+class CounterRng:
+    """All random draws of a run: each is a function of the seed, its purpose and counters (sample index, step)."""
 
     seed: int
 

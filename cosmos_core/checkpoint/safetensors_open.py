@@ -1,0 +1,38 @@
+"""Opens safetensors files and their indexes; damage is a UserError."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["open_safetensors", "read_weight_map"]
+
+
+@contextmanager
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Open a file for reading on the CPU. Raises UserError when it is missing, damaged or truncated."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, FileNotFoundError) as error:
+        problem = Problem(message=str(error), file=str(path), hint="download it again")
+        raise UserError("a file of weights is damaged or incomplete", [problem]) from None
+
+
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Tensor name -> file name, from the index of sharded safetensors. Raises UserError when the index is damaged."""
+    try:
+        weight_map = json.loads(index.read_bytes())["weight_map"]
+    except (ValueError, KeyError, TypeError):
+        weight_map = None
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        problem = Problem(message="has no weight_map from tensors to files", file=str(index), hint="download it again")
+        raise UserError("an index of weights is damaged", [problem])
+    return weight_map
