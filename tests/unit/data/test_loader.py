@@ -144,6 +144,13 @@ def test_at_the_end_of_the_data_the_limit_is_exact(bad: int, limit: float, ends:
         list(loader)
 
 
+def test_an_endless_run_ends_four_standard_deviations_above_its_limit() -> None:
+    """All n samples are bad: 0.3 n exceeds 4 sqrt(0.7 * 0.3 * n) from n = 38 on."""
+    loader = number_loader(0, 1, source=Told(1000, bad=tuple(range(1000))), max_skipped=0.7)
+    with pytest.raises(UserError, match="38 of 38 samples"):
+        next(iter(loader))
+
+
 def test_an_endless_run_is_judged_after_twenty_samples() -> None:
     loader = number_loader(0, 1, source=Told(1000, bad=tuple(range(1000))), max_bad_sample_fraction=0.0, shuffle=False)
     with pytest.raises(UserError, match="20 of 20 samples") as error:
