@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import os
 import resource
 import shutil
@@ -12,14 +11,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["Job", "Verdict", "copied", "preload", "verdicts"]
 
 FOREIGN_TREE = 99
 """Exit code when the tests would import the source from elsewhere."""
+PAUSE = 0.05
+"""Seconds between looks at the running trials."""
 MEMORY = 8 << 30
 """Bytes a trial may take; a fault may make a list grow without end."""
 COPIED = ("cosmos_core", "plugins", "tests", "docs", "pyproject.toml", "README.md", "CONTRIBUTING.md", "mkdocs.yml")
@@ -46,17 +46,24 @@ class Verdict:
     output: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Trial:
+    """original: text of the file with the fault. begun: on the monotonic clock."""
+
     job: Job
     tree: Path
-    process: BaseProcess
+    process: int
     begun: float
-    original: str = ""
+    original: str
 
     @property
-    def remaining(self) -> float:
-        return self.begun + self.job.limit - time.monotonic()
+    def ended(self) -> bool:
+        """Whether its process has; it is kept as a zombie, so that its number is nobody else's."""
+        return os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    @property
+    def overdue(self) -> bool:
+        return time.monotonic() - self.begun > self.job.limit
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -89,16 +96,15 @@ def verdicts(trees: Sequence[Path], jobs: Sequence[Job]) -> Iterator[tuple[int, 
             while waiting and free:
                 place, job = waiting.pop()
                 running[place] = _start(job, free.pop())
-            first = min(trial.remaining for trial in running.values())
-            wait([trial.process.sentinel for trial in running.values()], max(first, 0))
+            time.sleep(PAUSE)
             for place, trial in list(running.items()):
-                if not trial.process.is_alive() or trial.remaining <= 0:
+                if trial.ended or trial.overdue:
+                    del running[place]
                     yield place, _finish(trial)
                     free.append(trial.tree)
-                    del running[place]
     finally:
         for trial in running.values():
-            _kill(trial.process)
+            _finish(trial)
 
 
 def _start(job: Job, tree: Path) -> _Trial:
@@ -106,37 +112,35 @@ def _start(job: Job, tree: Path) -> _Trial:
     if job.file:
         original = (tree / job.file).read_text(encoding="utf-8")
         (tree / job.file).write_text(job.text, encoding="utf-8")
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(job, tree))
-    process.start()
+    process = os.fork()
+    if process == 0:
+        _run(job, tree)
     return _Trial(job, tree, process, time.monotonic(), original)
 
 
 def _finish(trial: _Trial) -> Verdict:
-    trial.process.join(0)
-    code = trial.process.exitcode
-    _kill(trial.process)
+    """End what the trial started, and put the file right."""
+    ended = trial.ended
+    try:
+        os.killpg(trial.process, signal.SIGKILL)
+    except ProcessLookupError:  # It has no group of its own yet.
+        os.kill(trial.process, signal.SIGKILL)
+    _, status = os.waitpid(trial.process, 0)
     if trial.job.file:
         (trial.tree / trial.job.file).write_text(trial.original, encoding="utf-8")
+    # Examples that hypothesis kept would make one trial depend on those before.
+    shutil.rmtree(trial.tree / ".hypothesis", ignore_errors=True)
     output = _output(trial.tree)
     text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
+    code = os.waitstatus_to_exitcode(status) if ended else None
     return Verdict(trial.job, code, time.monotonic() - trial.begun, text)
-
-
-def _kill(process: BaseProcess) -> None:
-    """With what it started: loader workers, commands."""
-    assert process.pid is not None
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
-    process.join()
 
 
 def _output(tree: Path) -> Path:
     return tree.with_suffix(".txt")
 
 
-def _run(job: Job, tree: Path) -> None:
+def _run(job: Job, tree: Path) -> NoReturn:
     """In the forked process, which ends with pytest's exit code."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
@@ -169,4 +173,4 @@ def _pytest(job: Job, tree: Path) -> int:
             return FOREIGN_TREE
     import pytest
 
-    return int(pytest.main([*OPTIONS, *job.tests]))
+    return int(pytest.main([*OPTIONS, "--basetemp", str(tree.with_suffix(".tmp")), *job.tests]))
