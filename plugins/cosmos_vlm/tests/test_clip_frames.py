@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cosmos_core.data import Chat, Clip, Turn
+from cosmos_core.data import Chat, Message, Video
 from cosmos_vlm.dialog import Dialog
 from tests.tiny_reasoner import family_of, write_reasoner
 
@@ -34,7 +34,9 @@ def test_frames_are_shown_in_pairs_and_a_last_one_alone_twice(
     frames = torch.randint(0, 256, (3, len(seconds), 64, 64), dtype=torch.uint8)
 
     def prepared(pixels: torch.Tensor, times: tuple[float, ...]) -> Dialog:
-        return family.prepare(Chat("clip", (Turn("user", (Clip(pixels, times), "What?")), Turn("assistant", ("It.",)))))
+        return family.prepare(
+            Chat("clip", (Message("user", (Video(pixels, times), "What?")), Message("assistant", ("It.",))))
+        )
 
     dialog = prepared(frames, seconds)
     text = family.encoder.tokenizer.decode(dialog.ids)

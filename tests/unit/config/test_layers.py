@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from cosmos_core.config.document import Origin
+from cosmos_core.config.document import Location
 from cosmos_core.config.fields import default_of, on_resume_of, option, required, section
 from cosmos_core.config.interpolate import interpolate, key_text
 from cosmos_core.config.merge import Layer, assign, merge, unset
@@ -16,7 +16,7 @@ from cosmos_core.config.overrides import Override, parse_key, parse_overrides, p
 from cosmos_core.config.structure import problem_at
 from cosmos_core.errors import UserError
 
-OLD, NEW = Origin("old.toml", 3), Origin("new.toml", 5)
+OLD, NEW = Location("old.toml", 3), Location("new.toml", 5)
 LOWER = Layer(
     {"a": {"b": 1, "c": {"d": 2}}, "list": [1, 2], "x": 1},
     {("a",): OLD, ("a", "b"): OLD, ("a", "c"): OLD, ("a", "c", "d"): OLD, ("list",): OLD, ("x",): OLD},
@@ -31,7 +31,7 @@ def test_tables_merge_and_all_else_is_replaced_with_its_origin() -> None:
     merged = merge(LOWER, upper)
     assert merged.values == {"a": {"b": 1, "c": {"d": 2, "e": 3}}, "list": [9], "x": 1, "new": {"f": 4}}
     newer = {("a", "c", "e"): NEW, ("list",): NEW, ("new",): NEW, ("new", "f"): NEW}
-    assert merged.origins == {**LOWER.origins, **newer}
+    assert merged.provenance == {**LOWER.provenance, **newer}
 
 
 @pytest.mark.parametrize("value", [5, {"z": 1}])
@@ -39,7 +39,7 @@ def test_a_table_and_a_scalar_replace_each_other_with_all_their_origins(value: A
     lower = LOWER if value == 5 else Layer({"a": 5}, {("a",): OLD})
     merged = merge(lower, Layer({"a": value}, {("a",): NEW}))
     assert merged.values["a"] == value
-    assert {path: origin for path, origin in merged.origins.items() if path[0] == "a"} == {("a",): NEW}
+    assert {path: origin for path, origin in merged.provenance.items() if path[0] == "a"} == {("a",): NEW}
 
 
 def test_layers_do_not_share_what_they_hold() -> None:
@@ -55,17 +55,17 @@ def test_layers_do_not_share_what_they_hold() -> None:
 def test_an_assignment_makes_its_tables_and_is_their_origin() -> None:
     made = assign(LOWER, ("n", "m", "o"), 7, NEW)
     assert made.values == {**LOWER.values, "n": {"m": {"o": 7}}}
-    assert made.origins == {**LOWER.origins, ("n",): NEW, ("n", "m"): NEW, ("n", "m", "o"): NEW}
+    assert made.provenance == {**LOWER.provenance, ("n",): NEW, ("n", "m"): NEW, ("n", "m", "o"): NEW}
     changed = assign(LOWER, ("a", "b"), 7, NEW)
     assert changed.values["a"] == {"b": 7, "c": {"d": 2}}
-    assert changed.origins == {**LOWER.origins, ("a", "b"): NEW}
+    assert changed.provenance == {**LOWER.provenance, ("a", "b"): NEW}
 
 
 def test_unset_takes_a_key_with_its_origins_and_ignores_absent_ones() -> None:
     left = unset(LOWER, [("a", "c"), ("x",), ("nothing",), ("x", "y", "z"), ("list", "y"), ("a", "q", "r")])
     assert left.values == {"a": {"b": 1}, "list": [1, 2]}
-    assert left.origins == {("a",): OLD, ("a", "b"): OLD, ("list",): OLD}
-    assert LOWER.origins.keys() >= {("a", "c", "d"), ("x",)}
+    assert left.provenance == {("a",): OLD, ("a", "b"): OLD, ("list",): OLD}
+    assert LOWER.provenance.keys() >= {("a", "c", "d"), ("x",)}
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_key_paths_are_written_as_on_the_command_line() -> None:
 
 
 def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
-    origins = {("s", "key"): OLD}
-    resolved, problems = interpolate(values, origins, environment.get, datetime(2026, 3, 4))
+    provenance = {("s", "key"): OLD}
+    resolved, problems = interpolate(values, provenance, environment.get, datetime(2026, 3, 4))
     return resolved, [(problem.key, problem.file, problem.line) for problem in problems]
 
 
@@ -157,8 +157,8 @@ def test_what_a_person_keeps_in_custom_is_left_alone_and_a_start_may_be_missing(
 
 
 def test_a_problem_is_placed_at_the_nearest_table_that_was_written() -> None:
-    origins = {("a",): OLD, ("a", "b"): NEW}
-    found = [problem_at(path, "m", origins, "h") for path in (("a", "b", "c", "d"), ("a", "x"), ("z", "b"))]
+    provenance = {("a",): OLD, ("a", "b"): NEW}
+    found = [problem_at(path, "m", provenance, "h") for path in (("a", "b", "c", "d"), ("a", "x"), ("z", "b"))]
     assert [(one.file, one.line) for one in found] == [("new.toml", 5), ("old.toml", 3), ("", None)]
     assert [(one.key, one.message, one.hint) for one in found] == [
         ("a.b.c.d", "m", "h"),

@@ -14,7 +14,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import Callback, Trainer
 from cosmos_core.train.build import build_trainer
-from cosmos_core.train.checkpointing import restore
+from cosmos_core.train.checkpointing import load_training_state
 from cosmos_core.train.tracker import TrackerGroup
 
 __all__ = ["Listening", "ready", "steps_of"]
@@ -93,7 +93,7 @@ def ready(root: Path, *overrides: str, listening: Listening | None = None) -> tu
     trainer.trackers = TrackerGroup({"rows": rows})  # type: ignore[dict-item]
     if listening is not None:
         trainer.callbacks["listening"] = listening
-    restore(trainer, plan.resume)
+    load_training_state(trainer, plan.weights)
     return trainer, rows
 
 

@@ -17,17 +17,17 @@ from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.plan import RunPaths
-from cosmos_core.plan.plan import Resume
+from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Trainer
 from cosmos_core.train.build import build_loader, materialise
-from cosmos_core.train.checkpointing import restore
+from cosmos_core.train.checkpointing import load_training_state
 from cosmos_core.train.stop import StopRequests
 from tests.benchmarks.running import trainer_of
 
 PLUGINS, MESH = PluginManager.discover(), local_mesh()
-SCRATCH = Resume(kind="scratch")
+SCRATCH = WeightSource(kind="scratch")
 
 
 @frozen(kw_only=True)
@@ -71,7 +71,7 @@ def config_of(*, adapters: bool, seed: int = 3, lr: float = 1e-2, strict: bool =
     )
 
 
-def ready(root: Path, config: RunConfig, source: Resume = SCRATCH, files: Path | None = None) -> Trainer:
+def ready(root: Path, config: RunConfig, source: WeightSource = SCRATCH, files: Path | None = None) -> Trainer:
     family = AdaptedFamily(config.model, BuildContext(MESH.device, config.dataloader_train))  # type: ignore[arg-type]
     family.files = files
     trainer = trainer_of(config, family, materialise(config, family, MESH), MESH)
@@ -84,7 +84,7 @@ def ready(root: Path, config: RunConfig, source: Resume = SCRATCH, files: Path |
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             parameter.fill_(float("nan"))
-    restore(trainer, source)
+    load_training_state(trainer, source)
     return trainer
 
 
@@ -100,10 +100,10 @@ def test_adapters_on_fresh_weights_go_on_from_the_seed(tmp_path: Path) -> None:
     path = first.paths.iteration(3)
     assert AdapterBase.read(path) == expected
     assert all(".lora_" in name for name in stored_keys(path / "model"))
-    again = ready(tmp_path, config_of(adapters=True), Resume(kind="resume", path=path))
+    again = ready(tmp_path, config_of(adapters=True), WeightSource(kind="resume", path=path))
     assert (weights(again), again.step, again.base) == (weights(first), 3, expected)
     with pytest.raises(UserError, match="base would be another one"):
-        ready(tmp_path, config_of(adapters=True, seed=4), Resume(kind="resume", path=path))
+        ready(tmp_path, config_of(adapters=True, seed=4), WeightSource(kind="resume", path=path))
 
 
 def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: Path) -> None:
@@ -111,7 +111,9 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
     assert whole.base is None
     whole.train()
     base = whole.paths.iteration(3)
-    first = ready(tmp_path / "run", config_of(adapters=True, seed=9, strict=False), Resume(kind="warm", path=base))
+    first = ready(
+        tmp_path / "run", config_of(adapters=True, seed=9, strict=False), WeightSource(kind="warm", path=base)
+    )
     folder = base / "model"
     expected = AdapterBase(folder=str(folder), digest=fingerprint(folder), dcp=True, rank=4, alpha=6)
     assert first.base == expected
@@ -120,12 +122,12 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
     assert not any(any(value) for name, value in begun.items() if "lora_B" in name)
     first.train()
     path = first.paths.iteration(3)
-    again = ready(tmp_path / "run", config_of(adapters=True, seed=9), Resume(kind="resume", path=path))
+    again = ready(tmp_path / "run", config_of(adapters=True, seed=9), WeightSource(kind="resume", path=path))
     assert (weights(again), again.base) == (weights(first), expected)
     stored = next(folder.glob("*.distcp"))
     stored.write_bytes(stored.read_bytes()[::-1])
     with pytest.raises(UserError, match="base has changed"):
-        ready(tmp_path / "run", config_of(adapters=True, seed=9), Resume(kind="resume", path=path))
+        ready(tmp_path / "run", config_of(adapters=True, seed=9), WeightSource(kind="resume", path=path))
 
 
 def test_adapters_on_the_familys_own_files_record_them(tmp_path: Path) -> None:

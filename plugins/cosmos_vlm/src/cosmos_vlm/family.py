@@ -118,7 +118,7 @@ class VlmFamily(ModelFamily):
     def validation_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
         """The same, and the number of learned tokens."""
         weight = torch.tensor(self.loss_denominator(batch), device=batch.ids.device)
-        return {"val_loss": model(batch), "weight": weight}
+        return {"val_loss": model(batch), "loss_denominator": weight}
 
     def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
         """Greedy answers in place of each assistant's last message; [] unless `max_new_tokens` is set."""
