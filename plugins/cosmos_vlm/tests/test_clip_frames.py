@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cosmos_core.data import Chat, Message, Video
-from cosmos_vlm.dialog import Dialog
+from cosmos_vlm.chat_processor import TokenizedConversation
 from tests.tiny_reasoner import family_of, write_reasoner
 
 
@@ -33,13 +33,13 @@ def test_frames_are_shown_in_pairs_and_a_last_one_alone_twice(
     family = family_of(folder)
     frames = torch.randint(0, 256, (3, len(seconds), 64, 64), dtype=torch.uint8)
 
-    def prepared(pixels: torch.Tensor, times: tuple[float, ...]) -> Dialog:
+    def prepared(pixels: torch.Tensor, times: tuple[float, ...]) -> TokenizedConversation:
         return family.prepare(
             Chat("clip", (Message("user", (Video(pixels, times), "What?")), Message("assistant", ("It.",))))
         )
 
     dialog = prepared(frames, seconds)
-    text = family.encoder.tokenizer.decode(dialog.ids)
+    text = family.processor.tokenizer.decode(dialog.ids)
     assert re.findall(r"<([\d.]+) seconds>", text) == shown.split()
     assert dialog.grids == ((len(repeated) // 2, 4, 4),)
     whole = prepared(frames[:, repeated], tuple(float(number) for number in range(len(repeated))))
