@@ -77,9 +77,7 @@ class AdapterBase:
             )
             raise UserError("the adapters' base is missing; nothing was started", [problem])
         if fingerprint(folder) != self.digest:
-            problem = Problem(
-                message=f"{folder} does not hold the weights that the adapters were trained on", file=record
-            )
+            problem = Problem(message=f"{folder} holds other weights than the adapters were trained on", file=record)
             raise UserError("the adapters' base has changed; nothing was started", [problem])
 
 

@@ -47,7 +47,7 @@ def convert(
     kind = source_format or plugins.identify_checkpoint(snapshot.path)
     if kind is None:
         raise UserError(
-            f"{snapshot.path} is not a checkpoint that an installed plugin knows",
+            f"{snapshot.path} is no checkpoint that an installed plugin knows",
             conversions_to(plugins.registry, target),
         )
     spec = find_converter(plugins.registry, kind, target)
