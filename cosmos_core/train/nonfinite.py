@@ -110,9 +110,11 @@ class NonFiniteGuard:
             for rank, (blamed, everything) in enumerate(ranks)
             for text in (blamed if somewhere else everything)
         ]
-        problems.append(Problem(message=reason, hint="lower optimizer.lr, or look at these samples"))
-        again = "if the same command fails again at once, its weights are the cause"
-        problems.append(Problem(message=again, hint="start from an earlier one: checkpoint.load_path=.../iter_<N>"))
+        hint = (
+            "lower optimizer.lr, or look at these samples; if the same command fails again at once, start from an "
+            "earlier checkpoint: checkpoint.load_path=.../iter_<N>"
+        )
+        problems.append(Problem(message=reason, hint=hint))
         title = f"step {record['step']}: loss {record['loss']:g}, gradient norm {record['grad_norm']:g}; the last good "
         return RunFailed(f"{title}checkpoint stays the latest", problems)
 

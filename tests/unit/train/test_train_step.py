@@ -132,7 +132,7 @@ def test_too_many_skipped_steps_in_a_row_end_the_run() -> None:
         run.train_step(stream)
     with pytest.raises(RunFailed, match="step 4: loss inf") as failed:
         run.train_step(stream)
-    blamed, reason, _ = failed.value.problems
+    blamed, reason = failed.value.problems
     assert blamed.message == "rank 0, micro-batch 0, loss inf, samples sample 6, sample 7"
     assert "2 such steps in a row" in reason.message
 
