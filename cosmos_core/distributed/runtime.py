@@ -51,8 +51,13 @@ def process_group(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
         shape = (degrees.replicate, degrees.shard * degrees.context)
         device_mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
         yield Mesh(dist.get_rank(), degrees, device, device_mesh, _context_group(degrees, device))
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # NCCL's teardown waits for the peers, and they may be in a collective that this rank never joins. A rank that
+        # torchrun started exits instead, and torchrun ends the others.
+        if launched is None:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def _context_group(degrees: Degrees, device: torch.device) -> dist.ProcessGroup | None:

@@ -40,7 +40,7 @@ class RankFailure:
 def error_recorded() -> Iterator[None]:
     """Write a reported error that leaves the block to this rank's error file, if torchrun named one.
 
-    Used around what may fail while the process group is up, so that the file is there before peers notice anything.
+    Used inside the process group's lifetime, so that the file is there before peers notice that this rank left.
     """
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 
+import torch.distributed as dist
 from attrs import frozen
 
 from cosmos_core.distributed.reduce import barrier
@@ -38,6 +39,9 @@ def run(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> Resul
 
     signals: SIGINT and SIGTERM ask to save and stop.
     """
+    if dist.is_initialized():
+        hint = "call torch.distributed.destroy_process_group() first, or train in another process"
+        raise UserError("nothing was started", [Problem(message="this process has a process group already", hint=hint)])
     mixed = needs_mixed_precision(plan.config.model)
     with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
         plan = broadcast_config(plan, mesh)

@@ -110,6 +110,16 @@ def test_a_diverged_run_is_an_exception(tmp_path: Path) -> None:
     assert process_state() == before
 
 
+def test_a_process_group_of_the_callers_is_left_alone(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(cosmos.UserError, match="has a process group already"):
+            cosmos.train("hello", SHORT, output_root=tmp_path)
+        assert torch.distributed.is_initialized()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_another_thread_may_train_and_only_one_at_a_time(tmp_path: Path) -> None:
     """Handlers of signals cannot be set there; a file asks to stop."""
     run_dir = tmp_path / "cosmos3/sft/hello"
