@@ -35,7 +35,7 @@ ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.BitAnd: ("&", "|"),
     ast.BitOr: ("|", "&"),
 }
-SYMMETRIC = {"min", "max", "equal", "isclose"}
+SYMMETRIC = {"min", "max", "equal", "isclose", "transpose"}
 """Functions for which the order of arguments is no matter."""
 CHECKS_OR_TEXTS = {"strict", "encoding", "hint", "message", "title"}
 """Keyword arguments that only guard an invariant or only reach a person."""

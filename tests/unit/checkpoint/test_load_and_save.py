@@ -219,6 +219,19 @@ def test_moments_and_counts_come_back_and_what_was_never_updated_stays_so(fused:
     assert float(restored["step"]) == 3
 
 
+@pytest.mark.parametrize(("fused", "device"), [(True, "meta"), (False, "cpu")])
+def test_counts_of_updates_lie_where_the_optimizers_kernel_reads_them(fused: bool, device: str) -> None:
+    model = Network().to("meta")
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.param_groups[0]["fused"] = fused
+    name = "state.net.body.weight"
+    templates = optimizer_templates(model, optimizer, {f"{name}.step", f"{name}.exp_avg"})
+    assert {name: value.device.type for name, value in templates.items()} == {
+        f"{name}.step": device,
+        f"{name}.exp_avg": "meta",
+    }
+
+
 def draws() -> list[float]:
     return [float(torch.rand(())), np.random.random(), np.random.normal(), random.random(), random.gauss(0, 1)]
 
