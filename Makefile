@@ -27,7 +27,7 @@ PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproje
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
 	@echo "            RECIPE=videophy2_demo does the same with a reasoner"
-	@echo "make test   install, lint, type-check, run every test (about 15 minutes)"
+	@echo "make test   install, lint, type-check, run every test (at most 25 minutes on two cores)"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
