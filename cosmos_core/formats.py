@@ -15,8 +15,9 @@ __all__ = ["check_format"]
 
 
 def check_format(record: Any, file: Path, known: int, *, package: str = "cosmos-core") -> None:
-    """Reject a record that a newer version wrote to `file`. Its number is the key ``format``; without one it is in
-    format 1, from before files had a number.
+    """Reject a record that a newer version wrote to `file`.
+
+    Its number is the key ``format``; without one it is in format 1, from before files had a number.
 
     known: the newest format that the caller reads. package: the distribution to upgrade. Raises UserError.
     """

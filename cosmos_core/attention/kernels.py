@@ -50,7 +50,7 @@ def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options
 def packed_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sequences: PackedSequences, *, causal: bool
 ) -> torch.Tensor:
-    """q [N, heads, dim], k and v [N, kv heads, dim]; returns [N, heads, dim]. No sequence looks into another.
+    """Attend from q [N, heads, dim] to k and v [N, kv heads, dim]; returns [N, heads, dim], each sequence by itself.
 
     Sequences of one length run as one batch, others in one kernel that knows where each begins. Where there is no such
     kernel, those of like lengths run as one batch, padded if attention is causal.
@@ -98,8 +98,10 @@ class SequenceMask:
     """
 
     def __init__(self, queries: torch.Tensor, keys: torch.Tensor, *, flex: bool | None = None) -> None:
-        """queries, keys: int64, which sequence each belongs to. flex: whether FlexAttention does it; where it can be
-        trained through, when absent."""
+        """queries, keys: int64, which sequence each belongs to.
+
+        flex: whether FlexAttention does it; where it can be trained through, when absent.
+        """
         self._dense: torch.Tensor | None = None
         self._blocks: BlockMask | None = None
         if queries.device.type == "cuda" if flex is None else flex:
@@ -115,7 +117,7 @@ class SequenceMask:
             self._dense = queries[:, None] == keys[None]
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """q [queries, heads, dim], k and v [keys, kv heads, dim]; returns [queries, heads, dim]."""
+        """Attend from q [queries, heads, dim] to k and v [keys, kv heads, dim]; returns [queries, heads, dim]."""
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
         if self._blocks is not None:
             kernel = compiled_flex_attention() if q.is_cuda else flex_attention

@@ -109,7 +109,7 @@ class PackedSequences:
 
     @cached_property
     def padding_mask(self) -> torch.Tensor:
-        """bool [sequences, max_seqlen], True where what `pad` returns holds a token."""
+        """Bool [sequences, max_seqlen], True where what `pad` returns holds a token."""
         return to_device(torch.arange(self.max_seqlen) < torch.tensor(self.lengths)[:, None], self.device)
 
     @cached_property

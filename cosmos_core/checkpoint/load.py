@@ -145,8 +145,10 @@ def _first(names: list[str]) -> str:
 
 
 def load_loader_states(folder: Path) -> list[Any]:
-    """The saved loader state of every old rank, in rank order. Raises UserError when one holds more than data, or is
-    too new."""
+    """The saved loader state of every old rank, in rank order.
+
+    Raises UserError when one holds more than data, or is too new.
+    """
     files = sorted(folder.glob("rank_*.pkl"), key=lambda path: int(path.stem.partition("_")[2]))
     return [_loader_state(path) for path in files]
 

@@ -138,8 +138,10 @@ def _file(stem: str, number: int, count: int) -> str:
 def _write(
     file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str], progress: Progress, task: TaskID
 ) -> None:
-    """Write the header with every tensor's offsets, then the tensors one by one; the library's own writer needs all of
-    them in memory."""
+    """Write the header with every tensor's offsets, then the tensors one by one.
+
+    The library's own writer needs all of them in memory.
+    """
     header = _header(entries, metadata)
     with file.open("wb") as out:
         out.write(len(header).to_bytes(8, "little"))

@@ -86,8 +86,10 @@ def _fields(clip: ClipRecord) -> dict[str, Any]:
 
 @frozen
 class ClipIndex:
-    """clips: in the order of their uuids' SHA-256. digest: of their records and usable windows. dropped: how many the
-    filter left out, by reason."""
+    """clips: in the order of their uuids' SHA-256.
+
+    digest: of their records and usable windows. dropped: how many the filter left out, by reason.
+    """
 
     clips: tuple[ClipRecord, ...]
     digest: str

@@ -46,8 +46,11 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """One pack. state: what to save if this is the last one trained on. packing_efficiency: its tokens as a fraction of
-    the cap; None without a cap."""
+    """One pack.
+
+    state: what to save if this is the last one trained on. packing_efficiency: its tokens as a fraction of the cap;
+    None without a cap.
+    """
 
     items: list[Item]
     state: dict[str, Any]

@@ -50,13 +50,17 @@ class MapSource(ABC):
         return str(index)
 
     def get_lazy(self, index: int, random: np.random.Generator) -> Any:
-        """What `get` returns, with clips not yet decoded where the dataset supports it, so that a latent cache can
-        replace decoding."""
+        """What `get` returns, with clips not yet decoded where the dataset supports it.
+
+        A latent cache then replaces decoding.
+        """
         return self.get(index, random)
 
     def lazy_samples(self) -> Iterator[Any]:
-        """Every clip once, as `get_lazy` returns it, with its caption; for one that cannot be used its
-        UnreadableSample."""
+        """Every clip once, as `get_lazy` returns it, with its caption.
+
+        For a clip that cannot be used, its UnreadableSample.
+        """
         for index in range(len(self)):
             try:
                 yield self.get_lazy(index, np.random.default_rng(0))
@@ -64,14 +68,18 @@ class MapSource(ABC):
                 yield error
 
     def epoch_permutation(self, random: np.random.Generator) -> Permutation:
-        """Order of an epoch under `shuffle`, int64 [len], drawn from `random` alone; for data that is read faster in
-        blocks."""
+        """Order of an epoch under `shuffle`, int64 [len], drawn from `random` alone.
+
+        Overridden for data that is read faster in blocks.
+        """
         return random.permutation(len(self))
 
     @property
     def fingerprint(self) -> str | None:
-        """Readable text that changes when the samples or their order change; a run resumes only on the same data. None
-        for data that never changes."""
+        """Readable text that changes when the samples or their order change; a run resumes only on the same data.
+
+        None for data that never changes.
+        """
         return None
 
     @property

@@ -32,7 +32,9 @@ def compile_fn(function: Callable[..., Any], config: Compile) -> Callable[..., A
 
 
 def _recompute_cheap_activations() -> None:
-    """Let compiled code recompute cheap activations in the backward pass (normalised states, an MLP's gated product):
-    a quarter less memory for activations, for one more pass over each."""
+    """Let compiled code recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
+
+    Activations take a quarter less memory, for one more pass over each.
+    """
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False

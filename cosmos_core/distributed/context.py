@@ -31,8 +31,11 @@ class ContextGroup:
         return pad(x, widths).narrow(dim, self.rank * length, length)
 
     def gather(self, own: torch.Tensor, count: int) -> torch.Tensor:
-        """All processes' tokens, without padding. The backward pass keeps the gradient of this process's tokens, times
-        the number of processes: all compute the same loss, and FSDP averages over them."""
+        """All processes' tokens, without padding.
+
+        The backward pass keeps the gradient of this process's tokens, times the number of processes: all compute the
+        same loss, and FSDP averages over them.
+        """
         whole: torch.Tensor = _Gather.apply(own, self)  # type: ignore[no-untyped-call]
         return whole[:count]
 

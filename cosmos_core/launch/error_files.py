@@ -27,8 +27,11 @@ _KINDS: dict[str, type[ReportedError]] = {"UserError": UserError, "RunFailed": R
 
 @frozen
 class RankFailure:
-    """What one rank wrote before it failed. error: the reported error; None for any other exception, which has a
-    traceback. message: type and text of the exception."""
+    """What one rank wrote before it failed.
+
+    error: the reported error; None for any other exception, which has a traceback. message: type and text of the
+    exception.
+    """
 
     rank: int
     time: int

@@ -1,6 +1,7 @@
 """Starts the ranks of one machine, passes requests to stop on, and tells how they ended.
 
-The first SIGINT or SIGTERM asks the ranks to save and stop, a second one ends them at once."""
+The first SIGINT or SIGTERM asks the ranks to save and stop, a second one ends them at once.
+"""
 
 from __future__ import annotations
 

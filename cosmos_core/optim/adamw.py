@@ -12,7 +12,7 @@ __all__ = ["adamw_step", "build_adamw"]
 
 
 def build_adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """torch's AdamW over `parameter_groups`, in their order; frozen parameters have no state."""
+    """Torch's AdamW over `parameter_groups`, in their order; frozen parameters have no state."""
     return torch.optim.AdamW(
         [{"params": list(group.parameters), "lr": group.rate} for group in parameter_groups(model, config)],
         lr=config.lr,

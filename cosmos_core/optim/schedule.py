@@ -12,8 +12,10 @@ __all__ = ["build_scheduler"]
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, config: SchedulerConfig, step: int = 0) -> LambdaLR:
-    """A LambdaLR with the same factor for every group. step: finished optimizer steps; the rates are set to those of
-    the next one."""
+    """A LambdaLR with the same factor for every group.
+
+    step: finished optimizer steps; the rates are set to those of the next one.
+    """
 
     def shape(step: int) -> float:
         return factor(config, step)

@@ -98,8 +98,10 @@ class RunPaths(Record):
 
     @property
     def outcome(self) -> Path:
-        """How the last launch ended: ``{"outcome": "done", "step": 500, ...}``, else "stopped", "interrupted",
-        "diverged", "refused" or "failed"."""
+        """How the last launch ended: ``{"outcome": "done", "step": 500, ...}``.
+
+        Other outcomes are "stopped", "interrupted", "diverged", "refused" and "failed".
+        """
         return self.root / "outcome.json"
 
     @property

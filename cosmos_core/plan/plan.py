@@ -34,8 +34,10 @@ class Degrees:
 
 @frozen(kw_only=True)
 class WeightSource:
-    """Where the weights come from. kind: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or
-    'resume' (the whole training state). path: the checkpoint's folder.
+    """Where the weights come from.
+
+    kind: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or 'resume' (the whole training state).
+    path: the checkpoint's folder.
 
     A 'warm' folder contains ``model/``; a 'resume' folder contains ``model/``, ``optim/``, ``trainer/`` and so on.
     launch: the launch that trained the checkpoint to resume, if known.

@@ -28,8 +28,10 @@ def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
 
 
 def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides: Sequence[str]) -> RunPlan:
-    """Create the run directory and ``launches/<n>/`` in it, with config.toml, config.yaml, config.pkl, launch_info.yaml
-    and job_env.yaml; returns the plan with n."""
+    """Create the run directory and ``launches/<n>/`` in it; returns the plan with n.
+
+    The folder holds config.toml, config.yaml, config.pkl, launch_info.yaml and job_env.yaml.
+    """
     paths = RunPaths(plan.run_dir)
     paths.checkpoints.mkdir(parents=True, exist_ok=True)
     paths.outcome.unlink(missing_ok=True)

@@ -152,8 +152,9 @@ class CheckpointSpec(Spec):
 
 @frozen(kw_only=True)
 class Conversion:
-    """A request to a converter. source: folder; output: folder that must not exist yet. source_revision: a path
-    or ``owner/repository@commit``.
+    """A request to a converter.
+
+    source: folder; output: folder that must not exist yet. source_revision: a path or ``owner/repository@commit``.
 
     model: configuration of the run that made the source, None when no run did. base: folder the run started from.
     options: the command's other flags, by name.

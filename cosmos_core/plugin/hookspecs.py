@@ -1,5 +1,8 @@
-"""The hooks a plugin may implement. All are called in the launching process, with keyword arguments, before any rank
-starts; an implementation may take a subset of the arguments and must not import torch while answering."""
+"""The hooks a plugin may implement.
+
+All are called in the launching process, with keyword arguments, before any rank starts; an implementation may take a
+subset of the arguments and must not import torch while answering.
+"""
 
 from __future__ import annotations
 

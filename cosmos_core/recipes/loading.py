@@ -89,8 +89,10 @@ def _chain(path: Path) -> list[Document]:
 
 
 def _merged(documents: Sequence[Document]) -> tuple[Layer, bool]:
-    """The files of a chain merged, root first; whether one is a recipe of the cosmos-framework training scripts, which
-    name the parent by experiment."""
+    """The files of a chain merged, root first, and whether one names its parent by experiment.
+
+    The recipes of the cosmos-framework training scripts do.
+    """
     layer = Layer({}, {})
     for document in reversed(documents):
         _check_requires(document)

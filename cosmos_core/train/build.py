@@ -63,8 +63,10 @@ def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, rng: Counter
 
 
 def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module:
-    """Build on the meta device, select what trains, cast trained weights to the master dtype and frozen ones to the
-    compute dtype, shard, allocate. The memory is uninitialised."""
+    """Build on the meta device, select what trains, cast, shard, allocate. The memory is uninitialised.
+
+    Trained weights are cast to the master dtype, frozen ones to the compute dtype.
+    """
     with torch.device("meta"):
         model = family.build()
     select_trainable(model, config.optimizer.keys_to_select)
@@ -131,6 +133,10 @@ def build_loader(
     epochs: int | None = None,
     name: str = "dataloader_train",
 ) -> PackedLoader | None:
+    """A section's dataset behind its loader, on this rank; None without a section.
+
+    epochs: how many passes, endless when absent. name: of the section, for messages. Raises UserError.
+    """
     if config is None:
         return None
     source = plugins.registry.get(DatasetSpec, config.dataset.type).source.load()(config.dataset)

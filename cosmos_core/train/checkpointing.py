@@ -96,8 +96,11 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
 
 
 def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
-    """The stored parts of the component ``trainer``. Random states of the cosmos-framework scripts have another form
-    and are skipped; training draws from `CounterRng` and does not need them."""
+    """The stored parts of the component ``trainer``.
+
+    Random states of the cosmos-framework scripts have another form and are skipped; training draws from `CounterRng`
+    and does not need them.
+    """
     template: dict[str, Any] = {"iteration": 0}
     own = f"rng_state_{trainer.mesh.rank}"
     randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}

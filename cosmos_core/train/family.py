@@ -41,8 +41,11 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """loss: summed over what `loss_denominator` counts. tokens: tokens processed. metrics: more scalars summed the same
-    way, with the same names in every batch; their means are logged."""
+    """loss: summed over what `loss_denominator` counts.
+
+    tokens: tokens processed. metrics: more scalars summed the same way, with the same names in every batch; their means
+    are logged.
+    """
 
     loss: torch.Tensor
     tokens: int
@@ -51,8 +54,11 @@ class StepOutput:
 
 @frozen(kw_only=True)
 class Estimate:
-    """Cost of a plan on one process. trained, frozen: parameters. activation_bytes: kept between forward and backward
-    of one micro-batch. flops: of one micro-batch, forward and backward, without recomputation."""
+    """Cost of a plan on one process.
+
+    trained, frozen: parameters. activation_bytes: kept between forward and backward of one micro-batch. flops: of one
+    micro-batch, forward and backward, without recomputation.
+    """
 
     trained: int
     frozen: int

@@ -41,8 +41,10 @@ class AsyncMetrics:
         losses: Sequence[torch.Tensor],
         keys: Sequence[tuple[str, ...]],
     ) -> None:
-        """record: metrics already on the host. values: scalars on the device, over all ranks. losses, keys: of this
-        process's micro-batches."""
+        """record: metrics already on the host.
+
+        values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches.
+        """
         self._record, self._names, self._keys = record, list(values), keys
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])
         self._values, self._copied = stacked, None

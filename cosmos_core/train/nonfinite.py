@@ -51,8 +51,10 @@ class NonFiniteGuard:
     judged: int = 0
 
     def judge(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> bool:
-        """Whether the step's update was made. record: with loss and gradient norm over all ranks, before any repair.
-        Raises RunFailed when the run must end."""
+        """Whether the step's update was made.
+
+        record: with loss and gradient norm over all ranks, before any repair. Raises RunFailed when the run must end.
+        """
         self.judged += 1
         if math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"]):
             self.in_a_row = 0

@@ -27,7 +27,8 @@ __all__ = ["Result", "run"]
 class Result:
     """outcome: 'done', 'stopped' or, when the keyboard asked, 'interrupted'; a checkpoint of the end exists then.
 
-    step: completed optimizer steps. seconds: wall clock of the loop."""
+    step: completed optimizer steps. seconds: wall clock of the loop.
+    """
 
     outcome: str
     step: int

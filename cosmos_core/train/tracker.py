@@ -21,8 +21,11 @@ class Tracker(Protocol):
         ...
 
     def log(self, record: dict[str, Any]) -> None:
-        """One record: a finished step (`step`, `loss`, `lr`, `grad_norm`, `tokens`, `seconds`, `data_wait`) or a
-        validation (`step`, `val_loss`)."""
+        """One record: a finished step or a validation.
+
+        A step has `step`, `loss`, `lr`, `grad_norm`, `tokens`, `seconds` and `data_wait`, a validation `step` and
+        `val_loss`.
+        """
         ...
 
     def finish(self, outcome: str) -> None:

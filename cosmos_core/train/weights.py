@@ -49,8 +49,10 @@ def load_checkpoint(
 def load_base(
     folder: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, skip: Sequence[str], strict: bool
 ) -> Loaded:
-    """Load weights alone, to start from: ``model/`` below `folder`. A base has no adapters for a run that trains
-    nothing else. Raises UserError."""
+    """Load weights alone, to start from: ``model/`` below `folder`.
+
+    A base has no adapters for a run that trains nothing else. Raises UserError.
+    """
     if AdapterBase.read(folder) is not None:
         hint = "cosmos export folds adapters into their base; cosmos convert makes a base of what it wrote"
         problem = Problem(message="holds adapters alone, without the weights below them", file=str(folder), hint=hint)
@@ -93,8 +95,10 @@ def check_finite(model: nn.Module, ema: Ema | None, mesh: Mesh, source: Path | N
 
 
 def log_differences(config: ModelConfig, loaded: Loaded, fresh: Sequence[str], restarted: Sequence[str]) -> None:
-    """Log the tensors that only the model or only the checkpoint has. fresh: tensors the family filled; restarted:
-    averages set to the weights."""
+    """Log the tensors that only the model or only the checkpoint has.
+
+    fresh: tensors the family filled; restarted: averages set to the weights.
+    """
     own_files = config.brings_weights and config.init == "pretrained"
     start = "the model's own pretrained files" if own_files else "fresh values, as model.init = 'random' gives them"
     weights = [name for name in fresh if not is_lora(name)]

@@ -55,8 +55,11 @@ def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
 
 
 def _record(plan: RunPlan, record: dict[str, Any], *, reported: bool = False) -> None:
-    """Rank 0 records how the run ended. A reported error is recorded by the rank that has it, and stays: peers of a
-    rank that left fail in a collective, which says nothing."""
+    """Rank 0 records how the run ended.
+
+    A reported error is recorded by the rank that has it, and stays: peers of a rank that left fail in a collective,
+    which says nothing.
+    """
     launched, paths = launched_rank(), RunPaths(plan.run_dir)
     superseded = record["outcome"] == "failed" and bool(read_outcome(paths))
     # A rank that resolved `${now:...}` apart and left before it heard of rank 0's directory has none.

@@ -89,7 +89,7 @@ def render(attributes: Attributes, random: np.random.Generator, *, size: int, fr
 
 
 def _pixels(size: int) -> tuple[Array, Array]:
-    """x and y of pixel centres, in units of the side."""
+    """X and y of pixel centres, in units of the side."""
     line = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(line, line)
     return x, y

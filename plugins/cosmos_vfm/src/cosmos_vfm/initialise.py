@@ -21,8 +21,9 @@ OUTPUTS = ("o_proj", "down_proj")
 
 
 def initialise(model: nn.Module, rng: CounterRng, layers: int, names: Collection[str]) -> None:
-    """Fill the weights in `names`, except adapters: truncated normal with std 1/sqrt(fan in). Output projections of
-    residual blocks are divided by sqrt(2 layers).
+    """Fill the weights in `names`, except adapters: truncated normal with std 1/sqrt(fan in).
+
+    Output projections of residual blocks are divided by sqrt(2 layers).
 
     The generation tower starts as a copy of the understanding tower: both use the random stream of the same name.
     """

@@ -42,7 +42,7 @@ class SequenceSpec:
 
 
 def round_fps(fps: float) -> float:
-    """fps rounded to bfloat16, as in the base models: 29.97 becomes 30."""
+    """Fps rounded to bfloat16, as in the base models: 29.97 becomes 30."""
     return float(torch.tensor(fps, dtype=torch.bfloat16))
 
 

@@ -47,7 +47,7 @@ class SampleRequest:
 
 
 def build_solver(steps: int, shift: float, device: torch.device) -> Any:
-    """diffusers' UniPC on shifted sigmas linspace(0.999, 0). Its timesteps are those of the base models."""
+    """Diffusers' UniPC on shifted sigmas linspace(0.999, 0). Its timesteps are those of the base models."""
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     solver = UniPCMultistepScheduler(

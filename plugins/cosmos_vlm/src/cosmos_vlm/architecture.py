@@ -14,7 +14,7 @@ HINT = "give the folder or the Hub name of a Qwen3-VL model"
 
 
 def architecture_of(folder: Path) -> Any:
-    """transformers' configuration of a Qwen3-VL. Raises UserError when it is missing, damaged, or of another model."""
+    """Transformers' configuration of a Qwen3-VL. Raises UserError when it is missing, damaged, or of another model."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 

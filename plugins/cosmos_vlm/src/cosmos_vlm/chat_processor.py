@@ -31,8 +31,9 @@ CACHE_SIZE, MAX_CACHED_TOKENS = 256, 2048
 
 @frozen(eq=False)
 class TokenizedConversation:
-    """ids, labels: int64 [n]; labels are IGNORE_INDEX where nothing is learned. positions: int64 [3, n], time, row,
-    column.
+    """ids, labels: int64 [n]; labels are IGNORE_INDEX where nothing is learned.
+
+    positions: int64 [3, n], time, row, column.
 
     patches: uint8 [p, 1536]. grids: (t, h, w) in patches of each image or video, in order of appearance. prompt_len:
     tokens before the assistant's last message; num_prompt_media: how many of `grids` come before it; reference: its
@@ -123,8 +124,10 @@ class ChatProcessor:
         self._cache: dict[Any, _Tokens] = {}
 
     def encode(self, chat: Chat) -> TokenizedConversation:
-        """Raises UnreadableSample for unknown roles, for shapes the vision tower cannot take, for texts that hold
-        special tokens of media or messages, and when nothing is learned.
+        """Tokens, labels, positions and patches.
+
+        Raises UnreadableSample for unknown roles, for shapes the vision tower cannot take, for texts that hold special
+        tokens of media or messages, and when nothing is learned.
         """
         try:
             rendered = render_chat(chat, self.config)

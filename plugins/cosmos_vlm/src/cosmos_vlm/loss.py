@@ -34,7 +34,7 @@ def summed_cross_entropy(
     chunk_size: int,
     loss_fn: ChunkLoss = chunk_loss,
 ) -> torch.Tensor:
-    """hidden [n, h], weight [vocabulary, h], targets int64 [n]; float32 scalar.
+    """Hidden [n, h], weight [vocabulary, h], targets int64 [n]; float32 scalar.
 
     chunk_size: rows whose logits exist at a time. loss_fn: `chunk_loss`, compiled or not. Gradients are computed in
     the forward pass, so each of the three products runs once.

@@ -43,8 +43,11 @@ POSITION_STD = 0.5
 
 
 def snapshot(name: str, patterns: list[str]) -> Path:
-    """The folder of a backbone: a local folder, the tiny model of this package, or a snapshot of
-    ``owner/repository[@revision]`` with the files that match `patterns`, fetched if necessary. Raises UserError."""
+    """The folder of a backbone: a local one, the tiny model of this package, or a snapshot from the Hub.
+
+    A snapshot of ``owner/repository[@revision]`` has the files that match `patterns`, fetched if necessary. Raises
+    UserError.
+    """
     if not is_fetched(name):
         return Path(__file__).parent / "backbones" / TINY if name == TINY else Path(name)
     if is_local(name):

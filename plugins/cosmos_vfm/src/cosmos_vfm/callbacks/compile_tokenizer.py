@@ -10,8 +10,10 @@ __all__ = ["CompileTokenizerCallback"]
 
 
 class CompileTokenizerCallback(Callback):
-    """torch.compile of the encoder after `compile_after_iterations` micro-batches. Every new size compiles on first
-    use."""
+    """torch.compile of the encoder after `compile_after_iterations` micro-batches.
+
+    Every new size compiles on first use.
+    """
 
     config: CompileTokenizer
     micro_batches = 0

@@ -86,8 +86,11 @@ def network_config_of(shapes: Shapes) -> NetworkConfig:
 
 
 def transformer_config(shapes: Shapes, base: Mapping[str, Any]) -> dict[str, Any]:
-    """``transformer/config.json`` of these tensors. base: configuration of the checkpoint they come from; its values
-    are used if it is one of diffusers with the same sizes."""
+    """``transformer/config.json`` of these tensors.
+
+    base: configuration of the checkpoint they come from; its values are used if it is one of diffusers with the same
+    sizes.
+    """
     network = network_config_of(shapes)
     config = to_diffusers_config(network) | _heads(shapes, network.hidden)
     same_size = all(base.get(key, config[key]) == config[key] for key in SIZE_KEYS) and "hidden_size" in base

@@ -31,8 +31,10 @@ __all__ = ["ExportRequest", "export_weights"]
 
 @frozen(kw_only=True)
 class ExportRequest:
-    """checkpoint: folder with ``model/``. base: folder of the converted base. It gives the heads that the run did not
-    build, the configuration and the components.
+    """checkpoint: folder with ``model/``.
+
+    base: folder of the converted base. It gives the heads that the run did not build, the configuration and the
+    components.
 
     format: 'diffusers', or 'hf' for one folder of ``model.net.<name>`` tensors that cosmos-framework loads. weights:
     'ema' (live weights where there is no average) or 'live'. scale: factor of adapters that were trained together with

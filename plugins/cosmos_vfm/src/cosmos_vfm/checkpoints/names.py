@@ -54,7 +54,7 @@ def to_diffusers(name: str) -> str:
 
 
 def from_diffusers(name: str) -> str:
-    """diffusers name -> framework name. Raises KeyError for a name outside the network."""
+    """Diffusers name -> framework name. Raises KeyError for a name outside the network."""
     if _TRANSFORMER.match(name):
         reverse = {theirs: ours for ours, theirs in _ATTENTION.items()}
         return "language_model.model." + _rename_attention(name, reverse)

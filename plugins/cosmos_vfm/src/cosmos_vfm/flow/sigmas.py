@@ -33,7 +33,7 @@ def inverse_cdf(u: torch.Tensor, distribution: str) -> torch.Tensor:
 
 
 def time_shift(sigma: torch.Tensor, shift: float) -> torch.Tensor:
-    """s t / (1 + (s - 1) t)."""
+    """The shifted level s t / (1 + (s - 1) t)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 

@@ -109,7 +109,7 @@ class DecoderLayer(nn.Module):
         backend: AttentionBackend,
         train_text: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """text [Nu, hidden] and latents [Ng, hidden] after this layer.
+        """Text [Nu, hidden] and latents [Ng, hidden] after this layer.
 
         train_text: whether the understanding tower needs gradients; if not, it runs under no_grad.
         """

@@ -40,7 +40,7 @@ def _table(head_dim: int, theta: float, device: torch.device) -> tuple[torch.Ten
 
 
 def rotation(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
-    """cos and sin for positions [3, N] (float32, never lower: values reach 15000 with steps of thousandths)."""
+    """Cos and sin for positions [3, N] (float32, never lower: values reach 15000 with steps of thousandths)."""
     frequencies, axes = _table(head_dim, theta, positions.device)
     angles = positions.float()[axes].T * frequencies
     angles = torch.cat([angles, angles], dim=-1).unsqueeze(1)

@@ -40,8 +40,10 @@ class JointSequences:
 
     @property
     def one_batch(self) -> bool:
-        """Whether the samples run as one batch: they have equal lengths, or padding costs less than one kernel launch
-        per sample."""
+        """Whether the samples run as one batch.
+
+        They do when they have equal lengths, or when padding costs less than one kernel launch per sample.
+        """
         return self.uniform or self.text.max_seqlen + self.latents.max_seqlen <= SHORT
 
     @cached_property

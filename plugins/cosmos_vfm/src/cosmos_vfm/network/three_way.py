@@ -52,8 +52,10 @@ def _merged(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torc
 
 
 def _natten(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
-    """The same in NATTEN, with tensors [batch, tokens, heads, dim]. Its merge has a backward pass through both
-    attentions."""
+    """The same in NATTEN, with tensors [batch, tokens, heads, dim].
+
+    Its merge has a backward pass through both attentions.
+    """
     import natten
 
     query = q[None].contiguous()

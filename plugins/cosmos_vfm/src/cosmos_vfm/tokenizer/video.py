@@ -47,5 +47,5 @@ def normalise(videos: torch.Tensor) -> torch.Tensor:
 
 
 def to_pixels(videos: torch.Tensor) -> torch.Tensor:
-    """float -1..1 -> uint8, clamped and rounded."""
+    """Float -1..1 -> uint8, clamped and rounded."""
     return ((videos.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -90,8 +90,10 @@ class LlavaSource(MapSource):
         return windowed_shuffle(self._sizes, self._config.lanes, self._config.shuffle_buffer, random)
 
     def get(self, index: int, random: np.random.Generator) -> Chat:
-        """Row `index`. Raises UnreadableSample for rows without image or answer, UserError for files that cannot be
-        read."""
+        """Row `index`.
+
+        Raises UnreadableSample for rows without image or answer, UserError for files that cannot be read.
+        """
         number = bisect_right(self._ends, index)
         row = self._block(number)(index - (self._ends[number - 1] if number else 0))
         key = str(row.get("id") or index)

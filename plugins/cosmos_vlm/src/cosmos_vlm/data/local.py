@@ -21,8 +21,10 @@ MAX_NAMES = 8
 
 @frozen
 class LocalCopy:
-    """root: the configured folder; no image may lie outside it. home: root, or the subset's folder in it. files: with
-    rows, sorted."""
+    """root: the configured folder; no image may lie outside it.
+
+    home: root, or the subset's folder in it. files: with rows, sorted.
+    """
 
     root: Path
     home: Path
@@ -35,8 +37,9 @@ class LocalCopy:
 
 
 def local_copy(path: str, subset: str) -> LocalCopy:
-    """The Parquet files below a folder, or its JSON files if it has none. If the folder has one named `subset`, only
-    that is searched.
+    """The Parquet files below a folder, or its JSON files if it has none.
+
+    If the folder has one named `subset`, only that is searched.
 
     Raises UserError when there are none, and when several folders hold files but none is named after the subset.
     """
