@@ -21,7 +21,7 @@ def explain_key(name: str, sections: Iterable[Section], present: dict[str, str] 
     keys = [key for section in sections for key in keys_of(section)]
     found = [key for key in keys if key.name == wanted]
     if not found:
-        renamed = f"it is now called '{RENAMED[wanted]}'" if wanted in RENAMED else ""
+        renamed = f"it is now called '{RENAMED[name]}'" if name in RENAMED else ""
         hint = renamed or did_you_mean(wanted, [key.name for key in keys]) or "`cosmos config reference` lists all"
         raise UserError(f"no key '{name}'", [Problem(message="no installed section has it", hint=hint)])
     return [{**_facts(key, name), **(present or {})} for key in found]
