@@ -62,8 +62,11 @@ def remaining(states: Sequence[dict[str, Any]], rank: int, world: int) -> tuple[
 
     With the same world this is the saved state itself. Otherwise, what old ranks had not delivered before the furthest
     frontier is dealt out in order, then all ranks continue from that frontier: no sample is lost or repeated.
+    Context-parallel peers saved the same state, which counts once.
     """
-    if len(states) == world and all(state["world"] == world for state in states):
+    by_rank = {state["frontier"] % state["world"]: state for state in states}
+    states = [by_rank[number] for number in sorted(by_rank)]
+    if len(states) == world == states[0]["world"]:
         return list(states[rank]["aside"]), states[rank]["frontier"]
     furthest = max(state["frontier"] for state in states)
     pending = sorted(

@@ -201,8 +201,7 @@ def test_a_state_of_this_loader_is_known_by_its_entries(state: Any, known: bool)
     assert is_loader_state({**state, "more": 1} if isinstance(state, dict) else state) is known
 
 
-def test_one_states_world_tells_whether_it_is_the_same_run() -> None:
-    """Two states of a run of two ranks are themselves; two of a run of three are dealt out anew."""
+def test_the_same_ranks_go_on_with_their_own_states_and_others_deal_them_out() -> None:
     two = [{"world": 2, "frontier": 6, "aside": [0]}, {"world": 2, "frontier": 5, "aside": []}]
     assert [tuple(map(list_of, remaining(two, rank, 2))) for rank in range(2)] == [([0], 6), ([], 5)]
     assert tuple(map(list_of, remaining(two, 0, 1))) == ([0, 5], 6)

@@ -43,6 +43,20 @@ def test_a_loader_that_was_restarted_but_gave_nothing_saves_what_it_was_given(pa
     ]
 
 
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_states_that_context_parallel_peers_saved_alike_count_once(world: int) -> None:
+    used, states = [], []
+    for rank in range(2):
+        packs = list(islice(number_loader(rank, 2, epochs=EPOCHS), 2 + rank))
+        used += positions_of(packs)
+        states += [packs[-1].state] * 2
+    for rank in range(world):
+        loader = number_loader(rank, world, epochs=EPOCHS)
+        loader.load_state(states)
+        used += positions_of(loader)
+    assert sorted(used) == list(range(EPOCHS * 37))
+
+
 def draws_of(rank: int, world: int) -> dict[int, tuple[int, float, str]]:
     """Position -> number, draw and key."""
     packs = number_loader(rank, world, epochs=EPOCHS)

@@ -64,7 +64,7 @@ def config_of(*, adapters: bool, seed: int = 3, lr: float = 1e-2, strict: bool =
     model = AdaptedTiny(init="random", precision="float32", **options)
     return evolve(
         config,
-        model=evolve(model, ema=evolve(model.ema, enabled=False)),
+        model=evolve(model, ema=evolve(model.ema, enabled=not adapters)),
         optimizer=OptimizerConfig(lr=lr, keys_to_select=("lora_",) if adapters else ()),
         trainer=evolve(config.trainer, seed=seed),
         checkpoint=evolve(config.checkpoint, strict_resume=strict),
