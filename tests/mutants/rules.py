@@ -1,7 +1,7 @@
 """The faults that can be planted in a source file, found in its syntax tree and made in its text.
 
 Left alone is what no test should look at: docstrings, log calls, the making of errors, assertions, annotations,
-decorators, imports and ``__all__``.
+decorators, imports, ``__all__``, and what only an accelerator runs.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class _Finder(ast.NodeVisitor):
     def visit_If(self, node: ast.If) -> None:
         if _last_name(node.test) != "TYPE_CHECKING":
             self.condition(node.test)
-            self.blocks(node.body, node.orelse)
+            self.blocks([] if "cuda" in ast.unparse(node.test) else node.body, node.orelse)
 
     def visit_While(self, node: ast.While) -> None:
         if not isinstance(node.test, ast.Constant):

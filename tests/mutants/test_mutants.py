@@ -133,6 +133,7 @@ def test_only_what_tests_can_see_is_changed() -> None:
         ("self.x = y", {"pass"}),
         ("logger.info('a', 1)", set()),
         ("x = max(a, b)", set()),
+        ("if a.is_cuda:\n    f(b)", {"if not a.is_cuda:\n    f(b)"}),
         ("raise UserError(a, b)", {"pass"}),
         ("x = zip(a, b, strict=True)", {"x = zip(b, a, strict=True)"}),
     ],
