@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 
+from cosmos_core.data.prepared import write_prepared
 from cosmos_core.data.video import write_mp4
-from cosmos_core.errors import UserError
-from cosmos_core.formats import check_format
 from cosmos_core.seeds import stream_seed
 from cosmos_data_bridge.captions import serialise
 from cosmos_data_bridge.synthetic import Attributes, attribute_sets, dense_caption, render, structured_caption
@@ -27,9 +25,6 @@ FPS = 5
 HELD_OUT = 40
 HELD_OUT_A_COLOR = 7
 V2V_FRAMES = 5
-RECORD = ".prepared.json"
-FORMAT = 1
-"""Of the records of what was prepared."""
 PACKAGE = "cosmos-data-bridge"
 SPLIT_SEED = 0
 
@@ -66,35 +61,18 @@ def split_attributes() -> tuple[list[Attributes], list[Attributes]]:
 
 def write_synthetic(root: Path, options: SyntheticOptions) -> bool:
     """Write the dataset; False if it is there already. Raises UserError when the folder holds something else."""
-    if root.exists():
-        if _recorded(root / RECORD) == asdict(options):
-            return False
-        raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
-    hidden = root.with_name(f".{root.name}.partial")
-    if hidden.exists():
-        shutil.rmtree(hidden)
-    train, held_out = split_attributes()
-    with Progress() as progress:
-        task = progress.add_task("writing clips", total=options.train + options.val)
-        for split, sets, count in (("train", train, options.train), ("val", held_out, options.val)):
-            with _Split(hidden / split, inference=split == "val") as folder:
-                for clip in _clips(split, sets, count, options):
-                    folder.add(clip)
-                    progress.advance(task)
-    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(options)}) + "\n")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    hidden.rename(root)
-    return True
 
+    def write(folder: Path) -> None:
+        train, held_out = split_attributes()
+        with Progress() as progress:
+            task = progress.add_task("writing clips", total=options.train + options.val)
+            for split, sets, count in (("train", train, options.train), ("val", held_out, options.val)):
+                with _Split(folder / split, inference=split == "val") as written:
+                    for clip in _clips(split, sets, count, options):
+                        written.add(clip)
+                        progress.advance(task)
 
-def _recorded(path: Path) -> dict[str, Any]:
-    """The options a folder was written with; {} if unknown. Raises UserError for a newer version's record."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    check_format(content, path, FORMAT, package=PACKAGE)
-    return {name: value for name, value in content.items() if name != "format"} if isinstance(content, dict) else {}
+    return write_prepared(root, asdict(options), write, package=PACKAGE)
 
 
 def _clips(split: str, sets: list[Attributes], count: int, options: SyntheticOptions) -> Iterator[_Clip]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,14 @@ import numpy as np
 from attrs import asdict, frozen
 from rich.progress import Progress
 
+from cosmos_core.data.prepared import write_prepared
 from cosmos_core.data.video import write_mp4
-from cosmos_core.errors import UserError
-from cosmos_core.formats import check_format
 from cosmos_core.seeds import stream_seed
 from cosmos_data_videophy.question import SHORT, conversation
 from cosmos_data_videophy.synthetic import FPS, draw, grades
 
 __all__ = ["FORMAT", "PACKAGE", "Synthetic", "entry", "write_json", "write_synthetic"]
 
-RECORD = ".prepared.json"
 FORMAT = 1
 """Of the records of what was prepared."""
 PACKAGE = "cosmos-data-videophy"
@@ -54,38 +52,27 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_synthetic(root: Path, options: Synthetic) -> bool:
     """Write both splits; False if they are there already. Raises UserError when the folder holds something else."""
-    if root.exists():
-        if _recorded(root / RECORD) == asdict(options):
-            return False
-        raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
-    hidden = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)
-    with Progress() as progress:
-        task = progress.add_task("writing clips", total=options.train + options.val)
-        for split, count in (("train", options.train), ("val", options.val)):
-            folder = hidden / f"videophy2_{split}"
-            for part in ("media", "text"):
-                (folder / part).mkdir(parents=True)
-            manifest = []
-            for index, grade in enumerate(grades(count, options.seed, split)):
-                drawn = draw(grade, np.random.default_rng(stream_seed(options.seed, f"physics {split}", index)))
-                line = entry(index + 1, drawn.category)
-                write_mp4(folder / line["media"], drawn.pixels, FPS)
-                write_json(folder / line["conversation"], conversation(SHORT, str(grade)))
-                manifest.append(line)
-                progress.advance(task)
-            write_json(folder / "meta.json", manifest)
-    (hidden / RECORD).write_text(json.dumps({"format": FORMAT, **asdict(options)}) + "\n")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    hidden.rename(root)
-    return True
+
+    def write(folder: Path) -> None:
+        with Progress() as progress:
+            task = progress.add_task("writing clips", total=options.train + options.val)
+            for split, count in (("train", options.train), ("val", options.val)):
+                for _ in _write_split(folder / f"videophy2_{split}", split, count, options.seed):
+                    progress.advance(task)
+
+    return write_prepared(root, asdict(options), write, package=PACKAGE)
 
 
-def _recorded(path: Path) -> dict[str, Any]:
-    """The options a folder was written with; {} if unknown. Raises UserError for a newer version's record."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    check_format(content, path, FORMAT, package=PACKAGE)
-    return {name: value for name, value in content.items() if name != "format"} if isinstance(content, dict) else {}
+def _write_split(folder: Path, split: str, count: int, seed: int) -> Iterator[None]:
+    """One step a clip; the manifest is written last."""
+    for part in ("media", "text"):
+        (folder / part).mkdir(parents=True)
+    manifest = []
+    for index, grade in enumerate(grades(count, seed, split)):
+        drawn = draw(grade, np.random.default_rng(stream_seed(seed, f"physics {split}", index)))
+        line = entry(index + 1, drawn.category)
+        write_mp4(folder / line["media"], drawn.pixels, FPS)
+        write_json(folder / line["conversation"], conversation(SHORT, str(grade)))
+        manifest.append(line)
+        yield
+    write_json(folder / "meta.json", manifest)

@@ -1,0 +1,47 @@
+"""Folders that `cosmos data prepare` writes: whole or absent, with a record of what they were asked to hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cosmos_core.errors import UserError
+from cosmos_core.formats import check_format
+
+__all__ = ["PREPARED_FORMAT", "RECORD", "write_prepared"]
+
+RECORD = ".prepared.json"
+PREPARED_FORMAT = 1
+"""Of the record."""
+
+
+def write_prepared(root: Path, options: Mapping[str, Any], write: Callable[[Path], None], *, package: str) -> bool:
+    """Let `write` fill a hidden folder, which becomes `root` when it returns; False if `root` holds it already.
+
+    options: what the folder is asked to hold, as plain values. package: to upgrade for a newer record. Raises UserError
+    when `root` holds something else.
+    """
+    if root.exists():
+        if _recorded(root / RECORD, package) == dict(options):
+            return False
+        raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
+    hidden = root.with_name(f".{root.name}.partial")
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir(parents=True)
+    write(hidden)
+    (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
+    hidden.rename(root)
+    return True
+
+
+def _recorded(path: Path, package: str) -> dict[str, Any]:
+    """The options a folder was written with; {} if unknown."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    check_format(content, path, PREPARED_FORMAT, package=package)
+    return {name: value for name, value in content.items() if name != "format"} if isinstance(content, dict) else {}
