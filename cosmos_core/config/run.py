@@ -111,6 +111,11 @@ class DatasetConfig:
 
     type: str = required("Name of the dataset; types the rest of the table.")
 
+    @property
+    def place(self) -> str | None:
+        """Local folder or file that the data lies in, for the plan; None when it comes from elsewhere."""
+        return None
+
 
 @frozen(kw_only=True)
 class Pool:

@@ -106,7 +106,7 @@ class RunPlan:
             loaders["validation data"] = self.config.dataloader_val
         texts = {}
         for label, loader in loaders.items():
-            path = getattr(loader.dataset, "path", None)
+            path = loader.dataset.place
             place = "" if path is None else f" in {path} ({'found' if Path(path).exists() else 'not there'})"
             texts[label] = f"{loader.dataset.type}{place}"
         return texts

@@ -128,7 +128,7 @@ def test_a_smoke_run_of_five_steps_plans_for_every_recipe(recipe: str, places: d
     said = cosmos(*command, *NEEDS.get(recipe, ()), env=places).stdout
     assert "# steps: 5" in said
     assert "# warning: the run of 5 steps ends within its warm-up of" in said
-    assert "before the end of the run, at step 5: checkpoint.save_iter" in said
+    assert "intervals are longer than the run of 5 steps: checkpoint.save_iter" in said
 
 
 def test_multipliers_of_zero_for_all_that_trains_are_warned_of_once_the_network_is_there(tmp_path: Path) -> None:

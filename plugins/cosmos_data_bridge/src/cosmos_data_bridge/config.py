@@ -69,3 +69,8 @@ class BridgeConfig(DatasetConfig):
         metadata={"help": "Number of clean leading latent frames -> probability (0: T2V, 1: I2V, 2: V2V)."},
     )
     cache_decoded: bool = option(False, "Keep decoded clips in memory; for small datasets.")
+
+    @property
+    def place(self) -> str | None:
+        """The configured path."""
+        return self.path

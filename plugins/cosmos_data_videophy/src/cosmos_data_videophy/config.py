@@ -18,3 +18,8 @@ class VideophyConfig(DatasetConfig):
     target_fps: float = option(2.0, "Frames are sampled at about this rate.", unit="frames/s", low=0.1)
     max_frames: int = option(32, "Most frames of a video, spread evenly.", unit="frames", low=2)
     cache_decoded: bool = option(False, "Keep decoded clips in memory; for small datasets.")
+
+    @property
+    def place(self) -> str | None:
+        """The configured path."""
+        return self.path

@@ -98,3 +98,8 @@ class LlavaConfig(DatasetConfig):
         low=1,
         high=1024,
     )
+
+    @property
+    def place(self) -> str | None:
+        """The configured path."""
+        return self.path
