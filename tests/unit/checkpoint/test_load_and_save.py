@@ -85,7 +85,7 @@ def test_averages_without_a_place_are_unused_in_a_start_and_refused_in_a_resume(
     assert loaded == Loaded(BODY | FROZEN, frozenset(), ("net_ema.body.bias", "net_ema.body.weight"))
     with pytest.raises(UserError, match="does not fit") as error:
         load_model(folder, Network(), None, MESH)
-    assert "2 tensors are without a place in the model: net_ema.body.bias, net_ema.body.weight" in str(
+    assert "2 tensors are not part of the model: net_ema.body.bias, net_ema.body.weight" in str(
         error.value.problems[0].message
     )
 
@@ -159,7 +159,7 @@ def test_a_surplus_tensor_is_an_error_in_a_part_that_the_model_has(tmp_path: Pat
     folder = stored(tmp_path, Network(), net__body__gate=torch.ones(1), net__head__weight=torch.ones(1))
     with pytest.raises(UserError) as error:
         load_model(folder, Network(), None, MESH, whole=False)
-    assert error.value.problems[0].message == "1 tensor is without a place in the model: net.body.gate"
+    assert error.value.problems[0].message == "1 tensor is not part of the model: net.body.gate"
     loose = load_model(folder, Network(), None, MESH, strict=False, whole=False)
     assert loose.unused == ("net.body.gate", "net.head.weight")
     assert load_model(folder, Network(), None, MESH, skip=("gate",), whole=False).unused == loose.unused

@@ -119,8 +119,8 @@ def test_what_was_left_out_skipped_and_packed_is_reported_each_epoch() -> None:
     tokens = sum(3 + 7 * item.value[0] % 23 for pack in packs for item in pack.items)
     share = tokens / (50 * len(packs))
     assert lines[-2] == (
-        f"packed 68 samples into {len(packs)} sequences of at most 50 tokens: {share:.1%} packing_efficiency, "
-        f"{1 - share:.1%} left empty"
+        f"packed 68 samples into {len(packs)} sequences of at most 50 tokens: {share:.1%} full, "
+        f"{1 - share:.1%} empty"
     )
 
 
@@ -146,7 +146,7 @@ def test_at_the_end_of_the_data_the_limit_is_exact(bad: int, limit: float, ends:
 
 def test_an_endless_run_ends_four_standard_deviations_above_its_limit() -> None:
     """All n samples are bad: 0.3 n exceeds 4 sqrt(0.7 * 0.3 * n) from n = 38 on."""
-    loader = number_loader(0, 1, source=Told(1000, bad=tuple(range(1000))), max_skipped=0.7)
+    loader = number_loader(0, 1, source=Told(1000, bad=tuple(range(1000))), max_bad_sample_fraction=0.7)
     with pytest.raises(UserError, match="38 of 38 samples"):
         next(iter(loader))
 
