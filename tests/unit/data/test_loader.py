@@ -119,8 +119,7 @@ def test_what_was_left_out_skipped_and_packed_is_reported_each_epoch() -> None:
     tokens = sum(3 + 7 * item.value[0] % 23 for pack in packs for item in pack.items)
     share = tokens / (50 * len(packs))
     assert lines[-2] == (
-        f"packed 68 samples into {len(packs)} sequences of at most 50 tokens: {share:.1%} full, "
-        f"{1 - share:.1%} empty"
+        f"packed 68 samples into {len(packs)} sequences of at most 50 tokens: {share:.1%} full, {1 - share:.1%} empty"
     )
 
 
