@@ -6,10 +6,12 @@ Exit code 1 when less than 95 % were caught, 2 when the tests fail without a fau
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tests.mutants.draw import Mutant, Table, TableError, draw
 from tests.mutants.trial import Job, copied, preload, verdicts
@@ -63,8 +65,14 @@ def _survivors(trees: Sequence[Path], mutants: Sequence[Mutant], least: float) -
     return sorted(survivors, key=lambda mutant: mutant.number)
 
 
+def _leave(number: int, frame: object) -> NoReturn:
+    """Through the `finally` of what is running, so that no trial and no copy of the tree stays behind."""
+    raise SystemExit(128 + number)
+
+
 def main(words: Sequence[str]) -> int:
     """Returns the exit code."""
+    signal.signal(signal.SIGTERM, _leave)
     options = _arguments(words)
     try:
         table = Table.read(options.root)

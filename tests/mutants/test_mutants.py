@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.mutants.draw import Table, draw
@@ -46,8 +49,8 @@ def test_all():
 """
 
 
-def tried(root: Path, tests: str, *arguments: str, source: str = SOURCE) -> tuple[int, str]:
-    """Exit code and report for a tree of one package with these tests."""
+def write(root: Path, tests: str, source: str = SOURCE) -> None:
+    """A tree of one package with these tests."""
     files = {
         "pyproject.toml": "[tool.pytest.ini_options]\nmarkers = ['slow', 'ranks']\n",
         "plugins/shop/src/shop/__init__.py": "",
@@ -59,6 +62,11 @@ def tried(root: Path, tests: str, *arguments: str, source: str = SOURCE) -> tupl
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+
+
+def tried(root: Path, tests: str, *arguments: str, source: str = SOURCE) -> tuple[int, str]:
+    """Exit code and report."""
+    write(root, tests, source)
     command = [sys.executable, "-m", "tests.mutants", "--root", str(root), "--processes", "1", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
@@ -88,6 +96,26 @@ def test_a_fault_that_never_ends_is_caught_when_its_time_is_up(tmp_path: Path) -
     code, report = tried(tmp_path, tests, "--least", "3", source=source)
     assert "out of time" in report
     assert code == 0, report
+
+
+def test_ended_from_outside_it_leaves_no_process_and_no_copy(tmp_path: Path) -> None:
+    tests = "import time\n\n\ndef test_it():\n    time.sleep(600)\n"
+    write(tmp_path, tests)
+    command = [sys.executable, "-m", "tests.mutants", "--root", str(tmp_path), "--processes", "1"]
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(copies)})
+    deadline = time.monotonic() + 60
+    while not list(copies.glob("*/*.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    trials = psutil.Process(process.pid).children(recursive=True)
+    assert trials
+    process.terminate()
+    process.wait(30)
+    _, alive = psutil.wait_procs(trials, timeout=10)
+    assert not alive
+    assert list(copies.iterdir()) == []
 
 
 @pytest.mark.parametrize("tests", ["def test_it():\n    assert False\n", "no python", ""])

@@ -143,6 +143,7 @@ def _output(tree: Path) -> Path:
 def _run(job: Job, tree: Path) -> NoReturn:
     """In the forked process, which ends with pytest's exit code."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     file = os.open(_output(tree), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
