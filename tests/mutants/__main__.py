@@ -31,6 +31,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--count", type=int, default=60, help="mutants to draw")
     parser.add_argument("--only", type=int, nargs="+", default=[], metavar="NUMBER", help="try these of the draw alone")
+    parser.add_argument("--below", default="", metavar="PATH", help="draw from files whose path begins like this alone")
     parser.add_argument("--processes", type=int, default=2, help="trials at a time")
     parser.add_argument("--least", type=float, default=30.0, help="seconds that every trial may take")
     parser.add_argument("--root", type=Path, default=ROOT, help="the tree")
@@ -75,12 +76,12 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     options = _arguments(words)
     try:
-        table = Table.read(options.root)
+        table = Table.read(options.root, options.below)
         mutants = draw(options.root, table, options.seed, max(options.count, *options.only, 0))
         if options.only:
             mutants = [mutant for mutant in mutants if mutant.number in options.only]
         if not mutants:
-            raise TableError("no mutant has this number")
+            raise TableError("there is no such mutant; --below and --only leave none")
         preload(table.preload)
         with tempfile.TemporaryDirectory(prefix="cosmos-mutants-") as folder:
             trees = [copied(options.root, Path(folder) / f"tree_{number}") for number in range(options.processes)]
@@ -91,8 +92,9 @@ def main(words: Sequence[str]) -> int:
     caught = len(mutants) - len(survivors)
     share = caught / len(mutants)
     print(f"seed {options.seed}: {caught} of {len(mutants)} mutants caught ({share:.1%})")
+    below = f" --below {options.below}" if options.below else ""
     for mutant in survivors:
-        print(f"survived: python -m tests.mutants --seed {options.seed} --only {mutant.number}")
+        print(f"survived: python -m tests.mutants --seed {options.seed}{below} --only {mutant.number}")
     return 0 if share >= SHARE else 1
 
 

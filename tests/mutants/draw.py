@@ -32,13 +32,14 @@ class Table:
     left_alone: tuple[str, ...]
 
     @classmethod
-    def read(cls, root: Path) -> Table:
-        """Of a tree. Raises TableError for files that are not there."""
+    def read(cls, root: Path, below: str = "") -> Table:
+        """Of a tree; below: only files whose path begins so. Raises TableError for files that are not there."""
         content = tomllib.loads((root / TABLE).read_text(encoding="utf-8"))
         tests = {file: tuple(room["tests"]) for room in content["room"] for file in room["files"]}
         for path in sorted({*tests, *(test for found in tests.values() for test in found)}):
             if not (root / path.partition("::")[0]).exists():
                 raise TableError(f"{TABLE} names {path}, which does not exist; write down where it is now")
+        tests = {file: found for file, found in tests.items() if file.startswith(below)}
         return cls(tests, tuple(content.get("preload", ())), tuple(content.get("left_alone", ())))
 
 
