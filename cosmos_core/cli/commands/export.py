@@ -36,7 +36,7 @@ FORMATS = ("diffusers", "hf")
     type=click.Choice(FORMATS),
     help="'diffusers', or 'hf': one folder of tensors. Default: that of the model family.",
 )
-@click.option("--paths", type=click.Choice(FORMATS), hidden=True)
+@click.option("--layout", type=click.Choice(FORMATS), hidden=True)
 @click.option("--merge/--adapter", default=True, help="Fold adapters into the weights, or export them alone.")
 @click.option("--verify", is_flag=True, help="Read everything back and compare.")
 @click.pass_obj
