@@ -38,7 +38,7 @@ def _changes(plan: RunPlan) -> list[Problem]:
         hint = "change it back"
         if change is rejected[-1] and change.key != "job.task" and _weights_alone(plan):
             own = "job.name=NAME " if plan.resumes_itself else ""
-            hint += f", or begin a run with these weights alone: {own}{_weights_alone(plan)}"
+            hint += f", or start a run from these weights alone: {own}{_weights_alone(plan)}"
         message = f"is {value_text(change.new)}, {plan.weights.label} was trained with {value_text(change.old)}"
         problems.append(Problem(message=message, key=change.key, hint=hint))
     return problems
