@@ -56,7 +56,7 @@ def load_base(
     if AdapterBase.read(folder) is not None:
         hint = "cosmos export folds adapters into their base; cosmos convert makes a base of what it wrote"
         problem = Problem(message="holds adapters alone, without the weights below them", file=str(folder), hint=hint)
-        raise UserError("a run cannot start from adapters alone; nothing was process_group", [problem])
+        raise UserError("a run cannot start from adapters alone; nothing was started", [problem])
     skipped = (*skip, "lora_") if trains_only_lora(model) else tuple(skip)
     loaded = load_model(folder / "model", model, ema, mesh, skip=skipped, strict=strict, whole=False)
     if not loaded.tensors:

@@ -181,6 +181,6 @@ def test_adapters_alone_are_refused_as_a_base_and_the_way_to_one_is_named(
 ) -> None:
     source = f"checkpoint.load_path={root / 'cosmos3/sft/adapters' / STEP}/model"
     said = cosmos(*command(tmp_path, "new", 2, source, *more), env={"DATASET_PATH": str(data)}, code=2).stderr
-    assert "a run cannot start from adapters alone" in said
+    assert "a run cannot start from adapters alone; nothing was started" in said
     assert "cosmos export folds adapters into their base" in said
     assert "missing" not in said
