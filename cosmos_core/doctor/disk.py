@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from cosmos_core.doctor.check import Check, DoctorOptions, Result
 
@@ -34,9 +36,10 @@ def check_disk(root: Path, size: int) -> Result:
     """Write, fsync and read `size` bytes in `root`, or in its nearest parent that exists; nothing stays behind."""
     folder = next(path for path in (root, *root.resolve().parents) if path.exists())
     try:
-        with tempfile.TemporaryDirectory(prefix=".cosmos-doctor-", dir=folder) as place:
-            free = shutil.disk_usage(place).free
-            written, read, right = _measure(Path(place) / "block", size)
+        free = shutil.disk_usage(folder).free
+        # A file without a name: it is gone even if this process is killed.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            written, read, right = _measure(file, size)
     except OSError as error:
         hint = "checkpoints could not be written: free space, or set IMAGINAIRE_OUTPUT_ROOT to another folder"
         return Result(status="broken", message=f"{folder}: {error.strerror or error}", hint=hint)
@@ -55,22 +58,22 @@ def check_disk(root: Path, size: int) -> Result:
     return Result(status="ok", message=text, data=data)
 
 
-def _measure(path: Path, size: int) -> tuple[float, float, bool]:
+def _measure(file: IO[bytes], size: int) -> tuple[float, float, bool]:
     """Bytes a second written and read, and whether they are the same."""
-    block = os.urandom(BLOCK)
+    block, blocks = os.urandom(BLOCK), range(size // BLOCK)
     begin = time.perf_counter()
-    with path.open("wb", buffering=0) as file:
-        for _ in range(size // BLOCK):
-            file.write(block)
-        os.fsync(file.fileno())
-        written = time.perf_counter() - begin
+    for _ in blocks:
+        file.write(block)
+    file.flush()
+    os.fsync(file.fileno())
+    written = time.perf_counter() - begin
+    if sys.platform == "linux":
         # So that the disk is read, not the memory in front of it.
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    file.seek(0)
     begin = time.perf_counter()
-    with path.open("rb", buffering=0) as file:
-        blocks = [file.read(BLOCK) == block for _ in range(size // BLOCK)]
-        complete = not file.read(1)
-    return size / written, size / (time.perf_counter() - begin), all(blocks) and complete
+    right = all(file.read(BLOCK) == block for _ in blocks)
+    return size / written, size / (time.perf_counter() - begin), right
 
 
 def _duration(seconds: float) -> str:

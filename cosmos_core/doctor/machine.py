@@ -17,6 +17,7 @@ from cosmos_core.config.model import Compile
 from cosmos_core.distributed.compile import compile_fn
 from cosmos_core.doctor.check import Check, DoctorOptions, Result
 from cosmos_core.errors import first_line
+from cosmos_core.launch.devices import visible_gpus
 
 __all__ = ["check_open_files", "check_shared_memory", "checks"]
 
@@ -54,11 +55,12 @@ def _python() -> Result:
 
 def _torch() -> Result:
     if not torch.cuda.is_available():
-        if torch.version.cuda is not None and any(Path("/dev").glob("nvidia[0-9]*")):
+        if visible_gpus():
+            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
             return Result(
                 status="broken",
                 message=f"{torch.__version__} cannot use the GPUs of this machine",
-                hint=f"it was built for CUDA {torch.version.cuda}: update the driver, or install another build",
+                hint=f"it was built {built}: install the build for this driver (`nvidia-smi`), or update the driver",
             )
         return Result(status="ok", message=f"{torch.__version__}, no GPU: training runs on the CPU")
     cudnn = torch.backends.cudnn.version()

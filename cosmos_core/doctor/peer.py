@@ -94,6 +94,7 @@ def _in_group(group: Group, device: torch.device) -> Result:
 def _bandwidth(all_reduce: Callable[[], object], tensor: torch.Tensor, size: int) -> float:
     """Bytes that each link carries in a second, as nccl-tests count them (bus bandwidth)."""
     tensor.zero_()
+    all_reduce()
     _synchronize(tensor)
     begin = time.perf_counter()
     for _ in range(REPEATS):
