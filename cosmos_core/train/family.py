@@ -102,6 +102,11 @@ class ModelFamily(ABC):
         return {}
 
     @property
+    def num_layers(self) -> int | None:
+        """How many layers the network has when it is cut; a base's other layers are left out then. None: all."""
+        return None
+
+    @property
     def max_pack_tokens(self) -> int | None:
         """A cap on the tokens of a pack besides the loader's."""
         return None

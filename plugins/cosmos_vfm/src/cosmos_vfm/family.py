@@ -26,7 +26,6 @@ from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
-from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
 
@@ -43,12 +42,17 @@ class VfmFamily(ModelFamily):
     def __init__(self, config: VfmConfig, context: BuildContext) -> None:
         super().__init__(config, context)
         self.config = config
-        self.network = MODEL_SIZES[config.tier]
+        self.network = config.network
         self.precision = dtype(config.precision)
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
         self._video_tokenizer: VideoVAE | None = None
         self._compile_on_load = False
         self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
+
+    @property
+    def num_layers(self) -> int | None:
+        """``model.num_layers``."""
+        return self.config.num_layers
 
     @property
     def max_pack_tokens(self) -> int | None:

@@ -13,7 +13,7 @@ from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
-from cosmos_vlm.architecture import architecture_of
+from cosmos_vlm.architecture import architecture_of, cut
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
@@ -39,9 +39,16 @@ class VlmFamily(ModelFamily):
         self.precision = dtype(config.precision)
         self.folder = snapshot(config.backbone.model_name, CONFIGS)
         self.architecture = architecture_of(self.folder)
+        if config.num_layers is not None:
+            cut(self.architecture, config.num_layers)
         implementation = config.attn_implementation
         self.architecture._attn_implementation = register() if implementation == "cosmos" else implementation
         self.processor = ChatProcessor(tokenizer_of(self.folder, self.architecture), config)
+
+    @property
+    def num_layers(self) -> int | None:
+        """``model.num_layers``."""
+        return self.config.num_layers
 
     @property
     def source_revisions(self) -> dict[str, str]:
