@@ -25,6 +25,7 @@ from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import check_same_dataset
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import Tracker, TrackerGroup
 from cosmos_core.train.trainer import Trainer
@@ -80,21 +81,25 @@ def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module
     return model
 
 
-def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
+def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp | None = None) -> Trainer:
     """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
-    Raises UserError, on every rank if the data differs between ranks.
+    startup: clock of the phases before the first step. Raises UserError, on all ranks if their data differs.
     """
     config, paths = plan.config, RunPaths(plan.run_dir)
+    startup = startup or StartUp(silent=True)
     family = build_family(config, plugins, mesh.device)
+    startup.mark("family")
     model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
     if mesh.rank == 0 and config.optimizer.lr and not any(group["lr"] for group in optimizer.param_groups):
         logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
+    startup.mark("network")
     loader = build_loader(config.dataloader_train, family, plugins, mesh)
     assert loader is not None
     validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None
     check_same_dataset([data.source for data in (loader, validation) if data is not None], mesh)
+    startup.mark("data")
     return Trainer(
         config=config,
         mesh=mesh,
@@ -112,6 +117,7 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
         stop=StopRequests(paths.stop_request),
         loader_state=loader.state(),
         launch=plan.launch,
+        startup=startup,
     )
 
 

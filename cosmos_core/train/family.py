@@ -44,12 +44,13 @@ class StepOutput:
     """loss: summed over what `loss_denominator` counts.
 
     tokens: tokens processed. metrics: more scalars summed the same way, with the same names in every batch; their means
-    are logged.
+    are logged. flops: of forward and backward pass, without recomputation; None, always or never, where unknown.
     """
 
     loss: torch.Tensor
     tokens: int
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
+    flops: float | None = None
 
 
 @frozen(kw_only=True)

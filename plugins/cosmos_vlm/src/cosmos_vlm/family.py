@@ -20,6 +20,7 @@ from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import pinned
 from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
@@ -44,6 +45,7 @@ class VlmFamily(ModelFamily):
         implementation = config.attn_implementation
         self.architecture._attn_implementation = register() if implementation == "cosmos" else implementation
         self.processor = ChatProcessor(tokenizer_of(self.folder, self.architecture), config)
+        self._backward: BackwardOfParts | None = None
 
     @property
     def num_layers(self) -> int | None:
@@ -120,7 +122,14 @@ class VlmFamily(ModelFamily):
 
     def training_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> StepOutput:
         """Cross-entropy summed over the learned tokens."""
-        return StepOutput(loss=model(batch), tokens=len(batch.ids))
+        return StepOutput(loss=model(batch), tokens=len(batch.ids), flops=self._flops(model, batch))
+
+    def _flops(self, model: nn.Module, batch: ChatBatch) -> float:
+        if self._backward is None:
+            self._backward = BackwardOfParts.of(model)
+        parts, config = self._backward, self.architecture
+        language = language_flops(config.text_config, batch.lengths, len(batch.target_indices), parts.language)
+        return language + tower_flops(config.vision_config, batch.vision_seqlens, parts.tower, parts.mergers)
 
     def validation_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
         """The same, and the number of learned tokens."""
