@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
+from tests.benchmarks.timing import clear
 from tests.benchmarks.whole_data import (
     ClipSizes,
     DialogSizes,
@@ -26,7 +27,7 @@ GENERATOR, REASONER = "vision_sft_nano", "llava_ov_packed"
 RECIPES = (GENERATOR, REASONER)
 RECORD = "inputs.json"
 CLIPS = {False: ClipSizes(64, 93, 320, 192, 540), True: ClipSizes(6, 9, 320, 192, 10)}
-DIALOGS = {False: DialogSizes(512, 620, 500, 20, 50), True: DialogSizes(12, 96, 64, 4, 6)}
+DIALOGS = {False: DialogSizes(512, 620, 500, 18, 48), True: DialogSizes(12, 96, 64, 4, 6)}
 """By whether the run is a smoke test. Packs then hold about 20 clips, or 38 dialogs."""
 SMOKE = {
     GENERATOR: (
@@ -87,6 +88,7 @@ def prepare(folder: Path, recipe: str, layers: int | None, *, smoke: bool) -> In
         begun = time.perf_counter()
         make()
         print(f"prepared {name} in {time.perf_counter() - begun:.1f} s", flush=True)
+        clear()  # The runs need the device's memory.
     record = {"recipe": recipe, "layers": layers, "smoke": smoke}
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
     return inputs
