@@ -99,6 +99,14 @@ def test_condition_frames_stay_in_the_denominator_unless_normalized_by_active_fr
     assert float(item_losses(torch.zeros_like(target), target, noise_mask, by_active=True)) == pytest.approx(4.0)
 
 
+def test_every_item_has_its_own_mean_over_its_own_active_frames() -> None:
+    error = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None, None].expand(3, 4, 3, 2, 2)
+    noise_mask = frame_noise_mask(torch.tensor([0, 1, 2]), 3)
+    for by_active, expected in ((True, [1, 4, 9]), (False, [1, 8 / 3, 3])):
+        losses = item_losses(error, torch.zeros_like(error), noise_mask, by_active=by_active)
+        assert losses.tolist() == pytest.approx(expected)
+
+
 def test_time_features_have_the_reference_values() -> None:
     features = time_features(torch.tensor([0.7]))[0]
     cosines = {0: 0.764842, 1: 0.795236, 2: 0.821833, 63: 0.999972, 127: 1.0}

@@ -168,6 +168,28 @@ def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: 
     generation_prompt = ChatProcessor(tokenizer, VlmConfig()).generation_prompt
     assert [*dialog.ids[: dialog.prompt_len].tolist(), *generation_prompt] == expected
     assert dialog.num_prompt_media == sum(not isinstance(part, str) for turn in before for part in turn.content)
+    assert dialog.reference == "".join(part for part in said[last].content if isinstance(part, str))
+
+
+def test_an_assistant_that_speaks_first_was_asked_nothing(tokenizer: Any) -> None:
+    dialog = dialog_of(tokenizer, (Message("assistant", (PICTURE, "the answer")), Message("user", ("Rate it",))))
+    assert (dialog.prompt_len, dialog.num_prompt_media, dialog.reference) == (0, 0, "the answer")
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"), [(("Rate",), "text"), (("Rate", WIDE), "image"), ((PICTURE, CLIP), "video"), ((CLIP,), "video")]
+)
+def test_a_dialog_has_patches_and_visual_tokens_of_its_media_alone(
+    tokenizer: Any, parts: tuple[Any, ...], kind: str
+) -> None:
+    dialog = dialog_of(tokenizer, turns(parts, "3"))
+    assert dialog.kind == kind
+    assert (dialog.patches.dtype, dialog.visual_token_indices.dtype) == (torch.uint8, torch.int64)
+    assert dialog.patches.shape == (sum(t * h * w for t, h, w in dialog.grids), 3 * 2 * 16 * 16)
+    pads = [tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")]
+    is_pad = torch.isin(dialog.ids, torch.tensor(pads))
+    assert dialog.visual_token_indices.tolist() == is_pad.nonzero()[:, 0].tolist()
+    assert int(is_pad.sum()) * 4 == len(dialog.patches)
 
 
 @pytest.mark.parametrize("parts", [("<|im_", "end|>"), ("<|vision_start|><|image", "_pad|><|vision_end|>")])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cosmos_core.errors import RunFailed, UserError
+from cosmos_core.plan.trained import trained_by
 from cosmos_core.train import Trainer
 from cosmos_core.train.agreement import CollectiveError
 from tests.unit.train.runs import Listening, ready, steps_of
@@ -89,6 +90,26 @@ def test_a_run_stopped_at_any_step_goes_on_exactly(tmp_path: Path, average: str)
         assert second.train() == "done"
         assert figures([*rows, *more]) == figures(expected)
         assert state_of(second) == state_of(whole)
+
+
+def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(tmp_path: Path) -> None:
+    """Once: its record is copied into the run directory then, and its number is in the checkpoints that it saves."""
+    published: list[str] = []
+
+    def note(trainer: Trainer, event: str) -> None:
+        if event == "step_start":
+            config = trainer.paths.config_toml
+            published.append(config.read_text() if config.is_file() else "")
+            config.unlink(missing_ok=True)
+
+    first, _ = ready(tmp_path, "trainer.max_iter=4", listening=Listening(note), recorded=True)
+    first.train()
+    second, _ = ready(tmp_path, listening=Listening(note), recorded=True)
+    second.train()
+    configs = [first.paths.launch(number).config_toml for number in (1, 2)]
+    assert published == ["", configs[0].read_text(), "", "", "", configs[1].read_text()]
+    trained = [trained_by(first.paths.iteration(step)) for step in (4, 6)]
+    assert [found and found.config for found in trained] == configs
 
 
 def test_a_request_to_stop_at_the_last_step_is_a_run_that_is_done(tmp_path: Path) -> None:

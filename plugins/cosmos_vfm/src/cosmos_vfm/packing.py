@@ -19,7 +19,6 @@ __all__ = ["MODALITY_MARGIN", "SequenceSpec", "latent_positions", "pack_inputs",
 
 MODALITY_MARGIN = 15000
 BASE_FPS = 24.0
-TEMPORAL_COMPRESSION = 4
 
 
 @frozen
@@ -53,8 +52,7 @@ def latent_positions(shape: tuple[int, int, int], fps: float) -> torch.Tensor:
     Time advances by 24 / fps a latent frame.
     """
     frames, (rows, columns) = shape[0], grid(*shape[1:])
-    rate = round_fps(fps) / TEMPORAL_COMPRESSION
-    time = torch.arange(frames, dtype=torch.float32) / rate * (BASE_FPS / TEMPORAL_COMPRESSION)
+    time = torch.arange(frames, dtype=torch.float32) / round_fps(fps) * BASE_FPS
     axes = torch.meshgrid(time, torch.arange(rows).float(), torch.arange(columns).float(), indexing="ij")
     return torch.stack([axis.flatten() for axis in axes])
 
