@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 TRAINER_FORMAT = 1
 """Format number of a checkpoint's ``trainer/``."""
-RANDOM_STATE = {"torch", "numpy_keys", "random_words"}
-"""Entries that every random state written here has."""
+RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
+"""Entries of every random state; one of a process with a GPU has another."""
 
 
 def save(trainer: Trainer) -> Path:

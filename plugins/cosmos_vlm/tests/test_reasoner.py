@@ -254,11 +254,17 @@ def test_texts_that_would_pass_for_pictures_or_turns_are_unreadable(folder: Path
 
 
 @pytest.mark.parametrize(
-    "chat", [Chat("empty", (Message("user", ("Hi",)),)), Chat("role", (Message("robot", ("Hi",)),))]
+    ("messages", "reason"),
+    [
+        ((Message("user", ("Hi",)),), "the assistant says nothing"),
+        ((Message("robot", ("Hi",)), Message("assistant", ("Hello",))), "unknown role 'robot'"),
+    ],
 )
-def test_dialogs_that_teach_nothing_are_unreadable(folder: Path, chat: Chat) -> None:
-    with pytest.raises(UnreadableSample):
-        family_of(folder).prepare(chat)
+def test_dialogs_without_an_assistant_or_with_another_role_are_unreadable(
+    folder: Path, messages: tuple[Message, ...], reason: str
+) -> None:
+    with pytest.raises(UnreadableSample, match=reason):
+        family_of(folder).prepare(Chat("chat", messages))
 
 
 @pytest.mark.parametrize("size", [(320, 256), (64, 96), (480, 640), (224, 224), (3000, 40)])

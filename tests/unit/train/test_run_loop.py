@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.errors import RunFailed, UserError
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.train import Trainer
 from cosmos_core.train.agreement import CollectiveError
+from tests.unit.logged import logged
 from tests.unit.train.runs import Listening, ready, steps_of
 
 
@@ -131,6 +133,50 @@ def test_callbacks_and_random_numbers_go_on_where_they_were(tmp_path: Path) -> N
     # Validation and saving draw nothing, so the state is still that of the save.
     assert torch.equal(torch.rand(3), expected)
     assert second.step == 6
+
+
+def test_a_callback_that_the_checkpoint_does_not_know_starts_as_it_is(tmp_path: Path) -> None:
+    ready(tmp_path)[0].train()
+    listening = Listening()
+    trainer, _ = ready(tmp_path, listening=listening)
+    assert (trainer.step, listening.saved) == (6, 0)
+
+
+@pytest.mark.parametrize("state", [None, {"format": 1, "read": 5}], ids=["none", "of another program"])
+def test_without_a_loaders_state_the_data_start_over_and_the_log_says_so(
+    tmp_path: Path, state: dict[str, int] | None
+) -> None:
+    first, _ = ready(tmp_path)
+    begun = first.loader.state()
+    first.train()
+    file = first.paths.iteration(6) / "dataloader/rank_0.pkl"
+    file.unlink()
+    if state is not None:
+        torch.save(state, file)
+    with logged("cosmos_core.train") as lines:
+        second, _ = ready(tmp_path)
+    assert (second.step, second.loader_state) == (6, begun)
+    assert [line.partition(" does ")[2] for line in lines] == [
+        "not say how far the data was read; it starts from the beginning"
+    ]
+
+
+def test_a_trainer_state_of_the_next_format_is_refused(tmp_path: Path) -> None:
+    trainer, _ = ready(tmp_path)
+    state = trainer.state_dict()
+    assert state["trainer"]["format"] == 1
+    state["trainer"]["format"] = 2
+    save_checkpoint(trainer.paths.checkpoints, 1, state, trainer.loader_state, trainer.mesh)
+    with pytest.raises(UserError, match="newer version"):
+        ready(tmp_path)
+
+
+def test_weights_that_are_not_finite_do_not_start_a_run(tmp_path: Path) -> None:
+    trainer, _ = ready(tmp_path)
+    next(trainer.model.parameters()).detach()[0] = float("nan")
+    save_checkpoint(trainer.paths.checkpoints, 1, trainer.state_dict(), trainer.loader_state, trainer.mesh)
+    with pytest.raises(UserError, match="not finite; nothing was started"):
+        ready(tmp_path)
 
 
 class Broken(Exception):
