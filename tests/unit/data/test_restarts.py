@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from cosmos_core.checkpoint.load import load_loader_states
+from cosmos_core.data.sampler import initial_state, is_loader_state
+from cosmos_core.errors import UserError
 from tests.unit.data.numbers import number_loader, positions_of
 
 EPOCHS = 3
@@ -55,6 +61,22 @@ def test_states_that_context_parallel_peers_saved_alike_count_once(world: int) -
         loader.load_state(states)
         used += positions_of(loader)
     assert sorted(used) == list(range(EPOCHS * 37))
+
+
+@pytest.mark.parametrize("foreign", [None, [], {}, "world", {"world": 1, "frontier": 0}])
+def test_a_loader_knows_states_of_its_own(foreign: Any) -> None:
+    assert is_loader_state(initial_state(0, 1))
+    assert is_loader_state(number_loader(1, 2).state())
+    assert not is_loader_state(foreign)
+
+
+def test_a_state_of_the_next_format_is_refused(tmp_path: Path) -> None:
+    state = initial_state(0, 1)
+    torch.save({"format": 1, **state}, tmp_path / "rank_0.pkl")
+    assert load_loader_states(tmp_path) == [{"format": 1, **state}]
+    torch.save({"format": 2, **state}, tmp_path / "rank_0.pkl")
+    with pytest.raises(UserError, match="newer version"):
+        load_loader_states(tmp_path)
 
 
 def draws_of(rank: int, world: int) -> dict[int, tuple[int, float, str]]:
