@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from cosmos_core.checkpoint.load import load_loader_states
-from cosmos_core.data.sampler import initial_state, is_loader_state
+from cosmos_core.data.sampler import initial_state
 from cosmos_core.errors import UserError
 from tests.unit.data.numbers import number_loader, positions_of
 
@@ -61,13 +60,6 @@ def test_states_that_context_parallel_peers_saved_alike_count_once(world: int) -
         loader.load_state(states)
         used += positions_of(loader)
     assert sorted(used) == list(range(EPOCHS * 37))
-
-
-@pytest.mark.parametrize("foreign", [None, [], {}, "world", {"world": 1, "frontier": 0}])
-def test_a_loader_knows_states_of_its_own(foreign: Any) -> None:
-    assert is_loader_state(initial_state(0, 1))
-    assert is_loader_state(number_loader(1, 2).state())
-    assert not is_loader_state(foreign)
 
 
 def test_a_state_of_the_next_format_is_refused(tmp_path: Path) -> None:
