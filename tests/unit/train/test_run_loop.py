@@ -12,6 +12,7 @@ from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.errors import RunFailed, UserError
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.train import Trainer
+from cosmos_core.train import trainer as trainer_module
 from cosmos_core.train.agreement import CollectiveError
 from tests.unit.logged import logged
 from tests.unit.train.runs import Listening, ready, steps_of
@@ -112,6 +113,15 @@ def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(tmp_p
     assert published == ["", configs[0].read_text(), "", "", "", configs[1].read_text()]
     trained = [trained_by(first.paths.iteration(step)) for step in (4, 6)]
     assert [found and found.config for found in trained] == configs
+
+
+def test_only_the_last_micro_batch_of_a_step_reduces_gradients_over_replicas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required: list[bool] = []
+    monkeypatch.setattr(trainer_module, "set_requires_all_reduce", lambda model, value: required.append(value))
+    ready(tmp_path, "trainer.grad_accum_iter=3", "trainer.max_iter=2")[0].train()
+    assert required == [False, False, True] * 2
 
 
 def test_a_request_to_stop_at_the_last_step_is_a_run_that_is_done(tmp_path: Path) -> None:
