@@ -256,6 +256,7 @@ class Trainer:
         self.guard.check_before_saving(self.step)
         path = checkpointing.save(self)
         self.saved_step = self.step
+        logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)
         return path
 
