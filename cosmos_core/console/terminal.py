@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from textwrap import TextWrapper
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from cosmos_core.config.env import plain_output_requested
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["DONE", "LEFT", "Line", "Terminal", "is_terminal", "kept", "show", "show_beside"]
+__all__ = ["DONE", "LEFT", "Line", "Terminal", "is_terminal", "kept", "restore_cursor", "show", "show_beside"]
 
 Line = Callable[[int], str]
 """Text of a line for a number of columns; empty to leave it out."""
@@ -56,7 +57,7 @@ class Terminal:
         with self._lock:
             if self._live.is_started:
                 self._live.refresh()  # Its width may have changed.
-            self._console.print(Text(text, style, overflow="ignore"), crop=False)
+            self._console.print(Text(_wrapped(text, self._console.width), style), overflow="ignore", crop=False)
 
     @contextmanager
     def kept(self, line: Line) -> Iterator[None]:
@@ -102,6 +103,12 @@ class Terminal:
             self._console.control(Control(ControlType.CARRIAGE_RETURN, *step * extra))
 
 
+def _wrapped(text: str, columns: int) -> str:
+    """Lines of at most `columns`, cut between words. A longer word, such as a path, stays whole."""
+    wrapper = TextWrapper(max(columns, 1), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(part for line in text.splitlines() for part in wrapper.wrap(line) or [""])
+
+
 def is_terminal() -> bool:
     """Whether stderr is a terminal that can move its cursor, and the environment does not ask for plain lines."""
     return sys.stderr.isatty() and not plain_output_requested()
@@ -123,8 +130,19 @@ def show_beside(text: str) -> None:
     The line comes below what is drawn. The empty ones after it are what the other process erases when it draws again.
     """
     stream = sys.__stderr__ or sys.stderr
-    stream.write("\n" + text + "\n" * MAX_ROWS if is_terminal() else f"{time.strftime('%H:%M:%S')} {text}\n")
+    if is_terminal():
+        columns = os.get_terminal_size(stream.fileno()).columns
+        stream.write("\n" + _wrapped(text, columns) + "\n" * MAX_ROWS)
+    else:
+        stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
     stream.flush()
+
+
+def restore_cursor() -> None:
+    """Show the cursor again, which a process that was killed while it drew has left hidden."""
+    if is_terminal():
+        sys.stderr.write("\x1b[?25h")
+        sys.stderr.flush()
 
 
 @contextmanager

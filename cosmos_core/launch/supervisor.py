@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from cosmos_core.config.env import child_environment, threads_per_rank
-from cosmos_core.console.terminal import show_beside
+from cosmos_core.console.terminal import restore_cursor, show_beside
 from cosmos_core.errors import RunFailed
 from cosmos_core.launch.error_files import first_failure
 from cosmos_core.launch.outcome import error_outcome, read_outcome, write_outcome
@@ -55,6 +55,7 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
             code = process.wait()
         return _ended(paths, code, interrupted=signal.SIGINT in received)
     finally:
+        restore_cursor()
         paths.stop_request.unlink(missing_ok=True)
         shutil.rmtree(paths.error_files, ignore_errors=True)
 

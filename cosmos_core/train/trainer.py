@@ -123,7 +123,7 @@ class Trainer:
             self.emit("failed", error)
             raise
         self.emit("train_end")
-        self.loader.report()
+        self.loader.report("at the end")
         if outcome == "done":
             self._check_adapters_changed()
         return outcome

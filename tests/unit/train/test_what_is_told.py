@@ -102,7 +102,7 @@ def test_a_run_of_two_epochs_reports_its_data_at_the_end(tmp_path: Path) -> None
     trainer, _ = ready(tmp_path)
     with logged("cosmos_core.data.loader") as lines:
         trainer.train()
-    assert lines[-1].startswith("data: skipped 3 of ")
+    assert lines[-1].startswith("at the end: skipped 3 of ")
 
 
 def test_steps_count_micro_batches_by_what_they_hold(tmp_path: Path) -> None:
