@@ -43,8 +43,8 @@ def clock(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """A metric with four decimals, or none where they mean nothing."""
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+    """A metric with four decimals; none for counts, and where they mean nothing."""
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4f}"
 
 
 def amount(done: float, total: float, unit: str) -> str:

@@ -16,7 +16,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def stopping(number: int) -> str:
     """What to tell people about the first signal."""
     again = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    return f"stopping after this step, with a checkpoint; {again} once more ends at once, without one"
+    return f"finishing the step, then saving a checkpoint and stopping; {again} once more ends at once, without saving"
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def test_a_run_fits_its_terminal_at_every_width_and_says_what_ctrl_c_does(screen
     screen.resize(120)
     screen.press("C-c")
     lines = screen.wait("exit ")
-    assert "warning: stopping after this step, with a checkpoint; Ctrl-C once more ends at once, without one" in lines
+    assert "then saving a checkpoint and stopping; Ctrl-C once more ends at once, without saving" in " ".join(lines)
     assert lines[-1] == "exit 130"
     assert not any(STATUS.fullmatch(line) for line in lines)
     assert any(re.match(rf"interrupted at step \d+/{STEPS}, loss ", line) for line in lines)
