@@ -67,6 +67,8 @@ def save_checkpoint(
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
         _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
     except (OSError, CheckpointException) as error:
+        if isinstance(error, CheckpointException) and _interrupted(error):
+            raise KeyboardInterrupt from None
         reason = _out_of_room(error)
         if reason is None:
             raise
@@ -109,6 +111,11 @@ def _no_room(step: int, checkpoints: Path, reason: str) -> UserError:
     hint = "free some space, then run the same command again"
     title = f"the checkpoint of step {step} could not be written; earlier ones are complete"
     return UserError(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
+
+
+def _interrupted(error: CheckpointException) -> bool:
+    """Whether a signal ended it; DCP wraps that too."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause, _ in error.failures.values())
 
 
 def _out_of_room(error: BaseException) -> str | None:

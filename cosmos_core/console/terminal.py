@@ -17,7 +17,7 @@ from cosmos_core.config.env import plain_output_requested
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["DONE", "LEFT", "Line", "Terminal", "is_terminal", "kept", "restore_cursor", "show", "show_beside"]
+__all__ = ["DONE", "LEFT", "Line", "Terminal", "is_terminal", "kept", "leave_drawing", "show", "show_beside"]
 
 Line = Callable[[int], str]
 """Text of a line for a number of columns; empty to leave it out."""
@@ -138,10 +138,10 @@ def show_beside(text: str) -> None:
     stream.flush()
 
 
-def restore_cursor() -> None:
-    """Show the cursor again, which a process that was killed while it drew has left hidden."""
+def leave_drawing() -> None:
+    """Go on below what a killed process drew, and show the cursor, which it has left hidden."""
     if is_terminal():
-        sys.stderr.write("\x1b[?25h")
+        sys.stderr.write("\n\x1b[?25h")
         sys.stderr.flush()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from cosmos_core.config.env import child_environment, threads_per_rank
-from cosmos_core.console.terminal import restore_cursor, show_beside
+from cosmos_core.console.terminal import leave_drawing, show_beside
 from cosmos_core.errors import RunFailed
 from cosmos_core.launch.error_files import first_failure
 from cosmos_core.launch.outcome import error_outcome, read_outcome, write_outcome
@@ -53,9 +53,10 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
     try:
         with handling_signals(forward):
             code = process.wait()
+        if code != 0:
+            leave_drawing()
         return _ended(paths, code, interrupted=signal.SIGINT in received)
     finally:
-        restore_cursor()
         paths.stop_request.unlink(missing_ok=True)
         shutil.rmtree(paths.error_files, ignore_errors=True)
 

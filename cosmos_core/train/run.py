@@ -90,6 +90,9 @@ def _train(trainer: Trainer, *, signals: bool) -> str:
             outcome = trainer.train()
             if outcome == "stopped" and trainer.stop.interrupted:
                 outcome = "interrupted"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
     finally:
         trainer.trackers.finish(outcome)
     return outcome
