@@ -83,7 +83,7 @@ class Terminal:
         self._unwrap(width)
         # The last column stays free: some terminals wrap a line that fills it.
         texts = [line(width - 1) for line in self._lines]
-        self._drawn = [text[: width - 1] for text in texts if text][-MAX_ROWS:]
+        self._drawn = [text[: width - 1] for text in texts if text][:MAX_ROWS]
         shown = "\n".join(self._drawn)
         if self._console.options.ascii_only:
             shown = shown.translate({ord(DONE): "=", ord(LEFT): "-"})
