@@ -15,6 +15,7 @@ from torch.distributed.checkpoint import CheckpointException
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
+from cosmos_core.console import Progress, progress
 from cosmos_core.data.sampler import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
@@ -28,15 +29,16 @@ __all__ = ["Loaded", "load_component", "load_loader_states", "load_model"]
 SHOWN = 8
 
 
-def load_component(folder: Path, state: dict[str, Any], mesh: Mesh) -> None:
+def load_component(folder: Path, state: dict[str, Any], mesh: Mesh, loading: Progress | None = None) -> None:
     """Fill `state` in place from a DCP directory; tensors are cast to the dtype they are loaded into.
 
-    Raises UserError when the directory is damaged or holds more than data.
+    loading: counts the bytes this rank reads. Raises UserError when the directory is damaged or holds more than data.
     """
     SafeReader(folder).read_metadata()  # First, since torch prints tracebacks for a damaged one.
     try:
         with without_single_process_warning():
-            dcp.load(state, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=not mesh.distributed)
+            planner = SafePlanner(loading)
+            dcp.load(state, storage_reader=SafeReader(folder), planner=planner, no_dist=not mesh.distributed)
     except CheckpointException as error:
         for cause, _ in error.failures.values():
             if isinstance(cause, UserError):
@@ -99,8 +101,8 @@ def load_model(
     if other or required or rejected:
         raise _mismatch(folder, required, other, rejected)
     state = {name: value for name, value in targets.items() if name in stored}
-    with torch.no_grad():
-        load_component(folder, state, mesh)
+    with torch.no_grad(), progress("loading weights", unit="bytes") as loading:
+        load_component(folder, state, mesh, loading)
     return Loaded(_without(LIVE, state), _without(AVERAGED, state), tuple(unused))
 
 

@@ -16,9 +16,10 @@ import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader, Metadata
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.metadata import StorageMeta
-from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
+from cosmos_core.console import Progress
 from cosmos_core.errors import Problem, UserError, first_line
 
 __all__ = ["SafePlanner", "SafeReader", "stored_keys"]
@@ -99,7 +100,27 @@ def _fields_set(value: Any) -> bool:
 
 
 class SafePlanner(DefaultLoadPlanner):
-    """DefaultLoadPlanner that reads non-tensor entries with ``weights_only``."""
+    """DefaultLoadPlanner that reads non-tensor entries with ``weights_only``, and counts the bytes of tensors."""
+
+    def __init__(self, loading: Progress | None = None) -> None:
+        super().__init__()
+        self._loading = loading
+
+    def finish_plan(self, central_plan: LoadPlan) -> LoadPlan:
+        """Add what this rank reads to the total."""
+        plan = super().finish_plan(central_plan)
+        if self._loading is not None:
+            tensors = [item for item in plan.items if item.type == LoadItemType.TENSOR]
+            self._loading.total += sum(
+                item.lengths.numel() * self.state_dict[item.dest_index.fqn].dtype.itemsize for item in tensors
+            )
+        return plan
+
+    def commit_tensor(self, read_item: ReadItem, tensor: torch.Tensor) -> None:
+        """A tensor has been read."""
+        super().commit_tensor(read_item, tensor)
+        if self._loading is not None:
+            self._loading.advance(tensor.nbytes)
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         """Put one non-tensor entry into the state."""

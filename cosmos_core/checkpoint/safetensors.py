@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from rich.progress import Progress, TaskID
 
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
+from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError
 
 __all__ = ["SHARD_BYTES", "Entry", "Written", "write_shards"]
@@ -88,23 +88,22 @@ def write_shards(
     shards = list(_groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
     weight_map: dict[str, str] = {}
     kept = 0
-    with Progress(transient=True) as progress:
-        task = progress.add_task("writing", total=sum(entry.size for entry in entries.values()) * (1 + verify))
+    total = sum(entry.size for entry in entries.values())
+    with progress(f"writing {stem}", total * (1 + verify), "bytes") as writing:
         for number, names in enumerate(shards, start=1):
             file = folder / _file(stem, number, len(shards))
             part = {name: entries[name] for name in names}
             weight_map.update(dict.fromkeys(names, file.name))
             if resume and _holds(file, names):
                 kept += 1
-                progress.advance(task, sum(entry.size for entry in part.values()) * (1 + verify))
+                writing.advance(sum(entry.size for entry in part.values()) * (1 + verify))
                 continue
             unfinished = folder / UNFINISHED
-            _write(unfinished, part, {"format": "pt", **(metadata or {})}, progress, task)
+            _write(unfinished, part, {"format": "pt", **(metadata or {})}, writing)
             if verify:
-                _verify(unfinished, part, progress, task)
+                _verify(unfinished, part, writing)
             unfinished.replace(file)
     if len(shards) > 1:
-        total = sum(entry.size for entry in entries.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return Written(len(shards), kept)
@@ -135,9 +134,7 @@ def _file(stem: str, number: int, count: int) -> str:
     return f"{stem}.safetensors" if count == 1 else f"{stem}-{number:05d}-of-{count:05d}.safetensors"
 
 
-def _write(
-    file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str], progress: Progress, task: TaskID
-) -> None:
+def _write(file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str], writing: Progress) -> None:
     """Write the header with every tensor's offsets, then the tensors one by one.
 
     The library's own writer needs all of them in memory.
@@ -149,7 +146,7 @@ def _write(
         for name, value in _values(entries):
             _check_finite(name, value, entries[name])
             out.write(value.reshape(-1).view(torch.uint8).numpy().data)
-            progress.advance(task, entries[name].size)
+            writing.advance(entries[name].size)
         out.flush()
         os.fsync(out.fileno())
 
@@ -185,13 +182,13 @@ def _values(entries: Mapping[str, Entry]) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, read[id(entry.source), entry.name].to(entry.dtype).contiguous()
 
 
-def _verify(file: Path, entries: Mapping[str, Entry], progress: Progress, task: TaskID) -> None:
+def _verify(file: Path, entries: Mapping[str, Entry], writing: Progress) -> None:
     with open_safetensors(file) as opened:
         same = set(opened.keys()) == set(entries)
     for name, value in _values(entries):
         # Opened for each tensor: while the file is open, the pages read count as memory of this process.
         with open_safetensors(file) as opened:
             same = same and torch.equal(opened.get_tensor(name), value)
-        progress.advance(task, entries[name].size)
+        writing.advance(entries[name].size)
     if not same:
         raise UserError(f"{file} does not hold what was written to it; check the disk")

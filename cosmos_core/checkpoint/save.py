@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, DefaultSavePlanner, FileSystemWriter
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
 from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
+from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.errors import Problem, UserError
@@ -55,11 +58,17 @@ def save_checkpoint(
     barrier(mesh)
     reason = None
     try:
-        with without_single_process_warning():
+        with (
+            without_single_process_warning(),
+            progress(f"saving {final.name}", unit="bytes") as saving,
+        ):
             for name, component in components.items():
-                dcp.save(component, storage_writer=FileSystemWriter(hidden / name), no_dist=not mesh.distributed)
+                writer, planner = FileSystemWriter(hidden / name), _CountingPlanner(saving)
+                dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
         _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
     except (OSError, CheckpointException) as error:
+        if isinstance(error, CheckpointException) and _interrupted(error):
+            raise KeyboardInterrupt from None
         reason = _out_of_room(error)
         if reason is None:
             raise
@@ -73,10 +82,40 @@ def save_checkpoint(
     return final
 
 
+class _CountingPlanner(DefaultSavePlanner):
+    """DefaultSavePlanner that counts the bytes of this rank's tensors."""
+
+    def __init__(self, saving: Progress) -> None:
+        super().__init__()
+        self._saving = saving
+
+    def finish_plan(self, new_plan: SavePlan) -> SavePlan:
+        """Add what this rank writes to the total."""
+        plan = super().finish_plan(new_plan)
+        self._saving.total += sum(_size(item) for item in plan.items)
+        return plan
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor | io.BytesIO:
+        """Called for each tensor when its turn comes."""
+        self._saving.advance(_size(write_item))
+        return super().resolve_data(write_item)
+
+
+def _size(item: WriteItem) -> int:
+    """Bytes of this rank's part of a tensor; small values count as nothing."""
+    part = item.tensor_data
+    return part.chunk.sizes.numel() * part.properties.dtype.itemsize if part is not None else 0
+
+
 def _no_room(step: int, checkpoints: Path, reason: str) -> UserError:
     hint = "free some space, then run the same command again"
     title = f"the checkpoint of step {step} could not be written; earlier ones are complete"
     return UserError(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
+
+
+def _interrupted(error: CheckpointException) -> bool:
+    """Whether a signal ended it; DCP wraps that too."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause, _ in error.failures.values())
 
 
 def _out_of_room(error: BaseException) -> str | None:

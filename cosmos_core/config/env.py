@@ -18,9 +18,12 @@ __all__ = [
     "launched_rank",
     "lookup",
     "output_root",
+    "plain_output_requested",
     "prepare_threads",
     "secrets_present",
+    "threads_per_rank",
     "visible_devices",
+    "without_secrets",
 ]
 
 _RECORDED = {
@@ -31,6 +34,10 @@ _RECORDED = {
 }  # fmt: skip
 
 _CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$")
+_SHORTEST_SECRET = 8
+"""Characters; a shorter value may be part of ordinary words."""
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
 @frozen
@@ -56,6 +63,19 @@ def is_set(name: str) -> bool:
 def secrets_present() -> dict[str, bool]:
     """Which tokens are set; never their values."""
     return {name: is_set(name) for name in ("HF_TOKEN", "WANDB_API_KEY")}
+
+
+def without_secrets(text: str) -> str:
+    """`text` with ``***`` for every token, key or password of the environment, Hub tokens and credentials in URLs."""
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, "***")
+    return _CREDENTIALS_IN_URL.sub("***@", _HUB_TOKEN.sub("***", text))
+
+
+def plain_output_requested() -> bool:
+    """Whether the environment asks for plain lines: TERM is dumb or unset, NO_COLOR or CI is set."""
+    return os.environ.get("TERM", "") in ("", "dumb", "unknown") or is_set("NO_COLOR") or is_set("CI")
 
 
 def output_root() -> Path:
@@ -107,6 +127,16 @@ def prepare_threads() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def threads_per_rank(ranks: int) -> dict[str, str]:
+    """OMP_NUM_THREADS for `ranks` processes that share this machine's cores; nothing when the user has set it.
+
+    Without it torchrun gives every rank one thread, and says so at length.
+    """
+    if is_set("OMP_NUM_THREADS"):
+        return {}
+    return {"OMP_NUM_THREADS": str(max(len(os.sched_getaffinity(0)) // ranks, 1))}
 
 
 def child_environment(**changes: str) -> dict[str, str]:

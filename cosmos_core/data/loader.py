@@ -183,17 +183,25 @@ class PackedLoader:
     def announce(self) -> None:
         """Log what the dataset left out by its own rules."""
         if self.source.filtered:
-            counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
-            logger.warning("left out of dataset '%s': %s", self._config.dataset.type, counts)
+            logger.warning("%s", self._left_out())
 
-    def report(self) -> None:
-        """Log how full the packs were, and what was left out and skipped so far, by reason."""
-        self.announce()
+    def report(self, when: str = "data") -> None:
+        """Log one line: how full this process's packs were, and what was skipped and left out so far, by reason."""
+        parts = []
         if self._packs.packs and self._max_tokens is not None:
-            logger.info(self._packs.described(self._max_tokens))
+            parts.append(self._packs.described(self._max_tokens))
         if self.skipped:
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
-            logger.warning("skipped %d of %d samples: %s", self.skipped.total(), self._seen, counts)
+            parts.append(f"skipped {self.skipped.total()} of {self._seen} samples: {counts}")
+        if self.source.filtered:
+            parts.append(self._left_out())
+        if parts:
+            share = f" (data rank {self._rank} of {self._world})" if self._world > 1 else ""
+            logger.info("%s%s: %s", when, share, "; ".join(parts))
+
+    def _left_out(self) -> str:
+        counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
+        return f"left out of dataset '{self._config.dataset.type}': {counts}"
 
     def _samples(self, taken: _Cursor) -> Iterator[PreparedSample]:
         epoch = 0
@@ -202,7 +210,7 @@ class PackedLoader:
             self._seen += 1
             if self._sampler.epoch(fetched.position) > epoch:
                 epoch = self._sampler.epoch(fetched.position)
-                self.report()
+                self.report(f"after epoch {epoch}")
             if fetched.failed is not None:
                 raise UserError(*fetched.failed)
             if fetched.skipped is not None:

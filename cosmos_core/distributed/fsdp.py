@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -33,6 +34,8 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: Mesh, parallelism
         reduce_dtype=dtype(parallelism.fsdp_reduce_dtype or parallelism.fsdp_master_dtype),
         cast_forward_inputs=False,
     )
+    # A block may return a view, such as one sequence of a pack. Networks here change no output in place.
+    warnings.filterwarnings("ignore", message=".*returned a view tensor", category=UserWarning)
     for block in blocks:
         fully_shard(block, mesh=mesh.fsdp_mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh.fsdp_mesh, mp_policy=policy)

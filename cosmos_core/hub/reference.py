@@ -47,15 +47,20 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging as client_logging
 
+    from cosmos_core.console import progress
+    from cosmos_core.hub.download_progress import bars_of
+
     client_logging.disable_propagation()  # It has its own handler.
     try:
-        path = snapshot_download(
-            spec.repo,
-            repo_type=repo_type,
-            revision=spec.revision,
-            local_dir=folder,
-            allow_patterns=list(spec.files) or None,
-        )
+        with progress(f"fetching {spec.name}", unit="bytes") as fetching:
+            path = snapshot_download(
+                spec.repo,
+                repo_type=repo_type,
+                revision=spec.revision,
+                local_dir=folder,
+                allow_patterns=list(spec.files) or None,
+                tqdm_class=bars_of(fetching),
+            )
     except HFValidationError as error:
         problem = Problem(message=str(error).splitlines()[0], hint="give a folder, or owner/repository[@revision]")
         raise UserError(f"'{spec.name}' is not a valid name on the Hub", [problem]) from None

@@ -8,9 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["handling_signals"]
+__all__ = ["handling_signals", "stopping"]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def stopping(number: int) -> str:
+    """What to tell people about the first signal."""
+    again = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return f"finishing the step, then saving a checkpoint and stopping; {again} once more ends at once, without saving"
 
 
 @contextmanager

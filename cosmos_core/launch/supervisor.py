@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from cosmos_core.config.env import child_environment
+from cosmos_core.config.env import child_environment, threads_per_rank
+from cosmos_core.console.terminal import leave_drawing, show_beside
 from cosmos_core.errors import RunFailed
 from cosmos_core.launch.error_files import first_failure
 from cosmos_core.launch.outcome import error_outcome, read_outcome, write_outcome
-from cosmos_core.launch.signals import handling_signals
+from cosmos_core.launch.signals import handling_signals, stopping
 from cosmos_core.plan.paths import RunPaths
 
 __all__ = ["launch"]
@@ -35,7 +36,7 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
     # A session of its own, so that a terminal's Ctrl-C reaches the ranks once, through this process.
     process = subprocess.Popen(
         [sys.executable, "-m", "cosmos_core.train.agent", str(run_dir), str(number), str(nproc)],
-        env=child_environment(OMP_WAIT_POLICY="PASSIVE"),
+        env=child_environment(OMP_WAIT_POLICY="PASSIVE", **threads_per_rank(nproc)),
         start_new_session=True,
     )
     received: list[int] = []
@@ -46,10 +47,14 @@ def launch(run_dir: Path, number: int, nproc: int) -> str:
         received.append(number)
         if len(received) > 1:
             process.terminate()
+        else:
+            show_beside(stopping(number))
 
     try:
         with handling_signals(forward):
             code = process.wait()
+        if code != 0:
+            leave_drawing()
         return _ended(paths, code, interrupted=signal.SIGINT in received)
     finally:
         paths.stop_request.unlink(missing_ok=True)

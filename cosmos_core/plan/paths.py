@@ -91,6 +91,10 @@ class RunPaths(Record):
         """One JSON object for each finished step and validation."""
         return self.root / "metrics.jsonl"
 
+    def log(self, rank: int) -> Path:
+        """What one rank logged, over all launches."""
+        return self.root / "logs" / f"rank_{rank}.log"
+
     @property
     def wandb_id(self) -> Path:
         """Id of the W&B run, when W&B is on."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from contextlib import nullcontext
 
 import torch.distributed as dist
 from attrs import frozen
 
+from cosmos_core.console.logs import log_file
+from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import barrier
 from cosmos_core.distributed.runtime import process_group
 from cosmos_core.errors import Problem, RunFailed, UserError
 from cosmos_core.launch.error_files import error_recorded
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import add_to_record
+from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
@@ -22,6 +28,8 @@ from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Result", "run"]
+
+logger = logging.getLogger(__name__)
 
 
 @frozen
@@ -39,7 +47,8 @@ class Result:
 def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, signals: bool = True) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
 
-    startup: clock of the phases before the first step. signals: SIGINT and SIGTERM ask to save and stop.
+    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step. signals: SIGINT and SIGTERM
+    ask to save and stop.
     """
     if dist.is_initialized():
         hint = "call torch.distributed.destroy_process_group() first, or train in another process"
@@ -48,23 +57,34 @@ def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, signals: boo
     with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
-        trainer = build_trainer(plan, plugins, mesh, startup)
-        load_training_state(trainer, plan.weights)
-        startup.mark("weights")
-        _check_steps_left(trainer, plan)
-        if trainer.is_main:
-            add_to_record(trainer.paths, plan.launch, "fetched", _sources(trainer))
-            trainer.loader.announce()
-            trainer.trackers.start(plan, trainer.step)
-        begun = time.perf_counter()
-        try:
-            outcome = _train(trainer, signals=signals)
-        except (CollectiveError, RunFailed):
-            # Raised on all ranks. torchrun ends them all when the first one exits, and rank 0 may still have metrics
-            # to send to a tracker's server.
-            barrier(mesh)
-            raise
-        return Result(outcome, trainer.step, time.perf_counter() - begun)
+        with log_file(RunPaths(plan.run_dir).log(mesh.rank)):
+            return _run(plan, plugins, mesh, startup, signals=signals)
+
+
+def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *, signals: bool) -> Result:
+    logger.debug("launch %s: rank %d of %d, process %d", plan.launch, mesh.rank, mesh.degrees.world, os.getpid())
+    if mesh.rank == 0:
+        for change in plan.changes:
+            logger.warning("changed since %s: %s", plan.weights.label, change)
+        for warning in warnings(plan):
+            logger.warning("%s", warning)
+    trainer = build_trainer(plan, plugins, mesh, startup)
+    load_training_state(trainer, plan.weights)
+    startup.mark("weights")
+    _check_steps_left(trainer, plan)
+    if trainer.is_main:
+        add_to_record(trainer.paths, plan.launch, "fetched", _sources(trainer))
+        trainer.loader.announce()
+        trainer.trackers.start(plan, trainer.step)
+    begun = time.perf_counter()
+    try:
+        outcome = _train(trainer, signals=signals)
+    except (CollectiveError, RunFailed):
+        # Raised on all ranks. torchrun ends them all when the first one exits, and rank 0 may still have metrics
+        # to send to a tracker's server.
+        barrier(mesh)
+        raise
+    return Result(outcome, trainer.step, time.perf_counter() - begun)
 
 
 def _train(trainer: Trainer, *, signals: bool) -> str:
@@ -74,6 +94,9 @@ def _train(trainer: Trainer, *, signals: bool) -> str:
             outcome = trainer.train()
             if outcome == "stopped" and trainer.stop.interrupted:
                 outcome = "interrupted"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
     finally:
         trainer.trackers.finish(outcome)
     return outcome

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from cosmos_core.launch.signals import handling_signals
+from cosmos_core.launch.signals import handling_signals, stopping
 
 __all__ = ["StopRequests"]
+
+logger = logging.getLogger(__name__)
 
 
 class StopRequests:
@@ -40,3 +44,5 @@ class StopRequests:
             raise KeyboardInterrupt
         self._signalled = True
         self.interrupted = number == signal.SIGINT
+        # From a thread: the interrupted code may hold the lock of what prints.
+        threading.Thread(target=logger.warning, args=("%s", stopping(number))).start()

@@ -126,7 +126,7 @@ class Trainer:
             self.emit("failed", error)
             raise
         self.emit("train_end")
-        self.loader.report()
+        self.loader.report("at the end")
         if outcome == "done":
             self._check_adapters_changed()
         return outcome
@@ -264,6 +264,7 @@ class Trainer:
         self.guard.check_before_saving(self.step)
         path = checkpointing.save(self)
         self.saved_step = self.step
+        logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)
         return path
 

@@ -13,6 +13,7 @@ import torch
 from attrs import frozen
 from torch import nn
 
+from cosmos_core.console import Progress, progress
 from cosmos_core.data.loader import MicroBatch, PackedLoader
 from cosmos_core.data.samples import Answer
 from cosmos_core.distributed.mesh import Mesh
@@ -52,7 +53,7 @@ def evaluate(task: Evaluation) -> dict[str, float]:
     scores = task.loader.source.scores
     task.model.eval()
     batch: Any = None
-    with task.weights(), torch.no_grad():
+    with task.weights(), torch.no_grad(), _shown(task) as validating:
         while True:
             pack, failure = _next(packs)
             raise_if_any_rank_failed(failure, task.mesh)
@@ -65,9 +66,18 @@ def evaluate(task: Evaluation) -> dict[str, float]:
                 sums[name] += value.double() * (pack is not None)
             batch_answers = task.family.answers(task.model, batch) if scores else []
             answers += batch_answers if pack is not None else []
+            if pack is not None:
+                validating.advance(1 if task.limit is not None else len(pack.items))
     totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
     denominator = totals.pop("loss_denominator")
     return {name: value / denominator for name, value in totals.items()} | _scored(task, answers)
+
+
+def _shown(task: Evaluation) -> AbstractContextManager[Progress]:
+    """Progress of rank 0: in batches where they are limited, else in its samples."""
+    if task.limit is not None:
+        return progress("validating", task.limit, "batches")
+    return progress("validating", len(task.loader.source) / task.mesh.data_world, "samples")
 
 
 def _next(packs: Iterator[MicroBatch]) -> tuple[MicroBatch | None, UserError | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import psutil
 
 from cosmos_core.config.env import disabled_plugins, launched_rank
 from cosmos_core.config.structure import read_resolved
+from cosmos_core.console.logs import logging_to_console
 from cosmos_core.errors import ReportedError
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.hard_exit import hard_exit
@@ -19,7 +19,6 @@ from cosmos_core.launch.parent_death import set_parent_death_signal
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -27,29 +26,24 @@ if TYPE_CHECKING:
 
 __all__ = ["execute", "main"]
 
-logger = logging.getLogger(__name__)
-
 
 def execute(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> str:
     """Run the plan on this rank: 'done', 'stopped' or 'interrupted'; ``outcome.json`` says how it ended.
 
-    Rank 0 logs what the plan warns of. signals: SIGINT and SIGTERM ask to save and stop.
+    Rank 0 logs to the console, the other ranks their warnings. signals: SIGINT and SIGTERM ask to save and stop.
     """
     from cosmos_core.train.process_state import preserved_process_state
 
-    with preserved_process_state():
+    launched = launched_rank()
+    packages = {status.candidate.module.partition(".")[0] for status in plugins.statuses}
+    with preserved_process_state(), logging_to_console(launched.rank if launched is not None else 0, packages):
         return _execute(plan, plugins, signals=signals)
 
 
 def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
     from cosmos_core.train.run import run
 
-    launched, startup = launched_rank(), _clock(plan)
-    if launched is None or launched.rank == 0:
-        for change in plan.changes:
-            logger.warning("changed since %s: %s", plan.weights.label, change)
-        for warning in warnings(plan):
-            logger.warning("%s", warning)
+    startup = _clock(plan)
     try:
         result = run(plan, plugins, startup=startup, signals=signals)
     except BaseException as error:

@@ -105,7 +105,7 @@ def test_anything_else_is_listed_in_plan_and_log_and_the_run_goes_on(data: Path,
     assert sorted(line.partition("step 2: ")[2].split(", ")) == sorted(listed)
     log = cosmos(*resumed, env={"DATASET_PATH": str(data)}).stderr
     for change in listed:
-        assert f"WARNING cosmos_core.train.worker: changed since iter_000000002 (launch 1): {change}" in log
+        assert f"warning: changed since iter_000000002 (launch 1): {change}" in log
     assert [record["step"] for record in metric_records(tmp_path / "cosmos3/sft/plain") if "loss" in record] == [
         1,
         2,

@@ -29,16 +29,17 @@ LEVELS = [
     {"plan"},
     {"recipes", "hub"},
     {"plugin"},
+    {"console"},
     {"config"},
     BASE,
 ]
-LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "config"} | BASE
+LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "console", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "sizes.py", "catalog.py"}
 LIGHT_DOCTOR = {"__init__.py", "check.py", "runner.py", "child.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
     "plugin", "config", "data", "optim", "checkpoint", "attention", "distributed", "train", "testing", "plan", "hub",
-    "doctor", "recipes", "errors", "formats", "names", "seeds",
+    "doctor", "recipes", "console", "errors", "formats", "names", "seeds",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400

@@ -1,90 +1,111 @@
-"""Progress: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: lines at the bottom of a terminal, a line every few steps elsewhere."""
 
 from __future__ import annotations
 
-import sys
+import logging
+import time
 from collections import deque
-from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from cosmos_core.builtin.config import Console as ConsoleConfig
+from cosmos_core.console.layout import bar_line, clock, fit, number
+from cosmos_core.console.terminal import is_terminal, kept, show
 from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["ConsoleTracker"]
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 50
 """Steps over which speed and data wait are averaged."""
 
 
 class ConsoleTracker:
-    """Loss, learning rate, gradient norm, tokens per second, fraction of time waiting for data, time left."""
+    """Step, loss and time left; with more columns also rates, gradient norm, speed, data wait; the last validation."""
 
     def __init__(self, config: ConsoleConfig) -> None:
         self.config = config
         self._every = 1
-        self._last = 0
+        self._step = self._last = 0
+        self._begun = 0.0
         self._recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
-        self._show: Callable[[int, str], None] = lambda step, text: None
-        self._message: Callable[[str], None] = lambda text: None
-        self._close: Callable[[], None] = lambda: None
+        # Texts, since another thread draws them.
+        self._main: list[str] = []
+        self._details: list[str] = []
+        self._validation: list[str] = []
+        self._bottom = ExitStack()
 
     def start(self, plan: RunPlan, step: int) -> None:
         """Print the plan, then show progress from `step` on."""
         if not self.config.enabled:
             return
         self._every, self._last = plan.config.trainer.logging_iter, plan.config.trainer.max_iter
-        if sys.stderr.isatty():
-            self._start_bar(step)
-        else:
-            self._show = lambda step, text: self._plain(f"step {step}/{self._last}  {text}")
-            self._message = self._plain
+        self._step, self._begun = step, time.monotonic()
         for name, text in plan.summary().items():
-            self._message(f"{name}: {text}")
+            _print(f"{name}: {text}")
+        for line in (self._progress_line, self._details_line, self._validation_line):
+            self._bottom.enter_context(kept(line))
 
     def log(self, record: dict[str, Any]) -> None:
-        """Show a step every `logging_iter` steps, and every validation."""
-        if "val_loss" in record:
-            self._message(f"step {record['step']}/{self._last}  validation loss {record['val_loss']:.4f}")
+        """Show a step, in plain lines every `logging_iter` steps, and every validation with all of its metrics."""
+        if not self.config.enabled:
             return
+        if "val_loss" in record:
+            metrics = {"loss": record["val_loss"], **record}
+            values = [f"{name} {number(value)}" for name, value in metrics.items() if name not in ("step", "val_loss")]
+            _print(f"step {record['step']}/{self._last}: validation {', '.join(values)}")
+            self._validation = [f"validation at step {record['step']}", *values]
+            return
+        self._step = record["step"]
         self._recent.append(record)
-        if record["step"] % self._every == 0 or record["step"] == self._last:
-            self._show(record["step"], self._line(record))
+        self._describe(record)
+        if self._step % self._every == 0 or self._step == self._last:
+            text = f"{self._steps()}: {', '.join([*self._main, *self._details])}"
+            if is_terminal():
+                logger.debug("%s", text)
+            else:
+                _print(text)
 
     def finish(self, outcome: str) -> None:
-        """Close the progress bar."""
-        self._close()
+        """Remove the lines at the bottom, and say how the run ended."""
+        if self.config.enabled:
+            self._bottom.close()
+            _print(f"{outcome} at {', '.join([self._steps(), *self._main[:1]])} after {self._elapsed()}")
 
-    def _line(self, record: dict[str, Any]) -> str:
-        seconds = sum(recent["seconds"] for recent in self._recent)
-        tokens = sum(recent["tokens"] for recent in self._recent)
-        wait = sum(recent["data_wait"] for recent in self._recent)
-        left = (self._last - record["step"]) * seconds / len(self._recent)
-        rates = "  ".join(f"{name} {value:.2e}" for name, value in record.items() if name.partition("/")[0] == "lr")
-        packs = f"packs {record['pack_filled']:.0%} full  " if "pack_filled" in record else ""
-        return (
-            f"loss {record['loss']:.4f}  {rates}  grad {record['grad_norm']:.3f}  "
-            f"{tokens / max(seconds, 1e-9):,.0f} tokens/s  {packs}data wait {wait / max(seconds, 1e-9):.0%}  "
-            f"eta {int(left) // 3600:d}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
-        )
+    def _progress_line(self, width: int) -> str:
+        return bar_line(self._steps(), self._step / self._last, self._main, width)
 
-    @staticmethod
-    def _plain(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def _details_line(self, width: int) -> str:
+        return fit([*self._details, f"elapsed {self._elapsed()}"] if self._details else [], width)
 
-    def _start_bar(self, step: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    def _validation_line(self, width: int) -> str:
+        return fit(self._validation, width)
 
-        columns = (
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(30),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )
-        progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
-        task = progress.add_task("", total=self._last, completed=step)
-        progress.start()
-        self._show = lambda step, text: progress.update(task, completed=step, description=text)
-        self._message = lambda text: progress.console.print(text, highlight=False)
-        self._close = progress.stop
+    def _steps(self) -> str:
+        return f"step {self._step}/{self._last}"
+
+    def _elapsed(self) -> str:
+        return clock(time.monotonic() - self._begun)
+
+    def _describe(self, record: dict[str, Any]) -> None:
+        """Loss and time left, then the other figures, the most wanted first; speed and wait over the last steps."""
+        names = ("seconds", "tokens", "data_wait")
+        seconds, tokens, wait = (sum(recent[name] for recent in self._recent) for name in names)
+        left = (self._last - self._step) * seconds / len(self._recent)
+        rates = [f"{name} {value:.2e}" for name, value in record.items() if name.partition("/")[0] == "lr"]
+        self._main = [f"loss {record['loss']:.4f}", f"eta {clock(left)}"]
+        self._details = [
+            *rates[:1],
+            f"grad {record['grad_norm']:.3f}",
+            f"{tokens / max(seconds, 1e-9):,.0f} tokens/s",
+            f"data wait {wait / max(seconds, 1e-9):.0%}",
+            *([f"packs {record['pack_filled']:.0%} full"] if "pack_filled" in record else []),
+            *rates[1:],
+        ]
+
+
+def _print(text: str) -> None:
+    """To the console, and to the log file."""
+    show(text)
+    logger.debug("%s", text)

@@ -296,6 +296,13 @@ def test_torchs_own_words_for_a_full_disk_are_understood(tmp_path: Path) -> None
     assert "no space left" in refused.value.problems[0].message
 
 
+def test_an_interruption_while_tensors_are_written_stays_one(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {}, {}, MESH)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, 2, {"model": {"words": Failing(KeyboardInterrupt())}}, {}, MESH)
+    assert (tmp_path / "latest_checkpoint.txt").read_text() == "iter_000000001\n"
+
+
 @pytest.mark.parametrize("cause", [None, RuntimeError("of another kind"), ValueError("PytorchStreamWriter")])
 def test_another_failure_is_raised_as_it_is(tmp_path: Path, cause: Exception | None) -> None:
     error = PermissionError(errno.EACCES, "not yours")

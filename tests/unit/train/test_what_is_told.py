@@ -73,7 +73,8 @@ def test_the_schedules_factor_is_told_where_it_is_asked_for(tmp_path: Path) -> N
         with logged("cosmos_core.train.trainer") as lines:
             trainer.train()
         scheduler = trainer.config.scheduler
-        assert lines == [f"step {step}: learning-rate factor {factor(scheduler, step):g}" for step in steps]
+        told = [line for line in lines if line.startswith("step ")]
+        assert told == [f"step {step}: learning-rate factor {factor(scheduler, step):g}" for step in steps]
 
 
 def test_the_row_of_a_step_has_the_rate_of_its_update_and_the_tokens_of_all_its_packs(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_run_of_two_epochs_reports_its_data_at_the_end(tmp_path: Path) -> None
     trainer, _ = ready(tmp_path)
     with logged("cosmos_core.data.loader") as lines:
         trainer.train()
-    assert lines[-1].startswith("skipped 3 of ")
+    assert lines[-1].startswith("at the end: skipped 3 of ")
 
 
 def test_steps_count_micro_batches_by_what_they_hold(tmp_path: Path) -> None:

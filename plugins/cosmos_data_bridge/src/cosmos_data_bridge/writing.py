@@ -11,8 +11,8 @@ import numpy as np
 from attrs import asdict, frozen
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import Progress
 
+from cosmos_core.console import progress
 from cosmos_core.data.prepared import write_prepared
 from cosmos_core.data.video import write_mp4
 from cosmos_core.seeds import stream_seed
@@ -64,13 +64,12 @@ def write_synthetic(root: Path, options: SyntheticOptions) -> bool:
 
     def write(folder: Path) -> None:
         train, held_out = split_attributes()
-        with Progress() as progress:
-            task = progress.add_task("writing clips", total=options.train + options.val)
+        with progress("writing", options.train + options.val, "clips") as writing:
             for split, sets, count in (("train", train, options.train), ("val", held_out, options.val)):
                 with _Split(folder / split, inference=split == "val") as written:
                     for clip in _clips(split, sets, count, options):
                         written.add(clip)
-                        progress.advance(task)
+                        writing.advance()
 
     return write_prepared(root, asdict(options), write, package=PACKAGE)
 

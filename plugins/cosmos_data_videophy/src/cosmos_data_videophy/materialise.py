@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Event
 
 from attrs import frozen
-from rich.progress import Progress
 
+from cosmos_core.console import progress
 from cosmos_core.data import UnreadableSample
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_videophy.filling import MANIFEST, Split
@@ -84,12 +84,11 @@ def _write_rows(rows: Sequence[Row], options: PrepareOptions, split: Split) -> l
     outcomes = []
     pool = ThreadPoolExecutor(options.workers)
     try:
-        with Progress() as progress:
-            task = progress.add_task(f"videophy2_{options.split}", total=len(rows))
+        with progress(f"fetching videophy2_{options.split}", len(rows), "videos") as fetching:
             jobs = [pool.submit(_write_row, number, row, options, split) for number, row in enumerate(rows, start=1)]
             for job in jobs:
                 outcomes.append(job.result())
-                progress.advance(task)
+                fetching.advance()
     finally:
         split.stop.set()
         pool.shutdown(wait=False, cancel_futures=True)

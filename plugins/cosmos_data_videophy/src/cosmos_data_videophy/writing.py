@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from attrs import asdict, frozen
-from rich.progress import Progress
 
+from cosmos_core.console import progress
 from cosmos_core.data.prepared import write_prepared
 from cosmos_core.data.video import write_mp4
 from cosmos_core.seeds import stream_seed
@@ -54,11 +54,10 @@ def write_synthetic(root: Path, options: Synthetic) -> bool:
     """Write both splits; False if they are there already. Raises UserError when the folder holds something else."""
 
     def write(folder: Path) -> None:
-        with Progress() as progress:
-            task = progress.add_task("writing clips", total=options.train + options.val)
+        with progress("writing", options.train + options.val, "clips") as writing:
             for split, count in (("train", options.train), ("val", options.val)):
                 for _ in _write_split(folder / f"videophy2_{split}", split, count, options.seed):
-                    progress.advance(task)
+                    writing.advance()
 
     return write_prepared(root, asdict(options), write, package=PACKAGE)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from attrs import evolve, frozen
-from rich.progress import Progress
 
 from cosmos_core.config import RunConfig, disabled_plugins
+from cosmos_core.console import progress
 from cosmos_core.data import MapSource, StoredClip, UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import DatasetSpec, PluginManager
@@ -88,15 +88,14 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     video_tokenizer = family.video_tokenizer  # Loaded first, so that a bad one leaves no folder behind.
     cache = family.open_cache(str(job.output), create=True)
     counts: Counter[str] = Counter(clips=len(clips))
-    with Progress(transient=True, disable=rank > 0) as progress:
-        task = progress.add_task("encoding", total=len(clips))
+    with progress("encoding", len(clips), "clips", shown=rank == 0) as encoding:
         for group in _same_shape_groups(_clips_to_encode(clips, cache, counts), job.batch):
             latents = video_tokenizer.encode(torch.stack([_pixels(clip) for clip in group]).to(device))
             for clip, value in zip(group, latents.cpu(), strict=True):
                 ids = family.text.ids(clip.sample.caption, config.dataloader_train.max_caption_tokens)
                 cache.write(clip.identity, Cached(value, clip.sample.caption, ids))
             counts["encoded"] += len(group)
-            progress.update(task, completed=counts["encoded"] + counts["kept"] + counts["unreadable"])
+            encoding.advance(counts["encoded"] + counts["kept"] + counts["unreadable"] - encoding.done)
     return counts
 
 

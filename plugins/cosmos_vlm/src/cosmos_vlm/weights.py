@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cosmos_core.checkpoint import open_safetensors, read_weight_map
+from cosmos_core.console import Progress, progress
 from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
@@ -110,15 +111,22 @@ def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -
     known = {*dict(model.named_parameters()), *(("lm_head.weight",) if model.tied else ())}
     if unused := [name for name in places if name not in known]:
         logger.warning("unused tensors in %s: %s", folder, by_layer(unused))
-    for file in dict.fromkeys(places[name] for name in parameters):
-        with open_safetensors(file) as opened:
-            for name in [name for name in parameters if places[name] == file]:
-                value = opened.get_tensor(name)
-                if value.shape != parameters[name].shape:
-                    message = f"{name} is {tuple(value.shape)}, the model needs {tuple(parameters[name].shape)}"
-                    problem = Problem(message=message, file=str(file))
-                    raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
-                load_full_tensor(parameters[name], value.to(parameters[name].dtype))
+    with progress("loading weights", sum(value.nbytes for value in parameters.values()), "bytes") as loading:
+        for file in dict.fromkeys(places[name] for name in parameters):
+            own = {name: value for name, value in parameters.items() if places[name] == file}
+            _load_file(file, own, loading)
+
+
+def _load_file(file: Path, parameters: dict[str, nn.Parameter], loading: Progress) -> None:
+    with open_safetensors(file) as opened:
+        for name, parameter in parameters.items():
+            value = opened.get_tensor(name)
+            if value.shape != parameter.shape:
+                message = f"{name} is {tuple(value.shape)}, the model needs {tuple(parameter.shape)}"
+                problem = Problem(message=message, file=str(file))
+                raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
+            load_full_tensor(parameter, value.to(parameter.dtype))
+            loading.advance(parameter.nbytes)
 
 
 def read_index(folder: Path) -> dict[str, str]:

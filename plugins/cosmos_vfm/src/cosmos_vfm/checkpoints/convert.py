@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.progress import Progress
+import torch
 
 from cosmos_core.checkpoint import DcpWriter, atomic_directory, fingerprint, stored_tensors
+from cosmos_core.console import Progress, progress
 from cosmos_core.plan import write_base
 from cosmos_vfm.checkpoints.components import store_components
 from cosmos_vfm.checkpoints.diffusers_config import matching_size
@@ -39,12 +41,19 @@ def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str
 
 def _write_shards(published: Published, writer: DcpWriter) -> None:
     """One data file per shard. Files that an earlier attempt wrote from the same source are reused."""
-    with Progress(transient=True) as progress:
-        task = progress.add_task("converting", total=sum(file.stat().st_size for file in published.files))
+    with progress("converting", sum(file.stat().st_size for file in published.files), "bytes") as converting:
+        finished = 0
         for number, file in enumerate(published.files):
             status = file.resolve().stat()
             of = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {fingerprint(file.parent, file.name)}"
             if not writer.has(number, of):
-                writer.write(number, published.tensors(file), of=of)
-            progress.advance(task, status.st_size)
+                writer.write(number, _counted(published.tensors(file), converting), of=of)
+            finished += status.st_size
+            converting.advance(finished - converting.done)
     writer.finish(len(published.files))
+
+
+def _counted(tensors: Iterable[tuple[str, torch.Tensor]], converting: Progress) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, value in tensors:
+        yield name, value
+        converting.advance(value.nbytes)

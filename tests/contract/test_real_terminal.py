@@ -1,0 +1,121 @@
+"""A run in a real terminal, made narrower and wider, and ended with Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import ROOT
+
+STEPS = 100_000
+OPTIONS = (
+    f"trainer.max_iter={STEPS} trainer.grad_accum_iter=8 trainer.validation_iter=20 trainer.logging_iter=10 "
+    f"checkpoint.save_iter=60 scheduler.cycle_lengths=[{STEPS}] --output-root runs"
+)
+STATUS = re.compile(rf"step (\d+)/{STEPS} ━*─+   0%  loss \d+\.\d{{4}}  eta \d+:\d\d:\d\d")
+STARTS = ("step ", "lr ", "validation at ", "saved runs/", "plugins: ", "warning: ")
+HEIGHT = 40
+
+
+class Screen:
+    """A terminal of tmux, with a program in it."""
+
+    def __init__(self, name: str, command: str, folder: Path, width: int) -> None:
+        self.name = name
+        size = ("-x", str(width), "-y", str(HEIGHT))
+        self._tmux("new-session", "-d", *size, "-c", str(folder), f"{command}; echo exit $?; sleep 1000")
+
+    def _tmux(self, *arguments: str) -> str:
+        done = subprocess.run(["tmux", "-u", "-L", self.name, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def lines(self) -> list[str]:
+        """Rows of the screen; one that the terminal wrapped is longer than it is wide."""
+        return [line.rstrip() for line in self._tmux("capture-pane", "-p", "-J").rstrip().splitlines()]
+
+    def wait(self, pattern: str) -> list[str]:
+        """The lines as soon as one matches."""
+        deadline = time.monotonic() + 120
+        while not any(re.search(pattern, line) for line in self.lines()):
+            assert time.monotonic() < deadline, f"no {pattern} in\n" + "\n".join(self.lines())
+            time.sleep(0.2)
+        return self.lines()
+
+    def resize(self, width: int) -> None:
+        self._tmux("resize-window", "-x", str(width), "-y", str(HEIGHT))
+
+    def press(self, key: str) -> None:
+        self._tmux("send-keys", key)
+
+    def close(self) -> None:
+        subprocess.run(["tmux", "-L", self.name, "kill-server"], capture_output=True)
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator[Screen]:
+    if shutil.which("tmux") is None:
+        assert not os.environ.get("CI"), "install tmux: this test needs a real terminal"
+        pytest.skip("needs tmux")
+    command = f"env -u CI -u NO_COLOR -u COLUMNS {shlex.quote(sys.executable)} -m cosmos_core run hello {OPTIONS}"
+    opened = Screen(f"cosmos-{os.getpid()}", f"PYTHONPATH={shlex.quote(_python_path())} {command}", tmp_path, 60)
+    yield opened
+    opened.close()
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def status(lines: list[str], width: int) -> int:
+    """The step that the screen shows; checks that each line is whole, and only one is the bar."""
+    assert all(len(line) <= width for line in lines), lines
+    bars = [match for match in map(STATUS.fullmatch, lines) if match is not None]
+    assert len(bars) == 1, lines
+    bottom = lines[lines.index(bars[0].string) :]
+    assert re.fullmatch(r"lr \d\.\d\de-\d\d  grad \d+\.\d{3}  [\d,]+ tokens/s( .*)?", bottom[1]), lines
+    assert re.fullmatch(r"validation at step \d+  loss \d+\.\d{4}", bottom[2]), lines
+    assert len(bottom) == 3 or bottom[3].startswith(("saving iter_", "validating ")), lines
+    above = lines[: lines.index(bars[0].string)]
+    events = [line for line in above if re.match(r"step \d|saved |validation at |lr ", line)]
+    for line in events:
+        assert re.fullmatch(
+            rf"step \d+/{STEPS}: validation loss \d+\.\d{{4}}|saved runs/cosmos3/sft/hello/checkpoints/iter_\d{{9}}",
+            line,
+        ), lines
+    assert any(line.startswith("step ") for line in events)
+    return int(bars[0][1])
+
+
+def test_a_run_fits_its_terminal_at_every_width_and_says_what_ctrl_c_does(screen: Screen, tmp_path: Path) -> None:
+    screen.wait(rf"step \d+/{STEPS}: validation")
+    screen.wait(r"step 2\d/")
+    seen = [status(screen.lines(), 60)]
+    for width in (120, 80, 60):
+        screen.resize(width)
+        time.sleep(1)
+        seen.append(status(screen.wait(rf"step (?!{seen[-1]}/)\d+/{STEPS} "), width))
+        assert ("elapsed" in "".join(screen.lines())) == (width > 60)
+    screen.wait("saved ")
+    assert seen == sorted(set(seen))
+    screen.resize(120)
+    screen.press("C-c")
+    lines = screen.wait("exit ")
+    assert "then saving a checkpoint and stopping; Ctrl-C once more ends at once, without saving" in " ".join(lines)
+    assert lines[-1] == "exit 130"
+    assert not any(STATUS.fullmatch(line) for line in lines)
+    assert any(re.match(rf"interrupted at step \d+/{STEPS}, loss ", line) for line in lines)
+    log = (tmp_path / "runs/cosmos3/sft/hello/logs/rank_0.log").read_text()
+    assert "\x1b" not in log
+    assert log.count("validation loss") >= 2
+    assert re.search(rf"step 10/{STEPS}: loss \d", log)
+    assert "Ctrl-C once more" in log
