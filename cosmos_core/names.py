@@ -1,4 +1,4 @@
-"""Names in messages: suggestions for misspelt ones, and short forms of many."""
+"""Names: suggestions for misspelt ones, short forms of many, and which ones a file can have."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["by_layer", "did_you_mean"]
+__all__ = ["by_layer", "did_you_mean", "path_fault", "text_fault"]
 
 _NUMBER = re.compile(r"\b\d+\b")
+
+LONGEST_NAME = 255
+"""Bytes of a file's or folder's name on common file systems."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -22,3 +25,25 @@ def by_layer(names: Iterable[str]) -> str:
     """Tensor names, merging those that differ only in numbers: ``layers.*.up.weight (2), head.weight``."""
     counts = Counter(_NUMBER.sub("*", name) for name in names)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
+
+
+def text_fault(text: str) -> str:
+    """Why a text can be neither recorded nor the name of a file: ``"holds a NUL character"``; "" when it can."""
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds bytes that are not UTF-8"
+    return ""
+
+
+def path_fault(path: str) -> str:
+    """Why no file can have this path; "" when one can."""
+    fault = text_fault(path)
+    if fault:
+        return fault
+    longest = max(len(part.encode()) for part in path.split("/"))
+    if longest > LONGEST_NAME:
+        return f"has a name of {longest} bytes; a file's name has at most {LONGEST_NAME}"
+    return ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from os.path import isdir
+
 import attrs
 from attrs import frozen
 
 from cosmos_core.config import AdaptedModelConfig, option, section
+from cosmos_vfm.sizes import MODEL_SIZES
 
 __all__ = ["CompileTokenizer", "DrawSamples", "Flow", "Sampling", "TextTokenizer", "VfmConfig", "VideoTokenizer"]
 
@@ -77,6 +80,17 @@ class VfmConfig(AdaptedModelConfig):
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
     flow: Flow = section(Flow, "Objective.")
     sampling: Sampling = section(Sampling, "Generation.", on_resume="list")
+
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """The text tokenizer's, where it is no folder."""
+        name = self.text_tokenizer.path or MODEL_SIZES[self.tier].text_model
+        return (name,) if self.text_tokenizer.type == "hf" and name and not isdir(name) else ()
+
+    @property
+    def published_base(self) -> str:
+        """The released generator of this size."""
+        return "" if self.tier.startswith("tiny") else f"Cosmos3-{self.tier.capitalize()}"
 
 
 @frozen(kw_only=True)
