@@ -22,6 +22,7 @@ __all__ = ["CommandTree", "main", "root_command"]
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
 
 
 class CommandTree(click.Group):
@@ -108,8 +109,6 @@ def _exit_code() -> int:
 def _check_arguments(arguments: list[str]) -> None:
     """Raises UserError for arguments that cannot be recorded."""
     faults = [(argument, text_fault(argument)) for argument in arguments]
-    problems = [
-        Problem(message=f"{text!r} {fault}", hint="rename the file or folder") for text, fault in faults if fault
-    ]
+    problems = [Problem(message=f"{text!r} {fault}", hint=NOT_TEXT) for text, fault in faults if fault]
     if problems:
         raise UserError("an argument cannot be used; nothing was started", problems)

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub.containment import find_media
+from cosmos_core.names import text_fault
 
 __all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "read_clips"]
 
@@ -152,6 +153,8 @@ def _parse(line: bytes, file: Path, offset: int, find: Callable[[str, Path], Pat
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
+    if (b"\\ud" in line.lower() or b"\xed" in line) and text_fault(json.dumps(record, ensure_ascii=False)):
+        raise ValueError("it holds half of a character (a lone surrogate)")
     uuid = _typed(record, "uuid", str)
     windows = _typed(record, "t2w_windows", list)
     return ClipRecord(

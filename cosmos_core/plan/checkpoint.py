@@ -8,6 +8,7 @@ from shlex import join
 
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import text_fault
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.plan import WeightSource
 
@@ -40,6 +41,9 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
     """The run's own latest checkpoint, else `checkpoint.load_path`, else fresh weights. Raises UserError."""
     own = latest_complete(paths.checkpoints)
     load_path = config.checkpoint.load_path
+    if load_path and (fault := text_fault(load_path)):
+        problem = Problem(message=f"{fault}: {load_path!r}", key="checkpoint.load_path", hint="rename the folder")
+        raise UserError("the checkpoint's path cannot be recorded; nothing was started", [problem])
     if own is not None:
         note = (
             f"(checkpoint.load_path {load_path} is not used: the run's own checkpoint has priority)"

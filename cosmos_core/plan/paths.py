@@ -46,8 +46,9 @@ def iteration_name(step: int) -> str:
 
 def check_place(run_dir: Path) -> None:
     """Raises UserError when no folder can have this path."""
-    if fault := path_fault(str(run_dir.absolute())):
-        problem = Problem(message=f"the path of the run directory {fault}", file=repr(str(run_dir)), hint=OTHER_PLACE)
+    path = str(run_dir.absolute())
+    if fault := path_fault(path):
+        problem = Problem(message=f"the path of the run directory {fault}", file=repr(path), hint=OTHER_PLACE)
         raise UserError("the run directory cannot be made; nothing was started", [problem])
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from os.path import exists
+from collections.abc import Iterator
+from os.path import exists, isdir
 from shutil import disk_usage
 
 from attrs import evolve
 
+from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.errors import Problem
@@ -28,7 +30,7 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     if plan.finished:
         return
     problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan), *_records(plan, plugins)]
-    problems += [*_callbacks(plan, plugins), *_space(plan), *plugins.check_run(plan)]
+    problems += [*_callbacks(plan, plugins), *_media_roots(plan), *_space(plan), *plugins.check_run(plan)]
     evolve(plan, problems=tuple(dict.fromkeys(problems))).without_problems()
 
 
@@ -83,6 +85,16 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
             )
             problems.append(Problem(message=message, key=f"{name}.dataset.type", hint="choose a matching pair"))
     return problems
+
+
+def _media_roots(plan: RunPlan) -> Iterator[Problem]:
+    """Folders for media that are not there."""
+    loaders = {"dataloader_train": plan.config.dataloader_train, "dataloader_val": plan.config.dataloader_val}
+    for name, loader in loaders.items():
+        if loader is not None and isinstance(loader.dataset, FileDatasetConfig):
+            for index, folder in enumerate(loader.dataset.media_roots):
+                if not isdir(folder):
+                    yield Problem(message=f"no such folder: {folder}", key=f"{name}.dataset.media_roots[{index}]")
 
 
 def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
