@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import IO, Any, cast
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
 from cosmos_core.names import text_fault
 
@@ -132,8 +133,11 @@ def read_clips(file: Path, root: Path, clip_filter: ClipFilter, *, media_roots: 
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     if not file.is_file():
         raise UserError(f"no such file: {file}; nothing was started")
-    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
-        yield cast(IO[bytes], handle)
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
+            yield cast(IO[bytes], handle)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} cannot be read ({first_line(error)})") from None
 
 
 def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:

@@ -205,8 +205,11 @@ def test_pictures_of_a_subset_are_found_beside_its_rows_or_from_the_top(tmp_path
     (tmp_path / "a.png").write_bytes(row(0)["image"]["bytes"])
     source = LlavaSource(config_of(tmp_path / "copy"))
     assert isinstance(source.get(0, np.random.default_rng(0)).messages[0].content[0], Image)
-    with pytest.raises(UnreadableSample, match="outside of the dataset's folder"):
+    with pytest.raises(UnreadableSample, match="outside of the dataset's folder") as skipped:
         source.get(1, np.random.default_rng(0))
+    assert f"leads to {tmp_path}/a.png, which is outside {tmp_path}/copy" in skipped.value.where
+    allowed = LlavaSource(config_of(tmp_path / "copy", media_roots=(str(tmp_path),)))
+    assert isinstance(allowed.get(1, np.random.default_rng(0)).messages[0].content[0], Image)
 
 
 @pytest.mark.parametrize("stray", ['{"citation": "..."}', '["train", "val"]', "[]", "7"])
