@@ -22,6 +22,8 @@ __all__ = ["CommandTree", "main", "root_command"]
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS)
+"""Errors of the system that name the path to change."""
 NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
 
 
@@ -99,7 +101,7 @@ def _exit_code() -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in FIXABLE:
             raise
         click.echo(f"error: {error.strerror}: {error.filename}", err=True)
         return USER_ERROR
