@@ -52,7 +52,8 @@ def _problems(dataset: BridgeConfig, key: str) -> Iterable[Problem]:
 
     index = index_file(dataset)
     if not isdir(dataset.path):
-        yield Problem(message=f"no such folder: {dataset.path}", key=key, hint=_commands(dataset))
+        message = f"{dataset.path} is a file" if isfile(dataset.path) else f"no such folder: {dataset.path}"
+        yield Problem(message=message, key=key, hint=_commands(dataset))
     elif not isfile(index):
         hint = "the dataset root is the folder that holds train/ and val/"
         yield Problem(message=f"no such file: {index}", key=key, hint=hint)

@@ -20,6 +20,7 @@ import torch
 from cosmos_core.data import Chat, Image, MapSource, Message, UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_core.hub import OutsidePath, find_media
+from cosmos_core.names import text_fault
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.local import local_copy
 from cosmos_vlm.data.shards import blocks_per_window, windowed_shuffle
@@ -98,6 +99,8 @@ class LlavaSource(MapSource):
         number = bisect_right(self._ends, index)
         row = self._block(number)(index - (self._ends[number - 1] if number else 0))
         key = str(row.get("id") or index)
+        if fault := text_fault(key):
+            raise UnreadableSample(f"row {index}", f"its id {fault}")
         conversation = row.get("conversations")
         if row.get("image") is None:
             raise UnreadableSample(key, "no image")
