@@ -11,8 +11,8 @@ __all__ = ["by_layer", "did_you_mean", "path_fault", "text_fault"]
 
 _NUMBER = re.compile(r"\b\d+\b")
 
-LONGEST_NAME = 255
-"""Bytes of a file's or folder's name on common file systems."""
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes of a file's or folder's name on common file systems, and of a whole path."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -43,6 +43,8 @@ def path_fault(path: str) -> str:
     fault = text_fault(path)
     if fault:
         return fault
+    if (length := len(path.encode())) > LONGEST_PATH:
+        return f"has {length} bytes; a path has at most {LONGEST_PATH}"
     longest = max(len(part.encode()) for part in path.split("/"))
     if longest > LONGEST_NAME:
         return f"has a name of {longest} bytes; a file's name has at most {LONGEST_NAME}"

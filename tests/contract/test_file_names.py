@@ -116,8 +116,8 @@ def test_a_variable_and_a_working_directory_with_such_bytes_are_one_sentence(tmp
     "arguments",
     [
         ("run", "./{long}.toml"),
-        ("run", "hello", "job.name={long}"),
-        ("run", "hello", "--output-root", "{long}"),
+        ("run", "hello", "--dry-run", "job.name={long}"),
+        ("run", "hello", "--dry-run", "--output-root", "{long}"),
         ("run", "hello", "--fresh", "--output-root", "{long}"),
         ("run", "hello", "checkpoint.load_path={long}"),
         ("run", "vision_sft_demo", "dataloader_train.dataset.path={long}"),
