@@ -1,4 +1,4 @@
-"""Names: suggestions for misspelt ones, short forms of many, and which ones a file can have."""
+"""Names: suggestions for misspelt ones, short forms of many, the layer of a tensor, and what files can be called."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["by_layer", "did_you_mean", "path_fault", "text_fault"]
+__all__ = ["by_layer", "did_you_mean", "is_cut_off", "path_fault", "text_fault"]
 
 _NUMBER = re.compile(r"\b\d+\b")
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes of a file's or folder's name on common file systems, and of a whole path."""
@@ -25,6 +26,12 @@ def by_layer(names: Iterable[str]) -> str:
     """Tensor names, merging those that differ only in numbers: ``layers.*.up.weight (2), head.weight``."""
     counts = Counter(_NUMBER.sub("*", name) for name in names)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
+
+
+def is_cut_off(name: str, num_layers: int | None) -> bool:
+    """Whether a tensor belongs to a layer past the first `num_layers`; never when that is None."""
+    layer = _LAYER.search(name)
+    return num_layers is not None and layer is not None and int(layer[1]) >= num_layers
 
 
 def text_fault(text: str) -> str:

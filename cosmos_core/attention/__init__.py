@@ -6,6 +6,7 @@ from cosmos_core.attention.kernels import (
     describe_kernels,
     has_varlen_attention,
     packed_attention,
+    sdpa_backends,
     varlen_attention,
 )
 from cosmos_core.attention.merge import OutputLse, attention_with_lse, merge_attentions
@@ -24,5 +25,6 @@ __all__ = [
     "has_varlen_attention",
     "merge_attentions",
     "packed_attention",
+    "sdpa_backends",
     "varlen_attention",
 ]

@@ -29,6 +29,7 @@ __all__ = [
     "describe_kernels",
     "has_varlen_attention",
     "packed_attention",
+    "sdpa_backends",
     "varlen_attention",
 ]
 
@@ -36,6 +37,7 @@ _AMPERE = (8, 0)
 _HOPPER = (9, 0)
 _WIDEST = 256
 _FLASH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_CPU = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
 
 def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -135,6 +137,13 @@ def describe_kernels(device: torch.device) -> str:
     return f"{first}, and torch's kernel for unequal lengths" if _has_varlen_kernel(device) else first
 
 
+def sdpa_backends(device: torch.device) -> list[SDPBackend]:
+    """Kernels that scaled_dot_product_attention may choose on a device, by dtype and shape."""
+    if device.type != "cuda":
+        return _CPU
+    return [SDPBackend.CUDNN_ATTENTION, *_FLASH] if _prefers_cudnn(device) else _FLASH
+
+
 @cache
 def compiled_flex_attention() -> Any:
     """FlexAttention for an accelerator, one graph for all lengths."""
@@ -151,7 +160,7 @@ def _fastest_kernel(device: torch.device, *, shapes_recur: bool) -> Iterator[Non
     outside of the forward pass.
     """
     if device.type == "cuda" and _prefers_cudnn(device):
-        order = [SDPBackend.CUDNN_ATTENTION, *_FLASH] if shapes_recur else _FLASH
+        order = sdpa_backends(device) if shapes_recur else _FLASH
         with sdpa_kernel(order, set_priority=True):
             yield
     else:

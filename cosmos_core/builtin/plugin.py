@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from cosmos_core.config.env import is_set
 from cosmos_core.errors import Problem
-from cosmos_core.plugin.descriptors import CallbackSpec, CommandSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
+from cosmos_core.plugin.descriptors import (
+    CallbackSpec,
+    CommandSpec,
+    DatasetSpec,
+    DoctorSpec,
+    ModelFamilySpec,
+    TrackerSpec,
+)
 from cosmos_core.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -129,6 +136,20 @@ def cosmos_trackers() -> Iterable[TrackerSpec]:
         config=f"{_BUILTIN}.config:Tensorboard",
         tracker=f"{_BUILTIN}.trackers.tensorboard:TensorboardTracker",
     )
+
+
+@hookimpl
+def cosmos_doctor_checks() -> Iterable[DoctorSpec]:
+    """Checks of the machine and of what training runs on it."""
+    for name, summary in (
+        ("machine", "torch, GPUs, memory, compilation"),
+        ("attention", "Attention kernels beside the formula"),
+        ("codecs", "Video codecs, written and read"),
+        ("disk", "Speed of checkpoints"),
+        ("collectives", "Collectives between GPUs"),
+        ("network", "The Hub and tokens"),
+    ):
+        yield DoctorSpec(name=name, summary=summary, checks=f"cosmos_core.doctor.{name}:checks")
 
 
 @hookimpl

@@ -26,7 +26,8 @@ _FILES = ("*.distcp", ".metadata", "*.safetensors")
 class AdapterBase:
     """folder: the base's weights; a DCP directory when `dcp`, else the backbone files that the family loads itself.
 
-    digest: `fingerprint` of the folder; empty when the base is fresh weights drawn from `seed`.
+    digest: `fingerprint` of the folder; empty when the base is fresh weights drawn from `seed`. num_layers: how many of
+    the base's layers were used; None for all.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class AdapterBase:
     rank: int
     alpha: int
     seed: int | None = None
+    num_layers: int | None = None
 
     @property
     def scale(self) -> float:
@@ -44,6 +46,8 @@ class AdapterBase:
     def write(self, folder: Path) -> None:
         """Write the record into a checkpoint's folder."""
         record = {"format": ADAPTER_FORMAT, **attrs.asdict(self)}
+        if self.num_layers is None:  # Versions before there was such a key refuse those they do not know.
+            del record["num_layers"]
         (folder / ADAPTER_BASE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -79,6 +83,13 @@ class AdapterBase:
         if fingerprint(folder) != self.digest:
             problem = Problem(message=f"{folder} holds other weights than the adapters were trained on", file=record)
             raise UserError("the adapters' base has changed; nothing was started", [problem])
+
+    def check_whole(self) -> None:
+        """Raises UserError when the base was cut: on the whole one the adapters would compute something else."""
+        if self.num_layers is not None:
+            message = f"is {self.num_layers}, and adapters alone are loaded onto the whole base"
+            problem = Problem(message=message, key="model.num_layers", hint="leave out --adapter")
+            raise UserError("the adapters were trained on a part of their base; nothing was exported", [problem])
 
 
 def fingerprint(folder: Path, *patterns: str) -> str:

@@ -19,6 +19,7 @@ from cosmos_core.data.sampler import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
+from cosmos_core.names import is_cut_off
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
 
@@ -65,13 +66,14 @@ def load_model(
     strict: bool = True,
     whole: bool = True,
     adapters_only: bool = False,
+    num_layers: int | None = None,
 ) -> Loaded:
     """Load ``model/`` into the network and its average; the caller fills what the result does not name.
 
     skip: tensors whose name contains one of these are not loaded. strict: a missing tensor is an error; so is a stored
     tensor that the model lacks in a part it has (a part it lacks entirely, such as an action head, is only named in
     the result). whole, for resuming: every stored tensor is used, and an average is stored exactly when `ema` is set.
-    adapters_only: as in `model_state`.
+    adapters_only: as in `model_state`. num_layers: of a model that is cut; stored layers past these are only named.
 
     Raises UserError listing what is missing, unused or of another shape. Unused adapters are always an error, since
     the other weights would compute something else without them.
@@ -89,7 +91,8 @@ def load_model(
         if name in stored and _size(stored[name]) != tuple(value.shape)
     )
     unused = sorted(name for name in stored if name not in targets)
-    surplus = [name for name in unused if name not in own and not any(key in name for key in skip)]
+    surplus = [name for name in unused if name not in own and not is_cut_off(name, num_layers)]
+    surplus = [name for name in surplus if not any(key in name for key in skip)]
     rejected = [name for name in surplus if _must_be_used(name, model, ema, strict=strict, whole=whole)]
     none_stored = not any(name in stored for name in targets)
     required = missing if strict or whole or none_stored else []

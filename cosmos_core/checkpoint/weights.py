@@ -16,6 +16,7 @@ from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import is_cut_off
 
 __all__ = [
     "DcpWeights",
@@ -120,11 +121,17 @@ def _info(file: Any, name: str) -> TensorInfo:
 
 
 class MergedWeights:
-    """A base's weights with adapters merged: W + scale B A, computed in float32 and rounded once."""
+    """A base's weights with adapters merged: W + scale B A, computed in float32 and rounded once.
 
-    def __init__(self, base: StoredWeights, adapters: StoredWeights, scale: float) -> None:
+    num_layers: of a base that was cut for training; the other layers are left out.
+    """
+
+    def __init__(
+        self, base: StoredWeights, adapters: StoredWeights, scale: float, num_layers: int | None = None
+    ) -> None:
         self.base, self.adapters, self.scale = base, adapters, scale
-        self.infos = {name: info for name, info in base.infos.items() if not name.endswith((A, B))}
+        used = [name for name in base.infos if not name.endswith((A, B)) and not is_cut_off(name, num_layers)]
+        self.infos = {name: base.infos[name] for name in used}
         self._adapted = {name.removesuffix(A) + ".weight" for name in adapters.infos if name.endswith(A)}
         unknown = sorted(self._adapted - set(self.infos))
         if unknown:
@@ -144,11 +151,15 @@ class MergedWeights:
 
 
 class OverlaidWeights:
-    """The tensors of `over`, and those of `under` that `over` lacks."""
+    """The tensors of `over`, and those of `under` that `over` lacks.
 
-    def __init__(self, over: StoredWeights, under: StoredWeights) -> None:
+    num_layers: layers of `under` past these are left out.
+    """
+
+    def __init__(self, over: StoredWeights, under: StoredWeights, num_layers: int | None = None) -> None:
         self.over, self.under = over, under
-        self.infos = {**over.infos, **{name: info for name, info in under.infos.items() if name not in over.infos}}
+        added = [name for name in under.infos if name not in over.infos and not is_cut_off(name, num_layers)]
+        self.infos = {**over.infos, **{name: under.infos[name] for name in added}}
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """Each from `over` where it has it, else from `under`."""
@@ -175,10 +186,10 @@ def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> 
     check_nonzero_adapters(stored)
     base.check(checkpoint)
     if base.dcp:
-        return MergedWeights(DcpWeights(Path(base.folder), "live"), stored, base.scale)
+        return MergedWeights(DcpWeights(Path(base.folder), "live"), stored, base.scale, base.num_layers)
     if not base.folder:
         raise UserError("the adapters were trained on fresh weights, so there is no base to merge them into")
-    return MergedWeights(SafetensorsWeights(Path(base.folder)), stored, base.scale)
+    return MergedWeights(SafetensorsWeights(Path(base.folder)), stored, base.scale, base.num_layers)
 
 
 def check_nonzero_adapters(adapters: StoredWeights) -> None:

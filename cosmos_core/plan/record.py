@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from attrs import evolve
@@ -17,7 +18,7 @@ from cosmos_core.plan.paths import RUN_FORMAT, Record, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import UNNUMBERED
 
-__all__ = ["publish_record", "record_run", "record_sources", "replace_file"]
+__all__ = ["add_to_record", "publish_record", "record_run", "replace_file"]
 
 
 def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
@@ -92,9 +93,9 @@ def _weights(path: Path | None) -> dict[str, str | None]:
     return {"path": str(path), **({"origin": origin} if origin else {})}
 
 
-def record_sources(plan: RunPlan, sources: Mapping[str, str]) -> None:
-    """Add downloads to the launch's launch_info.yaml. sources: configuration key -> repository@commit."""
-    if sources and plan.launch is not None:
-        path = RunPaths(plan.run_dir).launch(plan.launch).launch_info
+def add_to_record(paths: RunPaths, launch: int | None, name: str, facts: Mapping[str, Any]) -> None:
+    """Add a table to the launch's launch_info.yaml. facts: its entries; without any nothing is added."""
+    if facts and launch is not None:
+        path = paths.launch(launch).launch_info
         info = yaml.safe_load(path.read_text(encoding="utf-8"))
-        replace_file(path, yaml.safe_dump({**info, "fetched": dict(sources)}, sort_keys=False).encode())
+        replace_file(path, yaml.safe_dump({**info, name: dict(facts)}, sort_keys=False).encode())

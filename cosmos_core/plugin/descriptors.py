@@ -18,6 +18,7 @@ __all__ = [
     "Conversion",
     "ConverterSpec",
     "DatasetSpec",
+    "DoctorSpec",
     "ModelFamilySpec",
     "Spec",
     "TrackerSpec",
@@ -187,3 +188,12 @@ class ConverterSpec(Spec):
     def name(self) -> str:
         """The name in listings."""
         return f"{self.source} to {self.target}"
+
+
+@frozen(kw_only=True)
+class DoctorSpec(Spec):
+    """Checks of `cosmos doctor`. checks: takes a `cosmos_core.doctor.DoctorOptions`, returns its Checks in order."""
+
+    kind: ClassVar[str] = "checks"
+    name: str = _name()
+    checks: Ref = field(converter=_ref)

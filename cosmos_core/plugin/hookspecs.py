@@ -19,6 +19,7 @@ from cosmos_core.plugin.descriptors import (
     CommandSpec,
     ConverterSpec,
     DatasetSpec,
+    DoctorSpec,
     ModelFamilySpec,
     Spec,
     TrackerSpec,
@@ -130,6 +131,19 @@ class HookSpecs(Protocol):
         Example::
 
             yield CommandSpec(path=("acme", "score"), summary="Score a run", command="acme_cosmos.cli:score")
+        """
+
+    @hookspec
+    def cosmos_doctor_checks(self) -> Iterable[DoctorSpec]:
+        """Checks this plugin adds to `cosmos doctor`. Called once a command, when plugins are discovered. Since 0.1.
+
+        The checks run in a process of their own, which may import anything and may crash.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
+
+        Example::
+
+            yield DoctorSpec(name="acme_kernels", summary="Acme's kernels", checks="acme_cosmos.doctor:checks")
         """
 
     @hookspec

@@ -16,6 +16,7 @@ from cosmos_core.plugin.descriptors import (
     CommandSpec,
     ConverterSpec,
     DatasetSpec,
+    DoctorSpec,
     ModelFamilySpec,
     Spec,
     TrackerSpec,
@@ -50,6 +51,10 @@ def _has(*names: str) -> Callable[[Any], str]:
     return check
 
 
+def _callable(loaded: Any) -> str:
+    return "" if callable(loaded) else "cannot be called"
+
+
 def _command(loaded: Any) -> str:
     return "" if isinstance(loaded, click.Command) else "is no click command"
 
@@ -59,7 +64,8 @@ _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
     DatasetSpec: {"config": _subclass(DatasetConfig), "source": _subclass(MapSource), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
     TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
-    ConverterSpec: {"convert": lambda loaded: "" if callable(loaded) else "cannot be called"},
+    ConverterSpec: {"convert": _callable},
+    DoctorSpec: {"checks": _callable},
     CommandSpec: {"command": _command},
 }
 """Check of each reference; references without one need only load."""

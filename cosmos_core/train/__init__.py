@@ -6,10 +6,12 @@ from types import ModuleType
 from cosmos_core.launch.train import train as _train
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
+from cosmos_core.train.flops import Backward
 from cosmos_core.train.tracker import Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
+    "Backward",
     "Batch",
     "BuildContext",
     "Callback",

@@ -27,6 +27,7 @@ from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import check_same_dataset, raise_if_any_rank_failed
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import Tracker, TrackerGroup
 from cosmos_core.train.trainer import Trainer
@@ -82,19 +83,23 @@ def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module
     return model
 
 
-def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
+def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp | None = None) -> Trainer:
     """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
-    The data is opened first, since a network takes long to build. Raises UserError, on every rank if the data cannot be
-    opened or differs between ranks.
+    The data is opened first, since a network takes long to build. startup: clock of the phases before the first step.
+    Raises UserError, on every rank if the data cannot be opened or differs between ranks.
     """
     config, paths = plan.config, RunPaths(plan.run_dir)
+    startup = startup or StartUp(silent=True)
     sources = _open_data(config, plugins, mesh)
+    startup.mark("data")
     family = build_family(config, plugins, mesh.device)
+    startup.mark("family")
     model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
     if mesh.rank == 0 and config.optimizer.lr and not any(group["lr"] for group in optimizer.param_groups):
         logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
+    startup.mark("network")
     loader = build_loader(config.dataloader_train, family, plugins, mesh, source=sources[0])
     assert loader is not None
     validation = validation_loader(config, family, plugins, mesh, source=sources[1]) if sources[1:] else None
@@ -115,6 +120,7 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
         stop=StopRequests(paths.stop_request),
         loader_state=loader.state(),
         launch=plan.launch,
+        startup=startup,
     )
 
 

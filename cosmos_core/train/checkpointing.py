@@ -58,7 +58,8 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
         trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
-        loaded = load_base(source.path, model, ema, mesh, skip=skip, strict=strict)
+        num_layers = trainer.family.num_layers
+        loaded = load_base(source.path, model, ema, mesh, skip=skip, strict=strict, num_layers=num_layers)
     fresh = initialise_rest(model, trainer.family, trainer.rng, loaded.tensors)
     restarted = ema.restart(loaded.averages) if ema is not None else []
     check_finite(model, ema, mesh, source.path)
@@ -127,4 +128,5 @@ def _adapter_base(trainer: Trainer, source: WeightSource) -> AdapterBase:
         rank=model.lora_rank,
         alpha=model.lora_alpha,
         seed=trainer.rng.seed if folder is None else None,
+        num_layers=trainer.family.num_layers,
     )

@@ -44,12 +44,13 @@ class StepOutput:
     """loss: summed over what `loss_denominator` counts.
 
     tokens: tokens processed. metrics: more scalars summed the same way, with the same names in every batch; their means
-    are logged.
+    are logged. flops: of forward and backward pass, without recomputation; None, always or never, where unknown.
     """
 
     loss: torch.Tensor
     tokens: int
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
+    flops: float | None = None
 
 
 @frozen(kw_only=True)
@@ -100,6 +101,11 @@ class ModelFamily(ABC):
     def source_revisions(self) -> Mapping[str, str]:
         """Repository and commit of each download, by configuration key."""
         return {}
+
+    @property
+    def num_layers(self) -> int | None:
+        """How many layers the network has when it is cut; a base's other layers are left out then. None: all."""
+        return None
 
     @property
     def max_pack_tokens(self) -> int | None:

@@ -13,11 +13,12 @@ from cosmos_core.distributed.runtime import process_group
 from cosmos_core.errors import Problem, RunFailed, UserError
 from cosmos_core.launch.error_files import error_recorded
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.plan.record import record_sources
+from cosmos_core.plan.record import add_to_record
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
 from cosmos_core.train.checkpointing import load_training_state
+from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Result", "run"]
@@ -35,22 +36,24 @@ class Result:
     seconds: float
 
 
-def run(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> Result:
+def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, signals: bool = True) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
 
-    signals: SIGINT and SIGTERM ask to save and stop.
+    startup: clock of the phases before the first step. signals: SIGINT and SIGTERM ask to save and stop.
     """
     if dist.is_initialized():
         hint = "call torch.distributed.destroy_process_group() first, or train in another process"
         raise UserError("nothing was started", [Problem(message="this process has a process group already", hint=hint)])
     mixed = needs_mixed_precision(plan.config.model)
     with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
+        startup.mark("devices")
         plan = broadcast_config(plan, mesh)
-        trainer = build_trainer(plan, plugins, mesh)
+        trainer = build_trainer(plan, plugins, mesh, startup)
         load_training_state(trainer, plan.weights)
+        startup.mark("weights")
         _check_steps_left(trainer, plan)
         if trainer.is_main:
-            record_sources(plan, _sources(trainer))
+            add_to_record(trainer.paths, plan.launch, "fetched", _sources(trainer))
             trainer.loader.announce()
             trainer.trackers.start(plan, trainer.step)
         begun = time.perf_counter()

@@ -39,7 +39,7 @@ from cosmos_core.optim.norm import gradient_norm
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import learning_rates, rate_names
 from cosmos_core.plan.paths import RunPaths
-from cosmos_core.plan.record import publish_record
+from cosmos_core.plan.record import add_to_record, publish_record
 from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
 from cosmos_core.train.agreement import CollectiveError
@@ -48,6 +48,7 @@ from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import fetch
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
+from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
@@ -64,6 +65,7 @@ class Trainer:
     step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the current step, before any
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
+    startup: clock of the phases up to the first step.
     """
 
     config: RunConfig
@@ -87,6 +89,7 @@ class Trainer:
     record: dict[str, Any] = field(default_factory=dict)
     base: AdapterBase | None = None
     launch: int | None = None
+    startup: StartUp = field(default_factory=StartUp)
     saved_step: int = 0
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
@@ -134,6 +137,7 @@ class Trainer:
         if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
             self.validate()
         micro_batches, begun = iter(self.loader), self.step
+        self.startup.mark("callbacks")
         while self.step < self.max_iter:
             self.emit("step_start")
             self.train_step(micro_batches)
@@ -156,6 +160,8 @@ class Trainer:
     def _report(self, *, first: bool) -> None:
         """After a step, on rank 0: publish the launch's record after the first, log the schedule's factor if asked."""
         if first:
+            self.startup.mark("first step")
+            add_to_record(self.paths, self.launch, "startup_seconds", self.startup.seconds)
             publish_record(self.paths, self.launch)
         interval = self.config.scheduler.verbosity_interval
         if interval and self.step % interval == 0:
@@ -212,15 +218,17 @@ class Trainer:
             self.flush()
 
     def _mean(self, outputs: Sequence[StepOutput], denominator: float) -> dict[str, torch.Tensor]:
-        """Loss and the family's metrics, averaged by the step's denominator over all ranks; tokens, summed."""
+        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP."""
         names = ["loss", *outputs[0].metrics]
-        sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.mesh.device)
+        sums = torch.zeros(len(names) + 2, dtype=torch.float64, device=self.mesh.device)
         for output in outputs:
             values = {"loss": output.loss, **output.metrics}
-            sums[:-1] += torch.stack([values[name].detach().double() for name in names])
-            sums[-1] += output.tokens
-        *means, tokens = sum_over_data(sums, self.mesh)
-        return {**{name: value / denominator for name, value in zip(names, means, strict=True)}, "tokens": tokens}
+            sums[:-2] += torch.stack([values[name].detach().double() for name in names])
+            sums[-2] += output.tokens
+            sums[-1] += (output.flops or 0.0) / 1e12
+        *means, tokens, tflop = sum_over_data(sums, self.mesh)
+        counts = {"tokens": tokens} if outputs[0].flops is None else {"tokens": tokens, "tflop": tflop}
+        return {**{name: value / denominator for name, value in zip(names, means, strict=True)}, **counts}
 
     def flush(self) -> None:
         """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""

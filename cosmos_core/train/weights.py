@@ -41,24 +41,33 @@ def load_checkpoint(
     if base is not None:
         base.check(checkpoint, seed)
         if base.dcp:
-            below = load_model(Path(base.folder), model, None, mesh, skip=("lora_",), whole=False)
+            folder = Path(base.folder)
+            below = load_model(folder, model, None, mesh, skip=("lora_",), whole=False, num_layers=base.num_layers)
     own = load_model(checkpoint / "model", model, ema, mesh, whole=whole, adapters_only=base is not None)
     return base, evolve(own, tensors=own.tensors | below.tensors)
 
 
 def load_base(
-    folder: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, skip: Sequence[str], strict: bool
+    folder: Path,
+    model: nn.Module,
+    ema: Ema | None,
+    mesh: Mesh,
+    *,
+    skip: Sequence[str],
+    strict: bool,
+    num_layers: int | None = None,
 ) -> Loaded:
     """Load weights alone, to start from: ``model/`` below `folder`.
 
-    A base has no adapters for a run that trains nothing else. Raises UserError.
+    A base has no adapters for a run that trains nothing else. num_layers: as in `load_model`. Raises UserError.
     """
     if AdapterBase.read(folder) is not None:
         hint = "cosmos export folds adapters into their base; cosmos convert makes a base of what it wrote"
         problem = Problem(message="holds adapters alone, without the weights below them", file=str(folder), hint=hint)
         raise UserError("a run cannot start from adapters alone; nothing was started", [problem])
     skipped = (*skip, "lora_") if trains_only_lora(model) else tuple(skip)
-    loaded = load_model(folder / "model", model, ema, mesh, skip=skipped, strict=strict, whole=False)
+    source = folder / "model"
+    loaded = load_model(source, model, ema, mesh, skip=skipped, strict=strict, whole=False, num_layers=num_layers)
     if not loaded.tensors:
         message, key = f"leaves out every tensor of {folder}", "checkpoint.keys_to_skip_loading"
         problem = Problem(message=message, key=key, hint="leave out less, or unset checkpoint.load_path")

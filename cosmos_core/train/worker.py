@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from cosmos_core.config.env import disabled_plugins, launched_rank
 from cosmos_core.config.structure import read_resolved
@@ -20,6 +22,9 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
+
+if TYPE_CHECKING:
+    from cosmos_core.train.startup import StartUp
 
 __all__ = ["execute", "main"]
 
@@ -40,19 +45,34 @@ def execute(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> s
 def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
     from cosmos_core.train.run import run
 
-    launched = launched_rank()
+    launched, startup = launched_rank(), _clock(plan)
     if launched is None or launched.rank == 0:
         for change in plan.changes:
             logger.warning("changed since %s: %s", plan.weights.label, change)
         for warning in warnings(plan):
             logger.warning("%s", warning)
     try:
-        result = run(plan, plugins, signals=signals)
+        result = run(plan, plugins, startup=startup, signals=signals)
     except BaseException as error:
         _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
         raise
     _record(plan, {"outcome": result.outcome, "step": result.step, "seconds": round(result.seconds, 3)})
     return result.outcome
+
+
+def _clock(plan: RunPlan) -> StartUp:
+    """Since the command recorded this launch: other processes than its own had to start, and modules to load."""
+    from cosmos_core.train.startup import StartUp
+
+    launched = launched_rank()
+    if plan.launch is None:
+        return StartUp(silent=True)
+    recorded = RunPaths(plan.run_dir).launch(plan.launch).launch_info.stat().st_mtime
+    startup = StartUp(recorded, silent=launched is not None and launched.rank > 0)
+    if launched is not None:
+        startup.mark("processes", at=psutil.Process().create_time())
+    startup.mark("imports")
+    return startup
 
 
 def _record(plan: RunPlan, record: dict[str, Any], *, reported: bool = False) -> None:

@@ -95,7 +95,7 @@ def _measure(case: Case, folder: Path, mesh: Mesh, weights: str, options: argpar
     steps |= _texts(peer, dialogs) if case.documents is not None else _padded(peer, dialogs)
     for name in [name for name in steps if name != ours_name]:
         peaks[name] = _warm(steps[name]) - allocated
-    _rows(case, dialogs, alternate(steps, options.steps), peaks, ours_name, device)
+    _rows(ours, dialogs, alternate(steps, options.steps), peaks, ours_name, device)
     show("losses on the repeated pack", [{"steps": len(losses), "first": losses[0], "last": losses[-1]}])
 
 
@@ -111,7 +111,7 @@ def _float32(case: Case, folder: Path, mesh: Mesh, options: argparse.Namespace, 
     ours = Ours(case, folder, mesh, recompute="none", compiled=not options.smoke)
     name, step = "cosmos, none recomputation, float32 weights", ours.stepper()
     peaks = {name: _warm(step)}
-    _rows(case, ours.dialogs(0), alternate({name: step}, options.steps), peaks, name, device)
+    _rows(ours, ours.dialogs(0), alternate({name: step}, options.steps), peaks, name, device)
 
 
 def _parity(case: Case, folder: Path, mesh: Mesh) -> None:
@@ -170,14 +170,15 @@ def _allocated() -> float:
 
 
 def _rows(
-    case: Case,
+    ours: Ours,
     dialogs: list[Any],
     times: dict[str, dict[str, float]],
     peaks: dict[str, float],
     ours_name: str,
     device: str,
 ) -> None:
-    language, tower = tflop(case, dialogs)
+    case, architecture = ours.case, ours.family.architecture
+    language, tower = tflop(case, architecture, dialogs)
     tokens = sum(len(dialog.ids) for dialog in dialogs)
     show(
         f"reasoner step, {case.name} pack: {len(dialogs)} dialogs, {tokens} tokens",

@@ -7,8 +7,10 @@ from attrs import frozen
 
 from cosmos_core.data import Item
 from cosmos_core.distributed import CounterRng
+from cosmos_core.train import Backward
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.config import Flow
+from cosmos_vfm.flops import training_flops
 from cosmos_vfm.flow.sigmas import draw_sigma, shift_for
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.sizes import NetworkConfig
@@ -78,13 +80,8 @@ class Case:
 
         Recomputation does not count; causal attention counts half.
         """
-        q = network.heads * network.head_dim
-        matrices = 3 if network.gated_mlp else 2
-        block = network.hidden * (2 * q + 2 * network.kv_heads * network.head_dim + matrices * network.mlp)
-        count, text, vision = self.clips * network.layers, self.text, self.vision
-        frozen = count * (2 * block * text + 2 * q * text**2)
-        linear, attention = count * 2 * block * vision, count * 4 * q * vision * (text + vision)
-        return (frozen + 3 * linear + 3.5 * attention) / 1e12
+        text, latents = [self.text] * self.clips, [self.vision] * self.clips
+        return training_flops(network, text, latents, (Backward.NONE, Backward.WEIGHTS)) / 1e12
 
 
 CASES = {

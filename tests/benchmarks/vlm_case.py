@@ -12,7 +12,9 @@ from attrs import frozen
 from transformers import Qwen3VLConfig
 
 from cosmos_core.data import Chat, Image, Message, Video
+from cosmos_core.train import Backward
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
+from cosmos_vlm.flops import language_flops, tower_flops
 from tests.tiny_reasoner import write_tokenizer
 
 __all__ = ["CASES", "Case", "tflop", "write_backbone"]
@@ -130,22 +132,15 @@ def write_backbone(folder: Path, case: Case) -> Path:
     return folder
 
 
-def tflop(case: Case, dialogs: list[TokenizedConversation]) -> tuple[float, float]:
+def tflop(case: Case, architecture: Any, dialogs: list[TokenizedConversation]) -> tuple[float, float]:
     """Model TFLOP of a step, (language model, tower): forward and backward, causal halved, no recomputation; the head
-    at learned positions alone."""
-    text, tower = case.text, case.tower
-    hidden, q = text["hidden_size"], text["num_attention_heads"] * text["head_dim"]
-    kv = text["num_key_value_heads"] * text["head_dim"]
-    block = hidden * (2 * q + 2 * kv + 3 * text["intermediate_size"])
-    tokens = sum(len(dialog.ids) for dialog in dialogs)
+    at learned positions alone.
+
+    architecture: transformers' configuration.
+    """
     learned = sum(int((dialog.labels[1:] != IGNORE_INDEX).sum()) for dialog in dialogs)
-    linear = 2 * text["num_hidden_layers"] * block * tokens + 2 * hidden * text["vocab_size"] * learned
-    attention = 2 * q * text["num_hidden_layers"] * sum(len(dialog.ids) ** 2 for dialog in dialogs)
-    width, depth = tower["hidden_size"], tower["depth"]
-    grids = [grid for dialog in dialogs for grid in dialog.grids]
-    patches = sum(t * h * w for t, h, w in grids)
-    linear_tower = 2 * depth * (4 * width * width + 2 * width * tower["intermediate_size"]) * patches
-    attention_tower = 4 * width * depth * sum(t * (h * w) ** 2 for t, h, w in grids)
-    backward = 0.0 if case.frozen_tower else 1.0
-    vision = linear_tower * (1 + 2 * backward) + attention_tower * (1 + 2.5 * backward)
-    return (3 * linear + 3.5 * attention) / 1e12, vision / 1e12
+    lengths = [len(dialog.ids) for dialog in dialogs]
+    language = language_flops(architecture.text_config, lengths, learned, Backward.WEIGHTS)
+    seqlens = [rows * columns for dialog in dialogs for count, rows, columns in dialog.grids for _ in range(count)]
+    trained = Backward.NONE if case.frozen_tower else Backward.WEIGHTS
+    return language / 1e12, tower_flops(architecture.vision_config, seqlens, trained, trained) / 1e12

@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -75,7 +74,7 @@ def test_damage_gives_frames_or_a_reason(video: bytes, tmp_path: Path) -> None:
         except UnreadableSample as refused:
             seen[refused.reason] += 1
         seen[outcome(lambda: decode_frames(path, [0, 3, 7]), 3)] += 1
-        seen[outcome(lambda: decode(path, 2, 7, 1, source=(SIZE, SIZE), target=(32, 32)), 6)] += 1
+        seen[outcome(lambda: decode(path, 2, 7, 1, target=(32, 32)), 6)] += 1
     assert seen["frames"] >= CASES / 4
     assert seen["not a video (InvalidDataError)"] >= CASES / 20
     assert len(seen) >= 6, seen
@@ -96,7 +95,7 @@ def test_each_kind_of_damaged_header_has_its_reason(
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(patched(video, atom, place, number))
-    for read in (probe, lambda path: decode_frames(path, [0]), lambda path: decode(path, 0, 0, 1, **sizes())):
+    for read in (probe, lambda path: decode_frames(path, [0]), lambda path: decode(path, 0, 0, 1, target=(32, 32))):
         with pytest.raises(UnreadableSample) as refused:
             read(path)
         assert refused.value.where == str(path)
@@ -109,15 +108,10 @@ def patched(video: bytes, atom: str, place: int, number: int) -> bytes:
     return video[:at] + number.to_bytes(4, "big") + video[at + 4 :]
 
 
-def sizes() -> dict[str, Any]:
-    return {"source": (SIZE, SIZE), "target": (32, 32)}
-
-
-def test_a_promise_of_more_frames_than_a_file_can_hold_is_refused(video: bytes, tmp_path: Path) -> None:
+def test_a_header_that_promises_more_frames_than_the_file_holds_is_not_believed(video: bytes, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(patched(video, "stts", 12, 0xFFFFFFFF))
-    with pytest.raises(UnreadableSample, match="impossible number of frames"):
-        probe(path)
+    assert probe(path).frames == FRAMES
     assert decode_frames(path, [0, 7]).shape == (2, SIZE, SIZE, 3)
 
 
@@ -135,7 +129,7 @@ def test_frames_that_would_fill_the_memory_are_refused_before_they_are_decoded(t
         decode_frames(path, [0])
 
 
-def test_frames_whose_size_changes_midway_are_refused(tmp_path: Path) -> None:
+def test_frames_whose_size_changes_midway_get_that_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "clip.h264"
     parts = []
     for size in (SIZE, 2 * SIZE):
@@ -146,8 +140,7 @@ def test_frames_whose_size_changes_midway_are_refused(tmp_path: Path) -> None:
             container.mux(stream.encode())
         parts.append(path.read_bytes())
     path.write_bytes(b"".join(parts))
-    with pytest.raises(UnreadableSample, match="frames of different sizes"):
-        decode_frames(path, [0, 1])
+    assert decode_frames(path, [0, 1]).shape == (2, SIZE, SIZE, 3)
 
 
 def test_a_title_that_is_not_utf8_is_no_damage(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ BASE = {"errors", "formats", "names", "refs", "seeds", "strict_json"}
 LEVELS = [
     {"cli"},
     {"builtin", "testing"},
+    {"doctor"},
     {"train"},
     {"checkpoint"},
     {"data", "optim"},
@@ -33,10 +34,11 @@ LEVELS = [
 ]
 LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "sizes.py", "catalog.py"}
+LIGHT_DOCTOR = {"__init__.py", "check.py", "runner.py", "child.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
     "plugin", "config", "data", "optim", "checkpoint", "attention", "distributed", "train", "testing", "plan", "hub",
-    "recipes", "errors", "formats", "names", "seeds",
+    "doctor", "recipes", "errors", "formats", "names", "seeds",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400
@@ -110,7 +112,8 @@ def test_core_imports_only_lower_rooms(path: Path) -> None:
 
 def is_light(path: Path) -> bool:
     own = path.relative_to(CORE).parts[0].removesuffix(".py")
-    return own in LIGHT_ROOMS or (own == "builtin" and path.name in LIGHT_FILES)
+    light = {"builtin": LIGHT_FILES, "doctor": LIGHT_DOCTOR}
+    return own in LIGHT_ROOMS or path.name in light.get(own, ())
 
 
 @pytest.mark.parametrize("path", [path for path in CORE_FILES if is_light(path)], ids=label)
@@ -249,6 +252,7 @@ def test_no_room_is_a_drawer() -> None:
         ["recipes", "list"],
         ["recipes", "show", "vision_sft_demo"],
         ["data", "prepare", "--help"],
+        ["doctor", "--help"],
     ],
     ids=" ".join,
 )

@@ -1,122 +1,87 @@
-"""`cosmos doctor`: checks whether this machine can run cosmos."""
+"""`cosmos doctor`: tests whether this machine can run cosmos."""
 
 from __future__ import annotations
 
-import platform
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
+from attrs import asdict
 
 from cosmos_core.cli.output import print_json
-from cosmos_core.config.env import output_root, secrets_present
+from cosmos_core.config.env import output_root
+from cosmos_core.plugin.descriptors import DoctorSpec
 from cosmos_core.plugin.manager import PluginManager
+
+if TYPE_CHECKING:
+    from cosmos_core.doctor import Outcome
 
 __all__ = ["doctor"]
 
-GIB = 2**30
-HUB = "https://huggingface.co"
-SECONDS = 5
-
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--quick", is_flag=True, help="Leave out what takes more than seconds: collectives, compilation.")
 @click.option("--offline", is_flag=True, help="Do not try to reach the Hub.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, progress on stderr.")
 @click.pass_obj
-def doctor(plugins: PluginManager, as_json: bool, offline: bool) -> int:
-    """Check Python, torch, devices, video codecs, disk, network and plugins; exit code 1 when something is broken.
+def doctor(plugins: PluginManager, quick: bool, offline: bool, as_json: bool) -> int:
+    """Test this machine: attention kernels, collectives between GPUs, video codecs, disk, memory, network, plugins.
+
+    Each test compares a result with what is known to be right. Exit code 1 when something that runs need is broken.
 
     \b
     Examples:
       cosmos doctor
-      cosmos doctor --json --offline
+      cosmos doctor --quick
+      cosmos doctor --json --offline > doctor.json
     """
-    report: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
-    failed: list[str] = []
-    checks: dict[str, Callable[[], Any]] = {
-        "torch": _torch,
-        "distributed": _distributed,
-        "video": _video,
-        "disk": _disk,
-        "hub": (lambda: "not tried") if offline else _hub,
-        "tokens": secrets_present,
-        "plugins": lambda: _plugins(plugins),
-    }
-    for name, check in checks.items():
-        try:
-            report[name] = check()
-        except Exception as error:
-            failed.append(name)
-            report[name] = f"failed: {type(error).__name__}: {error}"
-    broken = [name for name, state in report["plugins"].items() if state.startswith("broken")]
-    report["verdict"] = "; ".join(
-        [*(f"{name} failed" for name in failed), *(f"plugin {name} broken" for name in broken)]
-    )
-    report["verdict"] = report["verdict"] or "nothing found wrong"
-    print_json(report) if as_json else _print(report)
-    return 1 if failed or broken else 0
+    from cosmos_core.doctor import DoctorOptions, run_checks
+
+    def announce(group: str, name: str) -> None:
+        click.echo(f"{group}: {name} ... ", nl=False, err=as_json)
+
+    options = DoctorOptions(quick=quick, offline=offline, output_root=output_root())
+    outcomes = list(_plugins(plugins))
+    for outcome in outcomes:
+        announce(outcome.group, outcome.name)
+        _show(outcome, as_json)
+    for outcome in run_checks(plugins.registry.all(DoctorSpec), options, announce):
+        _show(outcome, as_json)
+        outcomes.append(outcome)
+    broken = [f"{outcome.group}: {outcome.name}" for outcome in outcomes if outcome.result.status == "broken"]
+    notes = sum(outcome.result.status == "note" for outcome in outcomes)
+    verdict = f"broken: {'; '.join(broken)}" if broken else f"nothing broken, {notes} note{'s' * (notes != 1)}"
+    if as_json:
+        checks = [
+            {"group": outcome.group, "name": outcome.name, **asdict(outcome.result), "seconds": outcome.seconds}
+            for outcome in outcomes
+        ]
+        print_json({"verdict": verdict, "ok": not broken, "checks": checks})
+    else:
+        click.echo(verdict)
+    return 1 if broken else 0
 
 
-def _torch() -> dict[str, Any]:
-    import torch
+def _plugins(plugins: PluginManager) -> Iterator[Outcome]:
+    from cosmos_core.doctor import Outcome, Result
 
-    facts: dict[str, Any] = {"version": torch.__version__, "threads": torch.get_num_threads()}
-    if not torch.cuda.is_available():
-        return {**facts, "devices": "none (training runs on the CPU)"}
-    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    facts["devices"] = [f"{device.name}, {device.total_memory / GIB:.0f} GiB" for device in devices]
-    facts["cudnn"] = torch.backends.cudnn.version()
-    facts["bfloat16"] = torch.cuda.is_bf16_supported()
-    return facts
-
-
-def _distributed() -> dict[str, bool]:
-    import torch.distributed as dist
-
-    return {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
+    for plugin in plugins.statuses:
+        yield Outcome(
+            group="plugin",
+            name=plugin.candidate.name,
+            result=Result(
+                status="broken" if plugin.state == "broken" else "ok" if plugin.state == "ok" else "note",
+                message=" ".join(filter(None, [plugin.state, plugin.reason or plugin.warning])),
+                hint=f"repair or uninstall {plugin.candidate.distribution}" if plugin.state == "broken" else "",
+            ),
+            seconds=0.0,
+        )
 
 
-def _video() -> dict[str, Any]:
-    import av
-
-    codecs = ("h264", "hevc", "vp9", "av1")
-    readable = [name for name in codecs if name in av.codecs_available]
-    return {"pyav": av.__version__, "reads": readable, "writes h264": "libx264" in av.codecs_available}
-
-
-def _disk() -> dict[str, str]:
-    root = output_root()
-    existing = next(path for path in (root, *root.resolve().parents) if path.exists())
-    return {str(path): f"{shutil.disk_usage(path).free / GIB:.1f} GiB free" for path in (existing, Path.home())}
-
-
-def _hub() -> str:
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
-
-    try:
-        with urlopen(Request(HUB, method="HEAD"), timeout=SECONDS) as answer:
-            return f"reachable ({answer.status})"
-    except HTTPError as error:
-        return f"reachable ({error.code})"
-    except (URLError, OSError) as error:
-        return f"not reachable: {getattr(error, 'reason', error)}"
-
-
-def _plugins(plugins: PluginManager) -> dict[str, str]:
-    return {
-        status.candidate.name: f"{status.state} {status.reason}".strip() or status.state for status in plugins.statuses
-    }
-
-
-def _print(report: dict[str, Any]) -> None:
-    for name, value in report.items():
-        if not isinstance(value, dict):
-            click.echo(f"{name}: {value}")
-            continue
-        click.echo(f"{name}:")
-        for key, inner in value.items():
-            text = ", ".join(inner) if isinstance(inner, list) else inner
-            click.echo(f"  {key}: {text}")
+def _show(outcome: Outcome, err: bool) -> None:
+    result = outcome.result
+    status = result.status.upper() if result.status == "broken" else result.status
+    seconds = f" ({outcome.seconds:.1f} s)" if outcome.seconds >= 0.05 else ""
+    click.echo(f"{status}: {result.message}{seconds}", err=err)
+    if result.hint:
+        click.echo(f"    -> {result.hint}", err=err)

@@ -144,7 +144,7 @@ def test_frames_cover_the_target_and_are_cropped_at_the_centre(tmp_path: Path) -
     frames = np.zeros((5, 64, 128, 3), np.uint8)
     frames[:, :, 32:96] = 200
     write_mp4(tmp_path / "c.mp4", frames, 5, crf=4)
-    found = decode(tmp_path / "c.mp4", 0, 4, 1, source=(128, 64), target=(64, 64))
+    found = decode(tmp_path / "c.mp4", 0, 4, 1, target=(64, 64))
     assert found.shape == (5, 64, 64, 3)
     assert found[:, :, 2:-2].min() > 190
     assert probe(tmp_path / "c.mp4").frames == 5
@@ -355,7 +355,7 @@ def test_h264_keeps_the_colours_of_a_clip(tmp_path: Path) -> None:
     attributes = attribute_sets()[0]
     clip = render(attributes, np.random.default_rng(0), size=64, frames=17)
     write_mp4(tmp_path / "c.mp4", clip, 5)
-    found = decode(tmp_path / "c.mp4", 0, 16, 1, source=(64, 64), target=(64, 64))
+    found = decode(tmp_path / "c.mp4", 0, 16, 1, target=(64, 64))
     assert np.abs(found.astype(int) - clip).mean() < 8
     assert structured_caption(attributes)["subjects"][0]["description"] == "red circle"
 

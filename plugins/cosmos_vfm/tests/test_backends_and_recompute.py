@@ -82,7 +82,7 @@ def test_three_way_gives_the_same_with_and_without_natten() -> None:
     latent_kv = torch.randn(latents, 2, 64), torch.randn(latents, 2, 64)
     backend = ThreeWay(sequences)
     ours = backend.attend_latents(q, text_kv, latent_kv)
-    backend._attend_and_merge = three_way._natten
+    backend._attend_and_merge = three_way.natten_attention
     torch.testing.assert_close(backend.attend_latents(q, text_kv, latent_kv), ours, rtol=1e-5, atol=1e-6)
 
 

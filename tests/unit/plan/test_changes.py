@@ -32,11 +32,18 @@ REFUSED = {
         *SHARED,
         *ADAPTERS,
         "model.tier",
+        "model.num_layers",
         "model.tokenizer.type",
         "model.text_tokenizer.type",
         *(f"model.flow.{name}" for name in FLOW),
     },
-    "llava_ov": {*SHARED, *ADAPTERS, "model.backbone.model_name", *(f"model.freeze.{name}" for name in FREEZE)},
+    "llava_ov": {
+        *SHARED,
+        *ADAPTERS,
+        "model.backbone.model_name",
+        "model.num_layers",
+        *(f"model.freeze.{name}" for name in FREEZE),
+    },
 }
 REFUSED["videophy2_sft_nano"] = REFUSED["llava_ov"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from attrs import evolve
 
 from cosmos_core.data import MapSource, UnreadableSample, VideoText
 from cosmos_core.data.jsonl import ClipRecord, Window, captions_of
-from cosmos_core.data.video import ClipFile, Probe, probe
+from cosmos_core.data.video import ClipFile, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.frames import select
@@ -40,7 +39,6 @@ class BridgeSource(MapSource):
         weights = {int(frames): weight for frames, weight in config.conditioning_config.items()}
         self._condition_frames = list(weights)
         self._probabilities = np.array(list(weights.values())) / sum(weights.values())
-        self._probed: dict[Path, Probe] = {}
         self._decoded: dict[ClipFile, torch.Tensor] = {}
 
     def __len__(self) -> int:
@@ -79,22 +77,17 @@ class BridgeSource(MapSource):
 
     def _sample(self, clip: ClipRecord, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
         key = f"{clip.uuid}_w{window.index}"
-        stream = self._probe(clip.path)
-        frames = select(window, stream, config, str(clip.path), random)
+        timeline = probe(clip.path)
+        frames = select(window, timeline, config, str(clip.path), random)
         caption = choose(captions_of(clip, window), random)
         if caption is None:
             raise UnreadableSample(key, "no caption")
-        size = target_size(config.resolution, clip.width, clip.height)
-        fps = config.conditioning_fps if config.conditioning_fps > 0 else float(stream.fps) / frames.step
+        size = target_size(config.resolution, timeline.width, timeline.height)
+        fps = config.conditioning_fps if config.conditioning_fps > 0 else float(timeline.fps) / frames.step
         text = model_text(caption, ClipFacts(frames.count, fps, *size), config, random)
         condition_frames = int(random.choice(self._condition_frames, p=self._probabilities))
-        stored = ClipFile(clip.path, frames.first, frames.last, frames.step, (clip.width, clip.height), size)
+        stored = ClipFile(clip.path, frames.first, frames.last, frames.step, size)
         return VideoText(key=key, video=stored, caption=text, fps=fps, condition_frames=condition_frames)
-
-    def _probe(self, path: Path) -> Probe:
-        if path not in self._probed:
-            self._probed[path] = probe(path)
-        return self._probed[path]
 
     def _decode(self, stored: ClipFile) -> torch.Tensor:
         if not self.config.cache_decoded:

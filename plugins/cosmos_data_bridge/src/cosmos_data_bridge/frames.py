@@ -7,7 +7,7 @@ from attrs import frozen
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.jsonl import Window
-from cosmos_core.data.video import Probe
+from cosmos_core.data.video import Timeline
 from cosmos_data_bridge.config import BridgeConfig
 
 __all__ = ["Selection", "select"]
@@ -29,16 +29,20 @@ class Selection:
         return self.first + (self.count - 1) * self.step
 
 
-def select(window: Window, stream: Probe, config: BridgeConfig, key: str, random: np.random.Generator) -> Selection:
+def select(
+    window: Window, timeline: Timeline, config: BridgeConfig, key: str, random: np.random.Generator
+) -> Selection:
     """Frames of a sample. Raises UnreadableSample when the window is too short for the settings."""
-    end = min(window.end, stream.frames - 1) if stream.frames else window.end
+    end = min(window.end, timeline.frames - 1)
     span = end - window.start + 1
-    if span < 1:
-        raise UnreadableSample(key, "video is shorter than its record says")
+    if span < max(1, config.min_window_frames):
+        raise UnreadableSample(
+            key, f"its record promises frames {window.start} to {window.end}, the file has {timeline.frames} frames"
+        )
     if config.num_video_frames == -1:
         return Selection(window.start, window.interval, _whole_chunks(1 + (span - 1) // window.interval))
     count = config.num_video_frames
-    step = _step(config, float(stream.fps), span)
+    step = _step(config, float(timeline.fps), span)
     need = (count - 1) * step + 1
     if span < need:
         raise UnreadableSample(key, f"window is too short for {count} frames")

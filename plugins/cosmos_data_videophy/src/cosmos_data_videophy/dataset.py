@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cosmos_core.data import Answer, Chat, MapSource, Message, UnreadableSample, Video
-from cosmos_core.data.video import Probe, decode_chosen
+from cosmos_core.data.video import Timeline, decode_chosen
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.manifest import read_manifest
 from cosmos_data_videophy.scoring import is_no_rating, metrics, rate, write_report
@@ -86,13 +86,11 @@ class VideophySource(MapSource):
         return self._decoded[path]
 
     def _decode(self, path: Path) -> Video:
-        frames, seconds = decode_chosen(path, partial(self._frame_numbers, path))
+        frames, seconds = decode_chosen(path, self._frame_numbers)
         return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
 
-    def _frame_numbers(self, path: Path, stream: Probe) -> list[int]:
-        if not stream.frames:
-            raise UnreadableSample(str(path), "no frames")
-        return frame_numbers(stream.frames, float(stream.fps), self.config.target_fps, self.config.max_frames)
+    def _frame_numbers(self, timeline: Timeline) -> list[int]:
+        return frame_numbers(timeline.frames, float(timeline.fps), self.config.target_fps, self.config.max_frames)
 
 
 def frame_numbers(count: int, fps: float, target_fps: float, max_frames: int) -> list[int]:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import frozen
 
 from cosmos_core.data import UnreadableSample
-from cosmos_core.data.video import decode_frames
+from cosmos_core.data.video import check_decodes, probe
 from cosmos_core.formats import check_format
 from cosmos_data_videophy.writing import FORMAT, PACKAGE, entry, write_json
 
@@ -62,7 +62,7 @@ class Split:
         else:
             _download(url, part, self.stop)
         try:
-            decode_frames(part, [0])
+            check_decodes(part)
         except UnreadableSample:
             part.unlink()
             raise
@@ -120,7 +120,7 @@ def _json(path: Path) -> Any:
 
 def _intact(path: Path, size: int) -> bool:
     try:
-        decode_frames(path, [0])
+        probe(path)
     except UnreadableSample:
         return False
     return path.stat().st_size == size

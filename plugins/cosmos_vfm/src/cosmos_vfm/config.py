@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from os.path import isdir
+from typing import Any
 
 import attrs
 from attrs import frozen
 
 from cosmos_core.config import AdaptedModelConfig, option, section
-from cosmos_vfm.sizes import MODEL_SIZES
+from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
 __all__ = ["CompileTokenizer", "DrawSamples", "Flow", "Sampling", "TextTokenizer", "VfmConfig", "VideoTokenizer"]
 
@@ -66,6 +67,9 @@ class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
     tier: str = option("nano", "Model size.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
+    num_layers: int | None = option(
+        None, "Only the first layers of that size, for benchmarks and debugging; absent: all.", low=1
+    )
     max_num_tokens_after_packing: int = option(
         -1, "Maximum tokens of a micro-batch; -1: only the loader's limit.", low=-1, on_resume="list"
     )
@@ -80,6 +84,18 @@ class VfmConfig(AdaptedModelConfig):
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
     flow: Flow = section(Flow, "Objective.")
     sampling: Sampling = section(Sampling, "Generation.", on_resume="list")
+
+    @num_layers.validator
+    def _no_more_than_there_are(self, attribute: Any, value: int | None) -> None:
+        size = MODEL_SIZES.get(self.tier)
+        if value is not None and size is not None and value > size.layers:
+            raise ValueError(f"is {value}, but model size '{self.tier}' has {size.layers} layers")
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The model size, cut to `num_layers`."""
+        size = MODEL_SIZES[self.tier]
+        return size if self.num_layers is None else attrs.evolve(size, layers=self.num_layers)
 
     @property
     def hub_names(self) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from torch import nn
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.train import BuildContext, ModelFamily, StepOutput
+from cosmos_core.train import Backward, BuildContext, ModelFamily, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
 from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
 from cosmos_vfm.flow.sigmas import draw_sigma, inverse_cdf, shift_for, time_shift
 from cosmos_vfm.initialise import initialise
@@ -26,7 +27,6 @@ from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
-from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
 
@@ -43,12 +43,18 @@ class VfmFamily(ModelFamily):
     def __init__(self, config: VfmConfig, context: BuildContext) -> None:
         super().__init__(config, context)
         self.config = config
-        self.network = MODEL_SIZES[config.tier]
+        self.network = config.network
         self.precision = dtype(config.precision)
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
         self._video_tokenizer: VideoVAE | None = None
         self._compile_on_load = False
+        self._backward: tuple[Backward, Backward] | None = None
         self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
+
+    @property
+    def num_layers(self) -> int | None:
+        """``model.num_layers``."""
+        return self.config.num_layers
 
     @property
     def max_pack_tokens(self) -> int | None:
@@ -145,7 +151,14 @@ class VfmFamily(ModelFamily):
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
         losses = self._losses(model, batch, torch.tensor(sigma), rng)
-        return StepOutput(loss=(losses * self._scales(batch, losses.device)).sum(), tokens=batch.tokens)
+        loss = (losses * self._scales(batch, losses.device)).sum()
+        return StepOutput(loss=loss, tokens=batch.tokens, flops=self._flops(model, batch))
+
+    def _flops(self, model: nn.Module, batch: VideoBatch) -> float:
+        if self._backward is None:
+            self._backward = backward_of_towers(model)
+        sequences = batch.inputs.sequences
+        return training_flops(self.network, sequences.text.lengths, sequences.latents.lengths, self._backward)
 
     def validation_step(self, model: nn.Module, batch: VideoBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
         """Summed loss at sigmas that spread evenly over the training distribution and depend only on the position."""

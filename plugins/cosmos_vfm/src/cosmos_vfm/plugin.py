@@ -13,6 +13,7 @@ from cosmos_core.plugin import (
     CheckpointSpec,
     CommandSpec,
     ConverterSpec,
+    DoctorSpec,
     ModelFamilySpec,
     Problem,
     hookimpl,
@@ -110,6 +111,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
     yield ConverterSpec(
         source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{module}:export"
     )
+
+
+@hookimpl
+def cosmos_doctor_checks() -> Iterable[DoctorSpec]:
+    """NATTEN, if it is installed."""
+    yield DoctorSpec(name="natten", summary="Attention of three_way through NATTEN", checks="cosmos_vfm.doctor:checks")
 
 
 @hookimpl

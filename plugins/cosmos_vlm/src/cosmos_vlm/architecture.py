@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["architecture_of"]
+__all__ = ["architecture_of", "cut"]
 
 HINT = "give the folder or the Hub name of a Qwen3-VL model"
 
@@ -35,6 +35,16 @@ def architecture_of(folder: Path) -> Any:
     message = f"is of a '{model_type}' model" if model_type else "names no model_type"
     problem = Problem(message=message, file=str(file), hint="this version trains qwen3_vl models")
     raise UserError("the backbone cannot be trained here", [problem])
+
+
+def cut(architecture: Any, num_layers: int) -> None:
+    """Keep only the first layers of the language model. Raises UserError when it has fewer."""
+    text = architecture.text_config
+    if num_layers > text.num_hidden_layers:
+        message = f"is {num_layers}, but the backbone's language model has {text.num_hidden_layers} layers"
+        problem = Problem(message=message, key="model.num_layers", hint="set fewer, or leave it out")
+        raise UserError("the backbone cannot be cut; nothing was started", [problem])
+    text.num_hidden_layers = num_layers
 
 
 def _unreadable(message: str, file: Path, line: int | None) -> UserError:

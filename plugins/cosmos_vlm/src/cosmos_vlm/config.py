@@ -63,6 +63,11 @@ class VlmConfig(AdaptedModelConfig):
         on_resume="list",
     )
     backbone: Backbone = section(Backbone, "Architecture, tokenizer, weights.")
+    num_layers: int | None = option(
+        None,
+        "Only the first layers of the language model, for benchmarks and debugging; absent: all. The tower stays.",
+        low=1,
+    )
     freeze: Freeze = section(Freeze, "Parts that do not train.")
     image_min_pixels: int = option(65_536, "Smaller images are enlarged.", unit="pixels", low=1024, on_resume="list")
     image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024, on_resume="list")

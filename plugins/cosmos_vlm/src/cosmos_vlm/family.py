@@ -13,13 +13,14 @@ from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
 from cosmos_core.train import BuildContext, ModelFamily, StepOutput
-from cosmos_vlm.architecture import architecture_of
+from cosmos_vlm.architecture import architecture_of, cut
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import is_hub_name, pinned
 from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
@@ -39,9 +40,17 @@ class VlmFamily(ModelFamily):
         self.precision = dtype(config.precision)
         self.folder = snapshot(config.backbone.model_name, CONFIGS)
         self.architecture = architecture_of(self.folder)
+        if config.num_layers is not None:
+            cut(self.architecture, config.num_layers)
         implementation = config.attn_implementation
         self.architecture._attn_implementation = register() if implementation == "cosmos" else implementation
         self.processor = ChatProcessor(tokenizer_of(self.folder, self.architecture), config)
+        self._backward: BackwardOfParts | None = None
+
+    @property
+    def num_layers(self) -> int | None:
+        """``model.num_layers``."""
+        return self.config.num_layers
 
     @property
     def source_revisions(self) -> dict[str, str]:
@@ -113,7 +122,14 @@ class VlmFamily(ModelFamily):
 
     def training_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> StepOutput:
         """Cross-entropy summed over the learned tokens."""
-        return StepOutput(loss=model(batch), tokens=len(batch.ids))
+        return StepOutput(loss=model(batch), tokens=len(batch.ids), flops=self._flops(model, batch))
+
+    def _flops(self, model: nn.Module, batch: ChatBatch) -> float:
+        if self._backward is None:
+            self._backward = BackwardOfParts.of(model)
+        parts, config = self._backward, self.architecture
+        language = language_flops(config.text_config, batch.lengths, len(batch.target_indices), parts.language)
+        return language + tower_flops(config.vision_config, batch.vision_seqlens, parts.tower, parts.mergers)
 
     def validation_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
         """The same, and the number of learned tokens."""

@@ -36,6 +36,7 @@ def export_adapter(
         trained_with_others = any(".lora_" in name for name in weights.infos)
         content = "adapters together with other weights" if trained_with_others else "full weights and no adapters"
         raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
+    base.check_whole()
     check_nonzero_adapters(weights)
     entries = {
         PREFIX + to_diffusers(name): Entry(weights, name, dtype or info.dtype) for name, info in weights.infos.items()

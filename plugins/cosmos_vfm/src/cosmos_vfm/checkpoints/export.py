@@ -79,7 +79,8 @@ def _with_heads(trained: StoredWeights, request: ExportRequest) -> tuple[StoredW
     """Adds the tensors of the base that the run did not build (action and sound). Returns their number too."""
     if request.base is None or request.base == request.checkpoint:
         return trained, 0
-    merged = OverlaidWeights(trained, DcpWeights(request.base / "model", "live"))
+    layers = network_config_of({name: info.shape for name, info in trained.infos.items()}).layers
+    merged = OverlaidWeights(trained, DcpWeights(request.base / "model", "live"), num_layers=layers)
     return merged, len(merged.infos) - len(trained.infos)
 
 

@@ -17,7 +17,7 @@ from cosmos_vfm.network.backend import KeysValues
 from cosmos_vfm.network.sequences import JointSequences
 from cosmos_vfm.network.two_way import TwoWay
 
-__all__ = ["ThreeWay", "uses_natten"]
+__all__ = ["ThreeWay", "natten_attention", "uses_natten"]
 
 
 class ThreeWay(TwoWay):
@@ -25,7 +25,7 @@ class ThreeWay(TwoWay):
 
     def __init__(self, sequences: JointSequences) -> None:
         super().__init__(sequences)
-        self._attend_and_merge = _natten if uses_natten(self.latents.device) else _merged
+        self._attend_and_merge = natten_attention if uses_natten(self.latents.device) else _merged
 
     def attend_latents(self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
         """One sample after another."""
@@ -51,7 +51,7 @@ def _merged(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torc
     return merge_attentions(attention_with_lse(q, *latent_kv), attention_with_lse(q, *text_kv))
 
 
-def _natten(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
+def natten_attention(q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
     """The same in NATTEN, with tensors [batch, tokens, heads, dim].
 
     Its merge has a backward pass through both attentions.

@@ -44,4 +44,5 @@ def export(request: Conversion) -> dict[str, str]:
     backbone = snapshot(model.backbone.model_name, [*CONFIGS])
     scale = model.lora_alpha / model.lora_rank if model.lora_enabled else None
     source = trained_weights(request.source, request.options.get("weights", ""), scale)
-    return export_weights(source, request.output, backbone, dtype(asked or model.precision), verify=verify)
+    precision = dtype(asked or model.precision)
+    return export_weights(source, request.output, backbone, precision, num_layers=model.num_layers, verify=verify)

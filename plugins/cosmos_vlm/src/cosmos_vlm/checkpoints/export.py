@@ -29,25 +29,39 @@ SNAPSHOTS = "snapshots"
 """Folder of the Hub cache whose parts are called after commits."""
 
 
-def copy_configs(backbone: Path, folder: Path, dtype: torch.dtype) -> None:
-    """Configuration, tokenizer and processor files; the configuration says the weights' dtype."""
+def copy_configs(backbone: Path, folder: Path, dtype: torch.dtype, num_layers: int | None = None) -> None:
+    """Configuration, tokenizer and processor files; the configuration says the weights' dtype.
+
+    num_layers: of a language model that is cut.
+    """
     for path in sorted({path for pattern in CONFIGS for path in backbone.glob(pattern)}):
         if not path.name.endswith(".safetensors.index.json"):
             shutil.copyfile(path, folder / path.name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     config["dtype"] = str(dtype).removeprefix("torch.")
+    if num_layers is not None:
+        config["text_config"]["num_hidden_layers"] = num_layers
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def export_weights(
-    source: StoredWeights, output: Path, backbone: Path, dtype: torch.dtype, *, verify: bool
+    source: StoredWeights,
+    output: Path,
+    backbone: Path,
+    dtype: torch.dtype,
+    *,
+    num_layers: int | None = None,
+    verify: bool,
 ) -> dict[str, str]:
-    """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError."""
+    """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError.
+
+    num_layers: as in `copy_configs`.
+    """
     entries = {name: Entry(source, name, dtype) for name in source.infos}
     with atomic_directory(output, "nothing was exported") as hidden:
         written = write_shards(hidden, "model", entries, verify=verify)
-        copy_configs(backbone, hidden, dtype)
+        copy_configs(backbone, hidden, dtype, num_layers)
     return {
         "exported": str(output),
         "tensors": str(len(source.infos)),
@@ -68,6 +82,7 @@ def export_adapter(
         beside = any(is_lora(name) for name in adapters.infos)
         holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"
         raise UserError(f"{checkpoint} holds {holds}; leave --adapter out")
+    base.check_whole()
     check_nonzero_adapters(adapters)
     entries = {PEFT + name: Entry(adapters, name, dtype or info.dtype) for name, info in adapters.infos.items()}
     settings = {

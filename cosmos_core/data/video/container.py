@@ -1,0 +1,103 @@
+"""Opens a video file: which stream is read, the limits, and errors of damaged files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from cosmos_core.data.source import UnreadableSample
+
+__all__ = ["OpenVideo", "open_video", "reading"]
+
+DECODER_THREADS = 2
+FEW_PIXELS = 256 * 256
+"""Pixels of a frame; smaller frames are decoded faster than a second thread starts."""
+MOST_PIXELS = 8192 * 4320
+"""Largest frame; a damaged header may claim any size."""
+BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+"""What reading a damaged file raises. Not all FFmpeg errors are an OSError or a ValueError; some are an EOFError, which
+click would take for the end of the user's input."""
+
+
+class OpenVideo:
+    """An open container and the video stream that is read from it."""
+
+    def __init__(self, container: Any, stream: VideoStream) -> None:
+        self.container = container
+        self.stream = stream
+
+    def seek(self, time: int) -> None:
+        """Go to the key frame at or before `time`, in the stream's time base."""
+        self.container.seek(time, stream=self.stream)
+
+    def packets(self) -> Iterator[Any]:
+        """Packets of the stream from here to the end; the last one is empty and flushes the decoder."""
+        yield from self.container.demux(self.stream)
+
+    def frames(self) -> Iterator[Any]:
+        """Frames from here to the end, in the order in which the decoder delivers them.
+
+        Packets that cannot be decoded are skipped until the first frame, as the ffmpeg program does for a recording
+        that begins between key frames. Later ones raise: the file is damaged.
+        """
+        begun = False
+        for packet in self.container.demux(self.stream):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                if begun or not packet.size:
+                    raise
+                continue
+            for frame in frames:
+                begun = True
+                yield frame
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Errors of damaged files become UnreadableSample, with `what` as the reason."""
+    try:
+        yield
+    except BROKEN as error:
+        raise UnreadableSample(str(path), f"{what} ({type(error).__name__})") from None
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[OpenVideo]:
+    """The container's default video stream, never its cover art. Raises UnreadableSample."""
+    if not path.is_file():
+        raise UnreadableSample(str(path), "file is missing")
+    with reading(path, "not a video"):
+        # Metadata such as titles is not used, and may not be UTF-8.
+        container = av.open(str(path), metadata_errors="replace")
+    with container:
+        stream = _default_stream(container)
+        if stream is None:
+            raise UnreadableSample(str(path), "no video stream")
+        context = stream.codec_context
+        if context is None:
+            raise UnreadableSample(str(path), "no decoder for its video")
+        if context.width * context.height > MOST_PIXELS:
+            size = f"{context.width} x {context.height}"
+            raise UnreadableSample(str(path), f"frames of {size} pixels are too large")
+        context.thread_count = DECODER_THREADS if context.width * context.height > FEW_PIXELS else 1
+        # Frames may be larger than the header says; then the decoder raises.
+        context.options = {"max_pixels": str(MOST_PIXELS)}
+        yield OpenVideo(container, stream)
+
+
+def _default_stream(container: Any) -> VideoStream | None:
+    """The stream marked as default, else the largest; without cover art."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+    def rank(stream: VideoStream) -> tuple[bool, int]:
+        context = stream.codec_context
+        return bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
+
+    return max(streams, key=rank, default=None)

@@ -1,0 +1,41 @@
+"""Decoded frames to upright RGB, by the filters that the ffmpeg program uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmos_core.data.video.container import OpenVideo
+from cosmos_core.data.video.orientation import Filters
+
+__all__ = ["Convert", "rgb_converter"]
+
+Convert = Callable[[Any], NDArray[np.uint8]]
+"""A decoded frame to RGB [H, W, 3]."""
+
+# Without it, interlaced chroma is read field by field, which the ffmpeg program does not do.
+PROGRESSIVE = "interl=0"
+
+
+def rgb_converter(video: OpenVideo, turns: Filters, scale: str) -> Convert:
+    """The conversion for one file. scale: arguments of the scale filter, which sees the upright picture."""
+    graph = av.filter.Graph()
+    nodes: list[Any] = [
+        graph.add_buffer(template=video.stream),
+        *(graph.add(name, argument) for name, argument in turns),
+        graph.add("scale", f"{scale}:{PROGRESSIVE}"),
+        graph.add("format", "rgb24"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+
+    def convert(frame: Any) -> NDArray[np.uint8]:
+        graph.push(frame)
+        picture: Any = graph.pull()
+        return np.asarray(picture.to_ndarray())
+
+    return convert

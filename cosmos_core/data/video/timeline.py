@@ -1,0 +1,168 @@
+"""How many frames a video has and when each is shown, measured over the file and not taken from its header."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import field, frozen
+from numpy.typing import NDArray
+
+from cosmos_core.data.source import UnreadableSample
+from cosmos_core.data.video.container import OpenVideo, open_video, reading
+from cosmos_core.data.video.orientation import Filters, filters
+
+__all__ = ["Timeline", "probe"]
+
+Times = NDArray[np.int64]
+"""Presentation times in the stream's time base, increasing."""
+
+REMEMBERED = 4096
+"""Files whose timelines a process keeps."""
+TOLERANCE = 1
+"""Ticks by which the times of a constant rate may be off, since containers round them."""
+EXACT_RATES = 1001
+"""Largest denominator of a measured rate, as of 30000/1001."""
+
+
+@frozen
+class Timeline:
+    """The frames of a file, in the order in which a decoder delivers them from the start.
+
+    fps: exact rate where it is constant, else the mean rate. width, height: as shown, after rotation.
+    """
+
+    frames: int
+    fps: Fraction
+    constant_rate: bool
+    width: int
+    height: int
+    times: Times = field(repr=False, eq=False)
+    time_base: Fraction = field(repr=False)
+    seekable: bool = field(repr=False)
+    """Whether every frame's time tells its number, so that decoding may begin at a key frame."""
+    key_times: Times = field(repr=False, eq=False)
+    turns: Filters = field(repr=False)
+
+    def seconds(self, number: int) -> float:
+        """When frame `number` is shown, counted from the first one."""
+        return float((int(self.times[number]) - int(self.times[0])) * self.time_base)
+
+    def key_times_before(self, number: int) -> Sequence[int]:
+        """Times of key frames at or before frame `number`, the nearest first, without the file's first."""
+        before = self.key_times[self.key_times <= self.times[number]]
+        return [int(time) for time in before[:0:-1]]
+
+
+@frozen
+class _Packets:
+    """What one pass over the packets tells."""
+
+    times: list[int | None]
+    keys: list[int]
+    whole: bool
+    """Whether every packet holds one shown frame, as far as packets tell."""
+    first: Any
+    """The first decoded frame."""
+
+
+def probe(path: Path) -> Timeline:
+    """The timeline of a file. Raises UnreadableSample."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        raise UnreadableSample(str(path), "file is missing") from None
+    return _measured(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _measured(path: Path, size: int, changed: int) -> Timeline:
+    with open_video(path) as video, reading(path, "damaged video"):
+        packets = _scan(video)
+        if packets.first is None:
+            raise UnreadableSample(str(path), "no frame can be decoded" if packets.times else "no frames")
+        times = _packet_times(packets)
+        seekable = times is not None
+        rates = (video.stream.base_rate, video.stream.average_rate, video.stream.guessed_rate)
+        time_base = video.stream.time_base or Fraction(1, 1000)
+        first = packets.first
+        width, height, turns = first.width, first.height, filters(first)
+    if times is None:
+        times, time_base = _decoded_times(path, packets, time_base, rates[2] or rates[1])
+    if not len(times):
+        raise UnreadableSample(str(path), "no frame can be decoded")
+    with reading(path, "damaged video"):
+        fps, constant = _rate(times, time_base, rates)
+    if any(name == "transpose" for name, _ in turns):
+        width, height = height, width
+    keys = np.array(sorted(packets.keys) if seekable else [], np.int64)
+    return Timeline(len(times), fps, constant, width, height, times, time_base, seekable, keys, turns)
+
+
+def _scan(video: OpenVideo) -> _Packets:
+    """Times of all packets; decodes until the first frame comes."""
+    times: list[int | None] = []
+    keys: list[int] = []
+    whole, first = video.stream.codec_context.name != "vp8", None  # VP8 has packets that are not shown.
+    for packet in video.packets():
+        if first is None:
+            first = _first_frame(packet)
+        if not packet.size:
+            whole &= packet.pts is None
+            continue
+        whole &= not packet.is_corrupt
+        if packet.is_discard:
+            continue
+        times.append(packet.pts)
+        if packet.is_keyframe and packet.pts is not None:
+            keys.append(packet.pts)
+    return _Packets(times, keys, whole, first)
+
+
+def _first_frame(packet: Any) -> Any:
+    try:
+        return next(iter(packet.decode()), None)
+    except ValueError:
+        return None
+
+
+def _packet_times(packets: _Packets) -> Times | None:
+    """The frames' times, where the packets prove them: one time each, and the first frame has the first one."""
+    known = [time for time in packets.times if time is not None]
+    if not packets.whole or len(known) < len(packets.times) or len(set(known)) < len(known):
+        return None
+    times = np.array(sorted(known), np.int64)
+    return times if len(times) and packets.first.pts == times[0] else None
+
+
+def _decoded_times(path: Path, packets: _Packets, time_base: Fraction, rate: Fraction | None) -> tuple[Times, Fraction]:
+    """The frames' times by decoding the whole file, and their time base. Raises UnreadableSample."""
+    with open_video(path) as video, reading(path, "damaged video"):
+        times = [frame.pts for frame in video.frames()]
+    known = [time for time in times if time is not None]
+    if len(known) < len(times) or any(after <= before for before, after in pairwise(known)):
+        # The decoder's own times are not usable; those of the packets may be, sorted.
+        known = sorted({time for time in packets.times if time is not None})
+    if len(known) == len(times):
+        return np.array(known, np.int64), time_base
+    if not rate:
+        raise UnreadableSample(str(path), "no frame rate")
+    return np.arange(len(times), dtype=np.int64), 1 / Fraction(rate)
+
+
+def _rate(times: Times, time_base: Fraction, stated: Sequence[Fraction | None]) -> tuple[Fraction, bool]:
+    """The rate, and whether it is constant: a stated rate that all times agree with, else the measured one."""
+    rates = [Fraction(rate) for rate in stated if rate and rate > 0]
+    if len(times) == 1:
+        return (rates[0] if rates else Fraction(1)), True
+    mean = Fraction(len(times) - 1, int(times[-1]) - int(times[0])) / time_base
+    for rate in (*rates, max(mean.limit_denominator(EXACT_RATES), Fraction(1, EXACT_RATES))):
+        expected = np.arange(len(times)) * float(1 / (rate * time_base))
+        if np.abs(times - times[0] - expected).max() <= TOLERANCE:
+            return rate, True
+    return mean, False

@@ -1,0 +1,184 @@
+"""A shipped recipe as a whole, by the real command: ``python -m tests.benchmarks.whole_recipe vision_sft_nano``.
+
+Random weights of the published sizes and real files are made first (``--prepare DIR`` alone, or in a temporary folder),
+then the recipe runs once for each mode of recomputation (``--run DIR``). Settings are the shipped ones but for places,
+depth and steps; the generator draws one sample in one step (``--samples`` keeps the recipe's), and the reasoner's packs
+are full. Rows are printed as they come, a mode that fails is a row. The first mode fills the compile cache for the
+others. ``--smoke`` does all of it in small, on any machine.
+
+On a machine without network these packages must be there beside torch, numpy and safetensors: those of `NEEDED`, and
+the wheels of cosmos-core and of its plugins, whose entry points name the recipes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.timing import HARDWARE_TFLOPS, show
+
+if TYPE_CHECKING:
+    from tests.benchmarks.whole_inputs import Inputs
+    from tests.benchmarks.whole_running import Observed
+
+__all__ = ["main"]
+
+NEEDED = (
+    *("attr", "av", "cattrs", "click", "diffusers", "huggingface_hub", "matplotlib", "packaging", "PIL", "pluggy"),
+    *("psutil", "rich", "tokenizers", "tomlkit", "transformers", "yaml", "cosmos_vfm", "cosmos_vlm"),
+    "cosmos_data_bridge",
+)
+MODES = ("none", "selective", "full")
+
+
+def main() -> None:
+    """Prepare, measure, print."""
+    options = _options()
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"these modules are missing: {', '.join(missing)}")
+    from tests.benchmarks.whole_inputs import prepare, read_inputs
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = options.prepare or options.run or Path(place) / "inputs"
+        layers = 1 if options.smoke and options.layers is None else options.layers
+        if options.prepare is not None or options.run is None:
+            prepare(folder.resolve(), options.recipe, layers, smoke=options.smoke)
+        if options.run is not None or options.prepare is None:
+            _measure(read_inputs(folder.resolve()), options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipe", choices=("vision_sft_nano", "llava_ov_packed"))
+    parser.add_argument("--prepare", type=Path, help="make the inputs in this folder, and stop unless --run is given")
+    parser.add_argument("--run", type=Path, help="measure with the inputs in this folder")
+    parser.add_argument("--layers", type=int, help="of the language model or of both towers; absent: all")
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--modes", default=",".join(MODES), help="of recomputation, with commas")
+    parser.add_argument("--cached", action="store_true", help="read latents, which `cosmos data cache` encodes first")
+    parser.add_argument("--online", dest="cached", action="store_false", help="encode videos in the step (the default)")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds for each mode, its save included")
+    parser.add_argument("--save", choices=("first", "all", "none"), default="first", help="modes that write their end")
+    parser.add_argument("--stop", action="store_true", help="also SIGTERM a run, and time how it saves and ends")
+    parser.add_argument("--samples", action="store_true", help="draw the samples that the generator's recipe draws")
+    parser.add_argument("--set", action="append", default=[], help="another override, KEY=VALUE; may be repeated")
+    parser.add_argument("--smoke", action="store_true")
+    options = parser.parse_args()
+    if options.cached and options.recipe != "vision_sft_nano":
+        parser.error("--cached: only the generator has latents")
+    return options
+
+
+def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
+    """Every mode, and a table at the end."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"device: {options.gpus} x {device}; torch {torch.__version__}", flush=True)
+    settings = [*inputs.overrides, *options.set]
+    if options.cached:
+        settings.append(f"dataloader_train.cache={_latents(inputs, options, settings)}")
+    rows, phases, packs = [], [], _packs(inputs, settings)
+    modes = options.modes.split(",")
+    for mode in (*modes, *(["stop"] if options.stop else [])):
+        save = options.save == "all" or (options.save == "first" and not rows) or mode == "stop"
+        seen = _mode(inputs, options, settings, mode, save=save)
+        figures = _figures(seen, options, packs)
+        rows.append({"mode": mode, "outcome": seen.outcome, **figures, "device": device})
+        phases.append({"mode": mode, **seen.phases, "first row": seen.first_row or ""})
+        if seen.folder is not None:
+            shutil.rmtree(seen.folder / "checkpoints")  # Many gigabytes each.
+        show(f"{inputs.recipe}, {mode}", rows[-1:])
+        show(f"start of {inputs.recipe}, {mode}, seconds", phases[-1:])
+    show(f"start of {inputs.recipe}, seconds", phases)
+    show(_title(inputs, options), rows)
+
+
+def _title(inputs: Inputs, options: argparse.Namespace) -> str:
+    depth = "all layers" if inputs.layers is None else f"{inputs.layers} layers"
+    return f"whole {inputs.recipe}, {depth}, {options.gpus} processes, {'cached' if options.cached else 'online'}"
+
+
+def _latents(inputs: Inputs, options: argparse.Namespace, settings: list[str]) -> Path:
+    """The folder of latents, filled by the real command if it is not there."""
+    folder: Path = inputs.folder / "latents"
+    if not folder.is_dir():
+        arguments = ("data", "cache", inputs.recipe, *settings, "-o", str(folder), "--nproc", str(options.gpus))
+        subprocess.run([sys.executable, "-m", "cosmos_core", *arguments], check=True)
+    return folder
+
+
+def _mode(inputs: Inputs, options: argparse.Namespace, settings: list[str], mode: str, *, save: bool) -> Observed:
+    """One mode, run."""
+    from tests.benchmarks.whole_running import observe
+
+    stops = mode == "stop"
+    recompute = options.modes.split(",")[-1] if stops else mode
+    steps = options.steps
+    settings = [
+        *settings,
+        f"model.activation_checkpointing.mode={recompute}",
+        f"trainer.max_iter={10 * steps if stops else steps}",
+        # Once, after the last step, so that no step is disturbed.
+        f"trainer.callbacks.device_monitor.every_n={steps}",
+    ]
+    if inputs.recipe == "vision_sft_nano" and not options.samples:
+        samples = "trainer.callbacks.every_n_draw_sample"
+        settings += [f"{samples}.steps=1", f"{samples}.count=1"]
+    print(f"{inputs.recipe}, recomputation {recompute}{', SIGTERM after three steps' if stops else ''}", flush=True)
+    root = inputs.folder / "runs" / mode
+    shutil.rmtree(root, ignore_errors=True)
+    arguments = ("run", inputs.recipe, *settings, "--nproc", str(options.gpus))
+    return observe(arguments, root, steps=steps, limit=options.limit, save=save, stop_at=3 if stops else None)
+
+
+def _packs(inputs: Inputs, settings: list[str]) -> int:
+    """Packs of a step on each device."""
+    from cosmos_core.plugin import PluginManager
+    from cosmos_core.recipes import load
+
+    return int(load(inputs.recipe, settings, plugins=PluginManager.discover()).trainer.grad_accum_iter)
+
+
+def _figures(seen: Observed, options: argparse.Namespace, packs: int) -> dict[str, Any]:
+    """Medians over the steps after the first third, which compile and warm up."""
+    rows = seen.rows[max(1, options.steps // 3) :]
+    columns: dict[str, Any] = {"steps": len(rows)}
+    if rows:
+        middle = {name: statistics.median(row[name] for row in rows) for name in ("seconds", "data_wait", "tokens")}
+        # Tokens and arithmetic of a step go with each other, so their rates are medians of the steps' own.
+        busy = [row["tflop"] / row["seconds"] for row in rows]
+        working = [row["tflop"] / (row["seconds"] - row["data_wait"]) for row in rows]
+        columns |= {
+            "s a step": middle["seconds"],
+            "s a pack": middle["seconds"] / packs,
+            "tokens a step": middle["tokens"],
+            "packs filled": statistics.mean(row["pack_filled"] for row in rows),
+            "data wait s": middle["data_wait"],
+            "data wait %": 100 * sum(row["data_wait"] for row in rows) / sum(row["seconds"] for row in rows),
+            "TFLOP a pack": statistics.median(row["tflop"] for row in rows) / packs / options.gpus,
+            "MFU %": 100 * statistics.median(busy) / options.gpus / HARDWARE_TFLOPS,
+            "MFU % but for data": 100 * statistics.median(working) / options.gpus / HARDWARE_TFLOPS,
+        }
+    columns["peak GiB"] = ", ".join(f"{value:.1f}" for value in seen.peak_gib)
+    columns["first row s"] = seen.first_row or ""
+    if (checkpoint := seen.checkpoint) is not None:
+        columns |= {"checkpoint GB": checkpoint[0], "save s": checkpoint[1]}
+    if seen.asked is not None:
+        columns["stopped s after SIGTERM"] = seen.ended - seen.asked
+    if seen.outcome not in ("done", "enough", "stopped"):
+        columns["why"] = seen.last_words
+    return columns
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Whole recipes are measured, in small: what is made trains by the real command, and a failed mode is a row."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.whole_inputs import prepare
+from tests.benchmarks.whole_recipe import main
+from tests.benchmarks.whole_running import observe
+
+PHASES = ["mode", "command", "imports", "devices", "family", "network", "data", "weights", "callbacks", "first step"]
+
+
+def tables(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> dict[str, list[dict[str, Any]]]:
+    """What the command prints as JSON lines, by table."""
+    monkeypatch.setattr(sys, "argv", ["whole_recipe", "--smoke", *arguments])
+    main()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("{"):
+            row = json.loads(line)
+            found.setdefault(row.pop("table"), []).append(row)
+    return found
+
+
+def test_the_generator_trains_on_what_is_prepared_and_a_mode_that_fails_is_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "inputs")
+    command = ("vision_sft_nano", "--prepare", folder, "--run", folder, "--modes", "wrong,none", "--steps", "2")
+    found = tables(capsys, monkeypatch, *command, "--save", "all")
+    wrong, none = found["whole vision_sft_nano, 1 layers, 1 processes, online"]
+    assert (wrong["mode"], wrong["outcome"], wrong["steps"]) == ("wrong", "exit 2", 0)
+    assert wrong["why"].startswith("error: 1 problem in ")
+    assert (none["mode"], none["outcome"], none["steps"]) == ("none", "done", 1)
+    assert none["s a step"] == 2 * none["s a pack"] > none["data wait s"]
+    assert none["tokens a step"] > 3 * 180
+    assert none["TFLOP a pack"] > 0 < none["MFU %"]
+    assert none["checkpoint GB"] > 0 < none["save s"]
+    start = found["start of vision_sft_nano, seconds"][1]
+    assert list(start) == [*PHASES, "first row"]
+    assert sum(start[name] for name in PHASES[1:]) <= start["first row"] + 1
+    assert not list((tmp_path / "inputs/runs/none").rglob("*.distcp")), "checkpoints are removed"
+
+
+def test_the_reasoner_trains_on_what_is_prepared_and_is_ended_after_its_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "inputs")
+    tables(capsys, monkeypatch, "llava_ov_packed", "--prepare", folder)
+    command = ("llava_ov_packed", "--run", folder, "--modes", "selective", "--steps", "2", "--save", "none")
+    found = tables(capsys, monkeypatch, *command)
+    (row,) = found["whole llava_ov_packed, 1 layers, 1 processes, online"]
+    assert row["outcome"] in ("enough", "done")
+    assert row["steps"] == 1
+    assert row["TFLOP a pack"] > 0
+
+
+def test_a_run_over_its_limit_is_ended_and_says_so(tmp_path: Path) -> None:
+    seen = observe(("run", "hello"), tmp_path / "run", steps=60, limit=0.5, save=True)
+    assert (seen.outcome, seen.rows, seen.first_row) == ("over the limit", [], None)
+    assert seen.ended < 30
+
+
+def test_a_folder_of_other_sizes_is_not_used(tmp_path: Path) -> None:
+    prepare(tmp_path / "inputs", "llava_ov_packed", 1, smoke=True)
+    with pytest.raises(SystemExit, match="take another folder"):
+        prepare(tmp_path / "inputs", "llava_ov_packed", 2, smoke=True)

@@ -1,0 +1,210 @@
+"""Frame i is the i-th that the ffmpeg program shows, wherever decoding begins, in every container there is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosmos_core.data import UnreadableSample
+from cosmos_core.data.video import check_decodes, decode, decode_chosen, decode_frames, probe
+from tests.ffmpeg import ffmpeg, shown_frames, shown_times
+
+WIDTH, HEIGHT = 64, 48
+WINDOW = 8
+X264 = "-c:v libx264 -pix_fmt yuv420p"
+VP9 = "-c:v libvpx-vp9 -g 20 -deadline realtime -cpu-used 8"
+
+
+def drawn(seconds: float, rate: str = "25", then: str = "") -> str:
+    """Arguments for so many seconds of a test picture."""
+    return f"-f lavfi -i testsrc2=s={WIDTH}x{HEIGHT}:r={rate}:d={seconds}{',' + then if then else ''}"
+
+
+GAP = drawn(3, then="select='not(between(n,30,50))'") + " -fps_mode passthrough"
+JITTER = (
+    drawn(3, then="settb=1/1000,setpts='N*40+floor(random(1)*24)'") + " -fps_mode passthrough -enc_time_base 1:1000"
+)
+CASES = {
+    "mpeg4.avi": drawn(3) + " -c:v mpeg4 -vtag xvid -bf 2 -g 30 -q:v 4",
+    "h264.avi": drawn(3) + f" {X264} -g 30",
+    "gap.mkv": f"{GAP} {X264} -g 20",
+    "gap.webm": f"{GAP} {VP9}",
+    "gap_vp8.webm": f"{GAP} -c:v libvpx -g 20 -deadline good -cpu-used 4 -auto-alt-ref 1 -lag-in-frames 16",
+    "gap.avi": f"{GAP} -c:v mpeg4 -g 20",
+    "jitter.mkv": f"{JITTER} {X264} -g 20",
+    "jitter.webm": f"{JITTER} {VP9}",
+    "plain.ts": drawn(3) + f" {X264} -g 30",
+    "interlaced.mpg": drawn(3) + " -c:v mpeg2video -flags +ildct+ilme -g 15 -bf 2",
+    "interlaced.ts": drawn(3) + f" {X264} -flags +ildct+ilme -x264-params tff=1",
+    "fragments.mp4": drawn(3) + f" {X264} -g 30 -movflags frag_keyframe+empty_moov",
+    "plain.flv": drawn(3) + f" {X264} -g 30",
+    "open_265.mp4": drawn(3) + " -c:v libx265 -x265-params keyint=30:open-gop=1:bframes=4:log-level=none",
+    "open_264.mp4": drawn(3) + f" {X264} -x264-params keyint=30:open-gop=1:bframes=4",
+    "raw.h264": drawn(2) + f" {X264} -g 20",
+    "prores.mov": drawn(1) + " -c:v prores",
+    "av1.mp4": drawn(2) + " -c:v libaom-av1 -cpu-used 8 -g 20",
+    "ntsc.mkv": drawn(2, "30000/1001") + f" {X264}",
+    "pictures.gif": drawn(2, "10"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("videos")
+
+
+def made(folder: Path, name: str, arguments: str) -> Path:
+    path = folder / name
+    if not path.exists():
+        ffmpeg(*arguments.split(), path)
+    return path
+
+
+def check_every_start(path: Path, *, differ: int = 0) -> None:
+    """Windows from every start hold the same frames as the ffmpeg program shows."""
+    timeline = probe(path)
+    shown = shown_frames(path, timeline.width, timeline.height)
+    whole = decode_frames(path, range(timeline.frames))
+    assert len(whole) == len(shown)
+    assert np.abs(whole.astype(int) - shown).max() <= differ
+    for start in range(timeline.frames - WINDOW):
+        window = decode_frames(path, range(start, start + WINDOW + 1))
+        assert np.array_equal(window, whole[start : start + WINDOW + 1]), start
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_window_has_the_frames_that_ffmpeg_shows(name: str, folder: Path) -> None:
+    # MPEG-4's inverse transform is rounded in another way by each version.
+    check_every_start(made(folder, name, CASES[name]), differ=2 if "mpeg4" in CASES[name] else 0)
+
+
+def copied(folder: Path, source: str, name: str, *arguments: str) -> Path:
+    """A copy of a case's streams into another file."""
+    path = folder / name
+    ffmpeg(*arguments, "-i", made(folder, source, CASES[source]), "-c", "copy", path)
+    return path
+
+
+def test_streams_copied_into_another_container(folder: Path) -> None:
+    check_every_start(copied(folder, "mpeg4.avi", "copied.mp4"), differ=2)
+
+
+def test_the_part_before_an_edit_list_is_no_part_of_the_video(folder: Path) -> None:
+    path = copied(folder, "open_264.mp4", "edited.mp4", "-ss", "1.5")
+    assert probe(path).frames == len(shown_frames(path, WIDTH, HEIGHT)) < 75
+    check_every_start(path)
+
+
+def test_a_container_that_is_named_after_another(folder: Path) -> None:
+    path = folder / "raw.mp4"
+    path.write_bytes(made(folder, "raw.h264", CASES["raw.h264"]).read_bytes())
+    assert (probe(path).fps, probe(path).frames) == (25, 50)
+    check_every_start(path)
+
+
+@pytest.mark.parametrize(
+    "turn", ["rotation 90", "rotation 180", "rotation 270", "hflip", "vflip", "rotation 90 -display_hflip"]
+)
+def test_pictures_are_turned_as_ffmpeg_turns_them(turn: str, folder: Path) -> None:
+    path = copied(folder, "plain.ts", f"{turn.replace(' ', '_')}.mp4", *f"-display_{turn}".split())
+    check_every_start(path)
+    timeline = probe(path)
+    size = (HEIGHT, WIDTH) if "90" in turn or "270" in turn else (WIDTH, HEIGHT)
+    assert (timeline.width, timeline.height) == size
+    half = (size[0] // 2, size[1] // 2)
+    scaled = ffmpeg(
+        "-i", path, "-vf", f"scale={half[0]}:{half[1]}:flags=bicubic+accurate_rnd", "-frames:v", "5",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
+    )  # fmt: skip
+    assert decode(path, 0, 4, 1, target=half).tobytes() == scaled
+
+
+def test_cover_art_is_not_the_video(folder: Path) -> None:
+    cover, path = folder / "cover.png", folder / "covered.mp4"
+    ffmpeg(*drawn(0.04).split(), "-frames:v", "1", cover)
+    source = made(folder, "open_264.mp4", CASES["open_264.mp4"])
+    ffmpeg("-i", cover, "-i", source, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic", path)
+    assert probe(path).frames == 75
+
+
+def test_the_default_stream_is_read(folder: Path) -> None:
+    path = folder / "two.mkv"
+    small = f"-f lavfi -i testsrc2=s=32x32:r=10:d=1 -map 0 -map 1 {X264} -disposition:v:0 0 -disposition:v:1 default"
+    ffmpeg(*drawn(1).split(), *small.split(), path)
+    assert (probe(path).width, probe(path).frames) == (32, 10)
+
+
+@pytest.mark.parametrize("name", ["gap.mkv", "jitter.mkv", "gap.webm"])
+def test_times_are_those_of_the_file(name: str, folder: Path) -> None:
+    path = made(folder, name, CASES[name])
+    numbers = range(0, probe(path).frames, 7)
+    _, seconds = decode_chosen(path, lambda timeline: numbers)
+    times = shown_times(path)
+    assert np.allclose(seconds, [times[number] for number in numbers], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("then", "rate", "last"),
+    [
+        ("setpts='PTS+if(gte(N,80),0.4/TB,0)'", 149 / (149 / 30 + 0.4), 149 / 30 + 0.4),
+        ("settb=1/90000,setpts='if(lt(N,60),N/30,2+(N-60)/5)*90000'", 149 / 19.8, 19.8),
+    ],
+    ids=["a pause", "two rates"],
+)
+def test_a_variable_rate_is_measured(then: str, rate: float, last: float, tmp_path: Path) -> None:
+    path = tmp_path / "variable.mp4"
+    source = drawn(5, "30", then=then)
+    ffmpeg(*source.split(), *["-fps_mode", "passthrough", "-enc_time_base", "1:90000"], *X264.split(), path)
+    timeline = probe(path)
+    assert not timeline.constant_rate
+    assert float(timeline.fps) == pytest.approx(rate, rel=1e-3)
+    assert timeline.seconds(timeline.frames - 1) == pytest.approx(last, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps"),
+    [("plain.ts", 25), ("ntsc.mkv", Fraction(30000, 1001)), ("plain.flv", 25), ("raw.h264", 25), ("pictures.gif", 10)],
+)
+def test_a_constant_rate_is_exact(name: str, fps: Fraction, folder: Path) -> None:
+    timeline = probe(made(folder, name, CASES[name]))
+    assert (timeline.fps, timeline.constant_rate) == (fps, True)
+
+
+def test_a_window_of_a_long_file_costs_one_group_of_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(folder, "long.mp4", drawn(40) + f" {X264} -g 25 -bf 0")
+    decoded = []
+    from cosmos_core.data.video import container
+
+    frames = container.OpenVideo.frames
+
+    def counted(self: container.OpenVideo) -> object:
+        for frame in frames(self):
+            decoded.append(frame.pts)
+            yield frame
+
+    probe(path)
+    monkeypatch.setattr(container.OpenVideo, "frames", counted)
+    decode_frames(path, range(900, 993))
+    assert len(decoded) <= 93 + 25
+
+
+def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(folder: Path) -> None:
+    whole = folder / "fast.mp4"
+    ffmpeg(*drawn(3).split(), *X264.split(), "-movflags", "+faststart", whole)
+    path = folder / "half.mp4"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    reasons = set()
+    for read in (probe, check_decodes, lambda path: decode_frames(path, [0])):
+        with pytest.raises(UnreadableSample) as refused:
+            read(path)
+        reasons.add(refused.value.reason)
+    assert len(reasons) == 1
+
+
+def test_a_number_that_the_file_lacks_is_named(folder: Path) -> None:
+    path = made(folder, "plain.ts", CASES["plain.ts"])
+    with pytest.raises(UnreadableSample, match="frame 80 was asked for, the file has 75"):
+        decode_frames(path, range(70, 81))
