@@ -19,7 +19,7 @@ from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.vision import normalised
 
-__all__ = ["family_of", "media_of", "network_of", "write_reasoner", "write_tokenizer"]
+__all__ = ["family_of", "media_of", "network_of", "noise", "write_reasoner", "write_tokenizer"]
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -123,6 +123,11 @@ def write_reasoner(folder: Path, *, tied: bool = False, seed: int = 0) -> Path:
     for name, settings in PROCESSORS.items():
         (folder / name).write_text(json.dumps(settings))
     return folder
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Bytes of these sizes, the same for the same seed."""
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
 def family_of(folder: Path, **options: Any) -> VlmFamily:

@@ -113,5 +113,5 @@ def restore_random_state(state: dict[str, torch.Tensor]) -> None:
     version, *words = state["random_words"].tolist()
     python_gauss = state["random_gauss"].item()
     random.setstate((version, tuple(words), None if np.isnan(python_gauss) else python_gauss))
-    if "torch_cuda" in state and torch.cuda.is_available():
+    if "torch_cuda" in state:
         torch.cuda.set_rng_state(state["torch_cuda"])

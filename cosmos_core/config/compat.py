@@ -1,4 +1,4 @@
-"""Old names: keys that were renamed, and names and keys of the cosmos-framework training scripts."""
+"""Keys that were renamed, and experiment names and keys of the cosmos-framework training scripts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RENAMED = {
     "model.answer_tokens": "model.max_new_tokens",
     "model.loss_chunk": "model.loss_chunk_size",
 }
-"""Old key -> new key in the same table. A recipe with an old key is an error; a recorded configuration is read."""
+"""Old key -> new key in the same table. An old key is an error in a recipe; in a run's ``config.toml`` it is read."""
 
 _EXPERIMENTS = {
     "pre_exp012_llava_ov": "llava_ov",
     "pre_exp012_llava_ov_datapacker": "llava_ov",
     "pre_exp012_llava_ov_mapstyle_dataloader": "llava_ov_mapstyle_dataloader",
 }
-"""Experiment name -> recipe; other experiments are called as their recipe is."""
+"""Experiment -> recipe, for the experiments whose recipe has another name."""
 
 _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
     "vfm": (("model", "attn_implementation"), ("model", "backbone")),
@@ -37,13 +37,13 @@ _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("trainer", "callbacks", "compile_tokenizer"),
     ),
 }
-"""Keys that recipes may hold although they do nothing for a task."""
+"""Task -> keys that recipes may hold although they have no effect for it."""
 
-_UNREAD = (
+_INEFFECTIVE_FOR_ALL = (
     ("job", "upload_reproducible_setup"),
     ("trainer", "callbacks", "compile_tokenizer", "warmup_resolutions"),
 )
-"""Keys of published recipes that do nothing for any task."""
+"""Keys of published recipes that have no effect for any task."""
 
 _MOVED = (
     (("data_setting", "max_tokens"), ("dataloader_train", "max_sequence_length")),
@@ -51,44 +51,44 @@ _MOVED = (
     (("model", "config", "policy"), ("model",)),
     (("model", "config"), ("model",)),
 )
-"""Prefixes of override keys in the resolved tree of those scripts -> the one address here; the first that fits."""
+"""(Prefix of a key of those scripts, prefix of the key here). The first that fits is used."""
 
 
 def new_name(path: KeyPath, known: Collection[str]) -> str:
-    """The new name of a key that its table does not have; "" unless the table, whose keys are `known`, has that one.
+    """The new name of the unknown key at `path`; "" when it was not renamed, or its table has no key of that name.
 
-    So a plugin may give one of its own keys a name that is old elsewhere.
+    known: the keys of the table. A plugin's own table may thus have keys of these names without being affected.
     """
     name = RENAMED.get(key_text(path), "").rpartition(".")[2]
     return name if name in known else ""
 
 
 def recipe_of_experiment(experiment: str) -> str:
-    """Name of the recipe an experiment stands for."""
+    """Name of the recipe for an experiment."""
     return _EXPERIMENTS.get(experiment, experiment)
 
 
 def translate(path: tuple[str, ...]) -> tuple[tuple[str, ...], Problem | None]:
-    """An override's key at its address here, with a note when that is another one."""
+    """The key here for a key on the command line, and a note when the two differ."""
     for old, new in _MOVED:
         moved = (*new, *path[len(old) :])
         if path[: len(old)] == old and len(moved) > 1:
-            message = f"is an address of the cosmos-framework training scripts; here it is {key_text(moved)}"
+            message = f"is a key of the cosmos-framework training scripts; here it is {key_text(moved)}"
             return moved, Problem(message=message, key=key_text(path), file="command line")
     return path, None
 
 
 def without_ineffective(layer: Layer) -> tuple[Layer, list[Problem]]:
-    """The layer without keys that do nothing for its task, and a note with file and line for each.
+    """The layer without the keys that have no effect for its task, and a note with file and line for each.
 
-    Keys that do nothing for any task stay, so that their types are checked; they are noted unless empty or false.
+    Keys that have no effect for any task stay, so that their types are checked; they get a note unless empty or false.
     """
     job = layer.values.get("job")
     task = job.get("task") if isinstance(job, dict) else None
     present = [path for path in _INEFFECTIVE.get(str(task), ()) if _value(layer.values, path) is not None]
     notes = [_note(layer, path, f"has no effect for task '{task}'") for path in present]
     layer = unset(layer, present)
-    notes += [_note(layer, path, "has no effect") for path in _UNREAD if _value(layer.values, path)]
+    notes += [_note(layer, path, "has no effect") for path in _INEFFECTIVE_FOR_ALL if _value(layer.values, path)]
     return layer, notes
 
 

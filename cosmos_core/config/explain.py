@@ -1,4 +1,4 @@
-"""One key in words."""
+"""The facts that `cosmos config explain KEY` prints."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ __all__ = ["explain_key"]
 
 
 def explain_key(name: str, sections: Iterable[Section], present: dict[str, str] | None = None) -> list[dict[str, str]]:
-    """What there is to say of a key, once for each section that has it (a family's [model], a dataset's table).
+    """Label -> text of a key; one dict for each section that has it, since every family may have a key in [model].
 
-    present: further facts about its value in a recipe. Raises UserError with the nearest key.
+    present: facts about its value in a recipe, added to each dict. Raises UserError when no section has the key; its
+    hint is the nearest one.
     """
-    wanted = name.replace("dataloader_val.", "dataloader_train.", 1)
+    # The reference lists the keys that both loaders have under dataloader_train alone.
+    listed_name = name.replace("dataloader_val.", "dataloader_train.", 1)
     keys = [key for section in sections for key in keys_of(section)]
-    found = [key for key in keys if key.name == wanted]
-    if not found:
-        renamed = f"it is now called '{RENAMED[name]}'" if name in RENAMED else ""
-        hint = renamed or did_you_mean(wanted, [key.name for key in keys]) or "`cosmos config reference` lists all"
+    matches = [key for key in keys if key.name == listed_name]
+    if not matches:
+        new_name = f"it is now called '{RENAMED[name]}'" if name in RENAMED else ""
+        nearest = did_you_mean(listed_name, [key.name for key in keys])
+        hint = new_name or nearest or "`cosmos config reference` lists all keys"
         raise UserError(f"no key '{name}'", [Problem(message="no installed section has it", hint=hint)])
-    return [{**_facts(key, name), **(present or {})} for key in found]
+    return [{**_facts(key, name), **(present or {})} for key in matches]
 
 
 def _facts(key: Key, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Plain values -> RunConfig, strictly, with every problem found in one go."""
+"""Builds a RunConfig from plain values. Types are strict, and all problems are reported together."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = ["SectionLookup", "problem_at", "read_resolved", "structure_run"]
 
 
 class SectionLookup(Protocol):
-    """Which class types a section whose keys depend on a name."""
+    """Finds the class of a table whose keys depend on a name, such as a tracker or a dataset."""
 
     def section_class(self, section: str, name: str) -> type:
-        """Class of the table that `name` has in `section`, e.g. "trackers"; UserError when nobody provides it."""
+        """Class of the table of `name` in `section`, e.g. "trackers". Raises UserError when no plugin provides it."""
         ...
 
 
 def problem_at(path: KeyPath, message: str, provenance: Provenance, hint: str = "") -> Problem:
-    """A problem with the place where `path`, or the nearest table above it, was written."""
+    """A problem with the file and line where `path` was written, or else the nearest table above it."""
     for depth in range(len(path), 0, -1):
         location = provenance.get(path[:depth])
         if location is not None:
@@ -49,7 +49,7 @@ def problem_at(path: KeyPath, message: str, provenance: Provenance, hint: str = 
 
 
 class _Builder:
-    """One pass over the sections; collects problems instead of stopping at the first."""
+    """Builds section after section and collects the problems instead of stopping at the first."""
 
     def __init__(self, lookup: SectionLookup, provenance: Provenance, *, accept_old_names: bool) -> None:
         self.lookup = lookup
@@ -58,29 +58,29 @@ class _Builder:
         self.problems: list[Problem] = []
         self.converter = strict_converter()
 
-    def complain(self, path: KeyPath, message: str, hint: str = "") -> None:
+    def add_problem(self, path: KeyPath, message: str, hint: str = "") -> None:
         self.problems.append(problem_at(path, message, self.provenance, hint))
 
     def build(self, value: Any, kind: type, path: KeyPath) -> Any:
-        """`value` as `kind`; None when it could not be built (the problems then say why)."""
+        """`value` as `kind`; None when it has problems, which are added."""
         try:
             with attrs.validators.disabled():
                 built: Any = self.converter.structure(value, kind)
         except Exception as error:
-            found = faults(error, path)
-            current = _with_new_names(value, path, found) if self.accept_old_names else value
+            all_faults = faults(error, path)
+            current = _with_new_names(value, path, all_faults) if self.accept_old_names else value
             if current != value:
                 return self.build(current, kind, path)
-            for inner, fault in found:
-                self._fault(inner, fault)
-            self._validate_rest(value, kind, path, [inner[len(path) :] for inner, _ in found])
+            for inner, fault in all_faults:
+                self._add_fault(inner, fault)
+            self._validate_rest(value, kind, path, [inner[len(path) :] for inner, _ in all_faults])
             return None
         before = len(self.problems)
         self._validate(built, path)
         return built if len(self.problems) == before else None
 
     def _validate_rest(self, value: Any, kind: type, path: KeyPath, faulty: list[KeyPath]) -> None:
-        """Bounds and choices of what is well-formed beside faulty keys, so that they are reported in the same go."""
+        """Check bounds and choices of the other keys too, so that they are reported together with the faulty ones."""
         rest = deepcopy(value)
         for inner in faulty:
             table = rest
@@ -96,16 +96,16 @@ class _Builder:
             return
         self._validate(built, path)
 
-    def _fault(self, path: KeyPath, fault: Exception) -> None:
+    def _add_fault(self, path: KeyPath, fault: Exception) -> None:
         if isinstance(fault, UnknownKey):
             if new := new_name(path, fault.known):
-                self.complain(path, f"is now called '{key_text((*path[:-1], new))}'", "rename it")
+                self.add_problem(path, f"is now called '{key_text((*path[:-1], new))}'", "rename it")
             else:
-                self.complain(path, "unknown key", did_you_mean(str(path[-1]), fault.known))
+                self.add_problem(path, "unknown key", did_you_mean(str(path[-1]), fault.known))
         elif isinstance(fault, KeyError):
-            self.complain(path, "is missing", f"set it, e.g. {key_text(path)}=VALUE on the command line")
+            self.add_problem(path, "is missing", f"set it, e.g. {key_text(path)}=VALUE on the command line")
         else:
-            self.complain(path, str(fault))
+            self.add_problem(path, str(fault))
 
     def _validate(self, value: Any, path: KeyPath) -> None:
         if not attrs.has(type(value)):
@@ -118,33 +118,33 @@ class _Builder:
             try:
                 field.validator(value, field, inner)
             except (ValueError, TypeError) as error:
-                self.complain((*path, field.name), str(error))
+                self.add_problem((*path, field.name), str(error))
 
     def table(self, values: dict[str, Any], path: KeyPath) -> dict[str, Any]:
-        """The table at `path`, {} when absent or, with a problem, when it is no table."""
+        """A copy of the table at `path`; {} when it is absent. Another kind of value is a problem and gives {}."""
         value: Any = values
         for part in path:
             value = value.get(part, {})
             if not isinstance(value, dict):
-                self.complain(path, f"expected a table, got {describe(value)}")
+                self.add_problem(path, f"expected a table, got {describe(value)}")
                 return {}
         return dict(value)
 
     def named(self, section: str, name: str, value: Any, path: KeyPath, *, named_at: KeyPath | None = None) -> Any:
-        """A table typed by a name. named_at: the key that holds the name, the table's own when absent."""
+        """`value` as the class that `name` has in `section`. named_at: the key that holds the name; default: `path`."""
         try:
             kind = self.lookup.section_class(section, name)
         except UserError as error:
             hint = error.problems[0].hint if error.problems else ""
-            self.complain(named_at or path, error.title, hint)
+            self.add_problem(named_at or path, error.title, hint)
             return None
         return self.build(value, kind, path)
 
 
-def _with_new_names(value: Any, path: KeyPath, found: Sequence[Fault]) -> Any:
-    """The table at `path` with the keys in it that were renamed under their new names."""
+def _with_new_names(value: Any, path: KeyPath, all_faults: Sequence[Fault]) -> Any:
+    """A copy of the table at `path`, in which the unknown keys that were renamed have their new names."""
     value = deepcopy(value)
-    for inner, fault in found:
+    for inner, fault in all_faults:
         new = new_name(inner, fault.known) if isinstance(fault, UnknownKey) else ""
         if new:
             table = value
@@ -160,10 +160,10 @@ def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> Dataloa
     path = (name, "dataset")
     built = None
     if not isinstance(dataset.get("type"), str):
-        builder.complain((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
+        builder.add_problem((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
     else:
         built = builder.named("dataloader_train.dataset", dataset["type"], dataset, path)
-    # A stand-in keeps the other keys checked when the dataset itself is wrong.
+    # A placeholder for a wrong dataset, so that the loader's other keys are still checked.
     table["dataset"] = built if built is not None else DatasetConfig(type="")
     loader = builder.build(table, DataloaderConfig, (name,))
     return loader if built is not None else None
@@ -208,22 +208,23 @@ def structure_run(
     tolerated: Sequence[KeyPath] = (),
     accept_old_names: bool = False,
 ) -> RunConfig:
-    """Values as a RunConfig. Raises UserError listing every unknown key, wrong type, bound and broken rule.
+    """Values as a RunConfig. Raises UserError with every unknown key, wrong type, value out of bounds and broken rule.
 
-    title: what the values are called in the error, e.g. the recipe file. tolerated: keys whose rules may be broken.
-    accept_old_names: read keys that were renamed since (`compat.RENAMED`) instead of refusing them.
+    title: source of the values for the error, e.g. the recipe file. tolerated: keys for which a broken rule of
+    `cross_field` is no error. accept_old_names: read renamed keys (`compat.RENAMED`) under their new names; otherwise
+    they are errors.
     """
     builder = _Builder(lookup, provenance, accept_old_names=accept_old_names)
     known = [field.name for field in attrs.fields(RunConfig)]
     for key in values:
         if key not in known:
-            builder.complain((key,), "unknown section", did_you_mean(key, known))
+            builder.add_problem((key,), "unknown section", did_you_mean(key, known))
     sections = _sections(builder, values)
     if not builder.problems:
         config = RunConfig(**sections)
         for path, message, hint in cross_field(config):
             if path not in tolerated:
-                builder.complain(path, message, hint)
+                builder.add_problem(path, message, hint)
         if not builder.problems:
             return config
     count = len(builder.problems)
@@ -232,9 +233,10 @@ def structure_run(
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:
-    """The configuration a run directory recorded in ``config.toml``, which was checked before it was recorded.
+    """The configuration in a run directory's ``config.toml``.
 
-    Keys that were renamed since are read under their new names, so that old runs resume, evaluate and export.
+    Keys that were renamed since are read under their new names, so that old runs resume, evaluate and export. Raises
+    UserError.
     """
     document = read_document(path)
     return structure_run(

@@ -19,7 +19,7 @@ def exponent(rate: float) -> float:
     """The largest real root of x^3 + 7x^2 + (16 - 1/s^2)x + (12 - 1/s^2) for the relative width s = `rate`."""
     inverse = rate**-2
     roots = np.roots([1, 7, 16 - inverse, 12 - inverse])
-    return float(roots[np.abs(roots.imag) < 1e-9].real.max())
+    return float(roots[np.isreal(roots)].real.max())
 
 
 def beta(iteration: int, power: float) -> float:

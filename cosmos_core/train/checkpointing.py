@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 TRAINER_FORMAT = 1
 """Format number of a checkpoint's ``trainer/``."""
-RANDOM_STATE = {"torch", "numpy_keys", "random_words"}
-"""Entries that every random state written here has."""
+RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
+"""Entries of every random state; one of a process with a GPU has another."""
 
 
 def save(trainer: Trainer) -> Path:
@@ -74,7 +74,7 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
 def _check_format(folder: Path, mesh: Mesh) -> None:
     """Check before loading, since in another format the tensors might not match."""
     if "format" in stored_keys(folder):
-        values = {"format": 1}
+        values: dict[str, Any] = {"format": None}
         load_component(folder, values, mesh)
         check_format(values, folder, TRAINER_FORMAT)
 
@@ -83,7 +83,7 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
     optim = optimizer_templates(trainer.model, trainer.optimizer, stored_keys(checkpoint / "optim"))
     state: dict[str, dict[str, Any]] = {
         "optim": dict(optim),
-        "scheduler": {"last_epoch": 0},
+        "scheduler": {"last_epoch": None},
         "trainer": _trainer_template(trainer, stored_keys(checkpoint / "trainer")),
     }
     for name, component in state.items():
@@ -102,7 +102,7 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
     Random states of the cosmos-framework scripts have another form and are skipped; training draws from `CounterRng`
     and does not need them.
     """
-    template: dict[str, Any] = {"iteration": 0}
+    template: dict[str, Any] = {"iteration": None}
     own = f"rng_state_{trainer.mesh.rank}"
     randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}
     if randomness.keys() >= RANDOM_STATE:

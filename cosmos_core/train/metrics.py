@@ -24,15 +24,22 @@ class StepMetrics:
     losses: list[MicroBatchLoss]
 
 
+@frozen(eq=False)
+class _Pending:
+    """values: on the host once `copied` is complete; at once without it. names: of the first of them; losses follow."""
+
+    record: dict[str, Any]
+    names: list[str]
+    keys: Sequence[tuple[str, ...]]
+    values: torch.Tensor
+    copied: torch.cuda.Event | None
+
+
 class AsyncMetrics:
     """Holds the newest step's metrics. `push` starts the copy; `flush` waits for the rest of it."""
 
     def __init__(self) -> None:
-        self._record: dict[str, Any] | None = None
-        self._names: list[str] = []
-        self._keys: Sequence[tuple[str, ...]] = ()
-        self._values = torch.empty(0)
-        self._copied: torch.cuda.Event | None = None
+        self._pending: _Pending | None = None
 
     def push(
         self,
@@ -45,30 +52,29 @@ class AsyncMetrics:
 
         values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches.
         """
-        self._record, self._names, self._keys = record, list(values), keys
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])
-        self._values, self._copied = stacked, None
+        on_host, copied = stacked, None
         if stacked.is_cuda:
-            self._values = torch.empty_like(stacked, device="cpu", pin_memory=True)
-            self._values.copy_(stacked, non_blocking=True)
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+            on_host = torch.empty_like(stacked, device="cpu", pin_memory=True)
+            on_host.copy_(stacked, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+        self._pending = _Pending(record, list(values), keys, on_host, copied)
 
     @property
     def ready(self) -> bool:
         """Whether there are metrics, and `flush` would not wait."""
-        return self._record is not None and (self._copied is None or self._copied.query())
+        pending = self._pending
+        return pending is not None and (pending.copied is None or pending.copied.query())
 
     def flush(self) -> StepMetrics | None:
         """The metrics that were pushed last; None when they were flushed before."""
-        record, self._record = self._record, None
-        if record is None:
+        pending, self._pending = self._pending, None
+        if pending is None:
             return None
-        if self._copied is not None:
-            self._copied.synchronize()
-        values = self._values.tolist()
-        named = dict(zip(self._names, values, strict=False))
-        losses = [
-            MicroBatchLoss(value, keys) for value, keys in zip(values[len(self._names) :], self._keys, strict=True)
-        ]
-        return StepMetrics({**record, **named, "tokens": int(named["tokens"])}, losses)
+        if pending.copied is not None:
+            pending.copied.synchronize()
+        values, count = pending.values.tolist(), len(pending.names)
+        named = dict(zip(pending.names, values, strict=False))
+        losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
+        return StepMetrics({**pending.record, **named, "tokens": int(named["tokens"])}, losses)

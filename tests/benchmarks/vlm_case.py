@@ -60,7 +60,19 @@ SHORT = 420
 def _document(key: str, length: int, vocab: int, random: torch.Generator) -> TokenizedConversation:
     ids = torch.randint(0, min(vocab, 256), (length,), generator=random)
     places = torch.arange(length).expand(3, -1)
-    return TokenizedConversation(key, ids, ids.clone(), places, torch.zeros(0, 1536, dtype=torch.uint8), (), 0, "")
+    return TokenizedConversation(
+        key=key,
+        ids=ids,
+        labels=ids.clone(),
+        positions=places,
+        patches=torch.zeros(0, 1536, dtype=torch.uint8),
+        grids=(),
+        prompt_len=0,
+        reference="",
+        num_prompt_media=0,
+        has_video=False,
+        visual_token_indices=torch.zeros(0, dtype=torch.int64),
+    )
 
 
 def _chats(random: torch.Generator, *, small: bool) -> Iterator[Chat]:

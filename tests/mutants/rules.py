@@ -1,7 +1,7 @@
 """The faults that can be planted in a source file, found in its syntax tree and made in its text.
 
 Left alone is what no test should look at: docstrings, log calls, the making of errors, assertions, annotations,
-decorators, imports, ``__all__``, and what only an accelerator runs.
+decorators, imports, ``__all__``, and what has an effect on an accelerator alone.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ SYMMETRIC = {"min", "max", "equal", "isclose", "transpose"}
 """Functions for which the order of arguments is no matter."""
 CHECKS_OR_TEXTS = {"strict", "encoding", "hint", "message", "title"}
 """Keyword arguments that only guard an invariant or only reach a person."""
+ACCELERATOR_KEYWORDS = {"device", "non_blocking", "pin_memory"}
+"""Keyword arguments that change nothing on the CPU."""
+ACCELERATOR_CALLS = {"synchronize"}
+"""Calls that are for an accelerator alone."""
 ERRORS = ("Error", "Failed", "Problem", "UnreadableSample", "UnknownKey")
 TOO_SMALL = 1e-5
 """Constants below this are tolerances."""
@@ -151,7 +155,8 @@ class _Finder(ast.NodeVisitor):
     def can_go(self, statement: ast.stmt) -> bool:
         """Whether the statement does something, and names are still bound without it."""
         if isinstance(statement, ast.Expr):
-            return isinstance(statement.value, ast.Call) and not _is_log(statement.value)
+            call = statement.value
+            return isinstance(call, ast.Call) and not _is_log(call) and _last_name(call.func) not in ACCELERATOR_CALLS
         if isinstance(statement, ast.Assign):
             return all(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
         kinds = (ast.AugAssign, ast.Delete, ast.Raise, ast.Return, ast.Continue, ast.Break)
@@ -264,7 +269,7 @@ class _Finder(ast.NodeVisitor):
             between = self.raw[self.end(pair[0]) : self.start(pair[1])].decode()
             self.add("swapped arguments", self.start(pair[0]), self.end(pair[1]), f"{second}{between}{first}")
         for keyword in node.keywords:
-            if keyword.arg in CHECKS_OR_TEXTS:
+            if keyword.arg in CHECKS_OR_TEXTS | ACCELERATOR_KEYWORDS:
                 continue
             if keyword.arg is not None:
                 self.drop_keyword(keyword)

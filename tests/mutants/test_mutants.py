@@ -162,6 +162,8 @@ def test_only_what_tests_can_see_is_changed() -> None:
         ("logger.info('a', 1)", set()),
         ("x = max(a, b)", set()),
         ("if a.is_cuda:\n    f(b)", {"if not a.is_cuda:\n    f(b)"}),
+        ("event.synchronize()", set()),
+        ("x = f(device=a)", set()),
         ("raise UserError(a, b)", {"pass"}),
         ("x = zip(a, b, strict=True)", {"x = zip(b, a, strict=True)"}),
     ],

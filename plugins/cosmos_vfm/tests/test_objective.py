@@ -74,7 +74,7 @@ def test_every_size_has_the_key_of_its_short_side_but_for_those_of_768() -> None
     for short, key in ends.items():
         assert resolution_key(short, short) == resolution_key(short, 4000) == resolution_key(4000, short) == key
     with pytest.raises(UserError, match="2049x2050"):
-        resolution_key(2049, 2050)
+        shift_for(Flow().shift, 2049, 2050)
 
 
 def test_a_size_without_a_shift_names_the_key_to_set() -> None:
@@ -97,6 +97,14 @@ def test_condition_frames_stay_in_the_denominator_unless_normalized_by_active_fr
         2.66667, 1e-5
     )
     assert float(item_losses(torch.zeros_like(target), target, noise_mask, by_active=True)) == pytest.approx(4.0)
+
+
+def test_every_item_has_its_own_mean_over_its_own_active_frames() -> None:
+    error = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None, None].expand(3, 4, 3, 2, 2)
+    noise_mask = frame_noise_mask(torch.tensor([0, 1, 2]), 3)
+    for by_active, expected in ((True, [1, 4, 9]), (False, [1, 8 / 3, 3])):
+        losses = item_losses(error, torch.zeros_like(error), noise_mask, by_active=by_active)
+        assert losses.tolist() == pytest.approx(expected)
 
 
 def test_time_features_have_the_reference_values() -> None:

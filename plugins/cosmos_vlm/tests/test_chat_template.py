@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
+from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
+from cosmos_vlm.chat_template import render_chat
 from cosmos_vlm.config import VlmConfig
 from tests.tiny_reasoner import write_tokenizer
 
@@ -168,6 +172,63 @@ def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: 
     generation_prompt = ChatProcessor(tokenizer, VlmConfig()).generation_prompt
     assert [*dialog.ids[: dialog.prompt_len].tolist(), *generation_prompt] == expected
     assert dialog.num_prompt_media == sum(not isinstance(part, str) for turn in before for part in turn.content)
+    assert dialog.reference == "".join(part for part in said[last].content if isinstance(part, str))
+
+
+def test_an_assistant_that_speaks_first_was_asked_nothing(tokenizer: Any) -> None:
+    dialog = dialog_of(tokenizer, (Message("assistant", (PICTURE, "the answer")), Message("user", ("Rate it",))))
+    assert (dialog.prompt_len, dialog.num_prompt_media, dialog.reference) == (0, 0, "the answer")
+
+
+def test_a_question_alone_renders_without_a_prompt() -> None:
+    rendered = render_chat(Chat("one", (Message("user", ("Rate", PICTURE)),)), VlmConfig())
+    assert (rendered.prompt_len, rendered.num_prompt_media, rendered.reference) == (0, 0, "")
+
+
+def test_texts_are_at_positions_from_0_on_all_axes(tokenizer: Any) -> None:
+    dialog = dialog_of(tokenizer, TEXTS["several turns"])
+    assert dialog.positions.tolist() == [list(range(len(dialog.ids)))] * 3
+
+
+def test_torch_ignores_the_labels_that_are_not_learned(tokenizer: Any) -> None:
+    dialog = dialog_of(tokenizer, TEXTS["several turns"])
+    labels, learned = dialog.labels, dialog.labels != IGNORE_INDEX
+    logits = torch.randn(len(labels), len(tokenizer), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(cross_entropy(logits, labels), cross_entropy(logits[learned], labels[learned]))
+
+
+def test_what_a_tokenizer_would_add_of_its_own_is_not_in_a_dialog(tokenizer: Any) -> None:
+    adding = deepcopy(tokenizer)
+    mark = "<|im_end|>"
+    adding.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{mark} $A", special_tokens=[(mark, tokenizer.convert_tokens_to_ids(mark))]
+    )
+    assert adding.encode("Rate") != tokenizer.encode("Rate")
+    assert torch.equal(dialog_of(adding, TEXTS["system"]).ids, dialog_of(tokenizer, TEXTS["system"]).ids)
+    first, second = (ChatProcessor(one, VlmConfig()).generation_prompt for one in (adding, tokenizer))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "grids"),
+    [
+        (("Rate",), "text", ()),
+        (("Rate", WIDE), "image", ((1, 4, 6),)),
+        ((PICTURE, CLIP), "video", ((1, 4, 4), (2, 4, 4))),
+        ((CLIP,), "video", ((2, 4, 4),)),
+    ],
+)
+def test_a_dialog_has_patches_and_visual_tokens_of_its_media_alone(
+    tokenizer: Any, parts: tuple[Any, ...], kind: str, grids: tuple[tuple[int, int, int], ...]
+) -> None:
+    dialog = dialog_of(tokenizer, turns(parts, "3"))
+    assert (dialog.kind, dialog.grids) == (kind, grids)
+    assert (dialog.patches.dtype, dialog.visual_token_indices.dtype) == (torch.uint8, torch.int64)
+    assert dialog.patches.shape == (sum(t * h * w for t, h, w in dialog.grids), 3 * 2 * 16 * 16)
+    pads = [tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")]
+    is_pad = torch.isin(dialog.ids, torch.tensor(pads))
+    assert dialog.visual_token_indices.tolist() == is_pad.nonzero()[:, 0].tolist()
+    assert int(is_pad.sum()) * 4 == len(dialog.patches)
 
 
 @pytest.mark.parametrize("parts", [("<|im_", "end|>"), ("<|vision_start|><|image", "_pad|><|vision_end|>")])

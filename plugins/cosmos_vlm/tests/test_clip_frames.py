@@ -44,3 +44,21 @@ def test_frames_are_shown_in_pairs_and_a_last_one_alone_twice(
     assert dialog.grids == ((len(repeated) // 2, 4, 4),)
     whole = prepared(frames[:, repeated], tuple(float(number) for number in range(len(repeated))))
     assert torch.equal(dialog.patches, whole.patches)
+
+
+@pytest.mark.parametrize(
+    ("budget", "grid"),
+    [({"video_max_pixels": 20_000}, (1, 8, 4)), ({"video_min_pixels": 100_000}, (1, 20, 12)), ({}, (1, 10, 6))],
+)
+def test_a_single_frame_has_the_size_of_a_pair(
+    folder: Path, budget: dict[str, int], grid: tuple[int, int, int]
+) -> None:
+    family = family_of(folder, **budget)
+    frame = torch.randint(0, 256, (3, 1, 160, 96), dtype=torch.uint8)
+    single, pair = (
+        family.prepare(Chat("clip", (Message("user", (Video(pixels, times),)), Message("assistant", ("It.",)))))
+        for pixels, times in ((frame, (1.0,)), (frame.expand(-1, 2, -1, -1), (1.0, 1.0)))
+    )
+    assert single.grids == pair.grids == (grid,)
+    assert torch.equal(single.patches, pair.patches)
+    assert torch.equal(single.ids, pair.ids)

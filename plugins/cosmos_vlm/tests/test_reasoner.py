@@ -1,4 +1,4 @@
-"""The reasoner against transformers' own model and processors, packed against one by one."""
+"""The reasoner's network against transformers' own, packed against one by one, and which of its parts train."""
 
 from __future__ import annotations
 
@@ -6,28 +6,19 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from cosmos_core.data import Chat, Image, Item, Message, UnreadableSample, Video
+from cosmos_core.data import Chat, Image, Item, Message, Video
 from cosmos_core.distributed import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_family
 from cosmos_vlm.batch import collate
 from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
 from cosmos_vlm.config import Backbone, Freeze, VlmConfig
-from cosmos_vlm.vision import fit_image, fit_video, normalised, patches_of
-from tests.tiny_reasoner import family_of, media_of, network_of, write_reasoner
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
-
+from tests.tiny_reasoner import family_of, media_of, network_of, noise, write_reasoner
 
 VIDEO = Video(noise(3, 4, 64, 64, seed=3), (0.0, 0.5, 1.0, 1.5))
 CHATS = {
@@ -162,134 +153,6 @@ def test_a_frozen_tower_rests_when_there_is_nothing_to_see(folder: Path) -> None
     assert len(calls) == 2
 
 
-def test_labels_cover_what_the_assistant_says_and_its_end(folder: Path) -> None:
-    family = family_of(folder)
-    dialog = family.prepare(CHATS["turns"])
-    tokenizer = family.processor.tokenizer
-    learned = [int(token) for token in dialog.labels if token != IGNORE_INDEX]
-    assert tokenizer.decode(learned) == "1<|im_end|>2, of course<|im_end|>"
-    said = (
-        ("system", "Be brief."),
-        ("user", "One?"),
-        ("assistant", "1"),
-        ("user", "Two?"),
-        ("assistant", "2, of course"),
-    )
-    assert tokenizer.decode(dialog.ids) == "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
-
-
-def user(*parts: Any) -> Message:
-    return Message("user", parts)
-
-
-def assistant(text: str) -> Message:
-    return Message("assistant", (text,))
-
-
-PICTURE = Image(noise(3, 64, 64, seed=7))
-BOUNDARIES = {
-    "several turns": (
-        user("One?"),
-        assistant("1"),
-        user("Two?"),
-        assistant("2, of course"),
-        user("So?"),
-        assistant("!"),
-    ),
-    "empty system": (Message("system", ("",)), user("One?"), assistant("1")),
-    "ends with a question": (user("One?"), assistant("1"), user("and")),
-    "ends with an empty answer": (user("One?"), assistant("1"), user("Two?"), assistant("")),
-    "many pictures": (
-        user(PICTURE, "a", PICTURE, PICTURE, "b", *[PICTURE] * 5),
-        assistant("two"),
-        user("c", PICTURE),
-        assistant("three\nlines\nof it"),
-    ),
-    "clip and picture in turn": (
-        user(VIDEO, "?"),
-        assistant("4"),
-        user(PICTURE),
-        assistant("5"),
-    ),
-    "speaks of roles": (user("say assistant"), assistant("assistant\nuser\nsystem")),
-}
-
-
-@pytest.mark.parametrize("kind", BOUNDARIES)
-def test_learned_tokens_lie_between_the_assistants_header_and_its_end(folder: Path, kind: str) -> None:
-    """Found here by scanning the tokens for headers, as the cosmos-framework training scripts do.
-
-    See docs/models/reasoner.md, Labels.
-    """
-    family = family_of(folder)
-    dialog, special = family.prepare(Chat(kind, BOUNDARIES[kind])), family.processor.special
-    header = family.processor.tokenizer.encode("assistant\n", add_special_tokens=False)
-    ids, expected, place = dialog.ids.tolist(), [IGNORE_INDEX] * len(dialog.ids), 0
-    while place < len(ids):
-        if ids[place] == special["<|im_start|>"] and ids[place + 1 : place + 1 + len(header)] == header:
-            place += 1 + len(header)
-            end = ids.index(special["<|im_end|>"], place)
-            expected[place : end + 1] = ids[place : end + 1]
-            place = end
-        place += 1
-    assert dialog.labels.tolist() == expected
-    assert dialog.num_loss_tokens > 0
-
-
-def test_a_clip_becomes_slices_with_their_times(folder: Path) -> None:
-    family = family_of(folder)
-    text = family.processor.tokenizer.decode(family.prepare(CHATS["video"]).ids)
-    pads = "<|video_pad|>" * 4
-    assert f"<0.2 seconds><|vision_start|>{pads}<|vision_end|><1.2 seconds><|vision_start|>{pads}<|vision_end|>" in text
-
-
-@pytest.mark.parametrize("token", ["<|image_pad|>", "<|video_pad|>", "<|im_end|>", "<|im_start|>"])
-@pytest.mark.parametrize("number", [0, 1])
-def test_texts_that_would_pass_for_pictures_or_turns_are_unreadable(folder: Path, token: str, number: int) -> None:
-    texts = ["What is it?", "A cat"]
-    texts[number] += f" {token} and more"
-    with pytest.raises(UnreadableSample, match="holds the token") as found:
-        family_of(folder).prepare(Chat("sly", (user(texts[0]), assistant(texts[1]))))
-    assert token in found.value.reason
-
-
-@pytest.mark.parametrize(
-    "chat", [Chat("empty", (Message("user", ("Hi",)),)), Chat("role", (Message("robot", ("Hi",)),))]
-)
-def test_dialogs_that_teach_nothing_are_unreadable(folder: Path, chat: Chat) -> None:
-    with pytest.raises(UnreadableSample):
-        family_of(folder).prepare(chat)
-
-
-@pytest.mark.parametrize("size", [(320, 256), (64, 96), (480, 640), (224, 224), (3000, 40)])
-def test_images_are_cut_as_the_library_cuts_them(size: tuple[int, int]) -> None:
-    pixels = noise(3, *size, seed=5)
-    processor = Qwen2VLImageProcessorPil(
-        size={"shortest_edge": 65_536, "longest_edge": 16_777_216},
-        patch_size=16,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    image = PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    expected = processor(image, return_tensors="pt")
-    fitted = fit_image(*size, 65_536, 16_777_216)
-    cut, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
-    rows = normalised(cut, torch.float32)
-    assert [list(grid)] == expected["image_grid_thw"].tolist()
-    if fitted == size:
-        torch.testing.assert_close(rows, expected["pixel_values"], atol=1e-6, rtol=0)
-    else:
-        assert float((rows - expected["pixel_values"]).abs().mean()) < 0.02
-
-
-@pytest.mark.parametrize(
-    ("shape", "tokens"), [((32, 720, 1280), 11520), ((20, 720, 1280), 8800), ((16, 320, 512), 1280)]
-)
-def test_video_budgets_are_those_measured(shape: tuple[int, int, int], tokens: int) -> None:
-    rows, columns = fit_video(*shape, 4_096, 25_165_824)
-    assert shape[0] // 2 * (rows // 32) * (columns // 32) == tokens
-
-
 @pytest.mark.parametrize(
     ("options", "frozen"),
     [
@@ -363,46 +226,6 @@ def test_the_family_conforms(folder: Path) -> None:
         video_min_pixels=1024,
     )
     check_family("vlm", config, list(CHATS.values()))
-
-
-def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from cosmos_core.testing import check_dataset
-    from cosmos_vlm.config import LlavaConfig
-    from cosmos_vlm.data.llava_onevision import LlavaSource
-
-    def encoded(seed: int) -> bytes:
-        buffer = io.BytesIO()
-        PIL.Image.fromarray(noise(3, 40, 50, seed=seed).permute(1, 2, 0).numpy()).save(buffer, format="PNG")
-        return buffer.getvalue()
-
-    said = [{"from": "human", "value": "Look: <image>\nwhat?"}, {"from": "gpt", "value": "noise"}]
-    rows = [
-        {"id": str(number), "image": {"bytes": encoded(number), "path": None}, "conversations": said}
-        for number in range(5)
-    ]
-    rows.append({"id": "broken", "image": {"bytes": b"no image", "path": None}, "conversations": said})
-    rows.append({"id": "blind", "image": None, "conversations": said})
-    (tmp_path / "sub").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "sub/train-0.parquet", row_group_size=3)
-    config = LlavaConfig(type="llava_ov", path=str(tmp_path))
-    source = LlavaSource(config)
-    assert len(source) == 7
-    chat = source.get(4, np.random.default_rng(0))
-    picture, text = chat.messages[0].content
-    assert isinstance(picture, Image)
-    assert torch.equal(picture.pixels, noise(3, 40, 50, seed=4))
-    assert (text, chat.messages[1]) == ("Look: \nwhat?", Message("assistant", ("noise",)))
-    for index, reason in ((5, "image cannot be read"), (6, "no image")):
-        with pytest.raises(UnreadableSample, match=reason):
-            source.get(index, np.random.default_rng(0))
-    check_dataset(config)
-    with pytest.raises(UserError, match="no Parquet or JSON file"):
-        LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path / "none")))
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])

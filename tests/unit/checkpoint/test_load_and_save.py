@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,16 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_the_latest(tmp_path: Path, nu
     assert "no room" in refused.value.problems[0].message
     assert contents(tmp_path) == {"iter_000000001", "latest_checkpoint.txt"}
     assert (tmp_path / "latest_checkpoint.txt").read_text() == "iter_000000001\n"
+
+
+def test_a_full_disk_is_reported_when_another_rank_has_cleaned_up_already(tmp_path: Path) -> None:
+    class CleanedUp(Failing):
+        def __reduce__(self) -> Any:
+            shutil.rmtree(tmp_path / ".iter_000000002.partial")
+            return super().__reduce__()
+
+    with pytest.raises(UserError, match="step 2 could not be written"):
+        save_checkpoint(tmp_path, 2, {}, CleanedUp(OSError(errno.ENOSPC, "no room")), MESH)
 
 
 def test_torchs_own_words_for_a_full_disk_are_understood(tmp_path: Path) -> None:

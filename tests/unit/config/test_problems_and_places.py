@@ -72,6 +72,8 @@ def test_a_recipe_without_fault_has_no_problem(tmp_path: Path) -> None:
                 ("model.ema.iteration_shift", "iteration_shift = -1"),
             },
         ),
+        # An element of a list.
+        ({"optimizer": ["betas = ['x', 0.9]"]}, {("optimizer.betas[0]", "betas = ['x', 0.9]")}),
         # What is no table.
         ({"": ["optimizer = 3"]}, {("optimizer", "optimizer = 3")}),
         ({"trainer": ["callbacks = 3"]}, {("trainer.callbacks", "callbacks = 3")}),

@@ -197,6 +197,7 @@ def test_epochs_begin_where_the_one_before_ends() -> None:
     [({"world": 1, "frontier": 0, "aside": []}, True), ({"world": 1, "frontier": 0}, False), ([], False)],
 )
 def test_a_state_of_this_loader_is_known_by_its_entries(state: Any, known: bool) -> None:
+    assert is_loader_state(state) is known
     assert is_loader_state({**state, "more": 1} if isinstance(state, dict) else state) is known
 
 

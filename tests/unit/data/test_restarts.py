@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import islice
+from pathlib import Path
 
 import pytest
+import torch
 
+from cosmos_core.checkpoint.load import load_loader_states
+from cosmos_core.data.sampler import initial_state, remaining
+from cosmos_core.errors import UserError
 from tests.unit.data.numbers import number_loader, positions_of
 
 EPOCHS = 3
@@ -55,6 +60,25 @@ def test_states_that_context_parallel_peers_saved_alike_count_once(world: int) -
         loader.load_state(states)
         used += positions_of(loader)
     assert sorted(used) == list(range(EPOCHS * 37))
+
+
+def test_a_state_of_the_next_format_is_refused(tmp_path: Path) -> None:
+    state = initial_state(0, 1)
+    torch.save({"format": 1, **state}, tmp_path / "rank_0.pkl")
+    assert load_loader_states(tmp_path) == [{"format": 1, **state}]
+    torch.save({"format": 2, **state}, tmp_path / "rank_0.pkl")
+    with pytest.raises(UserError, match="newer version"):
+        load_loader_states(tmp_path)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_each_rank_of_another_world_goes_on_at_its_own_positions(world: int, taken: int) -> None:
+    """Rank r takes the positions that leave r when divided by the number of ranks, as from the start."""
+    states = [{"world": 4, "frontier": rank + 4 * taken, "aside": []} for rank in range(4)]
+    frontiers = [remaining(states, rank, world)[1] for rank in range(world)]
+    assert [frontier % world for frontier in frontiers] == list(range(world))
+    assert sorted(frontiers) == list(range(min(frontiers), min(frontiers) + world))
 
 
 def draws_of(rank: int, world: int) -> dict[int, tuple[int, float, str]]:

@@ -10,6 +10,7 @@ import torch
 
 from cosmos_core.distributed import local_mesh
 from cosmos_core.plan.make import make_plan
+from cosmos_core.plan.record import record_run
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import Callback, Trainer
@@ -85,10 +86,17 @@ class Listening(Callback):
         self.saved = int(values["saved"])
 
 
-def ready(root: Path, *overrides: str, listening: Listening | None = None) -> tuple[Trainer, Rows]:
-    """A trainer whose run directory lies below `root`, restored if there is something, and the rows it will log."""
+def ready(
+    root: Path, *overrides: str, listening: Listening | None = None, recorded: bool = False
+) -> tuple[Trainer, Rows]:
+    """A trainer whose run directory lies below `root`, restored if there is something, and the rows it will log.
+
+    recorded: whether this is a launch with a number and a record.
+    """
     config = load("hello", (*SHORT, *overrides), plugins=PLUGINS)
     plan = make_plan(config, output_root=root, world=1, distributions={})
+    if recorded:
+        plan = record_run(plan, command=("cosmos", "run"), recipe="hello", overrides=overrides)
     trainer, rows = build_trainer(plan, PLUGINS, local_mesh()), Rows()
     trainer.trackers = TrackerGroup({"rows": rows})  # type: ignore[dict-item]
     if listening is not None:

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.errors import RunFailed, UserError
+from cosmos_core.plan.trained import trained_by
 from cosmos_core.train import Trainer
+from cosmos_core.train import trainer as trainer_module
 from cosmos_core.train.agreement import CollectiveError
+from tests.unit.logged import logged
 from tests.unit.train.runs import Listening, ready, steps_of
 
 
@@ -91,6 +95,35 @@ def test_a_run_stopped_at_any_step_goes_on_exactly(tmp_path: Path, average: str)
         assert state_of(second) == state_of(whole)
 
 
+def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(tmp_path: Path) -> None:
+    """Once: its record is copied into the run directory then, and its number is in the checkpoints that it saves."""
+    published: list[str] = []
+
+    def note(trainer: Trainer, event: str) -> None:
+        if event == "step_start":
+            config = trainer.paths.config_toml
+            published.append(config.read_text() if config.is_file() else "")
+            config.unlink(missing_ok=True)
+
+    first, _ = ready(tmp_path, "trainer.max_iter=4", listening=Listening(note), recorded=True)
+    first.train()
+    second, _ = ready(tmp_path, listening=Listening(note), recorded=True)
+    second.train()
+    configs = [first.paths.launch(number).config_toml for number in (1, 2)]
+    assert published == ["", configs[0].read_text(), "", "", "", configs[1].read_text()]
+    trained = [trained_by(first.paths.iteration(step)) for step in (4, 6)]
+    assert [found and found.config for found in trained] == configs
+
+
+def test_only_the_last_micro_batch_of_a_step_reduces_gradients_over_replicas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required: list[bool] = []
+    monkeypatch.setattr(trainer_module, "set_requires_all_reduce", lambda model, value: required.append(value))
+    ready(tmp_path, "trainer.grad_accum_iter=3", "trainer.max_iter=2")[0].train()
+    assert required == [False, False, True] * 2
+
+
 def test_a_request_to_stop_at_the_last_step_is_a_run_that_is_done(tmp_path: Path) -> None:
     def stop(trainer: Trainer, event: str) -> None:
         trainer.stop_requested = trainer.step == 6
@@ -110,6 +143,50 @@ def test_callbacks_and_random_numbers_go_on_where_they_were(tmp_path: Path) -> N
     # Validation and saving draw nothing, so the state is still that of the save.
     assert torch.equal(torch.rand(3), expected)
     assert second.step == 6
+
+
+def test_a_callback_that_the_checkpoint_does_not_know_starts_as_it_is(tmp_path: Path) -> None:
+    ready(tmp_path)[0].train()
+    listening = Listening()
+    trainer, _ = ready(tmp_path, listening=listening)
+    assert (trainer.step, listening.saved) == (6, 0)
+
+
+@pytest.mark.parametrize("state", [None, {"format": 1, "read": 5}], ids=["none", "of another program"])
+def test_without_a_loaders_state_the_data_start_over_and_the_log_says_so(
+    tmp_path: Path, state: dict[str, int] | None
+) -> None:
+    first, _ = ready(tmp_path)
+    begun = first.loader.state()
+    first.train()
+    file = first.paths.iteration(6) / "dataloader/rank_0.pkl"
+    file.unlink()
+    if state is not None:
+        torch.save(state, file)
+    with logged("cosmos_core.train") as lines:
+        second, _ = ready(tmp_path)
+    assert (second.step, second.loader_state) == (6, begun)
+    assert [line.partition(" does ")[2] for line in lines] == [
+        "not say how far the data was read; it starts from the beginning"
+    ]
+
+
+def test_a_trainer_state_of_the_next_format_is_refused(tmp_path: Path) -> None:
+    trainer, _ = ready(tmp_path)
+    state = trainer.state_dict()
+    assert state["trainer"]["format"] == 1
+    state["trainer"]["format"] = 2
+    save_checkpoint(trainer.paths.checkpoints, 1, state, trainer.loader_state, trainer.mesh)
+    with pytest.raises(UserError, match="newer version"):
+        ready(tmp_path)
+
+
+def test_weights_that_are_not_finite_do_not_start_a_run(tmp_path: Path) -> None:
+    trainer, _ = ready(tmp_path)
+    next(trainer.model.parameters()).detach()[0] = float("nan")
+    save_checkpoint(trainer.paths.checkpoints, 1, trainer.state_dict(), trainer.loader_state, trainer.mesh)
+    with pytest.raises(UserError, match="not finite; nothing was started"):
+        ready(tmp_path)
 
 
 class Broken(Exception):

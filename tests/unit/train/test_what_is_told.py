@@ -50,12 +50,13 @@ def test_a_load_that_left_nothing_out_is_not_told_of() -> None:
     assert lines == []
 
 
-def test_a_start_from_weights_tells_what_it_lacked_and_a_resume_has_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_start_from_weights_tells_what_it_lacked_and_another_start_has_nothing_to_tell(tmp_path: Path) -> None:
     first, _ = ready(tmp_path / "first", "model.ema.enabled=true")
     first.train()
     base = first.paths.iteration(6) / "model"
     with logged("cosmos_core.train") as lines:
         ready(tmp_path / "first", "model.ema.enabled=true")
+        ready(tmp_path / "fresh", "model.ema.enabled=true")
         assert lines == []
         options = ('checkpoint.keys_to_skip_loading=["head"]', "checkpoint.strict_resume=false")
         ready(tmp_path / "second", *options, "model.ema.enabled=true", f"checkpoint.load_path={base}")

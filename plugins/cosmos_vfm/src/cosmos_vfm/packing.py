@@ -19,7 +19,6 @@ __all__ = ["MODALITY_MARGIN", "SequenceSpec", "latent_positions", "pack_inputs",
 
 MODALITY_MARGIN = 15000
 BASE_FPS = 24.0
-TEMPORAL_COMPRESSION = 4
 
 
 @frozen
@@ -53,10 +52,8 @@ def latent_positions(shape: tuple[int, int, int], fps: float) -> torch.Tensor:
     Time advances by 24 / fps a latent frame.
     """
     frames, (rows, columns) = shape[0], grid(*shape[1:])
-    rate = round_fps(fps) / TEMPORAL_COMPRESSION
-    time = torch.arange(frames, dtype=torch.float32) / rate * (BASE_FPS / TEMPORAL_COMPRESSION)
-    axes = torch.meshgrid(time, torch.arange(rows).float(), torch.arange(columns).float(), indexing="ij")
-    return torch.stack([axis.flatten() for axis in axes])
+    time = torch.arange(frames).float() / round_fps(fps) * BASE_FPS
+    return torch.cartesian_prod(time, torch.arange(rows).float(), torch.arange(columns).float()).T.contiguous()
 
 
 def pack_inputs(samples: Sequence[SequenceSpec]) -> PackedInputs:
@@ -64,7 +61,7 @@ def pack_inputs(samples: Sequence[SequenceSpec]) -> PackedInputs:
     text_positions, positions, noise_mask = [], [], []
     for sample in samples:
         length = len(sample.text_ids)
-        text_positions.append(torch.arange(length, dtype=torch.float32).expand(3, -1))
+        text_positions.append(torch.arange(length).float().expand(3, -1))
         video_positions = latent_positions(sample.shape, sample.fps).clone()
         video_positions[0] += length + MODALITY_MARGIN
         positions.append(video_positions)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import field, frozen
+from attrs import frozen
 
 from cosmos_core.data import Chat, UnreadableSample, Video
 from cosmos_vlm.chat_template import Grid, RenderedChat, render_chat
@@ -48,9 +48,9 @@ class TokenizedConversation:
     grids: tuple[Grid, ...]
     prompt_len: int
     reference: str
-    num_prompt_media: int = 0
-    has_video: bool = False
-    visual_token_indices: torch.Tensor = field(factory=lambda: torch.zeros(0, dtype=torch.int64))
+    num_prompt_media: int
+    has_video: bool
+    visual_token_indices: torch.Tensor
 
     @property
     def kind(self) -> str:

@@ -61,16 +61,15 @@ class RenderedChat:
     def _add_image(self, image: Image, config: VlmConfig) -> Grid:
         _, height, width = image.pixels.shape
         size = fit_image(height, width, config.image_min_pixels, config.image_max_pixels)
-        patches, grid = patches_of(image.pixels[None].expand(2, -1, -1, -1), size)
+        patches, grid = patches_of(image.pixels[None], size)
         self.patches.append(patches)
         return grid
 
     def _add_video(self, video: Video, config: VlmConfig) -> tuple[Grid, list[str]]:
         frames, seconds = video.pixels.transpose(0, 1), list(video.seconds)
-        if len(frames) == 1:
-            frames, seconds = frames.expand(2, -1, -1, -1), seconds * 2
-        count, _, height, width = frames.shape
-        size = fit_video(count, height, width, config.video_min_pixels, config.video_max_pixels)
+        height, width = frames.shape[-2:]
+        # One frame is shown as a pair.
+        size = fit_video(max(len(frames), 2), height, width, config.video_min_pixels, config.video_max_pixels)
         patches, grid = patches_of(frames, size)
         self.patches.append(patches)
         seconds += seconds[-1:] * (2 * grid[0] - len(seconds))

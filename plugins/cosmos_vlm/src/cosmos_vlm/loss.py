@@ -73,4 +73,5 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> Any:
-        return *(None if grad is None else grad.mul_(grad_output) for grad in ctx.saved_tensors), *[None] * 4
+        gradients = (None if grad is None else grad.mul_(grad_output) for grad in ctx.saved_tensors)
+        return *gradients, None, None, None, None

@@ -10,15 +10,16 @@ from cosmos_core.errors import Problem, UserError
 
 __all__ = ["draw_sigma", "inverse_cdf", "resolution_key", "time_shift"]
 
-_SHAPES_768 = {(1024, 1024), (1184, 880), (880, 1184), (1360, 768), (768, 1360)}
+_SIDES_768 = {(880, 1184), (768, 1360)}
+"""(Short side, long side) of the sizes of key 768 that would have another key by their short side."""
 _KEY_BY_SHORT_SIDE = ((256, "256"), (640, "480"), (960, "720"), (2048, "768"))
 
 
 def resolution_key(width: int, height: int) -> str:
     """Key in the shift table for a clip of this size in pixels."""
-    if (width, height) in _SHAPES_768:
+    short, long = sorted((width, height))
+    if (short, long) in _SIDES_768:
         return "768"
-    short = min(width, height)
     for limit, key in _KEY_BY_SHORT_SIDE:
         if short <= limit:
             return key
