@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "first_line"]
+__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "as_problems", "first_line"]
 
 
 @frozen(kw_only=True)
@@ -47,3 +47,8 @@ class RunFailed(ReportedError):
 def first_line(error: Exception) -> str:
     """The first line of its message; its type's name if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def as_problems(error: UserError, key: str) -> list[Problem]:
+    """An error among the problems of a planned run: its title, which concerns the value at `key`, and its problems."""
+    return [Problem(message=error.title.removesuffix("; nothing was started"), key=key), *error.problems]

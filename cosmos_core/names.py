@@ -1,4 +1,4 @@
-"""Names in messages: suggestions for misspelt ones, and short forms of many; the layer that a tensor's name says."""
+"""Names: suggestions for misspelt ones, short forms of many, the layer of a tensor, and what files can be called."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["by_layer", "did_you_mean", "is_cut_off"]
+__all__ = ["by_layer", "did_you_mean", "is_cut_off", "path_fault", "text_fault"]
 
 _NUMBER = re.compile(r"\b\d+\b")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes of a file's or folder's name on common file systems, and of a whole path."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -29,3 +32,27 @@ def is_cut_off(name: str, num_layers: int | None) -> bool:
     """Whether a tensor belongs to a layer past the first `num_layers`; never when that is None."""
     layer = _LAYER.search(name)
     return num_layers is not None and layer is not None and int(layer[1]) >= num_layers
+
+
+def text_fault(text: str) -> str:
+    """Why a text can be neither recorded nor the name of a file: ``"holds a NUL character"``; "" when it can."""
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds bytes that are not UTF-8"
+    return ""
+
+
+def path_fault(path: str) -> str:
+    """Why no file can have this path; "" when one can."""
+    fault = text_fault(path)
+    if fault:
+        return fault
+    if (length := len(path.encode())) > LONGEST_PATH:
+        return f"has {length} bytes; a path has at most {LONGEST_PATH}"
+    longest = max(len(part.encode()) for part in path.split("/"))
+    if longest > LONGEST_NAME:
+        return f"has a name of {longest} bytes; a file's name has at most {LONGEST_NAME}"
+    return ""

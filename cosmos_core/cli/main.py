@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import NoReturn
 
@@ -10,7 +11,9 @@ import click
 from cosmos_core import __version__
 from cosmos_core.config.env import disabled_plugins
 from cosmos_core.config.problems import render
-from cosmos_core.errors import ReportedError, UserError
+from cosmos_core.errors import Problem, ReportedError, UserError
+from cosmos_core.launch.streams import escape_unprintable
+from cosmos_core.names import text_fault
 from cosmos_core.plugin.descriptors import CommandSpec
 from cosmos_core.plugin.manager import PluginManager
 
@@ -19,6 +22,9 @@ __all__ = ["CommandTree", "main", "root_command"]
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS)
+"""Errors of the system that name the path to change."""
+NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
 
 
 class CommandTree(click.Group):
@@ -68,6 +74,7 @@ def root_command(plugins: PluginManager) -> click.Group:
 
 def main() -> NoReturn:
     """Console script. Exit codes: 0 done, 1 bug or failed run, 2 user error, 75 stopped, 130 interrupted."""
+    escape_unprintable()
     code = _exit_code()
     if "torch" in sys.modules:
         from cosmos_core.launch.hard_exit import hard_exit
@@ -79,6 +86,7 @@ def main() -> NoReturn:
 def _exit_code() -> int:
     plugins = PluginManager.discover(disabled_plugins())
     try:
+        _check_arguments(sys.argv[1:])
         code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
     except ReportedError as error:
         click.echo(render(error), err=True)
@@ -92,4 +100,17 @@ def _exit_code() -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in FIXABLE:
+            raise
+        click.echo(f"error: {error.strerror}: {error.filename}", err=True)
+        return USER_ERROR
     return code if isinstance(code, int) else 0
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Raises UserError for arguments that cannot be recorded."""
+    faults = [(argument, text_fault(argument)) for argument in arguments]
+    problems = [Problem(message=f"{text!r} {fault}", hint=NOT_TEXT) for text, fault in faults if fault]
+    if problems:
+        raise UserError("an argument cannot be used; nothing was started", problems)

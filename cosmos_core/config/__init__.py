@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cosmos_core.config.env import disabled_plugins, launched_rank
     from cosmos_core.config.fields import option, required, section
+    from cosmos_core.config.files import FileDatasetConfig
     from cosmos_core.config.model import (
         ActivationCheckpointing,
         AdaptedModelConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "DataloaderConfig",
     "DatasetConfig",
     "Ema",
+    "FileDatasetConfig",
     "JobConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -52,6 +54,7 @@ __all__ = [
 _FILES = {
     "env": ("disabled_plugins", "launched_rank"),
     "fields": ("option", "required", "section"),
+    "files": ("FileDatasetConfig",),
     "model": ("ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"),
 }
 

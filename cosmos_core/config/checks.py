@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.run import DataloaderConfig, RunConfig, SchedulerConfig
+from cosmos_core.names import path_fault
 
 __all__ = ["TOLERABLE", "Complaint", "cross_field"]
 
 Complaint = tuple[KeyPath, str, str]
+
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f]")
+"""Separators and control characters."""
 TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
 """Rules that recipes of the cosmos-framework training scripts break: llava_ov has a warm-up longer than its run."""
 
@@ -25,7 +30,9 @@ def cross_field(config: RunConfig) -> Iterator[Complaint]:
         yield key, "is true but there is no [dataloader_val]", "add one, or set run_validation = false"
     for part in ("project", "group", "name"):
         value = getattr(config.job, part)
-        if not value or value.strip() != value or value in (".", "..") or "/" in value or "\\" in value:
+        if fault := path_fault(value):
+            yield ("job", part), fault, "shorten it"
+        elif not value or value.strip() != value or value in (".", "..") or _NOT_IN_NAMES.search(value):
             yield ("job", part), f"{value!r} cannot be a folder name", "use letters, digits, '-', '_' and '.'"
 
 

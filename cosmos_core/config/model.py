@@ -77,6 +77,16 @@ class ModelConfig:
         ActivationCheckpointing, "Activation checkpointing.", on_resume="list"
     )
 
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """Repositories on the Hub that a run reads besides its base; a plan does not check them."""
+        return ()
+
+    @property
+    def published_base(self) -> str:
+        """Name of the published checkpoint that `cosmos convert` makes this model's base from; "" if there is none."""
+        return ""
+
 
 @frozen(kw_only=True)
 class AdaptedModelConfig(ModelConfig):

@@ -116,6 +116,11 @@ class DatasetConfig:
         """Local folder or file that the data lies in, for the plan; None when it comes from elsewhere."""
         return None
 
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """Repositories on the Hub that the data comes from; a plan does not check them."""
+        return ()
+
 
 @frozen(kw_only=True)
 class Pool:

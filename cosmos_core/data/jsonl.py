@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, cast
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
-from cosmos_core.hub.containment import contained
+from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.hub.containment import find_media
+from cosmos_core.names import text_fault
 
 __all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "read_clips"]
 
@@ -96,18 +99,18 @@ class ClipIndex:
     dropped: Mapping[str, int]
 
 
-def read_clips(file: Path, root: Path, clip_filter: ClipFilter) -> ClipIndex:
+def read_clips(file: Path, root: Path, clip_filter: ClipFilter, *, media_roots: Sequence[str] = ()) -> ClipIndex:
     """All usable clips of a JSONL file, plain or .gz.
 
-    root: folder that no path may leave. Raises UserError for unreadable lines (with file and line), for paths outside
-    the root, and when nothing usable remains (with the counts by reason).
+    root: folder that no path may leave, except into `media_roots`. Raises UserError for unreadable lines (with file and
+    line), for paths outside these folders, and when nothing usable remains (with the counts by reason).
     """
     clips: list[tuple[ClipRecord, bytes]] = []
     problems: list[Problem] = []
     dropped: Counter[str] = Counter()
     for number, offset, line in _lines(file):
         try:
-            clip = _parse(line, file, root, offset)
+            clip = _parse(line, file, offset, partial(find_media, root=root, media_roots=media_roots))
         except ValueError as error:
             problems.append(Problem(message=str(error), file=str(file), line=number))
             continue
@@ -130,8 +133,11 @@ def read_clips(file: Path, root: Path, clip_filter: ClipFilter) -> ClipIndex:
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     if not file.is_file():
         raise UserError(f"no such file: {file}; nothing was started")
-    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
-        yield cast(IO[bytes], handle)
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
+            yield cast(IO[bytes], handle)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} cannot be read ({first_line(error)})") from None
 
 
 def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -144,18 +150,20 @@ def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
-def _parse(line: bytes, file: Path, root: Path, offset: int) -> ClipRecord:
+def _parse(line: bytes, file: Path, offset: int, find: Callable[[str, Path], Path]) -> ClipRecord:
     try:
         record = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
+    if (b"\\ud" in line.lower() or b"\xed" in line) and text_fault(json.dumps(record, ensure_ascii=False)):
+        raise ValueError("it holds half of a character (a lone surrogate)")
     uuid = _typed(record, "uuid", str)
     windows = _typed(record, "t2w_windows", list)
     return ClipRecord(
         uuid=uuid,
-        path=_inside(_typed(record, "vision_path", str), file.parent, root),
+        path=_media(_typed(record, "vision_path", str), file.parent, find),
         width=_positive(record, "width"),
         height=_positive(record, "height"),
         duration=float(_typed(record, "duration", (int, float))),
@@ -192,13 +200,13 @@ def _positive(record: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _inside(text: str, folder: Path, root: Path) -> Path:
+def _media(text: str, folder: Path, find: Callable[[str, Path], Path]) -> Path:
     if "://" in text:
-        raise ValueError(f"vision_path '{text}' is an address; only files below the dataset root are read")
+        raise ValueError(f"vision_path '{text}' is an address; only files are read")
     try:
-        return contained(folder / text, root)
-    except ValueError:
-        raise ValueError(f"vision_path '{text}' leaves the dataset root {root}") from None
+        return find(text, folder)
+    except ValueError as error:
+        raise ValueError(f"vision_path {error}") from None
 
 
 def captions_of(clip: ClipRecord, window: Window) -> dict[str, Any]:

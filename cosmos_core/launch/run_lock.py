@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.paths import OTHER_PLACE, RunPaths
 
 __all__ = ["check_free", "run_lock"]
 
@@ -19,7 +19,11 @@ def run_lock(paths: RunPaths) -> Iterator[None]:
 
     It is a record lock (fcntl), which forked children do not inherit. Raises UserError when another process holds it.
     """
-    paths.root.mkdir(parents=True, exist_ok=True)
+    try:
+        paths.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = Problem(message=str(error.strerror), file=str(paths.root), hint=OTHER_PLACE)
+        raise UserError("the run directory cannot be made; nothing was started", [problem]) from None
     with paths.lock.open("a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.config.env import disabled_plugins, launched_rank, prepare_threads
 from cosmos_core.config.env import output_root as default_output_root
@@ -18,13 +18,13 @@ from cosmos_core.errors import Problem, ReportedError, UserError
 from cosmos_core.launch.outcome import read_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
 from cosmos_core.launch.supervisor import launch
-from cosmos_core.plan.make import make_plan
+from cosmos_core.plan.make import draft_plan
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.preflight import preflight
 from cosmos_core.plan.record import record_run
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.loading import resolve
+from cosmos_core.recipes.loading import ConfigurationError, resolve
 from cosmos_core.refs import Ref
 
 __all__ = ["RunResult", "plan_run", "start_run", "train"]
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 EXECUTE = Ref("cosmos_core.train.worker:execute")
 """Runs a plan in this process. A reference, since this room never imports torch by itself."""
+
+UNCHECKED = "paths, data, weights and mesh were not checked yet; they are once the keys above are right"
 
 _one_at_a_time = threading.Lock()
 
@@ -122,21 +124,25 @@ def plan_run(
         raise UserError("nproc and fresh cannot be used under torchrun, which starts the processes itself")
     if nproc is not None and nproc < 1:
         raise UserError(f"nproc is {nproc}, but a run needs at least one process")
-    resolved = resolve(recipe, overrides, plugins=plugins)
+    try:
+        resolved = resolve(recipe, overrides, plugins=plugins)
+    except ConfigurationError as error:
+        raise UserError(error.title, [*error.problems, Problem(message=UNCHECKED)]) from None
     main = launched is None or launched.rank == 0
     if main:
         for note in resolved.notes:
             notify(note)
-    plan = make_plan(
+    plan = draft_plan(
         resolved.config,
         output_root=output_root if output_root is not None else default_output_root(),
         world=launched.world if launched is not None else nproc or default_nproc,
         distributions=plugins.distributions,
         fresh=fresh,
     )
-    if main and not plan.finished:
+    plan = evolve(plan, command=(recipe, *overrides))
+    if main:
         preflight(plan, plugins)
-    return plan
+    return plan.without_problems()
 
 
 def start_run(

@@ -6,6 +6,7 @@ The rule of each key is its field's `on_resume`, shown by `cosmos config referen
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from os.path import realpath
 from typing import Any
 
 import attrs
@@ -23,6 +24,9 @@ __all__ = ["Change", "changes"]
 
 _TABLES = {("trainer", "callbacks"), ("trackers",)}
 """Tables whose entries are typed by their names."""
+
+_PATHS = {"path", "load_path", "vae_path", "safetensors_path", "cache"}
+"""Keys whose values name places on this machine."""
 
 
 @frozen
@@ -75,8 +79,13 @@ def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> 
             both = name in before and name in value
             item = value.get(name) if both else None
             yield from _in_value((*path, name), before.get(name), item, new.get(name), rule)
-    elif old != new:
+    elif old != new and not (path[-1] in _PATHS and _same_place(old, new)):
         yield Change(key_text(path), old, new, rule == "refuse")
+
+
+def _same_place(old: Any, new: Any) -> bool:
+    """Whether two texts name one file or folder, such as ``a/../b`` and ``b``."""
+    return isinstance(old, str) and isinstance(new, str) and realpath(old) == realpath(new)
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from os.path import isdir, realpath
 from pathlib import Path
+from shlex import join
 
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import text_fault
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.plan import WeightSource
 
@@ -24,10 +27,12 @@ def latest_complete(checkpoints: Path) -> Path | None:
     """The checkpoint `latest_checkpoint.txt` names; the newest complete one when that file is damaged or behind."""
     try:
         named = checkpoints / (checkpoints / "latest_checkpoint.txt").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         named = checkpoints
     if named.parent == checkpoints and _complete(named):
         return named
+    if not isdir(checkpoints):
+        return None
     complete = sorted(folder for folder in checkpoints.glob("iter_*") if _complete(folder))
     return complete[-1] if complete else None
 
@@ -36,6 +41,9 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
     """The run's own latest checkpoint, else `checkpoint.load_path`, else fresh weights. Raises UserError."""
     own = latest_complete(paths.checkpoints)
     load_path = config.checkpoint.load_path
+    if load_path and (fault := text_fault(load_path)):
+        problem = Problem(message=f"{fault}: {load_path!r}", key="checkpoint.load_path", hint="rename the folder")
+        raise UserError("the checkpoint's path cannot be recorded; nothing was started", [problem])
     if own is not None:
         note = (
             f"(checkpoint.load_path {load_path} is not used: the run's own checkpoint has priority)"
@@ -44,24 +52,31 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
         )
         return WeightSource(kind="resume", path=own, note=note)
     if load_path:
-        return _from_path(Path(load_path))
+        return _from_path(Path(load_path), config.model.published_base)
     if config.model.init == "random":
         return WeightSource(kind="scratch")
     if config.model.brings_weights:
         return WeightSource(kind="pretrained", note="(the model's own)")
-    hint = 'set checkpoint.load_path=DIR, or model.init="random" to train from fresh weights'
-    problem = Problem(message="is not set, and model.init is 'pretrained'", key="checkpoint.load_path", hint=hint)
+    base = config.model.published_base
+    hint = f'{_made_by(base, Path("DIR"))}set checkpoint.load_path=DIR, or model.init="random" for fresh weights'
+    message = "is not set, and model.init is 'pretrained', so the run has no weights to start from"
+    problem = Problem(message=message, key="checkpoint.load_path", hint=hint)
     raise UserError("the run has no weights to start from; nothing was started", [problem])
 
 
-def _from_path(named: Path) -> WeightSource:
+def _made_by(base: str, folder: Path) -> str:
+    """The command that makes a base in `folder`; "" where no published checkpoint is known."""
+    return f"`{join(('cosmos', 'convert', base, '-o', str(folder)))}` makes one; " if base else ""
+
+
+def _from_path(named: Path, base: str) -> WeightSource:
     # Where a link leads: the folder's own name holds the step, and the record of its run is two folders up.
-    path = named.resolve()
-    if not path.is_dir():
+    path = Path(realpath(named))
+    if not isdir(path):
         problem = Problem(
             message=f"no such folder: {named}",
             key="checkpoint.load_path",
-            hint="name a run directory, its checkpoints/, an iter_<N>/ or a converted base checkpoint",
+            hint=f"{_made_by(base, named)}it may be a run directory, its checkpoints/, an iter_<N>/ or a base",
         )
         raise UserError("the checkpoint to load does not exist; nothing was started", [problem])
     for checkpoints in (path / "checkpoints", path):

@@ -1,31 +1,51 @@
-"""Checks that no newer version wrote the run's records, before anything in the run directory changes."""
+"""Checks that no newer version wrote the records of the run, or of the run its weights come from."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.base import read_base
-from cosmos_core.plan.paths import RUN_FORMAT, RunPaths
+from cosmos_core.plan.paths import LAUNCH_FILE, RUN_FORMAT, RunPaths
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.trained import LAUNCH_FORMAT
 
-__all__ = ["check_record_formats"]
+__all__ = ["newer_records"]
 
 
-def check_record_formats(plan: RunPlan) -> None:
-    """Raises UserError when a newer version wrote the run's records, or the record of the base it starts from."""
-    paths = RunPaths(plan.run_dir)
-    for path in (paths.launch_info, paths.outcome):
-        check_format(_record(path), path, RUN_FORMAT)
-    if plan.weights.path is not None:
-        read_base(plan.weights.path)
+def newer_records(plan: RunPlan) -> Iterator[Problem]:
+    """Records that a newer version wrote, before anything in the run directory changes."""
+    paths, source = RunPaths(plan.run_dir), plan.weights.path
+    records = {paths.launch_info: RUN_FORMAT, paths.outcome: RUN_FORMAT}
+    if source is not None:
+        records |= _of_source(source)
+        try:
+            read_base(source)
+        except UserError as error:
+            yield from error.problems
+    for path, known in records.items():
+        try:
+            check_format(_record(path), path, known)
+        except UserError as error:
+            yield from error.problems
+
+
+def _of_source(checkpoint: Path) -> dict[Path, int]:
+    """Records of the run that wrote a checkpoint, of the launch that trained it included."""
+    paths, launch_file = RunPaths(checkpoint.parent.parent), checkpoint / LAUNCH_FILE
+    record = _record(launch_file)
+    number = record.get("launch") if isinstance(record, dict) else None
+    launch = {paths.launch(number).launch_info: RUN_FORMAT} if isinstance(number, int) else {}
+    return {launch_file: LAUNCH_FORMAT, paths.launch_info: RUN_FORMAT, **launch}
 
 
 def _record(path: Path) -> object:
-    """None if it is missing or damaged; this launch writes it again."""
+    """None if it is missing or damaged."""
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

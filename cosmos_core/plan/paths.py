@@ -7,7 +7,21 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["ADAPTER_BASE", "BASE_FILE", "LAUNCH_FILE", "RUN_FORMAT", "Record", "RunPaths", "iteration_name", "step_of"]
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import path_fault
+
+__all__ = [
+    "ADAPTER_BASE",
+    "BASE_FILE",
+    "LAUNCH_FILE",
+    "OTHER_PLACE",
+    "RUN_FORMAT",
+    "Record",
+    "RunPaths",
+    "check_place",
+    "iteration_name",
+    "step_of",
+]
 
 _ITERATION = re.compile(r"iter_(\d{9})")
 
@@ -18,6 +32,9 @@ BASE_FILE = "base.json"
 RUN_FORMAT = 1
 """Format number of ``launch_info.yaml`` and ``outcome.json``."""
 
+OTHER_PLACE = "choose another --output-root or job.name"
+"""What to do where a run directory cannot be made."""
+
 LAUNCH_FILE = "launch.json"
 """Beside ``model/`` of a run's checkpoint: the number of the launch that trained it."""
 
@@ -25,6 +42,14 @@ LAUNCH_FILE = "launch.json"
 def iteration_name(step: int) -> str:
     """Folder name of the checkpoint after `step` optimizer steps, e.g. ``iter_000000200``."""
     return f"iter_{step:09d}"
+
+
+def check_place(run_dir: Path) -> None:
+    """Raises UserError when no folder can have this path."""
+    path = str(run_dir.absolute())
+    if fault := path_fault(path):
+        problem = Problem(message=f"the path of the run directory {fault}", file=repr(path), hint=OTHER_PLACE)
+        raise UserError("the run directory cannot be made; nothing was started", [problem])
 
 
 def step_of(checkpoint: Path) -> int | None:

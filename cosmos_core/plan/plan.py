@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from attrs import frozen
 
 from cosmos_core.config.run import RunConfig
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.paths import RunPaths, step_of
 
@@ -36,8 +38,8 @@ class Degrees:
 class WeightSource:
     """Where the weights come from.
 
-    kind: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or 'resume' (the whole training state).
-    path: the checkpoint's folder.
+    kind: 'scratch', 'pretrained' (the family loads them), 'warm' (weights only) or 'resume' (the whole training state);
+    'missing' in a draft that has none. path: the checkpoint's folder.
 
     A 'warm' folder contains ``model/``; a 'resume' folder contains ``model/``, ``optim/``, ``trainer/`` and so on.
     launch: the launch that trained the checkpoint to resume, if known.
@@ -66,6 +68,10 @@ class RunPlan:
 
     changes: keys that differ from what trained the checkpoint to resume. launch: number of the launch's record in the
     run directory; None until it is written, and on processes that do not write it.
+
+    command: the recipe and the overrides, as given in the launching process; for hints.
+
+    problems: why a draft cannot run; its `degrees` or `weights` are stand-ins then. None of a plan that runs.
     """
 
     config: RunConfig
@@ -75,6 +81,15 @@ class RunPlan:
     distributions: dict[str, str]
     changes: tuple[Change, ...] = ()
     launch: int | None = None
+    problems: tuple[Problem, ...] = ()
+    command: tuple[str, ...] = ()
+
+    def without_problems(self) -> RunPlan:
+        """This plan. Raises UserError when it has problems and there is something left to do."""
+        if self.problems and not self.finished:
+            count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+            raise UserError(f"{count} with the planned run; nothing was started", self.problems)
+        return self
 
     @property
     def resumes_itself(self) -> bool:
@@ -100,16 +115,18 @@ class RunPlan:
         return [*lines, f"a run that continues cannot change {rejected}"] if rejected else lines
 
     def _data(self) -> dict[str, str]:
-        """Datasets, and whether their folders exist."""
+        """Datasets, whether their folders exist, and what lies elsewhere."""
         loaders = {"training data": self.config.dataloader_train}
         if self.config.trainer.run_validation and self.config.dataloader_val is not None:
             loaders["validation data"] = self.config.dataloader_val
         texts = {}
         for label, loader in loaders.items():
             path = loader.dataset.place
-            place = "" if path is None else f" in {path} ({'found' if Path(path).exists() else 'not there'})"
+            place = "" if path is None else f" in {path} ({_presence(path)})"
             texts[label] = f"{loader.dataset.type}{place}"
-        return texts
+        datasets = (loader.dataset for loader in loaders.values())
+        names = dict.fromkeys((*self.config.model.hub_names, *(name for data in datasets for name in data.hub_names)))
+        return {**texts, "not checked": f"on the Hub: {', '.join(names)}"} if names else texts
 
     def _changes(self) -> dict[str, str]:
         if not self.changes:
@@ -127,14 +144,31 @@ class RunPlan:
             else f"under {loader.max_sequence_length} tokens"
         )
         source = f"{self.weights.kind} from {self.weights.path}" if self.weights.path else self.weights.kind
-        return {
-            "run directory": str(self.run_dir),
+        # The mesh of a finished run is a stand-in when it does not fit.
+        mesh = {
             "processes": f"{degrees.world} (shard {degrees.shard} x replicate {degrees.replicate} "
             f"x context {degrees.context})",
             "batch": f"{micro} x {trainer.grad_accum_iter} accumulated x {degrees.data} data ranks",
+        }
+        return {
+            "run directory": str(self.run_dir),
+            **({} if self.problems else mesh),
             "steps": f"{trainer.max_iter}, saved every {self.config.checkpoint.save_iter}",
             **self._data(),
             "weights": f"{source} {self.weights.note}".rstrip(),
             **self._changes(),
             "plugins": ", ".join(f"{name} {version}" for name, version in self.distributions.items()),
         }
+
+
+def _presence(path: str) -> str:
+    """Whether a dataset's folder or file is there, as far as this machine can tell."""
+    if "://" in path:
+        return "not checked"
+    try:
+        os.stat(path)
+    except PermissionError:
+        return "not checked"
+    except (OSError, ValueError):
+        return "not there"
+    return "found"

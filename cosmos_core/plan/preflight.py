@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from os.path import exists, isdir
 from shutil import disk_usage
 
+from attrs import evolve
+
+from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig
-from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.newer import check_record_formats
+from cosmos_core.errors import Problem
+from cosmos_core.plan.newer import newer_records
 from cosmos_core.plan.paths import ADAPTER_BASE
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
@@ -21,13 +26,12 @@ SPARE = 64 * MIB
 
 
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
-    """Raises UserError with every problem that core or a plugin finds, or for a newer version's record."""
-    check_record_formats(plan)
-    problems = [*_changes(plan), *_no_steps(plan), *_records(plan, plugins), *_callbacks(plan, plugins)]
-    problems += [*_space(plan), *plugins.check_run(plan)]
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UserError(f"{count} with the planned run; nothing was started", problems)
+    """Raises UserError with the plan's problems and all that core or a plugin finds; nothing for a finished run."""
+    if plan.finished:
+        return
+    problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan), *_records(plan, plugins)]
+    problems += [*_callbacks(plan, plugins), *_media_roots(plan), *_space(plan), *plugins.check_run(plan)]
+    evolve(plan, problems=tuple(dict.fromkeys(problems))).without_problems()
 
 
 def _changes(plan: RunPlan) -> list[Problem]:
@@ -83,6 +87,16 @@ def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
     return problems
 
 
+def _media_roots(plan: RunPlan) -> Iterator[Problem]:
+    """Folders for media that are not there."""
+    loaders = {"dataloader_train": plan.config.dataloader_train, "dataloader_val": plan.config.dataloader_val}
+    for name, loader in loaders.items():
+        if loader is not None and isinstance(loader.dataset, FileDatasetConfig):
+            for index, folder in enumerate(loader.dataset.media_roots):
+                if not isdir(folder):
+                    yield Problem(message=f"no such folder: {folder}", key=f"{name}.dataset.media_roots[{index}]")
+
+
 def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
     """Callbacks for other tasks."""
     task = plan.config.job.task
@@ -101,7 +115,7 @@ def _space(plan: RunPlan) -> list[Problem]:
     needed = SPARE
     if plan.weights.path is not None:
         needed += sum(path.stat().st_size for path in plan.weights.path.rglob("*") if path.is_file())
-    existing = next(path for path in (plan.run_dir, *plan.run_dir.resolve().parents) if path.exists())
+    existing = next(path for path in (plan.run_dir, *plan.run_dir.absolute().parents) if exists(path))
     free = disk_usage(existing).free
     if free >= needed:
         return []

@@ -11,9 +11,10 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import LAUNCH_FILE, RunPaths
 
-__all__ = ["Trained", "trained_by", "write_launch"]
+__all__ = ["LAUNCH_FORMAT", "Trained", "trained_by", "write_launch"]
 
-FORMAT = 1
+LAUNCH_FORMAT = 1
+"""Format number of ``launch.json``."""
 
 UNNUMBERED = 0
 """Folder of the record of a run from before launches had numbers."""
@@ -46,7 +47,7 @@ def trained_by(checkpoint: Path) -> Trained | None:
 
 def write_launch(checkpoint: Path, number: int) -> None:
     """Write the launch's number into a checkpoint's folder."""
-    text = json.dumps({"format": FORMAT, "launch": number})
+    text = json.dumps({"format": LAUNCH_FORMAT, "launch": number})
     (checkpoint / LAUNCH_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -55,7 +56,7 @@ def _number(path: Path) -> int | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        check_format(values, path, FORMAT)
+        check_format(values, path, LAUNCH_FORMAT)
         number = values["launch"]
         if isinstance(number, int) and not isinstance(number, bool) and number > UNNUMBERED:
             return number

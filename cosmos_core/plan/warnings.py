@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from cosmos_core.config.dump import to_plain
-from cosmos_core.config.run import OptimizerConfig, RunConfig
+from cosmos_core.config.run import OptimizerConfig, RunConfig, SchedulerConfig
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.schedule import factor
 
@@ -32,10 +32,22 @@ def _no_rate(config: RunConfig, first: int) -> list[str]:
     elif _all_multiplied_by_zero(optimizer):
         reason = "optimizer.lr_multipliers is 0 for all that optimizer.keys_to_select names"
     elif all(factor(scheduler, step) == 0 for step in range(first, last)):
-        reason = f"the factor of [scheduler] is 0; its cycles end at step {sum(scheduler.cycle_lengths)}"
+        reason = f"the factor of [scheduler] is 0; {_why_zero(scheduler, first, last)}"
     else:
         return []
+    if last == first + 1:
+        return [f"step {last} has a rate of zero and changes no weight: {reason}"]
     return [f"steps {first + 1} to {last} have a rate of zero and change no weight: {reason}"]
+
+
+def _why_zero(scheduler: SchedulerConfig, first: int, last: int) -> str:
+    """Which part of the schedule makes the factor 0 in all of these steps."""
+    ends = list(accumulate(scheduler.cycle_lengths))
+    if all(step in ends or step > ends[-1] for step in range(first, last)):
+        return f"its cycles end at step {next((end for end in ends if end >= first), ends[-1])}"
+    if last == 1 and scheduler.warm_up_steps[0] and scheduler.f_max[0]:
+        return f"its warm-up of {scheduler.warm_up_steps[0]} (scheduler.warm_up_steps) begins with f_start = 0"
+    return "f_max is 0 there"
 
 
 def _all_multiplied_by_zero(optimizer: OptimizerConfig) -> bool:

@@ -6,12 +6,13 @@ import tomllib
 from contextlib import suppress
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
+from os.path import isfile
 from pathlib import Path
 
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import did_you_mean
+from cosmos_core.names import did_you_mean, text_fault
 
 __all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
 
@@ -56,9 +57,11 @@ def find_recipe(name: str, *, base: Path | None = None) -> Path:
 
     base: folder of relative paths; the working directory when absent.
     """
+    if fault := text_fault(name):
+        raise UserError(f"the recipe's name {name!r} {fault}; rename it")
     if name.endswith(".toml") or "/" in name:
         path = (base or Path()) / name
-        if not path.is_file():
+        if not isfile(path):
             raise UserError(f"no such recipe file: {path}")
         return path
     distribution, _, plain = name.rpartition(":")

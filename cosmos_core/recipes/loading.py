@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
-from cosmos_core.config.compat import recipe_of_experiment, translate, without_ineffective
+from cosmos_core.config.compat import new_name, recipe_of_experiment, translate, without_ineffective
 from cosmos_core.config.document import Document, Location, Provenance, read_document
 from cosmos_core.config.env import lookup as environment
-from cosmos_core.config.interpolate import interpolate
+from cosmos_core.config.interpolate import interpolate, key_text
+from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.merge import Layer, assign, merge, unset
 from cosmos_core.config.overrides import parse_key, parse_overrides
-from cosmos_core.config.run import RunConfig
+from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.config.structure import problem_at, structure_run
+from cosmos_core.config.texts import text_problems
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe, list_recipes
 
-__all__ = ["Resolved", "load", "resolve"]
+__all__ = ["ConfigurationError", "Resolved", "load", "resolve"]
 
 _HEADER = ("summary", "requires", "extends", "unset", "published")
+
+
+class ConfigurationError(UserError):
+    """Raised when a recipe's values do not make a configuration, with every problem of its keys."""
 
 
 @frozen
@@ -62,13 +68,62 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
         layer = assign(layer, key, override.value, Location("command line"))
     layer, ineffective = without_ineffective(layer)
     values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
-    if problems:
-        raise UserError(f"{path} needs values that are not set; nothing was started", problems)
+    problems += [*text_problems(values, layer.provenance), *_unset_under_old_names(documents, values, plugins)]
     tolerated = TOLERABLE if by_experiment else ()
-    config = structure_run(values, plugins.registry, layer.provenance, title=str(path), tolerated=tolerated)
+    config = _structured(values, problems, plugins, layer.provenance, title=str(path), tolerated=tolerated)
     notes += [problem_at(key, text, layer.provenance, hint) for key, text, hint in cross_field(config)]
     all_notes = (*notes, *ineffective)
     return Resolved(config, layer.provenance, path, tuple(overrides), all_notes, _published(documents[0]))
+
+
+def _structured(
+    values: dict[str, Any],
+    problems: Sequence[Problem],
+    plugins: PluginManager,
+    provenance: Provenance,
+    *,
+    title: str,
+    tolerated: Sequence[KeyPath],
+) -> RunConfig:
+    """The configuration. Raises ConfigurationError with the `problems` found before and those of all other keys."""
+    try:
+        config = structure_run(values, plugins.registry, provenance, title=title, tolerated=tolerated)
+        found: tuple[Problem, ...] = ()
+    except UserError as error:
+        found = error.problems
+    known = {problem.key for problem in problems}
+    every = [*problems, *(problem for problem in found if problem.key not in known)]
+    if every:
+        count = "1 problem" if len(every) == 1 else f"{len(every)} problems"
+        raise ConfigurationError(f"{count} in {title}; nothing was started", every)
+    return config
+
+
+def _unset_under_old_names(
+    documents: Sequence[Document], values: dict[str, Any], plugins: PluginManager
+) -> Iterator[Problem]:
+    """`unset` entries that would be ignored, since their keys were renamed."""
+    for document in documents:
+        for index, path in enumerate(_unset_paths(document)):
+            known = _keys_of(path[0], values, plugins)
+            new = new_name(path, known)
+            if new and path[-1] not in known:
+                message = f"'{key_text(path)}' is now called '{key_text((*path[:-1], new))}'"
+                yield problem_at(("unset", index), message, document.provenance, "rename it")
+
+
+def _keys_of(section: str, values: dict[str, Any], plugins: PluginManager) -> list[str]:
+    """Keys of a loader's or the model's table; [] of any other, and of a task that no plugin has."""
+    job = values.get("job")
+    task = job.get("task") if isinstance(job, dict) else None
+    if section in ("dataloader_train", "dataloader_val"):
+        return [field.name for field in fields(DataloaderConfig)]
+    if section != "model" or not isinstance(task, str):
+        return []
+    try:
+        return [field.name for field in fields(plugins.registry.section_class("model", task))]
+    except UserError:
+        return []
 
 
 def _chain(path: Path) -> list[Document]:

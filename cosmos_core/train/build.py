@@ -11,9 +11,11 @@ from torch import nn
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.loader import PackedLoader, Preparation
+from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
@@ -22,7 +24,7 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.train.agreement import check_same_dataset
+from cosmos_core.train.agreement import check_same_dataset, raise_if_any_rank_failed
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
 from cosmos_core.train.startup import StartUp
@@ -84,10 +86,13 @@ def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module
 def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp | None = None) -> Trainer:
     """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
-    startup: clock of the phases before the first step. Raises UserError, on all ranks if their data differs.
+    The data is opened first, since a network takes long to build. startup: clock of the phases before the first step.
+    Raises UserError, on every rank if the data cannot be opened or differs between ranks.
     """
     config, paths = plan.config, RunPaths(plan.run_dir)
     startup = startup or StartUp(silent=True)
+    sources = _open_data(config, plugins, mesh)
+    startup.mark("data")
     family = build_family(config, plugins, mesh.device)
     startup.mark("family")
     model = materialise(config, family, mesh)
@@ -95,11 +100,9 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: St
     if mesh.rank == 0 and config.optimizer.lr and not any(group["lr"] for group in optimizer.param_groups):
         logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
     startup.mark("network")
-    loader = build_loader(config.dataloader_train, family, plugins, mesh)
+    loader = build_loader(config.dataloader_train, family, plugins, mesh, source=sources[0])
     assert loader is not None
-    validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None
-    check_same_dataset([data.source for data in (loader, validation) if data is not None], mesh)
-    startup.mark("data")
+    validation = validation_loader(config, family, plugins, mesh, source=sources[1]) if sources[1:] else None
     return Trainer(
         config=config,
         mesh=mesh,
@@ -121,14 +124,38 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: St
     )
 
 
+def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
+    """The training data and, if there is validation, the validation data. Raises UserError on every rank."""
+    sections = [config.dataloader_train, *([config.dataloader_val] if config.trainer.run_validation else [])]
+    sources: list[MapSource] = []
+    failure: UserError | None = None
+    try:
+        sources += [_open(section, plugins) for section in sections if section is not None]
+    except UserError as error:
+        failure = error
+    raise_if_any_rank_failed(failure, mesh)
+    check_same_dataset(sources, mesh)
+    return sources
+
+
+def _open(config: DataloaderConfig, plugins: PluginManager) -> MapSource:
+    """A section's dataset. Raises UserError, also for files that the system does not let it read."""
+    try:
+        source: MapSource = plugins.registry.get(DatasetSpec, config.dataset.type).source.load()(config.dataset)
+    except OSError as error:
+        problem = Problem(message=error.strerror or first_line(error), file=str(error.filename or ""))
+        raise UserError(f"dataset '{config.dataset.type}' cannot be opened; nothing was started", [problem]) from error
+    return source
+
+
 def validation_loader(
-    config: RunConfig, family: ModelFamily, plugins: PluginManager, mesh: Mesh
+    config: RunConfig, family: ModelFamily, plugins: PluginManager, mesh: Mesh, *, source: MapSource | None = None
 ) -> PackedLoader | None:
-    """One pass over the validation data, with the training data's cache if it has none."""
+    """One pass over the validation data, with the training data's cache if it has none. source: it, once opened."""
     section = config.dataloader_val
     if section is not None and section.cache is None:
         section = evolve(section, cache=config.dataloader_train.cache)
-    return build_loader(section, family, plugins, mesh, epochs=1, name="dataloader_val")
+    return build_loader(section, family, plugins, mesh, epochs=1, name="dataloader_val", source=source)
 
 
 def build_loader(
@@ -138,16 +165,18 @@ def build_loader(
     mesh: Mesh,
     epochs: int | None = None,
     name: str = "dataloader_train",
+    *,
+    source: MapSource | None = None,
 ) -> PackedLoader | None:
     """A section's dataset behind its loader, on this rank; None without a section.
 
-    epochs: how many passes, endless when absent. name: of the section, for messages. Raises UserError.
+    epochs: how many passes, endless when absent. name: of the section, for messages. source: the dataset, once opened.
+    Raises UserError.
     """
     if config is None:
         return None
-    source = plugins.registry.get(DatasetSpec, config.dataset.type).source.load()(config.dataset)
     return PackedLoader(
-        source,
+        source if source is not None else _open(config, plugins),
         config=config,
         preparation=Preparation(family.prepare, family.num_tokens, family.kind),
         rank=mesh.data_rank,

@@ -16,6 +16,7 @@ from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.launch.streams import escape_unprintable
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
@@ -104,6 +105,7 @@ def _work(run_dir: Path, launch: int) -> int:
 def main(run_dir: str, launch: str) -> int:
     """``python -m cosmos_core.train.worker RUN_DIR LAUNCH`` under torchrun; the exit code."""
     set_parent_death_signal()
+    escape_unprintable()
     from torch.distributed.elastic.multiprocessing.errors import record
 
     code = record(_work)(Path(run_dir), int(launch))

@@ -283,5 +283,5 @@ def test_shipped_recipes_check_and_copy_with_their_comments(tmp_path: Path) -> N
     bad = tmp_path / "bad.toml"
     bad.write_text(copy.read_text().replace("lr = 3e-3", "lrr = 3e-3"))
     checked = cosmos("recipes", "check", str(copy), str(bad), "hello", code=2)
-    assert checked.stdout == f"{copy}: ok\n"
+    assert checked.stdout == f"{copy}: ok\nhello: ok\n"
     assert "'lr'" in checked.stderr

@@ -133,6 +133,31 @@ def test_ranks_that_wait_for_a_refused_one_are_ended(data: Path, tmp_path: Path)
     assert json.loads((tmp_path / "cosmos3/sft/run/outcome.json").read_text())["outcome"] == "refused"
 
 
+UNMOUNTED = """
+import os
+
+if os.environ.get("RANK") == "1":
+    import importlib
+
+    def read_index(config):
+        raise OSError(5, "Input/output error", config.path)
+
+    importlib.import_module("cosmos_data_bridge.index").read_index = read_index
+"""
+
+
+@pytest.mark.ranks
+def test_data_that_one_rank_cannot_open_ends_all_before_a_network_is_built(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(UNMOUNTED)
+    arguments = ("run", "vision_sft_demo", "job.name=run", "--output-root", str(tmp_path), "--nproc", "2", *SHORT)
+    said = cosmos(*arguments, env={"DATASET_PATH": str(data), "PYTHONPATH": first_on_path(tmp_path)}, code=2).stderr
+    assert "error: dataset 'bridge' cannot be opened; nothing was started" in said
+    assert f"{data}  Input/output error" in said
+    assert said.count("error:") == 1
+    assert "Traceback" not in said
+    assert "attention:" not in said, "a network was built"
+
+
 CRASH = """
 import importlib, os
 

@@ -84,18 +84,29 @@ def copy(recipe: str, file: Path) -> None:
 @click.option("--strict", is_flag=True, help="Also reject what is accepted only for old recipes.")
 @click.pass_obj
 def check(plugins: PluginManager, files: tuple[str, ...], strict: bool) -> None:
-    """Load each of FILES (or recipe names) and stop at the first with problems.
+    """Load each of FILES (or recipe names) and show the problems of all.
 
     \b
     Example:
       cosmos recipes check my_run.toml other.toml
     """
+    from cosmos_core.config.problems import render
     from cosmos_core.errors import UserError
     from cosmos_core.recipes.loading import resolve
 
+    failed = []
     for file in files:
-        resolved = resolve(file, plugins=plugins)
-        if strict and resolved.notes:
-            raise UserError(f"{file} holds what is accepted only for old recipes", resolved.notes)
-        print_notes(resolved.notes)
-        click.echo(f"{file}: ok")
+        try:
+            notes = resolve(file, plugins=plugins).notes
+            if strict and notes:
+                raise UserError(f"{file} holds what is accepted only for old recipes", notes)
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            failed.append(file)
+            click.echo(render(error), err=True)
+        else:
+            print_notes(notes)
+            click.echo(f"{file}: ok")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(files)} recipes have problems: {', '.join(failed)}")

@@ -251,6 +251,15 @@ def test_a_compressed_index_is_read(dataset: Dataset) -> None:
     assert draw(BridgeSource(config)).caption == draw(plain).caption
 
 
+@pytest.mark.parametrize("damage", [slice(0, -9), slice(9, None)], ids=["cut", "no header"])
+def test_a_damaged_compressed_index_is_one_error(dataset: Dataset, damage: slice) -> None:
+    dataset.clip()
+    path = dataset.root / "train/video_dataset_file.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"uuid": 1}\n' * 9)[damage])
+    with pytest.raises(UserError, match="cannot be read"):
+        dataset.source(jsonl=path.name)
+
+
 def test_long_small_and_short_clips_are_dropped_and_counted_when_nothing_is_left(dataset: Dataset) -> None:
     dataset.clip("long", duration=70.0)
     dataset.clip("small", width=48, height=32)
@@ -284,6 +293,15 @@ def test_a_link_out_of_the_dataset_is_refused(dataset: Dataset, tmp_path: Path) 
     (dataset.root / "train/videos/good.mp4").symlink_to(tmp_path / "outside.mp4")
     with pytest.raises(UserError, match="bad lines"):
         dataset.source()
+    assert numbers(draw(dataset.source(media_roots=(str(tmp_path),))).video) == list(range(37))
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "outside.mp4", tmp_path / "elsewhere/outside.mp4")
+    (tmp_path / "outside.mp4").symlink_to(tmp_path / "elsewhere/outside.mp4")
+    (tmp_path / "media").mkdir()
+    with pytest.raises(UserError, match="is outside") as refused:
+        dataset.source(media_roots=(str(tmp_path / "media"),))
+    (problem,) = refused.value.problems
+    assert f"leads to {tmp_path}/elsewhere/outside.mp4" in problem.message
 
 
 @pytest.mark.parametrize(

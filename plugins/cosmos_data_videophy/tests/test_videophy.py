@@ -186,3 +186,27 @@ def test_a_shipped_recipe_is_complete_in_one_file_or_says_which_one_it_packs(pat
         return
     assert not {"extends", "unset"} & values.keys()
     assert {"model", "optimizer", "scheduler", "trainer", "dataloader_train", "dataloader_val"} <= values.keys()
+
+
+def test_videos_and_conversations_may_lie_in_media_roots(root: Path, tmp_path: Path) -> None:
+    split = root / "videophy2_train"
+    entries = json.loads((split / "meta.json").read_text())
+    shutil.move(split / entries[0]["media"], tmp_path / "a.mp4")
+    shutil.move(split / entries[0]["conversation"], tmp_path / "a.json")
+    entries[0].update(media=str(tmp_path / "a.mp4"), conversation="../../a.json")
+    (split / "meta.json").write_text(json.dumps(entries))
+    with pytest.raises(UserError) as refused:
+        source_of(root)
+    assert f"entry 0: {tmp_path}/a.mp4 leads to {tmp_path}/a.mp4, which is outside" in refused.value.problems[0].message
+    chat = source_of(root, media_roots=(str(tmp_path),)).get(0, np.random.default_rng(0))
+    assert isinstance(chat.messages[0].content[0], Video)
+
+
+@pytest.mark.parametrize(("key", "words"), [("a\ud800", "not UTF-8"), ("a\0", "NUL")], ids=["half", "NUL"])
+def test_an_id_that_cannot_be_written_down_is_refused(root: Path, key: str, words: str) -> None:
+    manifest = root / "videophy2_train/meta.json"
+    entries = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps([{**entries[0], "id": key}, {**entries[1], "media": key}]))
+    with pytest.raises(UserError) as refused:
+        source_of(root)
+    assert [words in problem.message for problem in refused.value.problems] == [True, True]

@@ -104,8 +104,11 @@ def test_pictures_of_a_subset_are_found_beside_its_rows_or_from_the_top(tmp_path
     (tmp_path / "a.png").write_bytes(row(0)["image"]["bytes"])
     source = LlavaSource(config_of(tmp_path / "copy"))
     assert isinstance(source.get(0, np.random.default_rng(0)).messages[0].content[0], Image)
-    with pytest.raises(UnreadableSample, match="outside of the dataset's folder"):
+    with pytest.raises(UnreadableSample, match="outside of the dataset's folder") as skipped:
         source.get(1, np.random.default_rng(0))
+    assert f"leads to {tmp_path}/a.png, which is outside {tmp_path}/copy" in skipped.value.where
+    allowed = LlavaSource(config_of(tmp_path / "copy", media_roots=(str(tmp_path),)))
+    assert isinstance(allowed.get(1, np.random.default_rng(0)).messages[0].content[0], Image)
 
 
 @pytest.mark.parametrize("stray", ['{"citation": "..."}', '["train", "val"]', "[]", "7"])
@@ -176,8 +179,22 @@ def test_a_broken_row_is_named_with_its_reason(tmp_path: Path, change: dict[str,
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy/here.png").write_bytes(row(0)["image"]["bytes"])
     (tmp_path / "copy/data.json").write_text(json.dumps([{**row(0), "image": "here.png", **change}]))
-    with pytest.raises(UnreadableSample, match=f"row0: .*{reason}"):
+    with pytest.raises(UnreadableSample, match=f"row0.*: .*{reason}"):
         LlavaSource(config_of(tmp_path / "copy")).get(0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["r\ud800", "r\0"], ids=["half", "NUL"])
+def test_a_row_whose_id_cannot_be_written_down_is_skipped_by_its_number(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data.json").write_text(json.dumps([{**row(0), "id": name, "image": "a.png"}]))
+    with pytest.raises(UnreadableSample, match="row 0: its id holds"):
+        LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "n" * 300 + ".png", "\ud800.png"], ids=["NUL", "long", "half"])
+def test_a_picture_that_no_file_can_be_called_is_skipped(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data.json").write_text(json.dumps([{**row(0), "image": name}]))
+    with pytest.raises(UnreadableSample, match="row0: image cannot be read"):
+        LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,20 @@ def test_every_key_is_refused_or_listed_as_the_table_says(recipe: str) -> None:
 @pytest.mark.parametrize("recipe", REFUSED)
 def test_an_unchanged_configuration_has_no_changes(recipe: str) -> None:
     assert changes(to_plain(whole(recipe)), whole(recipe)) == ()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["checkpoint.load_path", "dataloader_train.dataset.path", "model.tokenizer.vae_path", "dataloader_train.cache"],
+)
+def test_another_way_to_write_a_place_is_no_change(key: str, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path / "place")
+    config = load("vision_sft_nano", [f"{key}={tmp_path}/place"], plugins=PLUGINS)
+    for text in (f"{tmp_path}/a/../place", f"{tmp_path}/./place/", f"{tmp_path}/linked"):
+        recorded = to_plain(load("vision_sft_nano", [f"{key}={text}"], plugins=PLUGINS))
+        assert changes(recorded, config) == ()
+    recorded = to_plain(load("vision_sft_nano", [f"{key}={tmp_path}/places"], plugins=PLUGINS))
+    assert [change.key for change in changes(recorded, config)] == [key]
 
 
 def test_keys_that_an_old_record_lacks_count_as_their_default() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
         (("trainer.max_iter=5", "scheduler.type=LambdaLinear"), ("steps 5 to 5", "rate of zero")),
         (("optimizer.lr=0.0",), ("steps 1 to 4", "rate of zero", "optimizer.lr is 0")),
         (("scheduler.f_max=[0.0]",), ("steps 1 to 4", "rate of zero", "[scheduler]")),
-        (("trainer.max_iter=1",), ("steps 1 to 1", "rate of zero")),
+        (("trainer.max_iter=1",), ("step 1 has a rate of zero", "its warm-up of 1 (scheduler.warm_up_steps) begins")),
+        (("trainer.max_iter=1", "scheduler.f_max=[0.0]"), ("step 1 has a rate of zero", "f_max is 0")),
+        (("scheduler.f_max=[0.0]", "scheduler.f_min=[0.0]"), ("steps 1 to 4", "f_max is 0 there")),
         (
             ('optimizer.keys_to_select=["embed.weight"]', "optimizer.lr_multipliers.embed=0.0"),
             ("steps 1 to 4", "lr_multipliers is 0"),
@@ -87,6 +90,7 @@ def test_steps_that_are_done_are_not_warned_of(tmp_path: Path) -> None:
         (tmp_path / "cosmos3/sft/hello/checkpoints/iter_000000006" / component / ".metadata").touch()
     (said,) = warned(tmp_path, "trainer.max_iter=8")
     assert "steps 7 to 8 have a rate of zero" in said
+    assert "its cycles end at step 4" in said
     assert warned(tmp_path, "trainer.max_iter=6") == []
 
 
@@ -98,17 +102,22 @@ def test_the_dry_run_shows_warnings_after_the_plan_and_the_run_logs_them(tmp_pat
     assert [line.partition(": ")[2] for line in logged] == [last.removeprefix("# warning: ")]
 
 
+RATED = {"id": "a", "media": "a.mp4", "conversation": "a.json"}
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Stand-ins for data and weights: enough for a plan."""
     root = tmp_path_factory.mktemp("places")
-    for file in (
-        *(f"videophy/videophy2_{split}/meta.json" for split in ("train", "val")),
-        *(f"bridge/{split}/video_dataset_file.jsonl" for split in ("train", "val")),
-        *("base/model/.metadata", "vae.pth", "vlm/config.json"),
+    window = {"start_frame": 0, "end_frame": 60}
+    clip = {"uuid": "a", "vision_path": "a.mp4", "width": 64, "height": 64, "duration": 12, "t2w_windows": [window]}
+    for file, content in (
+        *((f"videophy/videophy2_{split}/meta.json", [RATED]) for split in ("train", "val")),
+        *((f"bridge/{split}/video_dataset_file.jsonl", clip) for split in ("train", "val")),
+        *((file, []) for file in ("base/model/.metadata", "vae.pth", "vlm/config.json")),
     ):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).write_text("[]")
+        (root / file).write_text(json.dumps(content))
     return {
         "DATASET_PATH": str(root / "bridge"),
         "VIDEOPHYSICS_ROOT": str(root / "videophy"),

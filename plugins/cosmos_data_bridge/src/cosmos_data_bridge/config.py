@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from cosmos_core.config import DatasetConfig, option, required
+from cosmos_core.config import FileDatasetConfig, option, required
 from cosmos_data_bridge.resolution import TIERS
 
 __all__ = ["BridgeConfig"]
@@ -29,7 +29,7 @@ def _minus_one_or_positive(instance: Any, attribute: Any, value: float) -> None:
 
 
 @frozen(kw_only=True)
-class BridgeConfig(DatasetConfig):
+class BridgeConfig(FileDatasetConfig):
     """Captioned clips listed in a JSONL file."""
 
     path: str = required("Dataset root, the folder that holds train/ and val/.")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from attrs import evolve
 
 from cosmos_core.data import MapSource, UnreadableSample, VideoText
-from cosmos_core.data.jsonl import ClipFilter, ClipRecord, Window, captions_of, read_clips
+from cosmos_core.data.jsonl import ClipRecord, Window, captions_of
 from cosmos_core.data.video import ClipFile, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.frames import select
+from cosmos_data_bridge.index import read_index
 from cosmos_data_bridge.resolution import target_size
 
 __all__ = ["BridgeSource"]
@@ -26,9 +26,7 @@ class BridgeSource(MapSource):
 
     def __init__(self, config: BridgeConfig) -> None:
         self.config = config
-        root = Path(config.path)
-        clip_filter = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
-        index = read_clips(root / config.split / config.jsonl, root, clip_filter)
+        index = read_index(config)
         self._filtered = index.dropped
         self._digest = index.digest[:12]
         self._entries: list[tuple[ClipRecord, tuple[Window, ...]]] = [

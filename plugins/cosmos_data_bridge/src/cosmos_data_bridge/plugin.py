@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import ceil
+from os.path import isdir, isfile
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 from cosmos_core.plugin import DatasetSpec, Problem, hookimpl
@@ -40,19 +43,37 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
         if isinstance(loader.dataset, BridgeConfig):
-            yield from _missing(loader.dataset, f"{name}.dataset.path")
+            yield from _problems(loader.dataset, f"{name}.dataset.path")
 
 
-def _missing(dataset: BridgeConfig, key: str) -> Iterable[Problem]:
-    root = Path(dataset.path)
-    if not root.is_dir():
-        hint = (
-            f"set DATASET_PATH; `cosmos data prepare bridge --synthetic 768 -o {root}` writes a small dataset, "
-            "`cosmos data prepare bridge -o examples/data/BridgeData2-Subset-Synthetic-Captions` fetches the real one"
-        )
-        yield Problem(message=f"no such folder: {root}", key=key, hint=hint)
-        return
-    index = root / dataset.split / dataset.jsonl
-    if not index.is_file():
+def _problems(dataset: BridgeConfig, key: str) -> Iterable[Problem]:
+    from cosmos_core.errors import UserError, as_problems
+    from cosmos_data_bridge.index import index_file, read_index
+
+    index = index_file(dataset)
+    if not isdir(dataset.path):
+        message = f"{dataset.path} is a file" if isfile(dataset.path) else f"no such folder: {dataset.path}"
+        yield Problem(message=message, key=key, hint=_commands(dataset))
+    elif not isfile(index):
         hint = "the dataset root is the folder that holds train/ and val/"
         yield Problem(message=f"no such file: {index}", key=key, hint=hint)
+    else:
+        try:
+            read_index(dataset)
+        except UserError as error:
+            yield from as_problems(error, key)
+
+
+def _commands(dataset: BridgeConfig) -> str:
+    """What makes the dataset at this path."""
+    from cosmos_data_bridge.published import INSIDE
+
+    root = Path(dataset.path)
+    # Shorter windows than the recipe takes would be left out; a clip has 4 k + 1 frames, by default 17.
+    frames = 4 * ceil((dataset.min_window_frames - 1) / 4) + 1
+    length = ("--frames", str(frames)) if frames > 17 else ()
+    drawn = join(("cosmos", "data", "prepare", "bridge", "--synthetic", "768", *length, "-o", str(root)))
+    if root.name != INSIDE:
+        return f"`{drawn}` draws one; or set DATASET_PATH"
+    fetched = join(("cosmos", "data", "prepare", "bridge", "-o", str(root.parent)))
+    return f"`{fetched}` fetches it, `{drawn}` draws a small one; or set DATASET_PATH"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from cosmos_core.config import DatasetConfig, option, required
+from cosmos_core.config import FileDatasetConfig, option, required
 
 __all__ = ["VideophyConfig"]
 
 
 @frozen(kw_only=True)
-class VideophyConfig(DatasetConfig):
+class VideophyConfig(FileDatasetConfig):
     """Videos with a question about their physics and a rating as the answer."""
 
     path: str = required("Folder that holds videophy2_train/ and videophy2_val/.")

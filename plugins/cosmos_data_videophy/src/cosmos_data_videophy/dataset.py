@@ -15,9 +15,8 @@ import torch
 
 from cosmos_core.data import Answer, Chat, MapSource, Message, UnreadableSample, Video
 from cosmos_core.data.video import Timeline, decode_chosen
-from cosmos_core.errors import Problem, UserError
-from cosmos_core.hub import contained
 from cosmos_data_videophy.config import VideophyConfig
+from cosmos_data_videophy.manifest import read_manifest
 from cosmos_data_videophy.scoring import is_no_rating, metrics, rate, write_report
 
 __all__ = ["VideophySource", "frame_numbers"]
@@ -32,11 +31,9 @@ class VideophySource(MapSource):
 
     def __init__(self, config: VideophyConfig) -> None:
         self.config = config
-        self.root = Path(config.path) / f"videophy2_{config.split}"
         self._decoded: dict[Path, Video] = {}
-        manifest = self.root / "meta.json"
-        self._content = _content(manifest)
-        self._entries, self._categories = _manifest(self._content, manifest, self.root)
+        manifest = read_manifest(config)
+        self._content, self._entries, self._categories = manifest.content, manifest.entries, manifest.categories
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -117,42 +114,3 @@ def _check_rating(messages: Sequence[Message], conversation: Path) -> None:
     text = "".join(part for part in answers[-1].content if isinstance(part, str)).strip() if answers else ""
     if is_no_rating(text):
         raise UnreadableSample(str(conversation), f"the rating {text} is not 1 to 5")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise UserError(f"no such file: {path}; nothing was started") from None
-
-
-def _manifest(content: bytes, path: Path, root: Path) -> tuple[list[tuple[str, Path, Path]], dict[str, str]]:
-    """Key, video and conversation of every entry, and the categories of entries that have one.
-
-    Raises UserError for a bad manifest, or paths outside the split.
-    """
-    try:
-        entries = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path} must hold a list with at least one entry; nothing was started")
-    problems: list[Problem] = []
-    samples: list[tuple[str, Path, Path]] = []
-    categories: dict[str, str] = {}
-    for number, entry in enumerate(entries):
-        try:
-            key = str(entry.get("id") or entry["key"])
-            media, conversation = (contained(root / entry[name], root) for name in ("media", "conversation"))
-        except (KeyError, TypeError, AttributeError):
-            problems.append(Problem(message=f"entry {number} lacks id, media or conversation", file=str(path)))
-            continue
-        except ValueError as error:
-            problems.append(Problem(message=f"entry {number}: {error}", file=str(path)))
-            continue
-        samples.append((key, media, conversation))
-        if entry.get("category"):
-            categories[key] = str(entry["category"])
-    if problems:
-        raise UserError(f"{len(problems)} bad entries in {path}; nothing was started", problems[:10])
-    return samples, categories

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from os.path import isdir, isfile
+from shlex import join
 from typing import TYPE_CHECKING
 
 from cosmos_core.plugin import DatasetSpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
+    from cosmos_data_videophy.config import VideophyConfig
 
 __all__ = ["COSMOS_API"]
 
@@ -38,9 +40,25 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
-        dataset = loader.dataset
-        if isinstance(dataset, VideophyConfig):
-            manifest = Path(dataset.path) / f"videophy2_{dataset.split}" / "meta.json"
-            if not manifest.is_file():
-                hint = "set VIDEOPHYSICS_ROOT to the folder that holds videophy2_train/ and videophy2_val/"
-                yield Problem(message=f"no such file: {manifest}", key=f"{name}.dataset.path", hint=hint)
+        if isinstance(loader.dataset, VideophyConfig):
+            yield from _problems(loader.dataset, f"{name}.dataset.path")
+
+
+def _problems(dataset: VideophyConfig, key: str) -> Iterable[Problem]:
+    from cosmos_core.errors import UserError, as_problems
+    from cosmos_data_videophy.manifest import manifest_file, read_manifest
+
+    manifest = manifest_file(dataset)
+    if isfile(manifest):
+        try:
+            read_manifest(dataset)
+        except UserError as error:
+            yield from as_problems(error, key)
+        return
+    hint = "set VIDEOPHYSICS_ROOT to the folder that holds videophy2_train/ and videophy2_val/"
+    if not isdir(dataset.path):
+        prepare = ("cosmos", "data", "prepare", "videophy2")
+        fetched = join((*prepare, "-o", dataset.path))
+        drawn = join((*prepare, "--synthetic", "4000", "-o", dataset.path))
+        hint = f"`{fetched}` fetches it, `{drawn}` draws one; or {hint}"
+    yield Problem(message=f"no such file: {manifest}", key=key, hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import isdir
 from typing import Any
 
 import attrs
@@ -95,6 +96,17 @@ class VfmConfig(AdaptedModelConfig):
         """The model size, cut to `num_layers`."""
         size = MODEL_SIZES[self.tier]
         return size if self.num_layers is None else attrs.evolve(size, layers=self.num_layers)
+
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """The text tokenizer's, where it is no folder."""
+        name = self.text_tokenizer.path or MODEL_SIZES[self.tier].text_model
+        return (name,) if self.text_tokenizer.type == "hf" and name and not isdir(name) else ()
+
+    @property
+    def published_base(self) -> str:
+        """The released generator of this size."""
+        return "" if self.tier.startswith("tiny") else f"Cosmos3-{self.tier.capitalize()}"
 
 
 @frozen(kw_only=True)

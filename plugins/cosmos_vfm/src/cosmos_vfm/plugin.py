@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os.path import exists, isfile
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 from cosmos_core.plugin import (
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
+
+VAE_FILE = "Wan2.2_VAE.pth"
+VAE_FOLDER = "examples/checkpoints/wan22_vae"
+"""Where recipes look for it."""
 
 
 @hookimpl
@@ -84,7 +90,7 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
         summary="Video tokenizer of every generator",
         repo="Wan-AI/Wan2.2-TI2V-5B",
         revision="921dbaf3f1674a56f47e83fb80a34bac8a8f203e",
-        files=("Wan2.2_VAE.pth",),
+        files=(VAE_FILE,),
     )
 
 
@@ -150,28 +156,26 @@ def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
 
 def _files(model: VfmConfig) -> Iterable[Problem]:
     vae = model.tokenizer.vae_path
-    if model.tokenizer.type == "wan22" and (vae is None or not Path(vae).exists()):
+    if model.tokenizer.type == "wan22" and (vae is None or not exists(vae)):
+        file = Path(vae) if vae is not None and Path(vae).name == VAE_FILE else Path(vae or VAE_FOLDER) / VAE_FILE
+        command = join(("cosmos", "checkpoints", "fetch", "Wan2.2-VAE", "-o", str(file.parent)))
+        setting = "" if str(file) == vae else f", then set model.tokenizer.vae_path={file}"
         yield Problem(
             message="is not set" if vae is None else f"no such file: {vae}",
             key="model.tokenizer.vae_path",
-            hint="`cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae` downloads it; set "
-            "WAN_VAE_PATH to its path",
+            hint=f"`{command}` downloads it{setting}; or set WAN_VAE_PATH to its path",
         )
     path = model.text_tokenizer.path
-    if (
-        model.text_tokenizer.type == "hf"
-        and path is not None
-        and path.startswith(("/", "."))
-        and not Path(path).exists()
-    ):
-        yield Problem(message=f"no such folder: {path}", key="model.text_tokenizer.path")
+    local = path is not None and (path.startswith(("/", ".", "~")) or path.count("/") > 1)
+    if model.text_tokenizer.type == "hf" and path is not None and local and not exists(path):
+        key = "model.text_tokenizer.path"
+        yield Problem(message=f"no such folder: {path}", key=key, hint=f"`{key}=null` takes the model's own")
 
 
 def _cache(plan: RunPlan) -> Iterable[Problem]:
     folder = plan.config.dataloader_train.cache
-    if folder is not None and not (Path(folder) / "cache.json").is_file():
-        yield Problem(
-            message=f"{folder} is not a latent cache",
-            key="dataloader_train.cache",
-            hint=f"`cosmos data cache RECIPE -o {folder}` makes one",
-        )
+    if folder is not None and not isfile(f"{folder}/cache.json"):
+        others = [text for text in plan.command if not text.startswith("dataloader_train.cache=")]
+        command = join(("cosmos", "data", "cache", *others, "-o", folder))
+        key = "dataloader_train.cache"
+        yield Problem(message=f"{folder} is not a latent cache", key=key, hint=f"`{command}` makes one")

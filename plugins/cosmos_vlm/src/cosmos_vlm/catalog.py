@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["PINNED", "is_local", "pinned"]
+from os.path import isdir
 
+__all__ = ["PINNED", "REASONERS", "TINY", "is_hub_name", "is_local", "pinned"]
+
+TINY = "tiny"
+"""A Qwen3-VL of half a million parameters without weights, to train from scratch."""
 HUB = "hf://"
 """Optional prefix of a repository's name."""
 
@@ -15,11 +19,19 @@ PINNED = {
     "nvidia/Cosmos3-Super-Reasoner": "b9b716f3508dfa442e0c8ba32fb5d0c9adf2a32c",
 }
 
+REASONERS = {"Qwen/Qwen3-VL-8B-Instruct": "Cosmos3-Nano", "Qwen/Qwen3-VL-32B-Instruct": "Cosmos3-Super"}
+"""Backbone -> the generator whose language model fits it."""
+
 
 def pinned(name: str) -> tuple[str, str]:
     """Repository and revision of ``[hf://]owner/repository[@revision]``."""
     repository, _, revision = name.removeprefix(HUB).partition("@")
     return repository, revision or PINNED.get(repository, "main")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a backbone's name is read from the Hub: it is no folder, and not the tiny model of this package."""
+    return name != TINY and not isdir(name)
 
 
 def is_local(name: str) -> bool:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from cosmos_core.config import AdaptedModelConfig, DatasetConfig, option, section
+from cosmos_core.config import AdaptedModelConfig, FileDatasetConfig, option, section
+from cosmos_vlm.catalog import is_hub_name
 
 __all__ = ["Backbone", "Freeze", "LlavaConfig", "VlmConfig"]
 
@@ -83,9 +84,15 @@ class VlmConfig(AdaptedModelConfig):
         2048, "Learned tokens whose logits exist at a time.", unit="tokens", low=1, on_resume="list"
     )
 
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """The backbone's, where it is no folder."""
+        names = (self.backbone.model_name, self.backbone.safetensors_path)
+        return tuple(name for name in names if name and is_hub_name(name))
+
 
 @frozen(kw_only=True)
-class LlavaConfig(DatasetConfig):
+class LlavaConfig(FileDatasetConfig):
     """LLaVA-OneVision: images and conversations, streamed from the Hub or read from a local copy."""
 
     path: str | None = option(
@@ -108,3 +115,8 @@ class LlavaConfig(DatasetConfig):
     def place(self) -> str | None:
         """The configured path."""
         return self.path
+
+    @property
+    def hub_names(self) -> tuple[str, ...]:
+        """The repository, without a local copy."""
+        return () if self.path else (self.repo,)

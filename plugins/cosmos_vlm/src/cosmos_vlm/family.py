@@ -17,7 +17,7 @@ from cosmos_vlm.architecture import architecture_of, cut
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
-from cosmos_vlm.catalog import pinned
+from cosmos_vlm.catalog import is_hub_name, pinned
 from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
@@ -26,7 +26,7 @@ from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.tokenizer import tokenizer_of
-from cosmos_vlm.weights import CONFIGS, fresh_weights, is_fetched, load_weights, restore_buffers, snapshot
+from cosmos_vlm.weights import CONFIGS, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
 
@@ -59,7 +59,7 @@ class VlmFamily(ModelFamily):
         fetched = {"model.backbone.model_name": (backbone.model_name, self.folder)}
         if backbone.safetensors_path and "weights_folder" in vars(self) and self.weights_folder is not None:
             fetched["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
-        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in fetched.items() if is_fetched(name)}
+        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in fetched.items() if is_hub_name(name)}
 
     @cached_property
     def weights_folder(self) -> Path | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os.path import isdir, isfile
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DatasetSpec, ModelFamilySpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
+    from cosmos_vlm.config import Backbone
 
 __all__ = ["COSMOS_API"]
 
@@ -83,23 +86,46 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
             yield Problem(message="needs the package flash_attn", key="model.attn_implementation", hint=hint)
         if model.ema.enabled:
             yield Problem(message="the reasoner keeps no average", key="model.ema.enabled", hint="set it to false")
-        yield from _folder(model.backbone.model_name, "model.backbone.model_name")
-        yield from _configuration(Path(model.backbone.model_name), "model.backbone.model_name")
-        yield from _folder(model.backbone.safetensors_path, "model.backbone.safetensors_path")
-    dataset = plan.config.dataloader_train.dataset
-    if isinstance(dataset, LlavaConfig):
-        yield from _folder(dataset.path, "dataloader_train.dataset.path")
+        yield from _backbone(model.backbone)
+    loaders = {"dataloader_train": plan.config.dataloader_train}
+    if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
+        loaders["dataloader_val"] = plan.config.dataloader_val
+    for name, loader in loaders.items():
+        if isinstance(loader.dataset, LlavaConfig) and loader.dataset.path is not None:
+            yield from _local_copy(loader.dataset.path, loader.dataset.subset, f"{name}.dataset.path")
 
 
-def _folder(path: str | None, key: str) -> Iterable[Problem]:
-    """A local path that is not there; Hub names are looked up when the run starts."""
-    from cosmos_vlm.catalog import is_local
+def _backbone(backbone: Backbone) -> Iterable[Problem]:
+    """Folders that are not there, or no model's; Hub names are looked up when the run starts."""
+    from cosmos_vlm.catalog import PINNED, REASONERS, is_local
 
-    if path is not None and is_local(path) and not Path(path).is_dir():
-        yield Problem(message=f"no such folder: {path}", key=key)
+    name, key = backbone.model_name, "model.backbone.model_name"
+    if isdir(name) and not isfile(f"{name}/config.json"):
+        yield Problem(message=f"{name} has no config.json", key=key, hint="give the folder of a Qwen3-VL model")
+    elif is_local(name) and not isdir(name):
+        published = [repository.partition("/")[2] for repository in PINNED]
+        same = next((known for known in published if known == Path(name).name), published[0])
+        command = join(("cosmos", "checkpoints", "fetch", same, "-o", name))
+        yield Problem(message=f"no such folder: {name}", key=key, hint=f"`{command}` fetches one; or give a Hub name")
+    weights = backbone.safetensors_path
+    if weights is not None and is_local(weights) and not isdir(weights):
+        hint = "give a folder with *.safetensors, or a Hub name"
+        if generator := REASONERS.get(name.partition("@")[0]):
+            command = join(("cosmos", "convert", generator, "-o", weights, "--to", "vlm"))
+            hint = f"`{command}` makes it; or {hint}"
+        yield Problem(message=f"no such folder: {weights}", key="model.backbone.safetensors_path", hint=hint)
 
 
-def _configuration(folder: Path, key: str) -> Iterable[Problem]:
-    """A folder that is no model's."""
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        yield Problem(message=f"{folder} has no config.json", key=key, hint="give the folder of a Qwen3-VL model")
+def _local_copy(path: str, subset: str, key: str) -> Iterable[Problem]:
+    from cosmos_core.errors import UserError, as_problems
+    from cosmos_vlm.data.local import local_copy
+
+    if not isdir(path):
+        message = f"{path} is a file" if isfile(path) else f"no such folder: {path}"
+        hint = f"give the folder with the Parquet or JSON files; `{key}=null` reads the Hub"
+        yield Problem(message=message, key=key, hint=hint)
+        return
+    try:
+        local_copy(path, subset)
+    except UserError as error:
+        yield from as_problems(error, key)

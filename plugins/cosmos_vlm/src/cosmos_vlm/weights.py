@@ -15,14 +15,13 @@ from cosmos_core.console import Progress, progress
 from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
-from cosmos_vlm.catalog import is_local, pinned
+from cosmos_vlm.catalog import TINY, is_hub_name, is_local, pinned
 from cosmos_vlm.network import ReasonerNetwork
 
 __all__ = [
     "CONFIGS",
     "INDEX",
     "fresh_weights",
-    "is_fetched",
     "load_weights",
     "missing_files",
     "read_index",
@@ -37,8 +36,6 @@ CONFIGS = ["*.json", "*.txt", "*.jinja"]
 """Files of a backbone other than its weights."""
 INDEX = "*.safetensors.index.json"
 """Says which file holds a tensor."""
-TINY = "tiny"
-"""A Qwen3-VL of half a million parameters without weights, to train from scratch."""
 POSITION_STD = 0.5
 """Of fresh position embeddings of the tower; small ones are lost beside the patches and learn slowly."""
 
@@ -49,7 +46,7 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     A snapshot of ``owner/repository[@revision]`` has the files that match `patterns`, fetched if necessary. Raises
     UserError.
     """
-    if not is_fetched(name):
+    if not is_hub_name(name):
         return Path(__file__).parent / "backbones" / TINY if name == TINY else Path(name)
     if is_local(name):
         raise UserError(f"no such folder: {name}")
@@ -59,11 +56,6 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     repository, revision = pinned(name)
     spec = CheckpointSpec(name=name, summary="", repo=repository, revision=revision, files=tuple(patterns))
     return fetch(spec).path
-
-
-def is_fetched(name: str) -> bool:
-    """Whether `snapshot` reads the name from the Hub."""
-    return name != TINY and not Path(name).is_dir()
 
 
 def restore_buffers(model: nn.Module) -> None:

@@ -19,7 +19,8 @@ import torch
 
 from cosmos_core.data import Chat, Image, MapSource, Message, UnreadableSample
 from cosmos_core.errors import UserError
-from cosmos_core.hub import contained
+from cosmos_core.hub import OutsidePath, find_media
+from cosmos_core.names import text_fault
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.local import local_copy
 from cosmos_vlm.data.shards import blocks_per_window, windowed_shuffle
@@ -37,6 +38,7 @@ IMAGE_ERRORS = (
 """What Pillow raises for files that are not images, and for images too large for memory."""
 ROLES = {"human": "user", "user": "user", "system": "system"}
 """Role of each speaker; any other speaker is the assistant (docs/data.md, LLaVA-OneVision)."""
+OUTSIDE = "image lies outside of the dataset's folder and dataset.media_roots"
 READERS = 16
 """Files whose sizes are read at a time."""
 EVICTION_FACTOR = 16
@@ -97,6 +99,8 @@ class LlavaSource(MapSource):
         number = bisect_right(self._ends, index)
         row = self._block(number)(index - (self._ends[number - 1] if number else 0))
         key = str(row.get("id") or index)
+        if fault := text_fault(key):
+            raise UnreadableSample(f"row {index}", f"its id {fault}")
         conversation = row.get("conversations")
         if row.get("image") is None:
             raise UnreadableSample(key, "no image")
@@ -127,10 +131,11 @@ class LlavaSource(MapSource):
             return io.BytesIO(stored["bytes"])
         if self._copy is None:
             raise UnreadableSample(key, "image is not embedded")
+        found = self._copy.find(stored)
         try:
-            return contained(self._copy.find(stored), self._copy.root)
-        except ValueError:
-            raise UnreadableSample(key, "image lies outside of the dataset's folder") from None
+            return find_media(str(found), found.parent, self._copy.root, self._config.media_roots)
+        except OutsidePath as error:
+            raise UnreadableSample(f"{key} ({error})", OUTSIDE) from None
 
 
 def _first_rows(blocks: list[tuple[tuple[str, int], int]], limit: int) -> list[tuple[tuple[str, int], int]]:

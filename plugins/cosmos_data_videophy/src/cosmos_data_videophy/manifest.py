@@ -1,0 +1,86 @@
+"""The manifest of a split, without its videos. Light: the checks before a run read it too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub import find_media
+from cosmos_core.names import text_fault
+from cosmos_data_videophy.config import VideophyConfig
+
+__all__ = ["Manifest", "manifest_file", "read_manifest"]
+
+MAX_PROBLEMS = 10
+"""Bad entries that one error lists."""
+
+
+@frozen
+class Manifest:
+    """content: of the file. entries: key, video and conversation. categories: of the entries that have one, by key."""
+
+    content: bytes
+    entries: list[tuple[str, Path, Path]]
+    categories: dict[str, str]
+
+
+def manifest_file(config: VideophyConfig) -> Path:
+    """The manifest of the configured split."""
+    return Path(config.path) / f"videophy2_{config.split}" / "meta.json"
+
+
+def read_manifest(config: VideophyConfig) -> Manifest:
+    """The manifest of the configured split. Raises UserError when it is bad, or names files that lie elsewhere."""
+    path = manifest_file(config)
+    content, values = _values(path)
+    entries: list[tuple[str, Path, Path]] = []
+    categories: dict[str, str] = {}
+    problems: list[Problem] = []
+    for number, value in enumerate(values):
+        try:
+            entry = _entry(value, path.parent, config)
+        except ValueError as error:
+            problems.append(Problem(message=f"entry {number}{error}", file=str(path)))
+            continue
+        entries.append(entry)
+        if value.get("category"):
+            categories[entry[0]] = str(value["category"])
+    if problems:
+        title = f"{len(problems)} bad entries in {path}; nothing was started"
+        raise UserError(title, problems[:MAX_PROBLEMS])
+    return Manifest(content, entries, categories)
+
+
+def _values(path: Path) -> tuple[bytes, list[Any]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}; nothing was started") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); nothing was started") from None
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{path} must hold a list with at least one entry; nothing was started")
+    return content, values
+
+
+def _entry(value: Any, root: Path, config: VideophyConfig) -> tuple[str, Path, Path]:
+    """Key, video and conversation. Raises ValueError, whose text follows the entry's number."""
+    try:
+        key = str(value.get("id") or value["key"])
+        names = [value[name] for name in ("media", "conversation")]
+        media, conversation = (find_media(name, root, root, config.media_roots) for name in names)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(" lacks id, media or conversation") from None
+    except ValueError as error:
+        raise ValueError(f": {error}") from None
+    if fault := text_fault(key):
+        raise ValueError(f": its id {key!r} {fault}")
+    return key, media, conversation
