@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
+from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
@@ -88,7 +89,7 @@ def write_shards(
     shards = list(_groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
     weight_map: dict[str, str] = {}
     kept = 0
-    with Progress(transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("writing", total=sum(entry.size for entry in entries.values()) * (1 + verify))
         for number, names in enumerate(shards, start=1):
             file = folder / _file(stem, number, len(shards))

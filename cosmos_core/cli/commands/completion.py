@@ -11,6 +11,16 @@ __all__ = ["COMPLETION_VARIABLE", "completion"]
 
 COMPLETION_VARIABLE = "_COSMOS_COMPLETE"
 
+_WITHOUT_SPACE = """\
+COMPLETE_of_keys() {
+    COMPLETE "$@"
+    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    return 0
+}
+complete -o nosort -F COMPLETE_of_keys cosmos
+"""
+"""The value follows a key at once, so bash must add no space after "="; zsh and fish see to that themselves."""
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -27,4 +37,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     assert isinstance(plugins, PluginManager)
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(ctx.find_root().command, {}, "cosmos", COMPLETION_VARIABLE).source())
+    script = kind(ctx.find_root().command, {}, "cosmos", COMPLETION_VARIABLE)
+    click.echo(script.source())
+    if shell == "bash":
+        click.echo(_WITHOUT_SPACE.replace("COMPLETE", script.func_name))

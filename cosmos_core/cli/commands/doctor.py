@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cosmos_core.cli.output import print_json
+from cosmos_core.cli.output import json_option, print_json
 from cosmos_core.config.env import output_root, secrets_present
 from cosmos_core.plugin.manager import PluginManager
 
@@ -22,7 +22,7 @@ SECONDS = 5
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--offline", is_flag=True, help="Do not try to reach the Hub.")
 @click.pass_obj
 def doctor(plugins: PluginManager, as_json: bool, offline: bool) -> int:

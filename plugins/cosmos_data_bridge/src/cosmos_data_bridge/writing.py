@@ -11,6 +11,7 @@ import numpy as np
 from attrs import asdict, frozen
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 from rich.progress import Progress
 
 from cosmos_core.data.prepared import write_prepared
@@ -64,7 +65,7 @@ def write_synthetic(root: Path, options: SyntheticOptions) -> bool:
 
     def write(folder: Path) -> None:
         train, held_out = split_attributes()
-        with Progress() as progress:
+        with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("writing clips", total=options.train + options.val)
             for split, sets, count in (("train", train, options.train), ("val", held_out, options.val)):
                 with _Split(folder / split, inference=split == "val") as written:

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from attrs import frozen
+from rich.console import Console
 from rich.progress import Progress
 
 from cosmos_core.data import UnreadableSample
@@ -84,7 +85,7 @@ def _write_rows(rows: Sequence[Row], options: PrepareOptions, split: Split) -> l
     outcomes = []
     pool = ThreadPoolExecutor(options.workers)
     try:
-        with Progress() as progress:
+        with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(f"videophy2_{options.split}", total=len(rows))
             jobs = [pool.submit(_write_row, number, row, options, split) for number, row in enumerate(rows, start=1)]
             for job in jobs:

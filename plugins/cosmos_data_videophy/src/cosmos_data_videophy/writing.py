@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from attrs import asdict, frozen
+from rich.console import Console
 from rich.progress import Progress
 
 from cosmos_core.data.prepared import write_prepared
@@ -54,7 +55,7 @@ def write_synthetic(root: Path, options: Synthetic) -> bool:
     """Write both splits; False if they are there already. Raises UserError when the folder holds something else."""
 
     def write(folder: Path) -> None:
-        with Progress() as progress:
+        with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("writing clips", total=options.train + options.val)
             for split, count in (("train", options.train), ("val", options.val)):
                 for _ in _write_split(folder / f"videophy2_{split}", split, count, options.seed):

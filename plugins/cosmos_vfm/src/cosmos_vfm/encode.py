@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from attrs import evolve, frozen
+from rich.console import Console
 from rich.progress import Progress
 
 from cosmos_core.config import RunConfig, disabled_plugins
@@ -88,7 +89,7 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     video_tokenizer = family.video_tokenizer  # Loaded first, so that a bad one leaves no folder behind.
     cache = family.open_cache(str(job.output), create=True)
     counts: Counter[str] = Counter(clips=len(clips))
-    with Progress(transient=True, disable=rank > 0) as progress:
+    with Progress(console=Console(stderr=True), transient=True, disable=rank > 0) as progress:
         task = progress.add_task("encoding", total=len(clips))
         for group in _same_shape_groups(_clips_to_encode(clips, cache, counts), job.batch):
             latents = video_tokenizer.encode(torch.stack([_pixels(clip) for clip in group]).to(device))

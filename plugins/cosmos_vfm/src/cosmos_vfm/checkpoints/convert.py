@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import Progress
 
 from cosmos_core.checkpoint import DcpWriter, atomic_directory, fingerprint, stored_tensors
@@ -39,7 +40,7 @@ def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str
 
 def _write_shards(published: Published, writer: DcpWriter) -> None:
     """One data file per shard. Files that an earlier attempt wrote from the same source are reused."""
-    with Progress(transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("converting", total=sum(file.stat().st_size for file in published.files))
         for number, file in enumerate(published.files):
             status = file.resolve().stat()
