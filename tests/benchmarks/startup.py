@@ -1,12 +1,14 @@
 """Start-up of the listing commands against a bare interpreter: ``python -m tests.benchmarks.startup``.
 
 Installs two small plugins beside our four, so that six are there. The interpreter and the commands take turns, so that
-other work on the machine slows all of them alike. Bytecode is cached, as it is after an installation.
+other work on the machine slows all of them alike; processor time hardly depends on it. Bytecode is cached, as it is
+after an installation.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,20 +30,26 @@ COMMANDS = {
 }
 
 
-def timings(env: dict[str, str], repeats: int) -> dict[str, list[float]]:
-    """Wall-clock milliseconds of every command, after one call each that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+def timings(env: dict[str, str], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall-clock and processor milliseconds of every call of every command; a first call of each is not counted."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     for turn in range(repeats + 1):
         for name, arguments in COMMANDS.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), _processor_seconds()
             subprocess.run([sys.executable, *arguments], env=env, stdout=subprocess.DEVNULL, check=True)
             if turn:
-                times[name].append(1000 * (time.perf_counter() - start))
+                times[name].append((1000 * (time.perf_counter() - start), 1000 * (_processor_seconds() - used)))
     return times
 
 
-def overheads(repeats: int = 21) -> dict[str, tuple[float, float]]:
-    """Median and minimum milliseconds of each command beyond those of the bare interpreter; the latter's own first."""
+def _processor_seconds() -> float:
+    """Used by all processes started from here that ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def overheads(repeats: int = 21) -> dict[str, tuple[float, float, float]]:
+    """Median, minimum and processor milliseconds of a bare interpreter, and of each command beyond it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         guests = [write_plugin(root, f"acme_{name}", HEADER) for name in ("fifth", "sixth")]
@@ -49,22 +57,22 @@ def overheads(repeats: int = 21) -> dict[str, tuple[float, float]]:
         site = install(root / "site", *guests)["PYTHONPATH"]
         path = os.pathsep.join(filter(None, [site, inherited.get("PYTHONPATH")]))
         times = timings({**inherited, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(root / "bytecode")}, repeats)
-    bare = times.pop(BARE)
-    return {
-        BARE: (statistics.median(bare), min(bare)),
-        **{
-            name: (statistics.median(each) - statistics.median(bare), min(each) - min(bare))
-            for name, each in times.items()
-        },
-    }
+    totals = {name: _summary(calls) for name, calls in times.items()}
+    bare = totals.pop(BARE)
+    beyond = {name: (total[0] - bare[0], total[1] - bare[1], total[2] - bare[2]) for name, total in totals.items()}
+    return {BARE: bare, **beyond}
+
+
+def _summary(calls: list[tuple[float, float]]) -> tuple[float, float, float]:
+    walls = [wall for wall, _ in calls]
+    return statistics.median(walls), min(walls), statistics.median(used for _, used in calls)
 
 
 def main() -> None:
-    """Print medians and minima."""
-    for name, (median, least) in overheads().items():
-        plus = "" if name == BARE else "+"
-        budget = "" if name == BARE else f" (budget {plus}{BUDGET_MS:.0f} ms)"
-        print(f"{name}: median {plus}{median:.0f} ms, minimum {plus}{least:.0f} ms{budget}")
+    """Print the table."""
+    for name, (median, least, processor) in overheads().items():
+        note = "" if name == BARE else f" beyond it (budget {BUDGET_MS:.0f} ms)"
+        print(f"{name}: median {median:.0f} ms, minimum {least:.0f} ms, processor {processor:.0f} ms{note}")
 
 
 if __name__ == "__main__":
