@@ -249,6 +249,8 @@ def test_no_room_is_a_drawer() -> None:
         ["recipes", "list"],
         ["recipes", "show", "vision_sft_demo"],
         ["data", "prepare", "--help"],
+        *(["data", "prepare", name, "--help"] for name in ("bridge", "videophy2")),
+        ["data", "cache", "--help"],
     ],
     ids=" ".join,
 )

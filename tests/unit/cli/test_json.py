@@ -22,7 +22,7 @@ def printed(*arguments: str, code: int = 0, cwd: Path | None = None) -> Any:
         ("recipes list", {"recipe", "task", "dataset", "distribution", "summary"}),
         ("plugins list", {"plugin", "distribution", "version", "state", "reason", "provides"}),
         ("plugins show vfm", {"kind", "name", "summary"}),
-        ("plugins check bridge", {"plugin", "state", "warning", "faults"}),
+        pytest.param("plugins check bridge", {"plugin", "state", "warning", "faults"}, marks=pytest.mark.torch),
         ("checkpoints list", {"name", "repository", "revision", "summary"}),
         ("config explain lora", {"key", "when", "type", "default", "on resume", "meaning", "owner"}),
     ],
@@ -64,6 +64,7 @@ def test_a_dry_run_is_configuration_and_plan(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.torch
 def test_a_prepared_dataset_is_summed_up(tmp_path: Path) -> None:
     options = ["--synthetic", "5", "-o", str(tmp_path / "clips")]
     facts = {"dataset": str(tmp_path / "clips"), "train": 5, "val": 8, "written": True}

@@ -8,8 +8,6 @@ from pathlib import Path
 import click
 
 from cosmos_core.errors import UserError
-from cosmos_data_bridge.published import fetch_published
-from cosmos_data_bridge.writing import SyntheticOptions, write_synthetic
 
 __all__ = ["bridge"]
 
@@ -34,6 +32,9 @@ def bridge(count: int | None, output: Path, validation: int, seed: int, size: in
       cosmos data prepare bridge -o examples/data/BridgeData2-Subset-Synthetic-Captions
       cosmos data prepare bridge --synthetic 768 -o examples/data/bridge_synthetic
     """
+    from cosmos_data_bridge.published import fetch_published
+    from cosmos_data_bridge.writing import SyntheticOptions, write_synthetic
+
     if count is None:
         dataset = fetch_published(output)
         click.echo(json.dumps({"dataset": str(dataset)}) if as_json else f"dataset: {dataset}")
