@@ -26,7 +26,7 @@ PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproje
 # What needs no torch runs in an environment of its own, which is quick to make for every interpreter.
 LIGHT := build/light-$(notdir $(PYTHON))
 LIGHT_TESTS := $(addprefix tests/,fuzz/test_recipes.py $(addprefix unit/,config cli plan plugin/test_entry_points.py \
-    test_architecture.py test_docs.py test_every_key_has_a_reader.py test_public_api.py))
+    test_architecture.py test_docs.py test_commands_in_prose.py test_every_key_has_a_reader.py test_public_api.py))
 
 .PHONY: help demo test light lint docs site wheels fuzz mutants bench-startup clean
 
