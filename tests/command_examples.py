@@ -48,6 +48,7 @@ def examples(command: click.Command) -> list[str]:
 
 def arguments_of(line: str) -> list[list[str]]:
     """The arguments of each call of `cosmos` in a line of shell, also of ``torchrun ... -m cosmos_core``."""
+    line = re.sub(r"[\"']?\$\((.*?)\)[\"']?", r"; \1 ;", line)
     words = list(shlex.shlex(line, posix=True, punctuation_chars="|&;<>"))
     calls: list[list[str]] = []
     inside = False

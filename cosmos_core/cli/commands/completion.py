@@ -11,15 +11,27 @@ __all__ = ["COMPLETION_VARIABLE", "completion"]
 
 COMPLETION_VARIABLE = "_COSMOS_COMPLETE"
 
-_WITHOUT_SPACE = """\
+_WITHOUT_SPACE = {
+    "bash": """\
 COMPLETE_of_keys() {
     COMPLETE "$@"
     [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
     return 0
 }
 complete -o nosort -F COMPLETE_of_keys cosmos
-"""
-"""The value follows a key at once, so bash must add no space after "="; zsh and fish see to that themselves."""
+""",
+    "zsh": """\
+COMPLETE_of_keys() {
+    if [[ $words[CURRENT] == *.* && $words[CURRENT] != *=* ]]; then
+        compadd() { builtin compadd -S '' "$@" }
+    fi
+    COMPLETE "$@"
+    unfunction compadd 2> /dev/null
+}
+compdef COMPLETE_of_keys cosmos
+""",
+}
+"""What follows click's script: a value follows its key at once, so no space may be added after "="; fish adds none."""
 
 
 @click.command("completion")
@@ -31,6 +43,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     \b
     Examples:
       cosmos completion bash >> ~/.bashrc
+      eval "$(cosmos completion zsh)"
       cosmos completion fish > ~/.config/fish/completions/cosmos.fish
     """
     plugins: PluginManager = ctx.obj
@@ -39,5 +52,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     assert kind is not None
     script = kind(ctx.find_root().command, {}, "cosmos", COMPLETION_VARIABLE)
     click.echo(script.source())
-    if shell == "bash":
-        click.echo(_WITHOUT_SPACE.replace("COMPLETE", script.func_name))
+    click.echo(_WITHOUT_SPACE.get(shell, "").replace("COMPLETE", script.func_name), nl=False)

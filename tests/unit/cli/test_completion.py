@@ -116,5 +116,5 @@ def test_bash_adds_no_space_after_a_key() -> None:
     fake = f"{function}() {{ COMPREPLY=(optimizer.lr=); }}; compopt() {{ echo compopt $@; }}"
     done = subprocess.run(["bash", "-c", f"{script}\n{fake}; {function}_of_keys"], capture_output=True, text=True)
     assert done.stdout == "compopt -o nospace\n", done.stderr
-    assert "compdef" in cosmos("completion", "zsh").stdout
+    assert "compdef _cosmos_completion_of_keys cosmos" in cosmos("completion", "zsh").stdout
     assert "complete" in cosmos("completion", "fish").stdout
