@@ -1,6 +1,7 @@
-# Every target sets up what it needs in .venv, then runs. TORCH picks the build to install.
+# Every target sets up what it needs in .venv, then runs. TORCH picks the build of torch, TORCH_INDEX where it comes from.
 PYTHON ?= python3
 TORCH ?= torch>=2.11
+TORCH_INDEX ?=
 RECIPE ?= vision_sft_demo
 ifeq ($(RECIPE),videophy2_demo)
 DATA ?= examples/data/physics_synthetic
@@ -22,12 +23,19 @@ PLUGINS := cosmos_vfm cosmos_vlm cosmos_data_bridge cosmos_data_videophy
 EDITABLE := $(foreach plugin,$(PLUGINS),-e plugins/$(plugin))
 PROJECTS := pyproject.toml $(foreach plugin,$(PLUGINS),plugins/$(plugin)/pyproject.toml)
 
-.PHONY: help demo test lint docs site fuzz mutants bench-startup clean
+# What needs no torch runs in an environment of its own, which is quick to make for every interpreter.
+LIGHT := build/light-$(notdir $(PYTHON))
+LIGHT_TESTS := $(addprefix tests/,fuzz/test_recipes.py $(addprefix unit/,config cli plan plugin/test_entry_points.py \
+    test_architecture.py test_docs.py test_commands_in_prose.py test_every_key_has_a_reader.py test_public_api.py))
+
+.PHONY: help demo test light lint docs site wheels fuzz mutants bench-startup clean
 
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
 	@echo "            RECIPE=videophy2_demo does the same with a reasoner"
 	@echo "make test   install, lint, type-check, run every test (at most 25 minutes on two cores)"
+	@echo "make light  the tests that need no torch, in an environment of their own (PYTHON=python3.12 and others; two minutes)"
+	@echo "make wheels build the wheels of all five distributions into dist"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
@@ -35,12 +43,14 @@ help:
 	@echo "make mutants   plants 180 small faults in the source; the tests must notice 95 % of them (half an hour)"
 	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"
 	@echo "make clean  remove .venv and the demo's data; runs under $(OUTPUT) stay"
-	@echo "TORCH='torch==2.13.0' picks the build of torch, PYTHON=python3.12 the interpreter"
+	@echo "TORCH='torch==2.13.0' picks the version of torch, TORCH_INDEX=URL the index it comes from (README says more),"
+	@echo "PYTHON=python3.12 the interpreter"
 
 .venv/installed: $(PROJECTS)
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
-	$(PIP) "$(TORCH)" "hatchling>=1.27" editables
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(PIP) "hatchling>=1.27" editables
 	$(PIP) --no-build-isolation -e . $(EDITABLE)
 	@touch $@
 
@@ -71,6 +81,18 @@ lint: .venv/installed-test
 # Two processes of one thread each, file by file; the demos come first, because they take longest.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+light:
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m tests.light > $(LIGHT)/requirements.txt
+	$(LIGHT)/bin/pip install --quiet editables -r $(LIGHT)/requirements.txt
+	$(LIGHT)/bin/pip install --quiet --no-deps --no-build-isolation -e . $(EDITABLE)
+	$(LIGHT)/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not torch" $(LIGHT_TESTS)
+
+wheels: .venv/installed-test
+	rm -f dist/*.whl
+	for project in . $(addprefix plugins/,$(PLUGINS)); do \
+	    $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz

@@ -9,9 +9,9 @@ from typing import Any
 __all__ = ["dumps"]
 
 
-def dumps(value: Any) -> str:
-    """One line of JSON."""
-    return json.dumps(_finite(value), allow_nan=False)
+def dumps(value: Any, indent: int | None = None) -> str:
+    """JSON in one line, or indented."""
+    return json.dumps(_finite(value), allow_nan=False, indent=indent)
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["ROOT", "cosmos", "losses", "metric_records", "module"]
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval"}
 """Commands that import torch, which a forked process has already."""
+TORCH = find_spec("torch") is not None
 PLACES = {
     "DATASET_PATH", "VIDEOPHYSICS_ROOT", "BASE_CHECKPOINT_PATH", "WAN_VAE_PATH", "VLM_SAFETENSORS_PATH",
     "IMAGINAIRE_OUTPUT_ROOT",
@@ -45,7 +47,7 @@ def cosmos(
     *arguments: str, env: dict[str, str] | None = None, code: int | None = 0, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The `cosmos` command; forked from a process with the imports done where that makes no difference."""
-    if arguments and arguments[0] in HEAVY and set(env or {}) <= PLACES and "--help" not in arguments:
+    if arguments and arguments[0] in HEAVY and set(env or {}) <= PLACES and "--help" not in arguments and TORCH:
         return _checked(_forked(arguments, env or {}, cwd or Path.cwd()), code)
     return module("cosmos_core", *arguments, env=env, code=code, cwd=cwd)
 

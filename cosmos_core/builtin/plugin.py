@@ -26,54 +26,57 @@ __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
 
-_COMMANDS = "cosmos_core.cli.commands"
+_COMMANDS = {
+    "train": (
+        ("run", "run:run", "Run a recipe, or resume it"),
+        ("eval", "eval:evaluate", "Validation metrics of a run"),
+        ("doctor", "doctor:doctor", "Check this machine"),
+    ),
+    "data": (
+        ("data", "data:data", "Prepare datasets"),
+        ("data prepare", "data:prepare", "Write a dataset to disk"),
+    ),
+    "models": (
+        ("checkpoints", "checkpoints:checkpoints", "Published checkpoints by name"),
+        ("checkpoints list", "checkpoints:list_all", "Published checkpoints"),
+        ("checkpoints fetch", "checkpoints:fetch", "Download one"),
+        ("convert", "convert:convert", "Convert a published checkpoint to a base"),
+        ("export", "export:export", "Export a checkpoint for other programs"),
+    ),
+    "plugins": (
+        ("plugins", "plugins:plugins", "What is installed, and a start for your own"),
+        ("plugins list", "plugins:list_plugins", "Installed plugins and their state"),
+        ("plugins show", "plugins:show", "What one plugin provides"),
+        ("plugins check", "plugins:check", "Load everything a plugin refers to"),
+        ("plugins hooks", "plugins:hooks", "The hooks a plugin may implement"),
+        ("plugins new", "scaffold:new", "Write a plugin package"),
+    ),
+    "configuration": (
+        ("recipes", "recipes:recipes", "Recipes by name or file"),
+        ("recipes list", "recipes:list_all", "Installed recipes"),
+        ("recipes show", "recipes:show", "A recipe after all layers"),
+        ("recipes copy", "recipes:copy", "Copy a recipe to a file"),
+        ("recipes check", "recipes:check", "Check recipe files"),
+        ("config", "config:config", "The keys of recipes"),
+        ("config explain", "config:explain", "Explain a key, or find keys by a word"),
+        ("config schema", "config:schema", "JSON Schema of a recipe"),
+        ("config reference", "config:reference", "Every key as Markdown"),
+        ("completion", "completion:completion", "Shell completion"),
+    ),
+}
+"""Group of `cosmos --help` -> words, reference below `cosmos_core.cli.commands`, and summary of its commands."""
+
 _BUILTIN = "cosmos_core.builtin"
 
 
 @hookimpl
 def cosmos_commands() -> Iterable[CommandSpec]:
     """The commands of `cosmos` itself."""
-    yield CommandSpec(path=("run",), summary="Run a recipe, or resume it", command=f"{_COMMANDS}.run:run")
-    yield CommandSpec(path=("recipes", "list"), summary="Installed recipes", command=f"{_COMMANDS}.recipes:list_all")
-    yield CommandSpec(
-        path=("recipes", "show"), summary="A recipe after all layers", command=f"{_COMMANDS}.recipes:show"
-    )
-    yield CommandSpec(
-        path=("plugins", "list"),
-        summary="Installed plugins and their state",
-        command=f"{_COMMANDS}.plugins:list_plugins",
-    )
-    yield CommandSpec(path=("recipes", "copy"), summary="Copy a recipe to a file", command=f"{_COMMANDS}.recipes:copy")
-    yield CommandSpec(path=("recipes", "check"), summary="Check recipe files", command=f"{_COMMANDS}.recipes:check")
-    yield CommandSpec(
-        path=("plugins", "check"), summary="Load everything a plugin refers to", command=f"{_COMMANDS}.plugins:check"
-    )
-    yield CommandSpec(
-        path=("plugins", "hooks"), summary="The hooks a plugin may implement", command=f"{_COMMANDS}.plugins:hooks"
-    )
-    yield CommandSpec(path=("plugins", "show"), summary="What one plugin provides", command=f"{_COMMANDS}.plugins:show")
-    yield CommandSpec(path=("plugins", "new"), summary="Write a plugin package", command=f"{_COMMANDS}.scaffold:new")
-    yield CommandSpec(path=("config", "explain"), summary="Explain one key", command=f"{_COMMANDS}.config:explain")
-    yield CommandSpec(
-        path=("config", "schema"), summary="JSON Schema of a recipe", command=f"{_COMMANDS}.config:schema"
-    )
-    yield CommandSpec(
-        path=("config", "reference"), summary="Every key as Markdown", command=f"{_COMMANDS}.config:reference"
-    )
-    yield CommandSpec(
-        path=("checkpoints", "list"), summary="Published checkpoints", command=f"{_COMMANDS}.checkpoints:list_all"
-    )
-    yield CommandSpec(path=("checkpoints", "fetch"), summary="Download one", command=f"{_COMMANDS}.checkpoints:fetch")
-    yield CommandSpec(
-        path=("convert",), summary="Convert a published checkpoint to a base", command=f"{_COMMANDS}.convert:convert"
-    )
-    yield CommandSpec(
-        path=("export",), summary="Export a checkpoint for other programs", command=f"{_COMMANDS}.export:export"
-    )
-    yield CommandSpec(path=("eval",), summary="Validation metrics of a run", command=f"{_COMMANDS}.eval:evaluate")
-    yield CommandSpec(path=("doctor",), summary="Check this machine", command=f"{_COMMANDS}.doctor:doctor")
-    yield CommandSpec(path=("completion",), summary="Shell completion", command=f"{_COMMANDS}.completion:completion")
-    yield CommandSpec(path=("data", "prepare"), summary="Write a dataset to disk", command=f"{_COMMANDS}.data:prepare")
+    for group, commands in _COMMANDS.items():
+        for words, reference, summary in commands:
+            yield CommandSpec(
+                path=words.split(), summary=summary, command=f"cosmos_core.cli.commands.{reference}", group=group
+            )
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The `cosmos` command: a tree of click commands, each imported only when it is used."""
+"""The `cosmos` command, and its exit codes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from cosmos_core import __version__
+from cosmos_core.cli.tree import CommandTree
 from cosmos_core.config.env import disabled_plugins
 from cosmos_core.config.problems import render
 from cosmos_core.errors import Problem, ReportedError, UserError
@@ -17,7 +18,7 @@ from cosmos_core.names import text_fault
 from cosmos_core.plugin.descriptors import CommandSpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["CommandTree", "main", "root_command"]
+__all__ = ["main", "root_command"]
 
 FAILED = 1
 USER_ERROR = 2
@@ -25,35 +26,6 @@ INTERRUPTED = 130
 FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS)
 """Errors of the system that name the path to change."""
 NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
-
-
-class CommandTree(click.Group):
-    """A group whose children are the commands below one path, loaded on use."""
-
-    def __init__(self, name: str, specs: list[CommandSpec], depth: int, help: str) -> None:
-        super().__init__(name, help=help, no_args_is_help=True)
-        self.specs = specs
-        self.depth = depth
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands and subgroups."""
-        return list(dict.fromkeys(spec.path[self.depth] for spec in self.specs))
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command or subgroup of that name."""
-        below = [spec for spec in self.specs if spec.path[self.depth] == cmd_name]
-        if not below:
-            return None
-        if len(below[0].path) == self.depth + 1:
-            return below[0].command.load()
-        words = ", ".join(spec.path[self.depth + 1] for spec in below)
-        return CommandTree(cmd_name, below, self.depth + 1, f"Commands: {words}.")
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Names and summaries, from the descriptors alone."""
-        rows = [(" ".join(spec.path[self.depth :]), spec.summary) for spec in self.specs]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
 
 HELP = """Fine-tune Cosmos 3 models from recipes; plugins add models, datasets and commands.

@@ -1,23 +1,40 @@
-"""Tables and JSON on stdout; rich only for a terminal."""
+"""Tables, facts and JSON on stdout; warnings on stderr."""
 
 from __future__ import annotations
 
-import json
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem
+from cosmos_core.strict_json import dumps
 
-__all__ = ["print_json", "print_notes", "print_table"]
+__all__ = ["json_option", "print_facts", "print_json", "print_notes", "print_table", "table_lines"]
+
+GAP = "  "
+NARROWEST_TEXT = 24
+"""Columns that the last column of a table needs; below that, rows become blocks."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(value: Any) -> None:
     """`value` as indented JSON."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(dumps(value, indent=2))
+
+
+def print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
+    """One ``name: value`` a line, or a JSON object."""
+    if as_json:
+        print_json(facts)
+        return
+    for name, text in facts.items():
+        click.echo(f"{name}: {text}")
 
 
 def print_notes(notes: Iterable[Problem]) -> None:
@@ -27,17 +44,41 @@ def print_notes(notes: Iterable[Problem]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: formatted on a terminal, aligned plain text elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
+    """A table as wide as the terminal; elsewhere as wide as its longest cells, so that other programs can read it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table_lines(columns, rows, width):
+        click.echo(line)
 
-        table = Table(*columns, header_style="bold", box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-        return
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Lines of a table of at most `width` characters; None for any width. Nothing is cut.
+
+    The last column wraps. Where the others leave it too little room, each row becomes a block: its first cell, and the
+    other cells below with their names.
+    """
     lines = [tuple(columns), *map(tuple, rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    indent = sum(widths[:-1]) + len(GAP) * (len(columns) - 1)
+    if width is None or indent + widths[-1] <= width:
+        return [_row(line, widths) for line in lines]
+    if width - indent >= min(NARROWEST_TEXT, widths[-1]):
+        wrapped = (_wrapped(_row(line, widths), width, indent) for line in lines)
+        return [part for parts in wrapped for part in parts]
+    return [part for row in rows for part in _block(columns, row, width)]
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _wrapped(line: str, width: int, indent: int) -> list[str]:
+    """A line whose text from column `indent` on is wrapped; words that are too long go on in the next line."""
+    head, text = line[:indent], line[indent:]
+    parts = textwrap.wrap(text, max(width - indent, 1), break_on_hyphens=False) or [""]
+    return [head + parts[0], *(" " * indent + part for part in parts[1:])]
+
+
+def _block(columns: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    label = max(len(name) for name in columns[1:])
+    cells = [f"  {name.ljust(label)}  {cell}" for name, cell in zip(columns[1:], row[1:], strict=True) if cell]
+    return [row[0], *(part for cell in cells for part in _wrapped(cell, width, label + 4))]

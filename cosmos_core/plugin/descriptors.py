@@ -128,11 +128,16 @@ class TrackerSpec(ConfiguredSpec):
 
 @frozen(kw_only=True)
 class CommandSpec(Spec):
-    """A command. path: its words, e.g. ("data", "prepare"); command: a click command or group."""
+    """A command. path: its words, e.g. ("data", "prepare"); command: a click command or group.
+
+    group: its heading in `cosmos --help`: train, data, models, plugins, configuration, or another word. A spec whose
+    path others begin with is their group: the help of its click group introduces them.
+    """
 
     kind: ClassVar[str] = "command"
     path: tuple[str, ...] = field(converter=_words)
     command: Ref = field(converter=_ref)
+    group: str = "plugins"
 
     @property
     def name(self) -> str:

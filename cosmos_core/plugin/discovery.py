@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-
 from attrs import frozen
+
+from cosmos_core.plugin.entry_points import entry_points
 
 __all__ = ["BUILTIN", "Candidate", "candidates"]
 
@@ -24,20 +24,11 @@ class Candidate:
 BUILTIN = Candidate("core", "cosmos-core", "", "cosmos_core.builtin.plugin")
 
 
-def _candidate(entry: EntryPoint) -> Candidate:
-    distribution = entry.dist
-    return Candidate(
-        name=entry.name,
-        distribution=distribution.name if distribution else "unknown",
-        version=distribution.version if distribution else "",
-        module=entry.value,
-    )
-
-
 def candidates() -> list[Candidate]:
     """The built-in plugin, then every installed one by name; nothing is imported."""
     from cosmos_core import __version__
 
-    installed = sorted((_candidate(entry) for entry in entry_points(group=GROUP)), key=lambda candidate: candidate.name)
+    entries = sorted(entry_points(GROUP), key=lambda entry: entry.name)
+    installed = [Candidate(entry.name, entry.distribution, entry.version, entry.value) for entry in entries]
     builtin = Candidate(BUILTIN.name, BUILTIN.distribution, __version__, BUILTIN.module)
     return [builtin, *installed]

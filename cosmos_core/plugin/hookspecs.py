@@ -126,11 +126,14 @@ class HookSpecs(Protocol):
     def cosmos_commands(self) -> Iterable[CommandSpec]:
         """Commands this plugin adds to `cosmos`. Called once a command, when plugins are discovered. Since 0.1.
 
+        `cosmos --help` lists a command under its `group`, by default "plugins".
+
         May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
 
         Example::
 
-            yield CommandSpec(path=("acme", "score"), summary="Score a run", command="acme_cosmos.cli:score")
+            yield CommandSpec(path=("acme", "score"), summary="Score a run", command="acme_cosmos.cli:score",
+                              group="models")
         """
 
     @hookspec

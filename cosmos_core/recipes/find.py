@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.machinery import PathFinder
-from importlib.metadata import entry_points
 from os.path import isfile
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean, text_fault
+from cosmos_core.plugin.entry_points import entry_points
 
 __all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
 
@@ -43,19 +44,18 @@ def _folder(package: str) -> Path | None:
 def list_recipes() -> list[RecipeFile]:
     """Every installed recipe, by name."""
     recipes: list[RecipeFile] = []
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(GROUP):
         folder = _folder(entry.value)
         if folder is None or not folder.is_dir():
             continue
-        distribution = entry.dist.name if entry.dist else "unknown"
-        recipes.extend(RecipeFile(path.stem, path, distribution) for path in folder.glob("*.toml"))
+        recipes.extend(RecipeFile(path.stem, path, entry.distribution) for path in folder.glob("*.toml"))
     return sorted(recipes, key=lambda recipe: (recipe.name, recipe.distribution))
 
 
-def find_recipe(name: str, *, base: Path | None = None) -> Path:
+def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[RecipeFile] | None = None) -> Path:
     """File of a recipe given by path, name or `distribution:name`. Raises UserError with the nearest known name.
 
-    base: folder of relative paths; the working directory when absent.
+    base: folder of relative paths; the working directory when absent. installed: all recipes, if listed already.
     """
     if fault := text_fault(name):
         raise UserError(f"the recipe's name {name!r} {fault}; rename it")
@@ -65,7 +65,7 @@ def find_recipe(name: str, *, base: Path | None = None) -> Path:
             raise UserError(f"no such recipe file: {path}")
         return path
     distribution, _, plain = name.rpartition(":")
-    recipes = list_recipes()
+    recipes = list_recipes() if installed is None else installed
     matches = [
         recipe
         for recipe in recipes
@@ -84,8 +84,11 @@ def find_recipe(name: str, *, base: Path | None = None) -> Path:
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
 
-def peek(path: Path, depth: int = 0) -> tuple[str, str, str]:
-    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" if not set."""
+def peek(path: Path, installed: Sequence[RecipeFile] | None = None, depth: int = 0) -> tuple[str, str, str]:
+    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" if not set.
+
+    installed: all recipes, if listed already.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,7 +97,7 @@ def peek(path: Path, depth: int = 0) -> tuple[str, str, str]:
     parent = ("", "", "")
     if isinstance(extends, str) and depth < DEEPEST:
         with suppress(UserError):
-            parent = peek(find_recipe(extends, base=path.parent), depth + 1)
+            parent = peek(find_recipe(extends, base=path.parent, installed=installed), installed, depth + 1)
     job = values.get("job")
     loader = values.get("dataloader_train")
     dataset = loader.get("dataset") if isinstance(loader, dict) else None

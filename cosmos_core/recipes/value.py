@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.overrides import parse_key
 from cosmos_core.config.reference import value_text
-from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.loading import resolve
+from cosmos_core.recipes.loading import Resolved
 
 __all__ = ["value_in"]
 
 
-def value_in(recipe: str, overrides: Sequence[str], key: str, *, plugins: PluginManager) -> dict[str, str]:
+def value_in(resolved: Resolved, key: str) -> dict[str, str]:
     """``value`` and ``origin`` of a key in a resolved recipe; or that its section is not there."""
-    resolved = resolve(recipe, overrides, plugins=plugins)
     path = parse_key(key)
     value: Any = to_plain(resolved.config)
     for part in path:

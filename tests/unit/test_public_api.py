@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import pytest
+
 from tests.public_api import GOLDEN, public_api
 
 
@@ -14,6 +16,7 @@ def test_the_public_names_are_those_of_the_golden_file() -> None:
     )
 
 
+@pytest.mark.torch
 def test_every_public_name_exists() -> None:
     for line in GOLDEN.read_text(encoding="utf-8").split():
         module, _, name = line.rpartition(".")

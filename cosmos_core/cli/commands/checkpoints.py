@@ -6,21 +6,36 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.cli.output import print_json, print_table
+from cosmos_core.cli.complete import checkpoint_names
+from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
 from cosmos_core.plugin.descriptors import CheckpointSpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["fetch", "list_all"]
+__all__ = ["checkpoints", "fetch", "list_all"]
+
+SHORT = 12
+"""Characters of a commit in a table; JSON has all."""
+
+
+@click.group("checkpoints")
+def checkpoints() -> None:
+    """List and download the published checkpoints that commands know by name.
+
+    \b
+    Examples:
+      cosmos checkpoints list
+      cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae
+    """
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_obj
 def list_all(plugins: PluginManager, as_json: bool) -> None:
     """Every published checkpoint that commands may name.
 
     \b
-    Example:
+    Examples:
       cosmos checkpoints list
     """
     columns = ["name", "repository", "revision", "summary"]
@@ -28,24 +43,24 @@ def list_all(plugins: PluginManager, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_table(columns, rows)
+        print_table(columns, [[name, repo, revision[:SHORT], summary] for name, repo, revision, summary in rows])
 
 
 @click.command("fetch")
-@click.argument("name")
+@click.argument("name", shell_complete=checkpoint_names)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder; default: the Hub cache."
 )
+@json_option
 @click.pass_obj
-def fetch(plugins: PluginManager, name: str, output: Path | None) -> None:
+def fetch(plugins: PluginManager, name: str, output: Path | None, as_json: bool) -> None:
     """Download the checkpoint NAME; an interrupted download continues.
 
     \b
-    Example:
+    Examples:
       cosmos checkpoints fetch Cosmos3-Nano
     """
     from cosmos_core.hub.reference import fetch as download
 
     snapshot = download(plugins.registry.get(CheckpointSpec, name), output)
-    click.echo(f"path: {snapshot.path}")
-    click.echo(f"origin: {snapshot.source_revision}")
+    print_facts({"path": str(snapshot.path), "origin": snapshot.source_revision}, as_json)

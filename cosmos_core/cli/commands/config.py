@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import click
 
-from cosmos_core.cli.output import print_json
+from cosmos_core.cli.complete import key_names, key_values, recipes_and_files, task_names
+from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["explain", "reference", "schema"]
+__all__ = ["config", "explain", "reference", "schema"]
+
+
+@click.group("config")
+def config() -> None:
+    """Look up the keys that recipes hold, for people and for editors.
+
+    \b
+    Examples:
+      cosmos config explain optimizer.lr
+      cosmos config explain lora
+      cosmos config schema > recipe.schema.json
+    """
 
 
 @click.command("schema")
-@click.option("--task", help="Only this model family, e.g. vfm.")
+@click.option("--task", shell_complete=task_names, help="Only this model family, e.g. vfm.")
 @click.pass_obj
 def schema(plugins: PluginManager, task: str | None) -> None:
     """Print the JSON Schema of a recipe, with the sections of every installed plugin.
 
     \b
-    Example:
+    Examples:
       cosmos config schema --task vfm > recipe.schema.json
     """
     from cosmos_core.config.schema import json_schema
@@ -31,36 +44,69 @@ def schema(plugins: PluginManager, task: str | None) -> None:
 @click.command("reference")
 @click.pass_obj
 def reference(plugins: PluginManager) -> None:
-    """Print every key of every installed section as Markdown."""
+    """Print every key of every installed section as Markdown.
+
+    \b
+    Examples:
+      cosmos config reference | less
+    """
     from cosmos_core.config.reference import reference_page
 
     click.echo(reference_page(plugins.registry.sections()), nl=False)
 
 
 @click.command("explain")
-@click.argument("key")
-@click.option("--recipe", help="Also print the value this recipe gives the key, and where it was written.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.argument("overrides", nargs=-1)
+@click.argument("key", shell_complete=key_names)
+@click.option(
+    "--recipe",
+    shell_complete=recipes_and_files,
+    help="Also print the value this recipe gives the key, and where it was written.",
+)
+@json_option
+@click.argument("overrides", nargs=-1, shell_complete=key_values)
 @click.pass_obj
 def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Explain KEY: type, default, bounds, meaning, owner, and its current value.
 
+    A word that is no key finds the keys whose name or description contains it.
+
     \b
     Examples:
       cosmos config explain optimizer.lr
+      cosmos config explain lora
       cosmos config explain model.ema.rate --recipe vision_sft_nano
     """
     from cosmos_core.config.explain import explain_key
+    from cosmos_core.config.search import search_keys
+    from cosmos_core.recipes.loading import resolve
     from cosmos_core.recipes.value import value_in
 
-    present = value_in(recipe, overrides, key, plugins=plugins) if recipe else None
-    facts = explain_key(key, plugins.registry.sections(), present)
+    resolved = resolve(recipe, overrides, plugins=plugins) if recipe else None
+    sections = plugins.registry.sections()
+    listed = key.replace("dataloader_val.", "dataloader_train.", 1)
+    matches = search_keys(listed, sections)
+    names = list(dict.fromkeys(match.name for match in matches)) or [key]
+    exact = listed in names or not matches
+    facts = [
+        fact
+        for name in ([key] if exact else names)
+        for fact in explain_key(name, sections, value_in(resolved, name) if resolved else None)
+    ]
     if as_json:
         print_json(facts)
-        return
-    for number, entry in enumerate(facts):
-        if number:
-            click.echo()
-        for name, text in entry.items():
-            click.echo(f"{name}: {text}")
+    elif exact:
+        for number, fact in enumerate(facts):
+            if number:
+                click.echo()
+            print_facts(fact, as_json=False)
+    else:
+        _print_matches(facts)
+
+
+def _print_matches(facts: list[dict[str, str]]) -> None:
+    """A row for each key; sections that explain it alike share one."""
+    columns = ["key", "value" if "value" in facts[0] else "default", "for", "meaning"]
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for fact in facts:
+        rows.setdefault((fact["key"], fact[columns[1]], fact.get("meaning", "")), []).append(fact.get("when", ""))
+    print_table(columns, [[name, value, ", ".join(when), meaning] for (name, value, meaning), when in rows.items()])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cosmos_core.cli.complete import checkpoint_names, converter_sources, converter_targets
+from cosmos_core.cli.output import json_option, print_facts
 from cosmos_core.errors import UserError
 from cosmos_core.plugin.conversions import conversions_to, find_converter
 from cosmos_core.plugin.descriptors import Conversion
@@ -15,12 +17,20 @@ __all__ = ["convert"]
 
 
 @click.command("convert")
-@click.argument("source")
+@click.argument("source", shell_complete=checkpoint_names)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--to", "target", default="dcp", show_default=True, help="Format to write: dcp, or vlm for a reasoner.")
-@click.option("--from", "source_format", help="Format of SOURCE; default: detected.")
+@click.option(
+    "--to",
+    "target",
+    default="dcp",
+    show_default=True,
+    shell_complete=converter_targets,
+    help="Format to write: dcp, or vlm for a reasoner.",
+)
+@click.option("--from", "source_format", shell_complete=converter_sources, help="Format of SOURCE; default: detected.")
 @click.option("--vision", type=click.Choice(["auto", "qwen", "cosmos"]), default="auto", help="Tower of a reasoner.")
 @click.option("--backbone", help="Folder or Hub name of a reasoner's vision tower, configuration and tokenizer.")
+@json_option
 @click.pass_obj
 def convert(
     plugins: PluginManager,
@@ -30,6 +40,7 @@ def convert(
     source_format: str | None,
     vision: str,
     backbone: str | None,
+    as_json: bool,
 ) -> None:
     """Convert SOURCE: a folder, a name of `cosmos checkpoints list`, or owner/repository[@revision].
 
@@ -53,6 +64,4 @@ def convert(
     spec = find_converter(plugins.registry, kind, target)
     options = {"vision": vision, "backbone": backbone or ""}
     request = Conversion(source=snapshot.path, output=output, source_revision=snapshot.source_revision, options=options)
-    facts = spec.convert.load()(request)
-    for name, text in {"origin": snapshot.source_revision, **facts}.items():
-        click.echo(f"{name}: {text}")
+    print_facts({"origin": snapshot.source_revision, **spec.convert.load()(request)}, as_json)

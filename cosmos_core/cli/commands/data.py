@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from cosmos_core.cli.complete import dataset_names
 from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["prepare"]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["data", "prepare"]
+
+
+@click.group("data")
+def data() -> None:
+    """Write datasets to disk, and prepare them for training.
+
+    \b
+    Examples:
+      cosmos data prepare bridge --synthetic 768 -o examples/data/bridge_synthetic
+      cosmos data prepare --help
+    """
 
 
 class _Datasets(click.Group):
@@ -23,6 +40,9 @@ class _Datasets(click.Group):
         plugins: PluginManager = ctx.obj
         reference = plugins.registry.get(DatasetSpec, cmd_name).prepare
         return None if reference is None else reference.load()
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return [*dataset_names(ctx, incomplete), *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         plugins: PluginManager = ctx.obj

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import asdict
 
-from cosmos_core.cli.output import print_json
+from cosmos_core.cli.output import json_option, print_json
 from cosmos_core.config.env import output_root
 from cosmos_core.plugin.descriptors import DoctorSpec
 from cosmos_core.plugin.manager import PluginManager
@@ -21,8 +21,8 @@ __all__ = ["doctor"]
 
 @click.command("doctor")
 @click.option("--quick", is_flag=True, help="Leave out what takes more than seconds: collectives, compilation.")
+@json_option
 @click.option("--offline", is_flag=True, help="Do not try to reach the Hub.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, progress on stderr.")
 @click.pass_obj
 def doctor(plugins: PluginManager, quick: bool, offline: bool, as_json: bool) -> int:
     """Test this machine: attention kernels, collectives between GPUs, video codecs, disk, memory, network, plugins.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cosmos_core.cli.complete import run_directories, steps
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plugin.manager import PluginManager
@@ -15,8 +16,10 @@ __all__ = ["evaluate"]
 
 
 @click.command("eval")
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--step", type=click.IntRange(min=0), help="Which checkpoint; default: the latest.")
+@click.argument(
+    "run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories
+)
+@click.option("--step", type=click.IntRange(min=0), shell_complete=steps, help="Which checkpoint; default: the latest.")
 @click.option("--weights", type=click.Choice(["ema", "live", "fresh"]), default="ema", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many batches; default: all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cosmos_core.cli.complete import run_directories, steps, task_names
+from cosmos_core.cli.output import json_option, print_facts
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
@@ -24,12 +26,17 @@ FORMATS = ("diffusers", "hf")
 
 
 @click.command("export")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--step", type=click.IntRange(min=0), help="Which checkpoint of a run; default: the latest.")
+@click.option(
+    "--step",
+    type=click.IntRange(min=0),
+    shell_complete=steps,
+    help="Which checkpoint of a run; default: the latest.",
+)
 @click.option("--weights", type=click.Choice(["ema", "live"]), help="Default: the average, where the run kept one.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: that of the base.")
-@click.option("--task", default=None, help="Model family; default: the run's.")
+@click.option("--task", default=None, shell_complete=task_names, help="Model family; default: the run's.")
 @click.option(
     "--format",
     "target_format",
@@ -39,6 +46,7 @@ FORMATS = ("diffusers", "hf")
 @click.option("--layout", type=click.Choice(FORMATS), hidden=True)
 @click.option("--merge/--adapter", default=True, help="Fold adapters into the weights, or export them alone.")
 @click.option("--verify", is_flag=True, help="Read everything back and compare.")
+@json_option
 @click.pass_obj
 def export(
     plugins: PluginManager,
@@ -52,6 +60,7 @@ def export(
     layout: str | None,
     merge: bool,
     verify: bool,
+    as_json: bool,
 ) -> None:
     """Export SOURCE: a run directory, one of its iter_<N> folders, or a converted base.
 
@@ -89,8 +98,7 @@ def export(
         base=base,
         options=options,
     )
-    for name, text in {"source": str(iteration), **spec.convert.load()(request)}.items():
-        click.echo(f"{name}: {text}")
+    print_facts({"source": str(iteration), **spec.convert.load()(request)}, as_json)
 
 
 def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> Path:

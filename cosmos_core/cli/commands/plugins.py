@@ -6,21 +6,34 @@ from collections import Counter
 
 import click
 
-from cosmos_core.cli.output import print_json, print_table
+from cosmos_core.cli.complete import plugin_names
+from cosmos_core.cli.output import json_option, print_json, print_table
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.plugin.status import PluginStatus
-from cosmos_core.recipes.find import list_recipes
+from cosmos_core.recipes.find import list_recipes, peek
 
-__all__ = ["check", "hooks", "list_plugins", "show"]
+__all__ = ["check", "hooks", "list_plugins", "plugins", "show"]
+
+
+@click.group("plugins")
+def plugins() -> None:
+    """Show what installed plugins provide, check them, and start one of your own.
+
+    \b
+    Examples:
+      cosmos plugins list
+      cosmos plugins show vfm
+      cosmos plugins new acme
+    """
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_obj
 def list_plugins(plugins: PluginManager, as_json: bool) -> None:
-    """One row per distribution: its state and what it provides.
+    """One row per distribution: its state, and how much it provides; `cosmos plugins show` names it all.
 
     \b
     Examples:
@@ -55,20 +68,26 @@ def _recipes(count: int) -> list[str]:
 
 
 def _what(row: dict[str, object]) -> str:
+    """Why a plugin is not ok, or what it provides: one contribution by name, several as a number."""
     provides = row["provides"]
     assert isinstance(provides, list)
-    return str(row["reason"]) or ", ".join(provides) or "nothing"
+    kinds: dict[str, list[str]] = {}
+    for name in provides:
+        kind = name.partition(" ")[0]
+        kinds.setdefault(name if kind.isdigit() else kind, []).append(name)
+    counts = [names[0] if len(names) == 1 else f"{len(names)} {kind}s" for kind, names in kinds.items()]
+    return str(row["reason"]) or ", ".join(counts) or "nothing"
 
 
 @click.command("show")
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("name", shell_complete=plugin_names)
+@json_option
 @click.pass_obj
 def show(plugins: PluginManager, name: str, as_json: bool) -> None:
     """Print what the plugin NAME provides, with a summary of each.
 
     \b
-    Example:
+    Examples:
       cosmos plugins show core
     """
     status = _status(plugins, name)
@@ -76,6 +95,12 @@ def show(plugins: PluginManager, name: str, as_json: bool) -> None:
         raise UserError(f"plugin '{name}' is {status.state}", [Problem(message=status.reason)])
     columns = ["kind", "name", "summary"]
     rows = [[spec.kind, spec.name, spec.summary] for spec in plugins.registry.of(status.candidate)]
+    installed = list_recipes()
+    rows += [
+        ["recipe", recipe.name, peek(recipe.path, installed)[0]]
+        for recipe in installed
+        if recipe.distribution == status.candidate.distribution
+    ]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
@@ -87,7 +112,7 @@ def hooks() -> None:
     """Print what a plugin may implement, hook by hook, as Markdown.
 
     \b
-    Example:
+    Examples:
       cosmos plugins hooks | less
     """
     from cosmos_core.plugin.docs import hooks_page
@@ -96,27 +121,32 @@ def hooks() -> None:
 
 
 @click.command("check")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=plugin_names)
+@json_option
 @click.pass_obj
-def check(plugins: PluginManager, name: str | None) -> int:
+def check(plugins: PluginManager, name: str | None, as_json: bool) -> int:
     """Load everything that the plugin NAME (or every plugin) refers to, and check its types.
 
     Exit code 1 when something does not.
 
     \b
-    Example:
+    Examples:
       cosmos plugins check vfm
     """
     from cosmos_core.testing.contributions import check_contribution
 
-    failed = False
+    report: list[dict[str, object]] = []
     for status in plugins.statuses if name is None else [_status(plugins, name)]:
         faults = [fault for spec in plugins.registry.of(status.candidate) for fault in check_contribution(spec)]
         if status.state in ("broken", "outdated"):
             faults.append(status.reason)
-        failed = failed or bool(faults)
-        click.echo(f"{status.candidate.name}: " + ("; ".join(faults) if faults else status.warning or status.state))
-    return 1 if failed else 0
+        plugin, state = status.candidate.name, status.state
+        report.append({"plugin": plugin, "state": state, "warning": status.warning, "faults": faults})
+        if not as_json:
+            click.echo(f"{plugin}: " + ("; ".join(faults) if faults else status.warning or state))
+    if as_json:
+        print_json(report)
+    return 1 if any(row["faults"] for row in report) else 0
 
 
 def _status(plugins: PluginManager, name: str) -> PluginStatus:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
+from attrs import asdict
 
-from cosmos_core.cli.output import print_json, print_notes, print_table
+from cosmos_core.cli.complete import key_values, recipes_and_files
+from cosmos_core.cli.output import json_option, print_json, print_notes, print_table
+from cosmos_core.errors import Problem
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes, peek
 
-__all__ = ["check", "copy", "list_all", "show"]
+__all__ = ["check", "copy", "list_all", "recipes", "show"]
+
+
+@click.group("recipes")
+def recipes() -> None:
+    """List, show, copy and check recipes.
+
+    \b
+    Examples:
+      cosmos recipes list
+      cosmos recipes show vision_sft_nano --origins
+      cosmos recipes copy vision_sft_nano my_run.toml
+    """
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_all(as_json: bool) -> None:
     """Every installed recipe with its task, dataset and summary.
 
@@ -25,8 +42,9 @@ def list_all(as_json: bool) -> None:
     """
     columns = ["recipe", "task", "dataset", "distribution", "summary"]
     rows = []
-    for recipe in list_recipes():
-        summary, task, dataset = peek(recipe.path)
+    installed = list_recipes()
+    for recipe in installed:
+        summary, task, dataset = peek(recipe.path, installed)
         rows.append([recipe.name, task, dataset, recipe.distribution, summary])
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -35,10 +53,10 @@ def list_all(as_json: bool) -> None:
 
 
 @click.command("show")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1)
+@click.argument("recipe", shell_complete=recipes_and_files)
+@click.argument("overrides", nargs=-1, shell_complete=key_values)
 @click.option("--origins", is_flag=True, help="One line per value, with the file and line where it was set.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_obj
 def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origins: bool, as_json: bool) -> None:
     """The whole configuration of RECIPE (a name or a file) after all layers and OVERRIDES.
@@ -61,16 +79,16 @@ def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origin
 
 
 @click.command("copy")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=recipes_and_files)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def copy(recipe: str, file: Path) -> None:
     """Copy RECIPE to FILE, with its comments, to change it.
 
     \b
-    Example:
+    Examples:
       cosmos recipes copy vision_sft_nano my_run.toml
     """
-    from cosmos_core.errors import Problem, UserError
+    from cosmos_core.errors import UserError
     from cosmos_core.recipes.find import find_recipe
 
     if file.exists():
@@ -80,33 +98,47 @@ def copy(recipe: str, file: Path) -> None:
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=recipes_and_files)
 @click.option("--strict", is_flag=True, help="Also reject what is accepted only for old recipes.")
+@json_option
 @click.pass_obj
-def check(plugins: PluginManager, files: tuple[str, ...], strict: bool) -> None:
-    """Load each of FILES (or recipe names) and show the problems of all.
+def check(plugins: PluginManager, files: tuple[str, ...], strict: bool, as_json: bool) -> int:
+    """Load each of FILES (or recipe names), and print all problems of all of them. Exit code 2 if there are any.
 
     \b
-    Example:
+    Examples:
       cosmos recipes check my_run.toml other.toml
     """
     from cosmos_core.config.problems import render
     from cosmos_core.errors import UserError
-    from cosmos_core.recipes.loading import resolve
 
-    failed = []
+    report: list[dict[str, Any]] = []
     for file in files:
         try:
-            notes = resolve(file, plugins=plugins).notes
-            if strict and notes:
-                raise UserError(f"{file} holds what is accepted only for old recipes", notes)
+            notes = _load(file, strict, plugins)
         except UserError as error:
-            if len(files) == 1:
-                raise
-            failed.append(file)
+            report.append(_result(file, error.problems, error.title))
             click.echo(render(error), err=True)
-        else:
-            print_notes(notes)
+            continue
+        report.append(_result(file, notes))
+        print_notes(notes)
+        if not as_json:
             click.echo(f"{file}: ok")
-    if failed:
-        raise UserError(f"{len(failed)} of {len(files)} recipes have problems: {', '.join(failed)}")
+    if as_json:
+        print_json(report)
+    return 0 if all(row["ok"] for row in report) else 2
+
+
+def _result(file: str, problems: Iterable[Problem], error: str = "") -> dict[str, Any]:
+    return {"file": file, "ok": not error, "error": error, "problems": [asdict(problem) for problem in problems]}
+
+
+def _load(file: str, strict: bool, plugins: PluginManager) -> tuple[Problem, ...]:
+    """What a recipe holds that is accepted only for old recipes. Raises UserError for all other problems."""
+    from cosmos_core.errors import UserError
+    from cosmos_core.recipes.loading import resolve
+
+    notes = resolve(file, plugins=plugins).notes
+    if strict and notes:
+        raise UserError(f"{file} holds what is accepted only for old recipes", notes)
+    return notes

@@ -5,26 +5,28 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from cosmos_core.cli.complete import key_values, recipes_and_files
 from cosmos_core.config.env import launched_rank
-from cosmos_core.launch.devices import visible_gpus
-from cosmos_core.launch.outcome import EXIT_CODES
-from cosmos_core.plan.paths import RunPaths
-from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
+
+if TYPE_CHECKING:
+    from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["run"]
 
 
 @click.command("run")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1)
+@click.argument("recipe", shell_complete=recipes_and_files)
+@click.argument("overrides", nargs=-1, shell_complete=key_values)
 @click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine; default: its GPUs, else 1.")
 @click.option("--dry-run", is_flag=True, help="Print configuration and plan, check everything, start nothing.")
 @click.option("--fresh", is_flag=True, help="Take a new run directory instead of resuming; nothing is deleted.")
 @click.option("--output-root", type=click.Path(path_type=Path, file_okay=False), help="Parent of run directories.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
 @click.pass_obj
 def run(
     plugins: PluginManager,
@@ -34,6 +36,7 @@ def run(
     dry_run: bool,
     fresh: bool,
     output_root: Path | None,
+    as_json: bool,
 ) -> int:
     """Run RECIPE (a name or a file); run the same command again to resume.
 
@@ -43,14 +46,18 @@ def run(
     Examples:
       cosmos run vision_sft_demo
       cosmos run vision_sft_nano --nproc 8 optimizer.lr=5e-5
-      cosmos run ./my_recipe.toml --dry-run
+      cosmos run ./my_recipe.toml --dry-run --json
       torchrun --nproc-per-node 8 -m cosmos_core run vision_sft_nano
     """
     from cosmos_core.cli.output import print_notes
+    from cosmos_core.launch.devices import visible_gpus
+    from cosmos_core.launch.outcome import EXIT_CODES
     from cosmos_core.launch.train import plan_run, start_run
 
     if launched_rank() is not None and (nproc is not None or fresh):
         raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")
+    if as_json and not dry_run:
+        raise click.UsageError("--json needs --dry-run; a run writes its figures to metrics.jsonl")
     plan = plan_run(
         recipe,
         overrides,
@@ -62,16 +69,21 @@ def run(
         notify=lambda note: print_notes([note]),
     )
     if dry_run:
-        _print_plan(plan)
+        _print_plan(plan, as_json)
         return 0
     report = partial(_report, plan)
     return EXIT_CODES[start_run(plan, plugins, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)]
 
 
-def _print_plan(plan: RunPlan) -> None:
-    from cosmos_core.config.dump import to_toml
+def _print_plan(plan: RunPlan, as_json: bool) -> None:
+    from cosmos_core.cli.output import print_json
+    from cosmos_core.config.dump import to_plain, to_toml
     from cosmos_core.plan.warnings import warnings
 
+    if as_json:
+        plain = {"config": to_plain(plan.config), "plan": plan.summary()}
+        print_json({**plain, "notes": list(plan.completion()), "warnings": list(warnings(plan))})
+        return
     click.echo(to_toml(plan.config))
     for name, text in plan.summary().items():
         click.echo(f"# {name}: {text}")
@@ -80,6 +92,8 @@ def _print_plan(plan: RunPlan) -> None:
 
 
 def _report(plan: RunPlan, outcome: str) -> None:
+    from cosmos_core.plan.paths import RunPaths
+
     paths = RunPaths(plan.run_dir)
     for line in plan.completion():
         click.echo(line)

@@ -22,7 +22,7 @@ def new(name: str, output: Path | None) -> None:
     """Write a plugin package NAME with a model family, a dataset, a callback, a command, a recipe and tests.
 
     \b
-    Example:
+    Examples:
       cosmos plugins new acme
       pip install -e acme_cosmos && cosmos run acme_hello
     """

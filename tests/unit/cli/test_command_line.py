@@ -70,7 +70,7 @@ def test_recipes_list_and_show() -> None:
         (("run", "hello", "--nproc", "3", "model.parallelism.data_parallel_shard_degree=2"), "data_parallel_shard"),
         (("run", "hello", "job.wandb_mode=online"), "wandb"),
         (("run", "hello", "dataloader_train.dataset.type=bridge", "dataloader_train.dataset.path=x"), "bridge"),
-        (("run", "hello", "optimizer.keys_to_select=['heed']"), "head"),
+        pytest.param(("run", "hello", "optimizer.keys_to_select=['heed']"), "head", marks=pytest.mark.torch),
         (("recipes", "show", "nothing"), "no recipe"),
         (("frobnicate",), "frobnicate"),
         (("data", "prepare", "bridge", "--synthetic", "0", "-o", "x"), "--synthetic"),
@@ -100,6 +100,7 @@ def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.torch
 def test_a_failing_run_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
     blocked = tmp_path / "cosmos3/sft/hello/checkpoints"
     blocked.mkdir(parents=True)

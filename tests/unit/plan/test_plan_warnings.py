@@ -94,6 +94,7 @@ def test_steps_that_are_done_are_not_warned_of(tmp_path: Path) -> None:
     assert warned(tmp_path, "trainer.max_iter=6") == []
 
 
+@pytest.mark.torch
 def test_the_dry_run_shows_warnings_after_the_plan_and_the_run_logs_them(tmp_path: Path) -> None:
     command = ("run", "hello", *OWN, "trainer.max_iter=8", "--output-root", str(tmp_path))
     *_, last = cosmos(*command, "--dry-run").stdout.splitlines()
@@ -140,6 +141,7 @@ def test_a_smoke_run_of_five_steps_plans_for_every_recipe(recipe: str, places: d
     assert "intervals are longer than the run of 5 steps: checkpoint.save_iter" in said
 
 
+@pytest.mark.torch
 def test_multipliers_of_zero_for_all_that_trains_are_warned_of_once_the_network_is_there(tmp_path: Path) -> None:
     command = ("run", "hello", *OWN, "--output-root", str(tmp_path))
     told = "no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +30,7 @@ __all__ = ["videophy2"]
     "--val", "validation", type=click.IntRange(min=5), default=500, show_default=True, help="With --synthetic."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="With --synthetic.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def videophy2(
     output: Path,
     split: str,
@@ -41,6 +44,7 @@ def videophy2(
     synthetic: int | None,
     validation: int,
     seed: int,
+    as_json: bool,
 ) -> None:
     """Fetch VideoPhy-2, or draw a synthetic one, as videophy2_train/ and videophy2_val/ (the dataset's test split).
 
@@ -54,17 +58,13 @@ def videophy2(
       cosmos data prepare videophy2 --synthetic 4000 -o examples/data/physics_synthetic
     """
     if synthetic is not None:
-        from cosmos_data_videophy.writing import Synthetic, write_synthetic
-
-        written = write_synthetic(output, Synthetic(train=synthetic, val=validation, seed=seed))
-        click.echo(
-            f"{output}: {synthetic} training and {validation} validation clips" + ("" if written else ", already there")
-        )
+        _draw(output, synthetic, validation, seed, as_json)
         return
     from cosmos_data_videophy.materialise import PrepareOptions, materialise
 
     question = _text(prompt_file) if prompt_file is not None else None
     failed = False
+    splits: list[dict[str, Any]] = []
     for name in ("train", "val") if split == "both" else ("val" if split == "test" else split,):
         options = PrepareOptions(
             split=name,
@@ -77,13 +77,28 @@ def videophy2(
             workers=workers,
         )
         report = materialise(options)
-        click.echo(f"{output / f'videophy2_{name}'}: {report.written} of {report.rows} rows, {report.failed} failed")
+        folder = output / f"videophy2_{name}"
+        splits.append({"folder": str(folder), "written": report.written, "rows": report.rows, "failed": report.failed})
+        if not as_json:
+            click.echo(f"{folder}: {report.written} of {report.rows} rows, {report.failed} failed")
         failed = failed or report.failed > max_failures * report.rows
+    if as_json:
+        click.echo(json.dumps({"dataset": str(output), "splits": splits}))
     if failed:
         raise UserError(
             "too many rows failed; see failures.jsonl in the split's folder, then run the same command again "
             "(--max-failures sets the share that may)"
         )
+
+
+def _draw(output: Path, train: int, validation: int, seed: int, as_json: bool) -> None:
+    from cosmos_data_videophy.writing import Synthetic, write_synthetic
+
+    written = write_synthetic(output, Synthetic(train=train, val=validation, seed=seed))
+    if as_json:
+        click.echo(json.dumps({"dataset": str(output), "train": train, "val": validation, "written": written}))
+        return
+    click.echo(f"{output}: {train} training and {validation} validation clips" + ("" if written else ", already there"))
 
 
 def _text(file: Path) -> str:

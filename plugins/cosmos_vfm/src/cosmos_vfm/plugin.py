@@ -68,7 +68,10 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
 def cosmos_commands() -> Iterable[CommandSpec]:
     """The latent cache."""
     yield CommandSpec(
-        path=("data", "cache"), summary="Encode every clip once", command="cosmos_vfm.commands.cache:cache"
+        path=("data", "cache"),
+        summary="Encode every clip once",
+        command="cosmos_vfm.commands.cache:cache",
+        group="data",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -19,9 +20,16 @@ __all__ = ["cache"]
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to fill.")
 @click.option("--nproc", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
 @click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Clips encoded together.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def cache(
-    plugins: PluginManager, recipe: str, overrides: tuple[str, ...], output: Path, nproc: int, batch: int
+    plugins: PluginManager,
+    recipe: str,
+    overrides: tuple[str, ...],
+    output: Path,
+    nproc: int,
+    batch: int,
+    as_json: bool,
 ) -> None:
     """Encode the clips and captions of RECIPE's training and validation data into a folder.
 
@@ -42,8 +50,12 @@ def cache(
         facts = encode(job, 0, 1, plugins)
     else:
         facts = encode_in_processes(job, nproc)
-    for name in ("clips", "encoded", "kept", "unreadable"):
-        click.echo(f"{name}: {facts[name]}")
+    counts = {name: facts[name] for name in ("clips", "encoded", "kept", "unreadable")}
+    if as_json:
+        click.echo(json.dumps(counts))
+    else:
+        for name, count in counts.items():
+            click.echo(f"{name}: {count}")
     if not facts["encoded"] + facts["kept"]:
         problem = Problem(message="no clip could be read", key="dataloader_train.dataset")
         raise UserError("the cache is empty", [problem])

@@ -1,0 +1,176 @@
+"""What shells offer for the arguments of commands: recipes, keys and their values, runs, names from plugins.
+
+Everything heavy is imported inside functions, and nothing here imports torch: a completion must feel immediate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from cosmos_core.errors import UserError
+from cosmos_core.plugin.descriptors import CheckpointSpec, ConverterSpec, DatasetSpec, ModelFamilySpec
+
+if TYPE_CHECKING:
+    from cosmos_core.config.reference import Key
+    from cosmos_core.plugin.manager import PluginManager
+
+__all__ = [
+    "checkpoint_names",
+    "converter_sources",
+    "converter_targets",
+    "dataset_names",
+    "key_names",
+    "key_values",
+    "plugin_names",
+    "recipes_and_files",
+    "run_directories",
+    "steps",
+    "task_names",
+]
+
+
+def recipes_and_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Installed recipes, and TOML files; any file when neither matches."""
+    from cosmos_core.recipes.find import list_recipes, peek
+
+    installed = list_recipes()
+    names = [
+        CompletionItem(recipe.name, help=peek(recipe.path, installed)[0])
+        for recipe in installed
+        if recipe.name.startswith(incomplete)
+    ]
+    folder, _, start = incomplete.rpartition("/")
+    files = sorted(Path(folder + "/" if folder or incomplete.startswith("/") else ".").glob(f"{start}*.toml"))
+    names += [CompletionItem(f"{incomplete.removesuffix(start)}{file.name}") for file in files]
+    return names or [CompletionItem(incomplete, type="file")]
+
+
+def key_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Every configuration key."""
+    return _items(_names(_keys(ctx)), incomplete)
+
+
+def key_values(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """``key=`` for every key of the recipe on the line; after it, the values that the key can have.
+
+    zsh and fish complete the word ``key=value``. bash ends words at "=", so that the key and "=" come before it.
+    """
+    keys = _keys(ctx)
+    name = incomplete.partition("=")[0]
+    if name != incomplete:
+        return _items({f"{name}={choice}": "" for choice in _choices(ctx, keys, name)}, incomplete)
+    before = [word for word in ctx.params.get(str(param.name)) or () if word != "="]
+    choices = _choices(ctx, keys, before[-1]) if before else []
+    if choices:
+        return _items(dict.fromkeys(choices, ""), incomplete)
+    return _items({f"{name}=": help for name, help in _names(keys).items()}, incomplete)
+
+
+def run_directories(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Runs below the output root; any folder when none matches."""
+    from cosmos_core.config.env import output_root
+    from cosmos_core.plan.paths import RunPaths
+
+    runs = [path for path in sorted(output_root().glob("*/*/*")) if RunPaths(path).checkpoints.is_dir()]
+    return _items(dict.fromkeys(map(str, runs), ""), incomplete) or [CompletionItem(incomplete, type="dir")]
+
+
+def steps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Steps of the checkpoints in the run on the line."""
+    from cosmos_core.plan.paths import RunPaths, step_of
+
+    # While the option lacks its value, click leaves the arguments before it in ctx.args.
+    words = [Path(word) for word in (*ctx.params.values(), *ctx.args) if isinstance(word, str | Path)]
+    folders = [folder for word in words for folder in sorted(RunPaths(word).checkpoints.glob("iter_*"))]
+    numbers = [step_of(folder) for folder in folders]
+    return _items({str(step): "" for step in numbers if step is not None}, incomplete)
+
+
+def plugin_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Installed plugins, with their states."""
+    return _items({status.candidate.name: status.state for status in _plugins(ctx).statuses}, incomplete)
+
+
+def checkpoint_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Published checkpoints; any folder when none matches."""
+    names = {spec.name: spec.summary for spec in _plugins(ctx).registry.all(CheckpointSpec)}
+    return _items(names, incomplete) or [CompletionItem(incomplete, type="dir")]
+
+
+def converter_sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Formats that converters read."""
+    return _items({spec.source: spec.summary for spec in _plugins(ctx).registry.all(ConverterSpec)}, incomplete)
+
+
+def converter_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Formats that converters write."""
+    return _items({spec.target: spec.summary for spec in _plugins(ctx).registry.all(ConverterSpec)}, incomplete)
+
+
+def dataset_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """Datasets that can be prepared."""
+    specs = [spec for spec in _plugins(ctx).registry.all(DatasetSpec) if spec.prepare is not None]
+    return _items({spec.name: spec.summary for spec in specs}, incomplete)
+
+
+def task_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Model families."""
+    return _items({spec.name: spec.summary for spec in _plugins(ctx).registry.all(ModelFamilySpec)}, incomplete)
+
+
+def _items(texts: dict[str, str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name, help=text or None) for name, text in texts.items() if name.startswith(incomplete)]
+
+
+def _plugins(ctx: click.Context) -> PluginManager:
+    plugins: PluginManager = ctx.obj
+    return plugins
+
+
+def _keys(ctx: click.Context) -> list[Key]:
+    """Keys of the recipe on the line; of all sections without one."""
+    from cosmos_core.config.reference import keys_of
+
+    recipe = ctx.params.get("recipe")
+    applies = _selectors(recipe) if recipe else None
+    sections = [one for one in _plugins(ctx).registry.sections() if applies is None or one.when in applies]
+    return [key for section in sections for key in keys_of(section)]
+
+
+def _names(keys: list[Key]) -> dict[str, str]:
+    """Name -> help; both loaders have the keys that are listed for the training one."""
+    names = {key.name: key.help for key in keys}
+    trained, validated = "dataloader_train.", "dataloader_val."
+    return names | {
+        name.replace(trained, validated, 1): help for name, help in names.items() if name.startswith(trained)
+    }
+
+
+def _selectors(recipe: str) -> Iterable[str]:
+    """What selects the sections that a recipe uses."""
+    from cosmos_core.recipes.find import find_recipe, peek
+
+    try:
+        _, task, dataset = peek(find_recipe(recipe))
+    except UserError:
+        return ("",)
+    return ("", f"task {task}", f"dataset {dataset}")
+
+
+def _choices(ctx: click.Context, keys: list[Key], name: str) -> list[str]:
+    """Values of an enumeration, a flag, or a key that names a contribution."""
+    registry = _plugins(ctx).registry
+    if name.startswith("dataloader_") and name.endswith(".dataset.type"):
+        return [spec.name for spec in registry.all(DatasetSpec)]
+    if name == "job.task":
+        return [spec.name for spec in registry.all(ModelFamilySpec)]
+    trained = name.replace("dataloader_val.", "dataloader_train.", 1)
+    key = next((key for key in keys if key.name == trained), None)
+    if key is None:
+        return []
+    return ["true", "false"] if key.type == "true or false" else [str(choice) for choice in key.choices or ()]
