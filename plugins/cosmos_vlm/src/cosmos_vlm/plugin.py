@@ -86,9 +86,22 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
         yield from _folder(model.backbone.model_name, "model.backbone.model_name")
         yield from _configuration(Path(model.backbone.model_name), "model.backbone.model_name")
         yield from _folder(model.backbone.safetensors_path, "model.backbone.safetensors_path")
-    dataset = plan.config.dataloader_train.dataset
-    if isinstance(dataset, LlavaConfig):
-        yield from _folder(dataset.path, "dataloader_train.dataset.path")
+    loaders = {"dataloader_train": plan.config.dataloader_train}
+    if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
+        loaders["dataloader_val"] = plan.config.dataloader_val
+    for name, loader in loaders.items():
+        if isinstance(loader.dataset, LlavaConfig) and loader.dataset.path is not None:
+            yield from _data(Path(loader.dataset.path), f"{name}.dataset.path")
+
+
+def _data(path: Path, key: str) -> Iterable[Problem]:
+    """A local copy of a dataset that is not there, or is not a folder."""
+    if path.is_file():
+        hint = f"give the folder it lies in: {path.absolute().parent}"
+        yield Problem(message=f"{path} is a file", key=key, hint=hint)
+    elif not path.is_dir():
+        hint = "give a folder with Parquet or JSON files, or leave the key out to stream from the Hub"
+        yield Problem(message=f"no such folder: {path}", key=key, hint=hint)
 
 
 def _folder(path: str | None, key: str) -> Iterable[Problem]:
