@@ -63,10 +63,18 @@ class VlmConfig(AdaptedModelConfig):
     )
     backbone: Backbone = section(Backbone, "Architecture, tokenizer, weights.")
     freeze: Freeze = section(Freeze, "Parts that do not train.")
-    image_min_pixels: int = option(65_536, "Smaller images are enlarged.", unit="pixels", low=1024, on_resume="list")
-    image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024, on_resume="list")
-    video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024, on_resume="list")
-    video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024, on_resume="list")
+    image_min_pixels: int | None = option(
+        None, "Smaller images are enlarged; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
+    image_max_pixels: int | None = option(
+        None, "Larger images are reduced; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
+    video_min_pixels: int | None = option(
+        None, "Over all frames; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
+    video_max_pixels: int | None = option(
+        None, "Over all frames; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
     max_new_tokens: int = option(
         0,
         "Most tokens of an answer in validation, for datasets that score; 0: no answers.",

@@ -24,8 +24,9 @@ from cosmos_vlm.freeze import freeze
 from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.processor_files import pixel_limits
 from cosmos_vlm.tokenizer import tokenizer_of
-from cosmos_vlm.weights import CONFIGS, fresh_weights, is_fetched, load_weights, restore_buffers, snapshot
+from cosmos_vlm.weights import config_folder, fresh_weights, is_fetched, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
 
@@ -37,11 +38,12 @@ class VlmFamily(ModelFamily):
         super().__init__(config, context)
         self.config = config
         self.precision = dtype(config.precision)
-        self.folder = snapshot(config.backbone.model_name, CONFIGS)
+        self.folder = config_folder(config.backbone)
         self.architecture = architecture_of(self.folder)
         implementation = config.attn_implementation
         self.architecture._attn_implementation = register() if implementation == "cosmos" else implementation
-        self.processor = ChatProcessor(tokenizer_of(self.folder, self.architecture), config)
+        tokenizer = tokenizer_of(self.folder, self.architecture)
+        self.processor = ChatProcessor(tokenizer, pixel_limits(config, self.folder))
 
     @property
     def source_revisions(self) -> dict[str, str]:
@@ -50,7 +52,11 @@ class VlmFamily(ModelFamily):
         fetched = {"model.backbone.model_name": (backbone.model_name, self.folder)}
         if backbone.safetensors_path and "weights_folder" in vars(self) and self.weights_folder is not None:
             fetched["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
-        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in fetched.items() if is_fetched(name)}
+        return {
+            key: f"{pinned(name)[0]}@{folder.name}"
+            for key, (name, folder) in fetched.items()
+            if is_fetched(name) and folder != Path(backbone.safetensors_path or "")
+        }
 
     @cached_property
     def weights_folder(self) -> Path | None:

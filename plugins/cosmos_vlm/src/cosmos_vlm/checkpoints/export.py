@@ -20,6 +20,7 @@ from cosmos_core.checkpoint import (
 from cosmos_core.errors import UserError
 from cosmos_core.optim import is_lora
 from cosmos_vlm.catalog import pinned
+from cosmos_vlm.processor_files import PixelLimits, write_processor
 from cosmos_vlm.weights import CONFIGS
 
 __all__ = ["copy_configs", "export_adapter", "export_weights"]
@@ -41,13 +42,17 @@ def copy_configs(backbone: Path, folder: Path, dtype: torch.dtype) -> None:
 
 
 def export_weights(
-    source: StoredWeights, output: Path, backbone: Path, dtype: torch.dtype, *, verify: bool
+    source: StoredWeights, output: Path, backbone: Path, limits: PixelLimits, dtype: torch.dtype, *, verify: bool
 ) -> dict[str, str]:
-    """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError."""
+    """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError.
+
+    limits: with which they were trained, for the processor files.
+    """
     entries = {name: Entry(source, name, dtype) for name in source.infos}
     with atomic_directory(output, "nothing was exported") as hidden:
         written = write_shards(hidden, "model", entries, verify=verify)
         copy_configs(backbone, hidden, dtype)
+        write_processor(hidden, limits)
     return {
         "exported": str(output),
         "tensors": str(len(source.infos)),
