@@ -134,8 +134,13 @@ class ModelFamily(ABC):
     def validation_step(self, model: nn.Module, batch: Any, rng: CounterRng) -> dict[str, torch.Tensor]:
         """Sums that add up over batches and ranks: ``val_loss`` and ``loss_denominator`` at least."""
 
+    @property
+    def num_sample_answers(self) -> int:
+        """How many answers validation asks for where the dataset does not score them; the same on all ranks."""
+        return 0
+
     def answers(self, model: nn.Module, batch: Any) -> list[Answer]:
-        """The model's answers to a validation batch, for datasets that score answers."""
+        """The model's answers to a validation batch: to all where the dataset scores them, else to a few."""
         return []
 
     def generate(self, model: nn.Module, requests: Sequence[Any], **settings: Any) -> list[Any]:

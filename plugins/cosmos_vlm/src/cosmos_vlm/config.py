@@ -77,10 +77,13 @@ class VlmConfig(AdaptedModelConfig):
     )
     max_new_tokens: int = option(
         0,
-        "Most tokens of an answer in validation, for datasets that score; 0: no answers.",
+        "Most tokens of an answer in validation; 0: no answers.",
         low=0,
         high=256,
         on_resume="list",
+    )
+    num_sample_answers: int = option(
+        8, "Answers that validation writes where the dataset does not score them.", low=0, on_resume="list"
     )
     loss_chunk_size: int = option(
         2048, "Learned tokens whose logits exist at a time.", unit="tokens", low=1, on_resume="list"

@@ -126,6 +126,11 @@ class VlmFamily(ModelFamily):
         weight = torch.tensor(self.loss_denominator(batch), device=batch.ids.device)
         return {"val_loss": model(batch), "loss_denominator": weight}
 
+    @property
+    def num_sample_answers(self) -> int:
+        """As configured; 0 unless `max_new_tokens` is set."""
+        return self.config.num_sample_answers if self.config.max_new_tokens else 0
+
     def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
         """Greedy answers in place of each assistant's last message; [] unless `max_new_tokens` is set."""
         if not self.config.max_new_tokens:
