@@ -5,7 +5,7 @@ from __future__ import annotations
 from shutil import disk_usage
 
 from cosmos_core.config.reference import value_text
-from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.newer import check_record_formats
 from cosmos_core.plan.paths import ADAPTER_BASE
@@ -13,7 +13,7 @@ from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["preflight"]
+__all__ = ["mismatched_records", "preflight"]
 
 MIB = 2**20
 SPARE = 64 * MIB
@@ -23,7 +23,12 @@ SPARE = 64 * MIB
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with every problem that core or a plugin finds, or for a newer version's record."""
     check_record_formats(plan)
-    problems = [*_changes(plan), *_no_steps(plan), *_records(plan, plugins), *_callbacks(plan, plugins)]
+    problems = [
+        *_changes(plan),
+        *_no_steps(plan),
+        *mismatched_records(plan.config, plugins),
+        *_callbacks(plan, plugins),
+    ]
     problems += [*_space(plan), *plugins.check_run(plan)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -62,12 +67,12 @@ def _no_steps(plan: RunPlan) -> list[Problem]:
     return [Problem(message=message, key="trainer.max_iter", hint=hint)]
 
 
-def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
+def mismatched_records(config: RunConfig, plugins: PluginManager) -> list[Problem]:
     """Datasets whose records the family does not accept."""
-    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task)
+    family = plugins.registry.get(ModelFamilySpec, config.job.task)
     loaders: dict[str, DataloaderConfig | None] = {
-        "dataloader_train": plan.config.dataloader_train,
-        "dataloader_val": plan.config.dataloader_val,
+        "dataloader_train": config.dataloader_train,
+        "dataloader_val": config.dataloader_val,
     }
     problems = []
     for name, loader in loaders.items():

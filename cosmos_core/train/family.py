@@ -91,6 +91,22 @@ class ModelFamily(ABC):
         The (sharded) model is on the device. A name gets the same values whatever other names are given.
         """
 
+    @classmethod
+    def settings_of(cls, config: Any, folder: Path) -> Any:
+        """The ``[model]`` section with what a base or a published folder has of its own: sizes, tokenizers, processor.
+
+        Adapters are off: such a folder has them folded in. Raises UserError when the folder cannot be used.
+        """
+        return config
+
+    def load_published(self, model: nn.Module, folder: Path) -> frozenset[str]:
+        """Load the weights of a published folder; returns the names of what was filled, `initialize` fills the rest.
+
+        By default nothing, for families whose `initialize` reads the folder under the section of `settings_of`. Raises
+        UserError when weights are missing or do not fit.
+        """
+        return frozenset()
+
     @property
     def weights_folder(self) -> Path | None:
         """Folder from which `initialize` reads pretrained weights; None when it draws them."""

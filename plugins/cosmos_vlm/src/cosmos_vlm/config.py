@@ -54,6 +54,7 @@ class VlmConfig(AdaptedModelConfig):
     """``[model]`` of the reasoner."""
 
     brings_weights: ClassVar[bool] = True
+    published_key: ClassVar[str] = "model.backbone.model_name"
 
     attn_implementation: str = option(
         "cosmos",

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from attrs import evolve
 from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
@@ -19,7 +20,7 @@ from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import pinned
 from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
-from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
@@ -72,6 +73,12 @@ class VlmFamily(ModelFamily):
         freeze(model, self.config.freeze)
         inject_lora(model, self.config)
         return model
+
+    @classmethod
+    def settings_of(cls, config: VlmConfig, folder: Path) -> VlmConfig:
+        """Configuration, tokenizer, processor and weights of a published folder; `initialize` reads them."""
+        backbone = Backbone(model_name=str(folder))
+        return evolve(config, backbone=backbone, init="pretrained", lora_enabled=False)
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Checkpoint activations, compile and shard, block by block."""
