@@ -10,7 +10,6 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, step_of
 from cosmos_core.plan.trained import trained_by
-from cosmos_core.plugin.conversions import conversions_to
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
@@ -64,11 +63,14 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
     """
     source = identify(path, plugins, step=step)
     if source is None:
-        place = str(path)
-        seen = "has nothing known in it" if path.is_dir() else "is no folder"
-        known = [problem.message for problem in conversions_to(plugins.registry, "dcp")]
-        looked = Problem(message="; ".join([f"{seen}; {LOOKED_FOR}", *known]), file=place)
-        raise UserError(f"{path} is no run, checkpoint, base, export or published folder", [looked])
+        seen = LOOKED_FOR if path.is_dir() else "is no folder"
+        known = [
+            Problem(message=f"for published weights of task '{spec.name}': looked for format {', '.join(spec.reads)}")
+            for spec in plugins.registry.all(ModelFamilySpec)
+            if spec.reads and path.is_dir()
+        ]
+        problems = [Problem(message=seen, file=str(path)), *known]
+        raise UserError(f"{path} is no run, checkpoint, base, export or published folder", problems)
     if step is not None and source.kind != "run":
         raise UserError(f"--step is for run directories; {path} is {source.label}")
     return source
@@ -107,7 +109,7 @@ def check_reads(source: Source, task: str, plugins: PluginManager) -> None:
 def _run_dir(path: Path) -> Path | None:
     """The run that a folder is, or is the ``checkpoints/`` of."""
     paths = RunPaths(path)
-    if paths.checkpoints.is_dir() or paths.config_toml.is_file() or paths.launches.is_dir():
+    if any(paths.checkpoints.glob("iter_*")) or paths.config_toml.is_file() or paths.launches.is_dir():
         return path
     holds_iterations = path.resolve().name == "checkpoints" and any(path.glob("iter_*"))
     return path.resolve().parent if holds_iterations else None

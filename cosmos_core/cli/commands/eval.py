@@ -66,6 +66,8 @@ def evaluate(
     from cosmos_core.recipes.loading import load_recorded, resolve
 
     found = _find(source, plugins, step=step)
+    if found is not None and weights != "fresh" and any(text.startswith("checkpoint.load_path=") for text in overrides):
+        raise UserError("SOURCE says which weights are evaluated; leave checkpoint.load_path out, or evaluate a recipe")
     record = found.record if found is not None else None
     if recipe is None and record is not None:
         config = load_recorded(record, overrides, plugins=plugins)
@@ -78,15 +80,15 @@ def evaluate(
 
     metrics = evaluate_run(found, config, folder, plugins=plugins, weights=weights, limit=limit)
     folder.mkdir(parents=True, exist_ok=True)
-    place = str(found.weights) if found is not None and found.weights is not None else source
-    report = {"source": place, "weights": weights, "overrides": list(overrides), "metrics": metrics}
+    evaluated = _evaluated(source, found, weights)
+    report = {"weights": evaluated, "overrides": list(overrides), "metrics": metrics}
     (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
     if as_json:
         click.echo(dumps(metrics))
         return
     for name, value in metrics.items():
         click.echo(f"{name}: {value:.4f}")
-    click.echo(f"files: {folder}", err=True)
+    click.echo(f"weights: {evaluated}\nfiles: {folder}", err=True)
 
 
 def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | None:
@@ -111,6 +113,13 @@ def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | No
     )
 
 
+def _evaluated(name: str, source: Source | None, weights: str) -> str:
+    """Which weights were evaluated, for the report."""
+    if source is None or weights == "fresh":
+        return f"those that a run of {name} starts from"
+    return f"{source.weights} ({weights})" if source.kind in ("run", "checkpoint") else str(source.weights)
+
+
 def _recipe(name: str, source: Source | None, recipe: str | None) -> str:
     """The recipe that gives data and settings. Raises UserError when none is known."""
     if source is None and recipe is not None:
@@ -131,4 +140,5 @@ def _folder(name: str, source: Source | None) -> Path:
 
     if source is not None and source.run_dir is not None:
         return RunPaths(source.run_dir).evaluation
-    return output_root() / "evaluation" / (source.folder.resolve().name if source is not None else Path(name).stem)
+    own = Path(name).resolve().name if Path(name).is_dir() else Path(name.rpartition(":")[2]).stem
+    return output_root() / "evaluation" / own

@@ -60,6 +60,7 @@ def test_a_run_its_checkpoint_and_its_exports_give_the_same_figure(place: Path) 
         assert evaluated(place, str(place / name), *RECIPE) == pytest.approx(run, rel=1e-5), name
     report = json.loads((run_dir(place) / "evaluation/metrics.json").read_text())
     assert report["metrics"] == {"val_loss": run}
+    assert report["weights"] == f"{checkpoint} (ema)"
     assert (place / "out/evaluation/export/metrics.json").is_file()
 
 
@@ -90,6 +91,8 @@ def test_overrides_reach_runs_and_others_and_are_checked_as_those_of_a_run(place
         assert "max_samples_per_batch" in said
         assert "trainer.seed" in said
     assert "shortcut" in evaluated(place, run, "shortcut", code=2)
+    said = evaluated(place, run, f"checkpoint.load_path={place / 'base'}", code=2)
+    assert "SOURCE says which weights" in said
 
 
 def test_data_of_another_family_is_refused(place: Path, tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ def test_what_cannot_be_evaluated_says_what_is_missing(place: Path, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     said = evaluated(place, str(tmp_path / "empty"), code=2)
     assert "looked for a run" in said
-    assert "a generation tower" in said
+    assert "format cosmos3" in said
     assert "did you mean 'vision_sft_demo'" in evaluated(place, "vision_sft_dmo", code=2)
     assert "--recipe" in evaluated(place, str(place / "export"), code=2)
     said = evaluated(place, str(place / "export"), "--recipe", "videophy2_demo", code=2)
