@@ -59,9 +59,12 @@ class ModelConfig:
     """Base of every family's ``[model]`` section.
 
     brings_weights: the family finds pretrained weights itself, so checkpoint.load_path is not needed.
+
+    published_key: key that names a published folder to start from; "" if such a folder is converted to a base first.
     """
 
     brings_weights: ClassVar[bool] = False
+    published_key: ClassVar[str] = ""
 
     init: str = option(
         "pretrained",

@@ -12,7 +12,7 @@ from cosmos_core.names import text_fault
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.plan import WeightSource
 
-__all__ = ["find_checkpoint", "latest_complete"]
+__all__ = ["find_checkpoint", "latest_complete", "starting_weights"]
 
 
 def _has(folder: Path, component: str) -> bool:
@@ -51,7 +51,14 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
             else ""
         )
         return WeightSource(kind="resume", path=own, note=note)
+    return starting_weights(config)
+
+
+def starting_weights(config: RunConfig) -> WeightSource:
+    """What a run of this configuration starts from in a new run directory. Raises UserError."""
+    load_path = config.checkpoint.load_path
     if load_path:
+        _refuse_published(Path(load_path), config.model.published_key)
         return _from_path(Path(load_path), config.model.published_base)
     if config.model.init == "random":
         return WeightSource(kind="scratch")
@@ -88,6 +95,16 @@ def _from_path(named: Path, base: str) -> WeightSource:
     if (path / ".metadata").is_file():
         return WeightSource(kind="warm", path=path.parent) if path.name == "model" else _unrecognised(path)
     return _unrecognised(path)
+
+
+def _refuse_published(folder: Path, key: str) -> None:
+    """Raises UserError for weights as they are published or exported. key: that names such a folder, if any."""
+    if not any(next(place.glob("*.safetensors"), None) for place in (folder, folder / "transformer")):
+        return
+    hint = f"{key}={folder}" if key else f"`cosmos convert {folder} -o DIR` makes a base, then checkpoint.load_path=DIR"
+    message = f"{folder} holds published or exported weights (*.safetensors), not a checkpoint"
+    problem = Problem(message=message, key="checkpoint.load_path", hint=hint)
+    raise UserError("the checkpoint to load is not recognised; nothing was started", [problem])
 
 
 def _unrecognised(path: Path) -> WeightSource:

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
-from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.errors import Problem
 from cosmos_core.plan.newer import newer_records
 from cosmos_core.plan.paths import ADAPTER_BASE
@@ -18,7 +18,7 @@ from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["preflight"]
+__all__ = ["mismatched_records", "preflight"]
 
 MIB = 2**20
 SPARE = 64 * MIB
@@ -29,8 +29,14 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with the plan's problems and all that core or a plugin finds; nothing for a finished run."""
     if plan.finished:
         return
-    problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan), *_records(plan, plugins)]
-    problems += [*_callbacks(plan, plugins), *_media_roots(plan), *_space(plan), *plugins.check_run(plan)]
+    problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan)]
+    problems += [
+        *mismatched_records(plan.config, plugins),
+        *_callbacks(plan, plugins),
+        *_media_roots(plan),
+        *_space(plan),
+        *plugins.check_run(plan),
+    ]
     evolve(plan, problems=tuple(dict.fromkeys(problems))).without_problems()
 
 
@@ -66,12 +72,12 @@ def _no_steps(plan: RunPlan) -> list[Problem]:
     return [Problem(message=message, key="trainer.max_iter", hint=hint)]
 
 
-def _records(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
+def mismatched_records(config: RunConfig, plugins: PluginManager) -> list[Problem]:
     """Datasets whose records the family does not accept."""
-    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task)
+    family = plugins.registry.get(ModelFamilySpec, config.job.task)
     loaders: dict[str, DataloaderConfig | None] = {
-        "dataloader_train": plan.config.dataloader_train,
-        "dataloader_val": plan.config.dataloader_val,
+        "dataloader_train": config.dataloader_train,
+        "dataloader_val": config.dataloader_val,
     }
     problems = []
     for name, loader in loaders.items():

@@ -72,7 +72,10 @@ class ConfiguredSpec(Spec):
 
 @frozen(kw_only=True)
 class ModelFamilySpec(ConfiguredSpec):
-    """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: its record types."""
+    """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: its record types.
+
+    reads: formats of published folders, as `cosmos_identify_checkpoint` names them, that it loads as they are.
+    """
 
     kind: ClassVar[str] = "task"
     section: ClassVar[str] = "model"
@@ -80,6 +83,7 @@ class ModelFamilySpec(ConfiguredSpec):
     name: str = _name()
     family: Ref = field(converter=_ref)
     accepts: tuple[str, ...] = field(converter=_words)
+    reads: tuple[str, ...] = field(default=(), converter=_words)
 
 
 @frozen(kw_only=True)

@@ -114,6 +114,7 @@ class HookSpecs(Protocol):
         """The format of a checkpoint folder, None when it is not one of this plugin's. Since 0.1.
 
         Called for every folder a command is given, plugin by plugin; the first answer counts, core comes last.
+        Exported adapters are 'adapters'.
 
         May import: the plugin's own light modules; it must decide from names and headers, without loading tensors.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,19 +15,20 @@ from packaging.requirements import InvalidRequirement, Requirement
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import new_name, recipe_of_experiment, translate, without_ineffective
 from cosmos_core.config.document import Document, Location, Provenance, read_document
+from cosmos_core.config.dump import to_toml
 from cosmos_core.config.env import lookup as environment
 from cosmos_core.config.interpolate import interpolate, key_text
 from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.merge import Layer, assign, merge, unset
 from cosmos_core.config.overrides import parse_key, parse_overrides
 from cosmos_core.config.run import DataloaderConfig, RunConfig
-from cosmos_core.config.structure import problem_at, structure_run
+from cosmos_core.config.structure import problem_at, read_resolved, structure_run
 from cosmos_core.config.texts import text_problems
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe, list_recipes
 
-__all__ = ["ConfigurationError", "Resolved", "load", "resolve"]
+__all__ = ["ConfigurationError", "Resolved", "load", "load_recorded", "resolve"]
 
 _HEADER = ("summary", "requires", "extends", "unset", "published")
 
@@ -61,11 +63,7 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     path = find_recipe(recipe)
     documents = _chain(path)
     layer, by_experiment = _merged(documents)
-    notes: list[Problem] = []
-    for override in parse_overrides(overrides):
-        key, moved = translate(override.path)
-        notes += [moved] if moved else []
-        layer = assign(layer, key, override.value, Location("command line"))
+    layer, notes = _overridden(layer, overrides)
     layer, ineffective = without_ineffective(layer)
     values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
     problems += [*text_problems(values, layer.provenance), *_unset_under_old_names(documents, values, plugins)]
@@ -124,6 +122,28 @@ def _keys_of(section: str, values: dict[str, Any], plugins: PluginManager) -> li
         return [field.name for field in fields(plugins.registry.section_class("model", task))]
     except UserError:
         return []
+
+
+def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
+    """The configuration that a run recorded in its ``config.toml``, with overrides. Raises UserError."""
+    recorded = read_resolved(path, plugins.registry)
+    if not overrides:
+        return recorded
+    layer, _ = _overridden(Layer(tomllib.loads(to_toml(recorded)), {}), overrides)
+    values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
+    problems += text_problems(values, layer.provenance)
+    title = f"{path} with the overrides"
+    return _structured(values, problems, plugins, layer.provenance, title=title, tolerated=TOLERABLE)
+
+
+def _overridden(layer: Layer, overrides: Sequence[str]) -> tuple[Layer, list[Problem]]:
+    """The layer with overrides on it, and notes on keys that have another address here."""
+    notes: list[Problem] = []
+    for override in parse_overrides(overrides):
+        key, moved = translate(override.path)
+        notes += [moved] if moved else []
+        layer = assign(layer, key, override.value, Location("command line"))
+    return layer, notes
 
 
 def _chain(path: Path) -> list[Document]:

@@ -1,4 +1,4 @@
-"""The validation metrics of a saved run, in one process."""
+"""The validation metrics of any weights, in one process."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.preflight import mismatched_records
+from cosmos_core.plan.source import Source
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import validation_loader
-from cosmos_core.train.load_for_eval import load_for_eval, recorded_config
+from cosmos_core.train.load_for_eval import adopted, load_source
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["evaluate_run"]
 
 
 def evaluate_run(
-    run_dir: Path, *, plugins: PluginManager, step: int | None, weights: str, limit: int | None
+    source: Source | None,
+    config: RunConfig,
+    folder: Path,
+    *,
+    plugins: PluginManager,
+    weights: str,
+    limit: int | None,
 ) -> dict[str, float]:
-    """Metrics by name; what scoring writes goes to ``evaluation/`` in the run directory.
+    """Metrics by name. folder: for the files of answers and scores.
 
-    step, weights: as in `load_for_eval`. limit: most batches a rank takes. Raises UserError when the run has no
-    validation data.
+    source, weights: as in `load_source`. limit: most batches. Raises UserError when there is no validation data, or
+    when it does not suit the family.
     """
-    paths = RunPaths(run_dir)
-    config = recorded_config(run_dir, plugins=plugins, step=step, weights=weights)
     if config.dataloader_val is None:
-        problem = Problem(message="is not set", key="dataloader_val", file=str(paths.config_toml))
-        raise UserError("the run has no validation data", [problem])
-    family, model = load_for_eval(run_dir, plugins=plugins, step=step, weights=weights)
+        hint = "give one, e.g. dataloader_val.dataset.type=NAME dataloader_val.max_samples_per_batch=1"
+        problem = Problem(message="is not set", key="dataloader_val", hint=hint)
+        raise UserError("there is no validation data", [problem])
+    if problems := mismatched_records(config, plugins):
+        raise UserError("the data does not suit the model family; nothing was started", problems)
+    config = adopted(source, config, plugins=plugins)
+    family, model = load_source(source, config, plugins=plugins, weights=weights)
     _cast(model, config)
     mesh = local_mesh()
     loader = validation_loader(config, family, plugins, mesh)
@@ -46,7 +55,7 @@ def evaluate_run(
             mesh=mesh,
             seed=config.trainer.seed,
             weights=nullcontext,
-            folder=paths.evaluation,
+            folder=folder,
             limit=limit,
         )
     )

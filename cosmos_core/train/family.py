@@ -92,6 +92,22 @@ class ModelFamily(ABC):
         The (sharded) model is on the device. A name gets the same values whatever other names are given.
         """
 
+    @classmethod
+    def settings_of(cls, config: Any, folder: Path) -> Any:
+        """The ``[model]`` section with what a base or a published folder has of its own: sizes, tokenizers, processor.
+
+        Adapters are off: such a folder has them folded in. Raises UserError when the folder cannot be used.
+        """
+        return config
+
+    def load_published(self, model: nn.Module, folder: Path) -> frozenset[str]:
+        """Load the weights of a published folder; returns the names of what was filled, `initialize` fills the rest.
+
+        By default nothing, for families whose `initialize` reads the folder under the section of `settings_of`. Raises
+        UserError when weights are missing or do not fit.
+        """
+        return frozenset()
+
     @property
     def weights_folder(self) -> Path | None:
         """Folder from which `initialize` reads pretrained weights; None when it draws them."""
@@ -140,8 +156,13 @@ class ModelFamily(ABC):
     def validation_step(self, model: nn.Module, batch: Any, rng: CounterRng) -> dict[str, torch.Tensor]:
         """Sums that add up over batches and ranks: ``val_loss`` and ``loss_denominator`` at least."""
 
+    @property
+    def num_sample_answers(self) -> int:
+        """How many answers validation asks for where the dataset does not score them; the same on all ranks."""
+        return 0
+
     def answers(self, model: nn.Module, batch: Any) -> list[Answer]:
-        """The model's answers to a validation batch, for datasets that score answers."""
+        """The model's answers to a validation batch: to all where the dataset scores them, else to a few."""
         return []
 
     def generate(self, model: nn.Module, requests: Sequence[Any], **settings: Any) -> list[Any]:

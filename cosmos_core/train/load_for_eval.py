@@ -1,70 +1,97 @@
-"""Loads a finished or stopped run for evaluation, in one process."""
+"""Loads weights for evaluation, in one process: of a run, a checkpoint, a base, a published folder, or a recipe."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+from attrs import evolve
 from torch import nn
 
 from cosmos_core.checkpoint.load import Loaded
 from cosmos_core.config.run import RunConfig
-from cosmos_core.config.structure import read_resolved
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim.ema import Ema
-from cosmos_core.plan.checkpoint import latest_complete
-from cosmos_core.plan.paths import RunPaths
-from cosmos_core.plan.trained import trained_by
+from cosmos_core.plan.checkpoint import starting_weights
+from cosmos_core.plan.plan import WeightSource
+from cosmos_core.plan.source import Source, check_reads, find_source
+from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.recipes.loading import load_recorded
 from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.family import ModelFamily
-from cosmos_core.train.weights import initialise_rest, load_checkpoint
+from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint
 
-__all__ = ["load_for_eval", "recorded_config"]
+__all__ = ["adopted", "load_for_eval", "load_source"]
 
 logger = logging.getLogger(__name__)
-
-
-def recorded_config(
-    run_dir: Path, *, plugins: PluginManager, step: int | None = None, weights: str = "ema"
-) -> RunConfig:
-    """The configuration behind the weights that `load_for_eval` loads. Raises UserError for no such checkpoint."""
-    paths = RunPaths(run_dir)
-    path = None if weights == "fresh" else _checkpoint(paths, step)
-    trained = trained_by(path) if path is not None else None
-    return read_resolved(trained.config if trained is not None else paths.config_toml, plugins.registry)
 
 
 def load_for_eval(
     run_dir: Path, *, plugins: PluginManager, step: int | None = None, weights: str = "ema"
 ) -> tuple[ModelFamily, nn.Module]:
-    """The family and network of a run, in evaluation mode.
+    """The family and network of a run, in evaluation mode. step: which checkpoint, the latest when absent.
 
-    step: which checkpoint, the latest when absent. weights: 'ema' (the live ones when no average was kept), 'live', or
-    'fresh' for those that training started from. Raises UserError when there is no such checkpoint.
+    weights: as in `load_source`. Raises UserError when there is no such checkpoint.
     """
-    paths, mesh = RunPaths(run_dir), local_mesh()
-    config = recorded_config(run_dir, plugins=plugins, step=step, weights=weights)
-    path = None if weights == "fresh" else _checkpoint(paths, step)
-    rng = CounterRng(config.trainer.seed)
+    source = find_source(run_dir, plugins, step=step)
+    if source.record is None:
+        raise UserError(f"{run_dir} has no recorded configuration")
+    return load_source(source, load_recorded(source.record, plugins=plugins), plugins=plugins, weights=weights)
+
+
+def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager) -> RunConfig:
+    """The configuration with what the source has of its own: sizes, tokenizers, processor.
+
+    Raises UserError when the source is of another model family.
+    """
+    if source is None or source.kind not in ("base", "published"):
+        return config
+    check_reads(source, config.job.task, plugins)
+    family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
+    return evolve(config, model=family.settings_of(config.model, source.folder))
+
+
+def load_source(
+    source: Source | None, config: RunConfig, *, plugins: PluginManager, weights: str = "ema"
+) -> tuple[ModelFamily, nn.Module]:
+    """The family and network, in evaluation mode. config: of `adopted`. source: None for what a run would start from.
+
+    weights: of a run 'ema' (the live ones when no average was kept), 'live', or 'fresh' for those that training started
+    from. Raises UserError when something is missing or does not fit.
+    """
+    mesh, rng = local_mesh(), CounterRng(config.trainer.seed)
+    origin = _origin(source, config, weights)
     family = build_family(config, plugins, mesh.device)
     model = materialise(config, family, mesh)
-    ema = Ema(model, config.model.ema) if weights == "ema" and config.model.ema.enabled else None
+    averaged = weights == "ema" and config.model.ema.enabled and origin.kind == "resume"
+    ema = Ema(model, config.model.ema) if averaged else None
     loaded = Loaded()
-    if path is not None:
-        _, loaded = load_checkpoint(path, model, ema, mesh, seed=rng.seed, whole=False)
+    if origin.path is not None and origin.kind == "published":
+        loaded = Loaded(tensors=family.load_published(model, origin.path))
+    elif origin.path is not None and origin.kind == "resume":
+        _, loaded = load_checkpoint(origin.path, model, ema, mesh, seed=rng.seed, whole=False)
+    elif origin.path is not None:
+        skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
+        loaded = load_base(origin.path, model, ema, mesh, skip=skip, strict=strict)
     initialise_rest(model, family, rng, loaded.tensors)
     if ema is not None and loaded.averages:
         ema.install()
-    elif ema is not None and path is not None:
-        logger.warning("%s holds no average although its run keeps one; the live weights are used", path)
+    elif ema is not None:
+        logger.warning("%s holds no average although its run keeps one; the live weights are used", origin.path)
     return family, model.eval()
 
 
-def _checkpoint(paths: RunPaths, step: int | None) -> Path:
-    path = paths.iteration(step) if step is not None else latest_complete(paths.checkpoints)
-    if path is None or not path.is_dir():
-        raise UserError(f"{paths.root} holds no complete checkpoint" + (f" of step {step}" if step else ""))
-    return path
+def _origin(source: Source | None, config: RunConfig, weights: str) -> WeightSource:
+    """Where the weights are, and how they are stored: as in a plan, or 'published'."""
+    runs = source is not None and source.kind in ("run", "checkpoint")
+    if source is None or (runs and weights == "fresh"):
+        return starting_weights(config)
+    if weights == "fresh":
+        raise UserError(f"--weights fresh is for runs; {source.folder} is {source.label}")
+    if source.weights is None:
+        raise UserError(f"{source.folder} holds no complete checkpoint")
+    kind = "resume" if runs else {"base": "warm"}.get(source.kind, source.kind)
+    return WeightSource(kind=kind, path=source.weights)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,8 +66,9 @@ def evaluate(task: Evaluation) -> dict[str, float]:
             # A rank that ran out repeats its last batch uncounted: FSDP forward is a collective.
             for name, value in task.family.validation_step(task.model, batch, rng).items():
                 sums[name] += value.double() * (pack is not None)
-            batch_answers = task.family.answers(task.model, batch) if scores else []
-            answers += batch_answers if pack is not None else []
+            if scores or _too_few(answers, task):
+                batch_answers = task.family.answers(task.model, batch)
+                answers += batch_answers if pack is not None else []
             if pack is not None:
                 validating.advance(1 if task.limit is not None else len(pack.items))
     totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
@@ -78,6 +81,15 @@ def _shown(task: Evaluation) -> AbstractContextManager[Progress]:
     if task.limit is not None:
         return progress("validating", task.limit, "batches")
     return progress("validating", len(task.loader.source) / task.mesh.data_world, "samples")
+
+
+def _too_few(answers: list[Answer], task: Evaluation) -> bool:
+    """Whether all ranks have fewer answers than the family gives to data that does not score them. Collective."""
+    limit = task.family.num_sample_answers
+    if not limit:
+        return False
+    count = torch.tensor(float(len(answers)), dtype=torch.float64, device=task.mesh.device)
+    return float(sum_over_data(count, task.mesh)) < limit
 
 
 def _next(packs: Iterator[MicroBatch]) -> tuple[MicroBatch | None, UserError | None]:
@@ -102,5 +114,13 @@ def _scored(task: Evaluation, answers: list[Answer]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if task.mesh.rank == 0 and ordered:
         task.folder.mkdir(parents=True, exist_ok=True)
-        metrics = task.loader.source.score(ordered, task.folder)
+        source = task.loader.source
+        _write_answers(ordered if source.scores else ordered[: task.family.num_sample_answers], task.folder)
+        metrics = source.score(ordered, task.folder) if source.scores else {}
     return gather_objects(metrics, task.mesh)[0]
+
+
+def _write_answers(answers: list[Answer], folder: Path) -> None:
+    """``answers.jsonl``: for each sample its key, what the model said, and the answer in the data."""
+    lines = [json.dumps(asdict(answer), ensure_ascii=False) + "\n" for answer in answers]
+    (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8", errors="replace")

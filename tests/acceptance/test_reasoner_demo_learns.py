@@ -56,4 +56,5 @@ def test_evaluation_repeats_the_figures_of_the_run(printed: dict[str, str], data
     assert found["val_loss"] == pytest.approx(float(printed["val_loss_last"]), abs=1e-4)
     answers = [json.loads(line) for line in (run_dir / "evaluation/answers.jsonl").read_text().splitlines()]
     assert len(answers) == 500
+    assert all(answer["prediction"].strip() and answer["reference"].strip() in "12345" for answer in answers)
     assert (run_dir / "evaluation/confusion.png").is_file()

@@ -99,13 +99,13 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
     cosmos("export", str(killed), "-o", str(tmp_path / "out"))
     assert says_something(tmp_path / "out")
     for carried in TINY.iterdir():
-        if carried.name != "config.json":
+        if carried.name not in ("config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
             assert (tmp_path / "out" / carried.name).read_bytes() == carried.read_bytes(), carried.name
 
 
 def assert_counted(figures: dict[str, Any], folder: Path, data: Path) -> None:
     """The figures are those of the answers that were written down, one to each of the data's questions."""
-    answers = {record["key"]: record for record in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
+    answers = {record["key"]: record for record in map(json.loads, (folder / "ratings.jsonl").read_text().splitlines())}
     entries = {entry["id"]: entry for entry in json.loads((data / "meta.json").read_text())}
     assert answers.keys() == entries.keys()
     for key, entry in entries.items():

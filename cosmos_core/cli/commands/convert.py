@@ -8,9 +8,10 @@ import click
 
 from cosmos_core.cli.complete import checkpoint_names, converter_sources, converter_targets
 from cosmos_core.cli.output import json_option, print_facts
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.source import identify
 from cosmos_core.plugin.conversions import conversions_to, find_converter
-from cosmos_core.plugin.descriptors import Conversion
+from cosmos_core.plugin.descriptors import Conversion, ConverterSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["convert"]
@@ -55,13 +56,30 @@ def convert(
     from cosmos_core.hub.reference import locate_checkpoint
 
     snapshot = locate_checkpoint(source, plugins.registry)
-    kind = source_format or plugins.identify_checkpoint(snapshot.path)
-    if kind is None:
-        raise UserError(
-            f"{snapshot.path} is no checkpoint that an installed plugin knows",
-            conversions_to(plugins.registry, target),
-        )
+    kind = source_format or _format(snapshot.path, target, plugins)
     spec = find_converter(plugins.registry, kind, target)
     options = {"vision": vision, "backbone": backbone or ""}
     request = Conversion(source=snapshot.path, output=output, source_revision=snapshot.source_revision, options=options)
     print_facts({"origin": snapshot.source_revision, **spec.convert.load()(request)}, as_json)
+
+
+def _format(path: Path, target: str, plugins: PluginManager) -> str:
+    """The format of a published folder that can be converted. Raises UserError that says what else it is."""
+    source = identify(path, plugins)
+    if source is None:
+        title = f"{path} is no checkpoint that an installed plugin knows"
+        raise UserError(title, conversions_to(plugins.registry, target))
+    if source.kind != "published":
+        hint = f"a run starts from it with checkpoint.load_path={path}"
+        hint += f"; `cosmos export {path} -o DIR` writes it for others" * (source.kind != "base")
+        problem = Problem(message="only published weights and exports are converted", file=str(path), hint=hint)
+        raise UserError(f"{path} is {source.label}", [problem])
+    targets = [spec.target for spec in plugins.registry.all(ConverterSpec) if spec.source == source.format]
+    readers = [spec for spec in plugins.registry.all(ModelFamilySpec) if source.format in spec.reads]
+    if target not in targets and readers:
+        key = readers[0].config.load().published_key
+        hint = f"a run of task '{readers[0].name}' starts from it with {key}={path}" if key else ""
+        hint = hint or f"it can be converted with --to {' or '.join(targets)}"
+        problem = Problem(message=f"no conversion to '{target}' is needed or known", file=str(path), hint=hint)
+        raise UserError(f"{path} is {source.label}", [problem])
+    return source.format

@@ -10,8 +10,8 @@ import click
 from cosmos_core.cli.complete import run_directories, steps, task_names
 from cosmos_core.cli.output import json_option, print_facts
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.checkpoint import latest_complete
-from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
+from cosmos_core.plan.paths import BASE_FILE, RunPaths
+from cosmos_core.plan.source import Source, find_source
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.conversions import find_converter
 from cosmos_core.plugin.descriptors import Conversion
@@ -76,9 +76,10 @@ def export(
         click.echo("note: --layout is now called --format", err=True)
     if target_format is not None and layout is not None:
         raise UserError("--format and --layout are the same option; give --format only")
-    iteration = _iteration(source, step)
-    trained = trained_by(iteration)
-    config = read_resolved(trained.config, plugins.registry) if trained is not None else None
+    exported = _exportable(source, step, plugins)
+    iteration, record = exported.weights, exported.record
+    assert iteration is not None
+    config = read_resolved(record, plugins.registry) if record is not None else None
     family = task or (config.job.task if config else None)
     spec = find_converter(plugins.registry, "dcp", "hf", family)
     base = _base(iteration, config, plugins)
@@ -123,16 +124,13 @@ def _weights_root(path: Path) -> Path:
     return path.parent if path.name == "model" and (path / ".metadata").is_file() else path
 
 
-def _iteration(source: Path, step: int | None) -> Path:
-    """The folder that holds ``model/``."""
-    checkpoints = RunPaths(source).checkpoints
-    if checkpoints.is_dir():
-        iteration = checkpoints / iteration_name(step) if step is not None else latest_complete(checkpoints)
-        if iteration is None or not iteration.is_dir():
-            which = f"of step {step}" if step is not None else ""
-            raise UserError(f"{source} holds no complete checkpoint {which}".rstrip())
-        return iteration
-    if (source / "model/.metadata").is_file():
-        return source
-    problem = Problem(message="looked for checkpoints/ and model/.metadata", file=str(source))
-    raise UserError(f"{source} holds nothing to export", [problem])
+def _exportable(path: Path, step: int | None, plugins: PluginManager) -> Source:
+    """A source with a folder that holds ``model/``. Raises UserError."""
+    source = find_source(path, plugins, step=step)
+    if source.kind == "published":
+        hint = f"`cosmos convert {path} -o DIR` makes a base of it, to train or to export from"
+        problem = Problem(message="there is nothing left to export", file=str(path), hint=hint)
+        raise UserError(f"{path} is {source.label} already", [problem])
+    if source.weights is None:
+        raise UserError(f"{path} holds no complete checkpoint")
+    return source

@@ -76,7 +76,7 @@ def test_a_source_scores_by_category_and_draws_the_confusion(tmp_path: Path) -> 
     assert {"accuracy_small", "accuracy_large"} & found.keys()
     assert "unscored" not in found
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 10
+    assert len((tmp_path / "ratings.jsonl").read_text().splitlines()) == 10
 
 
 class Heard(logging.Handler):
@@ -125,3 +125,10 @@ def test_eval_prints_the_figures_of_categories_and_what_was_not_scored(tmp_path:
     assert {"accuracy", "accuracy_small", "accuracy_large"} <= printed.keys()
     assert printed["unscored"] == "3.0000"
     assert "3 of 10 answers are not scored" in done.stderr
+    folder = tmp_path / "runs/cosmos3/sft/videophy2_demo/evaluation"
+    words = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    ratings = [json.loads(line) for line in (folder / "ratings.jsonl").read_text().splitlines()]
+    assert sum(answer["reference"] == "yes" for answer in words) == 3
+    assert {answer["key"] for answer in words} == {f"conversation_{number:04d}" for number in range(1, 11)}
+    said = {answer["key"]: rating(answer["prediction"]) for answer in words}
+    assert {answer["key"]: answer["prediction"] for answer in ratings}.items() <= said.items()

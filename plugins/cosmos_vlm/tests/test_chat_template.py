@@ -16,7 +16,7 @@ from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from cosmos_vlm.chat_template import render_chat
-from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.processor_files import PixelLimits
 from tests.tiny_reasoner import write_tokenizer
 
 CORPUS = [
@@ -31,6 +31,7 @@ LEARNING = (
 )
 """The template with a mark around what the assistant says, from which transformers makes its own mask."""
 SECONDS = (0.0, 0.5, 1.0, 1.5)
+SMALL = PixelLimits(image=(1024, 16_777_216), video=(1024, 25_165_824))
 
 
 def pixels(*shape: int) -> torch.Tensor:
@@ -88,7 +89,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def dialog_of(tokenizer: Any, said: tuple[Message, ...]) -> TokenizedConversation:
-    return ChatProcessor(tokenizer, VlmConfig(image_min_pixels=1024, video_min_pixels=1024)).encode(Chat("one", said))
+    return ChatProcessor(tokenizer, SMALL).encode(Chat("one", said))
 
 
 def messages(said: tuple[Message, ...]) -> list[dict[str, Any]]:
@@ -169,7 +170,7 @@ def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: 
     text = tokenizer.apply_chat_template(messages(before), tokenize=False, add_generation_prompt=True)
     expected = tokenizer(written_by_transformers(text, before), add_special_tokens=False)["input_ids"]
     dialog = dialog_of(tokenizer, said)
-    generation_prompt = ChatProcessor(tokenizer, VlmConfig()).generation_prompt
+    generation_prompt = ChatProcessor(tokenizer, PixelLimits()).generation_prompt
     assert [*dialog.ids[: dialog.prompt_len].tolist(), *generation_prompt] == expected
     assert dialog.num_prompt_media == sum(not isinstance(part, str) for turn in before for part in turn.content)
     assert dialog.reference == "".join(part for part in said[last].content if isinstance(part, str))
@@ -181,7 +182,7 @@ def test_an_assistant_that_speaks_first_was_asked_nothing(tokenizer: Any) -> Non
 
 
 def test_a_question_alone_renders_without_a_prompt() -> None:
-    rendered = render_chat(Chat("one", (Message("user", ("Rate", PICTURE)),)), VlmConfig())
+    rendered = render_chat(Chat("one", (Message("user", ("Rate", PICTURE)),)), PixelLimits())
     assert (rendered.prompt_len, rendered.num_prompt_media, rendered.reference) == (0, 0, "")
 
 
@@ -205,7 +206,7 @@ def test_what_a_tokenizer_would_add_of_its_own_is_not_in_a_dialog(tokenizer: Any
     )
     assert adding.encode("Rate") != tokenizer.encode("Rate")
     assert torch.equal(dialog_of(adding, TEXTS["system"]).ids, dialog_of(tokenizer, TEXTS["system"]).ids)
-    first, second = (ChatProcessor(one, VlmConfig()).generation_prompt for one in (adding, tokenizer))
+    first, second = (ChatProcessor(one, PixelLimits()).generation_prompt for one in (adding, tokenizer))
     assert first == second
 
 

@@ -101,12 +101,17 @@ def test_a_trained_reasoner_exports_to_the_same_weights_and_generates(place: Pat
 
 
 def test_an_export_carries_tokenizer_and_processors_over(place: Path, tmp_path: Path) -> None:
-    """File by file: loading transformers' processor takes torchvision, which is not needed here."""
+    """File by file; the processors say the sizes of the run (SMALL) instead of the backbone's."""
     cosmos("export", str(run_dir(place, "full")), "-o", str(tmp_path / "out"))
     carried = {path.name for path in (place / "tiny").iterdir()} - {"config.json", "model.safetensors"}
-    assert {"preprocessor_config.json", "video_preprocessor_config.json", "chat_template.jinja"} < carried
-    for name in carried:
+    processors = {"preprocessor_config.json": 65_536, "video_preprocessor_config.json": 1024}
+    assert {*processors, "chat_template.jinja"} < carried
+    for name in carried - processors.keys():
         assert (tmp_path / "out" / name).read_bytes() == (place / "tiny" / name).read_bytes(), name
+    for name, smallest in processors.items():
+        before, after = (json.loads((folder / name).read_text()) for folder in (place / "tiny", tmp_path / "out"))
+        assert after.pop("size")["shortest_edge"] == smallest
+        assert after == before
 
 
 def test_a_format_that_is_not_a_reasoners_is_refused(place: Path, tmp_path: Path) -> None:

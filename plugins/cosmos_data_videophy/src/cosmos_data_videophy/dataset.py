@@ -63,7 +63,7 @@ class VideophySource(MapSource):
         return Chat(key, messages)
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
-        """Accuracy, error and rank correlation of the ratings; ``answers.jsonl`` and ``confusion.png``.
+        """Accuracy, error and rank correlation of the ratings; ``ratings.jsonl`` and ``confusion.png``.
 
         unscored: number of answers without a rating in the data to compare with; only if there are any.
         """

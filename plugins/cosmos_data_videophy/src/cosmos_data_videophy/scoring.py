@@ -97,9 +97,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def write_report(rated: Sequence[Rated], folder: Path) -> None:
-    """``answers.jsonl``, and ``confusion.png`` with references in rows and predictions in columns."""
+    """``ratings.jsonl``, and ``confusion.png`` with references in rows and predictions in columns."""
     lines = [json.dumps(asdict(answer)) + "\n" for answer in rated]
-    (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "ratings.jsonl").write_text("".join(lines), encoding="utf-8")
     counts = np.zeros((len(GRADES), len(GRADES) + 1), int)
     for answer in rated:
         column = len(GRADES) if answer.prediction is None else answer.prediction - 1

@@ -16,6 +16,7 @@ from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import Backward, BuildContext, ModelFamily, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
+from cosmos_vfm.checkpoints.load import load_published, settings_of
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
@@ -109,6 +110,15 @@ class VfmFamily(ModelFamily):
             _ = self.video_tokenizer
         initialise(model, rng, self.network.layers, names)
         initialise_lora(model, rng, names)
+
+    @classmethod
+    def settings_of(cls, config: VfmConfig, folder: Path) -> VfmConfig:
+        """Model size and tokenizers of a base or a published folder."""
+        return settings_of(config, folder)
+
+    def load_published(self, model: nn.Module, folder: Path) -> frozenset[str]:
+        """Tensor by tensor, under the network's names."""
+        return load_published(model, folder)
 
     def prepare(self, sample: VideoText) -> Prepared:
         """Tokenize a clip and describe its tokens. Raises UnreadableSample when its size does not fit."""

@@ -35,12 +35,15 @@ VAE_FOLDER = "examples/checkpoints/wan22_vae"
 @hookimpl
 def cosmos_model_families() -> Iterable[ModelFamilySpec]:
     """The generator."""
+    from cosmos_vfm.checkpoints.identify import FORMAT
+
     yield ModelFamilySpec(
         name="vfm",
         summary="Cosmos 3 generator: text, image and video to video",
         config="cosmos_vfm.config:VfmConfig",
         family="cosmos_vfm.family:VfmFamily",
         accepts=("video_text",),
+        reads=(FORMAT,),
     )
 
 
@@ -124,9 +127,11 @@ def cosmos_doctor_checks() -> Iterable[DoctorSpec]:
 
 @hookimpl
 def cosmos_identify_checkpoint(path: Path) -> str | None:
-    """A generator in the published layout."""
-    from cosmos_vfm.checkpoints.identify import FORMAT, looks_published
+    """A generator in the published layout, or adapters of one."""
+    from cosmos_vfm.checkpoints.identify import ADAPTERS, FORMAT, looks_published
 
+    if (path / "pytorch_lora_weights.safetensors").is_file():
+        return ADAPTERS
     return FORMAT if looks_published(path) else None
 
 

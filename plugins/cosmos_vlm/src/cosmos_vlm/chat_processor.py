@@ -18,7 +18,7 @@ from attrs import frozen
 
 from cosmos_core.data import Chat, UnreadableSample, Video
 from cosmos_vlm.chat_template import Grid, RenderedChat, render_chat
-from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
 
 __all__ = ["IGNORE_INDEX", "ChatProcessor", "TokenizedConversation"]
@@ -116,9 +116,9 @@ class ChatProcessor:
     generation_prompt: tokens after which the model answers.
     """
 
-    def __init__(self, tokenizer: Any, config: VlmConfig) -> None:
+    def __init__(self, tokenizer: Any, limits: PixelLimits) -> None:
         self.tokenizer = tokenizer
-        self.config = config
+        self.limits = limits
         self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
         self.generation_prompt: list[int] = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
         self._cache: dict[Any, _Tokens] = {}
@@ -130,7 +130,7 @@ class ChatProcessor:
         tokens of media or messages, and when nothing is learned.
         """
         try:
-            rendered = render_chat(chat, self.config)
+            rendered = render_chat(chat, self.limits)
             tokens = self._tokens(rendered)
         except ValueError as error:
             raise UnreadableSample(chat.key, str(error)) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from cosmos_core.data import Chat, Image, Message, Video
-from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
 
 __all__ = ["Grid", "RenderedChat", "render_chat"]
@@ -47,29 +47,29 @@ class RenderedChat:
         self.template_text += text
         self.add_text(text, learned=learned)
 
-    def add_media(self, media: Image | Video, config: VlmConfig) -> None:
+    def add_media(self, media: Image | Video, limits: PixelLimits) -> None:
         """An image, or a video as frame pairs, each after its time. Raises ValueError for extreme shapes."""
         if isinstance(media, Image):
-            grid, texts = self._add_image(media, config), [IMAGE]
+            grid, texts = self._add_image(media, limits), [IMAGE]
         else:
-            grid, texts = self._add_video(media, config)
+            grid, texts = self._add_video(media, limits)
         self.grids.append(grid)
         self.pad_sizes += [(grid[1] // MERGE, grid[2] // MERGE)] * grid[0]
         for text in texts:
             self.add_template_text(text)
 
-    def _add_image(self, image: Image, config: VlmConfig) -> Grid:
+    def _add_image(self, image: Image, limits: PixelLimits) -> Grid:
         _, height, width = image.pixels.shape
-        size = fit_image(height, width, config.image_min_pixels, config.image_max_pixels)
+        size = fit_image(height, width, *limits.image)
         patches, grid = patches_of(image.pixels[None], size)
         self.patches.append(patches)
         return grid
 
-    def _add_video(self, video: Video, config: VlmConfig) -> tuple[Grid, list[str]]:
+    def _add_video(self, video: Video, limits: PixelLimits) -> tuple[Grid, list[str]]:
         frames, seconds = video.pixels.transpose(0, 1), list(video.seconds)
         height, width = frames.shape[-2:]
         # One frame is shown as a pair.
-        size = fit_video(max(len(frames), 2), height, width, config.video_min_pixels, config.video_max_pixels)
+        size = fit_video(max(len(frames), 2), height, width, *limits.video)
         patches, grid = patches_of(frames, size)
         self.patches.append(patches)
         seconds += seconds[-1:] * (2 * grid[0] - len(seconds))
@@ -77,17 +77,17 @@ class RenderedChat:
         return grid, [FRAME_PAIR.format((first + second) / 2) for first, second in pairs]
 
 
-def render_chat(chat: Chat, config: VlmConfig) -> RenderedChat:
+def render_chat(chat: Chat, limits: PixelLimits) -> RenderedChat:
     """Raises ValueError for unknown roles, and for shapes the vision tower cannot take."""
     rendered = RenderedChat()
     for message in chat.messages:
         if message.role not in ROLES:
             raise ValueError(f"unknown role '{message.role}'")
-        _render(message, rendered, config)
+        _render(message, rendered, limits)
     return rendered
 
 
-def _render(message: Message, rendered: RenderedChat, config: VlmConfig) -> None:
+def _render(message: Message, rendered: RenderedChat, limits: PixelLimits) -> None:
     learned = message.role == "assistant"
     if learned:
         rendered.prompt_len, rendered.num_prompt_media = len(rendered.text), len(rendered.grids)
@@ -97,6 +97,6 @@ def _render(message: Message, rendered: RenderedChat, config: VlmConfig) -> None
         if isinstance(part, str):
             rendered.add_text(part, learned=learned)
         else:
-            rendered.add_media(part, config)
+            rendered.add_media(part, limits)
     rendered.add_template_text("<|im_end|>", learned=learned)
     rendered.add_template_text("\n")

@@ -55,6 +55,7 @@ class VlmConfig(AdaptedModelConfig):
     """``[model]`` of the reasoner."""
 
     brings_weights: ClassVar[bool] = True
+    published_key: ClassVar[str] = "model.backbone.model_name"
 
     attn_implementation: str = option(
         "cosmos",
@@ -69,16 +70,27 @@ class VlmConfig(AdaptedModelConfig):
         low=1,
     )
     freeze: Freeze = section(Freeze, "Parts that do not train.")
-    image_min_pixels: int = option(65_536, "Smaller images are enlarged.", unit="pixels", low=1024, on_resume="list")
-    image_max_pixels: int = option(16_777_216, "Larger images are reduced.", unit="pixels", low=1024, on_resume="list")
-    video_min_pixels: int = option(4_096, "Over all frames.", unit="pixels", low=1024, on_resume="list")
-    video_max_pixels: int = option(25_165_824, "Over all frames.", unit="pixels", low=1024, on_resume="list")
+    image_min_pixels: int | None = option(
+        None, "Smaller images are enlarged; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
+    image_max_pixels: int | None = option(
+        None, "Larger images are reduced; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
+    video_min_pixels: int | None = option(
+        None, "Over all frames; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
+    video_max_pixels: int | None = option(
+        None, "Over all frames; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
+    )
     max_new_tokens: int = option(
         0,
-        "Most tokens of an answer in validation, for datasets that score; 0: no answers.",
+        "Most tokens of an answer in validation; 0: no answers.",
         low=0,
         high=256,
         on_resume="list",
+    )
+    num_sample_answers: int = option(
+        8, "Answers that validation writes where the dataset does not score them.", low=0, on_resume="list"
     )
     loss_chunk_size: int = option(
         2048, "Learned tokens whose logits exist at a time.", unit="tokens", low=1, on_resume="list"

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from attrs import evolve
 from torch import nn
 
 from cosmos_core.data import Answer, Chat, Item
@@ -19,14 +20,15 @@ from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import is_hub_name, pinned
 from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
-from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.processor_files import pixel_limits
 from cosmos_vlm.tokenizer import tokenizer_of
-from cosmos_vlm.weights import CONFIGS, fresh_weights, load_weights, restore_buffers, snapshot
+from cosmos_vlm.weights import config_folder, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
 
@@ -38,13 +40,14 @@ class VlmFamily(ModelFamily):
         super().__init__(config, context)
         self.config = config
         self.precision = dtype(config.precision)
-        self.folder = snapshot(config.backbone.model_name, CONFIGS)
+        self.folder = config_folder(config.backbone)
         self.architecture = architecture_of(self.folder)
         if config.num_layers is not None:
             cut(self.architecture, config.num_layers)
         implementation = config.attn_implementation
         self.architecture._attn_implementation = register() if implementation == "cosmos" else implementation
-        self.processor = ChatProcessor(tokenizer_of(self.folder, self.architecture), config)
+        tokenizer = tokenizer_of(self.folder, self.architecture)
+        self.processor = ChatProcessor(tokenizer, pixel_limits(config, self.folder))
         self._backward: BackwardOfParts | None = None
 
     @property
@@ -59,7 +62,11 @@ class VlmFamily(ModelFamily):
         fetched = {"model.backbone.model_name": (backbone.model_name, self.folder)}
         if backbone.safetensors_path and "weights_folder" in vars(self) and self.weights_folder is not None:
             fetched["model.backbone.safetensors_path"] = (backbone.safetensors_path, self.weights_folder)
-        return {key: f"{pinned(name)[0]}@{folder.name}" for key, (name, folder) in fetched.items() if is_hub_name(name)}
+        return {
+            key: f"{pinned(name)[0]}@{folder.name}"
+            for key, (name, folder) in fetched.items()
+            if is_hub_name(name) and folder != Path(backbone.safetensors_path or "")
+        }
 
     @cached_property
     def weights_folder(self) -> Path | None:
@@ -75,6 +82,12 @@ class VlmFamily(ModelFamily):
         freeze(model, self.config.freeze)
         inject_lora(model, self.config)
         return model
+
+    @classmethod
+    def settings_of(cls, config: VlmConfig, folder: Path) -> VlmConfig:
+        """Configuration, tokenizer, processor and weights of a published folder; `initialize` reads them."""
+        backbone = Backbone(model_name=str(folder))
+        return evolve(config, backbone=backbone, init="pretrained", lora_enabled=False)
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Checkpoint activations, compile and shard, block by block."""
@@ -135,6 +148,11 @@ class VlmFamily(ModelFamily):
         """The same, and the number of learned tokens."""
         weight = torch.tensor(self.loss_denominator(batch), device=batch.ids.device)
         return {"val_loss": model(batch), "loss_denominator": weight}
+
+    @property
+    def num_sample_answers(self) -> int:
+        """As configured; 0 unless `max_new_tokens` is set."""
+        return self.config.num_sample_answers if self.config.max_new_tokens else 0
 
     def answers(self, model: nn.Module, batch: ChatBatch) -> list[Answer]:
         """Greedy answers in place of each assistant's last message; [] unless `max_new_tokens` is set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from os.path import isdir, isfile
 from pathlib import Path
@@ -18,6 +19,9 @@ __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
 
+FORMAT = "qwen3_vl"
+"""What a Hugging Face folder's config.json calls this model."""
+
 
 @hookimpl
 def cosmos_model_families() -> Iterable[ModelFamilySpec]:
@@ -28,6 +32,7 @@ def cosmos_model_families() -> Iterable[ModelFamilySpec]:
         config="cosmos_vlm.config:VlmConfig",
         family="cosmos_vlm.family:VlmFamily",
         accepts=("chat",),
+        reads=(FORMAT,),
     )
 
 
@@ -67,6 +72,18 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
     yield ConverterSpec(
         source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{module}:export"
     )
+
+
+@hookimpl
+def cosmos_identify_checkpoint(path: Path) -> str | None:
+    """A reasoner as transformers loads it, or adapters of one for peft."""
+    if (path / "adapter_config.json").is_file():
+        return "adapters"
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return FORMAT if isinstance(config, dict) and config.get("model_type") == FORMAT else None
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError, first_line
 
-__all__ = ["SPECIAL", "tokenizer_of"]
+__all__ = ["SPECIAL", "lacking_configs", "tokenizer_of"]
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _IN_CONFIG = {
@@ -22,10 +22,19 @@ _NEEDED = ("image_token_id", "video_token_id")
 """Ids that the network uses; the others are checked only if config.json has them."""
 
 
+def lacking_configs(folder: Path) -> list[str]:
+    """What a folder lacks to be a backbone without its weights."""
+    slow = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    needed = ["config.json", "tokenizer_config.json", *(() if slow else ("tokenizer.json",))]
+    return [name for name in needed if not (folder / name).is_file()]
+
+
 def tokenizer_of(folder: Path, architecture: Any) -> Any:
     """The tokenizer in a backbone's folder. Raises UserError when files are missing or do not fit the network."""
     from transformers import AutoTokenizer
 
+    if "tokenizer.json" in lacking_configs(folder):
+        raise _unusable(folder, ["there is no tokenizer.json"])
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers has no error class for damaged files; some raise Exception itself.

@@ -16,11 +16,14 @@ from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
 from cosmos_vlm.catalog import TINY, is_hub_name, is_local, pinned
+from cosmos_vlm.config import Backbone
 from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.tokenizer import lacking_configs
 
 __all__ = [
     "CONFIGS",
     "INDEX",
+    "config_folder",
     "fresh_weights",
     "load_weights",
     "missing_files",
@@ -56,6 +59,31 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     repository, revision = pinned(name)
     spec = CheckpointSpec(name=name, summary="", repo=repository, revision=revision, files=tuple(patterns))
     return fetch(spec).path
+
+
+def config_folder(backbone: Backbone) -> Path:
+    """The folder of a backbone's configuration, tokenizer and processor.
+
+    The weights' own folder if it has them and `model_name` is not on this machine, so that nothing is fetched. Raises
+    UserError that names the files it lacks when these cannot be fetched either.
+    """
+    weights = Path(backbone.safetensors_path) if backbone.safetensors_path else None
+    if weights is None or not weights.is_dir() or not is_hub_name(backbone.model_name):
+        return snapshot(backbone.model_name, CONFIGS)
+    lacking = lacking_configs(weights)
+    if not lacking:
+        return weights
+    try:
+        return snapshot(backbone.model_name, CONFIGS)
+    except UserError as error:
+        problems = [_lacks(weights, file, backbone) for file in lacking]
+        raise UserError(error.title, [*problems, *error.problems]) from None
+
+
+def _lacks(folder: Path, file: str, backbone: Backbone) -> Problem:
+    repository, revision = pinned(backbone.model_name)
+    hint = f"`hf download {repository} {file} --revision {revision} --local-dir {folder}` fetches it"
+    return Problem(message=f"{folder} has no {file}", key="model.backbone.safetensors_path", hint=hint)
 
 
 def restore_buffers(model: nn.Module) -> None:

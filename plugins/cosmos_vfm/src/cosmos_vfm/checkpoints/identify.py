@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["FORMAT", "SEARCHED", "looks_published"]
+__all__ = ["ADAPTERS", "FORMAT", "SEARCHED", "looks_published"]
 
 FORMAT = "cosmos3"
+ADAPTERS = "adapters"
 MARKS = ("add_q_proj", "moe_gen")
 LARGEST_HEADER = 100 * 2**20
 SEARCHED = (

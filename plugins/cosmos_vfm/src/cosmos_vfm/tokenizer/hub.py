@@ -49,6 +49,6 @@ def _load(name: str, revision: str) -> Any:
         problem = Problem(
             message=f"cannot load '{name}': {reason}",
             key="model.text_tokenizer.path",
-            hint="set it to a folder with tokenizer files",
+            hint="set it to a folder with tokenizer files, such as components/text_tokenizer of a converted base",
         )
         raise UserError("the text tokenizer cannot be loaded", [problem]) from None

@@ -9,7 +9,8 @@ from cosmos_core.plugin import Conversion
 from cosmos_vlm.checkpoints.export import export_adapter, export_weights
 from cosmos_vlm.checkpoints.merge import merge_onto_tower
 from cosmos_vlm.config import VlmConfig
-from cosmos_vlm.weights import CONFIGS, snapshot
+from cosmos_vlm.processor_files import pixel_limits
+from cosmos_vlm.weights import config_folder
 
 __all__ = ["export", "merge"]
 
@@ -41,8 +42,9 @@ def export(request: Conversion) -> dict[str, str]:
     if request.options.get("adapter"):
         weights = model.backbone.safetensors_path or model.backbone.model_name
         return export_adapter(request.source, request.output, weights, dtype(asked) if asked else None, verify=verify)
-    backbone = snapshot(model.backbone.model_name, [*CONFIGS])
+    backbone = config_folder(model.backbone)
     scale = model.lora_alpha / model.lora_rank if model.lora_enabled else None
     source = trained_weights(request.source, request.options.get("weights", ""), scale)
-    precision = dtype(asked or model.precision)
-    return export_weights(source, request.output, backbone, precision, num_layers=model.num_layers, verify=verify)
+    precision, limits = dtype(asked or model.precision), pixel_limits(model, backbone)
+    layers = model.num_layers
+    return export_weights(source, request.output, backbone, limits, precision, num_layers=layers, verify=verify)

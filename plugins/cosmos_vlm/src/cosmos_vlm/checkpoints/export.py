@@ -20,6 +20,7 @@ from cosmos_core.checkpoint import (
 from cosmos_core.errors import UserError
 from cosmos_core.optim import is_lora
 from cosmos_vlm.catalog import pinned
+from cosmos_vlm.processor_files import PixelLimits, write_processor
 from cosmos_vlm.weights import CONFIGS
 
 __all__ = ["copy_configs", "export_adapter", "export_weights"]
@@ -49,6 +50,7 @@ def export_weights(
     source: StoredWeights,
     output: Path,
     backbone: Path,
+    limits: PixelLimits,
     dtype: torch.dtype,
     *,
     num_layers: int | None = None,
@@ -56,12 +58,13 @@ def export_weights(
 ) -> dict[str, str]:
     """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError.
 
-    num_layers: as in `copy_configs`.
+    limits: with which they were trained, for the processor files. num_layers: as in `copy_configs`.
     """
     entries = {name: Entry(source, name, dtype) for name in source.infos}
     with atomic_directory(output, "nothing was exported") as hidden:
         written = write_shards(hidden, "model", entries, verify=verify)
         copy_configs(backbone, hidden, dtype, num_layers)
+        write_processor(hidden, limits)
     return {
         "exported": str(output),
         "tensors": str(len(source.infos)),

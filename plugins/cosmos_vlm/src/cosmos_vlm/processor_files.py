@@ -1,0 +1,96 @@
+"""The processor files of a backbone: limits of image and video sizes are read from them, and written into exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_vlm.config import VlmConfig
+
+__all__ = ["PixelLimits", "pixel_limits", "write_processor"]
+
+IMAGE, VIDEO = "preprocessor_config.json", "video_preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+"""Where newer versions of transformers write the image and video processors, as the tables of `_TABLES`."""
+_TABLES = {IMAGE: "image_processor", VIDEO: "video_processor"}
+_OLD = ("min_pixels", "max_pixels")
+"""Names of the limits in older files. They win over `size` in transformers."""
+_COMPLETE = Path(__file__).parent / "backbones/tiny"
+"""A folder with every file that a processor has, as Qwen3-VL's."""
+
+
+@frozen
+class PixelLimits:
+    """Fewest and most pixels of an image, and of a video over all its frames."""
+
+    image: tuple[int, int] = (65_536, 16_777_216)
+    video: tuple[int, int] = (4_096, 25_165_824)
+
+
+def pixel_limits(config: VlmConfig, folder: Path) -> PixelLimits:
+    """What the configuration says, else the backbone's own files, else the published limits of Qwen3-VL.
+
+    Raises UserError for a file that is not JSON.
+    """
+    published = PixelLimits()
+    image, video = _stored(folder, IMAGE, published.image), _stored(folder, VIDEO, published.video)
+    return PixelLimits(
+        image=_first(image, config.image_min_pixels, config.image_max_pixels),
+        video=_first(video, config.video_min_pixels, config.video_max_pixels),
+    )
+
+
+def _first(stored: tuple[int, int], low: int | None, high: int | None) -> tuple[int, int]:
+    return stored[0] if low is None else low, stored[1] if high is None else high
+
+
+def _stored(folder: Path, name: str, published: tuple[int, int]) -> tuple[int, int]:
+    nested = _read(folder / PROCESSOR).get(_TABLES[name])
+    settings = nested if isinstance(nested, dict) else _read(folder / name)
+    size = settings.get("size")
+    size = size if isinstance(size, dict) else {}
+    low, high = (
+        next((value for value in (settings.get(old), size.get(edge), size.get(old)) if isinstance(value, int)), default)
+        for old, edge, default in zip(_OLD, ("shortest_edge", "longest_edge"), published, strict=True)
+    )
+    return low, high
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """{} for a file that is not there. Raises UserError."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        message = "is not a JSON object"
+    except ValueError as error:
+        message = f"is not JSON: {error}"
+    raise UserError("the backbone's processor cannot be read", [Problem(message=message, file=str(file))])
+
+
+def write_processor(folder: Path, limits: PixelLimits) -> None:
+    """Write these limits into the processor files of a folder; files that it lacks become Qwen3-VL's."""
+    nested = _read(folder / PROCESSOR)
+    for name, (low, high) in {IMAGE: limits.image, VIDEO: limits.video}.items():
+        settings = _read(folder / name) or _read(_COMPLETE / name)
+        _write(folder / name, _with_limits(settings, low, high))
+        if isinstance(table := nested.get(_TABLES[name]), dict):
+            nested[_TABLES[name]] = _with_limits(table, low, high)
+    if nested:
+        _write(folder / PROCESSOR, nested)
+
+
+def _with_limits(settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
+    current = {name: value for name, value in settings.items() if name not in _OLD}
+    return {**current, "size": {"longest_edge": high, "shortest_edge": low}}
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
