@@ -23,7 +23,7 @@ __all__ = [
 class GradClip:
     """Gradient clipping."""
 
-    clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", low=0)
+    clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", above=0)
     force_finite: bool = option(True, "Replace NaN and infinite gradient entries by zero; the update is still skipped.")
 
 
@@ -32,7 +32,7 @@ class LossCurve:
     """The loss curve of a run."""
 
     enabled: bool = option(True, "Draw loss_curve.png.")
-    every_n: int = option(200, "Redraw every so many steps.", unit="steps", low=1)
+    every_n: int = option(200, "Redraw every so many steps.", unit="steps", low=1, unless=("enabled", (False,)))
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from cosmos_core.config.fields import OnResume, default_of, on_resume_of
+from cosmos_core.config.bounds import Bounds
+from cosmos_core.config.fields import OnResume, bounds_of, default_of, on_resume_of
 from cosmos_core.config.run import (
     CheckpointConfig,
     DataloaderConfig,
@@ -36,7 +37,7 @@ class Section:
 
 @frozen
 class Key:
-    """One key. default: as TOML, "required" or "not set". choices, low, high: what bounds it.
+    """One key. default: as TOML, "required" or "not set".
 
     on_resume: whether a run that resumes with another value is rejected, or lists the change and continues.
     """
@@ -48,19 +49,13 @@ class Key:
     owner: str
     when: str
     on_resume: OnResume
+    allowed: Bounds
     unit: str = ""
-    choices: tuple[Any, ...] | None = None
-    low: float | None = None
-    high: float | None = None
 
     @property
     def bounds(self) -> str:
         """Choices or bounds as text, "" without any."""
-        if self.choices is not None:
-            return "one of " + ", ".join(str(choice) for choice in self.choices)
-        if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
-        return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}" if self.high else ""
+        return self.allowed.text
 
 
 CORE_SECTIONS = (
@@ -137,9 +132,7 @@ def _keys_of(section: Section, inherited: OnResume) -> Iterator[Key]:
                 when=section.when,
                 on_resume=on_resume,
                 unit=about.get("unit", ""),
-                choices=tuple(about["choices"]) if about.get("choices") is not None else None,
-                low=about.get("min"),
-                high=about.get("max"),
+                allowed=bounds_of(field),
             )
 
 

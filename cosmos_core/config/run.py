@@ -21,6 +21,8 @@ __all__ = [
     "TrainerConfig",
 ]
 
+_NO_VALIDATION = ("run_validation", (False,))
+
 
 @frozen(kw_only=True)
 class JobConfig:
@@ -40,16 +42,15 @@ class OptimizerConfig:
     """AdamW and which parameters train (docs/training.md, What trains)."""
 
     lr: float = option(1e-4, "Base learning rate.", low=0)
-    betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, high=1)
-    eps: float = option(1e-8, "Added to the denominator.", low=0)
+    betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, below=1)
+    eps: float = option(1e-8, "Added to the denominator.", above=0)
     weight_decay: float = option(0.0, "Decoupled weight decay.", low=0)
     fused: bool = option(True, "Use the fused kernel.")
     keys_to_select: tuple[str, ...] = option(
         (), "Train only parameters whose name contains one of these; empty: all.", on_resume="refuse"
     )
-    lr_multipliers: dict[str, float] = attrs.field(
-        factory=dict,
-        metadata={"help": "Substring of a parameter name -> factor on lr; the longest match wins."},
+    lr_multipliers: dict[str, float] = option(
+        {}, "Substring of a parameter name -> factor on lr; the longest match wins.", low=0
     )
 
 
@@ -79,15 +80,25 @@ class TrainerConfig:
     seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
     distributed_parallelism: str = option("fsdp", "How parameters are distributed.", choices=("fsdp",))
     run_validation: bool = option(False, "Evaluate on dataloader_val during the run.")
-    run_validation_on_start: bool = option(True, "Evaluate before the first step too, when validation is on.")
-    validation_iter: int = option(100, "Evaluate every so many steps.", unit="steps", low=1)
-    max_val_iter: int | None = option(None, "At most this many validation batches; absent: all.", low=1)
+    run_validation_on_start: bool = option(
+        True, "Evaluate before the first step too, when validation is on.", unless=_NO_VALIDATION
+    )
+    validation_iter: int = option(100, "Evaluate every so many steps.", unit="steps", low=1, unless=_NO_VALIDATION)
+    max_val_iter: int | None = option(
+        None, "At most this many validation batches; absent: all.", low=1, unless=_NO_VALIDATION
+    )
     on_nonfinite: str = option(
         "skip",
         "A step whose loss or gradient is not finite: 'skip' skips its update, 'stop' ends the run.",
         choices=("skip", "stop"),
     )
-    max_consecutive_nan: int = option(100, "Skipped non-finite steps in a row that end the run.", unit="steps", low=1)
+    max_consecutive_nan: int = option(
+        100,
+        "Skipped non-finite steps in a row that end the run.",
+        unit="steps",
+        low=1,
+        unless=("on_nonfinite", ("stop",)),
+    )
     callbacks: dict[str, Any] = attrs.field(
         factory=dict, metadata={"help": "One table a callback, typed by the callback of that name."}
     )
@@ -139,10 +150,10 @@ class DataloaderConfig:
         "'fill' takes samples in order as long as they fit; 'pool' packs similar lengths under max_sequence_length.",
         choices=("fill", "pool"),
     )
-    pool: Pool = section(Pool, "The pool packer.")
+    pool: Pool = section(Pool, "The pool packer.", unless=("packing", ("fill",)))
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
     num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
-    prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
+    prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1, unless=("num_workers", (0,)))
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
     cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")

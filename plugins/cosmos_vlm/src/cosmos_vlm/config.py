@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from attrs import frozen
@@ -29,19 +28,10 @@ class Freeze:
     freeze_vision_encoder: bool = option(False, "Freeze patch embedding, positions and blocks of the vision tower.")
     freeze_mm_projector: bool = option(False, "Freeze the mergers between tower and language model.")
     freeze_llm: bool = option(False, "Freeze the language model and its head.")
-    frozen_params: tuple[str, ...] = option((), "Regular expressions; matching parameters are frozen.")
+    frozen_params: tuple[str, ...] = option((), "Regular expressions; matching parameters are frozen.", regex=True)
     trainable_params: tuple[str, ...] = option(
-        (), "Regular expressions; parameters that match none are frozen. Not beside frozen_params."
+        (), "Regular expressions; parameters that match none are frozen. Not beside frozen_params.", regex=True
     )
-
-    @frozen_params.validator
-    @trainable_params.validator
-    def _compiles(self, attribute: Any, patterns: tuple[str, ...]) -> None:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
 
     @trainable_params.validator
     def _not_beside_frozen(self, attribute: Any, patterns: tuple[str, ...]) -> None:
@@ -77,6 +67,19 @@ class VlmConfig(AdaptedModelConfig):
     loss_chunk_size: int = option(
         2048, "Learned tokens whose logits exist at a time.", unit="tokens", low=1, on_resume="list"
     )
+
+    @image_max_pixels.validator
+    def _image_bounds(self, attribute: Any, most: int) -> None:
+        _check_not_below(most, "image_min_pixels", self.image_min_pixels)
+
+    @video_max_pixels.validator
+    def _video_bounds(self, attribute: Any, most: int) -> None:
+        _check_not_below(most, "video_min_pixels", self.video_min_pixels)
+
+
+def _check_not_below(most: int, name: str, least: int) -> None:
+    if most < least:
+        raise ValueError(f"is {most}, below {name}, which is {least}")
 
 
 @frozen(kw_only=True)
