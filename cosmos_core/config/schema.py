@@ -41,6 +41,7 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
             "description": "Distributions that must be installed.",
         },
         "unset": {"type": "array", "items": {"type": "string"}, "description": "Keys that return to their defaults."},
+        "not_yet": {"type": "string", "description": "Why this version cannot run the recipe."},
         "published": {"type": "object", "description": "Execution settings of the published recipe that differ."},
         "custom": {"type": "object", "description": "Free-form; recorded, never read."},
         "model": {"anyOf": [_table(one.cls) for one in models]},

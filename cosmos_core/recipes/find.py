@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
-from contextlib import suppress
+from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,12 +12,9 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 
-__all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
+__all__ = ["RecipeFile", "find_recipe", "list_recipes"]
 
 GROUP = "cosmos.recipes"
-
-DEEPEST = 16
-"""Longest `extends` chain that a listing follows."""
 
 
 @frozen
@@ -51,18 +47,18 @@ def list_recipes() -> list[RecipeFile]:
     return sorted(recipes, key=lambda recipe: (recipe.name, recipe.distribution))
 
 
-def find_recipe(name: str, *, base: Path | None = None) -> Path:
+def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[RecipeFile] | None = None) -> Path:
     """File of a recipe given by path, name or `distribution:name`. Raises UserError with the nearest known name.
 
-    base: folder of relative paths; the working directory when absent.
+    base: folder of relative paths; the working directory when absent. installed: from `list_recipes`, which takes time.
     """
+    recipes = list_recipes() if installed is None else installed
     if name.endswith(".toml") or "/" in name:
         path = (base or Path()) / name
         if not path.is_file():
-            raise UserError(f"no such recipe file: {path}")
+            raise _no_file(path, recipes)
         return path
     distribution, _, plain = name.rpartition(":")
-    recipes = list_recipes()
     matches = [
         recipe
         for recipe in recipes
@@ -77,26 +73,16 @@ def find_recipe(name: str, *, base: Path | None = None) -> Path:
             f"recipe '{name}' is provided by several distributions: {providers}",
             [Problem(message="the name alone is ambiguous", hint=hint)],
         )
-    hint = did_you_mean(plain, [recipe.name for recipe in recipes]) or "`cosmos recipes list` shows all"
+    names = [recipe.name for recipe in recipes]
+    known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
+    hint = did_you_mean(name, known) or "`cosmos recipes list` shows all"
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
 
-def peek(path: Path, depth: int = 0) -> tuple[str, str, str]:
-    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" if not set."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "(not readable)", "", ""
-    extends = values.get("extends")
-    parent = ("", "", "")
-    if isinstance(extends, str) and depth < DEEPEST:
-        with suppress(UserError):
-            parent = peek(find_recipe(extends, base=path.parent), depth + 1)
-    job = values.get("job")
-    loader = values.get("dataloader_train")
-    dataset = loader.get("dataset") if isinstance(loader, dict) else None
-    return (
-        str(values.get("summary", parent[0])),
-        str(job.get("task", parent[1])) if isinstance(job, dict) else parent[1],
-        str(dataset.get("type", parent[2])) if isinstance(dataset, dict) else parent[2],
-    )
+def _no_file(path: Path, recipes: Sequence[RecipeFile]) -> UserError:
+    """An error with the nearest file of its folder, or the installed recipe of that name."""
+    files = [str(near) for near in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    named = path.stem in {recipe.name for recipe in recipes}
+    hint = did_you_mean(str(path), files) or (f"did you mean the recipe '{path.stem}'?" if named else "")
+    problems = [Problem(message="a name that ends with .toml or has a slash is a file", hint=hint)] if hint else []
+    return UserError(f"no such recipe file: {path}", problems)
