@@ -45,6 +45,9 @@ _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model", "joint_attn_implementation"),
         ("model", "tokenizer"),
         ("dataloader_train", "max_caption_tokens"),
+        ("dataloader_val", "max_caption_tokens"),
+        ("dataloader_train", "cache"),
+        ("dataloader_val", "cache"),
         ("trainer", "callbacks", "compile_tokenizer"),
     ),
 }

@@ -21,8 +21,6 @@ __all__ = [
     "TrainerConfig",
 ]
 
-_NO_VALIDATION = ("run_validation", (False,))
-
 
 @frozen(kw_only=True)
 class JobConfig:
@@ -80,13 +78,9 @@ class TrainerConfig:
     seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
     distributed_parallelism: str = option("fsdp", "How parameters are distributed.", choices=("fsdp",))
     run_validation: bool = option(False, "Evaluate on dataloader_val during the run.")
-    run_validation_on_start: bool = option(
-        True, "Evaluate before the first step too, when validation is on.", unless=_NO_VALIDATION
-    )
-    validation_iter: int = option(100, "Evaluate every so many steps.", unit="steps", low=1, unless=_NO_VALIDATION)
-    max_val_iter: int | None = option(
-        None, "At most this many validation batches; absent: all.", low=1, unless=_NO_VALIDATION
-    )
+    run_validation_on_start: bool = option(True, "Evaluate before the first step too, when validation is on.")
+    validation_iter: int = option(100, "Evaluate every so many steps.", unit="steps", low=1)
+    max_val_iter: int | None = option(None, "At most this many validation batches; absent: all.", low=1)
     on_nonfinite: str = option(
         "skip",
         "A step whose loss or gradient is not finite: 'skip' skips its update, 'stop' ends the run.",
@@ -153,7 +147,7 @@ class DataloaderConfig:
     pool: Pool = section(Pool, "The pool packer.", unless=("packing", ("fill",)))
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
     num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
-    prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1, unless=("num_workers", (0,)))
+    prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
     cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")

@@ -9,7 +9,7 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.run import DataloaderConfig, OptimizerConfig, RunConfig
 from cosmos_core.data.loader import PackedLoader, Preparation
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
@@ -17,7 +17,7 @@ from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
-from cosmos_core.optim.select import select_trainable
+from cosmos_core.optim.select import parameter_groups, select_trainable
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
@@ -89,8 +89,8 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
     family = build_family(config, plugins, mesh.device)
     model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
-    if mesh.rank == 0 and config.optimizer.lr and not any(group["lr"] for group in optimizer.param_groups):
-        logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
+    if mesh.rank == 0:
+        _warn_of_rates(config.optimizer, model)
     loader = build_loader(config.dataloader_train, family, plugins, mesh)
     assert loader is not None
     validation = validation_loader(config, family, plugins, mesh) if config.trainer.run_validation else None
@@ -113,6 +113,16 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh) -> Trainer:
         loader_state=loader.state(),
         launch=plan.launch,
     )
+
+
+def _warn_of_rates(config: OptimizerConfig, model: nn.Module) -> None:
+    groups = parameter_groups(model, config)
+    if config.lr and not any(group.rate for group in groups):
+        logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
+    idle = config.lr_multipliers.keys() - {group.multiplier for group in groups}
+    if idle:
+        names = ", ".join(sorted(idle))
+        logger.warning("optimizer.lr_multipliers has no effect for what does not train: %s", names)
 
 
 def validation_loader(

@@ -59,8 +59,8 @@ def keys(config: RunConfig) -> Iterator[Key]:
 
 def another(key: Key, value: Any) -> Any:
     """A value of the same kind that differs."""
-    if key.choices is not None and not isinstance(value, list):
-        return next((choice for choice in key.choices if choice != value), "x")
+    if key.allowed.choices is not None and not isinstance(value, list):
+        return next((choice for choice in key.allowed.choices if choice != value), "x")
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):

@@ -59,6 +59,20 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
         (("trainer.logging_iter=9",), ("trainer.logging_iter=9",)),
         (("trainer.validation_iter=9",), ("trainer.validation_iter=9",)),
         (("trainer.callbacks.norm_monitor.every_n=9",), ("trainer.callbacks.norm_monitor.every_n=9",)),
+        (
+            ("model.compile.compile_dynamic=false",),
+            ("model.compile.compile_dynamic has no effect: model.compile.enabled is false",),
+        ),
+        (
+            ("model.activation_checkpointing.save_ops_regex=['mm']",),
+            ('save_ops_regex has no effect: model.activation_checkpointing.mode is "full"',),
+        ),
+        (("model.ema.enabled=false", "model.ema.rate=0.2"), ("model.ema.rate has no effect",)),
+        (("dataloader_val.pool.size=3",), ('dataloader_val.pool has no effect: dataloader_val.packing is "fill"',)),
+        (
+            ("trainer.callbacks.loss_curve.enabled=false", "trainer.callbacks.loss_curve.every_n=2"),
+            ("trainer.callbacks.loss_curve.every_n has no effect",),
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else str(value),
 )
@@ -75,6 +89,8 @@ def test_it_is_said_which_steps_and_why(overrides: tuple[str, ...], words: tuple
         ('optimizer.keys_to_select=["embed"]', "optimizer.lr_multipliers={embed=0.0, weight=0.5}"),
         ("trainer.run_validation=false", "trainer.validation_iter=9"),
         ("checkpoint.save_iter=4", "trainer.logging_iter=4"),
+        ("model.compile.compile_dynamic=false", "model.compile.enabled=true"),
+        ("model.ema.enabled=false", "model.ema.rate=0.1"),
     ],
     ids=lambda value: value[-1],
 )
@@ -126,6 +142,7 @@ def test_a_smoke_run_of_five_steps_plans_for_every_recipe(recipe: str, places: d
     assert "# steps: 5" in said
     assert "# warning: the run of 5 steps ends within its warm-up of" in said
     assert "intervals are longer than the run of 5 steps: checkpoint.save_iter" in said
+    assert "has no effect" not in said
 
 
 def test_multipliers_of_zero_for_all_that_trains_are_warned_of_once_the_network_is_there(tmp_path: Path) -> None:

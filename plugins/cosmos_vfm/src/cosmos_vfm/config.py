@@ -30,7 +30,6 @@ class VideoTokenizer:
     vae_path: str | None = option(
         None,
         "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.",
-        unless=("type", ("block_dct",)),
         on_resume="list",
     )
 
@@ -43,7 +42,6 @@ class TextTokenizer:
     path: str | None = option(
         None,
         "Folder or hub name of tokenizer files; absent: that of the model size.",
-        unless=("type", ("words",)),
         on_resume="list",
     )
 
