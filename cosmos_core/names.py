@@ -13,9 +13,13 @@ _NUMBER = re.compile(r"\b\d+\b")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'x'?"`` for the known name nearest to `name`, or an empty string when none is near."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean '{matches[0]}'?" if matches else ""
+    """``"did you mean 'x'?"`` for the known name nearest to `name`, or an empty string when none is near.
+
+    Of near names one with the same letters comes first, since swapped letters are the commonest slip.
+    """
+    matches = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    swapped = [match for match in matches if sorted(match) == sorted(name)]
+    return f"did you mean '{(swapped or matches)[0]}'?" if matches else ""
 
 
 def nearest_part(part: str, names: Iterable[str]) -> str:

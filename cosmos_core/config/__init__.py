@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         OptimizerConfig,
         RunConfig,
         SchedulerConfig,
+        TrackerConfig,
         TrainerConfig,
     )
 
@@ -41,6 +42,7 @@ __all__ = [
     "Parallelism",
     "RunConfig",
     "SchedulerConfig",
+    "TrackerConfig",
     "TrainerConfig",
     "disabled_plugins",
     "launched_rank",

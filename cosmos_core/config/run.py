@@ -18,6 +18,7 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "SchedulerConfig",
+    "TrackerConfig",
     "TrainerConfig",
 ]
 
@@ -154,6 +155,13 @@ class DataloaderConfig:
     max_bad_sample_fraction: float = option(
         0.05, "Fraction of unreadable samples above which the run ends.", low=0, high=1
     )
+
+
+@frozen(kw_only=True)
+class TrackerConfig:
+    """Base of every tracker's table."""
+
+    enabled: bool = option(True, "Use this tracker.")
 
 
 @frozen(kw_only=True)

@@ -9,13 +9,16 @@ import attrs
 
 from cosmos_core.config.fields import default_of
 from cosmos_core.config.reference import value_text
-from cosmos_core.config.run import RunConfig
+from cosmos_core.config.run import RunConfig, TrackerConfig
 
 __all__ = ["ineffective"]
 
 
 def ineffective(config: RunConfig) -> Iterator[str]:
     """One sentence for each key whose `unless` holds and whose value is not its default."""
+    account = config.trackers.get("wandb")
+    if isinstance(account, TrackerConfig) and account.enabled and config.job.wandb_mode == "disabled":
+        yield 'trackers.wandb has no effect: job.wandb_mode is "disabled"; "online" and "offline" switch it on'
     for field in attrs.fields(RunConfig):
         yield from _in_value(getattr(config, field.name), field.name)
 

@@ -9,7 +9,7 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DataloaderConfig, OptimizerConfig, RunConfig
+from cosmos_core.config.run import DataloaderConfig, OptimizerConfig, RunConfig, TrackerConfig
 from cosmos_core.data.loader import PackedLoader, Preparation
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
@@ -163,11 +163,14 @@ def build_loader(
 
 
 def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
+    """Trackers that always run, and the recipe's; none whose table says that it is not enabled."""
+    named = {name: plugins.registry.get(TrackerSpec, name) for name in config.trackers}
+    always = [spec for spec in plugins.registry.all(TrackerSpec) if spec.always and spec not in named.values()]
     built: dict[str, Tracker] = {}
-    for spec in plugins.registry.all(TrackerSpec):
-        if spec.always or spec.name in config.trackers:
-            options = config.trackers.get(spec.name) or spec.config.load()()
-            built[spec.name] = spec.tracker.load()(options)
+    for name, spec in {**{spec.name: spec for spec in always}, **named}.items():
+        options = config.trackers.get(name) or spec.config.load()()
+        if not isinstance(options, TrackerConfig) or options.enabled:
+            built[name] = spec.tracker.load()(options)
     return built
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.errors import UserError
-from cosmos_core.plugin.conversions import conversions_to, find_converter
+from cosmos_core.plugin.conversions import check_formats, conversions_to, find_converter
 from cosmos_core.plugin.descriptors import Conversion
 from cosmos_core.plugin.manager import PluginManager
 
@@ -43,6 +43,7 @@ def convert(
     """
     from cosmos_core.hub.reference import locate_checkpoint
 
+    check_formats(plugins.registry, source_format, target)
     snapshot = locate_checkpoint(source, plugins.registry)
     kind = source_format or plugins.identify_checkpoint(snapshot.path)
     if kind is None:

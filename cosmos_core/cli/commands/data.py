@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 
@@ -23,6 +24,16 @@ class _Datasets(click.Group):
         plugins: PluginManager = ctx.obj
         reference = plugins.registry.get(DatasetSpec, cmd_name).prepare
         return None if reference is None else reference.load()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a misspelt dataset gets a suggestion."""
+        names = self.list_commands(ctx)
+        hint = "" if ctx.resilient_parsing or args[0] in names else did_you_mean(args[0], names)
+        if hint:
+            ctx.fail(f"No such dataset '{args[0]}'; {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         plugins: PluginManager = ctx.obj

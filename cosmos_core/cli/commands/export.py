@@ -12,7 +12,7 @@ from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.conversions import find_converter
-from cosmos_core.plugin.descriptors import Conversion
+from cosmos_core.plugin.descriptors import Conversion, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def export(
         click.echo("note: --layout is now called --format", err=True)
     if target_format is not None and layout is not None:
         raise UserError("--format and --layout are the same option; give --format only")
+    if task is not None:
+        plugins.registry.get(ModelFamilySpec, task)
     iteration = _iteration(source, step)
     trained = trained_by(iteration)
     config = read_resolved(trained.config, plugins.registry) if trained is not None else None

@@ -118,7 +118,7 @@ def test_tables_that_come_and_go_are_listed_whole() -> None:
     recorded = to_plain(load("hello", ["trackers.tensorboard={}"], plugins=PLUGINS))
     assert [str(change) for change in changes(recorded, config)] == [
         "trainer.callbacks.norm_monitor not set -> { every_n = 7 }",
-        "trackers.tensorboard {} -> not set",
+        "trackers.tensorboard { enabled = true } -> not set",
     ]
 
 

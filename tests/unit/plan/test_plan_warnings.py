@@ -67,6 +67,7 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
             ("model.activation_checkpointing.save_ops_regex=['mm']",),
             ('save_ops_regex has no effect: model.activation_checkpointing.mode is "full"',),
         ),
+        (("trackers.wandb.enabled=true",), ("trackers.wandb has no effect", "job.wandb_mode")),
         (("model.ema.enabled=false", "model.ema.rate=0.2"), ("model.ema.rate has no effect",)),
         (("dataloader_val.pool.size=3",), ('dataloader_val.pool has no effect: dataloader_val.packing is "fill"',)),
         (
@@ -90,6 +91,8 @@ def test_it_is_said_which_steps_and_why(overrides: tuple[str, ...], words: tuple
         ("trainer.run_validation=false", "trainer.validation_iter=9"),
         ("checkpoint.save_iter=4", "trainer.logging_iter=4"),
         ("model.compile.compile_dynamic=false", "model.compile.enabled=true"),
+        ("trackers.wandb.enabled=true", "job.wandb_mode=offline"),
+        ("trackers.wandb.enabled=false",),
         ("model.ema.enabled=false", "model.ema.rate=0.1"),
     ],
     ids=lambda value: value[-1],
