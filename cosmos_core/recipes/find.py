@@ -75,14 +75,14 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
         )
     names = [recipe.name for recipe in recipes]
     known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
-    hint = did_you_mean(name, known) or "`cosmos recipes list` shows all"
+    file = f"did you mean the file '{name}.toml'?" if ((base or Path()) / f"{name}.toml").is_file() else ""
+    hint = file or did_you_mean(name, known) or "`cosmos recipes list` shows all"
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
 
 def _no_file(path: Path, recipes: Sequence[RecipeFile]) -> UserError:
     """An error with the nearest file of its folder, or the installed recipe of that name."""
-    files = [str(near) for near in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-    named = path.stem in {recipe.name for recipe in recipes}
-    hint = did_you_mean(str(path), files) or (f"did you mean the recipe '{path.stem}'?" if named else "")
+    files = [near.name for near in path.parent.glob("*.toml")]
+    hint = did_you_mean(path.name, files) or did_you_mean(path.stem, [recipe.name for recipe in recipes])
     problems = [Problem(message="a name that ends with .toml or has a slash is a file", hint=hint)] if hint else []
     return UserError(f"no such recipe file: {path}", problems)

@@ -35,7 +35,7 @@ def refused(*arguments: str) -> str:
         (("recipes", "check", "helo"), "did you mean 'hello'?"),
         (("recipes", "copy", "helo", "copy.toml"), "did you mean 'hello'?"),
         (("run", "helo", "--dry-run"), "did you mean 'hello'?"),
-        (("run", "vision_sft_nano.toml"), "did you mean the recipe 'vision_sft_nano'?"),
+        (("run", "vision_sft_nanoo.toml"), "did you mean 'vision_sft_nano'?"),
         (("run", "hello", "--dry-run", "dataloader_train.dataset.type=tinny"), "did you mean 'tiny'?"),
         (("run", "hello", "--dry-run", "job.task=tinny"), "did you mean 'tiny'?"),
         (("run", "hello", "--dry-run", "trainer.callbacks.grad_clp.x=1"), "did you mean 'grad_clip'?"),

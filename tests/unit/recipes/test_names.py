@@ -80,14 +80,19 @@ def test_a_wrong_parent_has_its_file_its_line_and_the_nearest_name(write: Write)
     assert f"{path}:3  extends" in refused(str(Path(path).with_name("child.toml")))
     near = write('extends = "recip.toml"\n', "child.toml")
     assert f"{near}:1  extends: no such recipe file" in refused(near)
-    assert f"did you mean '{path}'?" in refused(near)
+    assert "did you mean 'recipe.toml'?" in refused(near)
+    assert "did you mean" not in refused(write('extends = "zzzz.toml"\n', "child.toml"))
     assert "expected a recipe's name or path" in refused(write("extends = 3\n"))
 
 
 def test_a_recipe_named_like_a_file_or_with_a_wrong_distribution_gets_the_right_name(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         find_recipe("hello.toml")
-    assert "did you mean the recipe 'hello'?" in render(error.value)
+    assert "did you mean 'hello'?" in render(error.value)
+    (tmp_path / "mine.toml").touch()
+    with pytest.raises(UserError) as error:
+        find_recipe("mine", base=tmp_path)
+    assert "did you mean the file 'mine.toml'?" in render(error.value)
     with pytest.raises(UserError) as error:
         find_recipe("cosmos-cor:hello")
     assert "did you mean 'cosmos-core:hello'?" in render(error.value)
