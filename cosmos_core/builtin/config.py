@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from cosmos_core.config.fields import option
+from cosmos_core.config.run import TrackerConfig
 
 __all__ = [
     "Console",
@@ -23,7 +24,7 @@ __all__ = [
 class GradClip:
     """Gradient clipping."""
 
-    clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", low=0)
+    clip_norm: float = option(1.0, "Largest global L2 norm of the gradient.", above=0)
     force_finite: bool = option(True, "Replace NaN and infinite gradient entries by zero; the update is still skipped.")
 
 
@@ -32,7 +33,7 @@ class LossCurve:
     """The loss curve of a run."""
 
     enabled: bool = option(True, "Draw loss_curve.png.")
-    every_n: int = option(200, "Redraw every so many steps.", unit="steps", low=1)
+    every_n: int = option(200, "Redraw every so many steps.", unit="steps", low=1, unless=("enabled", (False,)))
 
 
 @frozen(kw_only=True)
@@ -58,27 +59,23 @@ class IterSpeed:
 
 
 @frozen(kw_only=True)
-class Console:
+class Console(TrackerConfig):
     """Progress on the terminal."""
 
-    enabled: bool = option(True, "Show progress.")
-
 
 @frozen(kw_only=True)
-class Jsonl:
+class Jsonl(TrackerConfig):
     """The metrics file."""
 
-    enabled: bool = option(True, "Write metrics.jsonl.")
-
 
 @frozen(kw_only=True)
-class Wandb:
-    """Weights & Biases; enabled by job.wandb_mode."""
+class Wandb(TrackerConfig):
+    """Weights & Biases; job.wandb_mode switches it on."""
 
     entity: str | None = option(None, "Account or team; absent: your default one.")
     tags: tuple[str, ...] = option((), "Tags of the W&B run.")
 
 
 @frozen(kw_only=True)
-class Tensorboard:
+class Tensorboard(TrackerConfig):
     """TensorBoard event files."""

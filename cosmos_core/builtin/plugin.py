@@ -168,19 +168,22 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """Adapter flags that disagree; trackers whose packages or accounts are missing."""
     from importlib.util import find_spec
 
+    from cosmos_core.builtin.config import Tensorboard, Wandb
     from cosmos_core.config.model import AdaptedModelConfig
 
     if isinstance(plan.config.model, AdaptedModelConfig):
         yield from _adapters(plan.config.model, plan.config.optimizer.keys_to_select)
-    mode = plan.config.job.wandb_mode
+    account = plan.config.trackers.get("wandb", Wandb())
+    mode = plan.config.job.wandb_mode if account.enabled else "disabled"
     if mode != "disabled" and find_spec("wandb") is None:
         hint = "pip install 'cosmos-core[wandb]', or set job.wandb_mode=disabled"
         yield Problem(message=f"'{mode}' needs the package wandb", key="job.wandb_mode", hint=hint)
     elif mode == "online" and not is_set("WANDB_API_KEY") and not _netrc_knows_wandb():
         hint = "export WANDB_API_KEY, run `wandb login`, or set job.wandb_mode=offline"
         yield Problem(message="'online' needs a W&B account", key="job.wandb_mode", hint=hint)
-    if "tensorboard" in plan.config.trackers and find_spec("tensorboard") is None:
-        hint = "pip install 'cosmos-core[tensorboard]', or remove the table"
+    board = plan.config.trackers.get("tensorboard")
+    if isinstance(board, Tensorboard) and board.enabled and find_spec("tensorboard") is None:
+        hint = "pip install 'cosmos-core[tensorboard]', or set trackers.tensorboard.enabled=false"
         yield Problem(message="needs the package tensorboard", key="trackers.tensorboard", hint=hint)
 
 

@@ -20,13 +20,14 @@ from cosmos_core.data.sampler import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
-from cosmos_core.names import is_cut_off
+from cosmos_core.names import is_cut_off, nearest_part
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
 
 __all__ = ["Loaded", "load_component", "load_loader_states", "load_model"]
 
 SHOWN = 8
+_ADAPTER = ("lora_A.weight", "lora_B.weight")
 
 
 def load_component(folder: Path, state: dict[str, Any], mesh: Mesh, loading: Progress | None = None) -> None:
@@ -77,11 +78,13 @@ def load_model(
     the result). whole, for resuming: every stored tensor is used, and an average is stored exactly when `ema` is set.
     adapters_only: as in `model_state`. num_layers: of a model that is cut; stored layers past these are only named.
 
-    Raises UserError listing what is missing, unused or of another shape. Unused adapters are always an error, since
+    Raises UserError listing what is missing, unused or of another shape, and for an entry of `skip` that is part of no
+    tensor's name. Unused adapters are always an error, since
     the other weights would compute something else without them.
     """
     stored = SafeReader(folder).read_metadata().state_dict_metadata
     own = model_state(model, ema, adapters_only=adapters_only)
+    _check_skip(skip, [*stored, *own])
     targets = {name: value for name, value in own.items() if not any(key in name for key in skip)}
     has_average = any(name in stored for name in targets if name.startswith(AVERAGED))
     if not has_average and not (whole and ema is not None):
@@ -104,6 +107,22 @@ def load_model(
     with torch.no_grad(), progress("loading weights", unit="bytes") as loading:
         load_component(folder, state, mesh, loading)
     return Loaded(_without(LIVE, state), _without(AVERAGED, state), tuple(unused))
+
+
+def _check_skip(skip: Sequence[str], names: Sequence[str]) -> None:
+    """Averages and adapters may be left out of any checkpoint, whether it has some or not."""
+    possible = [*names, *(f"{AVERAGED}{name.removeprefix(LIVE)}" for name in names), *_ADAPTER]
+    problems = [
+        Problem(
+            message=f"'{key}' is part of no tensor's name in the checkpoint or the model",
+            key="checkpoint.keys_to_skip_loading",
+            hint=nearest_part(key, possible) or "names look like " + ", ".join(names[:2]),
+        )
+        for key in skip
+        if not any(key in name for name in possible)
+    ]
+    if problems:
+        raise UserError("checkpoint.keys_to_skip_loading leaves nothing out; nothing was started", problems)
 
 
 def _must_be_used(name: str, model: nn.Module, ema: Ema | None, *, strict: bool, whole: bool) -> bool:

@@ -36,11 +36,12 @@ __all__ = [
 
 def recipes_and_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Installed recipes, and TOML files; any file when neither matches."""
-    from cosmos_core.recipes.find import list_recipes, peek
+    from cosmos_core.recipes.find import list_recipes
+    from cosmos_core.recipes.peek import peek
 
     installed = list_recipes()
     names = [
-        CompletionItem(recipe.name, help=peek(recipe.path, installed)[0])
+        CompletionItem(recipe.name, help=peek(recipe.path, installed).text)
         for recipe in installed
         if recipe.name.startswith(incomplete)
     ]
@@ -153,13 +154,14 @@ def _names(keys: list[Key]) -> dict[str, str]:
 
 def _selectors(recipe: str) -> Iterable[str]:
     """What selects the sections that a recipe uses."""
-    from cosmos_core.recipes.find import find_recipe, peek
+    from cosmos_core.recipes.find import find_recipe
+    from cosmos_core.recipes.peek import peek
 
     try:
-        _, task, dataset = peek(find_recipe(recipe))
+        glance = peek(find_recipe(recipe))
     except UserError:
         return ("",)
-    return ("", f"task {task}", f"dataset {dataset}")
+    return ("", f"task {glance.task}", f"dataset {glance.dataset}")
 
 
 def _choices(ctx: click.Context, keys: list[Key], name: str) -> list[str]:
@@ -173,4 +175,4 @@ def _choices(ctx: click.Context, keys: list[Key], name: str) -> list[str]:
     key = next((key for key in keys if key.name == trained), None)
     if key is None:
         return []
-    return ["true", "false"] if key.type == "true or false" else [str(choice) for choice in key.choices or ()]
+    return ["true", "false"] if key.type == "true or false" else [str(choice) for choice in key.allowed.choices or ()]

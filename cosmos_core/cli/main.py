@@ -56,9 +56,9 @@ def main() -> NoReturn:
 
 
 def _exit_code() -> int:
-    plugins = PluginManager.discover(disabled_plugins())
     try:
         _check_arguments(sys.argv[1:])
+        plugins = PluginManager.discover(disabled_plugins())
         code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
     except ReportedError as error:
         click.echo(render(error), err=True)

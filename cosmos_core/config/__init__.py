@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         OptimizerConfig,
         RunConfig,
         SchedulerConfig,
+        TrackerConfig,
         TrainerConfig,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "Parallelism",
     "RunConfig",
     "SchedulerConfig",
+    "TrackerConfig",
     "TrainerConfig",
     "disabled_plugins",
     "launched_rank",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
-from cosmos_core.config.merge import Layer, unset
+from cosmos_core.config.merge import Layer, unset, value_at
 from cosmos_core.errors import Problem
+from cosmos_core.names import did_you_mean
 
-__all__ = ["RENAMED", "new_name", "recipe_of_experiment", "translate", "without_ineffective"]
+__all__ = [
+    "EXPERIMENTS",
+    "RENAMED",
+    "experiment_hint",
+    "new_name",
+    "recipe_of_experiment",
+    "translate",
+    "without_ineffective",
+]
 
 RENAMED = {
     "dataloader_train.max_skipped": "dataloader_train.max_bad_sample_fraction",
@@ -20,12 +28,15 @@ RENAMED = {
 }
 """Old key -> new key in the same table. An old key is an error in a recipe; in a run's ``config.toml`` it is read."""
 
-_EXPERIMENTS = {
+EXPERIMENTS = {
     "pre_exp012_llava_ov": "llava_ov",
     "pre_exp012_llava_ov_datapacker": "llava_ov",
     "pre_exp012_llava_ov_mapstyle_dataloader": "llava_ov_mapstyle_dataloader",
 }
 """Experiment -> recipe, for the experiments whose recipe has another name."""
+
+_ACTION = "action_"
+"""How the names of the published action recipes begin."""
 
 _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
     "vfm": (("model", "attn_implementation"), ("model", "backbone")),
@@ -34,6 +45,9 @@ _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model", "joint_attn_implementation"),
         ("model", "tokenizer"),
         ("dataloader_train", "max_caption_tokens"),
+        ("dataloader_val", "max_caption_tokens"),
+        ("dataloader_train", "cache"),
+        ("dataloader_val", "cache"),
         ("trainer", "callbacks", "compile_tokenizer"),
     ),
 }
@@ -65,7 +79,15 @@ def new_name(path: KeyPath, known: Collection[str]) -> str:
 
 def recipe_of_experiment(experiment: str) -> str:
     """Name of the recipe for an experiment."""
-    return _EXPERIMENTS.get(experiment, experiment)
+    return EXPERIMENTS.get(experiment, experiment)
+
+
+def experiment_hint(experiment: str, recipes: Iterable[str]) -> str:
+    """What to do about an experiment whose recipe is not installed. recipes: names of those that are."""
+    if experiment.startswith(_ACTION):
+        return "action recipes need a plugin for task 'action', and no installed one has this recipe"
+    near = did_you_mean(experiment, [*recipes, *EXPERIMENTS])
+    return near or "name an installed recipe (`cosmos recipes list`), or remove the key"
 
 
 def translate(path: tuple[str, ...]) -> tuple[tuple[str, ...], Problem | None]:
@@ -85,18 +107,11 @@ def without_ineffective(layer: Layer) -> tuple[Layer, list[Problem]]:
     """
     job = layer.values.get("job")
     task = job.get("task") if isinstance(job, dict) else None
-    present = [path for path in _INEFFECTIVE.get(str(task), ()) if _value(layer.values, path) is not None]
+    present = [path for path in _INEFFECTIVE.get(str(task), ()) if value_at(layer.values, path) is not None]
     notes = [_note(layer, path, f"has no effect for task '{task}'") for path in present]
     layer = unset(layer, present)
-    notes += [_note(layer, path, "has no effect") for path in _INEFFECTIVE_FOR_ALL if _value(layer.values, path)]
+    notes += [_note(layer, path, "has no effect") for path in _INEFFECTIVE_FOR_ALL if value_at(layer.values, path)]
     return layer, notes
-
-
-def _value(values: Any, path: tuple[str, ...]) -> Any:
-    """The value at a path; None when there is none."""
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
 
 
 def _note(layer: Layer, path: tuple[str, ...], message: str) -> Problem:

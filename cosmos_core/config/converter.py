@@ -1,11 +1,16 @@
-"""A strict cattrs converter: an int is accepted as a float; otherwise types must be as declared.
+"""A strict cattrs converter: types must be as declared, and numbers finite.
+
+Only this is accepted besides: an integer for a number, digits in quotes for an integer, and an integer for a word of
+digits.
 
 By default cattrs turns "no" into True, 1.9 into 1 and a string into a list of letters.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, get_args, get_origin
 
 import attrs
@@ -19,10 +24,12 @@ from cattrs import (
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn
 
+from cosmos_core.config.fields import bounds_of
 from cosmos_core.config.locate import KeyPath
 
 __all__ = ["Fault", "UnknownKey", "faults", "strict_converter"]
 
+_DIGITS = re.compile(r"[+-]?[0-9]+")
 _WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
 
 
@@ -48,8 +55,12 @@ def describe(value: Any) -> str:
 
 def _scalar(kind: type) -> Callable[[Any, Any], Any]:
     def structure(value: Any, _: Any) -> Any:
+        if kind is float and type(value) is float and not isfinite(value):
+            raise ValueError(f"must be a finite number; got {value}")
         if type(value) is kind:
             return value
+        if kind is int and type(value) is str and _DIGITS.fullmatch(value):
+            return int(value)
         if kind is float and type(value) is int:
             return float(value)
         quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float) else ""
@@ -122,11 +133,23 @@ def _class_hook(converter: Converter) -> Callable[[Any], Callable[[Any, Any], An
                 return value
             if not isinstance(value, dict):
                 raise TypeError(f"expected a table, got {describe(value)}")
-            return build(value, kind)
+            return build(_digits_as_words(value, kind), kind)
 
         return structure
 
     return factory
+
+
+def _digits_as_words(value: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """A table with words for integers where a key's choices are words of digits: ``resolution = 256``."""
+    keys = [field.name for field in attrs.fields(kind) if field.name in value and bounds_of(field).takes_digits]
+    return {**value, **{key: _word(value[key]) for key in keys}}
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_word(item) for item in value]
+    return str(value) if type(value) is int else value
 
 
 def strict_converter() -> Converter:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import attrs
 
-__all__ = ["OnResume", "default_of", "on_resume_of", "option", "required", "section"]
+from cosmos_core.config.bounds import Bounds, BoundsOptions
+
+__all__ = ["OnResume", "Unless", "bounds_of", "default_of", "on_resume_of", "option", "required", "section"]
 
 OnResume = Literal["refuse", "list"]
 """What happens to a run that resumes with another value: "refuse" is an error, "list" logs the change."""
 
+Unless = tuple[str, tuple[Any, ...]]
+"""Another key of the same section, and its values with which a key has no effect."""
 
-def _checks(choices: Sequence[Any] | None, low: float | None, high: float | None) -> Callable[..., None]:
-    def check(instance: Any, attribute: Any, value: Any) -> None:
-        for item in value if isinstance(value, tuple) else (value,):
-            if item is None:
-                continue
-            if choices is not None and item not in choices:
-                allowed = ", ".join(repr(choice) for choice in choices)
-                raise ValueError(f"must be one of {allowed}; got {item!r}")
-            if low is not None and item < low:
-                raise ValueError(f"must be at least {low}; got {item!r}")
-            if high is not None and item > high:
-                raise ValueError(f"must be at most {high}; got {item!r}")
 
-    return check
+def bounds_of(field: attrs.Attribute[Any]) -> Bounds:
+    """A field's bounds; none for a field without."""
+    bounds = field.metadata.get("bounds")
+    return bounds if isinstance(bounds, Bounds) else Bounds()
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:
@@ -48,39 +42,31 @@ def option(
     help: str,
     *,
     unit: str = "",
-    choices: Sequence[Any] | None = None,
-    low: float | None = None,
-    high: float | None = None,
+    one_value: bool = False,
+    unless: Unless | None = None,
     on_resume: OnResume | None = None,
+    **bounds: Unpack[BoundsOptions],
 ) -> Any:
-    """A field with a default. `low` and `high` are inclusive; for tuples every element is checked.
+    """A field with a default. bounds: of `Bounds`, e.g. ``low=0``; each entry of a list or mapping is checked.
 
+    one_value: a mapping that a recipe or an override replaces as a whole, such as probabilities. Others merge.
+    unless: a key of the section, and its values with which this one has no effect; the plan then warns.
     on_resume: whether a run may resume with another value. Default: the section's rule; below ``[model]`` 'refuse',
     since a change there usually alters what saved tensors mean; elsewhere 'list'.
     """
-    return attrs.field(
-        default=default,
-        validator=_checks(choices, low, high),
-        metadata={"help": help, "unit": unit, "choices": choices, "min": low, "max": high, "on_resume": on_resume},
-    )
+    allowed = Bounds(**bounds)
+    about = {"help": help, "unit": unit, "bounds": allowed, "one_value": one_value, "unless": unless}
+    value = {"factory": lambda: dict(default)} if isinstance(default, dict) else {"default": default}
+    return attrs.field(**value, validator=allowed.check, metadata={**about, "on_resume": on_resume})
 
 
-def required(
-    help: str,
-    *,
-    unit: str = "",
-    choices: Sequence[Any] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    on_resume: OnResume | None = None,
-) -> Any:
-    """A field that a recipe must set."""
-    return attrs.field(
-        validator=_checks(choices, low, high),
-        metadata={"help": help, "unit": unit, "choices": choices, "min": low, "max": high, "on_resume": on_resume},
-    )
+def required(help: str, *, unit: str = "", on_resume: OnResume | None = None, **bounds: Unpack[BoundsOptions]) -> Any:
+    """A field that a recipe must set. bounds: fields of `Bounds`."""
+    allowed = Bounds(**bounds)
+    about = {"help": help, "unit": unit, "bounds": allowed, "on_resume": on_resume}
+    return attrs.field(validator=allowed.check, metadata=about)
 
 
-def section(cls: type, help: str, *, on_resume: OnResume | None = None) -> Any:
-    """A nested table; absent, its class defaults. on_resume: rule for its keys that have none."""
-    return attrs.field(factory=cls, metadata={"help": help, "on_resume": on_resume})
+def section(cls: type, help: str, *, unless: Unless | None = None, on_resume: OnResume | None = None) -> Any:
+    """A nested table; absent, its class defaults. unless: see `option`. on_resume: rule for its keys without one."""
+    return attrs.field(factory=cls, metadata={"help": help, "unless": unless, "on_resume": on_resume})

@@ -1,8 +1,8 @@
-"""Layers of values: tables merge, lists and scalars replace, `unset` removes keys, so that they have their defaults."""
+"""Layers of values: tables merge, other values replace, `unset` removes keys, so that they have their defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -11,7 +11,7 @@ from attrs import frozen
 from cosmos_core.config.document import Location, Provenance
 from cosmos_core.config.locate import KeyPath
 
-__all__ = ["Layer", "assign", "merge", "unset"]
+__all__ = ["Layer", "assign", "merge", "unset", "value_at"]
 
 
 @frozen
@@ -22,21 +22,23 @@ class Layer:
     provenance: Provenance
 
 
-def merge(lower: Layer, upper: Layer) -> Layer:
-    """`upper` over `lower`."""
+def merge(lower: Layer, upper: Layer, one_value: Collection[KeyPath] = ()) -> Layer:
+    """`upper` over `lower`. one_value: mappings that replace as other values do."""
     values, provenance = deepcopy(lower.values), dict(lower.provenance)
-    _merge_table(values, provenance, upper, ())
+    _merge_table(values, provenance, upper, (), one_value)
     return Layer(values, provenance)
 
 
-def _merge_table(values: dict[str, Any], provenance: Provenance, upper: Layer, prefix: KeyPath) -> None:
+def _merge_table(
+    values: dict[str, Any], provenance: Provenance, upper: Layer, prefix: KeyPath, one_value: Collection[KeyPath]
+) -> None:
     table: Any = upper.values
     for part in prefix:
         table = table[part]
     for key, value in table.items():
         path = (*prefix, key)
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _merge_table(values[key], provenance, upper, path)
+        if isinstance(value, dict) and isinstance(values.get(key), dict) and path not in one_value:
+            _merge_table(values[key], provenance, upper, path, one_value)
         else:
             values[key] = deepcopy(value)
             _drop_provenance(provenance, path)
@@ -50,12 +52,14 @@ def _drop_provenance(provenance: Provenance, path: KeyPath) -> None:
         del provenance[known]
 
 
-def assign(layer: Layer, path: tuple[str, ...], value: Any, location: Location) -> Layer:
-    """`layer` with one value replaced; missing parent tables are created."""
+def assign(
+    layer: Layer, path: tuple[str, ...], value: Any, location: Location, one_value: Collection[KeyPath] = ()
+) -> Layer:
+    """`layer` with one value replaced; missing parent tables are created. one_value: as in `merge`."""
     nested: Any = value
     for part in reversed(path):
         nested = {part: nested}
-    return merge(layer, Layer(nested, {path[: depth + 1]: location for depth in range(len(path))}))
+    return merge(layer, Layer(nested, {path[: depth + 1]: location for depth in range(len(path))}), one_value)
 
 
 def unset(layer: Layer, paths: Iterable[tuple[str, ...]]) -> Layer:
@@ -69,3 +73,10 @@ def unset(layer: Layer, paths: Iterable[tuple[str, ...]]) -> Layer:
             del table[path[-1]]
             _drop_provenance(provenance, path)
     return Layer(values, provenance)
+
+
+def value_at(values: Any, path: KeyPath) -> Any:
+    """The value at a path of nested tables; None when there is none."""
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values

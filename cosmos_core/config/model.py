@@ -11,6 +11,8 @@ from cosmos_core.config.fields import option, section
 __all__ = ["ActivationCheckpointing", "AdaptedModelConfig", "Compile", "Ema", "ModelConfig", "Parallelism"]
 
 DTYPES = ("bfloat16", "float16", "float32")
+_NO_AVERAGE = ("enabled", (False,))
+_NO_ADAPTERS = ("lora_enabled", (False,))
 
 
 @frozen(kw_only=True)
@@ -18,16 +20,24 @@ class Ema:
     """Exponential moving average of the trained weights, power-function profile (docs/training.md, Moving average)."""
 
     enabled: bool = option(True, "Keep a float32 moving average of the trained weights.", on_resume="refuse")
-    rate: float = option(0.1, "Relative width of the averaging profile; smaller forgets sooner.", low=1e-3, high=0.28)
-    iteration_shift: int = option(0, "Added to the step before the profile is evaluated.", unit="steps", low=0)
+    rate: float = option(
+        0.1, "Relative width of the averaging profile; smaller forgets sooner.", low=1e-3, high=0.28, unless=_NO_AVERAGE
+    )
+    iteration_shift: int = option(
+        0, "Added to the step before the profile is evaluated.", unit="steps", low=0, unless=_NO_AVERAGE
+    )
 
 
 @frozen(kw_only=True)
 class Parallelism:
     """Degrees of the device mesh; shard x replicate x context (x cfg) equals the number of processes."""
 
-    data_parallel_shard_degree: int = option(-1, "Processes that share one copy of the weights; -1: derived.", low=-1)
-    data_parallel_replicate_degree: int = option(1, "Copies of the sharded weights (HSDP); -1: derived.", low=-1)
+    data_parallel_shard_degree: int = option(
+        -1, "Processes that share one copy of the weights; -1: derived.", low=1, also=(-1,)
+    )
+    data_parallel_replicate_degree: int = option(
+        1, "Copies of the sharded weights (HSDP); -1: derived.", low=1, also=(-1,)
+    )
     context_parallel_shard_degree: int = option(1, "Processes that split one sequence.", low=1, high=32)
     cfg_parallel_shard_degree: int = option(1, "Guidance-parallel degree; always 1 in training.", low=1, high=2)
     fsdp_master_dtype: str = option("float32", "Storage dtype of the weights that train.", choices=DTYPES)
@@ -41,7 +51,7 @@ class Compile:
     """torch.compile of the decoder layers."""
 
     enabled: bool = option(False, "Compile each decoder layer.")
-    compile_dynamic: bool = option(True, "Compile for symbolic shapes.")
+    compile_dynamic: bool = option(True, "Compile for symbolic shapes.", unless=("enabled", (False,)))
 
 
 @frozen(kw_only=True)
@@ -49,9 +59,16 @@ class ActivationCheckpointing:
     """What the backward pass recomputes."""
 
     mode: str = option("full", "What is recomputed.", choices=("full", "selective", "none"))
-    save_ops_regex: tuple[str, ...] = option(("fmha",), "Operators saved under 'selective', as regular expressions.")
-    preserve_rng_state: bool = option(True, "Restore the random state before recomputing.")
-    determinism_check: str = option("default", "Check of recomputed shapes.", choices=("default", "none"))
+    save_ops_regex: tuple[str, ...] = option(
+        ("fmha",),
+        "Operators saved under 'selective', as regular expressions.",
+        regex=True,
+        unless=("mode", ("full", "none")),
+    )
+    preserve_rng_state: bool = option(True, "Restore the random state before recomputing.", unless=("mode", ("none",)))
+    determinism_check: str = option(
+        "default", "Check of recomputed shapes.", choices=("default", "none"), unless=("mode", ("none",))
+    )
 
 
 @frozen(kw_only=True)
@@ -96,10 +113,12 @@ class AdaptedModelConfig(ModelConfig):
     """``[model]`` of a family that can train low-rank adapters instead of its weights (docs/training.md, Adapters)."""
 
     lora_enabled: bool = option(False, "Train low-rank adapters.")
-    lora_rank: int = option(16, "Rank of the adapters.", low=1)
-    lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1)
+    lora_rank: int = option(16, "Rank of the adapters.", low=1, unless=_NO_ADAPTERS)
+    lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1, unless=_NO_ADAPTERS)
     lora_target_modules: str = option(
-        "q_proj,k_proj,v_proj,o_proj", "Adapted linear layers: names or dotted suffixes, comma-separated."
+        "q_proj,k_proj,v_proj,o_proj",
+        "Adapted linear layers: names or dotted suffixes, comma-separated.",
+        unless=_NO_ADAPTERS,
     )
 
     @property

@@ -18,6 +18,7 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "SchedulerConfig",
+    "TrackerConfig",
     "TrainerConfig",
 ]
 
@@ -40,16 +41,15 @@ class OptimizerConfig:
     """AdamW and which parameters train (docs/training.md, What trains)."""
 
     lr: float = option(1e-4, "Base learning rate.", low=0)
-    betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, high=1)
-    eps: float = option(1e-8, "Added to the denominator.", low=0)
+    betas: tuple[float, float] = option((0.9, 0.99), "Decay of the two moments.", low=0, below=1)
+    eps: float = option(1e-8, "Added to the denominator.", above=0)
     weight_decay: float = option(0.0, "Decoupled weight decay.", low=0)
     fused: bool = option(True, "Use the fused kernel.")
     keys_to_select: tuple[str, ...] = option(
         (), "Train only parameters whose name contains one of these; empty: all.", on_resume="refuse"
     )
-    lr_multipliers: dict[str, float] = attrs.field(
-        factory=dict,
-        metadata={"help": "Substring of a parameter name -> factor on lr; the longest match wins."},
+    lr_multipliers: dict[str, float] = option(
+        {}, "Substring of a parameter name -> factor on lr; the longest match wins.", low=0
     )
 
 
@@ -87,7 +87,13 @@ class TrainerConfig:
         "A step whose loss or gradient is not finite: 'skip' skips its update, 'stop' ends the run.",
         choices=("skip", "stop"),
     )
-    max_consecutive_nan: int = option(100, "Skipped non-finite steps in a row that end the run.", unit="steps", low=1)
+    max_consecutive_nan: int = option(
+        100,
+        "Skipped non-finite steps in a row that end the run.",
+        unit="steps",
+        low=1,
+        unless=("on_nonfinite", ("stop",)),
+    )
     callbacks: dict[str, Any] = attrs.field(
         factory=dict, metadata={"help": "One table a callback, typed by the callback of that name."}
     )
@@ -144,7 +150,7 @@ class DataloaderConfig:
         "'fill' takes samples in order as long as they fit; 'pool' packs similar lengths under max_sequence_length.",
         choices=("fill", "pool"),
     )
-    pool: Pool = section(Pool, "The pool packer.")
+    pool: Pool = section(Pool, "The pool packer.", unless=("packing", ("fill",)))
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
     num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
@@ -154,6 +160,13 @@ class DataloaderConfig:
     max_bad_sample_fraction: float = option(
         0.05, "Fraction of unreadable samples above which the run ends.", low=0, high=1
     )
+
+
+@frozen(kw_only=True)
+class TrackerConfig:
+    """Base of every tracker's table."""
+
+    enabled: bool = option(True, "Use this tracker.")
 
 
 @frozen(kw_only=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from cosmos_core.config.bounds import Bounds
+from cosmos_core.config.fields import bounds_of
 from cosmos_core.config.reference import Section
 
 __all__ = ["json_schema"]
@@ -39,6 +41,7 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
             "description": "Distributions that must be installed.",
         },
         "unset": {"type": "array", "items": {"type": "string"}, "description": "Keys that return to their defaults."},
+        "not_yet": {"type": "string", "description": "Why this version cannot run the recipe."},
         "published": {"type": "object", "description": "Execution settings of the published recipe that differ."},
         "custom": {"type": "object", "description": "Free-form; recorded, never read."},
         "model": {"anyOf": [_table(one.cls) for one in models]},
@@ -73,7 +76,7 @@ def _dataset(section: Section) -> dict[str, Any]:
 def _table(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     properties = {
-        field.name: {**_kind(hints[field.name], field.metadata), **_notes(field)} for field in attrs.fields(cls)
+        field.name: {**_kind(hints[field.name], bounds_of(field)), **_notes(field)} for field in attrs.fields(cls)
     }
     return {
         "type": "object",
@@ -94,23 +97,33 @@ def _notes(field: Any) -> dict[str, Any]:
     return notes
 
 
-def _kind(kind: Any, about: Any) -> dict[str, Any]:
+def _kind(kind: Any, bounds: Bounds) -> dict[str, Any]:
     if isinstance(kind, type) and attrs.has(kind):
         return _table(kind)
-    strict = _strict(kind, about)
+    strict = _strict(kind, bounds)
     return {"anyOf": [strict, _INTERPOLATED]} if strict else {}
 
 
-def _strict(kind: Any, about: Any) -> dict[str, Any]:
+def _strict(kind: Any, bounds: Bounds) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _strict(next(argument for argument in arguments if argument is not type(None)), about)
+        return _strict(next(argument for argument in arguments if argument is not type(None)), bounds)
     if origin is tuple:
         fixed = Ellipsis not in arguments
         length = {"minItems": len(arguments), "maxItems": len(arguments)} if fixed else {}
-        return {"type": "array", "items": _strict(arguments[0], about), **length}
+        return {"type": "array", "items": _strict(arguments[0], bounds), **length}
     if origin is dict:
-        return {"type": "object", "additionalProperties": _strict(arguments[1], {})}
-    bounds = {"minimum": about.get("min"), "maximum": about.get("max"), "enum": about.get("choices")}
-    listed = {name: list(value) if name == "enum" else value for name, value in bounds.items() if value is not None}
-    return {**_SCALARS[kind], **listed}
+        names = {"propertyNames": {"enum": list(bounds.keys)}} if bounds.keys is not None else {}
+        return {"type": "object", "additionalProperties": _strict(arguments[1], bounds), **names}
+    if bounds.choices is not None and bounds.takes_digits:
+        return {"enum": [*bounds.choices, *(int(choice) for choice in bounds.choices if choice.isdecimal())]}
+    limits = {
+        "enum": None if bounds.choices is None else list(bounds.choices),
+        "minimum": bounds.low,
+        "exclusiveMinimum": bounds.above,
+        "maximum": bounds.high,
+        "exclusiveMaximum": bounds.below,
+        "format": "regex" if bounds.regex else None,
+    }
+    plain = {**_SCALARS[kind], **{name: limit for name, limit in limits.items() if limit is not None}}
+    return {"anyOf": [plain, {"enum": list(bounds.also)}]} if bounds.also else plain

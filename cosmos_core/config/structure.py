@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from cosmos_core.config.bounds import InvalidValues
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, strict_converter
@@ -83,12 +84,16 @@ class _Builder:
         """Check bounds and choices of the other keys too, so that they are reported together with the faulty ones."""
         rest = deepcopy(value)
         for inner in faulty:
+            if not inner or not isinstance(rest, dict):
+                return
             table = rest
             for part in inner[:-1]:
-                table = table.get(part) if isinstance(table, dict) else None
-            if not inner or not isinstance(table, dict):
-                return
-            table.pop(inner[-1], None)
+                if not isinstance(table.get(part), dict):
+                    break  # A list is left out as a whole.
+                table = table[part]
+            else:
+                part = inner[-1]
+            table.pop(part, None)
         try:
             with attrs.validators.disabled():
                 built: Any = self.converter.structure(rest, kind)
@@ -117,6 +122,9 @@ class _Builder:
                 continue
             try:
                 field.validator(value, field, inner)
+            except InvalidValues as error:
+                for rest, message in error.faults:
+                    self.add_problem((*path, field.name, *rest), message)
             except (ValueError, TypeError) as error:
                 self.add_problem((*path, field.name), str(error))
 
@@ -162,7 +170,7 @@ def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> Dataloa
     if not isinstance(dataset.get("type"), str):
         builder.add_problem((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
     else:
-        built = builder.named("dataloader_train.dataset", dataset["type"], dataset, path)
+        built = builder.named("dataloader_train.dataset", dataset["type"], dataset, path, named_at=(*path, "type"))
     # A placeholder for a wrong dataset, so that the loader's other keys are still checked.
     table["dataset"] = built if built is not None else DatasetConfig(type="")
     loader = builder.build(table, DataloaderConfig, (name,))

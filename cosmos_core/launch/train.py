@@ -25,6 +25,7 @@ from cosmos_core.plan.preflight import preflight
 from cosmos_core.plan.record import record_run
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.loading import ConfigurationError, resolve
+from cosmos_core.recipes.peek import check_can_run
 from cosmos_core.refs import Ref
 
 __all__ = ["RunResult", "plan_run", "start_run", "train"]
@@ -124,6 +125,7 @@ def plan_run(
         raise UserError("nproc and fresh cannot be used under torchrun, which starts the processes itself")
     if nproc is not None and nproc < 1:
         raise UserError(f"nproc is {nproc}, but a run needs at least one process")
+    check_can_run(recipe)
     try:
         resolved = resolve(recipe, overrides, plugins=plugins)
     except ConfigurationError as error:

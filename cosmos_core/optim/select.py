@@ -10,7 +10,7 @@ from torch import nn
 
 from cosmos_core.config.run import OptimizerConfig
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import did_you_mean
+from cosmos_core.names import nearest_part
 
 __all__ = ["ParameterGroup", "learning_rates", "parameter_groups", "rate_names", "select_trainable"]
 
@@ -21,22 +21,25 @@ def select_trainable(model: nn.Module, keys: Iterable[str]) -> None:
     Raises UserError when a key matches nothing; a misspelt key would silently freeze parameters.
     """
     keys = tuple(keys)
+    _check_all_matched(model, keys, "optimizer.keys_to_select")
+    for name, parameter in model.named_parameters():
+        if keys and not any(key in name for key in keys):
+            parameter.requires_grad_(False)
+
+
+def _check_all_matched(model: nn.Module, keys: Iterable[str], address: str) -> None:
     names = [name for name, _ in model.named_parameters()]
-    parts = {part for name in names for part in name.split(".")}
     problems = [
         Problem(
             message=f"'{key}' is part of no parameter's name",
-            key="optimizer.keys_to_select",
-            hint=did_you_mean(key, parts) or "names look like " + ", ".join(names[:2]),
+            key=address,
+            hint=nearest_part(key, names) or "names look like " + ", ".join(names[:2]),
         )
         for key in keys
         if not any(key in name for name in names)
     ]
     if problems:
-        raise UserError("optimizer.keys_to_select does not match the model; nothing was started", problems)
-    for name, parameter in model.named_parameters():
-        if keys and not any(key in name for key in keys):
-            parameter.requires_grad_(False)
+        raise UserError(f"{address} does not match the model; nothing was started", problems)
 
 
 @frozen
@@ -49,7 +52,11 @@ class ParameterGroup:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """Trained parameters by the longest matching key of `lr_multipliers`; unmatched ones first. Raises UserError."""
+    """Trained parameters by the longest matching key of `lr_multipliers`; unmatched ones first.
+
+    Raises UserError when a key matches no parameter, or nothing trains.
+    """
+    _check_all_matched(model, config.lr_multipliers, "optimizer.lr_multipliers")
     groups: dict[str | None, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""Warnings of likely mistakes: rates of zero, intervals longer than the run."""
+"""Warnings of likely mistakes: rates of zero, intervals longer than the run, keys that do nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.run import OptimizerConfig, RunConfig, SchedulerConfig
+from cosmos_core.plan.ineffective import ineffective
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.schedule import factor
 
@@ -20,8 +21,9 @@ def warnings(plan: RunPlan) -> list[str]:
     if first >= last:
         return []
     if plan.weights.kind == "resume" and plan.weights.step is None:
-        return list(_intervals(plan.config))
-    return [*(_no_rate(plan.config, first) or _rates(plan.config, first)), *_intervals(plan.config)]
+        return [*_intervals(plan.config), *ineffective(plan.config)]
+    rates = _no_rate(plan.config, first) or _rates(plan.config, first)
+    return [*rates, *_intervals(plan.config), *ineffective(plan.config)]
 
 
 def _no_rate(config: RunConfig, first: int) -> list[str]:

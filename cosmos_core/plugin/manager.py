@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 from attrs import evolve
 
-from cosmos_core.errors import Problem
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import Spec
 from cosmos_core.plugin.discovery import BUILTIN, Candidate, candidates
@@ -41,6 +41,19 @@ def _warning(milliseconds: float, imported_torch: bool) -> str:
     return ", ".join(remarks)
 
 
+def _check_disabled(disabled: Collection[str], found: Iterable[Candidate]) -> None:
+    of_distribution = {candidate.distribution: candidate.name for candidate in found if candidate.name != BUILTIN.name}
+    known = list(of_distribution.values())
+    problems = []
+    for name in sorted(set(disabled) - set(known)):
+        own = f"did you mean '{of_distribution[name]}'?" if name in of_distribution else ""
+        message = "the built-in plugin is always loaded" if name == BUILTIN.name else f"no installed plugin is '{name}'"
+        hint = own or did_you_mean(name, known) or f"installed: {', '.join(known)}"
+        problems.append(Problem(message=message, key="COSMOS_DISABLE_PLUGINS", file="environment", hint=hint))
+    if problems:
+        raise UserError("COSMOS_DISABLE_PLUGINS names what cannot be disabled; nothing was started", problems)
+
+
 class PluginManager:
     """All plugins of this environment. Created by the command line or a test and passed on; there is no global one."""
 
@@ -62,8 +75,10 @@ class PluginManager:
 
     @classmethod
     def discover(cls, disabled: Collection[str] = ()) -> PluginManager:
-        """Every installed plugin, the built-in one first."""
-        return cls(candidates(), disabled)
+        """Every installed plugin, the built-in one first. Raises UserError when `disabled` names none of them."""
+        found = candidates()
+        _check_disabled(disabled, found)
+        return cls(found, disabled)
 
     @property
     def distributions(self) -> dict[str, str]:

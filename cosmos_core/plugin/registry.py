@@ -89,7 +89,10 @@ class Registry:
         return table
 
     def _unknown(self, kind: type[Spec], name: str) -> UserError:
-        known = sorted({spec.name for spec in self.all(kind)})
+        entries = self.entries(kind)
+        known = sorted({entry.spec.name for entry in entries})
+        if ":" in name:
+            known = sorted(f"{entry.candidate.distribution}:{entry.spec.name}" for entry in entries)
         hint = did_you_mean(name, known) or f"known: {', '.join(known) or 'none'}"
         if self._unusable:
             hint += "; not loaded: " + ", ".join(

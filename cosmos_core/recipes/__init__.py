@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from cosmos_core.recipes.find import RecipeFile, find_recipe, list_recipes, peek
+from cosmos_core.recipes.find import RecipeFile, find_recipe, list_recipes
+from cosmos_core.recipes.peek import peek
 
 __all__ = ["RecipeFile", "find_recipe", "list_recipes", "load", "peek", "resolve"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.machinery import PathFinder
 from os.path import isfile
 from pathlib import Path
@@ -15,12 +13,9 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean, text_fault
 from cosmos_core.plugin.entry_points import entry_points
 
-__all__ = ["RecipeFile", "find_recipe", "list_recipes", "peek"]
+__all__ = ["RecipeFile", "find_recipe", "list_recipes"]
 
 GROUP = "cosmos.recipes"
-
-DEEPEST = 16
-"""Longest `extends` chain that a listing follows."""
 
 
 @frozen
@@ -55,17 +50,17 @@ def list_recipes() -> list[RecipeFile]:
 def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[RecipeFile] | None = None) -> Path:
     """File of a recipe given by path, name or `distribution:name`. Raises UserError with the nearest known name.
 
-    base: folder of relative paths; the working directory when absent. installed: all recipes, if listed already.
+    base: folder of relative paths; the working directory when absent. installed: from `list_recipes`, which takes time.
     """
     if fault := text_fault(name):
         raise UserError(f"the recipe's name {name!r} {fault}; rename it")
+    recipes = list_recipes() if installed is None else installed
     if name.endswith(".toml") or "/" in name:
         path = (base or Path()) / name
         if not isfile(path):
-            raise UserError(f"no such recipe file: {path}")
+            raise _no_file(path, recipes)
         return path
     distribution, _, plain = name.rpartition(":")
-    recipes = list_recipes() if installed is None else installed
     matches = [
         recipe
         for recipe in recipes
@@ -80,29 +75,16 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
             f"recipe '{name}' is provided by several distributions: {providers}",
             [Problem(message="the name alone is ambiguous", hint=hint)],
         )
-    hint = did_you_mean(plain, [recipe.name for recipe in recipes]) or "`cosmos recipes list` shows all"
+    names = [recipe.name for recipe in recipes]
+    known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
+    file = f"did you mean the file '{name}.toml'?" if ((base or Path()) / f"{name}.toml").is_file() else ""
+    hint = file or did_you_mean(name, known) or "`cosmos recipes list` shows all"
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
 
-def peek(path: Path, installed: Sequence[RecipeFile] | None = None, depth: int = 0) -> tuple[str, str, str]:
-    """Summary, task and dataset of a recipe file, or of the recipes it extends; each "" if not set.
-
-    installed: all recipes, if listed already.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "(not readable)", "", ""
-    extends = values.get("extends")
-    parent = ("", "", "")
-    if isinstance(extends, str) and depth < DEEPEST:
-        with suppress(UserError):
-            parent = peek(find_recipe(extends, base=path.parent, installed=installed), installed, depth + 1)
-    job = values.get("job")
-    loader = values.get("dataloader_train")
-    dataset = loader.get("dataset") if isinstance(loader, dict) else None
-    return (
-        str(values.get("summary", parent[0])),
-        str(job.get("task", parent[1])) if isinstance(job, dict) else parent[1],
-        str(dataset.get("type", parent[2])) if isinstance(dataset, dict) else parent[2],
-    )
+def _no_file(path: Path, recipes: Sequence[RecipeFile]) -> UserError:
+    """An error with the nearest file of its folder, or the installed recipe of that name."""
+    files = [near.name for near in path.parent.glob("*.toml")]
+    hint = did_you_mean(path.name, files) or did_you_mean(path.stem, [recipe.name for recipe in recipes])
+    problems = [Problem(message="a name that ends with .toml or has a slash is a file", hint=hint)] if hint else []
+    return UserError(f"no such recipe file: {path}", problems)

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attrs import field, fields, frozen
+from attrs import field, frozen
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
-from cosmos_core.config.compat import new_name, recipe_of_experiment, translate, without_ineffective
+from cosmos_core.config.compat import RENAMED, translate, without_ineffective
 from cosmos_core.config.document import Document, Location, Provenance, read_document
 from cosmos_core.config.dump import to_toml
 from cosmos_core.config.env import lookup as environment
 from cosmos_core.config.interpolate import interpolate, key_text
 from cosmos_core.config.locate import KeyPath
-from cosmos_core.config.merge import Layer, assign, merge, unset
+from cosmos_core.config.merge import Layer, assign, merge, unset, value_at
+from cosmos_core.config.one_value import one_value_paths
 from cosmos_core.config.overrides import parse_key, parse_overrides
-from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.reference import value_text
+from cosmos_core.config.run import RunConfig
 from cosmos_core.config.structure import problem_at, read_resolved, structure_run
 from cosmos_core.config.texts import text_problems
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.find import find_recipe, list_recipes
+from cosmos_core.recipes.find import find_recipe
+from cosmos_core.recipes.parent import find_parent
 
 __all__ = ["ConfigurationError", "Resolved", "load", "load_recorded", "resolve"]
 
-_HEADER = ("summary", "requires", "extends", "unset", "published")
+COMMAND_LINE = Location("command line")
+EXPERIMENT = ("job", "experiment")
+
+_HEADER = ("summary", "requires", "extends", "unset", "published", "not_yet")
+
+Assignment = tuple[tuple[str, ...], Any]
+"""Key and value of an override."""
 
 
 class ConfigurationError(UserError):
@@ -62,16 +72,37 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     """As `load`, with provenance."""
     path = find_recipe(recipe)
     documents = _chain(path)
-    layer, by_experiment = _merged(documents)
-    layer, notes = _overridden(layer, overrides)
-    layer, ineffective = without_ineffective(layer)
+    assignments, notes = _assignments(overrides)
+    named = _layered(documents, assignments, frozenset()).values
+    one_value = one_value_paths(named, plugins.registry)
+    _check_assignments(assignments, one_value, value_at(documents[0].values, EXPERIMENT))
+    layer, ineffective = without_ineffective(_layered(documents, assignments, one_value))
     values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
-    problems += [*text_problems(values, layer.provenance), *_unset_under_old_names(documents, values, plugins)]
+    problems += text_problems(values, layer.provenance)
+    # The recipes of the cosmos-framework training scripts name their parents by experiment.
+    by_experiment = any("extends" not in document.values for document in documents[:-1])
     tolerated = TOLERABLE if by_experiment else ()
     config = _structured(values, problems, plugins, layer.provenance, title=str(path), tolerated=tolerated)
     notes += [problem_at(key, text, layer.provenance, hint) for key, text, hint in cross_field(config)]
     all_notes = (*notes, *ineffective)
     return Resolved(config, layer.provenance, path, tuple(overrides), all_notes, _published(documents[0]))
+
+
+def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
+    """The configuration that a run recorded in its ``config.toml``, with overrides. Raises UserError."""
+    recorded = read_resolved(path, plugins.registry)
+    if not overrides:
+        return recorded
+    layer = Layer(tomllib.loads(to_toml(recorded)), {})
+    assignments, _ = _assignments(overrides)
+    one_value = one_value_paths(layer.values, plugins.registry)
+    _check_assignments(assignments, one_value, recorded.job.experiment)
+    for key, value in assignments:
+        layer = assign(layer, key, value, COMMAND_LINE, one_value)
+    values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
+    problems += text_problems(values, layer.provenance)
+    title = f"{path} with the overrides"
+    return _structured(values, problems, plugins, layer.provenance, title=title, tolerated=TOLERABLE)
 
 
 def _structured(
@@ -97,53 +128,10 @@ def _structured(
     return config
 
 
-def _unset_under_old_names(
-    documents: Sequence[Document], values: dict[str, Any], plugins: PluginManager
-) -> Iterator[Problem]:
-    """`unset` entries that would be ignored, since their keys were renamed."""
-    for document in documents:
-        for index, path in enumerate(_unset_paths(document)):
-            known = _keys_of(path[0], values, plugins)
-            new = new_name(path, known)
-            if new and path[-1] not in known:
-                message = f"'{key_text(path)}' is now called '{key_text((*path[:-1], new))}'"
-                yield problem_at(("unset", index), message, document.provenance, "rename it")
-
-
-def _keys_of(section: str, values: dict[str, Any], plugins: PluginManager) -> list[str]:
-    """Keys of a loader's or the model's table; [] of any other, and of a task that no plugin has."""
-    job = values.get("job")
-    task = job.get("task") if isinstance(job, dict) else None
-    if section in ("dataloader_train", "dataloader_val"):
-        return [field.name for field in fields(DataloaderConfig)]
-    if section != "model" or not isinstance(task, str):
-        return []
-    try:
-        return [field.name for field in fields(plugins.registry.section_class("model", task))]
-    except UserError:
-        return []
-
-
-def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
-    """The configuration that a run recorded in its ``config.toml``, with overrides. Raises UserError."""
-    recorded = read_resolved(path, plugins.registry)
-    if not overrides:
-        return recorded
-    layer, _ = _overridden(Layer(tomllib.loads(to_toml(recorded)), {}), overrides)
-    values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
-    problems += text_problems(values, layer.provenance)
-    title = f"{path} with the overrides"
-    return _structured(values, problems, plugins, layer.provenance, title=title, tolerated=TOLERABLE)
-
-
-def _overridden(layer: Layer, overrides: Sequence[str]) -> tuple[Layer, list[Problem]]:
-    """The layer with overrides on it, and notes on keys that have another address here."""
-    notes: list[Problem] = []
-    for override in parse_overrides(overrides):
-        key, moved = translate(override.path)
-        notes += [moved] if moved else []
-        layer = assign(layer, key, override.value, Location("command line"))
-    return layer, notes
+def _assignments(overrides: Sequence[str]) -> tuple[list[Assignment], list[Problem]]:
+    """Overrides under the keys of today, and notes on those that have another address here."""
+    moved = [(translate(override.path), override.value) for override in parse_overrides(overrides)]
+    return [(key, value) for (key, _), value in moved], [note for (_, note), _ in moved if note is not None]
 
 
 def _chain(path: Path) -> list[Document]:
@@ -163,52 +151,74 @@ def _chain(path: Path) -> list[Document]:
     return documents
 
 
-def _merged(documents: Sequence[Document]) -> tuple[Layer, bool]:
-    """The files of a chain merged, root first, and whether one names its parent by experiment.
+def _parent(document: Document) -> Path | None:
+    """The file that a recipe starts from. Raises UserError with the line of a wrong name."""
+    try:
+        return find_parent(document.values, document.path)
+    except UserError as error:
+        (problem,) = error.problems
+        key = tuple(problem.key.split("."))
+        raise _header_error(document, key, problem.message, problem.hint) from None
 
-    The recipes of the cosmos-framework training scripts do.
-    """
+
+def _layered(documents: Sequence[Document], assignments: Sequence[Assignment], one_value: Collection[KeyPath]) -> Layer:
+    """The files of a chain merged, root first, and the command line over them."""
     layer = Layer({}, {})
     for document in reversed(documents):
         _check_requires(document)
         values = {key: value for key, value in document.values.items() if key not in _HEADER}
-        layer = merge(unset(layer, _unset_paths(document)), Layer(values, document.provenance))
-    by_experiment = any("extends" not in document.values and _parent(document) is not None for document in documents)
-    return layer, by_experiment
+        rest = unset(layer, _unset_paths(document, layer))
+        layer = merge(rest, Layer(values, document.provenance), one_value)
+    for key, value in assignments:
+        # An entry of such a mapping was refused; what is left replaces the whole.
+        layer = assign(layer, key, value, COMMAND_LINE, one_value)
+    return layer
 
 
-def _parent(document: Document) -> Path | None:
-    extends = document.values.get("extends")
-    if extends is not None:
-        if not isinstance(extends, str):
-            raise _header_error(document, "extends", "expected a recipe's name or path")
-        return find_recipe(extends, base=document.path.parent)
-    job = document.values.get("job")
-    experiment = job.get("experiment") if isinstance(job, dict) else None
-    if not isinstance(experiment, str):
-        return None
-    # A recipe of the cosmos-framework training scripts names its parent by experiment.
-    # The registered recipe itself has none.
-    name = recipe_of_experiment(experiment)
-    parents = [recipe.path for recipe in list_recipes() if recipe.name == name]
-    return parents[0] if parents and parents[0].resolve() != document.path.resolve() else None
+def _check_assignments(assignments: Sequence[Assignment], one_value: Collection[KeyPath], experiment: Any) -> None:
+    """Raises UserError for overrides that would do something else than they seem to.
+
+    experiment: the recipe's own.
+    """
+    problems = []
+    for key, value in assignments:
+        whole = next((path for path in one_value if key[: len(path)] == path and key != path), None)
+        if whole is not None:
+            hint = f"give all of it: {key_text(whole)}={{{key[-1]} = {value_text(value)}, ...}}"
+            problems.append(problem_at(key, "is part of one value", {key: COMMAND_LINE}, hint))
+        if key == EXPERIMENT and value != experiment:
+            hint = f"run that recipe itself: cosmos run {value}"
+            problems.append(problem_at(key, "chooses no recipe on the command line", {key: COMMAND_LINE}, hint))
+    if problems:
+        raise UserError("bad override on the command line; nothing was started", problems)
 
 
 def _published(document: Document) -> dict[str, Any]:
     table = document.values.get("published", {})
     if not isinstance(table, dict):
-        raise _header_error(document, "published", "expected a table of keys and their published values")
+        raise _header_error(document, ("published",), "expected a table of keys and their published values")
     return table
 
 
-def _unset_paths(document: Document) -> Iterable[tuple[str, ...]]:
+def _unset_paths(document: Document, lower: Layer) -> Iterable[tuple[str, ...]]:
+    """Keys that a file sets back. Raises UserError for a name that none of the files below it sets."""
     entries: Any = document.values.get("unset", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise _header_error(document, "unset", "expected a list of dotted keys")
+        raise _header_error(document, ("unset",), "expected a list of dotted keys")
     try:
-        return [parse_key(entry) for entry in entries]
+        paths = [parse_key(entry) for entry in entries]
     except ValueError as error:
-        raise _header_error(document, "unset", str(error)) from None
+        raise _header_error(document, ("unset",), str(error)) from None
+    known = [key_text(path) for path in lower.provenance]
+    for index, path in enumerate(paths):
+        if path not in lower.provenance:
+            new = RENAMED.get(key_text(path))
+            if new is not None:
+                message = f"'{key_text(path)}' is now called '{new}'"
+                raise _header_error(document, ("unset", index), message, "rename it")
+            hint = did_you_mean(key_text(path), known) or "remove it"
+            raise _header_error(document, ("unset", index), f"no parent sets '{key_text(path)}'", hint)
+    return paths
 
 
 def _check_requires(document: Document) -> None:
@@ -218,7 +228,7 @@ def _check_requires(document: Document) -> None:
             requirement = Requirement(text)
             installed = version(requirement.name)
         except (InvalidRequirement, TypeError):
-            raise _header_error(document, "requires", f"{text!r} is not a requirement") from None
+            raise _header_error(document, ("requires",), f"{text!r} is not a requirement") from None
         except PackageNotFoundError:
             hint = f"pip install '{text}'"
             problems.append(problem_at(("requires",), f"{text} is not installed", document.provenance, hint))
@@ -231,6 +241,6 @@ def _check_requires(document: Document) -> None:
         raise UserError(f"{document.path} needs other packages; nothing was started", problems)
 
 
-def _header_error(document: Document, key: str, message: str) -> UserError:
-    problem = problem_at((key,), message, document.provenance)
+def _header_error(document: Document, key: KeyPath, message: str, hint: str = "") -> UserError:
+    problem = problem_at(key, message, document.provenance, hint)
     return UserError(f"1 problem in {document.path}; nothing was started", [problem])

@@ -7,6 +7,7 @@ from typing import Any
 from cosmos_core.config.dump import to_plain, to_toml
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.merge import value_at
 from cosmos_core.recipes.loading import Resolved
 
 __all__ = ["differences", "show"]
@@ -37,14 +38,8 @@ def differences(resolved: Resolved) -> list[tuple[KeyPath, Any, Any]]:
     """Key, published value and own value of the execution settings in which a published recipe differs."""
     config = to_plain(resolved.config)
     leaves = _leaves(resolved.published, ()) if resolved.published else []
-    pairs = [(path, theirs, _at(config, path)) for path, theirs in leaves]
+    pairs = [(path, theirs, value_at(config, path)) for path, theirs in leaves]
     return [(path, theirs, ours) for path, theirs, ours in pairs if theirs != ours]
-
-
-def _at(values: Any, path: KeyPath) -> Any:
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
 
 
 def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:

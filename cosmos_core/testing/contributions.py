@@ -9,7 +9,7 @@ import attrs
 import click
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DatasetConfig
+from cosmos_core.config.run import DatasetConfig, TrackerConfig
 from cosmos_core.data.source import MapSource
 from cosmos_core.plugin.descriptors import (
     CallbackSpec,
@@ -63,7 +63,7 @@ _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
     ModelFamilySpec: {"config": _subclass(ModelConfig), "family": _subclass(ModelFamily)},
     DatasetSpec: {"config": _subclass(DatasetConfig), "source": _subclass(MapSource), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
-    TrackerSpec: {"config": _attrs_class, "tracker": _has("start", "log", "finish")},
+    TrackerSpec: {"config": _subclass(TrackerConfig), "tracker": _has("start", "log", "finish")},
     ConverterSpec: {"convert": _callable},
     DoctorSpec: {"checks": _callable},
     CommandSpec: {"command": _command},

@@ -9,7 +9,7 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.run import DataloaderConfig, OptimizerConfig, RunConfig, TrackerConfig
 from cosmos_core.data.loader import PackedLoader, Preparation
 from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.fsdp import dtype
@@ -19,7 +19,7 @@ from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
-from cosmos_core.optim.select import select_trainable
+from cosmos_core.optim.select import parameter_groups, select_trainable
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
@@ -97,8 +97,8 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: St
     startup.mark("family")
     model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
-    if mesh.rank == 0 and config.optimizer.lr and not any(group["lr"] for group in optimizer.param_groups):
-        logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
+    if mesh.rank == 0:
+        _warn_of_rates(config.optimizer, model)
     startup.mark("network")
     loader = build_loader(config.dataloader_train, family, plugins, mesh, source=sources[0])
     assert loader is not None
@@ -148,6 +148,16 @@ def _open(config: DataloaderConfig, plugins: PluginManager) -> MapSource:
     return source
 
 
+def _warn_of_rates(config: OptimizerConfig, model: nn.Module) -> None:
+    groups = parameter_groups(model, config)
+    if config.lr and not any(group.rate for group in groups):
+        logger.warning("no step changes a weight: optimizer.lr_multipliers is 0 for everything that trains")
+    idle = config.lr_multipliers.keys() - {group.multiplier for group in groups}
+    if idle:
+        names = ", ".join(sorted(idle))
+        logger.warning("optimizer.lr_multipliers has no effect for what does not train: %s", names)
+
+
 def validation_loader(
     config: RunConfig, family: ModelFamily, plugins: PluginManager, mesh: Mesh, *, source: MapSource | None = None
 ) -> PackedLoader | None:
@@ -188,11 +198,14 @@ def build_loader(
 
 
 def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
+    """Trackers that always run, and the recipe's; none whose table says that it is not enabled."""
+    named = {name: plugins.registry.get(TrackerSpec, name) for name in config.trackers}
+    always = [spec for spec in plugins.registry.all(TrackerSpec) if spec.always and spec not in named.values()]
     built: dict[str, Tracker] = {}
-    for spec in plugins.registry.all(TrackerSpec):
-        if spec.always or spec.name in config.trackers:
-            options = config.trackers.get(spec.name) or spec.config.load()()
-            built[spec.name] = spec.tracker.load()(options)
+    for name, spec in {**{spec.name: spec for spec in always}, **named}.items():
+        options = config.trackers.get(name) or spec.config.load()()
+        if not isinstance(options, TrackerConfig) or options.enabled:
+            built[name] = spec.tracker.load()(options)
     return built
 
 

@@ -172,7 +172,7 @@ def test_a_token_cap_packs_several_dialogs(place: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "recipe",
     [
-        *("llava_ov", "videophy2_sft_nano", "videophy2_sft_super", "videophy2_sft_edge"),
+        *("llava_ov", "videophy2_sft_nano", "videophy2_sft_super"),
         *("llava_ov_packed", "videophy2_packed_nano", "videophy2_packed_super"),
     ],
 )

@@ -234,10 +234,10 @@ def test_a_rank_that_cannot_read_the_record_says_so(tmp_path: Path, capfd: pytes
 @pytest.mark.ranks
 def test_plugins_that_are_switched_off_are_so_in_every_rank(tmp_path: Path) -> None:
     command = (*HELLO, "trainer.run_validation=false", "--nproc", "2", "--output-root", str(tmp_path))
-    cosmos(*command, env={"COSMOS_DISABLE_PLUGINS": "data_bridge", "PYTHONPATH": first_on_path(watching(tmp_path))})
+    cosmos(*command, env={"COSMOS_DISABLE_PLUGINS": "bridge", "PYTHONPATH": first_on_path(watching(tmp_path))})
     seen = {path.read_text() for path in (tmp_path / "seen").iterdir()}
     assert len(list((tmp_path / "seen").iterdir())) >= 3
-    assert seen == {"['data_bridge']"}
+    assert seen == {"['bridge']"}
 
 
 def watching(folder: Path) -> Path:

@@ -23,8 +23,6 @@ class JsonlTracker:
 
     def start(self, plan: RunPlan, step: int) -> None:
         """Open the file after truncating it to `step`."""
-        if not self.config.enabled:
-            return
         path = RunPaths(plan.run_dir).metrics
         _keep_up_to(path, step, resumed=plan.weights.kind == "resume")
         self._file = path.open("a", encoding="utf-8")

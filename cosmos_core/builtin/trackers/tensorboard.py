@@ -1,4 +1,4 @@
-"""Metrics to TensorBoard event files; a `[trackers.tensorboard]` table switches it on."""
+"""Metrics to TensorBoard event files; a `[trackers.tensorboard]` table switches it on, unless it is disabled there."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from cosmos_core.cli.complete import checkpoint_names, converter_sources, conver
 from cosmos_core.cli.output import json_option, print_facts
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.source import identify
-from cosmos_core.plugin.conversions import conversions_to, find_converter
+from cosmos_core.plugin.conversions import check_formats, conversions_to, find_converter
 from cosmos_core.plugin.descriptors import Conversion, ConverterSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
@@ -55,6 +55,7 @@ def convert(
     """
     from cosmos_core.hub.reference import locate_checkpoint
 
+    check_formats(plugins.registry, source_format, target)
     snapshot = locate_checkpoint(source, plugins.registry)
     kind = source_format or _format(snapshot.path, target, plugins)
     spec = find_converter(plugins.registry, kind, target)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosmos_core.cli.complete import dataset_names
+from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 
@@ -43,6 +44,16 @@ class _Datasets(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return [*dataset_names(ctx, incomplete), *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a misspelt dataset gets a suggestion."""
+        names = self.list_commands(ctx)
+        hint = "" if ctx.resilient_parsing or args[0] in names else did_you_mean(args[0], names)
+        if hint:
+            ctx.fail(f"No such dataset '{args[0]}'; {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         plugins: PluginManager = ctx.obj

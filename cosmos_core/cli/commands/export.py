@@ -14,7 +14,7 @@ from cosmos_core.plan.paths import BASE_FILE, RunPaths
 from cosmos_core.plan.source import Source, find_source
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.conversions import find_converter
-from cosmos_core.plugin.descriptors import Conversion
+from cosmos_core.plugin.descriptors import Conversion, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def export(
         click.echo("note: --layout is now called --format", err=True)
     if target_format is not None and layout is not None:
         raise UserError("--format and --layout are the same option; give --format only")
+    if task is not None:
+        plugins.registry.get(ModelFamilySpec, task)
     exported = _exportable(source, step, plugins)
     iteration, record = exported.weights, exported.record
     assert iteration is not None

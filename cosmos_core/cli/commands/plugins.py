@@ -12,7 +12,8 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.plugin.status import PluginStatus
-from cosmos_core.recipes.find import list_recipes, peek
+from cosmos_core.recipes.find import list_recipes
+from cosmos_core.recipes.peek import peek
 
 __all__ = ["check", "hooks", "list_plugins", "plugins", "show"]
 
@@ -97,7 +98,7 @@ def show(plugins: PluginManager, name: str, as_json: bool) -> None:
     rows = [[spec.kind, spec.name, spec.summary] for spec in plugins.registry.of(status.candidate)]
     installed = list_recipes()
     rows += [
-        ["recipe", recipe.name, peek(recipe.path, installed)[0]]
+        ["recipe", recipe.name, peek(recipe.path, installed).text]
         for recipe in installed
         if recipe.distribution == status.candidate.distribution
     ]

@@ -11,9 +11,11 @@ from attrs import asdict
 
 from cosmos_core.cli.complete import key_values, recipes_and_files
 from cosmos_core.cli.output import json_option, print_json, print_notes, print_table
+from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.find import list_recipes, peek
+from cosmos_core.recipes.find import list_recipes
+from cosmos_core.recipes.peek import peek
 
 __all__ = ["check", "copy", "list_all", "recipes", "show"]
 
@@ -44,8 +46,9 @@ def list_all(as_json: bool) -> None:
     rows = []
     installed = list_recipes()
     for recipe in installed:
-        summary, task, dataset = peek(recipe.path, installed)
-        rows.append([recipe.name, task, dataset, recipe.distribution, summary])
+        glance = peek(recipe.path, installed)
+        text = glance.text if glance.problem is None else f"cannot be loaded: {render_problem(glance.problem)}"
+        rows.append([recipe.name, glance.task, glance.dataset, recipe.distribution, text])
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
@@ -72,6 +75,9 @@ def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], origin
 
     resolved = resolve(recipe, overrides, plugins=plugins)
     print_notes(resolved.notes)
+    not_yet = peek(resolved.path).not_yet
+    if not_yet is not None:
+        click.echo(f"# not yet: {not_yet.message}", err=as_json)
     if as_json:
         print_json(to_plain(resolved.config))
     else:

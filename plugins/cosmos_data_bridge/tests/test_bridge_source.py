@@ -342,7 +342,7 @@ def test_a_clip_shorter_than_its_record_is_cut_where_it_ends(dataset: Dataset) -
     [
         ({"conditioning_config": {"-1": 1.0}}, "latent frames"),
         ({"conditioning_config": {"0": 0.0}}, "positive"),
-        ({"num_video_frames": 0}, "-1 or positive"),
+        ({"num_video_frames": 0}, "or -1"),
         ({"resolution": "100"}, "one of"),
     ],
 )

@@ -77,11 +77,12 @@ def test_every_size_has_the_key_of_its_short_side_but_for_those_of_768() -> None
         shift_for(Flow().shift, 2049, 2050)
 
 
-def test_a_size_without_a_shift_names_the_key_to_set() -> None:
+def test_every_size_has_a_shift_whatever_the_table_leaves_out() -> None:
     assert resolution_key(1360, 768) == "768"
-    with pytest.raises(UserError) as refused:
-        shift_for(Flow().shift, 1360, 768)
-    assert "model.flow.shift.768" in refused.value.problems[0].hint
+    assert shift_for(Flow().shift, 1360, 768) == 10.0
+    assert shift_for({"720": 7.0}, 1360, 768) == 7.0
+    assert shift_for({"720": 7.0, "768": 8.0}, 1360, 768) == 8.0
+    assert shift_for({"256": 4.0}, 832, 480) == 5.0
 
 
 def test_interpolation_keeps_condition_frames_clean() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cosmos_core.config import TrackerConfig
+from cosmos_core.plugin import PluginManager
 from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
 
@@ -32,13 +34,25 @@ def test_wandb_offline_keeps_one_run_over_a_resume(tmp_path: Path) -> None:
 
 
 def test_tensorboard_holds_every_figure_once(tmp_path: Path) -> None:
-    board = "trackers.tensorboard={}"
+    board = "trackers.tensorboard.enabled=true"
     run(tmp_path, board, "trainer.max_iter=2")
     run_dir, _ = run(tmp_path, board)
     events = EventAccumulator(str(run_dir / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [event.step for event in events.Scalars("val/val_loss")] == [0, 2, 4]
+
+
+def test_every_tracker_has_the_same_switch(tmp_path: Path) -> None:
+    off = [f"trackers.{name}.enabled=false" for name in ("console", "jsonl", "tensorboard", "wandb")]
+    run_dir, log = run(tmp_path, *off, "job.wandb_mode=offline")
+    assert "step 4/4" not in log
+    for name in ("metrics.jsonl", "tensorboard", "wandb", "wandb_id.txt"):
+        assert not (run_dir / name).exists(), name
+    sections = PluginManager.discover().registry.sections()
+    tables = [section for section in sections if section.path.startswith("trackers.")]
+    assert len(tables) == 4
+    assert all(issubclass(table.cls, TrackerConfig) and table.cls().enabled for table in tables)
 
 
 def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) -> None:
@@ -54,6 +68,8 @@ def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) 
     assert "cosmos-core[tensorboard]" in log
     _, log = run(tmp_path, "job.wandb_mode=online", code=2, HOME=str(tmp_path), WANDB_API_KEY="")
     assert "wandb login" in log
+    off = ("job.wandb_mode=offline", "trackers.wandb.enabled=false", "trackers.tensorboard.enabled=false", "--dry-run")
+    run(tmp_path, *off, **env)
 
 
 def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:

@@ -91,6 +91,24 @@ def test_averages_without_a_place_are_unused_in_a_start_and_refused_in_a_resume(
     )
 
 
+@pytest.mark.parametrize(("key", "near"), [("fozen", "'frozen'"), ("net.bodi.", "'net.body'"), ("zzz", "names look")])
+def test_what_is_to_be_left_out_must_be_part_of_a_name(tmp_path: Path, key: str, near: str) -> None:
+    folder = stored(tmp_path, Network(value=1.0))
+    with pytest.raises(UserError) as error:
+        load_model(folder, Network(), None, MESH, skip=("body", key), whole=False)
+    (problem,) = error.value.problems
+    assert (problem.key, f"'{key}' is part of no tensor's name" in problem.message) == (
+        "checkpoint.keys_to_skip_loading", True,
+    )  # fmt: skip
+    assert near in problem.hint
+
+
+def test_averages_and_adapters_may_be_left_out_where_there_are_none(tmp_path: Path) -> None:
+    folder = stored(tmp_path, Network(value=1.0), other__weight=torch.ones(1))
+    skip = ("net_ema.", "lora_", "other")
+    assert load_model(folder, Network(), None, MESH, skip=skip, whole=False).tensors == BODY | FROZEN
+
+
 def test_averages_that_are_not_there_are_left_alone_in_a_start_and_missing_in_a_resume(tmp_path: Path) -> None:
     folder = stored(tmp_path, Network(value=1.0))
     model = Network()
@@ -134,7 +152,7 @@ def test_missing_tensors_are_an_error_unless_a_start_is_not_strict(
 
 def test_skipped_tensors_stay_and_are_not_missed(tmp_path: Path) -> None:
     folder, model = stored(tmp_path, Network(value=1.0)), Network()
-    loaded = load_model(folder, model, None, MESH, skip=("frozen", "nothing"), whole=False)
+    loaded = load_model(folder, model, None, MESH, skip=("frozen",), whole=False)
     assert loaded == Loaded(BODY, frozenset(), ("net.frozen.bias", "net.frozen.weight"))
     assert values(model.frozen.parameters()) == {0.0}  # type: ignore[union-attr]
     partial = stored(tmp_path, Network(value=1.0, parts=("body",)))

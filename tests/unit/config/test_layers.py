@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
+from cosmos_core.config.bounds import Bounds
 from cosmos_core.config.document import Location
-from cosmos_core.config.fields import default_of, on_resume_of, option, required, section
+from cosmos_core.config.fields import bounds_of, default_of, on_resume_of, option, required, section
 from cosmos_core.config.interpolate import interpolate, key_text
 from cosmos_core.config.merge import Layer, assign, merge, unset
 from cosmos_core.config.overrides import Override, parse_key, parse_overrides, parse_value
@@ -194,13 +195,11 @@ def test_fields_carry_what_the_reference_shows() -> None:
         table: Bounded = section(Bounded, "Table.", on_resume="list")
 
     must, may, plain, table = attrs.fields(All)
-    assert dict(must.metadata) == {
-        "help": "Must.", "unit": "s", "choices": (1, 2), "min": 1, "max": 2, "on_resume": "list",
-    }  # fmt: skip
-    assert dict(may.metadata) == {
-        "help": "May.", "unit": "m", "choices": (1, 3), "min": 0, "max": 4, "on_resume": "refuse",
-    }  # fmt: skip
-    assert dict(table.metadata) == {"help": "Table.", "on_resume": "list"}
+    assert [field.metadata["help"] for field in (must, may, table)] == ["Must.", "May.", "Table."]
+    assert [field.metadata["unit"] for field in (must, may)] == ["s", "m"]
+    assert bounds_of(must) == Bounds(choices=(1, 2), low=1, high=2)
+    assert bounds_of(may) == Bounds(choices=(1, 3), low=0, high=4)
+    assert bounds_of(table) == Bounds()
     assert [default_of(field) for field in (must, may, table)] == [attrs.NOTHING, 1, Bounded()]
     assert [on_resume_of(field, "list") for field in (must, may, plain)] == ["list", "refuse", "list"]
     assert [on_resume_of(field, "refuse") for field in (must, may, plain)] == ["list", "refuse", "refuse"]

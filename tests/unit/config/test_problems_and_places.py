@@ -82,7 +82,7 @@ def test_a_recipe_without_fault_has_no_problem(tmp_path: Path) -> None:
         (
             {"dataloader_train.dataset": ['type = "tinny"'], "dataloader_train": ["max_samples_per_batch = 0"]},
             {
-                ("dataloader_train.dataset", "[dataloader_train.dataset]"),
+                ("dataloader_train.dataset.type", 'type = "tinny"'),
                 ("dataloader_train.max_samples_per_batch", "max_samples_per_batch = 0"),
             },
         ),
@@ -104,7 +104,7 @@ def test_a_recipe_without_fault_has_no_problem(tmp_path: Path) -> None:
         ({"optimiser": []}, {("optimiser", "[optimiser]")}),
         (
             {"dataloader_val": ["max_samples_per_batch = 4"], "dataloader_val.dataset": ['type = "tinny"']},
-            {("dataloader_val.dataset", "[dataloader_val.dataset]")},
+            {("dataloader_val.dataset.type", 'type = "tinny"')},
         ),
         (
             {"dataloader_val": ["max_samples_per_batch = 0"], "dataloader_val.dataset": ['type = "tiny"']},

@@ -44,6 +44,17 @@ def test_a_key_that_matches_nothing_is_refused_with_the_nearest_name() -> None:
     assert "vae2llm" in problem.hint
 
 
+@pytest.mark.parametrize(("key", "near"), [("txt", "text"), ("vae2llm.wieght", "vae2llm.weight"), ("zzz", "look like")])
+def test_a_multiplier_that_matches_nothing_is_refused_with_the_nearest_name(key: str, near: str) -> None:
+    with pytest.raises(UserError) as refused:
+        build_adamw(network(), OptimizerConfig(lr_multipliers={"text": 2.0, key: 0.0}))
+    (problem,) = refused.value.problems
+    assert (problem.key, problem.message) == (
+        "optimizer.lr_multipliers", f"'{key}' is part of no parameter's name",
+    )  # fmt: skip
+    assert near in problem.hint
+
+
 def test_the_longest_multiplier_decides() -> None:
     config = OptimizerConfig(lr=1e-3, lr_multipliers={"text": 2.0, "text_moe_gen": 10.0})
     groups = parameter_groups(network(), config)

@@ -67,8 +67,8 @@ def keys(config: RunConfig) -> Iterator[Key]:
 
 def another(key: Key, value: Any) -> Any:
     """A value of the same kind that differs."""
-    if key.choices is not None and not isinstance(value, list):
-        return next((choice for choice in key.choices if choice != value), "x")
+    if key.allowed.choices is not None and not isinstance(value, list):
+        return next((choice for choice in key.allowed.choices if choice != value), "x")
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -140,7 +140,7 @@ def test_tables_that_come_and_go_are_listed_whole() -> None:
     recorded = to_plain(load("hello", ["trackers.tensorboard={}"], plugins=PLUGINS))
     assert [str(change) for change in changes(recorded, config)] == [
         "trainer.callbacks.norm_monitor not set -> { every_n = 7 }",
-        "trackers.tensorboard {} -> not set",
+        "trackers.tensorboard { enabled = true } -> not set",
     ]
 
 

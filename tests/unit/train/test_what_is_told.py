@@ -118,3 +118,10 @@ def test_steps_count_micro_batches_by_what_they_hold(tmp_path: Path) -> None:
     trainer.train()
     assert rows[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert rows[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
+
+
+def test_a_multiplier_of_what_does_not_train_is_told_of(tmp_path: Path) -> None:
+    options = ('optimizer.keys_to_select=["head"]', "optimizer.lr_multipliers={embed=0.5, head=0.5}")
+    with logged("cosmos_core.train.build") as lines:
+        ready(tmp_path, *options)
+    assert lines == ["optimizer.lr_multipliers has no effect for what does not train: embed"]

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
-import attrs
 from attrs import frozen
 
 from cosmos_core.config import FileDatasetConfig, option, required
 from cosmos_data_bridge.resolution import TIERS
 
 __all__ = ["BridgeConfig"]
-
-
-def _check_mix(instance: Any, attribute: Any, mix: dict[str, float]) -> None:
-    for frames, probability in mix.items():
-        if not frames.isdecimal():
-            raise ValueError(f"keys must be numbers of latent frames; got {frames!r}")
-        if probability < 0:
-            raise ValueError(f"probability of {frames!r} must be at least 0; got {probability!r}")
-    if not sum(mix.values()) > 0:
-        raise ValueError("needs at least one positive probability")
-
-
-def _minus_one_or_positive(instance: Any, attribute: Any, value: float) -> None:
-    if value != -1 and value <= 0:
-        raise ValueError(f"must be -1 or positive; got {value!r}")
 
 
 @frozen(kw_only=True)
@@ -36,11 +21,7 @@ class BridgeConfig(FileDatasetConfig):
     split: str = option("train", "Folder below the root.")
     jsonl: str = option("video_dataset_file.jsonl", "Index of the split; .gz is read too.")
     resolution: str = option("720", "Tier; the training size follows from the aspect ratio.", choices=tuple(TIERS))
-    num_video_frames: int = attrs.field(
-        default=-1,
-        validator=_minus_one_or_positive,
-        metadata={"help": "Frames of a sample; -1: the window as it is.", "unit": "frames"},
-    )
+    num_video_frames: int = option(-1, "Frames of a sample; -1: the window as it is.", unit="frames", low=1, also=(-1,))
     temporal_interval_mode: str = option(
         "entire_chunk",
         "Step between frames when num_video_frames is set.",
@@ -50,25 +31,34 @@ class BridgeConfig(FileDatasetConfig):
         "center", "Where the frames lie in the window.", choices=("first", "center", "random")
     )
     min_window_frames: int = option(61, "Shorter windows are left out.", unit="frames", low=1)
-    max_duration: float = option(61.0, "Longer clips are left out.", unit="seconds", low=0)
+    max_duration: float = option(61.0, "Longer clips are left out.", unit="seconds", above=0)
     min_short_edge: int = option(0, "Smaller clips are left out.", unit="pixels", low=0)
     sample_by_window: bool = option(False, "Every window is a sample; else a random one of each clip.")
     cfg_dropout_rate: float = option(0.1, "Share of captions replaced by an empty one.", low=0, high=1)
-    cfg_dropout_keep_metadata: bool = option(False, "Keep the duration and size sentences of dropped captions.")
+    cfg_dropout_keep_metadata: bool = option(
+        False, "Keep the duration and size sentences of dropped captions.", unless=("cfg_dropout_rate", (0.0,))
+    )
     append_duration_fps_timestamps: bool = option(True, "End plain captions with duration and frame rate.")
     append_resolution_info: bool = option(True, "End plain captions with the training size.")
     caption_suffix: str = option("", "Appended to plain captions.")
-    conditioning_fps: float = attrs.field(
-        default=-1.0,
-        validator=_minus_one_or_positive,
-        metadata={"help": "Frame rate told to the model; -1: the true one.", "unit": "frames/s"},
+    conditioning_fps: float = option(
+        -1.0, "Frame rate told to the model; -1: the true one.", unit="frames/s", above=0, also=(-1,)
     )
-    conditioning_config: dict[str, float] = attrs.field(
-        factory=lambda: {"0": 0.7, "1": 0.2, "2": 0.1},
-        validator=_check_mix,
-        metadata={"help": "Number of clean leading latent frames -> probability (0: T2V, 1: I2V, 2: V2V)."},
+    conditioning_config: dict[str, float] = option(
+        {"0": 0.7, "1": 0.2, "2": 0.1},
+        "Number of clean leading latent frames -> weight (0: T2V, 1: I2V, 2: V2V), divided by their sum.",
+        low=0,
+        one_value=True,
     )
     cache_decoded: bool = option(False, "Keep decoded clips in memory; for small datasets.")
+
+    @conditioning_config.validator
+    def _is_a_mix(self, attribute: Any, mix: dict[str, float]) -> None:
+        for frames in mix:
+            if not frames.isdecimal():
+                raise ValueError(f"keys must be numbers of latent frames; got {frames!r}")
+        if not 0 < sum(mix.values()) < inf:
+            raise ValueError("needs at least one positive weight, and a finite sum")
 
     @property
     def place(self) -> str | None:

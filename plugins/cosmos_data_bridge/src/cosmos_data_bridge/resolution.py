@@ -16,9 +16,11 @@ TIERS: dict[str, dict[str, tuple[int, int]]] = {
     "704": {"1,1": (960, 960), "4,3": (1088, 832), "3,4": (832, 1088), "16,9": (1280, 704), "9,16": (704, 1280)},
     "720": {"1,1": (960, 960), "4,3": (1104, 832), "3,4": (832, 1104), "16,9": (1280, 720), "9,16": (720, 1280)},
     "768": {"1,1": (1024, 1024), "4,3": (1184, 880), "3,4": (880, 1184), "16,9": (1360, 768), "9,16": (768, 1360)},
-    "1080": {"1,1": (1440, 1440), "4,3": (1664, 1248), "3,4": (1248, 1664), "16,9": (1920, 1080), "9,16": (1080, 1920)},
 }
-"""(width, height) in pixels by tier and aspect; the tier is a label ("256" at 16:9 is 320x192), "64" is the demo's."""
+"""(width, height) in pixels by tier and aspect; the tier is a label ("256" at 16:9 is 320x192), "64" is the demo's.
+
+There is no "1080": its 1920x1080 is no multiple of the video tokenizer's 16 pixels, and no Cosmos 3 model has it.
+"""
 
 
 def aspect_bucket(width: int, height: int) -> str:

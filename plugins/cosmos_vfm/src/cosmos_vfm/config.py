@@ -11,7 +11,18 @@ from attrs import frozen
 from cosmos_core.config import AdaptedModelConfig, option, section
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
-__all__ = ["CompileTokenizer", "DrawSamples", "Flow", "Sampling", "TextTokenizer", "VfmConfig", "VideoTokenizer"]
+__all__ = [
+    "DEFAULT_SHIFT",
+    "CompileTokenizer",
+    "DrawSamples",
+    "Flow",
+    "Sampling",
+    "TextTokenizer",
+    "VfmConfig",
+    "VideoTokenizer",
+]
+
+DEFAULT_SHIFT = {"256": 3.0, "480": 5.0, "720": 10.0}
 
 
 @frozen(kw_only=True)
@@ -22,7 +33,9 @@ class VideoTokenizer:
         "wan22", "Video tokenizer: the Wan 2.2 VAE, or a weight-free DCT.", choices=("wan22", "block_dct")
     )
     vae_path: str | None = option(
-        None, "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.", on_resume="list"
+        None,
+        "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.",
+        on_resume="list",
     )
 
 
@@ -32,7 +45,9 @@ class TextTokenizer:
 
     type: str = option("hf", "'hf': the model's own files; 'words': built in code.", choices=("hf", "words"))
     path: str | None = option(
-        None, "Folder or hub name of tokenizer files; absent: that of the model size.", on_resume="list"
+        None,
+        "Folder or hub name of tokenizer files; absent: that of the model size.",
+        on_resume="list",
     )
 
 
@@ -40,9 +55,11 @@ class TextTokenizer:
 class Flow:
     """Flow-matching objective (docs/models/generator.md, Objective)."""
 
-    shift: dict[str, float] = attrs.field(
-        factory=lambda: {"256": 3.0, "480": 5.0, "720": 10.0},
-        metadata={"help": "Time shift of sigma by resolution key."},
+    shift: dict[str, float] = option(
+        DEFAULT_SHIFT,
+        "Time shift of sigma by resolution; one that is not given has its default, 768 the shift of 720.",
+        above=0,
+        keys=(*DEFAULT_SHIFT, "768"),
     )
     video_distribution: str = option("waver", "Distribution of sigma for videos.", choices=("waver", "logitnormal"))
     image_distribution: str = option(
@@ -59,7 +76,7 @@ class Sampling:
 
     steps: int = option(35, "Solver steps.", low=1)
     guidance: float = option(6.0, "Classifier-free guidance; 1 skips the unconditional pass.", low=0)
-    shift: float = option(10.0, "Shift of the noise schedule.", low=0)
+    shift: float = option(10.0, "Shift of the noise schedule.", above=0)
 
 
 @frozen(kw_only=True)
@@ -71,7 +88,7 @@ class VfmConfig(AdaptedModelConfig):
         None, "Only the first layers of that size, for benchmarks and debugging; absent: all.", low=1
     )
     max_num_tokens_after_packing: int = option(
-        -1, "Maximum tokens of a micro-batch; -1: only the loader's limit.", low=-1, on_resume="list"
+        -1, "Maximum tokens of a micro-batch; -1: only the loader's limit.", low=1, also=(-1,), on_resume="list"
     )
     joint_attn_implementation: str = option(
         "two_way", "Attention backend.", choices=("two_way", "three_way", "flex"), on_resume="list"
@@ -79,6 +96,7 @@ class VfmConfig(AdaptedModelConfig):
     lora_target_modules: str = option(
         "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen",
         "Adapted linear layers: names or dotted endings, comma-separated.",
+        unless=("lora_enabled", (False,)),
     )
     tokenizer: VideoTokenizer = section(VideoTokenizer, "Video tokenizer.")
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
@@ -117,7 +135,7 @@ class DrawSamples:
     count: int = option(8, "How many validation items.", low=1)
     steps: int | None = option(None, "Solver steps; absent: model.sampling.steps.", low=1)
     guidance: float | None = option(None, "Guidance; absent: model.sampling.guidance.", low=0)
-    shift: float | None = option(None, "Schedule shift; absent: model.sampling.shift.", low=0)
+    shift: float | None = option(None, "Schedule shift; absent: model.sampling.shift.", above=0)
     seed: int = option(0, "Seed of the initial noise.", low=0)
 
 
@@ -126,5 +144,9 @@ class CompileTokenizer:
     """torch.compile of the encoder of the video tokenizer."""
 
     enabled: bool = option(False, "Compile the encoder.")
-    compile_after_iterations: int = option(3, "Compile after this many micro-batches.", low=0)
-    warmup_resolutions: tuple[str, ...] | None = option(None, "No effect, for old recipes: every size compiles on use.")
+    compile_after_iterations: int = option(
+        3, "Compile after this many micro-batches.", low=0, unless=("enabled", (False,))
+    )
+    warmup_resolutions: tuple[str, ...] | None = option(
+        None, "No effect, for old recipes: every size compiles on use.", choices=("256", "480", "704", "720", "768")
+    )

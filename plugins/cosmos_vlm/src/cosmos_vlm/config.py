@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from attrs import frozen
@@ -30,19 +29,10 @@ class Freeze:
     freeze_vision_encoder: bool = option(False, "Freeze patch embedding, positions and blocks of the vision tower.")
     freeze_mm_projector: bool = option(False, "Freeze the mergers between tower and language model.")
     freeze_llm: bool = option(False, "Freeze the language model and its head.")
-    frozen_params: tuple[str, ...] = option((), "Regular expressions; matching parameters are frozen.")
+    frozen_params: tuple[str, ...] = option((), "Regular expressions; matching parameters are frozen.", regex=True)
     trainable_params: tuple[str, ...] = option(
-        (), "Regular expressions; parameters that match none are frozen. Not beside frozen_params."
+        (), "Regular expressions; parameters that match none are frozen. Not beside frozen_params.", regex=True
     )
-
-    @frozen_params.validator
-    @trainable_params.validator
-    def _compiles(self, attribute: Any, patterns: tuple[str, ...]) -> None:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
 
     @trainable_params.validator
     def _not_beside_frozen(self, attribute: Any, patterns: tuple[str, ...]) -> None:
@@ -101,6 +91,19 @@ class VlmConfig(AdaptedModelConfig):
         """The backbone's, where it is no folder."""
         names = (self.backbone.model_name, self.backbone.safetensors_path)
         return tuple(name for name in names if name and is_hub_name(name))
+
+    @image_max_pixels.validator
+    def _image_bounds(self, attribute: Any, most: int | None) -> None:
+        _check_not_below(most, "image_min_pixels", self.image_min_pixels)
+
+    @video_max_pixels.validator
+    def _video_bounds(self, attribute: Any, most: int | None) -> None:
+        _check_not_below(most, "video_min_pixels", self.video_min_pixels)
+
+
+def _check_not_below(most: int | None, name: str, least: int | None) -> None:
+    if most is not None and least is not None and most < least:
+        raise ValueError(f"is {most}, below {name}, which is {least}")
 
 
 @frozen(kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import nearest_part
 from cosmos_vlm.config import Freeze
 from cosmos_vlm.network import ReasonerNetwork
 
@@ -19,6 +20,9 @@ _PARTS = {
     "freeze_llm": r"^(model\.language_model|lm_head)\.",
 }
 _EMBEDDING, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
+
+_NOT_A_NAME = re.compile(r"[^\w.]|\.[*+?]")
+"""What a regular expression has besides words and dots."""
 
 Names = tuple[str, ...]
 
@@ -52,7 +56,8 @@ def _refuse_unmatched(config: Freeze, names: list[Names]) -> None:
         Problem(
             message=f"'{pattern}' matches no parameter's name",
             key=f"model.freeze.{key}",
-            hint="names look like " + ", ".join(aliases[0] for aliases in (names[0], names[-1])),
+            hint=nearest_part(_NOT_A_NAME.sub("", pattern), [aliases[0] for aliases in names])
+            or "names look like " + ", ".join(aliases[0] for aliases in (names[0], names[-1])),
         )
         for key in ("frozen_params", "trainable_params")
         for pattern in getattr(config, key)

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import UserError
+from cosmos_vfm.config import DEFAULT_SHIFT
 
 __all__ = ["draw_sigma", "inverse_cdf", "resolution_key", "time_shift"]
 
@@ -39,13 +40,11 @@ def time_shift(sigma: torch.Tensor, shift: float) -> torch.Tensor:
 
 
 def shift_for(table: dict[str, float], width: int, height: int) -> float:
-    """Shift for a size in pixels. Raises UserError with the key to set when the table has no entry."""
+    """Shift for a size in pixels: the table's, else the default; for 768 without an entry that of 720."""
     key = resolution_key(width, height)
-    if key not in table:
-        hint = f"set model.flow.shift.{key}=VALUE"
-        problem = Problem(message=f"has no entry for {width}x{height} pixels", key="model.flow.shift", hint=hint)
-        raise UserError("the noise shift of this resolution is not set", [problem])
-    return table[key]
+    if key == "768" and key not in table:
+        key = "720"
+    return {**DEFAULT_SHIFT, **table}[key]
 
 
 def draw_sigma(distribution: str, shift: float, generator: torch.Generator) -> float:

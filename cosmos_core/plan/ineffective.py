@@ -1,0 +1,39 @@
+"""Keys that are set but do nothing, since another key of their section switches them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from cosmos_core.config.fields import default_of
+from cosmos_core.config.reference import value_text
+from cosmos_core.config.run import RunConfig, TrackerConfig
+
+__all__ = ["ineffective"]
+
+
+def ineffective(config: RunConfig) -> Iterator[str]:
+    """One sentence for each key whose `unless` holds and whose value is not its default."""
+    account = config.trackers.get("wandb")
+    if isinstance(account, TrackerConfig) and account.enabled and config.job.wandb_mode == "disabled":
+        yield 'trackers.wandb has no effect: job.wandb_mode is "disabled"; "online" and "offline" switch it on'
+    for field in attrs.fields(RunConfig):
+        yield from _in_value(getattr(config, field.name), field.name)
+
+
+def _in_value(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _in_value(item, f"{path}.{name}")
+    if not attrs.has(type(value)):
+        return
+    for field in attrs.fields(type(value)):
+        key, item = f"{path}.{field.name}", getattr(value, field.name)
+        switch, off = field.metadata.get("unless") or ("", ())
+        if switch and getattr(value, switch) in off:
+            if item != default_of(field):
+                yield f"{key} has no effect: {path}.{switch} is {value_text(getattr(value, switch))}"
+        else:
+            yield from _in_value(item, key)
