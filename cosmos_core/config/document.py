@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tomlkit
 from attrs import frozen
-from tomlkit.exceptions import ParseError, TOMLKitError
 
 from cosmos_core.config.locate import KeyPath, locate
 from cosmos_core.errors import Problem, UserError
@@ -40,6 +38,10 @@ class Document:
 
 def read_document(path: Path) -> Document:
     """Read a TOML file. Raises UserError with file and line when it is missing, not UTF-8 or not TOML."""
+    # Here, since lists of recipes import this module and are to be fast.
+    import tomlkit
+    from tomlkit.exceptions import ParseError, TOMLKitError
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -210,14 +210,19 @@ def _unset_paths(document: Document, lower: Layer) -> Iterable[tuple[str, ...]]:
     except ValueError as error:
         raise _header_error(document, ("unset",), str(error)) from None
     known = [key_text(path) for path in lower.provenance]
+    problems = []
     for index, path in enumerate(paths):
-        if path not in lower.provenance:
-            new = RENAMED.get(key_text(path))
-            if new is not None:
-                message = f"'{key_text(path)}' is now called '{new}'"
-                raise _header_error(document, ("unset", index), message, "rename it")
-            hint = did_you_mean(key_text(path), known) or "remove it"
-            raise _header_error(document, ("unset", index), f"no parent sets '{key_text(path)}'", hint)
+        if path in lower.provenance:
+            continue
+        name = key_text(path)
+        if name in RENAMED:
+            message, hint = f"'{name}' is now called '{RENAMED[name]}'", "rename it"
+        else:
+            message, hint = f"no parent sets '{name}'", did_you_mean(name, known) or "remove it"
+        problems.append(problem_at(("unset", index), message, document.provenance, hint))
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError(f"{count} in {document.path}; nothing was started", problems)
     return paths
 
 

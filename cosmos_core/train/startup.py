@@ -1,4 +1,4 @@
-"""Seconds of each phase between a command and its first finished step; logged, and kept in the launch's record."""
+"""Seconds of each phase between a command and its first finished step: long ones are logged, all kept in the launch's record."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import time
 __all__ = ["StartUp"]
 
 logger = logging.getLogger(__name__)
+
+WORTH_TELLING = 1.0
+"""Seconds; shorter phases are recorded only."""
 
 
 class StartUp:
@@ -26,5 +29,5 @@ class StartUp:
         end = max(self._last, time.time() if at is None else at)
         self.seconds[phase] = round(end - self._last, 3)
         self._last = end
-        if not self.silent:
+        if not self.silent and self.seconds[phase] >= WORTH_TELLING:
             logger.info("start: %s took %.1f s", phase, self.seconds[phase])

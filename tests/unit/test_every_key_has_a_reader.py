@@ -28,7 +28,6 @@ from tests.command import ROOT
 
 EXCUSED = {
     "custom": "free-form, carried along for the user's own tools",
-    "job.experiment": "names the parent recipe while layers are still plain values, in recipes.loading",
     "job.upload_reproducible_setup": "published recipes hold it; config.compat says that it has no effect",
     "trainer.distributed_parallelism": "published recipes hold it; it has one value, so there is nothing to decide",
     "trainer.callbacks.compile_tokenizer.warmup_resolutions": "published recipes hold it; config.compat says so",

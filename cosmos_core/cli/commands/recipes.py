@@ -132,7 +132,10 @@ def check(plugins: PluginManager, files: tuple[str, ...], strict: bool, as_json:
             click.echo(f"{file}: ok")
     if as_json:
         print_json(report)
-    return 0 if all(row["ok"] for row in report) else 2
+    failed = [row["file"] for row in report if not row["ok"]]
+    if failed and len(files) > 1:
+        click.echo(f"error: {len(failed)} of {len(files)} recipes have problems: {', '.join(failed)}", err=True)
+    return 2 if failed else 0
 
 
 def _result(file: str, problems: Iterable[Problem], error: str = "") -> dict[str, Any]:

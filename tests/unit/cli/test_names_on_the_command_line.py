@@ -23,6 +23,9 @@ def refused(*arguments: str) -> str:
     done = CliRunner().invoke(root_command(PLUGINS), arguments, obj=PLUGINS, standalone_mode=False)
     if isinstance(done.exception, UserError):
         return render(done.exception)
+    if done.exception is None:
+        assert done.return_value == 2
+        return done.stderr
     assert isinstance(done.exception, click.UsageError), done.output
     return done.exception.message
 
