@@ -1,4 +1,7 @@
-"""Seconds of each phase between a command and its first finished step: long ones are logged, all kept in the launch's record."""
+"""Seconds of each phase between a command and its first finished step.
+
+Long ones are logged, all are kept in the launch's record.
+"""
 
 from __future__ import annotations
 

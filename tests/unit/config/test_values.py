@@ -18,6 +18,7 @@ from cosmos_core.recipes.loading import load
 PLUGINS = PluginManager.discover()
 DATA = "dataloader_train.dataset"
 MIX = f"{DATA}.conditioning_config"
+PIXELS = "model = {image_min_pixels = 4096, image_max_pixels = 2048}"
 TOKENIZER = "trainer.callbacks.compile_tokenizer"
 SHARD = "model.parallelism.data_parallel_shard_degree"
 DEMO, REASONER = "vision_sft_demo", "videophy2_demo"
@@ -62,7 +63,7 @@ def loaded(recipe: str, *overrides: str) -> RunConfig:
         (DEMO, f'{DATA}.resolution = "999"', "dataset.resolution", "must be one of '64'"),
         (DEMO, f"{TOKENIZER}.warmup_resolutions = ['999']", "resolutions[0]", "one of"),
         (DEMO, f"{TOKENIZER}.warmup_resolutions = '999'", "resolutions", "a list"),
-        (REASONER, "model = {image_min_pixels = 4096, image_max_pixels = 2048}", "model.image_max_pixels", "below image_min_pixels"),
+        (REASONER, PIXELS, "model.image_max_pixels", "below image_min_pixels"),
     ],
 )  # fmt: skip
 def test_one_problem_with_file_line_and_key(recipe: str, line: str, key: str, words: str, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _local_copy(path: str, subset: str, key: str) -> Iterable[Problem]:
 
     if not isdir(path):
         message = f"{path} is a file" if isfile(path) else f"no such folder: {path}"
-        folder = f"{Path(path).absolute().parent}, which it lies in" if isfile(path) else "with the Parquet or JSON files"
+        folder = f"{Path(path).absolute().parent}, where it lies" if isfile(path) else "with the Parquet or JSON files"
         hint = f"give the folder {folder}; `{key}=null` reads the Hub"
         yield Problem(message=message, key=key, hint=hint)
         return
