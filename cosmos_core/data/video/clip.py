@@ -72,12 +72,14 @@ class ClipFile:
         return 3, (self.last - self.first) // self.step + 1, self.target[1], self.target[0]
 
     def identity(self) -> str:
-        """Digest of the file's content, the frames and the size. Raises UnreadableSample."""
+        """Digest of the file's content, the frames, and the sizes before and after. Raises UnreadableSample."""
+        timeline = probe(self.path)
         try:
             content = sha256(self.path.read_bytes())
         except OSError:
             raise UnreadableSample(str(self.path), "file is missing") from None
-        content.update(repr((self.first, self.last, self.step, self.target)).encode())
+        source = (timeline.width, timeline.height)
+        content.update(repr((self.first, self.last, self.step, source, self.target)).encode())
         return content.hexdigest()
 
     def load(self) -> torch.Tensor:
