@@ -13,7 +13,7 @@ from tests.benchmarks.whole_inputs import prepare
 from tests.benchmarks.whole_recipe import main
 from tests.benchmarks.whole_running import observe
 
-PHASES = ["mode", "command", "imports", "devices", "family", "network", "data", "weights", "callbacks", "first step"]
+PHASES = ["mode", "command", "imports", "devices", "data", "family", "network", "weights", "callbacks", "first step"]
 
 
 def tables(

@@ -78,7 +78,7 @@ def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("packages")
     folders = [write_plugin(root, name, module) for name, module in {**BAD, **GOOD}.items()]
     recipes = {
-        "acme_tiny": 'extends = "hello"\nsummary = "From a pack"\n[job]\nname = "acme_tiny"\n',
+        "acme_tiny": 'extends = "cosmos-core:hello"\nsummary = "From a pack"\n[job]\nname = "acme_tiny"\n',
         "hello": 'extends = "cosmos-core:hello"\nsummary = "A second hello"\n[job]\nname = "other"\n',
         "acme_needs": 'extends = "cosmos-core:hello"\nrequires = ["acme-missing>=2", "cosmos-core>=99"]\n',
     }
