@@ -165,7 +165,7 @@ def test_a_json_copy_gives_the_same_dialogs(tmp_path: Path, suffix: str) -> None
     ("change", "reason"),
     [
         ({"image": "../outside.png"}, "outside of the dataset's folder"),
-        ({"image": "absent.png"}, "image cannot be read"),
+        ({"image": "absent.png"}, "image file is missing"),
         ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "x"}]}, "no speaker or no text"),
         ({"conversations": ["What?", "x"]}, "no speaker or no text"),
         ({"conversations": 5}, "fewer than two turns"),
