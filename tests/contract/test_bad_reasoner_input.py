@@ -240,7 +240,7 @@ def test_a_configuration_that_counts_its_vision_tokens_otherwise(place: Path, tm
                 path.write_text(json.dumps([{"role": "user", "content": "Hello?"}]))
                 for path in (folder / "text").iterdir()
             ],
-            "the assistant says nothing",
+            "no turn is an answer of the assistant",
         ),
     ],
     ids=["media missing", "no assistant turn"],

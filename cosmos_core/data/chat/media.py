@@ -6,7 +6,6 @@ import base64
 import io
 import struct
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,9 @@ class MediaReader:
         return read_image(source if isinstance(source, bytes) else self._find(source, "image"))
 
     def video(self, source: Any) -> Video:
-        """A video from a path. Raises UnreadableSample."""
+        """A video from a path, or one that is open. Raises UnreadableSample."""
+        if isinstance(source, Video):
+            return source
         return read_video(self._find(source, "video"), self.target_fps, self.max_frames)
 
     def _find(self, source: Any, kind: str) -> Path:
@@ -117,14 +118,12 @@ def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def read_video(path: Path, target_fps: float, max_frames: int) -> Video:
     """Frames of a video at about `target_fps`, at most `max_frames`, with their times. Raises UnreadableSample."""
-    frames, seconds = decode_chosen(path, partial(_frames_of, path, target_fps, max_frames))
+
+    def choose(timeline: Timeline) -> list[int]:
+        return frame_numbers(timeline.frames, float(timeline.fps), target_fps, max_frames)
+
+    frames, seconds = decode_chosen(path, choose)
     return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
-
-
-def _frames_of(path: Path, target_fps: float, max_frames: int, timeline: Timeline) -> list[int]:
-    if not timeline.frames:
-        raise UnreadableSample(str(path), "no frames")
-    return frame_numbers(timeline.frames, float(timeline.fps), target_fps, max_frames)
 
 
 def frame_numbers(count: int, fps: float, target_fps: float, max_frames: int) -> list[int]:

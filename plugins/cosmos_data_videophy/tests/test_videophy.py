@@ -12,11 +12,12 @@ import pytest
 
 import cosmos_data_videophy
 from cosmos_core.data import UnreadableSample, Video
+from cosmos_core.data.chat import frame_numbers
 from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_dataset
 from cosmos_data_videophy.config import VideophyConfig
-from cosmos_data_videophy.dataset import VideophySource, frame_numbers
+from cosmos_data_videophy.dataset import VideophySource
 from tests.command import cosmos
 from tests.physics import write_physics
 
