@@ -123,14 +123,14 @@ class ChatProcessor:
         self.generation_prompt: list[int] = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
         self._cache: dict[Any, _Tokens] = {}
 
-    def encode(self, chat: Chat) -> TokenizedConversation:
-        """Tokens, labels, positions and patches.
+    def encode(self, chat: Chat, limits: PixelLimits | None = None) -> TokenizedConversation:
+        """Tokens, labels, positions and patches. limits: instead of the processor's.
 
         Raises UnreadableSample for unknown roles, for shapes the vision tower cannot take, for texts that hold special
         tokens of media or messages, and when nothing is learned.
         """
         try:
-            rendered = render_chat(chat, self.tokenizer, self.limits)
+            rendered = render_chat(chat, self.tokenizer, limits or self.limits)
             tokens = self._tokens(rendered)
         except ValueError as error:
             raise UnreadableSample(chat.key, str(error)) from None

@@ -109,10 +109,10 @@ def render_chat(chat: Chat, tokenizer: Any, limits: PixelLimits) -> RenderedChat
     rendered.add_template_text(pieces[0])
     answer: Message | None = None
     for (message, part), after in zip(expected, pieces[2::2], strict=True):
+        if message.role == "assistant" and message is not answer:
+            answer = message
+            _begin_answer(message, rendered)
         if isinstance(part, str):
-            if message.role == "assistant" and message is not answer:
-                answer = message
-                _begin_answer(message, rendered)
             rendered.add_text(part, learned=message.role == "assistant")
         else:
             rendered.add_media(part, limits)
@@ -124,9 +124,11 @@ def render_chat(chat: Chat, tokenizer: Any, limits: PixelLimits) -> RenderedChat
 
 
 def _begin_answer(message: Message, rendered: RenderedChat) -> None:
-    rendered.prompt_len = max(0, rendered.text.rfind(HEADER))
-    rendered.num_prompt_media = len(rendered.grids)
-    rendered.reference = "".join(part for part in message.content if isinstance(part, str))
+    texts = [part for part in message.content if isinstance(part, str)]
+    if texts:
+        rendered.prompt_len = max(0, rendered.text.rfind(HEADER))
+        rendered.num_prompt_media = len(rendered.grids)
+        rendered.reference = "".join(texts)
 
 
 def _marked(part: str | Image | Video) -> str:

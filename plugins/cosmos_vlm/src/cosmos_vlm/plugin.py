@@ -33,6 +33,7 @@ def cosmos_model_families() -> Iterable[ModelFamilySpec]:
         family="cosmos_vlm.family:VlmFamily",
         accepts=("chat",),
         reads=(FORMAT,),
+        overlong=("error", "skip", "resize", "truncate_answer"),
     )
 
 
