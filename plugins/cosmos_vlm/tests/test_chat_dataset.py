@@ -29,6 +29,7 @@ from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import tokenizer_of
 from cosmos_vlm.vision import normalised
 from tests.chat_oracle import template_messages, written_by_transformers
+from tests.command import cosmos
 from tests.tiny_reasoner import media_of, write_reasoner
 from tests.unit.logged import logged
 
@@ -256,3 +257,18 @@ def test_a_table_with_embedded_images_gives_the_same_dialogs(folder: Path, tmp_p
     assert isinstance(first.messages[0].content[1], Image)
     assert first.messages[0].content[1].pixels.shape == (3, 64, 96)
     assert second == Chat("2", (Message("user", ("What?",)), Message("assistant", ("3",))))
+
+
+def test_the_documented_recipe_trains_on_the_documented_rows(folder: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    [recipe] = re.findall(r"```toml\n(extends = .*?)\n```", page.partition("## Dialogs\n")[2], re.DOTALL)[:1]
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data/rows.jsonl").write_text("\n".join(examples()))
+    (tmp_path / "own.toml").write_text(recipe.replace("/data/dialogs", str(tmp_path / "data")))
+    small = (
+        *("model.backbone.model_name=tiny", "model.init=random", "checkpoint.load_path=null"),
+        *("trainer.max_iter=2", "trainer.run_validation=false", "dataloader_train.num_workers=0"),
+        *("scheduler.cycle_lengths=[2]", "scheduler.warm_up_steps=[0]", "model.precision=float32"),
+    )
+    done = cosmos("run", str(tmp_path / "own.toml"), "--output-root", str(tmp_path / "runs"), *small)
+    assert "done at step 2/2" in done.stderr
