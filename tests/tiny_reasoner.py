@@ -11,6 +11,7 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+import cosmos_vlm
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.train import BuildContext
@@ -25,27 +26,7 @@ SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
     *("<|image_pad|>", "<|video_pad|>"),
 )
-TEMPLATE = """
-{%- macro render(content) %}
-    {%- if content is string %}
-        {{- content }}
-    {%- else %}
-        {%- for part in content %}
-            {%- if part.type == 'text' %}
-                {{- part.text }}
-            {%- else %}
-                {{- '<|vision_start|><|' + part.type + '_pad|><|vision_end|>' }}
-            {%- endif %}
-        {%- endfor %}
-    {%- endif %}
-{%- endmacro %}
-{%- for message in messages %}
-    {{- '<|im_start|>' + message.role + '\\n' + render(message.content) + '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}
-"""
+TEMPLATE = (Path(cosmos_vlm.__file__).parent / "backbones/tiny/chat_template.jinja").read_text()
 """What Qwen3-VL's own template makes of dialogs without tools (docs/models/reasoner.md, Chat template)."""
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"

@@ -160,6 +160,11 @@ class DataloaderConfig:
     max_bad_sample_fraction: float = option(
         0.05, "Fraction of unreadable samples above which the run ends.", low=0, high=1
     )
+    overlong: str = option(
+        "error",
+        "What becomes of a sample longer than a pack: it ends the run, is left out, or is made shorter by the family.",
+        choices=("error", "skip", "resize", "truncate_answer"),
+    )
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cosmos_core.data.loader import MicroBatch, PackedLoader, Preparation
-    from cosmos_core.data.samples import Answer, Chat, Image, Item, Message, Record, StoredClip, Video, VideoText
+    from cosmos_core.data.samples import (
+        Answer,
+        Chat,
+        Image,
+        Item,
+        Message,
+        Record,
+        StoredClip,
+        ToolCall,
+        Video,
+        VideoText,
+    )
     from cosmos_core.data.source import MapSource, UnreadableSample
 
 __all__ = [
@@ -22,6 +33,7 @@ __all__ = [
     "Preparation",
     "Record",
     "StoredClip",
+    "ToolCall",
     "UnreadableSample",
     "Video",
     "VideoText",

@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 from attrs import frozen
 
+from cosmos_core.data.text_files import as_utf8
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
 from cosmos_core.names import text_fault
@@ -152,8 +153,10 @@ def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
 
 def _parse(line: bytes, file: Path, offset: int, find: Callable[[str, Path], Path]) -> ClipRecord:
     try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        record = json.loads(as_utf8(line))
+    except UnicodeDecodeError as error:
+        raise ValueError(error.reason) from None
+    except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")

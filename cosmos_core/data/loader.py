@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.data.overlong import OverlongSample, PackLimit, Shorten
 from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.sampler import EpochSampler, initial_state, positions, remaining
@@ -37,11 +38,12 @@ def _one_kind(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a model family does to records in loader workers: `ModelFamily.prepare`, `num_tokens` and `kind`."""
+    """What a model family does to records in loader workers: methods of `ModelFamily`."""
 
     prepare: Callable[[Any], Any]
     num_tokens: Callable[[Any], int]
     kind: Callable[[Any], str] = _one_kind
+    shorten: Shorten | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,19 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """What a worker returns for a position: a sample, why it is skipped, or why the run must end."""
+    """What a worker returns for a position: a sample, why it is skipped, or why the run must end.
+
+    index: of the sample in the data. overlong: it is skipped, or was shortened, since it is longer than a pack.
+    """
 
     position: int
+    index: int
     value: Any = None
     num_tokens: int = 0
     key: str = ""
     kind: str = ""
     skipped: tuple[str, str] | None = None
+    overlong: bool = False
     failed: tuple[str, tuple[Problem, ...]] | None = None
 
 
@@ -80,7 +87,9 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
         preparation: Preparation,
         *,
         lazy: bool,
+        limit: PackLimit | None,
     ) -> None:
+        self.limit = limit
         self.source, self.sampler, self.preparation = source, sampler, preparation
         self.read = source.get_lazy if lazy else source.get
         self._epoch = -1
@@ -91,16 +100,22 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
         if epoch != self._epoch:
             self._epoch, self._permutation = epoch, self.sampler.permutation(epoch)
         random = np.random.default_rng(stream_seed(self.sampler.seed, "sample", position))
+        index = int(self._permutation[place])
         try:
-            index = int(self._permutation[place])
             sample = self.read(index, random)
             value = self.preparation.prepare(sample)
+            key = sample.key if isinstance(sample, Record) else self.source.key(index)
+            num_tokens = self.preparation.num_tokens(value)
+            overlong = self.limit is not None and num_tokens >= self.limit.below
+            if self.limit is not None and overlong:
+                value = self.limit.fit(sample, value, num_tokens, key)
+                num_tokens = self.preparation.num_tokens(value)
         except UnreadableSample as error:
-            return _Fetched(position, skipped=(error.where, error.reason))
+            overlong = isinstance(error, OverlongSample)
+            return _Fetched(position, index, skipped=(error.where, error.reason), overlong=overlong)
         except UserError as error:
-            return _Fetched(position, failed=(error.title, error.problems))
-        key = sample.key if isinstance(sample, Record) else self.source.key(index)
-        return _Fetched(position, value, self.preparation.num_tokens(value), key, self.preparation.kind(value))
+            return _Fetched(position, index, failed=(error.title, error.problems))
+        return _Fetched(position, index, value, num_tokens, key, self.preparation.kind(value), overlong=overlong)
 
 
 class PackedLoader:
@@ -128,10 +143,15 @@ class PackedLoader:
         self._max_tokens = min(caps, default=None)
         self._sampler = EpochSampler(len(source), config.seed, config.shuffle, source.epoch_permutation)
         self._fingerprint = {"data": source.fingerprint} if source.fingerprint is not None else {}
-        self._reader = _Reader(source, self._sampler, preparation, lazy=config.cache is not None)
+        limit = None
+        if self._max_tokens is not None:
+            # A greedy pack stays strictly below its cap.
+            below = self._max_tokens + (config.packing == "pool")
+            limit = PackLimit(below, config.overlong, section, preparation.shorten)
+        self._reader = _Reader(source, self._sampler, preparation, lazy=config.cache is not None, limit=limit)
         self._end = None if epochs is None else epochs * len(source)
         self._start: tuple[list[int], int] = ([], rank)
-        self._seen = 0
+        self._seen = _Seen(len(source))
         self._packs = _Packs()
         self._reported: set[str] = set()
 
@@ -177,7 +197,6 @@ class PackedLoader:
             samples,
             max_samples=config.max_samples_per_batch,
             max_tokens=self._max_tokens,
-            section=self._section,
         )
 
     def announce(self) -> None:
@@ -192,7 +211,9 @@ class PackedLoader:
             parts.append(self._packs.described(self._max_tokens))
         if self.skipped:
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
-            parts.append(f"skipped {self.skipped.total()} of {self._seen} samples: {counts}")
+            parts.append(f"skipped {self.skipped.total()} of {self._seen.samples} samples: {counts}")
+        if self._seen.shortened:
+            parts.append(f"shortened {self._seen.shortened} of {self._seen.samples} samples to fit into a pack")
         if self.source.filtered:
             parts.append(self._left_out())
         if parts:
@@ -207,15 +228,17 @@ class PackedLoader:
         epoch = 0
         for fetched in self._fetched():
             taken.advance(fetched.position)
-            self._seen += 1
+            is_first = self._seen.add(fetched.index)
             if self._sampler.epoch(fetched.position) > epoch:
                 epoch = self._sampler.epoch(fetched.position)
                 self.report(f"after epoch {epoch}")
             if fetched.failed is not None:
                 raise UserError(*fetched.failed)
             if fetched.skipped is not None:
-                self._skip(*fetched.skipped)
+                self._skip(*fetched.skipped, fetched)
             else:
+                self._seen.shortened += fetched.overlong and is_first
+                self._seen.in_a_row = 0
                 item = Item(fetched.position, fetched.value, fetched.key)
                 yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
         self._check_skipped(at_end=True)
@@ -234,26 +257,58 @@ class PackedLoader:
             )
         )
 
-    def _skip(self, where: str, reason: str) -> None:
-        self.skipped[reason] += 1
+    def _skip(self, where: str, reason: str, fetched: _Fetched) -> None:
+        self.skipped[reason] += self._seen.skip(fetched.index, bad=not fetched.overlong)
         if where not in self._reported:
             self._reported.add(where)
             logger.warning("skipped %s: %s", where, reason)
         self._check_skipped(at_end=False)
+        if self._seen.in_a_row > max(len(self.source), ENOUGH_SEEN):
+            raise UserError("all samples are skipped", self._reasons())
 
     def _check_skipped(self, *, at_end: bool) -> None:
         """Stop only if the rate exceeds the limit by four standard deviations, or at the end of the data."""
-        count, limit, seen = self.skipped.total(), self._config.max_bad_sample_fraction, self._seen
-        margin = 0.0 if at_end else MARGIN * math.sqrt(limit * (1 - limit) * seen)
-        if not count or (seen < ENOUGH_SEEN and not at_end) or count <= limit * seen + margin:
+        count, limit, visits = self._seen.bad_visits, self._config.max_bad_sample_fraction, self._seen.visits
+        margin = 0.0 if at_end else MARGIN * math.sqrt(limit * (1 - limit) * visits)
+        if not count or (visits < ENOUGH_SEEN and not at_end) or count <= limit * visits + margin:
             return
-        problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
-        problems += [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
         raise UserError(
-            f"{count} of {self._seen} samples cannot be used, more than {self._section}.max_bad_sample_fraction = "
-            f"{limit:g} allows; repair the data, or raise the limit",
-            problems,
+            f"{self._seen.bad} of {self._seen.samples} samples cannot be used, more than "
+            f"{self._section}.max_bad_sample_fraction = {limit:g} allows; repair the data, or raise the limit",
+            self._reasons(),
         )
+
+    def _reasons(self) -> list[Problem]:
+        problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
+        return problems + [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
+
+
+class _Seen:
+    """Counts samples of the data once, however often they come; and visits, which repeat them.
+
+    samples, bad, shortened: of the data. visits, bad_visits: with repetitions. in_a_row: skipped since the last sample.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.samples = self.bad = self.shortened = self.visits = self.bad_visits = self.in_a_row = 0
+        self._seen, self._skipped = np.zeros(size, bool), np.zeros(size, bool)
+
+    def add(self, index: int) -> bool:
+        """Whether the sample is here for the first time."""
+        is_first = not self._seen[index]
+        self._seen[index] = True
+        self.samples += is_first
+        self.visits += 1
+        return is_first
+
+    def skip(self, index: int, *, bad: bool) -> bool:
+        """Whether the sample is skipped for the first time. bad: it cannot be used at all."""
+        is_first = not self._skipped[index]
+        self._skipped[index] = True
+        self.bad += is_first and bad
+        self.bad_visits += bad
+        self.in_a_row += 1
+        return is_first
 
 
 @dataclass(slots=True)

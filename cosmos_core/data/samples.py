@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Answer", "Chat", "Image", "Item", "Message", "Record", "StoredClip", "Video", "VideoText"]
+__all__ = ["Answer", "Chat", "Image", "Item", "Message", "Record", "StoredClip", "ToolCall", "Video", "VideoText"]
 
 
 class StoredClip(Protocol):
@@ -69,18 +70,35 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the assistant makes. arguments: an object, or its text as the data has it."""
+
+    name: str
+    arguments: Mapping[str, Any] | str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a dialog. role: 'system', 'user' or 'assistant'; content: texts and media, in order."""
+    """One message of a dialog.
+
+    role: 'system', 'user', 'assistant' or 'tool', whose messages are results of calls. content: texts and media, in
+    order. tool_calls: the assistant's, after its content.
+    """
 
     role: str
     content: tuple[str | Image | Video, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Chat(Record):
-    """A dialog (record type ``chat``); the model learns the assistant's messages."""
+    """A dialog (record type ``chat``); the model learns the assistant's texts, not its calls.
+
+    tools: descriptions of the tools that may be called, as the backbone's chat template takes them.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.errors import Problem
 from cosmos_core.plan.newer import newer_records
+from cosmos_core.plan.overlong import unsupported_policies
 from cosmos_core.plan.paths import ADAPTER_BASE
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
@@ -32,6 +33,7 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan)]
     problems += [
         *mismatched_records(plan.config, plugins),
+        *unsupported_policies(plan.config, plugins),
         *_callbacks(plan, plugins),
         *_media_roots(plan),
         *_space(plan),

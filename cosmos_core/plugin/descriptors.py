@@ -75,6 +75,7 @@ class ModelFamilySpec(ConfiguredSpec):
     """A model family. config: attrs class, a ModelConfig; family: the ModelFamily; accepts: its record types.
 
     reads: formats of published folders, as `cosmos_identify_checkpoint` names them, that it loads as they are.
+    overlong: policies for samples longer than a pack that it knows; 'resize' and 'truncate_answer' need `shorten`.
     """
 
     kind: ClassVar[str] = "task"
@@ -84,11 +85,15 @@ class ModelFamilySpec(ConfiguredSpec):
     family: Ref = field(converter=_ref)
     accepts: tuple[str, ...] = field(converter=_words)
     reads: tuple[str, ...] = field(default=(), converter=_words)
+    overlong: tuple[str, ...] = field(default=("error", "skip"), converter=_words)
 
 
 @frozen(kw_only=True)
 class DatasetSpec(ConfiguredSpec):
-    """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command."""
+    """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command.
+
+    overlong: policies for samples longer than a pack that make sense for it.
+    """
 
     kind: ClassVar[str] = "dataset"
     section: ClassVar[str] = "dataloader_train.dataset"
@@ -97,6 +102,7 @@ class DatasetSpec(ConfiguredSpec):
     source: Ref = field(converter=_ref)
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
+    overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
 
 
 @frozen(kw_only=True)

@@ -188,7 +188,7 @@ def build_loader(
     return PackedLoader(
         source if source is not None else _open(config, plugins),
         config=config,
-        preparation=Preparation(family.prepare, family.num_tokens, family.kind),
+        preparation=Preparation(family.prepare, family.num_tokens, family.kind, family.shorten),
         rank=mesh.data_rank,
         world=mesh.data_world,
         epochs=epochs,

@@ -136,6 +136,13 @@ class ModelFamily(ABC):
     def num_tokens(self, value: Any) -> int:
         """Tokens a prepared sample takes in a pack."""
 
+    def shorten(self, sample: Any, value: Any, policy: str, max_tokens: int) -> Any:
+        """A prepared value of at most `max_tokens` instead of `value`, for policies that the descriptor names.
+
+        Raises UnreadableSample when that cannot be done.
+        """
+        raise NotImplementedError
+
     def kind(self, value: Any) -> str:
         """Samples of different kinds never share a pack of the pool packer."""
         return ""

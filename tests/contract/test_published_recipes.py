@@ -40,7 +40,7 @@ MAPPINGS = {"optimizer.lr_multipliers", "model.flow.shift", "dataloader_train.da
 NOT_COMPARED = {
     *("dataloader_train.dataset.path", "dataloader_val.dataset.path", "checkpoint.load_path"),
     *("model.tokenizer.vae_path", "model.backbone.safetensors_path", "model.max_new_tokens"),
-    "trainer.distributed_parallelism",
+    *("trainer.distributed_parallelism", "dataloader_train.overlong", "dataloader_val.overlong"),
 }
 """Written by recipes, but a place, or a word that only we have."""
 WORLDS = (1, 2, 4, 8)

@@ -12,11 +12,12 @@ import pytest
 
 import cosmos_data_videophy
 from cosmos_core.data import UnreadableSample, Video
+from cosmos_core.data.chat import frame_numbers
 from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
 from cosmos_core.testing import check_dataset
 from cosmos_data_videophy.config import VideophyConfig
-from cosmos_data_videophy.dataset import VideophySource, frame_numbers
+from cosmos_data_videophy.dataset import VideophySource
 from tests.command import cosmos
 from tests.physics import write_physics
 
@@ -124,7 +125,7 @@ def test_ratings_outside_of_the_scale_are_counted_and_end_a_run(root: Path, tmp_
     for number in (1, 3):
         say(root, number, "7")
     said = cosmos(*run_of(tmp_path / "runs", 20), env={"VIDEOPHYSICS_ROOT": str(root)}, code=2).stderr
-    assert "10 x the rating 7 is not 1 to 5" in said
+    assert "2 x the rating 7 is not 1 to 5" in said
     assert "max_bad_sample_fraction" in said
 
 

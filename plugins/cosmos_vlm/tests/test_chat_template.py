@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +10,12 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
-from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from cosmos_vlm.chat_template import render_chat
 from cosmos_vlm.processor_files import PixelLimits
+from tests.chat_oracle import template_messages, written_by_transformers
 from tests.tiny_reasoner import write_tokenizer
 
 CORPUS = [
@@ -92,58 +91,17 @@ def dialog_of(tokenizer: Any, said: tuple[Message, ...]) -> TokenizedConversatio
     return ChatProcessor(tokenizer, SMALL).encode(Chat("one", said))
 
 
-def messages(said: tuple[Message, ...]) -> list[dict[str, Any]]:
-    kinds = {Image: "image", Video: "video"}
-    return [
-        {
-            "role": turn.role,
-            "content": [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": kinds[type(part)]}
-                for part in turn.content
-            ],
-        }
-        for turn in said
-    ]
-
-
-def processor() -> Any:
-    """What Qwen3-VL's processor needs of itself to write pads, without torchvision."""
-    shapes = SimpleNamespace(merge_size=2, temporal_patch_size=2)
-    found = Qwen3VLProcessor.__new__(Qwen3VLProcessor)
-    found.image_processor, found.video_processor = shapes, shapes
-    found.image_token, found.video_token = "<|image_pad|>", "<|video_pad|>"
-    found.vision_start_token, found.vision_end_token = "<|vision_start|>", "<|vision_end|>"
-    return found
-
-
-def written_by_transformers(text: str, said: tuple[Message, ...]) -> str:
-    """The template's text with a pad for each token of vision, as Qwen3-VL's processor writes them: without the
-    wrapper that transformers 5 leaves around a clip. See docs/models/reasoner.md, Chat template."""
-    before, *pieces = text.split("<|vision_start|>")
-    media = [part for turn in said for part in turn.content if not isinstance(part, str)]
-    for part, piece in zip(media, pieces, strict=True):
-        pads, after = piece.split("<|vision_end|>")
-        assert pads == ("<|image_pad|>" if isinstance(part, Image) else "<|video_pad|>")
-        rows, columns = part.pixels.shape[-2] // 16, part.pixels.shape[-1] // 16
-        if isinstance(part, Image):
-            pads = processor().replace_image_token({"image_grid_thw": torch.tensor([[1, rows, columns]])}, 0)
-            before += f"<|vision_start|>{pads}<|vision_end|>" + after
-        else:
-            shown = SimpleNamespace(fps=2, frames_indices=list(range(len(SECONDS))))
-            grids = torch.tensor([[2, rows, columns]])
-            before += processor().replace_video_token({"video_grid_thw": grids, "video_metadata": [shown]}, 0) + after
-    return before
-
-
 @pytest.mark.parametrize("kind", TEXTS)
 def test_tokens_are_the_chat_templates(tokenizer: Any, kind: str) -> None:
-    expected = tokenizer.apply_chat_template(messages(TEXTS[kind]), tokenize=True, return_dict=True)["input_ids"]
+    expected = tokenizer.apply_chat_template(template_messages(TEXTS[kind]), tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
     assert dialog_of(tokenizer, TEXTS[kind]).ids.tolist() == expected
 
 
 @pytest.mark.parametrize("kind", SHOWN)
 def test_tokens_around_pictures_and_clips_are_the_processors(tokenizer: Any, kind: str) -> None:
-    text = tokenizer.apply_chat_template(messages(SHOWN[kind]), tokenize=False)
+    text = tokenizer.apply_chat_template(template_messages(SHOWN[kind]), tokenize=False)
     expected = tokenizer(written_by_transformers(text, SHOWN[kind]), add_special_tokens=False)["input_ids"]
     assert dialog_of(tokenizer, SHOWN[kind]).ids.tolist() == expected
 
@@ -167,7 +125,7 @@ def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: 
     said = {**TEXTS, **SHOWN}[kind]
     last = max(number for number, turn in enumerate(said) if turn.role == "assistant")
     before = said[:last]
-    text = tokenizer.apply_chat_template(messages(before), tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(template_messages(before), tokenize=False, add_generation_prompt=True)
     expected = tokenizer(written_by_transformers(text, before), add_special_tokens=False)["input_ids"]
     dialog = dialog_of(tokenizer, said)
     generation_prompt = ChatProcessor(tokenizer, PixelLimits()).generation_prompt
@@ -181,8 +139,8 @@ def test_an_assistant_that_speaks_first_was_asked_nothing(tokenizer: Any) -> Non
     assert (dialog.prompt_len, dialog.num_prompt_media, dialog.reference) == (0, 0, "the answer")
 
 
-def test_a_question_alone_renders_without_a_prompt() -> None:
-    rendered = render_chat(Chat("one", (Message("user", ("Rate", PICTURE)),)), PixelLimits())
+def test_a_question_alone_renders_without_a_prompt(tokenizer: Any) -> None:
+    rendered = render_chat(Chat("one", (Message("user", ("Rate", PICTURE)),)), tokenizer, PixelLimits())
     assert (rendered.prompt_len, rendered.num_prompt_media, rendered.reference) == (0, 0, "")
 
 

@@ -165,7 +165,7 @@ def test_a_json_copy_gives_the_same_dialogs(tmp_path: Path, suffix: str) -> None
     ("change", "reason"),
     [
         ({"image": "../outside.png"}, "outside of the dataset's folder"),
-        ({"image": "absent.png"}, "image cannot be read"),
+        ({"image": "absent.png"}, "image file is missing"),
         ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "x"}]}, "no speaker or no text"),
         ({"conversations": ["What?", "x"]}, "no speaker or no text"),
         ({"conversations": 5}, "fewer than two turns"),
@@ -186,14 +186,14 @@ def test_a_broken_row_is_named_with_its_reason(tmp_path: Path, change: dict[str,
 @pytest.mark.parametrize("name", ["r\ud800", "r\0"], ids=["half", "NUL"])
 def test_a_row_whose_id_cannot_be_written_down_is_skipped_by_its_number(tmp_path: Path, name: str) -> None:
     (tmp_path / "data.json").write_text(json.dumps([{**row(0), "id": name, "image": "a.png"}]))
-    with pytest.raises(UnreadableSample, match="row 0: its id holds"):
+    with pytest.raises(UnreadableSample, match="row 0 .*: its id holds"):
         LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("name", ["a\0.png", "n" * 300 + ".png", "\ud800.png"], ids=["NUL", "long", "half"])
 def test_a_picture_that_no_file_can_be_called_is_skipped(tmp_path: Path, name: str) -> None:
     (tmp_path / "data.json").write_text(json.dumps([{**row(0), "image": name}]))
-    with pytest.raises(UnreadableSample, match="row0: image cannot be read"):
+    with pytest.raises(UnreadableSample, match="row0 .*image path h"):
         LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cosmos_core.config import DataloaderConfig
 from cosmos_core.data import PackedLoader, Preparation
 from cosmos_core.errors import UserError
-from cosmos_vlm.data import llava_onevision, retries
+from cosmos_vlm.data import retries, rows
 from cosmos_vlm.data.llava_onevision import LlavaSource
 from cosmos_vlm.data.retries import with_retries
 from cosmos_vlm.data.shards import windowed_shuffle
@@ -81,14 +81,14 @@ def test_no_two_readers_touch_the_same_block(ranks: int, workers: int) -> None:
 
 def test_blocks_are_read_once_an_epoch_and_few_are_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: Counter[tuple[str, int]] = Counter()
-    read = llava_onevision.read_block
+    read = rows.read_block
 
     def counted(location: str, number: int) -> Any:
         reads[location, number] += 1
         return read(location, number)
 
-    monkeypatch.setattr(llava_onevision, "read_block", counted)
-    monkeypatch.setattr(llava_onevision, "EVICTION_FACTOR", 4)
+    monkeypatch.setattr(rows, "read_block", counted)
+    monkeypatch.setattr(rows, "EVICTION_FACTOR", 4)
     source = LlavaSource(config_of(folder, lanes=2, shuffle_buffer=12))
     held = []
     for index in source.epoch_permutation(np.random.default_rng(3)):

@@ -100,12 +100,6 @@ def test_packing_equals_the_written_algorithm(costs: list[int], limit: int) -> N
     assert found == expected
 
 
-def test_a_sample_that_can_never_fit_is_named_and_refused() -> None:
-    stream = iter([PreparedSample(Item(0, None), 5, "small"), PreparedSample(Item(1, None), 99, "clip_17_w0")])
-    with pytest.raises(UserError, match="clip_17_w0"):
-        list(pack_stream(stream, max_samples=None, max_tokens=50))
-
-
 @given(world=st.integers(1, 5), epochs=st.integers(1, 3), broken=st.sampled_from([0, 5]))
 @settings(deadline=None)
 def test_ranks_together_see_every_sample_once_an_epoch(world: int, epochs: int, broken: int) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cosmos_core.data import Answer, Chat, MapSource, Message, UnreadableSample, Video
-from cosmos_core.data.video import Timeline, decode_chosen
+from cosmos_core.data.chat import MediaReader, read_video, to_chat
+from cosmos_core.data.text_files import as_utf8
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.manifest import read_manifest
 from cosmos_data_videophy.scoring import is_no_rating, metrics, rate, write_report
 
-__all__ = ["VideophySource", "frame_numbers"]
+__all__ = ["VideophySource"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +50,10 @@ class VideophySource(MapSource):
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Entry `index`. Raises UnreadableSample."""
         key, media, conversation = self._entries[index]
-        video = self._video(media)
-        try:
-            content = json.loads(conversation.read_text(encoding="utf-8"))
-            entries = content["conversations"] if isinstance(content, dict) else content
-            messages = tuple(Message(entry["role"], _message_content(entry["content"], video)) for entry in entries)
-        except OSError:
-            raise UnreadableSample(str(conversation), "file is missing") from None
-        except (ValueError, KeyError, TypeError):
-            raise UnreadableSample(str(conversation), "not a conversation") from None
-        _check_rating(messages, conversation)
-        return Chat(key, messages)
+        row = {**_row(conversation), "videos": [self._video(media)]}
+        chat = to_chat(row, key, str(conversation), MediaReader())
+        _check_rating(chat.messages, conversation)
+        return chat
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
         """Accuracy, error and rank correlation of the ratings; ``ratings.jsonl`` and ``confusion.png``.
@@ -79,33 +72,29 @@ class VideophySource(MapSource):
         return values
 
     def _video(self, path: Path) -> Video:
-        if not self.config.cache_decoded:
-            return self._decode(path)
-        if path not in self._decoded:
-            self._decoded[path] = self._decode(path)
-        return self._decoded[path]
-
-    def _decode(self, path: Path) -> Video:
-        frames, seconds = decode_chosen(path, self._frame_numbers)
-        return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
-
-    def _frame_numbers(self, timeline: Timeline) -> list[int]:
-        return frame_numbers(timeline.frames, float(timeline.fps), self.config.target_fps, self.config.max_frames)
+        if path in self._decoded:
+            return self._decoded[path]
+        video = read_video(path, self.config.target_fps, self.config.max_frames)
+        if self.config.cache_decoded:
+            self._decoded[path] = video
+        return video
 
 
-def frame_numbers(count: int, fps: float, target_fps: float, max_frames: int) -> list[int]:
-    """Frame numbers at about `target_fps`; if these are too many, `max_frames` of them, spread evenly."""
-    frames = range(0, count, max(1, round(fps / target_fps)))
-    if len(frames) <= max_frames:
-        return list(frames)
-    return [frames[round(index)] for index in np.linspace(0, len(frames) - 1, max_frames)]
+def _row(conversation: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(as_utf8(conversation.read_bytes()), object_hook=_unnamed)
+    except OSError:
+        raise UnreadableSample(str(conversation), "file is missing") from None
+    except UnicodeDecodeError as error:
+        raise UnreadableSample(str(conversation), error.reason) from None
+    except ValueError:
+        raise UnreadableSample(str(conversation), "not JSON") from None
+    return content if isinstance(content, dict) else {"conversations": content}
 
 
-def _message_content(content: Any, video: Video) -> tuple[str | Video, ...]:
-    """Texts, and the video in place of the video block. A plain string is one text."""
-    if isinstance(content, str):
-        return (content,)
-    return tuple(video if block["type"] == "video" else str(block["text"]) for block in content)
+def _unnamed(block: dict[str, Any]) -> dict[str, Any]:
+    """A video block stands for the entry's video, whatever it calls it."""
+    return {"type": "video"} if block.get("type") == "video" else block
 
 
 def _check_rating(messages: Sequence[Message], conversation: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import find_media
 from cosmos_core.names import text_fault
@@ -63,7 +64,7 @@ def _values(path: Path) -> tuple[bytes, list[Any]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); nothing was started") from None
     try:
-        values = json.loads(content)
+        values = json.loads(text_of(content, str(path)))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
     if not isinstance(values, list) or not values:

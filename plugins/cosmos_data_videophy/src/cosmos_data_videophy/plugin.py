@@ -28,6 +28,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_data_videophy.dataset:VideophySource",
         yields="chat",
         prepare="cosmos_data_videophy.prepare:videophy2",
+        # A part of a rating is no rating.
+        overlong=("error", "skip", "resize"),
     )
 
 

@@ -36,8 +36,8 @@ class TokenizedConversation:
     positions: int64 [3, n], time, row, column.
 
     patches: uint8 [p, 1536]. grids: (t, h, w) in patches of each image or video, in order of appearance. prompt_len:
-    tokens before the assistant's last message; num_prompt_media: how many of `grids` come before it; reference: its
-    text. has_video: whether a video is among the media. visual_token_indices: int64 [v].
+    tokens before the assistant's last message with text; num_prompt_media: how many of `grids` come before it;
+    reference: its text. has_video: whether a video is among the media. visual_token_indices: int64 [v].
     """
 
     key: str
@@ -123,14 +123,14 @@ class ChatProcessor:
         self.generation_prompt: list[int] = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
         self._cache: dict[Any, _Tokens] = {}
 
-    def encode(self, chat: Chat) -> TokenizedConversation:
-        """Tokens, labels, positions and patches.
+    def encode(self, chat: Chat, limits: PixelLimits | None = None) -> TokenizedConversation:
+        """Tokens, labels, positions and patches. limits: instead of the processor's.
 
         Raises UnreadableSample for unknown roles, for shapes the vision tower cannot take, for texts that hold special
         tokens of media or messages, and when nothing is learned.
         """
         try:
-            rendered = render_chat(chat, self.limits)
+            rendered = render_chat(chat, self.tokenizer, limits or self.limits)
             tokens = self._tokens(rendered)
         except ValueError as error:
             raise UnreadableSample(chat.key, str(error)) from None

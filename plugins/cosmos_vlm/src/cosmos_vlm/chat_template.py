@@ -5,17 +5,29 @@ See docs/models/reasoner.md, Chat template.
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
 import torch
 
 from cosmos_core.data import Chat, Image, Message, Video
 from cosmos_vlm.processor_files import PixelLimits
+from cosmos_vlm.tokenizer import SPECIAL
 from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
 
 __all__ = ["Grid", "RenderedChat", "render_chat"]
 
-ROLES = ("system", "user", "assistant")
-IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+ROLES = ("system", "user", "assistant", "tool")
+HEADER, END = "<|im_start|>", "<|im_end|>"
+IMAGE, VIDEO = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
 FRAME_PAIR = "<{:.1f} seconds><|vision_start|><|video_pad|><|vision_end|>"
+
+TEXT_START, TEXT_END = "\ufdd0", "\ufdd1"
+"""Put around every text that goes through the template, to find it again. Unicode reserves both for such use."""
+PARTS = re.compile(f"({TEXT_START}.*?{TEXT_END}|{re.escape(IMAGE)}|{re.escape(VIDEO)})", re.DOTALL)
 
 Grid = tuple[int, int, int]
 
@@ -24,8 +36,8 @@ class RenderedChat:
     """Text with one pad for each image and each frame pair of a video.
 
     loss_mask: for each character, whether it is learned. template_text: all that the template added. pad_sizes: rows
-    and columns of tokens that each pad stands for. prompt_len: characters before the assistant's last message.
-    patches, grids, num_prompt_media, reference: as in TokenizedConversation.
+    and columns of tokens that each pad stands for. prompt_len: characters before the assistant's last message with
+    text. patches, grids, num_prompt_media, reference: as in TokenizedConversation.
     """
 
     def __init__(self) -> None:
@@ -77,26 +89,89 @@ class RenderedChat:
         return grid, [FRAME_PAIR.format((first + second) / 2) for first, second in pairs]
 
 
-def render_chat(chat: Chat, limits: PixelLimits) -> RenderedChat:
-    """Raises ValueError for unknown roles, and for shapes the vision tower cannot take."""
+def render_chat(chat: Chat, tokenizer: Any, limits: PixelLimits) -> RenderedChat:
+    """The dialog by the tokenizer's chat template.
+
+    Raises ValueError for unknown roles, for what the template leaves out or changes, and for shapes the vision tower
+    cannot take.
+    """
     rendered = RenderedChat()
-    for message in chat.messages:
-        if message.role not in ROLES:
-            raise ValueError(f"unknown role '{message.role}'")
-        _render(message, rendered, limits)
+    expected = [(message, part) for message in chat.messages for part in message.content]
+    pieces = PARTS.split(_templated(chat, tokenizer))
+    found = pieces[1::2]
+    for number, (message, part) in enumerate(expected):
+        if number == len(found) or found[number] != _marked(part):
+            raise ValueError(
+                f"the backbone's chat template leaves out or changes part of a message of '{message.role}'"
+            )
+    if len(found) > len(expected):
+        raise ValueError("the backbone's chat template repeats a part of a message")
+    rendered.add_template_text(pieces[0])
+    answer: Message | None = None
+    for (message, part), after in zip(expected, pieces[2::2], strict=True):
+        if message.role == "assistant" and message is not answer:
+            answer = message
+            _begin_answer(message, rendered)
+        if isinstance(part, str):
+            rendered.add_text(part, learned=message.role == "assistant")
+        else:
+            rendered.add_media(part, limits)
+        # The token that ends a message belongs to the answer, unless calls come between.
+        learned = END if after.startswith(END) and message.role == "assistant" else ""
+        rendered.add_template_text(learned, learned=True)
+        rendered.add_template_text(after[len(learned) :])
     return rendered
 
 
-def _render(message: Message, rendered: RenderedChat, limits: PixelLimits) -> None:
-    learned = message.role == "assistant"
-    if learned:
-        rendered.prompt_len, rendered.num_prompt_media = len(rendered.text), len(rendered.grids)
-        rendered.reference = "".join(part for part in message.content if isinstance(part, str))
-    rendered.add_template_text(f"<|im_start|>{message.role}\n")
+def _begin_answer(message: Message, rendered: RenderedChat) -> None:
+    texts = [part for part in message.content if isinstance(part, str)]
+    if texts:
+        rendered.prompt_len = max(0, rendered.text.rfind(HEADER))
+        rendered.num_prompt_media = len(rendered.grids)
+        rendered.reference = "".join(texts)
+
+
+def _marked(part: str | Image | Video) -> str:
+    """What stands for a part in the template's text."""
+    if isinstance(part, str):
+        return f"{TEXT_START}{part}{TEXT_END}"
+    return IMAGE if isinstance(part, Image) else VIDEO
+
+
+def _templated(chat: Chat, tokenizer: Any) -> str:
+    """The text that the template makes of the dialog, with marks around texts. Raises ValueError."""
+    from jinja2 import TemplateError
+
+    for message in chat.messages:
+        if message.role not in ROLES:
+            raise ValueError(f"unknown role '{message.role}'")
+        if any(mark in part for part in message.content if isinstance(part, str) for mark in (TEXT_START, TEXT_END)):
+            raise ValueError("a text holds U+FDD0 or U+FDD1, which are no characters")
+    calls = [{"type": "function", "function": asdict(call)} for message in chat.messages for call in message.tool_calls]
+    described = json.dumps([calls, chat.tools], ensure_ascii=False)
+    for token in (*SPECIAL, TEXT_START, TEXT_END):
+        if token in described:
+            raise ValueError(f"a tool or a call holds the token {token}")
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(map(_for_template, chat.messages)), tools=list(chat.tools) or None, tokenize=False
+        )
+    except TemplateError as error:
+        raise ValueError(f"the backbone's chat template refuses the dialog ({error})") from None
+    return text
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """A message as chat templates take it."""
+    values: dict[str, Any] = {"role": message.role, "content": list(_blocks(message)) or ""}
+    if message.tool_calls:
+        values["tool_calls"] = [{"type": "function", "function": asdict(call)} for call in message.tool_calls]
+    return values
+
+
+def _blocks(message: Message) -> Iterator[dict[str, str]]:
     for part in message.content:
         if isinstance(part, str):
-            rendered.add_text(part, learned=learned)
+            yield {"type": "text", "text": _marked(part)}
         else:
-            rendered.add_media(part, limits)
-    rendered.add_template_text("<|im_end|>", learned=learned)
-    rendered.add_template_text("\n")
+            yield {"type": "image" if isinstance(part, Image) else "video"}

@@ -1,4 +1,4 @@
-"""Options of the reasoner family and of the LLaVA-OneVision dataset."""
+"""Options of the reasoner family and of its datasets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import frozen
 from cosmos_core.config import AdaptedModelConfig, FileDatasetConfig, option, section
 from cosmos_vlm.catalog import is_hub_name
 
-__all__ = ["Backbone", "Freeze", "LlavaConfig", "VlmConfig"]
+__all__ = ["Backbone", "ChatConfig", "Freeze", "LlavaConfig", "RowsConfig", "VlmConfig"]
 
 
 @frozen(kw_only=True)
@@ -107,15 +107,17 @@ def _check_not_below(most: int | None, name: str, least: int | None) -> None:
 
 
 @frozen(kw_only=True)
-class LlavaConfig(FileDatasetConfig):
-    """LLaVA-OneVision: images and conversations, streamed from the Hub or read from a local copy."""
+class RowsConfig(FileDatasetConfig):
+    """Base of datasets whose rows lie in Parquet or JSON files, local or on the Hub."""
 
     path: str | None = option(
         None, "Folder of a local copy, Parquet or JSON, or of a mirror with one for each subset; absent: streamed."
     )
-    repo: str = option("lmms-lab/LLaVA-OneVision-Data", "Dataset repository on the Hub.")
+    repo: str | None = option(None, "Dataset repository on the Hub.")
     revision: str = option("main", "Revision of the repository.")
-    subset: str = option("ai2d(gpt4v)", "Part of the dataset, one of the repository's configurations.")
+    subset: str | None = option(
+        None, "Part of the dataset, one of the repository's configurations; absent: the only one."
+    )
     split: str = option("train", "Split of the subset.")
     limit: int | None = option(None, "Only the first so many rows; absent: all.", unit="samples", low=1)
     shuffle_buffer: int = option(1000, "About so many rows are shuffled among each other.", unit="samples", low=1)
@@ -134,4 +136,23 @@ class LlavaConfig(FileDatasetConfig):
     @property
     def hub_names(self) -> tuple[str, ...]:
         """The repository, without a local copy."""
-        return () if self.path else (self.repo,)
+        return () if self.path or self.repo is None else (self.repo,)
+
+
+@frozen(kw_only=True)
+class ChatConfig(RowsConfig):
+    """Dialogs with images and videos in any of the usual forms (docs/data.md, Dialogs)."""
+
+    path: str | None = option(
+        None, "Folder with Parquet, JSON or JSONL files, or one such file; absent: streamed from `repo`."
+    )
+    target_fps: float = option(2.0, "Frames of a video are sampled at about this rate.", unit="frames/s", low=0.1)
+    max_frames: int = option(32, "Most frames of a video, spread evenly.", unit="frames", low=2)
+
+
+@frozen(kw_only=True)
+class LlavaConfig(RowsConfig):
+    """LLaVA-OneVision: images and conversations, streamed from the Hub or read from a local copy."""
+
+    repo: str = option("lmms-lab/LLaVA-OneVision-Data", "Dataset repository on the Hub.")
+    subset: str = option("ai2d(gpt4v)", "Part of the dataset, one of the repository's configurations.")

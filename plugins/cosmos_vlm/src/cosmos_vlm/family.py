@@ -27,6 +27,7 @@ from cosmos_vlm.generation import generate
 from cosmos_vlm.loss import chunk_loss
 from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.processor_files import pixel_limits
+from cosmos_vlm.shorten import limits_that_fit, truncated
 from cosmos_vlm.tokenizer import tokenizer_of
 from cosmos_vlm.weights import config_folder, fresh_weights, load_weights, restore_buffers, snapshot
 
@@ -116,6 +117,15 @@ class VlmFamily(ModelFamily):
     def prepare(self, sample: Chat) -> TokenizedConversation:
         """Tokens, labels, positions and patches."""
         return self.processor.encode(sample)
+
+    def shorten(
+        self, sample: Chat, value: TokenizedConversation, policy: str, max_tokens: int
+    ) -> TokenizedConversation:
+        """The dialog with smaller images and videos ('resize'), or without the end of its last answer."""
+        if policy == "resize":
+            limits = limits_that_fit(sample, value, self.processor.limits, max_tokens)
+            return self.processor.encode(sample, limits)
+        return truncated(value, max_tokens)
 
     def num_tokens(self, value: TokenizedConversation) -> int:
         """Tokens of the conversation, visual tokens included."""

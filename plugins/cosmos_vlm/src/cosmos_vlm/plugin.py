@@ -1,4 +1,4 @@
-"""What this distribution offers to cosmos: the reasoner family `vlm` and the dataset `llava_ov`."""
+"""What this distribution offers to cosmos: the reasoner family `vlm`, the datasets `llava_ov` and `chat`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DatasetSpec, Model
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
-    from cosmos_vlm.config import Backbone
+    from cosmos_vlm.config import Backbone, RowsConfig
 
 __all__ = ["COSMOS_API"]
 
@@ -33,17 +33,25 @@ def cosmos_model_families() -> Iterable[ModelFamilySpec]:
         family="cosmos_vlm.family:VlmFamily",
         accepts=("chat",),
         reads=(FORMAT,),
+        overlong=("error", "skip", "resize", "truncate_answer"),
     )
 
 
 @hookimpl
 def cosmos_datasets() -> Iterable[DatasetSpec]:
-    """Images and conversations."""
+    """Images and conversations, and dialogs in the usual forms."""
     yield DatasetSpec(
         name="llava_ov",
         summary="LLaVA-OneVision conversations about images",
         config="cosmos_vlm.config:LlavaConfig",
         source="cosmos_vlm.data.llava_onevision:LlavaSource",
+        yields="chat",
+    )
+    yield DatasetSpec(
+        name="chat",
+        summary="Your own dialogs with images and videos: OpenAI, ShareGPT, LLaVA or ms-swift rows",
+        config="cosmos_vlm.config:ChatConfig",
+        source="cosmos_vlm.data.chat:ChatSource",
         yields="chat",
     )
 
@@ -91,7 +99,7 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """Settings this version does not support, and missing folders."""
     from importlib.util import find_spec
 
-    from cosmos_vlm.config import LlavaConfig, VlmConfig
+    from cosmos_vlm.config import RowsConfig, VlmConfig
 
     model = plan.config.model
     if isinstance(model, VlmConfig):
@@ -108,8 +116,8 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
-        if isinstance(loader.dataset, LlavaConfig) and loader.dataset.path is not None:
-            yield from _local_copy(loader.dataset.path, loader.dataset.subset, f"{name}.dataset.path")
+        if isinstance(loader.dataset, RowsConfig):
+            yield from _rows(loader.dataset, f"{name}.dataset.path")
 
 
 def _backbone(backbone: Backbone) -> Iterable[Problem]:
@@ -133,17 +141,23 @@ def _backbone(backbone: Backbone) -> Iterable[Problem]:
         yield Problem(message=f"no such folder: {weights}", key="model.backbone.safetensors_path", hint=hint)
 
 
-def _local_copy(path: str, subset: str, key: str) -> Iterable[Problem]:
+def _rows(dataset: RowsConfig, key: str) -> Iterable[Problem]:
+    """A local copy that cannot be read, or a dataset that is nowhere."""
     from cosmos_core.errors import UserError, as_problems
+    from cosmos_vlm.config import ChatConfig
     from cosmos_vlm.data.local import local_copy
 
-    if not isdir(path):
+    path, takes_files = dataset.path, isinstance(dataset, ChatConfig)
+    if path is None and dataset.repo is None:
+        hint = "give the folder or file with the dialogs, or a dataset's name on the Hub as repo"
+        yield Problem(message="there is neither a path nor a repo", key=key, hint=hint)
+    elif path is not None and not (isdir(path) or (takes_files and isfile(path))):
         message = f"{path} is a file" if isfile(path) else f"no such folder: {path}"
         folder = f"{Path(path).absolute().parent}, where it lies" if isfile(path) else "with the Parquet or JSON files"
-        hint = f"give the folder {folder}; `{key}=null` reads the Hub"
+        hint = f"give the folder {folder}" + ("" if dataset.repo is None else f"; `{key}=null` reads the Hub")
         yield Problem(message=message, key=key, hint=hint)
-        return
-    try:
-        local_copy(path, subset)
-    except UserError as error:
-        yield from as_problems(error, key)
+    elif path is not None:
+        try:
+            local_copy(path, dataset.subset)
+        except UserError as error:
+            yield from as_problems(error, key)

@@ -39,10 +39,21 @@ def tokenizer_of(folder: Path, architecture: Any) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers has no error class for damaged files; some raise Exception itself.
         raise _unusable(folder, [first_line(error)]) from None
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _template_of_processor(folder)
     reasons = list(_mismatches(tokenizer, folder, architecture))
     if reasons:
         raise _unusable(folder, reasons)
     return tokenizer
+
+
+def _template_of_processor(folder: Path) -> str | None:
+    """The chat template in the file where older versions of transformers keep that of a processor."""
+    try:
+        template = json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return template if isinstance(template, str) else None
 
 
 def _mismatches(tokenizer: Any, folder: Path, architecture: Any) -> Iterator[str]:
@@ -51,6 +62,8 @@ def _mismatches(tokenizer: Any, folder: Path, architecture: Any) -> Iterator[str
     missing = [token for token in SPECIAL if token not in known]
     if missing:
         yield f"it has no {', '.join(missing)}"
+    if not isinstance(tokenizer.chat_template, str):
+        yield "it has no chat template"
     if not tokenizer.is_fast:
         yield "it gives no offsets of tokens in a text (it is not a fast tokenizer)"
     rows, largest = architecture.text_config.vocab_size, max(known.values())

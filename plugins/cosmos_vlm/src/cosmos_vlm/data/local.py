@@ -30,25 +30,29 @@ class LocalCopy:
     home: Path
     files: tuple[str, ...]
 
-    def find(self, stored: str) -> Path:
-        """Path of an image: below `home`, or else below `root`."""
-        near = self.home / stored
-        return near if near.exists() else self.root / stored
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where media are looked up."""
+        return (self.home,) if self.home == self.root else (self.home, self.root)
 
 
-def local_copy(path: str, subset: str) -> LocalCopy:
-    """The Parquet files below a folder, or its JSON files if it has none.
+def local_copy(path: str, subset: str | None) -> LocalCopy:
+    """A file of rows, or the Parquet files below a folder, or its JSON files if it has no Parquet file.
 
     If the folder has one named `subset`, only that is searched.
 
     Raises UserError when there are none, and when several folders hold files but none is named after the subset.
     """
     root = Path(path).resolve()
-    home = root / subset if (root / subset).is_dir() else root
+    if root.is_file():
+        if root.suffix not in (PARQUET, *JSON):
+            raise UserError(f"{root} is no Parquet, JSON or JSONL file; nothing was started")
+        return LocalCopy(root.parent, root.parent, (str(root),))
+    home = root / subset if subset and (root / subset).is_dir() else root
     files = _parquet(home) or list(_json(home))
     if not files:
         raise UserError(f"no Parquet or JSON file of rows below {home}; nothing was started")
-    if home == root:
+    if subset and home == root:
         _check_not_several(root, subset, files)
     return LocalCopy(root, home, tuple(str(file) for file in files))
 

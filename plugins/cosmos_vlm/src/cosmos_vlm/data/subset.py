@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_vlm.config import LlavaConfig
+from cosmos_vlm.config import RowsConfig
 from cosmos_vlm.data.retries import with_retries
 
 __all__ = ["streamed_files"]
@@ -14,23 +14,22 @@ KEY = "dataloader_train.dataset"
 MAX_NAMES = 8
 
 
-def streamed_files(config: LlavaConfig) -> list[str]:
+def streamed_files(config: RowsConfig) -> list[str]:
     """``hf://`` addresses, pinned to a commit. Raises UserError for unknown subsets and splits, and without network."""
+    if config.repo is None:
+        hint = "give a folder or file, or set repo to a dataset's name on the Hub"
+        raise _subset_error("there is neither a path nor a repo", f"{KEY}.path", hint)
     from datasets import get_dataset_config_names, load_dataset_builder
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.utils import logging as client_logging
 
     client_logging.disable_propagation()  # It also prints by itself.
-    name = f"{config.repo}@{config.revision}"
+    repo, name = config.repo, f"{config.repo}@{config.revision}"
 
     def files_by_split() -> dict[str, list[str]]:
         try:
-            known = get_dataset_config_names(config.repo, revision=config.revision)
-            if config.subset not in known:
-                near = get_close_matches(config.subset, known, MAX_NAMES) or sorted(known)[:MAX_NAMES]
-                hint = f"there are {len(known)}, among them {', '.join(near)}"
-                raise _subset_error(f"{name} has no subset '{config.subset}'", f"{KEY}.subset", hint)
-            builder = load_dataset_builder(config.repo, name=config.subset, revision=config.revision)
+            subset = _subset(config.subset, get_dataset_config_names(repo, revision=config.revision), name)
+            builder = load_dataset_builder(repo, name=subset, revision=config.revision)
         except DatasetNotFoundError as error:
             raise _subset_error(str(error).splitlines()[0], f"{KEY}.repo", "check the name and HF_TOKEN") from None
         return {split: list(files) for split, files in (builder.config.data_files or {}).items()}
@@ -39,9 +38,20 @@ def streamed_files(config: LlavaConfig) -> list[str]:
     splits = with_retries(files_by_split, name, waits=(), hint=hint)
     if config.split not in splits:
         raise _subset_error(
-            f"'{config.subset}' has no split '{config.split}'", f"{KEY}.split", f"one of {', '.join(splits)}"
+            f"'{config.subset or repo}' has no split '{config.split}'", f"{KEY}.split", f"one of {', '.join(splits)}"
         )
     return splits[config.split]
+
+
+def _subset(subset: str | None, known: list[str], name: str) -> str:
+    """The configured subset, or the only one. Raises UserError."""
+    if subset in known:
+        return str(subset)
+    if subset is None and len(known) == 1:
+        return known[0]
+    near = get_close_matches(subset or "", known, MAX_NAMES) or sorted(known)[:MAX_NAMES]
+    message = f"{name} has no subset '{subset}'" if subset else f"{name} has several subsets"
+    raise _subset_error(message, f"{KEY}.subset", f"there are {len(known)}, among them {', '.join(near)}")
 
 
 def _subset_error(message: str, key: str, hint: str) -> UserError:

@@ -9,13 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.data.retries import with_retries
 
-__all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "read_block"]
+__all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "place_of", "read_block"]
 
 PARQUET, JSON = ".parquet", (".json", ".jsonl")
-COLUMNS = ["id", "image", "conversations"]
 REMOTE = "hf://"
 ROWS = 1000
 """Rows of a JSON file that count as one block."""
@@ -27,7 +27,7 @@ Block = Callable[[int], Mapping[str, Any]]
 def block_sizes(location: str) -> tuple[int, ...]:
     """Rows of every block of a file. Raises UserError when it cannot be read."""
     if location.endswith(JSON):
-        count = len(_records(Path(location)))
+        count = len(_records(location))
         return tuple(min(ROWS, count - start) for start in range(0, count, ROWS))
 
     def sizes() -> tuple[int, ...]:
@@ -41,16 +41,27 @@ def block_sizes(location: str) -> tuple[int, ...]:
 def read_block(location: str, number: int) -> Block:
     """The rows of one block. Raises UserError when the file cannot be read."""
     if location.endswith(JSON):
-        records = _records(Path(location))[number * ROWS : (number + 1) * ROWS]
-        return records.__getitem__
+        records = _records(location)[number * ROWS : (number + 1) * ROWS]
+        return lambda index: records[index][1]
+
+    from cosmos_core.data.chat import FIELDS
 
     def read() -> Any:
         with _parquet(location) as table:
-            columns = [name for name in COLUMNS if name in table.schema_arrow.names]
+            columns = [name for name in FIELDS if name in table.schema_arrow.names]
             return table.read_row_group(number, columns=columns)
 
     rows = with_retries(read, location) if location.startswith(REMOTE) else read()
     return lambda index: dict(rows.slice(index, 1).to_pylist()[0])
+
+
+def place_of(location: str, number: int, index: int) -> str:
+    """File and line of a row in a block, for messages; file and number of a row that has no line."""
+    name = Path(location).name
+    if not location.endswith(JSON):
+        return f"{name}, row {index} of row group {number}"
+    line = _records(location)[number * ROWS + index][0]
+    return f"{name}, {'record' if location.endswith('.json') else 'line'} {line}"
 
 
 @contextmanager
@@ -79,41 +90,52 @@ def _opened(location: str) -> Any:
 
 def holds_records(path: Path) -> bool:
     """Whether a JSON file holds a list with objects, or one object a line. Raises UserError when it is damaged."""
-    content = _content(path)
-    return isinstance(content, list) and any(isinstance(row, dict) for row in content)
+    content = _content(str(path))
+    return isinstance(content, list) and any(isinstance(row, dict) for _, row in content)
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    """Raises UserError with file and line, or with the number of the record."""
-    content = _content(path)
-    if not isinstance(content, list):
-        raise _unreadable("is not a list of records", path, None)
-    for number, row in enumerate(content):
+def _records(location: str) -> list[tuple[int, dict[str, Any]]]:
+    """Lines of a .jsonl file or records of a .json file, with their numbers. Raises UserError with file and number."""
+    content = _content(location)
+    if content is None:
+        raise _unreadable("is not a list of records", location, None)
+    for number, row in content:
         if not isinstance(row, dict):
-            raise _unreadable(f"record {number} is not an object", path, None)
+            raise _unreadable(f"record {number} is not an object", location, None)
     return content
 
 
 @lru_cache(maxsize=8)
-def _content(path: Path) -> Any:
-    """The value of a .json file, or the values of a .jsonl file's lines. Raises UserError with file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (ValueError, OSError) as error:
-        raise _unreadable(str(error), path, None) from None
-    if path.suffix == ".json":
-        return _parsed(text, path, 1)
+def _content(location: str) -> list[tuple[int, Any]] | None:
+    """The values with their numbers; None for a .json file of something else. Raises UserError with file and line."""
+    text = text_of(_bytes(location), location)
+    if location.endswith(".json"):
+        content = _parsed(text, location, 1)
+        return list(enumerate(content)) if isinstance(content, list) else None
     # Not splitlines: it also splits at characters that a JSON string may contain.
     lines = enumerate(text.split("\n"), start=1)
-    return [_parsed(line, path, number) for number, line in lines if line.strip()]
+    return [(number, _parsed(line, location, number)) for number, line in lines if line.strip()]
 
 
-def _parsed(text: str, path: Path, line: int) -> Any:
+def _bytes(location: str) -> bytes:
+    def read() -> bytes:
+        with _opened(location) as file:
+            return bytes(file.read())
+
+    if location.startswith(REMOTE):
+        return with_retries(read, location)
+    try:
+        return read()
+    except OSError as error:
+        raise _unreadable(str(error), location, None) from None
+
+
+def _parsed(text: str, file: str, line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise _unreadable(error.msg, path, line + error.lineno - 1) from None
+        raise _unreadable(error.msg, file, line + error.lineno - 1) from None
 
 
-def _unreadable(message: str, path: Path, line: int | None) -> UserError:
-    return UserError("a JSON file cannot be read", [Problem(message=message, file=str(path), line=line)])
+def _unreadable(message: str, file: str, line: int | None) -> UserError:
+    return UserError("a JSON file cannot be read", [Problem(message=message, file=file, line=line)])

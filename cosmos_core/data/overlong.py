@@ -1,0 +1,55 @@
+"""Samples longer than a pack: they end the run, are left out, or are made shorter by the family.
+
+See docs/data.md, Samples longer than a pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cosmos_core.data.source import UnreadableSample
+from cosmos_core.errors import Problem, UserError
+
+__all__ = ["OverlongSample", "PackLimit", "Shorten"]
+
+REASON = "longer than a pack"
+
+Shorten = Callable[[Any, Any, str, int], Any]
+"""`ModelFamily.shorten`: record, prepared value, policy, most tokens."""
+
+
+class OverlongSample(UnreadableSample):
+    """A sample that is left out by the policy; it is counted, and never ends the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackLimit:
+    """below: a sample has fewer tokens. policy: `overlong` of the loader. section: of the loader, for messages."""
+
+    below: int
+    policy: str
+    section: str
+    shorten: Shorten | None
+
+    def fit(self, sample: Any, value: Any, num_tokens: int, key: str) -> Any:
+        """What takes the place of a value with too many tokens. Raises OverlongSample, or UserError under 'error'."""
+        where = f"{key} ({num_tokens} tokens, fewer than {self.below} fit)"
+        if self.policy == "error":
+            raise self._too_large(key, num_tokens)
+        if self.policy == "skip" or self.shorten is None:
+            raise OverlongSample(where, REASON)
+        try:
+            return self.shorten(sample, value, self.policy, self.below - 1)
+        except UnreadableSample as error:
+            raise OverlongSample(where, f"{REASON}, and {error.reason}") from None
+
+    def _too_large(self, key: str, num_tokens: int) -> UserError:
+        problem = Problem(
+            message=f"sample {key} takes {num_tokens} tokens and can never fit under {self.below}",
+            key=f"{self.section}.max_sequence_length",
+            hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {num_tokens}, lower the "
+            f"resolution or the number of frames, or leave such samples out: {self.section}.overlong=skip",
+        )
+        return UserError("a sample is larger than a whole micro-batch", [problem])

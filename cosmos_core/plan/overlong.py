@@ -1,0 +1,27 @@
+"""Whether the family and the dataset take the policy for samples longer than a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cosmos_core.config.run import RunConfig
+from cosmos_core.errors import Problem
+from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
+from cosmos_core.plugin.manager import PluginManager
+
+__all__ = ["unsupported_policies"]
+
+
+def unsupported_policies(config: RunConfig, plugins: PluginManager) -> Iterator[Problem]:
+    """A problem for each loader whose `overlong` is not for its family or its dataset."""
+    family = plugins.registry.get(ModelFamilySpec, config.job.task)
+    loaders = {"dataloader_train": config.dataloader_train, "dataloader_val": config.dataloader_val}
+    for section, loader in loaders.items():
+        if loader is None:
+            continue
+        dataset = plugins.registry.get(DatasetSpec, loader.dataset.type)
+        both = [policy for policy in family.overlong if policy in dataset.overlong]
+        if loader.overlong not in both:
+            whose = f"dataset '{dataset.name}'" if loader.overlong in family.overlong else f"family '{family.name}'"
+            message = f"'{loader.overlong}' is not for {whose}"
+            yield Problem(message=message, key=f"{section}.overlong", hint=f"one of {', '.join(both)}")

@@ -1,0 +1,122 @@
+"""Rows of dialogs in files, streamed or local: blocks, their order, and which row is where."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from bisect import bisect_right
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import evolve
+
+from cosmos_core.data import Chat, MapSource, UnreadableSample
+from cosmos_core.data.chat import MediaReader
+from cosmos_core.errors import UserError
+from cosmos_core.names import text_fault
+from cosmos_vlm.config import RowsConfig
+from cosmos_vlm.data.local import local_copy
+from cosmos_vlm.data.shards import blocks_per_window, windowed_shuffle
+from cosmos_vlm.data.subset import streamed_files
+from cosmos_vlm.data.tables import Block, block_sizes, place_of, read_block
+
+__all__ = ["RowsSource"]
+
+logger = logging.getLogger(__name__)
+
+READERS = 16
+"""Files whose sizes are read at a time."""
+EVICTION_FACTOR = 16
+"""A block is evicted when it was not used for so many times the samples of its window over all shards."""
+
+
+class RowsSource(MapSource):
+    """Chat records over blocks of rows. A block is read with its first row and cached while the order stays near it.
+
+    media: opens the images and videos that rows name.
+    """
+
+    def __init__(self, config: RowsConfig, *, target_fps: float = 2.0, max_frames: int = 32) -> None:
+        self._config = config
+        self._copy = local_copy(config.path, config.subset) if config.path else None
+        files = self._copy.files if self._copy is not None else streamed_files(config)
+        with ThreadPoolExecutor(READERS) as pool:
+            sizes = list(pool.map(block_sizes, files))
+        blocks = [
+            ((file, number), size)
+            for file, file_sizes in zip(files, sizes, strict=True)
+            for number, size in enumerate(file_sizes)
+        ]
+        if config.limit is not None:
+            blocks = _first_rows(blocks, config.limit)
+        self._blocks = [place for place, _ in blocks]
+        self._sizes = [size for _, size in blocks]
+        if not sum(self._sizes):
+            raise UserError(f"no rows in {config.path or config.subset or config.repo}; nothing was started")
+        self._ends = list(accumulate(self._sizes))
+        logger.info("%s: %s in %d files", config.type, self.fingerprint, len(files))
+        shards = min(config.lanes, len(self._sizes))
+        self._evict_after = EVICTION_FACTOR * shards * blocks_per_window(self._sizes, shards, config.shuffle_buffer)
+        self.media = MediaReader(target_fps=target_fps, max_frames=max_frames, media_roots=config.media_roots)
+        if self._copy is not None:
+            self.media = evolve(self.media, root=self._copy.root, folders=self._copy.folders)
+        self._cache: dict[int, tuple[int, Block]] = {}
+        self._reads = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cached blocks, for loader workers."""
+        return {**self.__dict__, "_cache": {}}
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Files, rows, and the settings that determine the order of an epoch."""
+        layout = sha256(repr([(Path(file).name, number) for file, number in self._blocks] + self._sizes).encode())
+        place = self._blocks[0][0].rpartition("/")[0] if self._copy is None else "a local copy"
+        order = f"lanes {self._config.lanes}, shuffle_buffer {self._config.shuffle_buffer}"
+        return f"{len(self)} rows of {place} ({layout.hexdigest()[:12]}, {order})"
+
+    def epoch_permutation(self, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """A windowed shuffle, which reads each block about once."""
+        return windowed_shuffle(self._sizes, self._config.lanes, self._config.shuffle_buffer, random)
+
+    @abstractmethod
+    def chat(self, row: Mapping[str, Any], key: str, where: str) -> Chat:
+        """The dialog of a row. Raises UnreadableSample."""
+
+    def get(self, index: int, random: np.random.Generator) -> Chat:
+        """Row `index`. Raises UnreadableSample, and UserError for files that cannot be read."""
+        row, place = self._row(index)
+        key = str(row.get("id") or index)
+        if fault := text_fault(key):
+            raise UnreadableSample(f"row {index} ({place})", f"its id {fault}")
+        return self.chat(row, key, f"{key} ({place})")
+
+    def _row(self, index: int) -> tuple[Mapping[str, Any], str]:
+        """The row, and its file and line."""
+        number = bisect_right(self._ends, index)
+        offset = index - (self._ends[number - 1] if number else 0)
+        return self._block(number)(offset), place_of(*self._blocks[number], offset)
+
+    def _block(self, number: int) -> Block:
+        """Block `number`, from the cache if it is there; evicts the blocks that were not used lately."""
+        self._reads += 1
+        block = self._cache.pop(number)[1] if number in self._cache else read_block(*self._blocks[number])
+        self._cache[number] = self._reads, block
+        while self._reads - next(iter(self._cache.values()))[0] > self._evict_after:
+            del self._cache[next(iter(self._cache))]
+        return block
+
+
+def _first_rows(blocks: list[tuple[tuple[str, int], int]], limit: int) -> list[tuple[tuple[str, int], int]]:
+    """The blocks that hold the first `limit` rows, with their sizes; the last size is cut."""
+    ends = accumulate(size for _, size in blocks)
+    cut = [(place, min(size, limit - (end - size))) for (place, size), end in zip(blocks, ends, strict=True)]
+    return [(place, size) for place, size in cut if size > 0]
