@@ -12,8 +12,8 @@ from cosmos_core import __version__
 from cosmos_core.cli.tree import CommandTree
 from cosmos_core.config.env import disabled_plugins
 from cosmos_core.config.problems import render
+from cosmos_core.console.streams import escape_unprintable
 from cosmos_core.errors import Problem, ReportedError, UserError
-from cosmos_core.launch.streams import escape_unprintable
 from cosmos_core.names import text_fault
 from cosmos_core.plugin.descriptors import CommandSpec
 from cosmos_core.plugin.manager import PluginManager

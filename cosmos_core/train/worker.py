@@ -11,12 +11,12 @@ import psutil
 from cosmos_core.config.env import disabled_plugins, launched_rank
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.console.logs import logging_to_console
+from cosmos_core.console.streams import escape_unprintable
 from cosmos_core.errors import ReportedError
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.parent_death import set_parent_death_signal
-from cosmos_core.launch.streams import escape_unprintable
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan

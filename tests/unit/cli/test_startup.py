@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-SLOW = {"torch", "numpy", "rich", "cattrs", "tomlkit", "importlib.metadata", "email", "asyncio", "huggingface_hub"}
+SLOW = {
+    "torch",
+    "numpy",
+    "rich",
+    "cattrs",
+    "tomlkit",
+    "importlib.metadata",
+    "email",
+    "asyncio",
+    "huggingface_hub",
+    "yaml",
+}
 
 
 @pytest.mark.parametrize(
