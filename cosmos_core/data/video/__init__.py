@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from cosmos_core.data.video.clip import ClipFile, cover_and_crop, decode
 from cosmos_core.data.video.decode import Frames, check_decodes, decode_chosen, decode_frames
-from cosmos_core.data.video.orientation import PICTURES
 from cosmos_core.data.video.timeline import Timeline, probe
 from cosmos_core.data.video.write import write_mp4
 
 __all__ = [
-    "PICTURES",
     "ClipFile",
     "Frames",
     "Timeline",
