@@ -35,6 +35,7 @@ _COMMANDS = {
     "data": (
         ("data", "data:data", "Prepare datasets"),
         ("data prepare", "data:prepare", "Write a dataset to disk"),
+        ("data show", "data_show:show", "What the model would get"),
     ),
     "models": (
         ("checkpoints", "checkpoints:checkpoints", "Published checkpoints by name"),

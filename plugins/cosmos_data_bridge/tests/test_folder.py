@@ -88,6 +88,21 @@ def test_a_folder_of_clips_and_pictures_trains_in_two_commands_and_copies_nothin
     short = ("trainer.max_iter=1", "scheduler.warm_up_steps=[1]", "dataloader_train.max_samples_per_batch=2")
     run = cosmos("run", str(out / "recipe.toml"), *short, cwd=tmp_path)
     assert "outcome: done" in run.stdout
+    told = cosmos("data", "show", str(out), "--sample", "5", "-o", str(tmp_path / "shown")).stdout
+    assert told.count("tokens") == 3
+    for place in (tmp_path / "shown").iterdir():
+        about = json.loads((place / "sample.json").read_text())
+        frames = sorted((place / "frames").iterdir())
+        assert len(frames) == len(about["frame_indices"]) == len(about["frame_seconds"])
+        assert Image.open(frames[0]).size == (about["width"], about["height"])
+        assert about["caption"] in (place / "text.txt").read_text()
+        if about["file"].endswith(".mp4"):
+            assert about["frame_seconds"] == [number / 10 for number in about["frame_indices"]]
+            levels = [np.asarray(Image.open(frame)).mean() for frame in frames]
+            assert levels == pytest.approx([20 + 15 * number for number in about["frame_indices"]], abs=4)
+        assert (place / "contact_sheet.png").is_file()
+    assert "is there already" in cosmos("data", "show", str(out), "-o", str(tmp_path / "shown"), code=2).stderr
+    assert "no recipe.toml" in cosmos("data", "show", str(clips), "-o", str(tmp_path / "none"), code=2).stderr
 
 
 def test_the_dataset_folder_gives_what_the_prepared_one_gives(clips: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.train import Backward, BuildContext, ModelFamily, StepOutput
+from cosmos_core.train import Backward, BuildContext, ModelFamily, ModelInput, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
 from cosmos_vfm.checkpoints.load import load_published, settings_of
@@ -138,6 +138,12 @@ class VfmFamily(ModelFamily):
         if self.cache is None or isinstance(sample.video, torch.Tensor):
             return None
         return self.cache.read(sample.video.identity(), sample.caption)
+
+    def model_input(self, value: Prepared) -> ModelInput:
+        """Frames as the video tokenizer takes them, and the caption in its template; no text is learned."""
+        frames = tuple(value.video.transpose(0, 1)) if value.video.dtype == torch.uint8 else ()
+        text = self.text.encoder.decode(list(value.spec.text_ids))
+        return ModelInput(frames, ((text, False),), value.spec.num_condition_frames)
 
     def num_tokens(self, value: Prepared) -> int:
         """Tokens of both towers plus one, as the loader of the base models counted.
