@@ -9,7 +9,7 @@ import click
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["show"]
+__all__ = ["recipe_of", "show"]
 
 
 @click.command("show")
@@ -32,12 +32,17 @@ def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], count:
     from cosmos_core.recipes.loading import resolve
     from cosmos_core.train.show_samples import show_samples
 
-    folder = Path(recipe)
-    if folder.is_dir():
-        if not (folder / "recipe.toml").is_file():
-            hint = "`cosmos data prepare folder` writes one"
-            raise UserError(f"{folder} has no recipe.toml", [Problem(message="give a recipe", file=recipe, hint=hint)])
-        recipe = str(folder / "recipe.toml")
-    config = resolve(recipe, overrides, plugins=plugins).config
+    config = resolve(recipe_of(recipe), overrides, plugins=plugins).config
     for line in show_samples(config, plugins, count, output):
         click.echo(line)
+
+
+def recipe_of(recipe: str) -> str:
+    """The recipe itself, or the one in a prepared folder. Raises UserError for a folder without one."""
+    folder = Path(recipe)
+    if not folder.is_dir():
+        return recipe
+    if not (folder / "recipe.toml").is_file():
+        hint = "`cosmos data prepare folder` writes one"
+        raise UserError(f"{folder} has no recipe.toml", [Problem(message="give a recipe", file=recipe, hint=hint)])
+    return str(folder / "recipe.toml")

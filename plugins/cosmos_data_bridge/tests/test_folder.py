@@ -105,6 +105,29 @@ def test_a_folder_of_clips_and_pictures_trains_in_two_commands_and_copies_nothin
     assert "no recipe.toml" in cosmos("data", "show", str(clips), "-o", str(tmp_path / "none"), code=2).stderr
 
 
+def test_check_tells_what_training_would_read_and_refuses_what_it_would_refuse(clips: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    prepared(clips, out, "--val", "0", "--recipe", "vision_sft_demo")
+    index = out / "train/video_dataset_file.jsonl"
+    lines = [{**record, "width": 1280} if record["uuid"] == "a" else record for record in records(out)]
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = cosmos("data", "check", str(out), "dataloader_train.dataset.min_window_frames=5", "--html", str(page)).stdout
+    assert "samples: 3, of which 3 were read" in told
+    assert "left out: 1 x no window of at least 5 frames, e.g. d; dataset.min_window_frames changes it" in told
+    assert "differs: 1 x records that differ from their file, e.g. a_w0: size 1280 x 64, the file has 64 x 64" in told
+    assert "frames a sample: 9 to 9" in told
+    assert "steps an epoch on one process: 1" in told
+    assert "a latent cache would take 0.0 GiB" in told
+    assert page.read_text().count("<figure>") == 3
+    (clips / "b.mp4").write_bytes(b"no video")
+    done = cosmos("data", "check", str(out), "--json", "--quick", code=2)
+    report = json.loads(done.stdout)
+    assert (report["samples"], report["steps"], report["skipped"][0]["count"]) == (4, None, 1)
+    assert "1 of 4 samples cannot be used" in done.stderr
+    few = ("dataloader_train.max_sequence_length=20", "dataloader_train.max_bad_sample_fraction=1.0")
+    assert "can never fit under 20" in cosmos("data", "check", str(out), *few, code=2).stderr
+
+
 def test_the_dataset_folder_gives_what_the_prepared_one_gives(clips: Path, tmp_path: Path) -> None:
     prepared(clips, tmp_path / "out", "--val", "0")
     written = BridgeSource(BridgeConfig(type="bridge", path=str(tmp_path / "out"), media_roots=(str(clips),), **PLAIN))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
 from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
-from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
+from cosmos_vfm.tokenizer.video import CHANNELS, SPATIAL, TEMPORAL, latent_shape
 
 __all__ = ["VfmFamily"]
 
 logger = logging.getLogger(__name__)
 
+FLOAT32_BYTES = 4
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -143,7 +145,8 @@ class VfmFamily(ModelFamily):
         """Frames as the video tokenizer takes them, and the caption in its template; no text is learned."""
         frames = tuple(value.video.transpose(0, 1)) if value.video.dtype == torch.uint8 else ()
         text = self.text.encoder.decode(list(value.spec.text_ids))
-        return ModelInput(frames, ((text, False),), value.spec.num_condition_frames)
+        size = FLOAT32_BYTES * CHANNELS * prod(value.spec.shape)
+        return ModelInput(frames, ((text, False),), value.spec.num_condition_frames, size)
 
     def num_tokens(self, value: Prepared) -> int:
         """Tokens of both towers plus one, as the loader of the base models counted.
