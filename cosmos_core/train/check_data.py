@@ -18,6 +18,7 @@ from attrs import evolve, field, frozen
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
+from cosmos_core.data.overlong import OverlongSample, PackLimit
 from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.sampler import EpochSampler
@@ -31,12 +32,12 @@ from cosmos_core.train.family import ModelFamily
 
 __all__ = ["DataReport", "as_html", "check_data"]
 
-QUICK, PICTURES, PICTURE_SIDE = 200, 24, 160
+QUICK, PICTURES, PICTURE_SIDE, MAX_PROBLEMS = 200, 24, 160, 10
 
 
 @frozen
 class _Sample:
-    """What is kept of a read sample. picture: a JPEG of its first frame, "" for most."""
+    """What is kept of a read sample. picture: a JPEG of its first frame, "" for most. failed: why a run would end."""
 
     position: int
     key: str = ""
@@ -50,6 +51,8 @@ class _Sample:
     latent_bytes: int = 0
     differences: tuple[str, ...] = ()
     skipped: tuple[str, str, str] | None = None
+    overlong: bool = False
+    failed: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -82,6 +85,9 @@ class _Reader(torch.utils.data.Dataset[_Sample]):
         self.source, self.family, self.seed, self.pictures = source, family, loader.seed, pictures
         sampler = EpochSampler(len(source), loader.seed, loader.shuffle, source.epoch_permutation)
         self.order = sampler.permutation(0)
+        cap = _cap(loader, family)
+        below = None if cap is None else cap + (loader.packing == "pool")
+        self.limit = None if below is None else PackLimit(below, loader.overlong, "dataloader_train", family.shorten)
 
     def __getitem__(self, position: int) -> _Sample:
         index = int(self.order[position])
@@ -90,13 +96,22 @@ class _Reader(torch.utils.data.Dataset[_Sample]):
         try:
             sample = self.source.get(index, random)
             value = self.family.prepare(sample)
+            key = sample.key if isinstance(sample, Record) else self.source.key(index)
+            tokens = self.family.num_tokens(value)
+            if self.limit is not None and tokens >= self.limit.below:
+                value = self.limit.fit(sample, value, tokens, key)
         except UnreadableSample as error:
-            return _Sample(position, skipped=(error.where, error.reason, error.key), differences=differences)
+            skipped = (error.where, error.reason, error.key)
+            overlong = isinstance(error, OverlongSample)
+            return _Sample(position, skipped=skipped, overlong=overlong, differences=differences)
+        except UserError as error:
+            reasons = (f"{problem.message} ({problem.key}; {problem.hint})" for problem in error.problems)
+            return _Sample(position, failed=tuple(reasons) or (error.title,))
         shown = self.family.model_input(value)
         frames = shown.frames if shown is not None else ()
         about = _Sample(
             position,
-            sample.key if isinstance(sample, Record) else self.source.key(index),
+            key,
             self.family.num_tokens(value),
             self.family.kind(value),
             len(frames),
@@ -133,7 +148,8 @@ def _report(
     config: RunConfig, loader: DataloaderConfig, source: MapSource, family: ModelFamily, rows: list[_Sample], *,
     quick: bool,
 ) -> DataReport:  # fmt: skip
-    good = [row for row in rows if row.skipped is None]
+    good = [row for row in rows if row.skipped is None and not row.failed]
+    bad = sum(row.skipped is not None and not row.overlong for row in rows)
     skipped, differences = Drops(), Drops()
     for row in rows:
         if row.skipped is not None:
@@ -141,17 +157,16 @@ def _report(
             skipped.add(reason, where, key)
         if row.differences:
             differences.add("records that differ from their file", f"{row.key}: {'; '.join(row.differences)}")
-    caps = [limit for limit in (loader.max_sequence_length, family.max_pack_tokens) if limit is not None]
-    cap, problems, packs = min(caps, default=None), [], []
+    cap, problems = (
+        _cap(loader, family),
+        list(dict.fromkeys(text for row in rows for text in row.failed))[:MAX_PROBLEMS],
+    )
     limit = loader.max_bad_sample_fraction
-    if rows and len(rows) - len(good) > limit * len(rows):
-        bad = f"{len(rows) - len(good)} of {len(rows)} samples cannot be used"
-        problems.append(f"{bad}, more than dataloader_train.max_bad_sample_fraction = {limit:g} allows")
-    try:
-        packs = [used for _, _, used in _packed(loader, cap, good)]
-    except UserError as error:
-        problems += [f"{problem.message} ({problem.key}; {problem.hint})" for problem in error.problems]
-    if not good:
+    if rows and bad > limit * len(rows):
+        count = f"{bad} of {len(rows)} samples cannot be used"
+        problems.append(f"{count}, more than dataloader_train.max_bad_sample_fraction = {limit:g} allows")
+    packs = [used for _, _, used in _packed(loader, cap, good)]
+    if not good and not problems:
         problems.append("no sample can be used")
     return DataReport(
         samples=len(source), read=len(rows), dropped=tuple(source.dropped), skipped=skipped.all(),
@@ -161,6 +176,10 @@ def _report(
         latent_bytes=sum(row.latent_bytes for row in good) * len(source) / max(len(good), 1),
         pictures=tuple((row.key, row.picture) for row in good if row.picture),
     )  # fmt: skip
+
+
+def _cap(loader: DataloaderConfig, family: ModelFamily) -> int | None:
+    return min((cap for cap in (loader.max_sequence_length, family.max_pack_tokens) if cap is not None), default=None)
 
 
 def _packed(loader: DataloaderConfig, cap: int | None, rows: list[_Sample]) -> Iterator[tuple[Any, Any, int]]:
