@@ -35,6 +35,8 @@ _COMMANDS = {
     "data": (
         ("data", "data:data", "Prepare datasets"),
         ("data prepare", "data:prepare", "Write a dataset to disk"),
+        ("data check", "data_check:check", "What training would read"),
+        ("data show", "data_show:show", "What the model would get"),
     ),
     "models": (
         ("checkpoints", "checkpoints:checkpoints", "Published checkpoints by name"),

@@ -5,22 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import IO, Any, cast
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
+from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.data.text_files import as_utf8
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
 from cosmos_core.names import text_fault
 
-__all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "read_clips"]
+__all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "index_of", "read_clips"]
 
 MAX_PROBLEMS = 10
 """Bad lines that one error lists."""
@@ -28,106 +29,134 @@ MAX_PROBLEMS = 10
 
 @frozen
 class Window:
-    """A captioned range of frames; `end` is inclusive. index: its place in the record."""
+    """A captioned range of frames. end: inclusive, None for the end of the file. index: its place in the record."""
 
     index: int
     start: int
-    end: int
+    end: int | None
     interval: int
 
     @property
-    def frames(self) -> int:
-        """Frames in the window."""
-        return self.end - self.start + 1
+    def frames(self) -> int | None:
+        """Frames in the window; None where only the file knows."""
+        return None if self.end is None else self.end - self.start + 1
 
 
 @frozen
 class ClipRecord:
-    """One record without its captions, which are read when the sample is."""
+    """One record without its captions, which are read when the sample is.
+
+    width, height, duration, frames: what the record says of the file, None where it says nothing. captions: those of
+    each window, for records that are in no file.
+    """
 
     uuid: str
     path: Path
-    width: int
-    height: int
-    duration: float
+    width: int | None
+    height: int | None
+    duration: float | None
     windows: tuple[Window, ...]
     file: Path
     offset: int
     length: int
+    frames: int | None = None
+    captions: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
 
 
 @frozen
 class ClipFilter:
-    """Which clips and windows are left out; each is counted by its reason."""
+    """Which clips and windows are left out; each is counted by its reason. What a record does not say passes."""
 
     max_duration: float
     min_short_edge: int
     min_window_frames: int
 
-    def apply(self, clip: ClipRecord, dropped: Counter[str]) -> ClipRecord | None:
+    def apply(self, clip: ClipRecord, drops: Drops) -> ClipRecord | None:
         """The clip with its usable windows, or None."""
-        if clip.duration > self.max_duration:
-            dropped[f"longer than {self.max_duration:g} s"] += 1
+        if clip.duration is not None and clip.duration > self.max_duration:
+            drops.add(f"longer than {self.max_duration:g} s", clip.uuid, "max_duration")
             return None
-        if min(clip.width, clip.height) < self.min_short_edge:
-            dropped[f"short edge under {self.min_short_edge} pixels"] += 1
+        if min(clip.width or inf, clip.height or inf) < self.min_short_edge:
+            drops.add(f"short edge under {self.min_short_edge} pixels", clip.uuid, "min_short_edge")
             return None
-        windows = tuple(window for window in clip.windows if window.frames >= self.min_window_frames)
+        windows = tuple(window for window in clip.windows if (window.frames or inf) >= self.min_window_frames)
+        few = f"{self.min_window_frames} frames"
         if not windows:
-            dropped[f"no window of at least {self.min_window_frames} frames"] += 1
+            drops.add(f"no window of at least {few}", clip.uuid, "min_window_frames")
             return None
-        if len(windows) < len(clip.windows):
-            dropped[f"windows under {self.min_window_frames} frames"] += len(clip.windows) - len(windows)
-        return ClipRecord(**{**_fields(clip), "windows": windows})
-
-
-def _fields(clip: ClipRecord) -> dict[str, Any]:
-    return {
-        name: getattr(clip, name)
-        for name in ("uuid", "path", "width", "height", "duration", "file", "offset", "length")
-    }
+        for window in clip.windows:
+            if window not in windows:
+                drops.add(f"windows under {few}", f"{clip.uuid}_w{window.index}", "min_window_frames")
+        return evolve(clip, windows=windows)
 
 
 @frozen
 class ClipIndex:
     """clips: in the order of their uuids' SHA-256.
 
-    digest: of their records and usable windows. dropped: how many the filter left out, by reason.
+    digest: of their records and usable windows. dropped: what the filter left out.
     """
 
     clips: tuple[ClipRecord, ...]
     digest: str
-    dropped: Mapping[str, int]
+    dropped: tuple[Dropped, ...]
 
 
-def read_clips(file: Path, root: Path, clip_filter: ClipFilter, *, media_roots: Sequence[str] = ()) -> ClipIndex:
-    """All usable clips of a JSONL file, plain or .gz.
+def index_of(
+    records: Iterable[tuple[ClipRecord, bytes]], clip_filter: ClipFilter, drops: Drops, where: str
+) -> ClipIndex:
+    """The usable ones of records, each with the bytes that tell whether it changed.
 
-    root: folder that no path may leave, except into `media_roots`. Raises UserError for unreadable lines (with file and
-    line), for paths outside these folders, and when nothing usable remains (with the counts by reason).
+    where: what they come from, for messages. Raises UserError when none is usable, with the counts by reason.
     """
     clips: list[tuple[ClipRecord, bytes]] = []
+    for clip, content in records:
+        usable = clip_filter.apply(clip, drops)
+        if usable is not None:
+            clips.append((usable, sha256(content + repr(usable.windows).encode()).digest()))
+    if not clips:
+        reasons = [_as_problem(dropped) for dropped in drops.all()]
+        raise UserError(f"no usable clip in {where}; nothing was started", reasons or [Problem(message="it is empty")])
+    clips.sort(key=lambda pair: sha256(pair[0].uuid.encode()).digest())
+    digest = sha256(b"".join(part for _, part in clips)).hexdigest()
+    return ClipIndex(tuple(clip for clip, _ in clips), digest, drops.all())
+
+
+def _as_problem(dropped: Dropped) -> Problem:
+    hint = f"dataset.{dropped.key} changes it" if dropped.key else ""
+    return Problem(message=f"{dropped.count} x {dropped.reason}", hint=hint)
+
+
+def read_clips(
+    file: Path,
+    root: Path,
+    clip_filter: ClipFilter,
+    *,
+    media_roots: Sequence[str] = (),
+    check: Callable[[Mapping[str, Any]], None] = lambda captions: None,
+) -> ClipIndex:
+    """All usable clips of a JSONL file, plain or .gz.
+
+    root: folder that no path may leave, except into `media_roots`. check: raises ValueError for captions that cannot be
+    used. Raises UserError for unreadable lines (with file and line), for paths outside these folders, and when nothing
+    usable remains (with the counts by reason).
+    """
+    records: list[tuple[ClipRecord, bytes]] = []
     problems: list[Problem] = []
-    dropped: Counter[str] = Counter()
+    find = partial(find_media, root=root, media_roots=media_roots)
     for number, offset, line in _lines(file):
         try:
-            clip = _parse(line, file, offset, partial(find_media, root=root, media_roots=media_roots))
+            records.append((_parse(line, file, offset, find, check), line.strip()))
         except ValueError as error:
-            problems.append(Problem(message=str(error), file=str(file), line=number))
-            continue
-        usable = clip_filter.apply(clip, dropped)
-        if usable is not None:
-            clips.append((usable, sha256(line.strip() + repr(usable.windows).encode()).digest()))
+            message = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+            problems.append(Problem(message=message, file=str(file), line=number))
+            if isinstance(error, UnicodeDecodeError):
+                break  # The lines of another encoding are no lines.
     if problems:
         rest = len(problems) - MAX_PROBLEMS
         more = [Problem(message=f"and {rest} more lines")] if rest > 0 else []
         raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:MAX_PROBLEMS], *more])
-    if not clips:
-        reasons = [Problem(message=f"{count} x {reason}") for reason, count in dropped.items()]
-        raise UserError(f"no usable clip in {file}; nothing was started", reasons or [Problem(message="it is empty")])
-    clips.sort(key=lambda pair: sha256(pair[0].uuid.encode()).digest())
-    digest = sha256(b"".join(part for _, part in clips)).hexdigest()
-    return ClipIndex(tuple(clip for clip, _ in clips), digest, dropped)
+    return index_of(records, clip_filter, Drops(), str(file))
 
 
 @contextmanager
@@ -151,30 +180,52 @@ def _lines(file: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
-def _parse(line: bytes, file: Path, offset: int, find: Callable[[str, Path], Path]) -> ClipRecord:
+def _parse(
+    line: bytes, file: Path, offset: int, find: Callable[[str, Path], Path], check: Callable[[Mapping[str, Any]], None]
+) -> ClipRecord:
+    record = _object(line)
+    if (b"\\ud" in line.lower() or b"\xed" in line) and text_fault(json.dumps(record, ensure_ascii=False)):
+        raise ValueError("it holds half of a character (a lone surrogate)")
+    frames = _positive(record, "nb_frames")
+    return ClipRecord(
+        uuid=_typed(record, "uuid", str),
+        path=_media(_typed(record, "vision_path", str), file.parent, find),
+        width=_positive(record, "width"),
+        height=_positive(record, "height"),
+        duration=_duration(record),
+        windows=_windows(record, frames, check),
+        file=file,
+        offset=offset,
+        length=len(line),
+        frames=frames,
+    )
+
+
+def _object(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(as_utf8(line))
-    except UnicodeDecodeError as error:
-        raise ValueError(error.reason) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
-    if (b"\\ud" in line.lower() or b"\xed" in line) and text_fault(json.dumps(record, ensure_ascii=False)):
-        raise ValueError("it holds half of a character (a lone surrogate)")
-    uuid = _typed(record, "uuid", str)
+    return record
+
+
+def _windows(
+    record: Mapping[str, Any], frames: int | None, check: Callable[[Mapping[str, Any]], None]
+) -> tuple[Window, ...]:
+    """The record's windows; the whole clip for a record that has none and carries its captions itself."""
+    if "t2w_windows" not in record and any("caption" in name for name in record):
+        check(record)
+        return (Window(0, 0, None if frames is None else frames - 1, 1),)
     windows = _typed(record, "t2w_windows", list)
-    return ClipRecord(
-        uuid=uuid,
-        path=_media(_typed(record, "vision_path", str), file.parent, find),
-        width=_positive(record, "width"),
-        height=_positive(record, "height"),
-        duration=float(_typed(record, "duration", (int, float))),
-        windows=tuple(_window(index, window) for index, window in enumerate(windows)),
-        file=file,
-        offset=offset,
-        length=len(line),
-    )
+    parsed = tuple(_window(index, window) for index, window in enumerate(windows))
+    for index, window in enumerate(windows):
+        try:
+            check(window)
+        except ValueError as error:
+            raise ValueError(f"t2w_windows[{index}]: {error}") from None
+    return parsed
 
 
 def _window(index: int, window: Any) -> Window:
@@ -196,11 +247,18 @@ def _typed(record: Mapping[str, Any], name: str, kind: Any) -> Any:
     return value
 
 
-def _positive(record: Mapping[str, Any], name: str) -> int:
+def _positive(record: Mapping[str, Any], name: str) -> int | None:
+    """A fact that may be absent."""
+    if record.get(name) is None:
+        return None
     value: int = _typed(record, name, int)
     if value < 1:
         raise ValueError(f"field '{name}' must be positive, got {value}")
     return value
+
+
+def _duration(record: Mapping[str, Any]) -> float | None:
+    return None if record.get("duration") is None else float(_typed(record, "duration", (int, float)))
 
 
 def _media(text: str, folder: Path, find: Callable[[str, Path], Path]) -> Path:
@@ -212,10 +270,12 @@ def _media(text: str, folder: Path, find: Callable[[str, Path], Path]) -> Path:
         raise ValueError(f"vision_path {error}") from None
 
 
-def captions_of(clip: ClipRecord, window: Window) -> dict[str, Any]:
+def captions_of(clip: ClipRecord, window: Window) -> Mapping[str, Any]:
     """The record's window with all its captions, read from the file."""
+    if clip.captions is not None:
+        return clip.captions[window.index]
     with _opened(clip.file) as handle:
         handle.seek(clip.offset)
-        record = json.loads(handle.read(clip.length))
-    captions: dict[str, Any] = record["t2w_windows"][window.index]
+        record = json.loads(as_utf8(handle.read(clip.length)))
+    captions: Mapping[str, Any] = record["t2w_windows"][window.index] if "t2w_windows" in record else record
     return captions

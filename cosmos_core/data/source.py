@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cosmos_core.data.dropped import Dropped
 from cosmos_core.data.samples import Answer
 
 __all__ = ["MapSource", "UnreadableSample"]
@@ -17,12 +18,16 @@ Permutation = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class UnreadableSample(Exception):
-    """A sample that cannot be used; the loader counts it by `reason`, logs `where` and continues."""
+    """A sample that cannot be used; the loader counts it by `reason`, logs `where` and continues.
 
-    def __init__(self, where: str, reason: str) -> None:
+    key: the option of the dataset that would change it, "" if there is none.
+    """
+
+    def __init__(self, where: str, reason: str, key: str = "") -> None:
         super().__init__(f"{where}: {reason}")
         self.where = where
         self.reason = reason
+        self.key = key
 
 
 class MapSource(ABC):
@@ -86,6 +91,15 @@ class MapSource(ABC):
     def filtered(self) -> Mapping[str, int]:
         """How many samples the dataset left out by its own rules, by reason."""
         return {}
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        """The same with the option behind each reason and the first examples."""
+        return [Dropped(reason, count) for reason, count in self.filtered.items()]
+
+    def differences(self, index: int) -> Sequence[str]:
+        """How what the data says of sample `index` differs from its file."""
+        return ()
 
     def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
         """Metrics of the model's answers. Files go into `folder`, which exists."""

@@ -7,6 +7,7 @@ from cosmos_core.launch.train import train as _train
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
+from cosmos_core.train.model_input import ModelInput
 from cosmos_core.train.tracker import Tracker
 from cosmos_core.train.trainer import Trainer
 
@@ -18,6 +19,7 @@ __all__ = [
     "CallbackContext",
     "Estimate",
     "ModelFamily",
+    "ModelInput",
     "StepOutput",
     "Tracker",
     "Trainer",

@@ -40,6 +40,7 @@ __all__ = [
     "build_trainer",
     "materialise",
     "needs_mixed_precision",
+    "open_dataset",
     "validation_loader",
 ]
 
@@ -130,7 +131,7 @@ def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[Ma
     sources: list[MapSource] = []
     failure: UserError | None = None
     try:
-        sources += [_open(section, plugins) for section in sections if section is not None]
+        sources += [open_dataset(section, plugins) for section in sections if section is not None]
     except UserError as error:
         failure = error
     raise_if_any_rank_failed(failure, mesh)
@@ -138,7 +139,7 @@ def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[Ma
     return sources
 
 
-def _open(config: DataloaderConfig, plugins: PluginManager) -> MapSource:
+def open_dataset(config: DataloaderConfig, plugins: PluginManager) -> MapSource:
     """A section's dataset. Raises UserError, also for files that the system does not let it read."""
     try:
         source: MapSource = plugins.registry.get(DatasetSpec, config.dataset.type).source.load()(config.dataset)
@@ -186,7 +187,7 @@ def build_loader(
     if config is None:
         return None
     return PackedLoader(
-        source if source is not None else _open(config, plugins),
+        source if source is not None else open_dataset(config, plugins),
         config=config,
         preparation=Preparation(family.prepare, family.num_tokens, family.kind, family.shorten),
         rank=mesh.data_rank,

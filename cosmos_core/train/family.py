@@ -19,6 +19,7 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.train.model_input import ModelInput
 
 __all__ = ["Batch", "BuildContext", "Estimate", "ModelFamily", "StepOutput"]
 
@@ -146,6 +147,10 @@ class ModelFamily(ABC):
     def kind(self, value: Any) -> str:
         """Samples of different kinds never share a pack of the pool packer."""
         return ""
+
+    def model_input(self, value: Any) -> ModelInput | None:
+        """What the model gets of a prepared sample, for `cosmos data show`; None where the family does not say."""
+        return None
 
     @abstractmethod
     def collate(self, items: Sequence[Item]) -> Batch:

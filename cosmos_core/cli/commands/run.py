@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 import click
@@ -89,6 +90,7 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
         click.echo(f"# {name}: {text}")
     for line in (*plan.completion(), *(f"warning: {warning}" for warning in warnings(plan))):
         click.echo(f"# {line}")
+    click.echo(f"# check the data: {join(('cosmos', 'data', 'check', *plan.command))}")
 
 
 def _report(plan: RunPlan, outcome: str) -> None:

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["OpenVideo", "open_video", "reading"]
+__all__ = ["MOST_PIXELS", "OpenVideo", "open_video", "reading"]
 
 DECODER_THREADS = 2
 FEW_PIXELS = 256 * 256

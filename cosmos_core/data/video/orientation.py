@@ -1,11 +1,18 @@
-"""How a picture is turned for display, from a file's display matrix."""
+"""How a picture is turned for display, from a video's display matrix or a picture file's EXIF."""
 
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Filters", "filters"]
+import PIL.Image
+
+__all__ = ["PICTURES", "Filters", "filters", "picture_filters"]
+
+PICTURES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+"""Endings of picture files."""
+ORIENTATION = 0x112
 
 Filters = tuple[tuple[str, str], ...]
 
@@ -20,14 +27,37 @@ _FILTERS: dict[tuple[int, int, int, int], Filters] = {
 }
 """By the signs of the matrix: where a picture's right and lower edge go, as (x, y) each."""
 
+_EXIF: dict[int, Filters] = {
+    2: (("hflip", ""),),
+    3: (("hflip", ""), ("vflip", "")),
+    4: (("vflip", ""),),
+    5: (("transpose", "cclock_flip"),),
+    6: (("transpose", "clock"),),
+    7: (("transpose", "clock_flip"),),
+    8: (("transpose", "cclock"),),
+}
+
 
 def filters(frame: Any) -> Filters:
     """FFmpeg filters (name, argument) that turn the frame as a player shows it; none for odd angles."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all kinds of side data, EXIF among them.
+        return ()
     if matrix is None:
         return ()
     a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])
     return _FILTERS.get((_sign(a), _sign(b), _sign(c), _sign(d)), ())
+
+
+def picture_filters(path: Path) -> Filters:
+    """The same for a picture file, from its EXIF orientation."""
+    try:
+        with PIL.Image.open(path) as picture:
+            orientation = picture.getexif().get(ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        return ()
+    return _EXIF.get(orientation, ())
 
 
 def _sign(value: int) -> int:

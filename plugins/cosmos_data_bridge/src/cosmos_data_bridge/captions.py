@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from attrs import frozen
 
 from cosmos_data_bridge.config import BridgeConfig
 
-__all__ = ["Caption", "ClipFacts", "choose", "model_text", "serialise"]
+if TYPE_CHECKING:
+    import numpy as np
 
+__all__ = ["Caption", "ClipFacts", "check_captions", "choose", "model_text", "serialise"]
+
+_PREFERRED = ("caption_json", "qwen3_32b_rewrite-dense", "caption")
 _WRITERS = ("qwen3_235b", "qwen3_32b", "qwen3p5_397b")
 _STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
 
@@ -43,7 +46,7 @@ def serialise(caption: Mapping[str, Any]) -> str:
 
 def choose(window: Mapping[str, Any], random: np.random.Generator) -> Caption | None:
     """The window's caption: structured, else a dense rewrite, else plain, else one of the styles; None without any."""
-    for field in ("caption_json", "qwen3_32b_rewrite-dense", "caption"):
+    for field in _PREFERRED:
         if window.get(field):
             return _caption(window[field], field)
     weights = {f"{writer}_{style}": weight for writer in _WRITERS for style, weight in _STYLES.items()}
@@ -53,6 +56,20 @@ def choose(window: Mapping[str, Any], random: np.random.Generator) -> Caption | 
         return None
     field = str(random.choice(list(present), p=[weight / total for weight in present.values()]))
     return _caption(window[field], field)
+
+
+def check_captions(window: Mapping[str, Any]) -> None:
+    """Raises ValueError for a caption of `choose` that is blank, or neither an object nor a text."""
+    fields = [field for field in _PREFERRED if window.get(field) is not None]
+    fields += [f"{writer}_{style}" for writer in _WRITERS for style in _STYLES]
+    values = {field: window[field] for field in fields if window.get(field) is not None}
+    for field, value in values.items():
+        if not isinstance(value, Mapping | str):
+            raise ValueError(f"'{field}' is neither text nor an object: {value!r:.80}")
+        if isinstance(value, str) and value and not value.strip():
+            raise ValueError(f"'{field}' is blank")
+    if values and not any(values.values()):
+        raise ValueError(f"'{next(iter(values))}' is blank")
 
 
 def _caption(value: Any, field: str) -> Caption:

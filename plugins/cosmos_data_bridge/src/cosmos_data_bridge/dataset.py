@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +11,22 @@ import torch
 from attrs import evolve
 
 from cosmos_core.data import MapSource, UnreadableSample, VideoText
-from cosmos_core.data.jsonl import ClipRecord, Window, captions_of
-from cosmos_core.data.video import ClipFile, probe
+from cosmos_core.data.dropped import Dropped
+from cosmos_core.data.jsonl import ClipIndex, ClipRecord, Window, captions_of
+from cosmos_core.data.video import ClipFile, Timeline, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
+from cosmos_data_bridge.facts import differences
 from cosmos_data_bridge.frames import select
 from cosmos_data_bridge.index import read_index
 from cosmos_data_bridge.resolution import target_size
 
 __all__ = ["BridgeSource"]
+
+logger = logging.getLogger(__name__)
+
+MAX_TOLD = 5
+"""Wrong records that each process tells of."""
 
 
 class BridgeSource(MapSource):
@@ -26,8 +34,8 @@ class BridgeSource(MapSource):
 
     def __init__(self, config: BridgeConfig) -> None:
         self.config = config
-        index = read_index(config)
-        self._filtered = index.dropped
+        index = self.read_index(config)
+        self._dropped = index.dropped
         self._digest = index.digest[:12]
         self._entries: list[tuple[ClipRecord, tuple[Window, ...]]] = [
             entry
@@ -40,6 +48,12 @@ class BridgeSource(MapSource):
         self._condition_frames = list(weights)
         self._probabilities = np.array(list(weights.values())) / sum(weights.values())
         self._decoded: dict[ClipFile, torch.Tensor] = {}
+        self._told = 0
+
+    @staticmethod
+    def read_index(config: BridgeConfig) -> ClipIndex:
+        """The clips that the configuration names. Raises UserError."""
+        return read_index(config)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -47,7 +61,24 @@ class BridgeSource(MapSource):
     @property
     def filtered(self) -> Mapping[str, int]:
         """Number of clips and windows that the configured filters leave out, by reason."""
-        return self._filtered
+        return {dropped.reason: dropped.count for dropped in self._dropped}
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        """The same with options and examples."""
+        return self._dropped
+
+    def key(self, index: int) -> str:
+        """The clip's name."""
+        return self._entries[index][0].uuid
+
+    def differences(self, index: int) -> Sequence[str]:
+        """How the record of a clip differs from its file; nothing for a file that cannot be read."""
+        clip, _ = self._entries[index]
+        try:
+            return differences(clip, probe(clip.path))
+        except UnreadableSample:
+            return ()
 
     @property
     def fingerprint(self) -> str:
@@ -78,6 +109,7 @@ class BridgeSource(MapSource):
     def _sample(self, clip: ClipRecord, window: Window, config: BridgeConfig, random: np.random.Generator) -> VideoText:
         key = f"{clip.uuid}_w{window.index}"
         timeline = probe(clip.path)
+        self._check(key, clip, timeline)
         frames = select(window, timeline, config, str(clip.path), random)
         caption = choose(captions_of(clip, window), random)
         if caption is None:
@@ -88,6 +120,19 @@ class BridgeSource(MapSource):
         condition_frames = int(random.choice(self._condition_frames, p=self._probabilities))
         stored = ClipFile(clip.path, frames.first, frames.last, frames.step, size)
         return VideoText(key=key, video=stored, caption=text, fps=fps, condition_frames=condition_frames)
+
+    def _check(self, key: str, clip: ClipRecord, timeline: Timeline) -> None:
+        """Apply the filters to what the record leaves to the file; tell of the first records that differ from it."""
+        duration = timeline.frames / float(timeline.fps)
+        if clip.duration is None and duration > self.config.max_duration:
+            raise UnreadableSample(key, f"longer than {self.config.max_duration:g} s", "max_duration")
+        if min(timeline.width, timeline.height) < self.config.min_short_edge:
+            raise UnreadableSample(key, f"short edge under {self.config.min_short_edge} pixels", "min_short_edge")
+        found = differences(clip, timeline) if self._told < MAX_TOLD else []
+        if found:
+            self._told += 1
+            more = "; `cosmos data check` tells of all" if self._told == MAX_TOLD else ""
+            logger.warning("the record of %s is wrong: %s%s", clip.uuid, "; ".join(found), more)
 
     def _decode(self, stored: ClipFile) -> torch.Tensor:
         if not self.config.cache_decoded:

@@ -33,11 +33,14 @@ def select(
     window: Window, timeline: Timeline, config: BridgeConfig, key: str, random: np.random.Generator
 ) -> Selection:
     """Frames of a sample. Raises UnreadableSample when the window is too short for the settings."""
-    end = min(window.end, timeline.frames - 1)
+    end = timeline.frames - 1 if window.end is None else min(window.end, timeline.frames - 1)
     span = end - window.start + 1
     if span < max(1, config.min_window_frames):
+        last = "the last" if window.end is None else window.end
         raise UnreadableSample(
-            key, f"its record promises frames {window.start} to {window.end}, the file has {timeline.frames} frames"
+            key,
+            f"its record promises frames {window.start} to {last}, the file has {timeline.frames} frames",
+            "min_window_frames",
         )
     if config.num_video_frames == -1:
         return Selection(window.start, window.interval, _whole_chunks(1 + (span - 1) // window.interval))
@@ -45,7 +48,7 @@ def select(
     step = _step(config, float(timeline.fps), span)
     need = (count - 1) * step + 1
     if span < need:
-        raise UnreadableSample(key, f"window is too short for {count} frames")
+        raise UnreadableSample(key, f"window is too short for {count} frames", "num_video_frames")
     spare = span - need
     offset = {"first": 0, "center": spare // 2, "random": int(random.integers(0, spare + 1))}
     return Selection(window.start + offset[config.frame_selection_mode], step, _whole_chunks(count))

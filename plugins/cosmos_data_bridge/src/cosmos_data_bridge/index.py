@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosmos_core.data.jsonl import ClipFilter, ClipIndex, read_clips
+from cosmos_data_bridge.captions import check_captions
 from cosmos_data_bridge.config import BridgeConfig
 
 __all__ = ["index_file", "read_index"]
@@ -18,4 +19,6 @@ def index_file(config: BridgeConfig) -> Path:
 def read_index(config: BridgeConfig) -> ClipIndex:
     """All usable clips of the configured split. Raises UserError."""
     clip_filter = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)
-    return read_clips(index_file(config), Path(config.path), clip_filter, media_roots=config.media_roots)
+    return read_clips(
+        index_file(config), Path(config.path), clip_filter, media_roots=config.media_roots, check=check_captions
+    )

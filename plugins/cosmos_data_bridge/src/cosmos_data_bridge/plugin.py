@@ -31,6 +31,14 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         yields="video_text",
         prepare="cosmos_data_bridge.prepare:bridge",
     )
+    yield DatasetSpec(
+        name="folder",
+        summary="Your own clips and pictures, with captions beside them or in a table",
+        config="cosmos_data_bridge.folder.config:FolderConfig",
+        source="cosmos_data_bridge.folder.dataset:FolderSource",
+        yields="video_text",
+        prepare="cosmos_data_bridge.folder.command:folder",
+    )
 
 
 @hookimpl
@@ -48,8 +56,17 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
 
 def _problems(dataset: BridgeConfig, key: str) -> Iterable[Problem]:
     from cosmos_core.errors import UserError, as_problems
+    from cosmos_data_bridge.folder.config import FolderConfig
     from cosmos_data_bridge.index import index_file, read_index
 
+    if isinstance(dataset, FolderConfig):
+        from cosmos_data_bridge.folder.listing import list_entries
+
+        try:
+            list_entries(dataset.source)
+        except UserError as error:
+            yield from as_problems(error, key)
+        return
     index = index_file(dataset)
     if not isdir(dataset.path):
         message = f"{dataset.path} is a file" if isfile(dataset.path) else f"no such folder: {dataset.path}"

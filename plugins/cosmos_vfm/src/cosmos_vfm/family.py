@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.train import Backward, BuildContext, ModelFamily, StepOutput
+from cosmos_core.train import Backward, BuildContext, ModelFamily, ModelInput, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
 from cosmos_vfm.checkpoints.load import load_published, settings_of
@@ -29,12 +30,13 @@ from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, generate
 from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
-from cosmos_vfm.tokenizer.video import SPATIAL, TEMPORAL, latent_shape
+from cosmos_vfm.tokenizer.video import CHANNELS, SPATIAL, TEMPORAL, latent_shape
 
 __all__ = ["VfmFamily"]
 
 logger = logging.getLogger(__name__)
 
+FLOAT32_BYTES = 4
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -138,6 +140,13 @@ class VfmFamily(ModelFamily):
         if self.cache is None or isinstance(sample.video, torch.Tensor):
             return None
         return self.cache.read(sample.video.identity(), sample.caption)
+
+    def model_input(self, value: Prepared) -> ModelInput:
+        """Frames as the video tokenizer takes them, and the caption in its template; no text is learned."""
+        frames = tuple(value.video.transpose(0, 1)) if value.video.dtype == torch.uint8 else ()
+        text = self.text.encoder.decode(list(value.spec.text_ids))
+        size = FLOAT32_BYTES * CHANNELS * prod(value.spec.shape)
+        return ModelInput(frames, ((text, False),), value.spec.num_condition_frames, size)
 
     def num_tokens(self, value: Prepared) -> int:
         """Tokens of both towers plus one, as the loader of the base models counted.

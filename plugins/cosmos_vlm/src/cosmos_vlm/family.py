@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -13,13 +15,13 @@ from torch import nn
 from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
-from cosmos_core.train import BuildContext, ModelFamily, StepOutput
+from cosmos_core.train import BuildContext, ModelFamily, ModelInput, StepOutput
 from cosmos_vlm.architecture import architecture_of, cut
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import is_hub_name, pinned
-from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
+from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
@@ -29,6 +31,7 @@ from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.processor_files import pixel_limits
 from cosmos_vlm.shorten import limits_that_fit, truncated
 from cosmos_vlm.tokenizer import tokenizer_of
+from cosmos_vlm.vision import frames_of
 from cosmos_vlm.weights import config_folder, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
@@ -126,6 +129,17 @@ class VlmFamily(ModelFamily):
             limits = limits_that_fit(sample, value, self.processor.limits, max_tokens)
             return self.processor.encode(sample, limits)
         return truncated(value, max_tokens)
+
+    def model_input(self, value: TokenizedConversation) -> ModelInput:
+        """Frames as the vision tower takes them, an odd last one repeated, and every token's text."""
+        sizes = [t * h * w for t, h, w in value.grids]
+        parts = zip(value.patches.split(sizes), value.grids, strict=True)
+        frames = tuple(frame for patches, grid in parts for frame in frames_of(patches, grid))
+        learned = groupby(zip(value.ids.tolist(), (value.labels != IGNORE_INDEX).tolist(), strict=True), itemgetter(1))
+        text = (
+            (self.processor.tokenizer.decode([token for token, _ in run]), is_learned) for is_learned, run in learned
+        )
+        return ModelInput(frames, tuple(text))
 
     def num_tokens(self, value: TokenizedConversation) -> int:
         """Tokens of the conversation, visual tokens included."""

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from cosmos_core.distributed import to_device
 
-__all__ = ["FACTOR", "fit_image", "fit_video", "normalised", "patches_of", "tower_inputs"]
+__all__ = ["FACTOR", "fit_image", "fit_video", "frames_of", "normalised", "patches_of", "tower_inputs"]
 
 PATCH = 16
 MERGE = 2
@@ -63,6 +63,13 @@ def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tenso
     blocks = frames.reshape(t, TEMPORAL, 3, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
     rows = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * TEMPORAL * PATCH * PATCH)
     return rows, (t, h, w)
+
+
+def frames_of(patches: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+    """The inverse of `patches_of`: uint8 [T, 3, H, W] of rows [t h w, 1536]."""
+    t, h, w = grid
+    blocks = patches.reshape(t, h // MERGE, w // MERGE, MERGE, MERGE, 3, TEMPORAL, PATCH, PATCH)
+    return blocks.permute(0, 6, 5, 1, 3, 7, 2, 4, 8).reshape(TEMPORAL * t, 3, PATCH * h, PATCH * w)
 
 
 def normalised(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

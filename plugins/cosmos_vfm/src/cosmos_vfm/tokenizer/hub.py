@@ -25,6 +25,9 @@ class _HubEncoder:
         ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         return list(ids)
 
+    def decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids))
+
 
 def hub_tokens(name: str, revision: str) -> TextTokens:
     """The tokenizer in a folder or on the Hub. Raises UserError when its files cannot be loaded."""

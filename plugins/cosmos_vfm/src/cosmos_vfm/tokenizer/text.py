@@ -22,6 +22,10 @@ class CaptionEncoder(Protocol):
         """Token ids of the caption as one user message, with the generation prompt."""
         ...
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids, special tokens included."""
+        ...
+
 
 @frozen
 class TextTokens:

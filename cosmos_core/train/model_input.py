@@ -1,0 +1,24 @@
+"""What a model gets of one sample, for people to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["ModelInput"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """A prepared sample before normalisation.
+
+    frames: uint8 [3, H, W] each, RGB, in order. text: pieces of the rendered text, and whether each is learned.
+    num_condition_frames: leading latent frames that are given; None where there are none. latent_bytes: its size in a
+    latent cache.
+    """
+
+    frames: tuple[torch.Tensor, ...]
+    text: tuple[tuple[str, bool], ...]
+    num_condition_frames: int | None = None
+    latent_bytes: int = 0

@@ -1,0 +1,77 @@
+"""A listed clip, before its file is measured, and the problems of a listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_data_bridge.captions import check_captions
+
+__all__ = ["Entry", "caption_fields", "key_of", "no_problems", "unique"]
+
+MAX_PROBLEMS = 10
+"""Problems that one error lists."""
+
+
+@frozen
+class Entry:
+    """A clip. key: its name. captions: as the fields of a window. file, line: where the caption is written."""
+
+    key: str
+    path: Path
+    captions: Mapping[str, Any]
+    file: Path
+    line: int | None = None
+
+
+def key_of(path: Path, root: Path) -> str:
+    """The path below `root` without its suffix; the whole path for a file elsewhere."""
+    inside = path.relative_to(root) if path.is_relative_to(root) else path
+    return inside.with_suffix("").as_posix()
+
+
+def caption_fields(value: Any) -> dict[str, Any]:
+    """A caption as the fields of a window. Raises ValueError for what is no caption.
+
+    An object that has caption fields is taken as these; any other is a structured caption.
+    """
+    if isinstance(value, Mapping) and any(name.startswith("caption") for name in value):
+        fields = dict(value)
+    else:
+        fields = {"caption_json" if isinstance(value, Mapping) else "caption": value}
+    if all(field is None for field in fields.values()):
+        raise ValueError("the caption is missing")
+    check_captions(fields)
+    return fields
+
+
+def unique(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries in the order of their keys. Raises UserError when two have one key."""
+    by_key: dict[str, Entry] = {}
+    problems = []
+    for entry in entries:
+        first = by_key.setdefault(entry.key, entry)
+        if first is not entry:
+            places = f"{first.path} and {entry.path}" if first.path != entry.path else f"{entry.path} twice"
+            problems.append(
+                Problem(
+                    message=f"'{entry.key}' is the name of {places}",
+                    file=str(entry.file),
+                    line=entry.line,
+                    hint="rename or remove one",
+                )
+            )
+    no_problems(problems, "clips have the same name")
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def no_problems(problems: list[Problem], title: str) -> None:
+    """Raises UserError with the first problems, if there are any."""
+    if problems:
+        rest = len(problems) - MAX_PROBLEMS
+        more = [Problem(message=f"and {rest} more")] if rest > 0 else []
+        raise UserError(f"{title}", [*problems[:MAX_PROBLEMS], *more])
