@@ -73,9 +73,10 @@ def _exit_code() -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except OSError as error:
-        if error.errno not in FIXABLE:
+        full_output = error.errno == errno.ENOSPC and error.filename is None
+        if error.errno not in FIXABLE and not full_output:
             raise
-        click.echo(f"error: {error.strerror}: {error.filename}", err=True)
+        click.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
         return USER_ERROR
     return code if isinstance(code, int) else 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date, datetime, time
 from math import isfinite
 from typing import Any, get_args, get_origin
 
@@ -30,7 +31,17 @@ from cosmos_core.config.locate import KeyPath
 __all__ = ["Fault", "UnknownKey", "faults", "strict_converter"]
 
 _DIGITS = re.compile(r"[+-]?[0-9]+")
-_WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+_LARGEST = 2**63 - 1
+_WORDS = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    date: "a date",
+    time: "a time",
+    datetime: "a date with a time",
+}
 
 
 class UnknownKey(ValueError):
@@ -49,6 +60,8 @@ def describe(value: Any) -> str:
     if value is None:
         return "nothing (null)"
     kind = _WORDS.get(type(value), "a table" if isinstance(value, dict) else type(value).__name__)
+    if isinstance(value, date | time):
+        return f"{value} ({kind})"
     shown = str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
     return kind if isinstance(value, dict) else f"{shown} ({kind})"
 
@@ -57,13 +70,15 @@ def _scalar(kind: type) -> Callable[[Any, Any], Any]:
     def structure(value: Any, _: Any) -> Any:
         if kind is float and type(value) is float and not isfinite(value):
             raise ValueError(f"must be a finite number; got {value}")
+        if kind in (int, float) and type(value) is int and abs(value) > _LARGEST:
+            raise ValueError(f"must be at most {_LARGEST}, either sign; got {value}")
         if type(value) is kind:
             return value
         if kind is int and type(value) is str and _DIGITS.fullmatch(value):
-            return int(value)
+            return structure(int(value), int)
         if kind is float and type(value) is int:
             return float(value)
-        quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float) else ""
+        quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float | date | time) else ""
         raise TypeError(f"expected {_WORDS[kind]}, got {describe(value)}{quoted}")
 
     return structure

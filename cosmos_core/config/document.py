@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from attrs import frozen
 from cosmos_core.config.locate import KeyPath, locate
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["Document", "Location", "Provenance", "read_document"]
+__all__ = ["Document", "Location", "Provenance", "read_document", "read_text"]
 
 
 @frozen
@@ -36,6 +38,11 @@ class Document:
     provenance: Provenance
 
 
+def read_text(path: Path) -> str:
+    """A recipe's text, without the byte order mark that some editors write. Raises OSError or UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8-sig")
+
+
 def read_document(path: Path) -> Document:
     """Read a TOML file. Raises UserError with file and line when it is missing, not UTF-8 or not TOML."""
     # Here, since lists of recipes import this module and are to be fast.
@@ -43,7 +50,7 @@ def read_document(path: Path) -> Document:
     from tomlkit.exceptions import ParseError, TOMLKitError
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"no such recipe file: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -53,9 +60,19 @@ def read_document(path: Path) -> Document:
     except ParseError as error:
         raise _syntax_error(path, str(error), error.line) from None
     except TOMLKitError as error:
-        raise _syntax_error(path, str(error), None) from None
+        raise _syntax_error(path, str(error).rstrip("."), _line_of_error(text)) from None
     provenance = {key: Location(str(path), line) for key, line in locate(text).items()}
     return Document(path, values, provenance)
+
+
+def _line_of_error(text: str) -> int | None:
+    """The line for the errors in which tomlkit names none, such as a key that is there twice."""
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        return int(line[1]) if line else None
+    return None
 
 
 def _syntax_error(path: Path, message: str, line: int | None) -> UserError:

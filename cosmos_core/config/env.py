@@ -8,6 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cosmos_core.errors import Problem, UserError
+
 __all__ = [
     "LaunchedRank",
     "child_environment",
@@ -80,7 +82,7 @@ def plain_output_requested() -> bool:
 
 def output_root() -> Path:
     """Parent of all run directories: IMAGINAIRE_OUTPUT_ROOT, by default ``outputs/train``."""
-    return Path(os.environ.get("IMAGINAIRE_OUTPUT_ROOT") or "outputs/train")
+    return Path(os.environ.get("IMAGINAIRE_OUTPUT_ROOT") or "outputs/train").expanduser()
 
 
 def disabled_plugins() -> frozenset[str]:
@@ -94,16 +96,24 @@ def visible_devices() -> str | None:
 
 
 def launched_rank() -> LaunchedRank | None:
-    """This process's rank when torchrun started it, else None."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    """This process's rank when torchrun started it, else None. Raises UserError for what is no number."""
+    if not is_set("RANK") or not is_set("WORLD_SIZE"):
         return None
-    world = int(os.environ["WORLD_SIZE"])
+    world = _number("WORLD_SIZE", 1)
     return LaunchedRank(
-        rank=int(os.environ["RANK"]),
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        rank=_number("RANK", 0),
+        local_rank=_number("LOCAL_RANK", 0),
         world=world,
-        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", world)),
+        local_world=_number("LOCAL_WORLD_SIZE", world),
     )
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        hint = f"torchrun sets it; `unset {name}` for a run without torchrun"
+        raise UserError(f"{name} is no rank or size", [Problem(message=f"{name} is {text!r}", hint=hint)])
+    return int(text)
 
 
 def error_file() -> Path | None:

@@ -72,9 +72,16 @@ def _walk(value: Any, path: KeyPath, scope: _Scope) -> Any:
         if path not in _OPTIONAL_WHEN_MISSING:
             scope.problem(path, "has no value ('???')", f"set it, e.g. {key_text(path)}=VALUE on the command line")
         return None
-    if isinstance(value, str) and "${" in value:
-        return _string(value, path, scope)
+    if isinstance(value, str):
+        value = _string(value, path, scope) if "${" in value else value
+        return _in_home(value, scope) if isinstance(value, str) else value
     return value
+
+
+def _in_home(text: str, scope: _Scope) -> str:
+    """A path below ``~/`` as shells write it out, which they do not after ``key=``."""
+    home = scope.lookup("HOME") if text.startswith("~/") else None
+    return f"{home}{text[1:]}" if home else text
 
 
 def _string(text: str, path: KeyPath, scope: _Scope) -> Any:

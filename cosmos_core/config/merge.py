@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -59,7 +59,16 @@ def assign(
     nested: Any = value
     for part in reversed(path):
         nested = {part: nested}
-    return merge(layer, Layer(nested, {path[: depth + 1]: location for depth in range(len(path))}), one_value)
+    paths = [*(path[: depth + 1] for depth in range(len(path))), *_paths_inside(value, path)]
+    return merge(layer, Layer(nested, dict.fromkeys(paths, location)), one_value)
+
+
+def _paths_inside(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """Paths of all that a table or list holds."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from _paths_inside(item, (*path, key))
 
 
 def unset(layer: Layer, paths: Iterable[tuple[str, ...]]) -> Layer:

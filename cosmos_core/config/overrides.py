@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,10 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 
 __all__ = ["Override", "parse_key", "parse_overrides", "parse_value"]
+
+DEEPEST = 50
+"""Tables and lists inside each other; a recorded configuration must be readable again, which ends at 100."""
+_ELEMENT = re.compile(r"(.+)\[\d+\]")
 
 
 @frozen
@@ -58,6 +63,31 @@ def _split(text: str) -> tuple[str, str] | None:
     return None
 
 
+def _assignment(argument: str) -> Override:
+    """Raises ValueError."""
+    sides = _split(argument)
+    if sides is None:
+        raise ValueError(f"'{argument}' has no '='")
+    try:
+        override = Override(parse_key(sides[0].strip()), parse_value(sides[1].strip()))
+        deep = len(override.path) + _depth(override.value) > DEEPEST
+    except RecursionError:
+        deep = True
+    if deep:
+        raise ValueError(f"'{argument[:DEEPEST]}...' is nested more than {DEEPEST} levels deep")
+    return override
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+
+
+def _hint(argument: str) -> str:
+    element = _ELEMENT.fullmatch(argument.partition("=")[0].strip())
+    return f"give the whole list: {element[1]}=[...]" if element else "write key=value, e.g. optimizer.lr=5e-5"
+
+
 def parse_overrides(arguments: Iterable[str]) -> list[Override]:
     """Parse all of them; leading `--` separators are ignored. Raises UserError naming every bad one."""
     overrides: list[Override] = []
@@ -65,15 +95,10 @@ def parse_overrides(arguments: Iterable[str]) -> list[Override]:
     for argument in arguments:
         if argument in ("--", ""):
             continue
-        sides = _split(argument)
         try:
-            if sides is None:
-                raise ValueError(f"'{argument}' has no '='")
-            overrides.append(Override(parse_key(sides[0].strip()), parse_value(sides[1].strip())))
+            overrides.append(_assignment(argument))
         except ValueError as error:
-            problems.append(
-                Problem(message=str(error), file="command line", hint="write key=value, e.g. optimizer.lr=5e-5")
-            )
+            problems.append(Problem(message=str(error), file="command line", hint=_hint(argument)))
     if problems:
         raise UserError("bad override on the command line; nothing was started", problems)
     return overrides

@@ -49,6 +49,24 @@ def problem_at(path: KeyPath, message: str, provenance: Provenance, hint: str = 
     return Problem(message=message, key=key_text(path), hint=hint)
 
 
+_SECTIONS: tuple[tuple[str, type], ...] = (
+    ("trainer", TrainerConfig),
+    ("optimizer", OptimizerConfig),
+    ("scheduler", SchedulerConfig),
+    ("checkpoint", CheckpointConfig),
+    ("job", JobConfig),
+    ("dataloader_train", DataloaderConfig),
+)
+"""Sections whose keys no name changes."""
+
+
+def _elsewhere(name: str) -> str:
+    """A suggestion for a key that is known under another section; "" where none has it."""
+    found = (f"{section}.{name}" for section, kind in _SECTIONS if name in (field.name for field in attrs.fields(kind)))
+    key = next(found, "")
+    return f"did you mean '{key}'?" if key else ""
+
+
 class _Builder:
     """Builds section after section and collects the problems instead of stopping at the first."""
 
@@ -106,7 +124,8 @@ class _Builder:
             if new := new_name(path, fault.known):
                 self.add_problem(path, f"is now called '{key_text((*path[:-1], new))}'", "rename it")
             else:
-                self.add_problem(path, "unknown key", did_you_mean(str(path[-1]), fault.known))
+                name = str(path[-1])
+                self.add_problem(path, "unknown key", did_you_mean(name, fault.known) or _elsewhere(name))
         elif isinstance(fault, KeyError):
             self.add_problem(path, "is missing", f"set it, e.g. {key_text(path)}=VALUE on the command line")
         else:
@@ -226,7 +245,7 @@ def structure_run(
     known = [field.name for field in attrs.fields(RunConfig)]
     for key in values:
         if key not in known:
-            builder.add_problem((key,), "unknown section", did_you_mean(key, known))
+            builder.add_problem((key,), "unknown section", did_you_mean(key, known) or _elsewhere(key))
     sections = _sections(builder, values)
     if not builder.problems:
         config = RunConfig(**sections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os import W_OK, X_OK, access
 from os.path import exists, isdir
 from shutil import disk_usage
 
@@ -119,11 +120,17 @@ def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
 
 
 def _space(plan: RunPlan) -> list[Problem]:
-    """Too little space for one checkpoint, estimated from the one the run starts from."""
+    """A place that cannot be written, or has too little space for one checkpoint.
+
+    The space is estimated from the checkpoint that the run starts from.
+    """
     needed = SPARE
     if plan.weights.path is not None:
         needed += sum(path.stat().st_size for path in plan.weights.path.rglob("*") if path.is_file())
     existing = next(path for path in (plan.run_dir, *plan.run_dir.absolute().parents) if exists(path))
+    if not isdir(existing) or not access(existing, W_OK | X_OK):
+        message = f"{existing} is {'a folder that you may not write to' if isdir(existing) else 'a file'}"
+        return [Problem(message=message, hint="choose another --output-root or job.name")]
     free = disk_usage(existing).free
     if free >= needed:
         return []

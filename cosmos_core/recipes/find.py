@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
-from os.path import isfile
+from os.path import isdir, isfile
 from pathlib import Path
 
 from attrs import frozen
@@ -83,8 +83,14 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
 
 
 def _no_file(path: Path, recipes: Sequence[RecipeFile]) -> UserError:
-    """An error with the nearest file of its folder, or the installed recipe of that name."""
+    """An error with the nearest file of its folder, or the installed recipe of that name; or a run's own file."""
+    if isdir(path):
+        run = path / "config.toml"
+        hint = f"did you mean '{run}'?" if isfile(run) else "give a recipe file or a name of `cosmos recipes list`"
+        return UserError(f"{path} is a folder, not a recipe", [Problem(message="a recipe is one TOML file", hint=hint)])
     files = [near.name for near in path.parent.glob("*.toml")]
-    hint = did_you_mean(path.name, files) or did_you_mean(path.stem, [recipe.name for recipe in recipes])
+    names = [recipe.name for recipe in recipes]
+    recipe = did_you_mean(path.stem, names)
+    hint = recipe if path.stem in names else did_you_mean(path.name, files) or recipe
     problems = [Problem(message="a name that ends with .toml or has a slash is a file", hint=hint)] if hint else []
     return UserError(f"no such recipe file: {path}", problems)

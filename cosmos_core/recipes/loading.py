@@ -165,6 +165,7 @@ def _layered(documents: Sequence[Document], assignments: Sequence[Assignment], o
     """The files of a chain merged, root first, and the command line over them."""
     layer = Layer({}, {})
     for document in reversed(documents):
+        _check_texts(document)
         _check_requires(document)
         values = {key: value for key, value in document.values.items() if key not in _HEADER}
         rest = unset(layer, _unset_paths(document, layer))
@@ -186,6 +187,9 @@ def _check_assignments(assignments: Sequence[Assignment], one_value: Collection[
         if whole is not None:
             hint = f"give all of it: {key_text(whole)}={{{key[-1]} = {value_text(value)}, ...}}"
             problems.append(problem_at(key, "is part of one value", {key: COMMAND_LINE}, hint))
+        if key[0] in _HEADER:
+            hint = "write a recipe file with it; `cosmos recipes copy` makes one"
+            problems.append(problem_at(key, "is read in recipe files alone", {key: COMMAND_LINE}, hint))
         if key == EXPERIMENT and value != experiment:
             hint = f"run that recipe itself: cosmos run {value}"
             problems.append(problem_at(key, "chooses no recipe on the command line", {key: COMMAND_LINE}, hint))
@@ -226,9 +230,18 @@ def _unset_paths(document: Document, lower: Layer) -> Iterable[tuple[str, ...]]:
     return paths
 
 
+def _check_texts(document: Document) -> None:
+    for key in ("summary", "not_yet"):
+        if not isinstance(document.values.get(key, ""), str):
+            raise _header_error(document, (key,), "expected a text in quotes")
+
+
 def _check_requires(document: Document) -> None:
     problems: list[Problem] = []
-    for text in document.values.get("requires", []):
+    requires: Any = document.values.get("requires", [])
+    if not isinstance(requires, list):
+        raise _header_error(document, ("requires",), 'expected a list of requirements, e.g. ["cosmos-vfm>=0.1"]')
+    for text in requires:
         try:
             requirement = Requirement(text)
             installed = version(requirement.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from cosmos_core.config.document import read_text
 from cosmos_core.config.locate import locate
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.recipes.find import RecipeFile, find_recipe, list_recipes
@@ -42,7 +43,7 @@ def peek(path: Path, installed: Sequence[RecipeFile] | None = None, *, below: tu
     if path.resolve() in below:
         return Glance(problem=Problem(message="recipes extend each other in a cycle", file=str(path)))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         values = tomllib.loads(text)
     except (OSError, ValueError) as error:
         return Glance(problem=Problem(message=f"not readable: {error}", file=str(path)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.cli.complete import run_directories, steps
+from cosmos_core.cli.complete import key_values, run_directories, steps
 from cosmos_core.cli.output import print_notes
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
@@ -22,7 +22,7 @@ __all__ = ["evaluate"]
 
 @click.command("eval")
 @click.argument("source", shell_complete=run_directories)
-@click.argument("overrides", nargs=-1)
+@click.argument("overrides", nargs=-1, shell_complete=key_values)
 @click.option("--recipe", help="Recipe that says data and settings; for a SOURCE that no run recorded them for.")
 @click.option(
     "--step",

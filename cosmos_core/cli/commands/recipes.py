@@ -99,6 +99,9 @@ def copy(recipe: str, file: Path) -> None:
 
     if file.exists():
         raise UserError(f"{file} exists already; nothing was written", [Problem(message="choose another name")])
+    if not file.parent.is_dir():
+        hint = Problem(message="no such folder", file=str(file.parent), hint="make it, or choose another one")
+        raise UserError(f"{file} cannot be written", [hint])
     file.write_text(find_recipe(recipe).read_text(encoding="utf-8"), encoding="utf-8")
     click.echo(f"{file}: a copy of {recipe}; run it with `cosmos run {file}`")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,9 @@ def test_recipes_list_and_show() -> None:
         (("run", "hello", "dataloader_train.dataset.type=bridge", "dataloader_train.dataset.path=x"), "bridge"),
         pytest.param(("run", "hello", "optimizer.keys_to_select=['heed']"), "head", marks=pytest.mark.torch),
         (("recipes", "show", "nothing"), "no recipe"),
+        (("recipes", "copy", "hello", "no_such_folder/mine.toml"), "no such folder"),
+        (("run", "hello", "--dry-run", "--output-root", f"{__file__}/runs"), "is a file; choose another --output-root"),
+        (("run", "vision_sft_demo", "--dry-run", "dataloader_train.dataset.path="), "dataset.path: is empty; give"),
         (("frobnicate",), "frobnicate"),
         (("data", "prepare", "bridge", "--synthetic", "0", "-o", "x"), "--synthetic"),
     ],
@@ -82,6 +87,13 @@ def test_a_mistake_is_one_clear_error_with_exit_code_2(
     done = cosmos(*arguments, env={"IMAGINAIRE_OUTPUT_ROOT": str(tmp_path)}, code=2)
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_below_the_output_is_one_sentence() -> None:
+    command = [sys.executable, "-m", "cosmos_core", "recipes", "list"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device: standard output\n")
 
 
 def test_a_missing_dataset_and_vae_are_named_with_the_remedy(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_keys_of_the_recipe_on_the_line_and_of_all_without_one() -> None:
     assert values("run", "vision_sft_demo", "optimizer.weight") == ["optimizer.weight_decay="]
     assert "model.flow.loss_scale=" in values("run", "vision_sft_demo", "model.flow.")
     assert values("run", "llava_ov", "model.flow.") == []
+    assert "trainer.max_val_iter=" in values("eval", "outputs/some_run", "trainer.max_val")
     assert "model.flow.loss_scale" in values("config", "explain", "model.flow.")
     assert "dataloader_val.dataset.path=" in values("run", "vision_sft_demo", "dataloader_val.dataset.")
     assert any(item.help == "Base learning rate." for item in offered("run", "hello", "optimizer.lr"))

@@ -68,7 +68,10 @@ def _problems(dataset: BridgeConfig, key: str) -> Iterable[Problem]:
             yield from as_problems(error, key)
         return
     index = index_file(dataset)
-    if not isdir(dataset.path):
+    if not dataset.path.strip():
+        hint = "give the folder that holds train/ and val/; if it comes from DATASET_PATH, unset or fill that"
+        yield Problem(message="is empty", key=key, hint=hint)
+    elif not isdir(dataset.path):
         message = f"{dataset.path} is a file" if isfile(dataset.path) else f"no such folder: {dataset.path}"
         yield Problem(message=message, key=key, hint=_commands(dataset))
     elif not isfile(index):

@@ -1,0 +1,114 @@
+"""Input that nobody meant to give: files from other editors, overrides of the wrong shape, an odd environment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.config.document import read_document
+from cosmos_core.config.env import launched_rank, output_root
+from cosmos_core.config.interpolate import interpolate
+from cosmos_core.config.overrides import parse_overrides
+from cosmos_core.config.problems import render
+from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import find_recipe
+from cosmos_core.recipes.loading import load
+from cosmos_core.recipes.peek import peek
+
+PLUGINS = PluginManager.discover()
+
+
+def refused(recipe: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        load(recipe, overrides, plugins=PLUGINS)
+    return render(error.value)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b'\xef\xbb\xbfsummary = "Mine"\r\nextends = "hello"\r\n[optimizer]\r\nlrr = 1\r\n')
+    assert "mine.toml:4  optimizer.lrr: unknown key" in refused(str(path))
+    assert peek(path).summary == "Mine"
+
+
+@pytest.mark.parametrize("text", ["[optimizer]\nlr = 1\nlr = 2\n", "optimizer = 1\n\n[optimizer]\n"])
+def test_a_key_that_is_there_twice_has_its_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_document(tmp_path / "mine.toml")
+    assert error.value.problems[0].line == 3
+
+
+@pytest.mark.parametrize("line", ['requires = "torch"', "requires = 3", "summary = 3", "not_yet = true"])
+def test_what_stands_above_the_tables_has_the_right_type(line: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'extends = "hello"\n{line}\n')
+    assert f"mine.toml:2  {line.partition(' ')[0]}: expected a" in refused(str(tmp_path / "mine.toml"))
+
+
+def test_a_folder_is_no_recipe_and_a_run_names_its_own_file(tmp_path: Path) -> None:
+    folder = tmp_path / "run.toml"
+    folder.mkdir()
+    assert f"{folder} is a folder, not a recipe" in refused(str(folder))
+    (folder / "config.toml").touch()
+    assert f"did you mean '{folder}/config.toml'?" in refused(str(folder))
+
+
+def test_an_installed_name_comes_before_a_file_that_looks_like_it(tmp_path: Path) -> None:
+    (tmp_path / "l.toml").touch()
+    with pytest.raises(UserError) as error:
+        find_recipe("hello.toml", base=tmp_path)
+    assert "did you mean 'hello'?" in render(error.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["custom." + ".".join("a" * 600) + "=1", f"custom.a={'[' * 60}{']' * 60}", f"a={'[' * 9999}{']' * 9999}"],
+)
+def test_an_override_that_is_nested_too_deeply_is_refused(override: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_overrides([override])
+    assert "levels deep" in error.value.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer={lr=1e-3, lrr=2}", "command line  optimizer.lrr: unknown key"),
+        ("optimizer.betas[0]=0.5", "give the whole list: optimizer.betas=[...]"),
+        ("lr=1e-4", "did you mean 'optimizer.lr'?"),
+        ("optimizer.max_iter=3", "did you mean 'trainer.max_iter'?"),
+        ("extends=vision_sft_demo", "extends: is read in recipe files alone"),
+        ("job.name=2026-11-26", "got 2026-11-26 (a date); write '\"2026-11-26\"'"),
+        ("trainer.max_iter=99999999999999999999", "must be at most 9223372036854775807"),
+        ('trainer.max_iter="99999999999999999999"', "must be at most 9223372036854775807"),
+    ],
+)
+def test_an_override_of_the_wrong_shape_says_what_is_right(override: str, words: str) -> None:
+    assert words in refused("hello", override)
+
+
+def test_a_path_below_the_home_folder_is_written_out_except_in_custom() -> None:
+    values = {"a": "~/x", "b": "${oc.env:DATA}", "c": "~", "custom": {"d": "~/x"}}
+    environment = {"HOME": "/home/me", "DATA": "~/data"}
+    filled, problems = interpolate(values, {}, environment.get, datetime.now())
+    assert not problems
+    assert filled == {"a": "/home/me/x", "b": "/home/me/data", "c": "~", "custom": {"d": "~/x"}}
+
+
+def test_the_output_root_may_lie_below_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("IMAGINAIRE_OUTPUT_ROOT", "~/runs")
+    assert output_root() == Path("/home/me/runs")
+
+
+def test_ranks_that_are_empty_are_none_and_other_words_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "")
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert launched_rank() is None
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UserError, match="WORLD_SIZE is 'two'"):
+        launched_rank()
