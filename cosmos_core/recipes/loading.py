@@ -75,7 +75,7 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     assignments, notes = _assignments(overrides)
     named = _layered(documents, assignments, frozenset()).values
     one_value = one_value_paths(named, plugins.registry)
-    _check_assignments(assignments, one_value, value_at(documents[0].values, EXPERIMENT))
+    _check_assignments(assignments, one_value, named, value_at(documents[0].values, EXPERIMENT))
     layer, ineffective = without_ineffective(_layered(documents, assignments, one_value))
     values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
     problems += text_problems(values, layer.provenance)
@@ -96,7 +96,7 @@ def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginM
     layer = Layer(tomllib.loads(to_toml(recorded)), {})
     assignments, _ = _assignments(overrides)
     one_value = one_value_paths(layer.values, plugins.registry)
-    _check_assignments(assignments, one_value, recorded.job.experiment)
+    _check_assignments(assignments, one_value, layer.values, recorded.job.experiment)
     for key, value in assignments:
         layer = assign(layer, key, value, COMMAND_LINE, one_value)
     values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
@@ -176,10 +176,12 @@ def _layered(documents: Sequence[Document], assignments: Sequence[Assignment], o
     return layer
 
 
-def _check_assignments(assignments: Sequence[Assignment], one_value: Collection[KeyPath], experiment: Any) -> None:
+def _check_assignments(
+    assignments: Sequence[Assignment], one_value: Collection[KeyPath], values: dict[str, Any], experiment: Any
+) -> None:
     """Raises UserError for overrides that would do something else than they seem to.
 
-    experiment: the recipe's own.
+    values: with the overrides merged into them. experiment: the recipe's own.
     """
     problems = []
     for key, value in assignments:
@@ -187,6 +189,9 @@ def _check_assignments(assignments: Sequence[Assignment], one_value: Collection[
         if whole is not None:
             hint = f"give all of it: {key_text(whole)}={{{key[-1]} = {value_text(value)}, ...}}"
             problems.append(problem_at(key, "is part of one value", {key: COMMAND_LINE}, hint))
+        if value == {} and key not in one_value and value_at(values, key):
+            hint = "tables are merged: leave it out, or list keys to drop under `unset` in a recipe file"
+            problems.append(problem_at(key, "is an empty table, which changes nothing", {key: COMMAND_LINE}, hint))
         if key[0] in _HEADER:
             hint = "write a recipe file with it; `cosmos recipes copy` makes one"
             problems.append(problem_at(key, "is read in recipe files alone", {key: COMMAND_LINE}, hint))

@@ -112,3 +112,8 @@ def test_ranks_that_are_empty_are_none_and_other_words_are_an_error(monkeypatch:
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UserError, match="WORLD_SIZE is 'two'"):
         launched_rank()
+
+
+def test_an_empty_table_over_a_filled_one_is_refused_since_tables_merge() -> None:
+    assert "trainer.callbacks: is an empty table, which changes nothing" in refused("hello", "trainer.callbacks={}")
+    load("hello", ["trainer.callbacks.norm_monitor={}"], plugins=PLUGINS)
