@@ -26,7 +26,7 @@ from cosmos_core.config.run import (
     SchedulerConfig,
     TrainerConfig,
 )
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.names import did_you_mean
 
 __all__ = ["SectionLookup", "problem_at", "read_resolved", "structure_run"]
@@ -102,8 +102,8 @@ class _Builder:
         """Check bounds and choices of the other keys too, so that they are reported together with the faulty ones."""
         rest = deepcopy(value)
         for inner in faulty:
-            if not inner or not isinstance(rest, dict):
-                return
+            if not inner:
+                return  # The whole is faulty, for example no table.
             table = rest
             for part in inner[:-1]:
                 if not isinstance(table.get(part), dict):
@@ -254,9 +254,7 @@ def structure_run(
                 builder.add_problem(path, message, hint)
         if not builder.problems:
             return config
-    count = len(builder.problems)
-    plural = "problem" if count == 1 else "problems"
-    raise UserError(f"{count} {plural} in {title}; nothing was started", builder.problems)
+    raise UserError(f"{problem_count(builder.problems)} in {title}; nothing was started", builder.problems)
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:
