@@ -87,7 +87,7 @@ class _Builder:
                 built: Any = self.converter.structure(value, kind)
         except Exception as error:
             all_faults = faults(error, path)
-            current = _with_new_names(value, path, all_faults) if self.accept_old_names else value
+            current = _with_new_names(value, all_faults) if self.accept_old_names else value
             if current != value:
                 return self.build(current, kind, path)
             for inner, fault in all_faults:
@@ -168,16 +168,13 @@ class _Builder:
         return self.build(value, kind, path)
 
 
-def _with_new_names(value: Any, path: KeyPath, all_faults: Sequence[Fault]) -> Any:
-    """A copy of the table at `path`, in which the unknown keys that were renamed have their new names."""
+def _with_new_names(value: Any, all_faults: Sequence[Fault]) -> Any:
+    """A copy of the table, in which the unknown keys that were renamed have their new names."""
     value = deepcopy(value)
     for inner, fault in all_faults:
         new = new_name(inner, fault.known) if isinstance(fault, UnknownKey) else ""
         if new:
-            table = value
-            for part in inner[len(path) : -1]:
-                table = table[part]
-            table.setdefault(new, table.pop(inner[-1]))
+            value.setdefault(new, value.pop(inner[-1]))
     return value
 
 
