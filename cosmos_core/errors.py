@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from attrs import frozen
 
-__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "as_problems", "first_line"]
+__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "as_problems", "first_line", "problem_count"]
 
 
 @frozen(kw_only=True)
@@ -42,6 +42,11 @@ class UserError(ReportedError):
 
 class RunFailed(ReportedError):
     """Raised when training cannot continue, e.g. because the loss is not finite; exit code 1."""
+
+
+def problem_count(problems: Sized) -> str:
+    """Their number in words: "1 problem", "2 problems"."""
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
 def first_line(error: Exception) -> str:

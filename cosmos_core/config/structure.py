@@ -26,7 +26,7 @@ from cosmos_core.config.run import (
     SchedulerConfig,
     TrainerConfig,
 )
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.names import did_you_mean
 
 __all__ = ["SectionLookup", "problem_at", "read_resolved", "structure_run"]
@@ -87,7 +87,7 @@ class _Builder:
                 built: Any = self.converter.structure(value, kind)
         except Exception as error:
             all_faults = faults(error, path)
-            current = _with_new_names(value, path, all_faults) if self.accept_old_names else value
+            current = _with_new_names(value, all_faults) if self.accept_old_names else value
             if current != value:
                 return self.build(current, kind, path)
             for inner, fault in all_faults:
@@ -102,8 +102,8 @@ class _Builder:
         """Check bounds and choices of the other keys too, so that they are reported together with the faulty ones."""
         rest = deepcopy(value)
         for inner in faulty:
-            if not inner or not isinstance(rest, dict):
-                return
+            if not inner:
+                return  # The whole is faulty, for example no table.
             table = rest
             for part in inner[:-1]:
                 if not isinstance(table.get(part), dict):
@@ -168,16 +168,13 @@ class _Builder:
         return self.build(value, kind, path)
 
 
-def _with_new_names(value: Any, path: KeyPath, all_faults: Sequence[Fault]) -> Any:
-    """A copy of the table at `path`, in which the unknown keys that were renamed have their new names."""
+def _with_new_names(value: Any, all_faults: Sequence[Fault]) -> Any:
+    """A copy of the table, in which the unknown keys that were renamed have their new names."""
     value = deepcopy(value)
     for inner, fault in all_faults:
         new = new_name(inner, fault.known) if isinstance(fault, UnknownKey) else ""
         if new:
-            table = value
-            for part in inner[len(path) : -1]:
-                table = table[part]
-            table.setdefault(new, table.pop(inner[-1]))
+            value.setdefault(new, value.pop(inner[-1]))
     return value
 
 
@@ -254,9 +251,7 @@ def structure_run(
                 builder.add_problem(path, message, hint)
         if not builder.problems:
             return config
-    count = len(builder.problems)
-    plural = "problem" if count == 1 else "problems"
-    raise UserError(f"{count} {plural} in {title}; nothing was started", builder.problems)
+    raise UserError(f"{problem_count(builder.problems)} in {title}; nothing was started", builder.problems)
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:

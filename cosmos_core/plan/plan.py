@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.config.run import RunConfig
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.paths import RunPaths, step_of
 
@@ -87,8 +87,7 @@ class RunPlan:
     def without_problems(self) -> RunPlan:
         """This plan. Raises UserError when it has problems and there is something left to do."""
         if self.problems and not self.finished:
-            count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-            raise UserError(f"{count} with the planned run; nothing was started", self.problems)
+            raise UserError(f"{problem_count(self.problems)} with the planned run; nothing was started", self.problems)
         return self
 
     @property

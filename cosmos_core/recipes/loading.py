@@ -26,7 +26,7 @@ from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.config.structure import problem_at, read_resolved, structure_run
 from cosmos_core.config.texts import text_problems
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
@@ -123,8 +123,7 @@ def _structured(
     known = {problem.key for problem in problems}
     every = [*problems, *(problem for problem in found if problem.key not in known)]
     if every:
-        count = "1 problem" if len(every) == 1 else f"{len(every)} problems"
-        raise ConfigurationError(f"{count} in {title}; nothing was started", every)
+        raise ConfigurationError(f"{problem_count(every)} in {title}; nothing was started", every)
     return config
 
 
@@ -230,8 +229,7 @@ def _unset_paths(document: Document, lower: Layer) -> Iterable[tuple[str, ...]]:
             message, hint = f"no parent sets '{name}'", did_you_mean(name, known) or "remove it"
         problems.append(problem_at(("unset", index), message, document.provenance, hint))
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UserError(f"{count} in {document.path}; nothing was started", problems)
+        raise UserError(f"{problem_count(problems)} in {document.path}; nothing was started", problems)
     return paths
 
 

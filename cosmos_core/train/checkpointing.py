@@ -55,7 +55,7 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
     resumes = source.kind == "resume"
     if source.path is not None and resumes:
         _check_format(source.path / "trainer", mesh)
-        trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed)
+        trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
         num_layers = trainer.family.num_layers

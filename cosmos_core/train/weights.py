@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(
-    checkpoint: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, seed: int, whole: bool = True
+    checkpoint: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, seed: int, whole: bool
 ) -> tuple[AdapterBase | None, Loaded]:
     """Load an ``iter_<N>`` of a run into the network and its average, after the base of its adapters.
 

@@ -72,7 +72,7 @@ def test_what_a_run_loads_is_what_is_stored(kept: str, run: KeptRun, place: Path
     optimizer = build_adamw(model, config.optimizer)
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
     adapters = trains_only_lora(model)
-    base, _ = load_checkpoint(path, model, ema, mesh, seed=config.trainer.seed)
+    base, _ = load_checkpoint(path, model, ema, mesh, seed=config.trainer.seed, whole=True)
     assert adapters == (base is not None) == (run.name == "adapters")
     moments = optimizer_templates(model, optimizer, stored_keys(path / "optim"))
     load_component(path / "optim", moments, mesh)

@@ -26,6 +26,7 @@ from cosmos_core.checkpoint.state import (
     restore_random_state,
 )
 from cosmos_core.config import Ema as EmaConfig
+from cosmos_core.console import Progress
 from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim.ema import Ema
@@ -340,6 +341,14 @@ def test_the_newest_checkpoint_is_the_latest_and_knows_its_launch(tmp_path: Path
         assert trained_by(path) == Trained(record, step)
     assert (layout.checkpoints / "latest_checkpoint.txt").read_text() == "iter_000000012\n"
     assert load_loader_states(path / "dataloader") == [{"step": 12}]
+
+
+def test_a_save_counts_the_bytes_that_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[float, float]] = []
+    monkeypatch.setattr(Progress, "end", lambda saving: counted.append((saving.done, saving.total)))
+    tensors = {"a": torch.zeros(1000), "b": torch.zeros(10, dtype=torch.bfloat16)}
+    save_checkpoint(tmp_path, 1, {"model": tensors, "optim": {"c": torch.zeros(5)}}, {}, MESH)
+    assert counted == [(4040.0, 4040)]
 
 
 def test_what_adapters_build_on_is_recorded(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.errors import RunFailed, UserError
@@ -113,6 +114,9 @@ def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(tmp_p
     assert published == ["", configs[0].read_text(), "", "", "", configs[1].read_text()]
     trained = [trained_by(first.paths.iteration(step)) for step in (4, 6)]
     assert [found and found.config for found in trained] == configs
+    for trainer, number in ((first, 1), (second, 2)):
+        record = yaml.safe_load(trainer.paths.launch(number).launch_info.read_text())
+        assert "first step" in record["startup_seconds"]
 
 
 def test_only_the_last_micro_batch_of_a_step_reduces_gradients_over_replicas(

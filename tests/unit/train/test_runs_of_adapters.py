@@ -12,6 +12,7 @@ from torch import nn
 from cosmos_core.builtin.tiny.family import TinyFamily
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.reader import stored_keys
+from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.config import AdaptedModelConfig, OptimizerConfig, RunConfig
 from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.errors import UserError
@@ -24,6 +25,7 @@ from cosmos_core.train import BuildContext, Trainer
 from cosmos_core.train.build import build_loader, materialise
 from cosmos_core.train.checkpointing import load_training_state
 from cosmos_core.train.stop import StopRequests
+from cosmos_core.train.weights import load_base
 from tests.benchmarks.running import trainer_of
 
 PLUGINS, MESH = PluginManager.discover(), local_mesh()
@@ -143,3 +145,17 @@ def test_a_run_that_changed_no_adapter_is_refused_at_its_end(tmp_path: Path) -> 
     with pytest.raises(UserError, match="3 steps changed no adapter"):
         ready(tmp_path, config_of(adapters=True, lr=0.0)).train()
     assert ready(tmp_path / "whole", config_of(adapters=False, lr=0.0)).train() == "done"
+
+
+@pytest.mark.parametrize(("keys", "taken"), [(("lora_",), False), ((), True)], ids=["adapters alone", "all"])
+def test_a_start_takes_the_adapters_of_its_base_unless_nothing_else_trains(
+    keys: tuple[str, ...], taken: bool, tmp_path: Path
+) -> None:
+    config = evolve(config_of(adapters=True), optimizer=OptimizerConfig(lr=1e-2, keys_to_select=keys))
+    family = AdaptedFamily(config.model, BuildContext(MESH.device, config.dataloader_train))  # type: ignore[arg-type]
+    model = materialise(config, family, MESH)
+    weights = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    base = save_checkpoint(tmp_path, 1, {"model": {f"net.{name}": value for name, value in weights.items()}}, {}, MESH)
+    loaded = load_base(base, model, None, MESH, skip=(), strict=True)
+    assert any("lora_" in name for name in loaded.tensors) == taken
+    assert any("lora_" not in name for name in loaded.tensors)

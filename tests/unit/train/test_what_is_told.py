@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from cosmos_core.builtin.tiny.family import TinyFamily
 from cosmos_core.checkpoint.load import Loaded
 from cosmos_core.config import Ema, ModelConfig
 from cosmos_core.plan.schedule import factor
@@ -91,6 +93,16 @@ def test_the_row_of_a_step_has_the_rate_of_its_update_and_the_tokens_of_all_its_
         assert row["pack_filled"] == pytest.approx(sum(share or 0.0 for share in shares) / 3)
         assert 0 <= row["data_wait"] <= row["seconds"] < 60
     assert trainer.loader_state == step_packs[-1].state
+
+
+def test_the_row_of_a_step_sums_the_operations_of_its_micro_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TinyFamily.training_step
+    monkeypatch.setattr(TinyFamily, "training_step", lambda *arguments: replace(step(*arguments), flops=2.5e12))
+    trainer, rows = ready(tmp_path, "trainer.grad_accum_iter=3", "trainer.max_iter=2", "trainer.run_validation=false")
+    trainer.train()
+    assert [row["tflop"] for row in rows] == [7.5, 7.5]
 
 
 def test_a_step_without_a_cap_on_tokens_tells_no_share(tmp_path: Path) -> None:
