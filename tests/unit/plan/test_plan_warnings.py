@@ -117,10 +117,10 @@ def test_steps_that_are_done_are_not_warned_of(tmp_path: Path) -> None:
 @pytest.mark.torch
 def test_the_dry_run_shows_warnings_after_the_plan_and_the_run_logs_them(tmp_path: Path) -> None:
     command = ("run", "hello", *OWN, "trainer.max_iter=8", "--output-root", str(tmp_path))
-    *_, last = cosmos(*command, "--dry-run").stdout.splitlines()
-    assert last.startswith("# warning: the schedule ends at step 4")
+    told = [line for line in cosmos(*command, "--dry-run").stdout.splitlines() if line.startswith("# warning: ")]
+    assert told[0].startswith("# warning: the schedule ends at step 4")
     logged = [line for line in cosmos(*command).stderr.splitlines() if " warning: " in line]
-    assert [line.partition(" warning: ")[2] for line in logged] == [last.removeprefix("# warning: ")]
+    assert [line.partition(" warning: ")[2] for line in logged] == [line.removeprefix("# warning: ") for line in told]
 
 
 RATED = {"id": "a", "media": "a.mp4", "conversation": "a.json"}
