@@ -245,3 +245,11 @@ def test_the_pool_packer_equals_the_written_algorithm(
     packs = list(pool_stream(stream, config, max_samples=most, max_tokens=budget))
     assert [[item.position for item in items] for items, *_ in packs] == expected
     assert packs[-1][1] == []
+
+
+@pytest.mark.parametrize(("halve", "expected"), [(True, [[0, 1], [2]]), (False, [[0, 1, 2]])])
+def test_a_long_sample_that_joins_a_batch_halves_what_is_left(halve: bool, expected: list[list[int]]) -> None:
+    samples = [PreparedSample(Item(place, None), length, "", "text") for place, length in enumerate((500, 1200, 1300))]
+    config = Pool(long_threshold=2500, halve_long=halve)
+    packs = pool_stream(iter(samples), config, max_samples=None, max_tokens=4500)
+    assert [[item.position for item in items] for items, *_ in packs] == expected

@@ -246,3 +246,10 @@ def test_the_last_steps_row_is_logged_when_a_run_fails() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         run.train()
     assert [one["step"] for one in logged] == [1]
+
+
+def test_a_step_after_an_evaluation_trains() -> None:
+    run, stream = run_with(()), packs()
+    run.model.eval()
+    run.train_step(stream)
+    assert all(module.training for module in run.model.modules())
