@@ -96,8 +96,7 @@ def load_model(
         if name in stored and _size(stored[name]) != tuple(value.shape)
     )
     unused = sorted(name for name in stored if name not in targets)
-    surplus = [name for name in unused if name not in own and not is_cut_off(name, num_layers)]
-    surplus = [name for name in surplus if not any(key in name for key in skip)]
+    surplus = [name for name in unused if not is_cut_off(name, num_layers) and not any(key in name for key in skip)]
     rejected = [name for name in surplus if _must_be_used(name, model, ema, strict=strict, whole=whole)]
     none_stored = not any(name in stored for name in targets)
     required = missing if strict or whole or none_stored else []

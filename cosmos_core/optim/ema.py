@@ -23,8 +23,8 @@ def exponent(rate: float) -> float:
 
 
 def beta(iteration: int, power: float) -> float:
-    """Decay of the old average; 0 before iteration 1, so the first update copies the weights."""
-    return 0.0 if iteration < 1 else (1 - 1 / (iteration + 1)) ** (power + 1)
+    """Decay of the old average; 0 at iteration 0, so the first update copies the weights."""
+    return (1 - 1 / (iteration + 1)) ** (power + 1)
 
 
 class Ema:

@@ -187,6 +187,20 @@ def test_a_surplus_tensor_is_an_error_in_a_part_that_the_model_has(tmp_path: Pat
         load_model(folder, Network(), None, MESH, strict=False)
 
 
+def test_layers_past_those_of_a_cut_model_are_named_and_nothing_else_is_let_through(tmp_path: Path) -> None:
+    def network(layers: int) -> nn.Module:
+        return nn.ModuleDict({"layers": nn.ModuleList(nn.Linear(2, 2) for _ in range(layers))})
+
+    folder = stored(tmp_path, network(3))
+    cut = load_model(folder, network(2), None, MESH, whole=False, num_layers=2)
+    assert cut.unused == ("net.layers.2.bias", "net.layers.2.weight")
+    with pytest.raises(UserError, match="does not fit"):
+        load_model(folder, network(2), None, MESH, whole=False)
+    other = stored(tmp_path / "other", network(2), net__layers__1__gate=torch.ones(1))
+    with pytest.raises(UserError, match="does not fit"):
+        load_model(other, network(2), None, MESH, whole=False, num_layers=2)
+
+
 def test_adapters_without_a_place_are_always_an_error(tmp_path: Path) -> None:
     folder = stored(tmp_path, Network(), net__body__lora_A__default__weight=torch.ones(1))
     with pytest.raises(UserError, match="does not fit"):
@@ -361,14 +375,18 @@ def test_what_adapters_build_on_is_recorded(tmp_path: Path) -> None:
 def test_a_checkpoint_is_on_the_disk_before_it_is_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file and folder is synced before the name that leads to it appears."""
     synced: list[tuple[str, bool, bool]] = []
+    sizes: dict[str, int] = {}
     real, latest, final = os.fsync, tmp_path / "latest_checkpoint.txt", tmp_path / "iter_000000004"
 
     def fsync(descriptor: int) -> None:
-        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, final.exists(), latest.exists()))
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        synced.append((name, final.exists(), latest.exists()))
+        sizes[name] = os.fstat(descriptor).st_size
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     save_checkpoint(tmp_path, 4, {"model": {"net.weight": torch.ones(2)}}, {}, MESH)
+    assert sizes["rank_0.pkl"] == (final / "dataloader/rank_0.pkl").stat().st_size > 0
     hidden = {name for name, visible, _ in synced if not visible}
     assert hidden >= {"rank_0.pkl", "dataloader", "model", ".iter_000000004.partial"}
     assert synced[-3:] == [

@@ -63,6 +63,11 @@ def test_the_longest_multiplier_decides() -> None:
         (pytest.approx(2e-3), 2),
         (pytest.approx(1e-2), 2),
     ]
+    config = OptimizerConfig(lr=1e-3, lr_multipliers={"xt": 2.0, "text": 10.0})
+    assert [(group.multiplier, len(group.parameters)) for group in parameter_groups(network(), config)] == [
+        (None, 2),
+        ("text", 4),
+    ]
 
 
 def test_frozen_parameters_are_not_in_the_optimizer() -> None:
