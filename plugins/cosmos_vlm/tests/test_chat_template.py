@@ -134,6 +134,13 @@ def test_what_was_asked_ends_before_the_last_answers_turn(tokenizer: Any, kind: 
     assert dialog.reference == "".join(part for part in said[last].content if isinstance(part, str))
 
 
+def test_a_message_that_the_template_leaves_out_is_an_error(tokenizer: Any) -> None:
+    short = deepcopy(tokenizer)
+    short.chat_template = "{% set messages = messages[:-1] %}" + tokenizer.chat_template
+    with pytest.raises(UnreadableSample, match="leaves out or changes part of a message of 'assistant'"):
+        dialog_of(short, TEXTS["several turns"])
+
+
 def test_an_assistant_that_speaks_first_was_asked_nothing(tokenizer: Any) -> None:
     dialog = dialog_of(tokenizer, (Message("assistant", (PICTURE, "the answer")), Message("user", ("Rate it",))))
     assert (dialog.prompt_len, dialog.num_prompt_media, dialog.reference) == (0, 0, "the answer")
