@@ -47,7 +47,7 @@ class OpenVideo:
         that begins between key frames. Later ones raise: the file is damaged.
         """
         begun = False
-        for packet in self.container.demux(self.stream):
+        for packet in self.packets():
             try:
                 frames = packet.decode()
             except av.InvalidDataError:
