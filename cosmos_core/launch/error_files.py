@@ -20,7 +20,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.errors import Problem, ReportedError, RunFailed, UserError
 from cosmos_core.plan.record import replace_file
 
-__all__ = ["RankFailure", "any_rank_reported", "error_recorded", "first_failure"]
+__all__ = ["RankFailure", "any_rank_reported", "error_recorded", "first_failure", "record_killed_rank"]
 
 _KINDS: dict[str, type[ReportedError]] = {"UserError": UserError, "RunFailed": RunFailed}
 
@@ -52,6 +52,18 @@ def error_recorded() -> Iterator[None]:
         if path is not None and path.parent.is_dir() and not path.exists():
             replace_file(path, json.dumps(_content(error)).encode())
         raise
+
+
+def record_killed_rank(folder: Path, rank: int, local_rank: int, signal_name: str) -> None:
+    """Write for a rank that a signal ended what it could not write itself, below torchrun's log folder."""
+    error = RunFailed(
+        f"rank {rank} was killed by {signal_name}"
+        + (": by hand, by the scheduler, or by the system because memory ran out" if signal_name == "SIGKILL" else "")
+    )
+    for attempt in folder.glob("*/attempt_*"):
+        path = attempt / str(local_rank) / "error.json"
+        if path.parent.is_dir():
+            replace_file(path, json.dumps(_content(error)).encode())
 
 
 def _content(error: ReportedError) -> dict[str, Any]:

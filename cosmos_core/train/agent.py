@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cosmos_core.launch.error_files import first_failure
+from cosmos_core.launch.error_files import first_failure, record_killed_rank
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.parent_death import set_parent_death_signal
 from cosmos_core.plan.paths import RunPaths
 
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
 __all__ = ["main"]
+
+_CLOSING_SECONDS = 30
+"""torchrun ends the other ranks by SIGTERM, and by SIGKILL this much later."""
 
 
 def main(run_dir: str, launch: str, nproc: str) -> int:
@@ -32,6 +40,8 @@ def main(run_dir: str, launch: str, nproc: str) -> int:
     try:
         run(parse_args([*options, "-m", "cosmos_core.train.worker", run_dir, launch]))
     except ChildFailedError as error:
+        for rank, failed in _killed_from_outside(error.failures).items():
+            record_killed_rank(folder, rank, failed.local_rank, failed.signal_name())
         failure = first_failure(folder)
         if failure is None or failure.error is None:
             print(error, file=sys.stderr)
@@ -39,6 +49,21 @@ def main(run_dir: str, launch: str, nproc: str) -> int:
     except SignalException:
         return 1  # The launcher asked to end the ranks at once.
     return 0
+
+
+def _killed_from_outside(failures: dict[int, ProcessFailure]) -> dict[int, ProcessFailure]:
+    """Ranks that a signal ended before torchrun ended the others; `failures` by rank, in the order it saw them.
+
+    Such a rank is the cause: its peers may have failed as early, but only because it left.
+    """
+    first = next(iter(failures.values()))
+    return {
+        rank: failed
+        for rank, failed in failures.items()
+        if failed.exitcode < 0
+        and (failed is first or failed.exitcode != -signal.SIGTERM)
+        and failed.timestamp < min(other.timestamp for other in failures.values()) + _CLOSING_SECONDS
+    }
 
 
 if __name__ == "__main__":
