@@ -56,17 +56,25 @@ class VideoText(Record):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in a dialog: uint8 [3, H, W], RGB."""
+    """An image in a dialog: uint8 [3, H, W], RGB. file: where it was read, if it was in a file of its own."""
 
     pixels: torch.Tensor
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video in a dialog: uint8 [3, T, H, W], RGB. seconds: when each frame is shown."""
+    """A video in a dialog: uint8 [3, T, H, W], RGB.
+
+    seconds: when each frame is shown. file, indices, fps: where it was read, the number of each frame in that file, and
+    the file's frames a second; for people, where they are known.
+    """
 
     pixels: torch.Tensor
     seconds: tuple[float, ...]
+    file: str | None = None
+    indices: tuple[int, ...] = ()
+    fps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from cosmos_core.data.samples import Image, Video
 from cosmos_core.data.source import UnreadableSample
-from cosmos_core.data.video import Timeline, decode_chosen
+from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.hub import OutsidePath, find_media
 from cosmos_core.names import path_fault
 
@@ -103,7 +103,8 @@ def read_image(source: Path | bytes) -> Image:
         raise UnreadableSample(where, "image file is missing") from None
     except IMAGE_ERRORS as error:
         raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
-    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+    file = None if isinstance(source, bytes) else str(source)
+    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1), file)
 
 
 def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -118,12 +119,12 @@ def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def read_video(path: Path, target_fps: float, max_frames: int) -> Video:
     """Frames of a video at about `target_fps`, at most `max_frames`, with their times. Raises UnreadableSample."""
-
-    def choose(timeline: Timeline) -> list[int]:
-        return frame_numbers(timeline.frames, float(timeline.fps), target_fps, max_frames)
-
-    frames, seconds = decode_chosen(path, choose)
-    return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
+    timeline = probe(path)
+    fps = float(timeline.fps)
+    numbers = frame_numbers(timeline.frames, fps, target_fps, max_frames)
+    pixels = torch.from_numpy(decode_frames(path, numbers)).permute(3, 0, 1, 2).contiguous()
+    seconds = tuple(timeline.seconds(number) for number in numbers)
+    return Video(pixels, seconds, str(path), tuple(numbers), fps)
 
 
 def frame_numbers(count: int, fps: float, target_fps: float, max_frames: int) -> list[int]:
