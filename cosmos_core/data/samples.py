@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -102,11 +102,13 @@ class Message:
 class Chat(Record):
     """A dialog (record type ``chat``); the model learns the assistant's texts, not its calls.
 
-    tools: descriptions of the tools that may be called, as the backbone's chat template takes them.
+    tools: descriptions of the tools that may be called, as the backbone's chat template takes them. where: what messages
+    call it, such as key, file and line; "" for the key alone.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

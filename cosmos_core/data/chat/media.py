@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,8 @@ from cosmos_core.names import path_fault
 
 __all__ = ["MediaReader", "frame_numbers", "read_image", "read_video"]
 
-IMAGE_ERRORS = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
-    *(struct.error, PIL.Image.DecompressionBombError),
-)
-"""What Pillow raises for files that are not images, and for images too large for memory."""
+IMAGE_ERRORS = (OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError, struct.error)
+"""What Pillow raises for files that are not images."""
 OUTSIDE = "lies outside of the dataset's folder and dataset.media_roots"
 
 
@@ -96,7 +94,7 @@ def read_image(source: Path | bytes) -> Image:
     """An image, turned upright as its metadata says; grey of 16 bits is scaled to 8. Raises UnreadableSample."""
     where = "an embedded image" if isinstance(source, bytes) else str(source)
     try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as stored:
+        with _opened(source) as stored:
             image = PIL.ImageOps.exif_transpose(stored)
             pixels = np.asarray(_in_8_bits(image).convert("RGB"))
     except FileNotFoundError:
@@ -105,6 +103,18 @@ def read_image(source: Path | bytes) -> Image:
         raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
     file = None if isinstance(source, bytes) else str(source)
     return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1), file)
+
+
+def _opened(source: Path | bytes) -> PIL.Image.Image:
+    """Raises UnreadableSample for images that Pillow warns of, which would take gigabytes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        try:
+            return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError):
+            where = "an embedded image" if isinstance(source, bytes) else str(source)
+            most = round((PIL.Image.MAX_IMAGE_PIXELS or 0) / 1e6)
+            raise UnreadableSample(where, f"image has more than {most} million pixels") from None
 
 
 def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -133,7 +133,7 @@ class ChatProcessor:
             rendered = render_chat(chat, self.tokenizer, limits or self.limits)
             tokens = self._tokens(rendered)
         except ValueError as error:
-            raise UnreadableSample(chat.key, str(error)) from None
+            raise UnreadableSample(chat.where or chat.key, str(error)) from None
         conversation = TokenizedConversation(
             key=chat.key,
             ids=tokens.ids,
@@ -148,7 +148,7 @@ class ChatProcessor:
             visual_token_indices=tokens.visual_token_indices,
         )
         if not conversation.num_loss_tokens:
-            raise UnreadableSample(chat.key, "the assistant says nothing")
+            raise UnreadableSample(chat.where or chat.key, "the assistant says nothing")
         return conversation
 
     def _tokens(self, rendered: RenderedChat) -> _Tokens:
