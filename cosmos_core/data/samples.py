@@ -102,8 +102,9 @@ class Message:
 class Chat(Record):
     """A dialog (record type ``chat``); the model learns the assistant's texts, not its calls.
 
-    tools: descriptions of the tools that may be called, as the backbone's chat template takes them. where: what messages
-    call it, such as key, file and line; "" for the key alone.
+    tools: descriptions of the tools that may be called, as the backbone's chat template takes them.
+
+    where: what messages call it, such as key, file and line; "" for the key alone.
     """
 
     messages: tuple[Message, ...]
