@@ -44,7 +44,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(section: str, tmp_path: Pa
     assert (tmp_path / "outputs/train/data_check/my_dialogs.html").is_file()
     assert json.loads((tmp_path / "shown/sample.json").read_text())["messages"][-1]["role"] == "assistant"
     assert "outcome: done" in done["mine.toml"].stdout
-    assert "100/100" in done["mine.toml"].stderr
+    assert "20/20" in done["mine.toml"].stderr
     dry = cosmos("run", "mine.toml", "--dry-run", cwd=tmp_path)
     assert "# check the data: cosmos data check mine.toml" in dry.stdout
     assert "2 can be used" in cosmos("data", "check", "mine.toml", "--no-html", cwd=tmp_path).stdout
