@@ -79,11 +79,8 @@ def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader
         sections["dataloader_val"] = config.dataloader_val
     loaders = {name: evolve(loader, cache=None) for name, loader in sections.items()}
     sources = {name: open_dataset(loader, plugins) for name, loader in loaders.items()}
-    empty = [
-        Problem(message="holds no samples", key=f"{name}.dataset")
-        for name, source in sources.items()
-        if not len(source)
-    ]
+    lengths = {name: len(source) for name, source in sources.items()}
+    empty = [Problem(message="holds no samples", key=f"{name}.dataset") for name in lengths if not lengths[name]]
     if empty:
         raise UserError("a dataset is empty", empty)
     family = build_family(evolve(config, dataloader_train=loaders["dataloader_train"]), plugins, torch.device("cpu"))

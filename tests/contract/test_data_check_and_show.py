@@ -218,6 +218,26 @@ def test_a_check_counts_what_a_pack_cannot_hold_and_writes_a_page(media: Path, t
         assert "page:" not in done.stdout
 
 
+def test_clips_that_a_pack_cannot_hold_are_counted_beforehand(media: Path, tmp_path: Path) -> None:
+    small = ("dataloader_train.dataset.resolution=64", "dataloader_train.dataset.cfg_dropout_rate=0")
+    cosmos("data", "show", str(media), *small, "--count", "9", "-o", str(tmp_path / "shown"))
+    shown = [json.loads(path.read_text()) for path in (tmp_path / "shown").rglob("sample.json")]
+    tokens = {values["key"]: values["tokens"] for values in shown}
+    most = tokens["edited_w0"] + 1
+    long = {key for key in tokens if tokens[key] >= most}
+    assert 0 < len(long) < 4
+    settings, page = (*small, f"dataloader_train.max_sequence_length={most}"), tmp_path / "page.html"
+    told = json.loads(cosmos("data", "check", str(media), *settings, "--html", str(page), "--json").stdout)
+    report = told["dataloader_train"]
+    assert (report["read"], report["used"], report["overlong"]) == (5, 5 - len(long), len(long))
+    assert report["ranges"]["tokens a sample"][2] == tokens["edited_w0"]
+    [skipped] = report["skipped"]
+    assert {example.partition(" ")[0] for example in skipped["examples"]} == long
+    assert Page(page.read_text()).count["img"] == 5 - len(long)
+    done = cosmos("data", "check", str(media), *settings, "dataloader_train.overlong=error", "--no-html", code=2)
+    assert done.stderr.count(f"can never fit under {most}") == len(long)
+
+
 def test_validation_data_is_checked_where_the_run_validates(media: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "mine")
     cosmos("data", "prepare", "folder", str(media), "-o", out, "--val", "0.4", "--recipe", "vision_sft_demo")

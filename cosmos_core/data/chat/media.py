@@ -75,7 +75,7 @@ class MediaReader:
         try:
             return find_media(name, folder, self.root, self.media_roots)
         except OutsidePath as error:
-            raise UnreadableSample(str(error), f"{kind} {OUTSIDE}") from None
+            raise UnreadableSample(str(error), f"{kind} {OUTSIDE}", "media_roots") from None
         except ValueError as error:
             raise UnreadableSample(name, str(error)) from None
 
