@@ -227,6 +227,8 @@ def test_clips_that_a_pack_cannot_hold_are_counted_beforehand(media: Path, tmp_p
     long = {key for key in tokens if tokens[key] >= most}
     assert 0 < len(long) < 4
     settings, page = (*small, f"dataloader_train.max_sequence_length={most}"), tmp_path / "page.html"
+    inside = ("data", "check", str(media), "--html", str(media / "lying.txt" / "page.html"))
+    assert "the output cannot be written; nothing was read" in cosmos(*inside, code=2).stderr
     told = json.loads(cosmos("data", "check", str(media), *settings, "--html", str(page), "--json").stdout)
     report = told["dataloader_train"]
     assert (report["read"], report["used"], report["overlong"]) == (5, 5 - len(long), len(long))
@@ -245,6 +247,12 @@ def test_validation_data_is_checked_where_the_run_validates(media: Path, tmp_pat
     assert answer["page"] is None
     assert [answer[name]["used"] for name in ("dataloader_train", "dataloader_val")] == [3, 2]
     assert answer["dataloader_train"]["latent_bytes"] > 0
+    manifest, roots = f"{out}/train/video_dataset_file.jsonl", f'dataloader_train.dataset.media_roots=["{media}"]'
+    short = "dataloader_train.dataset.min_window_frames=1"
+    for data in (manifest, out):
+        told = cosmos("data", "check", data, roots, short, "--recipe", "vision_sft_demo", "--json", "--no-html").stdout
+        assert json.loads(told).keys() == {"page", "dataloader_train"}
+        assert json.loads(told)["dataloader_train"]["used"] == 3
     alone = json.loads(cosmos("data", "check", out, "trainer.run_validation=false", "--json", "--no-html").stdout)
     assert alone.keys() == {"page", "dataloader_train"}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
-from cosmos_core.cli.data_target import recipe_option, resolve_target
+from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.manager import PluginManager
 
@@ -50,10 +50,12 @@ def check(
     from cosmos_core.train.check_data import check_data
     from cosmos_core.train.check_page import as_html, facts
 
-    reports = check_data(resolve_target(target, overrides, recipe, plugins), plugins, quick=quick)
+    config = resolve_target(target, overrides, recipe, plugins)
     page = None if no_html else html or _default_page(target)
     if page is not None:
-        page.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(page.parent)
+    reports = check_data(config, plugins, quick=quick)
+    if page is not None:
         page.write_text(as_html(f"data of {target}", reports), encoding="utf-8")
     if as_json:
         print_json({"page": None if page is None else str(page), **{one.section: _plain(one) for one in reports}})

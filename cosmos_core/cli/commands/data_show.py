@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
-from cosmos_core.cli.data_target import recipe_option, resolve_target
+from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["show"]
@@ -44,5 +44,6 @@ def show(
     from cosmos_core.train.show_samples import show_samples
 
     config = resolve_target(target, overrides, recipe, plugins)
+    make_folder(output.parent)
     for line in show_samples(config, plugins, sample, count, output):
         click.echo(line)
