@@ -230,7 +230,7 @@ def _ranges(rows: list[CheckedSample], packs: list[tuple[int, int]]) -> dict[str
         "seconds a clip": [seconds for row in rows for seconds in row.seconds],
         "frames a second": [fps for row in rows for fps in row.fps],
         "messages a dialog": [row.messages for row in rows if row.messages is not None],
-        f"characters {'the answers of a dialog' if is_dialog else 'a caption'}": [
+        "answer characters a dialog" if is_dialog else "characters a caption": [
             row.characters for row in rows if row.characters is not None
         ],
         "tokens a sample": [row.tokens for row in rows],

@@ -194,7 +194,7 @@ def test_a_check_counts_what_a_pack_cannot_hold_and_writes_a_page(media: Path, t
     assert report["kinds"] == {"video": 1, "image": 1, "text": 1}
     assert report["sizes"] == {f"{HEIGHT}x{WIDTH}": 2}
     assert report["ranges"]["frames a second"] == [25, 25, 25]
-    assert report["ranges"]["characters the answers of a dialog"][0] == len("A picture.")
+    assert report["ranges"]["answer characters a dialog"][0] == len("A picture.")
     assert (report["packs"], report["steps"]) == (2, 2)
     assert 0 < report["packing_efficiency"] < 1
     text = (tmp_path / answer["page"]).read_text()
