@@ -97,6 +97,14 @@ def test_a_row_becomes_a_chat_with_a_video_at_the_asked_rate(tmp_path: Path) -> 
     assert isinstance(video, Video)
     assert video.pixels.shape == (3, 3, 64, 64)
     assert video.seconds == pytest.approx((0.0, 1.0, 1.5))
+    film = (tmp_path / "a.mp4").read_bytes()
+    url = "data:video/mp4;base64," + base64.b64encode(film).decode()
+    for source in (film, url, {"bytes": film, "path": None}, {"bytes": None, "path": "a.mp4"}):
+        again = reader.video(source)
+        assert (again.pixels == video.pixels).all()
+        assert again.seconds == video.seconds
+    with pytest.raises(UnreadableSample, match="^an embedded video: not a video"):
+        reader.video(film[:99])
     with pytest.raises(UnreadableSample, match=r"rows.jsonl, line 2.*: file is missing"):
         to_chat({**row, "videos": ["b.mp4"]}, "two", "two (rows.jsonl, line 2)", reader)
 
