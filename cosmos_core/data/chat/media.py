@@ -1,34 +1,26 @@
-"""Images and videos of dialogs: found where they may lie, upright, RGB."""
+"""Images and videos of dialogs: found where they may lie, and read."""
 
 from __future__ import annotations
 
 import base64
-import io
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import torch
 from attrs import frozen
 
+from cosmos_core.data.chat.pictures import read_image
 from cosmos_core.data.samples import Image, Video
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import Timeline, decode_chosen
 from cosmos_core.hub import OutsidePath, RepositoryFiles, find_media
 from cosmos_core.names import path_fault
 
-__all__ = ["MediaReader", "frame_numbers", "read_image", "read_video"]
+__all__ = ["MediaReader", "frame_numbers", "read_video"]
 
-IMAGE_ERRORS = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
-    *(struct.error, PIL.Image.DecompressionBombError),
-)
-"""What Pillow raises for files that are not images, and for images too large for memory."""
 OUTSIDE = "lies outside of the dataset's folder and dataset.media_roots"
 
 
@@ -105,30 +97,6 @@ def _embedded(url: str, kind: str) -> bytes:
     except ValueError:
         pass
     raise UnreadableSample(header[:80], f"{kind} is not a data: URL in base64")
-
-
-def read_image(source: Path | bytes) -> Image:
-    """An image, turned upright as its metadata says; grey of 16 bits is scaled to 8. Raises UnreadableSample."""
-    where = "an embedded image" if isinstance(source, bytes) else str(source)
-    try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as stored:
-            image = PIL.ImageOps.exif_transpose(stored)
-            pixels = np.asarray(_in_8_bits(image).convert("RGB"))
-    except FileNotFoundError:
-        raise UnreadableSample(where, "image file is missing") from None
-    except IMAGE_ERRORS as error:
-        raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
-    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-
-
-def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Pillow cuts what is above 255 when it converts grey of more than 8 bits."""
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    levels = np.asarray(image).astype(np.int64)
-    if levels.min() < 0 or levels.max() > 0xFFFF:
-        raise ValueError("more than 16 bits")
-    return PIL.Image.fromarray((levels / 0x101).round().astype(np.uint8))
 
 
 def read_video(source: Path | bytes, target_fps: float, max_frames: int) -> Video:

@@ -85,7 +85,8 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
     with open_video(path) as video, reading(path, "damaged video"):
         packets = _scan(video)
         if packets.first is None:
-            raise UnreadableSample(str(path), "no frame can be decoded" if packets.times else "no frames")
+            reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
+            raise UnreadableSample(str(path), reason if packets.times else "no frames")
         times = _packet_times(packets)
         seekable = times is not None
         rates = (video.stream.base_rate, video.stream.average_rate, video.stream.guessed_rate)

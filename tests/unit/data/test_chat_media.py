@@ -69,7 +69,7 @@ def test_an_image_comes_from_a_path_from_bytes_or_from_a_data_url(tmp_path: Path
         ("a\0.png", "holds a NUL"),
         (7, "neither a path nor embedded"),
         ("data:image/png,xx", "not a data: URL in base64"),
-        (b"no image", "image cannot be read"),
+        (b"no image", "a format that Pillow does not read"),
     ],
 )
 def test_an_image_that_cannot_be_read_says_why(tmp_path: Path, source: Any, reason: str) -> None:
