@@ -20,6 +20,8 @@ FEW_PIXELS = 256 * 256
 """Pixels of a frame; smaller frames are decoded faster than a second thread starts."""
 MOST_PIXELS = 8192 * 4320
 """Largest frame; a damaged header may claim any size."""
+PLAYLISTS = ("concat", "dash", "hls", "imf")
+"""Formats that open other files, which may lie outside of the dataset's folder."""
 HEIF = ("heic", "heix", "heim", "heis", "mif1")
 """Brands of still pictures."""
 BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
@@ -79,6 +81,8 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
         # Metadata such as titles is not used, and may not be UTF-8.
         container = av.open(str(path), metadata_errors="replace")
     with container:
+        if container.format.name in PLAYLISTS:
+            raise UnreadableSample(str(path), "a list of other files; name those")
         stream = _default_stream(container)
         if stream is None:
             raise UnreadableSample(str(path), "no video stream")

@@ -60,6 +60,18 @@ def test_an_image_comes_from_a_path_from_bytes_or_from_a_data_url(tmp_path: Path
         assert (reader.image(source).pixels.permute(1, 2, 0).numpy() == expected).all()
 
 
+def test_an_image_is_turned_wherever_it_comes_from(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = 6
+    data = stored(drawn(), "PNG", exif=exif)
+    (tmp_path / "a.png").write_bytes(data)
+    reader = MediaReader(root=tmp_path, folders=(tmp_path,))
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    expected = np.asarray(drawn().transpose(PIL.Image.Transpose.ROTATE_270))
+    for source in ("a.png", url, data, {"bytes": data, "path": None}, {"bytes": None, "path": "a.png"}):
+        assert (reader.image(source).pixels.permute(1, 2, 0).numpy() == expected).all()
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

@@ -230,6 +230,20 @@ def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(folder: Path
     assert len(reasons) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3.0,\n{video}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile {video.name}\n"),
+    ],
+)
+def test_a_list_of_other_files_is_no_video(name: str, text: str, folder: Path) -> None:
+    """They may lie anywhere."""
+    (folder / name).write_text(text.format(video=made(folder, "plain.ts", CASES["plain.ts"])))
+    with pytest.raises(UnreadableSample, match="a list of other files; name those"):
+        probe(folder / name)
+
+
 def test_a_number_that_the_file_lacks_is_named(folder: Path) -> None:
     path = made(folder, "plain.ts", CASES["plain.ts"])
     with pytest.raises(UnreadableSample, match="frame 80 was asked for, the file has 75"):
