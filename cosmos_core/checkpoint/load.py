@@ -180,7 +180,7 @@ def _loader_state(path: Path) -> Any:
     try:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
-        hint = "remove the folder dataloader/ to start the data from the beginning"
+        hint = "without dataloader/ and manifest.json the data start from the beginning"
         problem = Problem(message=not_plain(error), file=str(path), hint=hint)
         raise UserError("the state of the data cannot be read; nothing was started", [problem]) from None
     check_format(state, path, LOADER_FORMAT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from dataclasses import MISSING, fields
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +24,9 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-__all__ = ["read_metadata_file", "unsafe_name"]
+from cosmos_core.names import leads_outside
+
+__all__ = ["read_metadata_file"]
 
 _RECORDS = "torch.distributed.checkpoint.metadata"
 _HOLDERS = {
@@ -93,12 +95,6 @@ def read_metadata_file(path: Path) -> Metadata:
     )
 
 
-def unsafe_name(name: str) -> bool:
-    """Whether a name of a file could lead out of the folder that it should lie in."""
-    paths = (PurePosixPath(name), PureWindowsPath(name))
-    return not name or "\0" in name or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
-
-
 def _record(value: Any, name: str) -> dict[str, Any]:
     """The fields of a holder of `name`."""
     _demand(isinstance(value, _Holder) and value.record == name and isinstance(value.state, dict), name)
@@ -145,7 +141,7 @@ def _stored(value: Any) -> _StorageInfo:
     info = {**known, **_record(value, "_StorageInfo")}
     _demand(info.keys() == known.keys(), "_StorageInfo")
     name = _text(info["relative_path"])
-    if unsafe_name(name):
+    if leads_outside(name):
         raise ValueError(f"it names the file {name!r}, which is outside its folder")
     _demand(all(isinstance(info[key], int) and info[key] >= 0 for key in ("offset", "length")), "offset and length")
     transforms = info.pop("transform_descriptors", None)
