@@ -57,7 +57,7 @@ def _unknown(source: Path | bytes) -> str:
             source = file.read(HEAD)
     head = source[:HEAD].lstrip().lower()
     name = next((name for name, pattern in UNREAD.items() if pattern.match(head)), None)
-    return f"image is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"
+    return f"image cannot be read: it is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"
 
 
 def _in_8_bits(image: PIL.Image.Image, where: str) -> PIL.Image.Image:

@@ -111,8 +111,8 @@ def test_a_picture_that_cannot_be_read_is_refused_by_its_format(name: str, tmp_p
     for source in (HEADS[name], tmp_path / "a.png"):
         with pytest.raises(UnreadableSample) as refused:
             read_image(source)
-        assert refused.value.reason == f"image is {name}; convert it to PNG or JPEG"
-    with pytest.raises(UnreadableSample, match="image is of a format that Pillow does not read"):
+        assert refused.value.reason == f"image cannot be read: it is {name}; convert it to PNG or JPEG"
+    with pytest.raises(UnreadableSample, match="it is of a format that Pillow does not read"):
         read_image(b"words")
 
 
