@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-
 from attrs import evolve
 
 from cosmos_data_bridge.captions import Caption, ClipFacts, model_text

@@ -242,7 +242,7 @@ def test_files_that_cannot_be_used_are_left_out_and_told(clips: Path, tmp_path: 
     for name in bad:
         assert name in told
     report = json.loads((tmp_path / "out/report.json").read_text())
-    assert sum(dropped["count"] for dropped in report) == len(bad)
+    assert sum(dropped["count"] for dropped in report["left_out"]) == len(bad)
     for path in clips.rglob("*.*"):
         if path.stem in {"a", "b", "c", "d"}:
             path.unlink()

@@ -81,7 +81,8 @@ def _caption(value: Any, field: str) -> Caption:
 def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random: np.random.Generator) -> str:
     """The text for the model, with sentences joined by one space.
 
-    One frame is an image, which has no duration. With probability `cfg_dropout_rate` it is empty, except for the metadata if `cfg_dropout_keep_metadata` is set.
+    One frame is an image, which has no duration. With probability `cfg_dropout_rate` the text is empty, except for the
+    metadata if `cfg_dropout_keep_metadata` is set.
     """
     dropped = random.random() < config.cfg_dropout_rate
     if dropped and (caption.structured or not config.cfg_dropout_keep_metadata):
