@@ -17,7 +17,7 @@ from cosmos_core.data.video import ClipFile, Timeline, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.facts import differences
-from cosmos_data_bridge.frames import select
+from cosmos_data_bridge.frames import select, used_frames
 from cosmos_data_bridge.index import read_index
 from cosmos_data_bridge.resolution import target_size
 
@@ -49,6 +49,10 @@ class BridgeSource(MapSource):
         self._probabilities = np.array(list(weights.values())) / sum(weights.values())
         self._decoded: dict[ClipFile, torch.Tensor] = {}
         self._told = 0
+        used, frames = used_frames((window for _, windows in self._entries for window in windows), config)
+        if used < frames:
+            dropped = f"the last {frames - used} of {frames} frames of all windows are dropped"
+            logger.info("%s: %s, since a sample has 1 + 4n frames", config.type, dropped)
 
     @staticmethod
     def read_index(config: BridgeConfig) -> ClipIndex:
