@@ -199,6 +199,10 @@ def test_bad_sources_are_refused_with_every_problem(clips: Path, tmp_path: Path)
     assert "no such file or folder" in refused(tmp_path / "nowhere", out)
     empty.mkdir()
     assert "no video and no picture" in refused(empty, out)
+    under_a_file = clips / "d.png" / "out"
+    told = cosmos("data", "prepare", "folder", str(clips), "-o", str(under_a_file), code=2).stderr
+    assert f"{under_a_file} cannot be written" in told
+    assert "Traceback" not in told
     (empty / "a.txt").write_text("alone")
     assert "1 captions without clips" in refused(empty, out)
     (clips / "a.txt").unlink()
