@@ -181,7 +181,7 @@ def pack(clips: Path, tar: Path) -> None:
 def test_tars_are_unpacked_when_asked_and_one_cut_short_is_named(clips: Path, tmp_path: Path) -> None:
     tar, out = tmp_path / "shard.tar", tmp_path / "out"
     pack(clips, tar)
-    assert "--copy unpacks them" in refused(tar, out)
+    assert "--copy` unpacks them" in refused(tar, out)
     prepared(tar, out, "--val", "0", "--copy")
     assert captions(BridgeSource(BridgeConfig(type="bridge", path=str(out), **PLAIN))).keys() == {
         f"shard/{key}" for key in CAPTIONS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from attrs import asdict
 from cosmos_core.data import UnreadableSample
 from cosmos_data_bridge.folder.measure import Facts
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "stamp_of"]
+
+
+def stamp_of(file: Path) -> list[Any]:
+    """Path, bytes and time of change: another one for a file that changed. Raises OSError."""
+    about = file.stat()
+    return [str(file.resolve()), about.st_size, about.st_mtime_ns]
 
 
 class Journal:
@@ -26,9 +33,7 @@ class Journal:
         self.path = path
         self._measure = measure
         self._lock = threading.Lock()
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
-        # The last line may have been cut off; a whole one is followed by an empty one.
-        self._known = {json.dumps(line["file"]): line for line in map(json.loads, lines[:-1])}
+        self._known = {json.dumps(line["file"]): line for line in _whole_lines(path)}
         path.write_text("".join(f"{json.dumps(line)}\n" for line in self._known.values()), encoding="utf-8")
 
     def __len__(self) -> int:
@@ -36,7 +41,10 @@ class Journal:
 
     def facts_of(self, file: Path) -> Facts:
         """The facts of a file, measured unless they are known. Raises UnreadableSample."""
-        stamp = _stamp(file)
+        try:
+            stamp = stamp_of(file)
+        except OSError:
+            raise UnreadableSample(str(file), "file is missing") from None
         line = self._known.get(json.dumps(stamp)) or self._add(file, stamp)
         if "reason" in line:
             raise UnreadableSample(str(file), line["reason"])
@@ -53,9 +61,8 @@ class Journal:
         return line
 
 
-def _stamp(file: Path) -> list[Any]:
-    try:
-        about = file.stat()
-    except OSError:
-        raise UnreadableSample(str(file), "file is missing") from None
-    return [str(file.resolve()), about.st_size, about.st_mtime_ns]
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Those that were not cut off when the command was stopped."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            yield json.loads(line)

@@ -61,13 +61,15 @@ def fetched(text: str, path_column: str | None, caption_column: str | None) -> S
 
 @frozen
 class Listing:
-    """A source and what kind it is. tars, tables: its files of either kind; none for clips with sidecars."""
+    """A source and what kind it is. tell: is given what was guessed. tables: None for tars and clips with sidecars.
+
+    packed: the tars or tables that hold the clips themselves.
+    """
 
     source: Source
     tell: Callable[[str], None] = field(repr=False)
-    """Is given what was guessed."""
-    tars: tuple[Path, ...] = ()
-    tables: Tables | None = None
+    tables: Tables | None
+    packed: tuple[Path, ...]
 
     @classmethod
     def of(cls, source: Source, tell: Callable[[str], None] = lambda line: None) -> Listing:
@@ -79,33 +81,25 @@ class Listing:
         if files:
             root = path if path.is_dir() else path.parent
             tables = Tables(files, root, source.path_column, source.caption_column)
-            return cls(source, tell, tables=tables)
+            return cls(source, tell, tables, files if tables.hold_clips() else ())
         tars = tuple(tars_of(path))
         if not tars and not path.is_dir():
             message = f"neither a folder nor a table ({', '.join(TABLES)}) nor a tar"
             raise UserError("this source cannot be read", [Problem(message=message, file=str(path))])
-        return cls(source, tell, tars)
-
-    @property
-    def packed(self) -> tuple[Path, ...]:
-        """The files that hold the clips themselves. Raises UserError."""
-        if self.tables is not None:
-            return self.tables.files if self.tables.hold_clips() else ()
-        return self.tars
+        return cls(source, tell, None, tars)
 
     def entries(self, media: MediaFolder | None = None) -> list[Entry]:
         """All clips, in the order of their keys. media: where packed ones are written. Raises UserError."""
-        packed = self.packed
-        if packed and media is None:
-            problem = Problem(message="training reads files, not tars or tables of clips", file=str(packed[0]))
-            raise UserError("clips are packed", [problem, Problem(message=UNPACK)])
+        if self.packed and media is None:
+            problem = Problem(message="training reads files", file=str(self.packed[0]), hint=UNPACK)
+            raise UserError("clips are packed in tars or tables", [problem])
         if self.tables is not None:
             return unique(self.tables.entries(self.tell, media))
         if media is None:
             return unique(sidecars(self.source.path))
-        with progress("unpacking", len(self.tars), "tars") as unpacking:
+        with progress("unpacking", len(self.packed), "tars") as unpacking:
             entries = []
-            for tar in self.tars:
+            for tar in self.packed:
                 entries += unpack(tar, self.source.path, media)
                 unpacking.advance()
         return unique(entries)

@@ -16,7 +16,7 @@ from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.data.prepared import write_prepared
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_bridge.folder.entries import Entry
-from cosmos_data_bridge.folder.journal import Journal
+from cosmos_data_bridge.folder.journal import Journal, stamp_of
 from cosmos_data_bridge.folder.listing import Listing, Source
 from cosmos_data_bridge.folder.measure import Cut, Measured, decoded_facts, measure_all, split
 from cosmos_data_bridge.folder.media import MediaFolder
@@ -62,12 +62,9 @@ def write_folder(source: Source, root: Path, options: Options, tell: Tell) -> bo
     """
     listing = Listing.of(source, tell)
     packed = listing.packed
-    if packed and not options.copy:
-        problem = Problem(message="training reads files", file=str(packed[0]), hint="--copy unpacks them")
-        raise UserError("clips are packed in tars or tables", [problem])
-    entries = [] if packed else listing.entries()
+    entries = [] if packed and options.copy else listing.entries()
     files = () if source.revision else (packed or [entry.path for entry in entries])
-    content = [(entry.key, entry.captions) for entry in entries], [_stamp(path) for path in files]
+    content = [(entry.key, entry.captions) for entry in entries], [stamp_of(path) for path in files]
     name = source.revision or str(source.path.resolve())
     about = {"source": name, "content": sha256(json.dumps(content).encode()).hexdigest()}
 
@@ -90,11 +87,6 @@ def write_folder(source: Source, root: Path, options: Options, tell: Tell) -> bo
             tell(f"left out: {dropped.count} x {dropped.reason}, e.g. {', '.join(dropped.examples)}")
 
     return write_prepared(root, {**about, **asdict(options)}, write, package=PACKAGE, resume=True)
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    about = path.stat()
-    return str(path.resolve()), about.st_size, about.st_mtime_ns
 
 
 def _measure(entries: Sequence[Entry], folder: Path, cut: Cut, drops: Drops, tell: Tell) -> list[Measured]:
