@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, DefaultSavePlanner, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, DefaultSavePlanner
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
 from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.hashing_writer import HashingWriter, collect_checksums
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.manifest import write_manifest
 from cosmos_core.plan.paths import iteration_name
 from cosmos_core.plan.trained import write_launch
 
@@ -63,7 +65,7 @@ def save_checkpoint(
             progress(f"saving {final.name}", unit="bytes") as saving,
         ):
             for name, component in components.items():
-                writer, planner = FileSystemWriter(hidden / name), _CountingPlanner(saving)
+                writer, planner = HashingWriter(hidden / name), _CountingPlanner(saving)
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
         _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
     except (OSError, CheckpointException) as error:
@@ -76,6 +78,7 @@ def save_checkpoint(
         shutil.rmtree(hidden, ignore_errors=True)
         raise _no_room(step, checkpoints, reason or "another rank had no room")
     if mesh.rank == 0:
+        write_manifest(hidden, collect_checksums(hidden))
         _publish(hidden, final)
         _remove_leftovers(checkpoints)
     barrier(mesh)

@@ -109,6 +109,7 @@ class CheckpointConfig:
         (), "A warm start does not load tensors whose name contains one of these."
     )
     strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
+    fallback: bool = option(False, "Resume from the newest undamaged checkpoint where newer ones are damaged.")
 
 
 @frozen(kw_only=True)
