@@ -50,8 +50,10 @@ def test_clips_that_rows_hold_are_unpacked_and_only_the_training_split_is_read(
     tmp_path: Path, video: bytes, kind: str
 ) -> None:
     source, out = tmp_path / "rows", tmp_path / "out"
-    clips = [{"bytes": video, "path": "x.mp4"}, {"bytes": video, "path": None}, {"bytes": b"no", "path": None}]
-    write(source / f"data/train-00000-of-00001.{kind}", table_of("video", clips, ["one", "two", "three"]))
+    (tmp_path / "beside.mp4").write_bytes(video)
+    beside = {"bytes": None, "path": str(tmp_path / "beside.mp4")}
+    clips = [{"bytes": video, "path": "x.mp4"}, {"bytes": video, "path": None}, {"bytes": b"no", "path": None}, beside]
+    write(source / f"data/train-00000-of-00001.{kind}", table_of("video", clips, ["one", "two", "three", "four"]))
     write(source / f"data/test-00000-of-00001.{kind}", table_of("video", clips[:1], ["never"]))
     (source / "dataset_info.json").write_text("{}")
     with pytest.raises(UserError) as refused:
@@ -63,9 +65,10 @@ def test_clips_that_rows_hold_are_unpacked_and_only_the_training_split_is_read(
     file = source / f"data/train-00000-of-00001.{kind}"
     assert f"left out: 1 x not a video (InvalidDataError), e.g. {file}, row 3" in told
     name = "data/train-00000-of-00001"
-    assert captions_of(out) == {f"{name}/000001": "one", f"{name}/000002": "two"}
+    key = (tmp_path / "beside").as_posix()
+    assert captions_of(out) == {f"{name}/000001": "one", f"{name}/000002": "two", key: "four"}
     media = [path for path in (out / "media").rglob("*") if path.is_file()]
-    assert sorted(path.name for path in media) == ["000001.mp4", "000002"]
+    assert sorted(path.name for path in media) == ["000001.mp4", "000002", "beside.mp4"]
     assert {path.read_bytes() for path in media} == {video}
 
 

@@ -56,7 +56,9 @@ def fetched(text: str, path_column: str | None, caption_column: str | None) -> S
         name=text, summary="", repo=address["repo"], revision=address["revision"] or "main", files=files
     )
     snapshot = fetch(spec, repo_type="dataset")
-    return Source(snapshot.path / inside, path_column, caption_column, f"{snapshot.source_revision}/{inside}")
+    return Source(
+        snapshot.path / inside, path_column, caption_column, f"{snapshot.source_revision}/{inside}".rstrip("/")
+    )
 
 
 @frozen

@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.console import progress
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
 from cosmos_data_bridge.folder.media import MediaFolder
@@ -83,16 +84,18 @@ class Tables:
         problems: list[Problem] = []
         entries: list[Entry] = []
         count = 0
-        for file in self.files:
-            columns = self.columns(file)
-            if columns.guessed and file == self.files[0]:
-                tell(f"{file}: paths from column '{columns.path}', captions from column '{columns.caption}'")
-            for line, row in rows(file, [columns.path, columns.caption]):
-                count += 1
-                try:
-                    entries.append(self._entry(file, line, row, columns, media))
-                except ValueError as error:
-                    problems.append(Problem(message=str(error), file=str(file), line=line))
+        with progress("reading", len(self.files), "tables") as reading:
+            for file in self.files:
+                columns = self.columns(file)
+                if columns.guessed and file == self.files[0]:
+                    tell(f"{file}: paths from column '{columns.path}', captions from column '{columns.caption}'")
+                for line, row in rows(file, [columns.path, columns.caption]):
+                    count += 1
+                    try:
+                        entries.append(self._entry(file, line, row, columns, media))
+                    except ValueError as error:
+                        problems.append(Problem(message=str(error), file=str(file), line=line))
+                reading.advance()
         if not count:
             raise UserError(f"{self.files[0]} has no rows")
         no_problems(problems, f"{len(problems)} of {count} rows cannot be used")

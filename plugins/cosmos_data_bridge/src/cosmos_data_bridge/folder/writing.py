@@ -73,7 +73,7 @@ def write_folder(source: Source, root: Path, options: Options, tell: Tell) -> bo
         listed = listing.entries(media) if packed else entries
         drops = Drops()
         measured = _measure(listed, folder, options.cut, drops, tell)
-        place = partial(_place, media=media, copy=options.copy, packed=bool(packed))
+        place = partial(_place, media=media, copy=options.copy)
         report = _write_splits(measured, folder, options, place, name, drops)
         media_roots = [] if options.copy else _folders(listed)
         text = recipe_text(
@@ -97,7 +97,8 @@ def _measure(entries: Sequence[Entry], folder: Path, cut: Cut, drops: Drops, tel
     with progress("measuring", len(entries), "files") as measuring:
         measured = measure_all(entries, cut, drops, facts_of=journal.facts_of, done=measuring.advance)
     if not measured:
-        problems = [Problem(message=f"{one.count} x {one.reason}", file=", ".join(one.examples)) for one in drops.all()]
+        reasons = ((f"{dropped.count} x {dropped.reason}", dropped.examples) for dropped in drops.all())
+        problems = [Problem(message=reason, file=", ".join(examples)) for reason, examples in reasons]
         raise UserError("no clip can be used", problems)
     return measured
 
@@ -124,11 +125,13 @@ def _write_splits(
     return Report(source=name, clips=clips, windows=windows, left_out=drops.all())
 
 
-def _place(clip: Measured, *, media: MediaFolder, copy: bool, packed: bool) -> Path:
+def _place(clip: Measured, *, media: MediaFolder, copy: bool) -> Path:
     """Where the clip is, after copying where asked."""
     path = clip.entry.path
-    if packed or not copy:
-        return path if packed else path.resolve()
+    if not copy:
+        return path.resolve()
+    if path.is_relative_to(media.root):
+        return path
     about = path.stat()
     name = f"{clip.entry.key.strip('/')}{path.suffix}"
     return media.place(name, about.st_size, about.st_mtime_ns, partial(shutil.copyfile, path))
