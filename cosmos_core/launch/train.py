@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cosmos_core.errors import Problem, ReportedError, UserError
 from cosmos_core.launch.outcome import read_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
 from cosmos_core.launch.supervisor import launch
+from cosmos_core.plan.leftovers import remove_leftovers
 from cosmos_core.plan.make import draft_plan
 from cosmos_core.plan.manifest import verify as verify_bytes
 from cosmos_core.plan.paths import RunPaths
@@ -186,6 +188,8 @@ def start_run(
     if not main:
         return _execute(plan, plugins)
     with run_lock(paths):
+        with suppress(OSError):  # The next save removes them too, and reports what stands in its way.
+            remove_leftovers(paths.checkpoints)
         plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
         try:
             if launched is None and plan.degrees.world > 1:
