@@ -85,6 +85,11 @@ def test_frames_that_a_sample_cannot_use_are_told_once(tmp_path: Path, video: by
         prepare_here(tmp_path, tmp_path / "out", window=9)
         bridge(tmp_path / "out", media_roots=(str(tmp_path),))
         assert len(lines) == 1
+        manifest(tmp_path, [{"uuid": name, "vision_path": f"../{name}.mp4", "caption": "x"} for name in ("a", "b")])
+        source = bridge(tmp_path)
+        assert [source.get(index, np.random.default_rng(0)).pixels().shape[1] for index in (0, 1)] == [9, 9]
+        told = f"{source.key(0)}_w0: the last 3 of its {FRAMES} frames are dropped, since a sample has 1 + 4n frames"
+        assert lines[1:] == [told]
 
 
 def test_grey_of_16_bits_keeps_its_levels(tmp_path: Path) -> None:
