@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.data.first_row import ROW_FILES, first_fields
-from cosmos_data_bridge.folder.listing import METADATA
+from cosmos_data_bridge.folder.rows import column_names
 from cosmos_data_bridge.folder.sidecars import MEDIA
-from cosmos_data_bridge.folder.tables import TABLES
-from cosmos_data_bridge.folder.tars import is_tar
+from cosmos_data_bridge.folder.tables import tables_of
+from cosmos_data_bridge.folder.tars import tars_of
 
 __all__ = ["dataset_of"]
 
@@ -23,19 +23,16 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
 
     Raises UserError for a table whose first row cannot be read.
     """
+    if (path / MANIFEST).is_file():
+        return _manifest(path / MANIFEST)
     folder = {"type": "folder", "path": str(path.resolve()), "validation": 0.0}
-    if path.is_dir():
-        if (path / MANIFEST).is_file():
-            return _manifest(path / MANIFEST)
-        return folder if is_tar(path) or _has_clips(path) else None
-    if is_tar(path):
-        return folder
-    if path.suffix.lower() not in TABLES:
-        return None
-    fields = first_fields(path) if path.suffix in ROW_FILES else frozenset()
-    if path.suffix == ".jsonl" and "vision_path" in fields and fields & {"uuid", "t2w_windows"}:
-        return _manifest(path)
-    return None if fields & DIALOGS else folder
+    tables = tables_of(path, lambda line: None)
+    if tables:
+        fields = first_fields(tables[0]) if tables[0].suffix in ROW_FILES else frozenset(column_names(tables[0]))
+        if path.suffix == ".jsonl" and "vision_path" in fields and fields & {"uuid", "t2w_windows"}:
+            return _manifest(path)
+        return None if fields & DIALOGS else folder
+    return folder if tars_of(path) or _has_clips(path) else None
 
 
 def _manifest(file: Path) -> dict[str, Any]:
@@ -45,8 +42,6 @@ def _manifest(file: Path) -> dict[str, Any]:
 
 def _has_clips(folder: Path) -> bool:
     """Whether there are clips, and no files of rows but those that caption them."""
-    if any((folder / name).is_file() for name in METADATA):
-        return True
     files = [path for path in folder.rglob("*") if path.is_file()]
     clips = {path.with_suffix("") for path in files if path.suffix.lower() in MEDIA}
     return bool(clips) and all(path.with_suffix("") in clips for path in files if path.suffix in ROW_FILES)
