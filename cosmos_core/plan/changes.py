@@ -79,8 +79,15 @@ def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> 
             both = name in before and name in value
             item = value.get(name) if both else None
             yield from _in_value((*path, name), before.get(name), item, new.get(name), rule)
+    elif _are_tables(value) and isinstance(old, list) and len(old) == len(value):
+        for index, (before, item, after) in enumerate(zip(old, value, new, strict=True)):
+            yield from _in_value((*path, index), before, item, after, rule)
     elif old != new and not (path[-1] in _PATHS and _same_place(old, new)):
         yield Change(key_text(path), old, new, rule == "refuse")
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(attrs.has(type(item)) for item in value)
 
 
 def _same_place(old: Any, new: Any) -> bool:

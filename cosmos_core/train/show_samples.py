@@ -13,7 +13,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.config.run import RunConfig
-from cosmos_core.data.sampler import EpochSampler
+from cosmos_core.data.mixture import order_of
 from cosmos_core.data.samples import Chat, Image, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import ClipFile, probe
@@ -43,13 +43,12 @@ def show_samples(config: RunConfig, plugins: PluginManager, count: int, folder: 
     if not len(source):
         raise UserError("the dataset is empty", [Problem(message="holds no samples", key="dataloader_train.dataset")])
     family = build_family(evolve(config, dataloader_train=loader), plugins, torch.device("cpu"))
-    sampler = EpochSampler(len(source), loader.seed, loader.shuffle, source.epoch_permutation)
-    order, lines = sampler.permutation(0), []
+    order, lines = order_of(source, loader.seed, shuffle=loader.shuffle), []
     for position in range(min(count, len(source))):
         place = folder / f"{position:04d}"
         random = np.random.default_rng(stream_seed(loader.seed, "sample", position))
         try:
-            sample = source.get_lazy(int(order[position]), random)
+            sample = source.get_lazy(order.place(position).index, random)
             lines.append(_write(sample, family, place))
         except UnreadableSample as error:
             place.mkdir(parents=True, exist_ok=True)
