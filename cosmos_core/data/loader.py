@@ -178,7 +178,16 @@ class PackedLoader:
 
         Raises UserError when the data has changed, unless its configuration accepts that.
         """
-        resumed = resume(self.source, self._order, states, self._rank, self._world, section=self._section)
+        accepting = [key for key, dataset in self._config.datasets.items() if dataset.changed == "accept"]
+        resumed = resume(
+            self.source,
+            self._order,
+            states,
+            self._rank,
+            self._world,
+            accepting=accepting,
+            section=self._section,
+        )
         self._order = self._reader.order = resumed.order
         self._start = (resumed.first, resumed.frontier)
         self._kept, self.changes = data_state(self.source, resumed.order), resumed.changes

@@ -21,15 +21,11 @@ __all__ = ["Member", "Mixture", "members_of", "order_of"]
 
 @frozen(kw_only=True)
 class Member:
-    """One dataset of the data. name: in the mixture, "" for data of one dataset. key: of its table, below its section.
-
-    accepts: whether a run goes on when its rows have changed.
-    """
+    """One dataset of the data. name: in the mixture, "" for data of one dataset. key: of its table in its section."""
 
     source: MapSource
     name: str = ""
     weight: float = 1.0
-    accepts: bool = False
     key: str = "dataset"
 
 

@@ -6,7 +6,7 @@ See docs/data.md, Changed data.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -62,17 +62,23 @@ def data_state(source: MapSource, order: Order) -> dict[str, Any]:
 
 
 def resume(
-    source: MapSource, order: Order, states: Sequence[dict[str, Any]], rank: int, world: int, *, section: str
+    source: MapSource,
+    order: Order,
+    states: Sequence[dict[str, Any]],
+    rank: int,
+    world: int,
+    *,
+    accepting: Collection[str],
+    section: str,
 ) -> Resumed:
     """Where to go on after the packs with these states, one per old data rank.
 
-    order: that of a run that begins. Raises UserError when the data has changed and the configuration does not accept
-    that.
+    order: that of a run that begins. accepting: keys of datasets that may change. Raises UserError when others have.
     """
     members, used = members_of(source), _together(states)
     kept = states[0].get("order", {"origin": 0, "members": {}})
     entries: dict[str, Any] = kept["members"]
-    changed = _accepted(members, states[0], section)
+    changed = _accepted(members, states[0], accepting, section)
     then = _order_then(order, members, entries, kept["origin"], changed) if entries else order
     weights = [(name, entry["weight"]) for name, entry in entries.items()]
     if not changed and (not entries or _shares(weights) == _shares([(m.name, m.weight) for m in members])):
@@ -110,7 +116,9 @@ def _together(states: Sequence[dict[str, Any]]) -> dict[str, dict[int, bytes]]:
     return together
 
 
-def _accepted(members: Sequence[Member], state: dict[str, Any], section: str) -> dict[str, str]:
+def _accepted(
+    members: Sequence[Member], state: dict[str, Any], accepting: Collection[str], section: str
+) -> dict[str, str]:
     """Members that are new or have changed, with what changed. Raises UserError for those that may not."""
     data = state.get("data")
     old: dict[str, str | None] = data if isinstance(data, dict) else {"": data}
@@ -122,12 +130,12 @@ def _accepted(members: Sequence[Member], state: dict[str, Any], section: str) ->
         if member.name in old and (before == now or None in (before, now)):
             continue
         was = f"the checkpoint was trained on {before}" if member.name in old else "the checkpoint was trained without"
-        if member.accepts and (member.name not in old or "used" in state):
+        if member.key in accepting and (member.name not in old or "used" in state):
             accepted[member.name] = f"is {now}, {was}"
             continue
         way_out = "start another run from these weights: checkpoint.load_path=.../iter_<N>/model"
         hint = f"put it back, go on with the samples that are new or left: {key}.changed=accept, or {way_out}"
-        if member.accepts:
+        if member.key in accepting:
             was += ", by a version that did not keep which samples were seen"
             hint = f"put it back, or {way_out}"
         problems.append(Problem(message=f"is {now}, {was}", key=key, hint=hint))

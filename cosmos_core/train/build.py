@@ -172,7 +172,6 @@ def open_dataset(config: DataloaderConfig, plugins: PluginManager, section: str 
             source=source,
             name=config.datasets[key].label,
             weight=config.datasets[key].weight or 0.0,
-            accepts=config.datasets[key].changed == "accept",
             key=key,
         )
         for key, source in sources.items()
