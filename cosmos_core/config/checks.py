@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from cosmos_core.config.locate import KeyPath
@@ -68,14 +67,13 @@ def _members(loader: DataloaderConfig, name: str) -> Iterator[Complaint]:
     """What a mixture's members need besides their own keys, and what a single dataset does not have."""
     if loader.dataset is not None and loader.dataset.weight is not None:
         yield (name, "dataset", "weight"), "is for a member of a mixture", f"write [[{name}.mixture]], or remove it"
-    labels = Counter(member.label for member in loader.mixture)
+    names: dict[str, int] = {}
     for index, member in enumerate(loader.mixture):
         path = (name, "mixture", index)
         if member.weight is None:
             yield (*path, "weight"), "is missing", "give the member's share, such as 0.5"
         if not _MEMBER.fullmatch(member.label):
             yield (*path, "name"), f"{member.label!r} cannot name a metric", "use letters, digits, '-', '_' and '.'"
-        if labels[member.label] > 1:
-            same = [f"mixture[{at}]" for at, other in enumerate(loader.mixture) if other.label == member.label]
-            message = f"'{member.label}' names {' and '.join(same)}"
-            yield (*path, "name"), message, "give each a name of its own"
+        first = names.setdefault(member.label, index)
+        if first != index:
+            yield (*path, "name"), f"mixture[{first}] is called '{member.label}' too", "give each a name of its own"

@@ -183,7 +183,7 @@ def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> Dataloa
     mixture, single = table.pop("mixture", None), table.get("dataset")
     if mixture not in (None, []):
         members = _mixture(builder, mixture, name)
-        if single is not None:
+        if single is not None and members:
             where = builder.provenance.get((name, "dataset"))
             message = f"is given, and so is {name}.dataset" + (f" ({where})" if where is not None else "")
             hint = f'keep one; `unset = ["{name}.dataset"]` in a recipe, or {name}.dataset=null, drops an inherited one'

@@ -134,7 +134,8 @@ def _accepted(
             accepted[member.name] = f"is {now}, {was}"
             continue
         way_out = "start another run from these weights: checkpoint.load_path=.../iter_<N>/model"
-        hint = f"put it back, go on with the samples that are new or left: {key}.changed=accept, or {way_out}"
+        accept = f"{key}.changed=accept" if member.key == "dataset" else '`changed = "accept"` in its table'
+        hint = f"put it back, go on with the samples that are new or left: {accept}, or {way_out}"
         if member.key in accepting:
             was += ", by a version that did not keep which samples were seen"
             hint = f"put it back, or {way_out}"
