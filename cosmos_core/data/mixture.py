@@ -28,6 +28,11 @@ class Member:
     weight: float = 1.0
     key: str = "dataset"
 
+    @property
+    def text(self) -> str:
+        """The source's fingerprint; its size if it has none."""
+        return self.source.fingerprint or f"{len(self.source)} samples"
+
 
 class Mixture(MapSource):
     """The samples of all members, one member after the other. `order_of` says how they take turns."""
@@ -70,10 +75,9 @@ class Mixture(MapSource):
             yield from member.source.lazy_samples()
 
     @property
-    def fingerprint(self) -> str | None:
-        """Those of all members, by name; None if no member has one."""
-        known = {member.name: member.source.fingerprint for member in self.members}
-        return "; ".join(f"{name}: {text}" for name, text in known.items()) if any(known.values()) else None
+    def fingerprint(self) -> str:
+        """Those of all members, by name."""
+        return "; ".join(f"{member.name}: {member.text}" for member in self.members)
 
     @property
     def filtered(self) -> Mapping[str, int]:

@@ -21,7 +21,7 @@ from cosmos_core.data.source import MapSource
 from cosmos_core.data.used import DIGEST_SIZE, digest_of
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["Resumed", "data_state", "resume"]
+__all__ = ["Resumed", "data_state", "plain", "resume"]
 
 Used = Mapping[str, Mapping[int, bytes]]
 """As of `UsedSamples`."""
@@ -56,7 +56,7 @@ def data_state(source: MapSource, order: Order) -> dict[str, Any]:
         }
         for member, sampler in zip(members, order.members, strict=True)
     }
-    data = {member.name: _print(member) for member in members} if is_mixture else source.fingerprint
+    data = {member.name: member.text for member in members} if is_mixture else source.fingerprint
     state = {"data": data, "order": {"origin": order.origin, "members": kept}}
     return {**state, "format": LOADER_FORMAT} if is_mixture or order.origin else state
 
@@ -96,8 +96,9 @@ def resume(
     return Resumed(Order(samplers, order.turns, frontier), [], frontier + (rank - frontier) % world, used, changes)
 
 
-def _print(member: Member) -> str:
-    return member.source.fingerprint or f"{len(member.source)} samples"
+def plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A loader's state in plain containers, as checkpoints keep it."""
+    return {**state, "used": dict(state["used"])} if "used" in state else state
 
 
 def _shares(weights: Sequence[tuple[str, float]]) -> list[tuple[str, Fraction]]:
@@ -126,7 +127,7 @@ def _accepted(
     problems = []
     for member in members:
         key, before = f"{section}.{member.key}", old.get(member.name)
-        now = _print(member) if member.name else member.source.fingerprint
+        now = member.text if member.name else member.source.fingerprint
         if member.name in old and (before == now or None in (before, now)):
             continue
         was = f"the checkpoint was trained on {before}" if member.name in old else "the checkpoint was trained without"

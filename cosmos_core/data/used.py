@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 from cosmos_core.data.sampler import Place
 
-__all__ = ["DIGEST_SIZE", "UsedSamples", "digest_of"]
+__all__ = ["DIGEST_SIZE", "UsedSamples", "UsedView", "digest_of"]
 
 DIGEST_SIZE = 8
 """Bytes."""
@@ -16,6 +16,28 @@ DIGEST_SIZE = 8
 def digest_of(identity: str) -> bytes:
     """What is kept of a sample's identity."""
     return blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE).digest()
+
+
+class UsedView(Mapping[str, dict[int, bytes]]):
+    """What was used at some moment; nothing is copied until it is asked for, since every pack has one."""
+
+    def __init__(self, parts: Mapping[tuple[str, int], tuple[bytearray, int]]) -> None:
+        """parts: by member and epoch, digests that only grow, and how many bytes of them count."""
+        self._parts = parts
+
+    def __getitem__(self, name: str) -> dict[int, bytes]:
+        epochs = {
+            epoch: bytes(digests[:size]) for (member, epoch), (digests, size) in self._parts.items() if member == name
+        }
+        if not epochs:
+            raise KeyError(name)
+        return epochs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for name, _ in self._parts))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._parts})
 
 
 class UsedSamples:
@@ -44,12 +66,9 @@ class UsedSamples:
                 self._forget(*key)
             self._used.setdefault(key, bytearray()).extend(digest)
 
-    def state(self) -> dict[str, dict[int, bytes]]:
-        """Name of a member -> epoch -> digests, one after the other."""
-        state: dict[str, dict[int, bytes]] = {}
-        for (name, epoch), digests in self._used.items():
-            state.setdefault(name, {})[epoch] = bytes(digests)
-        return state
+    def state(self) -> UsedView:
+        """What is used by now: name of a member -> epoch -> digests, one after the other."""
+        return UsedView({key: (digests, len(digests)) for key, digests in self._used.items()})
 
     def _forget(self, name: str, epoch: int) -> None:
         """Drop what lies more than one epoch before a new one; other ranks may still be in that one."""

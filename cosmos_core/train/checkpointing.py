@@ -12,6 +12,7 @@ from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
 from cosmos_core.config.model import AdaptedModelConfig
+from cosmos_core.data.resume import plain
 from cosmos_core.data.sampler import ONE_DATASET_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.formats import check_format
@@ -38,7 +39,7 @@ def save(trainer: Trainer) -> Path:
         trainer.paths.checkpoints,
         trainer.step,
         trainer.state_dict(),
-        {"format": ONE_DATASET_FORMAT, **trainer.loader_state},
+        {"format": ONE_DATASET_FORMAT, **plain(trainer.loader_state)},
         trainer.mesh,
         base=trainer.base,
         launch=trainer.launch,

@@ -12,6 +12,7 @@ import pytest
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.mixture import Member, Mixture
+from cosmos_core.data.resume import plain
 from cosmos_core.errors import UserError
 from tests.unit.data.numbers import Numbers, number_loader
 
@@ -170,3 +171,10 @@ def test_states_stay_small_and_forget_old_epochs() -> None:
     used = packs[-1].state["used"][""]
     assert len(used) <= 3
     assert sum(map(len, used.values())) <= 3 * 8 * len(BEFORE)
+
+
+def test_a_packs_state_stays_what_it_was_when_later_packs_come() -> None:
+    packs = list(islice(rows_loader(0, 1, BEFORE), 12))
+    state = plain(packs[2].state)["used"]
+    assert state == {"": {0: state[""][0]}}
+    assert len(state[""][0]) == 8 * sum(len(pack.items) for pack in packs[:3])
