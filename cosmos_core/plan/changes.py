@@ -82,7 +82,7 @@ def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> 
             both = name in before and name in value
             item = value.get(name) if both else None
             yield from _in_value((*path, name), before.get(name), item, new.get(name), rule)
-    elif path in _LISTS and isinstance(value, tuple) and isinstance(old, list):
+    elif path in _LISTS and isinstance(old, list) and all(isinstance(member, dict) for member in old):
         yield from _in_members(path, old, value, new, rule)
     elif old != new and not (path[-1] in _PATHS and _same_place(old, new)):
         yield Change(key_text(path), old, new, rule == "refuse")
