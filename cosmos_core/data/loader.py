@@ -144,7 +144,7 @@ class PackedLoader:
         if len(source) == 0:
             raise UserError(f"{_named(config)} is empty; nothing was started")
         self.source = source
-        self.names = tuple(member.name for member in members_of(source))
+        self._names = tuple(member.name for member in members_of(source))
         self.changes: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self._config, self._rank, self._world, self._section = config, rank, world, section
@@ -152,7 +152,7 @@ class PackedLoader:
         self._max_tokens = min(caps, default=None)
         self._order = order_of(source, config.seed, shuffle=config.shuffle)
         self._kept = data_state(source, self._order)
-        self._used = UsedSamples(self.names) if self._kept and epochs is None else None
+        self._used = UsedSamples(self._names) if self._kept and epochs is None else None
         limit = None
         if self._max_tokens is not None:
             # A greedy pack stays strictly below its cap.
@@ -192,7 +192,7 @@ class PackedLoader:
         self._start = (resumed.first, resumed.frontier)
         self._kept, self.changes = data_state(self.source, resumed.order), resumed.changes
         if self._used is not None:
-            self._used = UsedSamples(self.names, resumed.used if self._rank == 0 else {})
+            self._used = UsedSamples(self._names, resumed.used if self._rank == 0 else {})
 
     def state(self) -> dict[str, Any]:
         """State before the first pack of this process."""
@@ -271,7 +271,7 @@ class PackedLoader:
             else:
                 self._seen.shortened += fetched.overlong and is_first
                 self._seen.in_a_row = 0
-                item = Item(fetched.position, fetched.value, fetched.key, self.names[fetched.place.member])
+                item = Item(fetched.position, fetched.value, fetched.key, self._names[fetched.place.member])
                 yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
         self._check_skipped(at_end=True)
 

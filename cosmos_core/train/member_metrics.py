@@ -19,9 +19,8 @@ class MemberMetrics:
     """Sums that add up over ranks, and the metrics that they give; nothing for data of one dataset."""
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        """names: of the members; one of them is "" if there is no mixture."""
-        self.names = [name for name in names if name]
-        self.device = device
+        """names: of the members; none without a mixture."""
+        self.names, self.device = list(names), device
 
     def sums(self, outputs: Sequence[StepOutput], datasets: Sequence[Sequence[str]]) -> torch.Tensor:
         """float64 [3 x members]: samples, losses and parts of the loss denominator of this rank. Does not wait.

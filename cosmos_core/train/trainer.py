@@ -102,7 +102,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
-        self.member_metrics = MemberMetrics(self.loader.names, self.mesh.device)
+        names = [member.label for member in self.config.dataloader_train.mixture]
+        self.member_metrics = MemberMetrics(names, self.mesh.device)
         self._rate_names = rate_names(self.model, self.config.optimizer)
 
     @property

@@ -72,7 +72,7 @@ def test_a_member_without_samples_in_a_step_has_no_loss_there(tmp_path: Path) ->
 
 def test_data_of_one_dataset_adds_nothing_and_a_family_that_tells_no_losses_adds_counts() -> None:
     output = StepOutput(loss=torch.tensor(1.0), tokens=3)
-    single = MemberMetrics(("",), torch.device("cpu"))
+    single = MemberMetrics((), torch.device("cpu"))
     assert single.sums([output], [("", "")]).tolist() == []
     assert single.metrics(torch.zeros(0), has_losses=True) == {}
     two = MemberMetrics(("a", "b"), torch.device("cpu"))
