@@ -170,8 +170,9 @@ class VfmFamily(ModelFamily):
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
         losses = self._losses(model, batch, torch.tensor(sigma), rng)
-        loss = (losses * self._scales(batch, losses.device)).sum()
-        return StepOutput(loss=loss, tokens=batch.tokens, flops=self._flops(model, batch))
+        losses = losses * self._scales(batch, losses.device)
+        samples = torch.stack([losses.detach(), torch.ones_like(losses)])
+        return StepOutput(loss=losses.sum(), tokens=batch.tokens, flops=self._flops(model, batch), samples=samples)
 
     def _flops(self, model: nn.Module, batch: VideoBatch) -> float:
         if self._backward is None:
