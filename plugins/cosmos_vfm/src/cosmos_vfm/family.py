@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ class VfmFamily(ModelFamily):
             if self._compile_on_load:
                 self._video_tokenizer.compile()
         return self._video_tokenizer
+
+    def move_to(self, device: torch.device) -> None:
+        """Compute there from now on; the network stays where it is."""
+        self.context = replace(self.context, device=device)
+        if self._video_tokenizer is not None:
+            self._video_tokenizer = self._video_tokenizer.to(device)
 
     def compile_video_tokenizer(self) -> None:
         """Compile the encoder of the video tokenizer, now or when it is loaded."""
@@ -210,9 +217,9 @@ class VfmFamily(ModelFamily):
             shift=defaults.shift if shift is None else shift,
         )
         seeded = [evolve(request, seed=seed + index, solver=solver) for index, request in enumerate(requests)]
-        return list(self.generate(model, seeded, limit=self.context.data.max_caption_tokens))
+        return list(self.clips(model, seeded, limit=self.context.data.max_caption_tokens))
 
-    def generate(
+    def clips(
         self,
         model: nn.Module,
         requests: Sequence[SampleRequest],

@@ -13,9 +13,9 @@ from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.data.video import write_mp4
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train import Callback, CallbackContext, Trainer
-from cosmos_vfm.callbacks.contact_sheet import Row, write_contact_sheet
 from cosmos_vfm.config import DrawSamples
 from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.generate.contact_sheet import Row, write_contact_sheet
 from cosmos_vfm.sampling import SampleRequest
 from cosmos_vfm.tokenizer.video import TEMPORAL
 
