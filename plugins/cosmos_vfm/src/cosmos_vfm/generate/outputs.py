@@ -69,7 +69,7 @@ def write_overview(folder: Path, clips: Sequence[Clip], labels: Sequence[str]) -
         tiles = [_still_frames(folder / one["file"], clip) for one in own]
         sheet.append(Row(clip.prompt, [torch.from_numpy(frames).permute(3, 0, 1, 2) for frames in tiles]))
     write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
-    write_page(folder / PAGE, ", ".join(labels), rows)
+    write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows)
     return ordered
 
 
@@ -102,5 +102,5 @@ def _still_frames(path: Path, clip: Clip) -> Frames:
 def _frames(path: Path, numbers: Sequence[int]) -> Frames:
     if path.suffix == ".png":
         with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))[None]
+            return np.array(opened.convert("RGB"))[None]
     return decode_frames(path, numbers)
