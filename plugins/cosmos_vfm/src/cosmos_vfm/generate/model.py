@@ -61,8 +61,11 @@ def _for_inference(chosen: Chosen, job: Job, device: torch.device) -> RunConfig:
     own = model.precision if chosen.source.record is not None or on_cuda else "float32"
     precision = job.precision or own
     compiled = on_cuda if job.compiled is None else job.compiled
+    # The settings may be those of a run of adapters, which a base or an export does not have.
+    selected = config.optimizer.keys_to_select if chosen.fine_tuned else ()
     return evolve(
         config,
+        optimizer=evolve(config.optimizer, keys_to_select=selected),
         dataloader_train=evolve(config.dataloader_train, cache=None),
         model=evolve(
             model,
