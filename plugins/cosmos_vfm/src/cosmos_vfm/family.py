@@ -202,13 +202,14 @@ class VfmFamily(ModelFamily):
         requests: Sequence[SampleRequest],
         *,
         seed: int,
+        seeds: Sequence[int | None] | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         shift: float | None = None,
     ) -> list[torch.Tensor]:
         """Generated clips, uint8 [3, T, H, W] each; unset options come from ``[model.sampling]``.
 
-        Clip i uses the seed `seed + i`. Captions are cut as in training.
+        Clip i uses the seed `seed + i`, or its own of `seeds`. Captions are cut as in training.
         """
         defaults = self.config.sampling
         solver = SolverSettings(
@@ -216,7 +217,11 @@ class VfmFamily(ModelFamily):
             guidance=defaults.guidance if guidance is None else guidance,
             shift=defaults.shift if shift is None else shift,
         )
-        seeded = [evolve(request, seed=seed + index, solver=solver) for index, request in enumerate(requests)]
+        own = seeds or [None] * len(requests)
+        seeded = [
+            evolve(request, seed=seed + index if one is None else one, solver=solver)
+            for index, (request, one) in enumerate(zip(requests, own, strict=True))
+        ]
         return list(self.clips(model, seeded, limit=self.context.data.max_caption_tokens))
 
     def clips(

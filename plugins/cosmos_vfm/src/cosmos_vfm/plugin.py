@@ -8,6 +8,9 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
+from cosmos_core.errors import UserError
 from cosmos_core.plugin import (
     CallbackSpec,
     CheckpointSpec,
@@ -151,6 +154,7 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     yield from _context(model, plan)
     yield from file_problems(model)
     yield from _cache(plan)
+    yield from _prompts(plan)
 
 
 def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
@@ -174,3 +178,17 @@ def _cache(plan: RunPlan) -> Iterable[Problem]:
         command = join(("cosmos", "data", "cache", *others, "-o", folder))
         key = "dataloader_train.cache"
         yield Problem(message=f"{folder} is not a latent cache", key=key, hint=f"`{command}` makes one")
+
+
+def _prompts(plan: RunPlan) -> Iterable[Problem]:
+    """What is wrong with the file of prompts that previews draw."""
+    from cosmos_vfm.config import DrawSamples
+    from cosmos_vfm.generate.prompt_file import read_prompts
+
+    for name, options in plan.config.trainer.callbacks.items():
+        if isinstance(options, DrawSamples) and options.prompts_file is not None:
+            try:
+                read_prompts(Path(options.prompts_file))
+            except UserError as error:
+                key = f"trainer.callbacks.{name}.prompts_file"
+                yield from (evolve(problem, key=key) for problem in error.problems)

@@ -13,6 +13,7 @@ from cosmos_core.config import DataloaderConfig, DatasetConfig, Ema, JobConfig, 
 from cosmos_core.config.env import lookup
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import locate_checkpoint
+from cosmos_core.plan import RunPaths
 from cosmos_core.plan.source import Source, check_reads, find_source
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load_recorded, resolve
@@ -166,6 +167,6 @@ def _label(name: str, source: Source, taken: list[str]) -> str:
 def default_output(first: Source, name: str, root: Path) -> Path:
     """A new folder: ``generated/<number>`` of a run, ``generated/<name>/<number>`` of the output root otherwise."""
     own = Path(name).resolve().name
-    parent = first.run_dir / "generated" if first.run_dir is not None else root / "generated" / own
+    parent = RunPaths(first.run_dir).generated if first.run_dir is not None else root / "generated" / own
     taken = [int(path.name) for path in parent.glob("*") if path.name.isdecimal()]
     return parent / f"{max(taken, default=0) + 1:03d}"
