@@ -9,18 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from PIL import Image
+from safetensors.torch import save_file
 
 from cosmos_core.data.video import check_decodes, decode_frames, write_mp4
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
+from cosmos_vfm.config import Sampling
 from cosmos_vfm.family import VfmFamily
-from cosmos_vfm.generate.job import Job
-from cosmos_vfm.generate.run import generate_all
+from cosmos_vfm.generate.clips import Settings, plan_clips
+from cosmos_vfm.generate.job import Job, configure_sources
+from cosmos_vfm.generate.model import complete
+from cosmos_vfm.generate.prompt_file import Row
+from cosmos_vfm.generate.ranks import Rank
+from cosmos_vfm.generate.run import generate_all, generate_share
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
 from tests.tiny_generator import write_generator
 
+PLUGINS = PluginManager.discover()
 SHORT = ("--steps", "2", "--frames", "5", "--size", "32x32")
 TRAINING = (
     "trainer.max_iter=2",
@@ -151,7 +159,7 @@ def test_validation_data_gives_prompts_as_in_training_and_a_run_chooses_its_fold
     assert len(results["results"]) == 2
 
 
-@pytest.mark.parametrize("way", [("--nproc", "2"), ("--nproc", "3", "--one-clip"), ("--offload",)], ids=str)
+@pytest.mark.parametrize("way", [("--nproc", "3", "--one-clip"), ("--offload",)], ids=str)
 def test_every_way_to_run_gives_the_same_clips(place: Path, tmp_path: Path, way: tuple[str, ...]) -> None:
     prompts = ("-p", "a", "-p", "b", *SHORT)
     plain = generated(place / "published", tmp_path / "plain", *prompts)
@@ -162,6 +170,22 @@ def test_every_way_to_run_gives_the_same_clips(place: Path, tmp_path: Path, way:
             tmp_path / "other" / two["file"]
         )
         assert np.abs(difference).max() <= 8
+
+
+def two_clips(place: Path, output: Path) -> Job:
+    settings = Settings(steps=2, frames=5, size="32x32")
+    clips = plan_clips([Row(prompt="a"), Row(prompt="b")], settings, tier="tiny", sampling=Sampling())
+    job = Job(source=str(place / "published"), clips=tuple(clips), output=output)
+    return evolve(job, sources=tuple(complete(source, PLUGINS) for source in configure_sources(job, PLUGINS)))
+
+
+def test_ranks_divide_the_clips(place: Path, tmp_path: Path) -> None:
+    job = two_clips(place, tmp_path)
+    generate_share(job, Rank(1, 2, torch.device("cpu")), PLUGINS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip_001.mp4", "results.jsonl"]
+    generate_share(job, Rank(0, 2, torch.device("cpu")), PLUGINS)
+    assert (tmp_path / "clip_000.mp4").is_file()
+    assert [json.loads(line)["seed"] for line in (tmp_path / "results.jsonl").read_text().splitlines()] == [1, 0]
 
 
 def test_all_that_is_wrong_with_the_clips_is_told_at_once(place: Path, tmp_path: Path) -> None:
@@ -227,8 +251,6 @@ def test_adapters_that_do_not_fit_are_named(place: Path) -> None:
     assert "its strength is nan" in refused(str(place / "base"), *command, "--adapter", f"{adapter}@nan")
     wide = {"transformer.layers.0.self_attn.add_q_proj.lora_A.weight": (4, 999)}
     wide["transformer.layers.0.self_attn.add_q_proj.lora_B.weight"] = (192, 4)
-    from safetensors.torch import save_file
-
     (place / "wide").mkdir()
     tensors = {name: torch.zeros(shape) for name, shape in wide.items()}
     save_file(tensors, place / "wide/pytorch_lora_weights.safetensors")
@@ -260,12 +282,6 @@ def test_without_a_network_it_says_so(tmp_path: Path) -> None:
 def test_out_of_memory_says_what_to_lower_and_keeps_what_is_done(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cosmos_vfm.config import Sampling
-    from cosmos_vfm.generate.clips import Settings, plan_clips
-    from cosmos_vfm.generate.prompt_file import Row
-
-    settings = Settings(steps=2, frames=5, size="32x32")
-    clips = plan_clips([Row(prompt="a"), Row(prompt="b")], settings, tier="tiny", sampling=Sampling())
     clips_of, done = VfmFamily.clips, []
 
     def once(*arguments: Any, **more: Any) -> Any:
@@ -275,9 +291,8 @@ def test_out_of_memory_says_what_to_lower_and_keeps_what_is_done(
         return clips_of(*arguments, **more)
 
     monkeypatch.setattr(VfmFamily, "clips", once)
-    job = Job(source=str(place / "published"), clips=tuple(clips), output=tmp_path)
     with pytest.raises(UserError, match="memory of the device is not enough") as caught:
-        generate_all(job, PluginManager.discover())
+        generate_all(two_clips(place, tmp_path), PLUGINS)
     problem = caught.value.problems[0]
     assert problem.message == "CUDA out of memory. Tried to allocate 2.00 GiB."
     assert all(word in problem.hint for word in ("--size", "--frames", "--offload", "--one-clip"))
@@ -289,3 +304,13 @@ def test_a_full_folder_is_left_alone(place: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     assert "choose another folder" in refused(str(place / "published"), "-p", "a", *SHORT, "-o", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_bad_file_of_previews_is_told_before_a_run_starts(place: Path) -> None:
+    (place / "previews.jsonl").write_text('{"promt": "a"}')
+    override = f"trainer.callbacks.every_n_draw_sample.prompts_file={place / 'previews.jsonl'}"
+    command = ("run", "vision_sft_demo", "--dry-run", override)
+    said = cosmos(*command, env={"DATASET_PATH": str(place / "data")}, code=2).stderr
+    assert "trainer.callbacks.every_n_draw_sample.prompts_file" in said
+    assert "previews.jsonl:1" in said
+    assert "did you mean 'prompt'" in said

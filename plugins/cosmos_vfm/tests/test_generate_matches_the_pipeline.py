@@ -13,7 +13,7 @@ from PIL import Image
 from cosmos_core.data.video import write_mp4
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.generate.clips import Clip, Settings, plan_clips
-from cosmos_vfm.generate.job import Job, choose
+from cosmos_vfm.generate.job import Job, configure_sources
 from cosmos_vfm.generate.media import condition_of
 from cosmos_vfm.generate.model import Generator, complete, load
 from cosmos_vfm.generate.offload import offload
@@ -43,7 +43,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def generator_of(source: Path) -> Generator:
     job = Job(source=str(source))
-    return load(complete(choose(job, PLUGINS)[0], PLUGINS), job, CPU, PLUGINS, adapters=())
+    return load(complete(configure_sources(job, PLUGINS)[0], PLUGINS), job, CPU, PLUGINS, adapters=())
 
 
 def request_of(clip: Clip) -> SampleRequest:

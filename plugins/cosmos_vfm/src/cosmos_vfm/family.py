@@ -217,10 +217,9 @@ class VfmFamily(ModelFamily):
             guidance=defaults.guidance if guidance is None else guidance,
             shift=defaults.shift if shift is None else shift,
         )
-        own = seeds or [None] * len(requests)
         seeded = [
-            evolve(request, seed=seed + index if one is None else one, solver=solver)
-            for index, (request, one) in enumerate(zip(requests, own, strict=True))
+            evolve(request, seed=seed + index if own_seed is None else own_seed, solver=solver)
+            for index, (request, own_seed) in enumerate(zip(requests, seeds or [None] * len(requests), strict=True))
         ]
         return list(self.clips(model, seeded, limit=self.context.data.max_caption_tokens))
 

@@ -102,8 +102,8 @@ def generate(
     latents = sample_latents(
         model, requests, text=text, video_tokenizer=video_tokenizer, device=device, limit=limit, on_step=on_step
     )
-    for one in latents:
-        yield video_tokenizer.decode(one[None])[0].cpu()
+    for latent in latents:
+        yield video_tokenizer.decode(latent[None])[0].cpu()
 
 
 def sample_latents(
@@ -135,8 +135,8 @@ def _denoise(
 ) -> Sequence[torch.Tensor]:
     """Latents [B, 48, T, h, w] without noise; condition frames stay as they are."""
     group, settings = branches.group, branches.group[0].solver
-    known = torch.tensor([request.num_condition_frames for request in group], device=latents.device)
-    noise_mask = frame_noise_mask(known, latents.shape[2])
+    condition_frames = torch.tensor([request.num_condition_frames for request in group], device=latents.device)
+    noise_mask = frame_noise_mask(condition_frames, latents.shape[2])
     solver = build_solver(settings.steps, settings.shift, latents.device)
     for timestep in solver.timesteps:
         velocity = branches.velocity(latents, float(timestep)) * noise_mask

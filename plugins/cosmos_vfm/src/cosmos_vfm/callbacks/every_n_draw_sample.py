@@ -37,7 +37,7 @@ class DrawSamplesCallback(Callback):
 
     def train_start(self, trainer: Trainer) -> None:
         """Draw from the initial weights."""
-        self._previews = self._chosen(trainer)
+        self._previews = self._choose_previews(trainer)
         if trainer.step == 0:
             self._before = self._draw(trainer)
 
@@ -53,14 +53,14 @@ class DrawSamplesCallback(Callback):
         if not trainer.is_main:
             return
         columns = {f"after {trainer.step} steps": after}
-        if known := truths(self._previews):
-            columns = {"ground truth": known, **columns}
+        if ground_truth := truths(self._previews):
+            columns = {"ground truth": ground_truth, **columns}
         if self._before:
             columns = {"before training": self._before, **columns}
-        rows = [Row(one.caption, clips) for one, *clips in zip(self._previews, *columns.values(), strict=True)]
+        rows = [Row(preview.caption, clips) for preview, *clips in zip(self._previews, *columns.values(), strict=True)]
         write_contact_sheet(self.context.folder / "comparison.png", list(columns), rows)
 
-    def _chosen(self, trainer: Trainer) -> list[Preview]:
+    def _choose_previews(self, trainer: Trainer) -> list[Preview]:
         """The prompts if there are any, else samples of the validation data, else of the training data."""
         assert isinstance(trainer.family, VfmFamily)
         source = (trainer.validation or trainer.loader).source
@@ -91,11 +91,11 @@ class DrawSamplesCallback(Callback):
 
     def _write(self, step: int, videos: Sequence[torch.Tensor]) -> None:
         name = f"step_{step:09d}"
-        rows = [Row(one.caption, [video]) for one, video in zip(self._previews, videos, strict=True)]
+        rows = [Row(preview.caption, [video]) for preview, video in zip(self._previews, videos, strict=True)]
         write_contact_sheet(self.context.folder / f"{name}.png", [f"after {step} steps"], rows)
         self._write_clips(name, videos)
-        if not (self.context.folder / TRUTH).exists() and (known := truths(self._previews)):
-            self._write_clips(TRUTH, known)
+        if not (self.context.folder / TRUTH).exists() and (ground_truth := truths(self._previews)):
+            self._write_clips(TRUTH, ground_truth)
         self._write_page()
 
     def _write_clips(self, name: str, videos: Sequence[torch.Tensor]) -> None:

@@ -20,45 +20,20 @@ from cosmos_core.recipes.loading import load_recorded, resolve
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.generate.clips import Clip
 
-__all__ = ["Chosen", "Job", "choose", "default_output"]
+__all__ = ["ConfiguredSource", "Job", "configure_sources", "default_output"]
 
 
 @frozen(kw_only=True)
-class Job:
-    """source, compare: folders or published names. recipe, overrides: settings of a source that recorded none.
+class ConfiguredSource:
+    """A source with the settings that its weights run with.
 
-    vae, text_tokenizer: paths instead of the settings'. precision, compiled: None for what suits the device. limit:
-    most tokens of a prompt. one_clip: ranks share each clip instead of dividing the clips. conditions: first frames of
-    clips that come from a dataset, by the clip's index, as in a SampleRequest.
+    label: short, and another for each source of a command. recorded: whether a run or a recipe gave the settings.
     """
-
-    source: str
-    compare: tuple[str, ...] = ()
-    step: int | None = None
-    weights: str = "ema"
-    adapters: tuple[str, ...] = ()
-    recipe: str | None = None
-    overrides: tuple[str, ...] = ()
-    vae: str | None = None
-    text_tokenizer: str | None = None
-    precision: str | None = None
-    compiled: bool | None = None
-    offload: bool = False
-    limit: int = 4096
-    output: Path = Path()
-    nproc: int = 1
-    one_clip: bool = False
-    clips: tuple[Clip, ...] = ()
-    conditions: Mapping[int, Any] = field(factory=dict, repr=False, eq=False)
-
-
-@frozen(kw_only=True)
-class Chosen:
-    """A source with the settings that its weights run with. label: short, and another for each source of a command."""
 
     label: str
     source: Source
     config: RunConfig = field(repr=False)
+    recorded: bool
 
     @property
     def model(self) -> VfmConfig:
@@ -84,22 +59,56 @@ class Chosen:
         return self.source.kind in ("run", "checkpoint")
 
 
-def choose(job: Job, plugins: PluginManager) -> list[Chosen]:
+@frozen(kw_only=True)
+class Job:
+    """source, compare: folders or published names. recipe, overrides: settings of a source that recorded none.
+
+    vae, text_tokenizer: paths instead of the settings'. precision, compiled: None for what suits the device. limit:
+    most tokens of a prompt. one_clip: ranks share each clip instead of dividing the clips.
+
+    Known once the command is checked: sources (with the files of their folders), clips, output, and conditions, the
+    first frames of clips that come from a dataset, by the clip's index, as in a SampleRequest.
+    """
+
+    source: str
+    compare: tuple[str, ...] = ()
+    step: int | None = None
+    weights: str = "ema"
+    adapters: tuple[str, ...] = ()
+    recipe: str | None = None
+    overrides: tuple[str, ...] = ()
+    vae: str | None = None
+    text_tokenizer: str | None = None
+    precision: str | None = None
+    compiled: bool | None = None
+    offload: bool = False
+    limit: int = 4096
+    nproc: int = 1
+    one_clip: bool = False
+    output: Path = Path()
+    sources: tuple[ConfiguredSource, ...] = ()
+    clips: tuple[Clip, ...] = ()
+    conditions: Mapping[int, Any] = field(factory=dict, repr=False, eq=False)
+
+
+def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource]:
     """The sources in order, the first and those compared with it.
 
     A source without settings of its own has those of `recipe`, else those of the first source, else the defaults.
     Raises UserError when one is nothing that can generate.
     """
-    chosen: list[Chosen] = []
+    configured: list[ConfiguredSource] = []
     for name in (job.source, *job.compare):
-        source = _find(name, plugins, job.step if not chosen else None)
+        source = _find(name, plugins, job.step if not configured else None)
         if source.kind == "published":
             check_reads(source, "vfm", plugins)
             _check_steps(source.folder)
-        labels = [other.label for other in chosen]
-        config = _config(source, job, chosen[0].config if chosen else None, plugins)
-        chosen.append(Chosen(label=_label(name, source, labels), source=source, config=config))
-    return chosen
+        labels = [other.label for other in configured]
+        config = _config(source, job, configured[0].config if configured else None, plugins)
+        recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
+        label = _label(name, source, labels)
+        configured.append(ConfiguredSource(label=label, source=source, config=config, recorded=recorded))
+    return configured
 
 
 def _find(name: str, plugins: PluginManager, step: int | None) -> Source:

@@ -11,7 +11,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.train.load_for_eval import adopted, load_source
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.generate.adapters import fold, parse_adapter
-from cosmos_vfm.generate.job import Chosen, Job
+from cosmos_vfm.generate.job import ConfiguredSource, Job
 from cosmos_vfm.generate.offload import offload
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.required_files import file_problems
@@ -27,9 +27,9 @@ class Generator:
     network: Cosmos3Network
 
 
-def complete(chosen: Chosen, plugins: PluginManager) -> Chosen:
+def complete(configured: ConfiguredSource, plugins: PluginManager) -> ConfiguredSource:
     """With the model size and the tokenizers of its folder. Raises UserError for files that are not there."""
-    whole = evolve(chosen, config=adopted(chosen.source, chosen.config, plugins=plugins))
+    whole = evolve(configured, config=adopted(configured.source, configured.config, plugins=plugins))
     problems = list(file_problems(whole.model, video="--vae ", text="--text-tokenizer "))
     if problems:
         raise UserError("files that the generator needs are missing; nothing was started", problems)
@@ -37,12 +37,12 @@ def complete(chosen: Chosen, plugins: PluginManager) -> Chosen:
 
 
 def load(
-    chosen: Chosen, job: Job, device: torch.device, plugins: PluginManager, *, adapters: tuple[str, ...]
+    configured: ConfiguredSource, job: Job, device: torch.device, plugins: PluginManager, *, adapters: tuple[str, ...]
 ) -> Generator:
     """The weights of a completed source on the device, with adapters folded in."""
     host = torch.device("cpu") if job.offload else device
-    config = _for_inference(chosen, job, device)
-    family, model = load_source(chosen.source, config, plugins=plugins, weights=job.weights, device=host)
+    config = _for_inference(configured, job, device)
+    family, model = load_source(configured.source, config, plugins=plugins, weights=job.weights, device=host)
     assert isinstance(family, VfmFamily)
     assert isinstance(model, Cosmos3Network)
     model.requires_grad_(False)
@@ -54,15 +54,14 @@ def load(
     return Generator(family, model)
 
 
-def _for_inference(chosen: Chosen, job: Job, device: torch.device) -> RunConfig:
+def _for_inference(configured: ConfiguredSource, job: Job, device: torch.device) -> RunConfig:
     """One copy of the weights in the compute precision; no cache of latents; compiled on accelerators."""
-    config, model = chosen.config, chosen.model
+    config, model = configured.config, configured.model
     on_cuda = device.type == "cuda"
-    own = model.precision if chosen.source.record is not None or on_cuda else "float32"
-    precision = job.precision or own
+    precision = job.precision or (model.precision if configured.recorded or on_cuda else "float32")
     compiled = on_cuda if job.compiled is None else job.compiled
     # The settings may be those of a run of adapters, which a base or an export does not have.
-    selected = config.optimizer.keys_to_select if chosen.fine_tuned else ()
+    selected = config.optimizer.keys_to_select if configured.fine_tuned else ()
     return evolve(
         config,
         optimizer=evolve(config.optimizer, keys_to_select=selected),

@@ -55,18 +55,19 @@ def append_result(folder: Path, result: Result) -> None:
 def write_overview(folder: Path, clips: Sequence[Clip], labels: Sequence[str]) -> list[Result]:
     """The results in order, and from them comparisons, contact sheet and page. Returns them."""
     lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
-    results = {(one["clip"], one["source"]): one for one in map(json.loads, lines)}
+    results = {(result["clip"], result["source"]): result for result in map(json.loads, lines)}
     ordered = [results[clip.index, label] for clip in clips for label in labels]
     text = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in ordered)
     (folder / RESULTS).write_text(text, encoding="utf-8")
     rows, sheet = [], []
     for clip in clips:
-        own = [results[clip.index, label] for label in labels]
+        by_source = [results[clip.index, label] for label in labels]
         more = None
-        if len(own) > 1:
-            more = (_side_by_side(folder, clip, [one["file"] for one in own]), "side by side: " + " | ".join(labels))
-        rows.append(_page_row(clip, own, more))
-        tiles = [_still_frames(folder / one["file"], clip) for one in own]
+        if len(by_source) > 1:
+            file = _side_by_side(folder, clip, [result["file"] for result in by_source])
+            more = (file, "side by side: " + " | ".join(labels))
+        rows.append(_page_row(clip, by_source, more))
+        tiles = [_still_frames(folder / result["file"], clip) for result in by_source]
         sheet.append(Row(clip.prompt, [torch.from_numpy(frames).permute(3, 0, 1, 2) for frames in tiles]))
     write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
     write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows)
@@ -76,12 +77,12 @@ def write_overview(folder: Path, clips: Sequence[Clip], labels: Sequence[str]) -
 def _page_row(clip: Clip, results: Sequence[Mapping[str, Any]], more: tuple[str, str] | None) -> PageRow:
     cells = [
         Cell(
-            title=one["source"] + (f", step {one['step']}" if one["step"] is not None else ""),
-            file=one["file"],
+            title=result["source"] + (f", step {result['step']}" if result["step"] is not None else ""),
+            file=result["file"],
             width=clip.width,
-            facts={key: one[key] for key in FACTS if one[key] not in (None, [])},
+            facts={key: result[key] for key in FACTS if result[key] not in (None, [])},
         )
-        for one in results
+        for result in results
     ]
     details = {"text as the model gets it": clip.text} if clip.text != clip.prompt else {}
     if clip.guidance != 1 and clip.negative:

@@ -13,14 +13,14 @@ from cosmos_core.console import progress
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.generate.clips import Clip
-from cosmos_vfm.generate.job import Chosen, Job, choose
+from cosmos_vfm.generate.job import ConfiguredSource, Job
 from cosmos_vfm.generate.media import condition_of
-from cosmos_vfm.generate.model import Generator, complete, load
+from cosmos_vfm.generate.model import Generator, load
 from cosmos_vfm.generate.outputs import Result, append_result, write_clip
 from cosmos_vfm.generate.ranks import Rank, spawn_ranks
 from cosmos_vfm.sampling import SampleRequest, SolverSettings
 
-__all__ = ["generate_all"]
+__all__ = ["generate_all", "generate_share"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,25 +30,24 @@ GIB = 2**30
 def generate_all(job: Job, plugins: PluginManager) -> None:
     """Write every clip of the job, of every source. Raises the first UserError of a process."""
     if job.nproc == 1:
-        _generate(job, Rank.alone(), plugins)
+        generate_share(job, Rank.alone(), plugins)
     else:
         spawn_ranks(_generate_rank, job, job.nproc, group=job.one_clip)
 
 
 def _generate_rank(job: Job, rank: Rank) -> None:
-    _generate(job, rank, PluginManager.discover(disabled_plugins()))
+    generate_share(job, rank, PluginManager.discover(disabled_plugins()))
 
 
-def _generate(job: Job, rank: Rank, plugins: PluginManager) -> None:
-    """The clips of this rank: its share, or its part of every clip."""
-    sources = [complete(chosen, plugins) for chosen in choose(job, plugins)]
+def generate_share(job: Job, rank: Rank, plugins: PluginManager) -> None:
+    """The clips of this rank: every `rank.count`-th, or its part of each."""
     clips = job.clips if job.one_clip else job.clips[rank.number :: rank.count]
     try:
-        for number, chosen in enumerate(sources):
+        for number, configured in enumerate(job.sources):
             adapters = job.adapters if number == 0 else ()
-            generator = load(chosen, job, rank.device, plugins, adapters=adapters)
+            generator = load(configured, job, rank.device, plugins, adapters=adapters)
             generator.network.context = rank.context
-            turn = _Turn(job, rank, chosen, generator, adapters, several=len(sources) > 1)
+            turn = _Turn(job, rank, configured, generator, adapters, several=len(job.sources) > 1)
             for clip in clips:
                 turn.generate(clip)
             del generator, turn
@@ -73,14 +72,14 @@ class _Turn:
 
     job: Job
     rank: Rank
-    chosen: Chosen
+    configured: ConfiguredSource
     generator: Generator
     adapters: tuple[str, ...]
     several: bool
 
     def generate(self, clip: Clip) -> None:
         """Make a clip and write it with its line of results."""
-        device, label = self.rank.device, self.chosen.label
+        device, label = self.rank.device, self.configured.label
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         begun = time.perf_counter()
@@ -113,18 +112,18 @@ class _Turn:
         )
 
     def _result(self, clip: Clip, file: str, seconds: float) -> Result:
-        source, device = self.chosen.source, self.rank.device
+        source, device = self.configured.source, self.rank.device
         peak = round(torch.cuda.max_memory_allocated(device) / GIB, 2) if device.type == "cuda" else None
         return {
             "file": file,
             "clip": clip.index,
-            "source": self.chosen.label,
+            "source": self.configured.label,
             "weights": str(source.weights),
             "kind": source.kind,
-            "step": self.chosen.step,
-            "averaged": self.job.weights == "ema" and self.chosen.keeps_average,
+            "step": self.configured.step,
+            "averaged": self.job.weights == "ema" and self.configured.keeps_average,
             "adapters": list(self.adapters),
-            "model_size": self.chosen.model.tier,
+            "model_size": self.configured.model.tier,
             "precision": self.generator.family.config.precision,
             "mode": clip.mode,
             "prompt": clip.prompt,

@@ -17,7 +17,7 @@ from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import open_dataset
 from cosmos_vfm.generate.adapters import parse_adapter
 from cosmos_vfm.generate.clips import Clip, Settings, plan_clips
-from cosmos_vfm.generate.job import Chosen, Job, choose, default_output
+from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources, default_output
 from cosmos_vfm.generate.media import check_media
 from cosmos_vfm.generate.model import complete
 from cosmos_vfm.generate.outputs import Result, write_overview
@@ -37,7 +37,7 @@ def start(
     output: a new or empty folder; None chooses one. Returns the folder and the results in order. Raises UserError
     before anything is loaded or written, if something can be known to be wrong by then.
     """
-    sources = [complete(chosen, plugins) for chosen in choose(job, plugins)]
+    sources = [complete(configured, plugins) for configured in configure_sources(job, plugins)]
     first = sources[0]
     settings = evolve(settings, escape=not first.fine_tuned)
     items = _validation_items(first, validation, plugins) if validation else []
@@ -55,12 +55,13 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     conditions: dict[int, Any] = {clip.index: _first_frames(item) for clip, item in zip(clips, items, strict=False)}
     conditions = {index: frames for index, frames in conditions.items() if frames is not None}
-    generate_all(evolve(job, clips=tuple(clips), conditions=conditions, output=folder), plugins)
-    return folder, write_overview(folder, clips, [chosen.label for chosen in sources])
+    ready = evolve(job, sources=tuple(sources), clips=tuple(clips), conditions=conditions, output=folder)
+    generate_all(ready, plugins)
+    return folder, write_overview(folder, clips, [configured.label for configured in sources])
 
 
-def _check_ranks(job: Job, sources: Sequence[Chosen], clips: int) -> None:
-    heads = {chosen.model.network.heads for chosen in sources}
+def _check_ranks(job: Job, sources: Sequence[ConfiguredSource], clips: int) -> None:
+    heads = {configured.model.network.heads for configured in sources}
     if job.one_clip and any(count % job.nproc for count in heads):
         fitting = [str(n) for n in range(2, max(heads) + 1) if not any(count % n for count in heads)]
         message = f"is {job.nproc}, which does not divide the {max(heads)} heads of the model"
@@ -72,11 +73,11 @@ def _check_ranks(job: Job, sources: Sequence[Chosen], clips: int) -> None:
         raise UserError("some processes would have nothing to do", [problem])
 
 
-def _check_lengths(job: Job, sources: Sequence[Chosen], clips: Sequence[Clip]) -> None:
+def _check_lengths(job: Job, sources: Sequence[ConfiguredSource], clips: Sequence[Clip]) -> None:
     """Raises UserError for prompts that the limit would cut: a cut structured caption is no caption."""
     problems = []
-    for chosen in sources:
-        tokenizer = build_text_tokenizer(chosen.model.text_tokenizer, chosen.model.network)
+    for configured in sources:
+        tokenizer = build_text_tokenizer(configured.model.text_tokenizer, configured.model.network)
         for clip in clips:
             for name, text in (("prompt", clip.text), ("negative prompt", clip.negative if clip.guidance != 1 else "")):
                 count = len(tokenizer.encoder.chat_ids(text))
@@ -88,9 +89,9 @@ def _check_lengths(job: Job, sources: Sequence[Chosen], clips: Sequence[Clip]) -
         raise UserError("a prompt is too long; nothing was started", list(dict.fromkeys(problems)))
 
 
-def _validation_items(chosen: Chosen, count: int, plugins: PluginManager) -> list[VideoText]:
+def _validation_items(configured: ConfiguredSource, count: int, plugins: PluginManager) -> list[VideoText]:
     """The first readable samples of the validation data, drawn as previews of a run draw them."""
-    section = chosen.config.dataloader_val
+    section = configured.config.dataloader_val
     if section is None:
         hint = "name a recipe with validation data (--recipe), or give prompts"
         problem = Problem(message="is not set", key="dataloader_val", hint=hint)

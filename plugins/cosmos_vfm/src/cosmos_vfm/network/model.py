@@ -116,7 +116,7 @@ class Cosmos3Network(nn.Module):
             for positions in (inputs.text_positions, inputs.latent_positions)
         ]
         for index, layer in enumerate(transformer.layers):
-            kept = text_cache[index] if text_cache is not None else None
-            text, latents = layer(text, latents, *rotations, backend, train_text, kept)
+            layer_cache = text_cache[index] if text_cache is not None else None
+            text, latents = layer(text, latents, *rotations, backend, train_text, layer_cache)
         velocity = self.llm2vae(transformer.norm_moe_gen(latents))
         return velocity * inputs.noise_mask[:, None]
