@@ -49,7 +49,7 @@ def test_training_takes_at_most_four_minutes(printed: dict[str, str]) -> None:
 
 @pytest.mark.slow
 def test_pictures_and_checkpoints_are_where_the_demo_says(printed: dict[str, str]) -> None:
-    for key in ("samples", "loss_curve"):
+    for key in ("samples", "loss_curve", "page"):
         assert Path(printed[key]).read_bytes().startswith(b"\x89PNG")
     checkpoints = Path(printed["run_dir"]) / "checkpoints"
     latest = (checkpoints / "latest_checkpoint.txt").read_text().strip()
