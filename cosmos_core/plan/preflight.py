@@ -13,9 +13,10 @@ from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.errors import Problem
+from cosmos_core.plan.leftovers import leftover_bytes
 from cosmos_core.plan.newer import newer_records
 from cosmos_core.plan.overlong import unsupported_policies
-from cosmos_core.plan.paths import ADAPTER_BASE
+from cosmos_core.plan.paths import ADAPTER_BASE, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -131,7 +132,7 @@ def _space(plan: RunPlan) -> list[Problem]:
     if not isdir(existing) or not access(existing, W_OK | X_OK):
         message = f"{existing} is {'a folder that you may not write to' if isdir(existing) else 'a file'}"
         return [Problem(message=message, hint="choose another --output-root or job.name")]
-    free = disk_usage(existing).free
+    free = disk_usage(existing).free + leftover_bytes(RunPaths(plan.run_dir).checkpoints)
     if free >= needed:
         return []
     message = f"{existing} has {free / MIB:,.0f} MiB free, a checkpoint takes about {needed / MIB:,.0f} MiB"
