@@ -157,6 +157,7 @@ def test_validation_data_gives_prompts_as_in_training_and_a_run_chooses_its_fold
     assert json.loads(first["prompt"])["background_setting"]
     assert (first["width"], first["height"], first["frames"]) == (64, 64, 17)
     assert len(results["results"]) == 2
+    assert 'src="clip_001_data.mp4"' in Path(results["page"]).read_text()
 
 
 @pytest.mark.parametrize("way", [("--nproc", "3", "--one-clip"), ("--offload",)], ids=str)
@@ -270,6 +271,7 @@ def test_missing_tokenizers_say_which_command_fetches_them(place: Path, tmp_path
     assert "cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae" in said
     assert "--vae examples/checkpoints/wan22_vae/Wan2.2_VAE.pth" in said
     assert "--text-tokenizer" in said
+    assert "--recipe NAME" in said
 
 
 def test_without_a_network_it_says_so(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from attrs import evolve, frozen
 
 from cosmos_core.config import ActivationCheckpointing, RunConfig
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.load_for_eval import adopted, load_source
 from cosmos_vfm.family import VfmFamily
@@ -31,6 +31,8 @@ def complete(configured: ConfiguredSource, plugins: PluginManager) -> Configured
     """With the model size and the tokenizers of its folder. Raises UserError for files that are not there."""
     whole = evolve(configured, config=adopted(configured.source, configured.config, plugins=plugins))
     problems = list(file_problems(whole.model, video="--vae ", text="--text-tokenizer "))
+    if problems and not configured.recorded:
+        problems.append(Problem(message="the source records no settings; `--recipe NAME` gives those of a recipe"))
     if problems:
         raise UserError("files that the generator needs are missing; nothing was started", problems)
     return whole

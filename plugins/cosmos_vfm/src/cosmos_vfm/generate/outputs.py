@@ -52,8 +52,13 @@ def append_result(folder: Path, result: Result) -> None:
         file.write(json.dumps(result, ensure_ascii=False) + "\n")
 
 
-def write_overview(folder: Path, clips: Sequence[Clip], labels: Sequence[str]) -> list[Result]:
-    """The results in order, and from them comparisons, contact sheet and page. Returns them."""
+def write_overview(
+    folder: Path, clips: Sequence[Clip], labels: Sequence[str], truths: Mapping[int, str]
+) -> list[Result]:
+    """The results in order, and from them comparisons, contact sheet and page. Returns them.
+
+    truths: files with the clips of the data that prompts were taken from, by the clip's index.
+    """
     lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
     results = {(result["clip"], result["source"]): result for result in map(json.loads, lines)}
     ordered = [results[clip.index, label] for clip in clips for label in labels]
@@ -66,7 +71,8 @@ def write_overview(folder: Path, clips: Sequence[Clip], labels: Sequence[str]) -
         if len(by_source) > 1:
             file = _side_by_side(folder, clip, [result["file"] for result in by_source])
             more = (file, "side by side: " + " | ".join(labels))
-        rows.append(_page_row(clip, by_source, more))
+        truth = [Cell("data", truths[clip.index], clip.width)] if clip.index in truths else []
+        rows.append(_page_row(clip, truth, by_source, more))
         tiles = [_still_frames(folder / result["file"], clip) for result in by_source]
         sheet.append(Row(clip.prompt, [torch.from_numpy(frames).permute(3, 0, 1, 2) for frames in tiles]))
     write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
@@ -74,7 +80,9 @@ def write_overview(folder: Path, clips: Sequence[Clip], labels: Sequence[str]) -
     return ordered
 
 
-def _page_row(clip: Clip, results: Sequence[Mapping[str, Any]], more: tuple[str, str] | None) -> PageRow:
+def _page_row(
+    clip: Clip, truth: list[Cell], results: Sequence[Mapping[str, Any]], more: tuple[str, str] | None
+) -> PageRow:
     cells = [
         Cell(
             title=result["source"] + (f", step {result['step']}" if result["step"] is not None else ""),
@@ -87,7 +95,7 @@ def _page_row(clip: Clip, results: Sequence[Mapping[str, Any]], more: tuple[str,
     details = {"text as the model gets it": clip.text} if clip.text != clip.prompt else {}
     if clip.guidance != 1 and clip.negative:
         details["negative prompt"] = clip.negative
-    return PageRow(clip.prompt, cells, details, more)
+    return PageRow(clip.prompt, [*truth, *cells], details, more)
 
 
 def _side_by_side(folder: Path, clip: Clip, files: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from cosmos_vfm.generate.clips import Clip, Settings, plan_clips
 from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources, default_output
 from cosmos_vfm.generate.media import check_media
 from cosmos_vfm.generate.model import complete
-from cosmos_vfm.generate.outputs import Result, write_overview
+from cosmos_vfm.generate.outputs import Result, write_clip, write_overview
 from cosmos_vfm.generate.prompt_file import Row
 from cosmos_vfm.generate.run import generate_all
 from cosmos_vfm.tokenizer import build_text_tokenizer
@@ -57,7 +57,11 @@ def start(
     conditions = {index: frames for index, frames in conditions.items() if frames is not None}
     ready = evolve(job, sources=tuple(sources), clips=tuple(clips), conditions=conditions, output=folder)
     generate_all(ready, plugins)
-    return folder, write_overview(folder, clips, [configured.label for configured in sources])
+    truths = {}
+    for clip, item in zip(clips, items, strict=False):
+        truths[clip.index] = write_clip(folder, f"{clip.name}_data", item.pixels(), clip.fps)
+    labels = [configured.label for configured in sources]
+    return folder, write_overview(folder, clips, labels, truths)
 
 
 def _check_ranks(job: Job, sources: Sequence[ConfiguredSource], clips: int) -> None:
