@@ -1,4 +1,4 @@
-"""Generation on an accelerator: compiled layers and layers on the host give the same latents; the latter in less memory.
+"""Generation on a device: compiled layers and layers on the host give the same latents, the latter in less memory.
 
 Run it where there is one: ``python -m pytest tests/gpu``.
 """
