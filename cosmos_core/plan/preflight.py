@@ -9,9 +9,11 @@ from shutil import disk_usage
 
 from attrs import evolve
 
+from cosmos_core.config.dump import to_plain
 from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.secrets import secret_keys
 from cosmos_core.errors import Problem
 from cosmos_core.plan.leftovers import leftover_bytes
 from cosmos_core.plan.newer import newer_records
@@ -32,7 +34,7 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with the plan's problems and all that core or a plugin finds; nothing for a finished run."""
     if plan.finished:
         return
-    problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan)]
+    problems = [*plan.problems, *newer_records(plan), *_secrets(plan), *_changes(plan), *_no_steps(plan)]
     problems += [
         *mismatched_records(plan.config, plugins),
         *unsupported_policies(plan.config, plugins),
@@ -42,6 +44,13 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
         *plugins.check_run(plan),
     ]
     evolve(plan, problems=tuple(dict.fromkeys(problems))).without_problems()
+
+
+def _secrets(plan: RunPlan) -> list[Problem]:
+    """Values that the record of the run must not hold."""
+    message = "holds a password or token, and the configuration is recorded in the run directory"
+    hint = "leave it to an environment variable that the program reads itself, such as HF_TOKEN or WANDB_API_KEY"
+    return [Problem(message=message, key=key, hint=hint) for key in secret_keys(to_plain(plan.config))]
 
 
 def _changes(plan: RunPlan) -> list[Problem]:
