@@ -245,8 +245,17 @@ def test_a_prompt_over_the_limit_is_not_cut(place: Path, tmp_path: Path) -> None
     assert lines[0]["prompt"] == long
 
 
-def test_adapters_that_do_not_fit_are_named(place: Path) -> None:
+def test_adapters_that_do_not_fit_are_named(place: Path, tmp_path: Path) -> None:
     adapter = str(place / "adapter")
+    write_generator(tmp_path / "other", MODEL_SIZES["tiny"], seed=1)
+    for base in (tmp_path / "other_base", place / "base"):
+        if not base.exists():
+            cosmos("convert", str(tmp_path / "other"), "-o", str(base))
+        done = cosmos(
+            "generate", str(base), "-p", "a", *SHORT, "--adapter", adapter, "-o", str(tmp_path / f"to_{base.name}")
+        )
+        told = f"was trained on {place / 'base/model'}; {base} holds other weights" in done.stderr
+        assert told == (base.name == "other_base")
     command = ("-p", "a", *SHORT, "--text-tokenizer", "words")
     assert "holds no pytorch_lora_weights" in refused(str(place / "base"), *command, "--adapter", str(place / "data"))
     assert "its strength is nan" in refused(str(place / "base"), *command, "--adapter", f"{adapter}@nan")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint import open_safetensors
+from cosmos_core.checkpoint import fingerprint, open_safetensors
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.source import Source
+from cosmos_vfm.checkpoints.adapter import BASE_METADATA
 from cosmos_vfm.checkpoints.names import from_diffusers
 from cosmos_vfm.network import Cosmos3Network
 
-__all__ = ["Adapter", "fold", "parse_adapter"]
+__all__ = ["Adapter", "fold", "parse_adapter", "tell_other_base"]
+
+logger = logging.getLogger(__name__)
 
 FILE = "pytorch_lora_weights.safetensors"
 PREFIX = "transformer."
@@ -49,6 +54,15 @@ def parse_adapter(text: str) -> Adapter:
         problem = Problem(message=f"holds no {FILE}", key="--adapter", file=str(adapter.folder), hint=hint)
         raise UserError("an adapter cannot be used", [problem])
     return adapter
+
+
+def tell_other_base(adapter: Adapter, source: Source) -> None:
+    """Warn when a converted base is not the one that the adapter was trained on; of other sources that is not known."""
+    with open_safetensors(adapter.file) as opened:
+        base = json.loads((opened.metadata() or {}).get(BASE_METADATA, "{}"))
+    if source.kind == "base" and base.get("digest") and fingerprint(source.folder / "model") != base["digest"]:
+        text = "%s was trained on %s; %s holds other weights, which it may not suit"
+        logger.warning(text, adapter.folder, base["folder"], source.folder)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import open_dataset
-from cosmos_vfm.generate.adapters import parse_adapter
+from cosmos_vfm.generate.adapters import parse_adapter, tell_other_base
 from cosmos_vfm.generate.clips import Clip, Settings, plan_clips
 from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources, default_output
 from cosmos_vfm.generate.media import check_media
@@ -46,7 +46,7 @@ def start(
     clips = [_as_data_has_it(clip, item) for clip, item in zip(clips, items, strict=True)] if validation else clips
     _check_ranks(job, sources, len(clips))
     for adapter in job.adapters:
-        parse_adapter(adapter)
+        tell_other_base(parse_adapter(adapter), first.source)
     check_media(clips)
     _check_lengths(job, sources, clips)
     folder = output if output is not None else default_output(first.source, job.source, output_root())
