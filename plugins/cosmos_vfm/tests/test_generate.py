@@ -149,14 +149,16 @@ def test_sources_and_adapters_are_compared_from_the_same_noise(place: Path, tmp_
 
 def test_validation_data_gives_prompts_as_in_training_and_a_run_chooses_its_folder(place: Path) -> None:
     environment = {"DATASET_PATH": str(place / "data")}
-    command = ("generate", str(run_dir(place)), "--validation", "2", "--steps", "2", "--json")
+    before_and_after = ("--weights", "fresh", "--compare", str(run_dir(place)))
+    command = ("generate", str(run_dir(place)), *before_and_after, "--validation", "2", "--steps", "2", "--json")
     results = json.loads(cosmos(*command, env=environment).stdout)
     assert results["page"] == str(run_dir(place) / "generated/001/index.html")
+    labels = [(result["source"], result["step"]) for result in results["results"]]
+    assert labels == 2 * [("vision_sft_demo-start", None), ("vision_sft_demo", 2)]
     first = results["results"][0]
     assert first["text"] == first["prompt"]
     assert json.loads(first["prompt"])["background_setting"]
     assert (first["width"], first["height"], first["frames"]) == (64, 64, 17)
-    assert len(results["results"]) == 2
     assert 'src="clip_001_data.mp4"' in Path(results["page"]).read_text()
 
 

@@ -28,12 +28,14 @@ class ConfiguredSource:
     """A source with the settings that its weights run with.
 
     label: short, and another for each source of a command. recorded: whether a run or a recipe gave the settings.
+    weights: of a run, as in `load_source`.
     """
 
     label: str
     source: Source
     config: RunConfig = field(repr=False)
     recorded: bool
+    weights: str = "ema"
 
     @property
     def model(self) -> VfmConfig:
@@ -43,15 +45,21 @@ class ConfiguredSource:
 
     @property
     def step(self) -> int | None:
-        """Of the checkpoint."""
-        weights = self.source.weights
+        """Of the checkpoint; None for other weights."""
+        weights = self.source.weights if self.weights != "fresh" else None
         digits = weights.resolve().name.removeprefix("iter_") if weights is not None else ""
         return int(digits) if digits.isdecimal() else None
 
     @property
-    def keeps_average(self) -> bool:
-        """Whether its run keeps a moving average of the weights."""
-        return self.fine_tuned and self.model.ema.enabled and not self.model.lora_enabled
+    def averaged(self) -> bool:
+        """Whether the weights are a moving average."""
+        averages = self.model.ema.enabled and not self.model.lora_enabled
+        return self.weights == "ema" and self.fine_tuned and averages
+
+    @property
+    def description(self) -> str:
+        """Where the weights are."""
+        return f"the start of {self.source.folder}" if self.weights == "fresh" else str(self.source.weights)
 
     @property
     def fine_tuned(self) -> bool:
@@ -95,6 +103,7 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
     """The sources in order, the first and those compared with it.
 
     A source without settings of its own has those of `recipe`, else those of the first source, else the defaults.
+    Weights that training started from are taken of the first source only, to be compared with what became of them.
     Raises UserError when one is nothing that can generate.
     """
     configured: list[ConfiguredSource] = []
@@ -106,8 +115,11 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
         labels = [other.label for other in configured]
         config = _config(source, job, configured[0].config if configured else None, plugins)
         recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
-        label = _label(name, source, labels)
-        configured.append(ConfiguredSource(label=label, source=source, config=config, recorded=recorded))
+        weights = "ema" if configured and job.weights == "fresh" else job.weights
+        label = _label(name, source, labels) + ("-start" if weights == "fresh" else "")
+        configured.append(
+            ConfiguredSource(label=label, source=source, config=config, recorded=recorded, weights=weights)
+        )
     return configured
 
 

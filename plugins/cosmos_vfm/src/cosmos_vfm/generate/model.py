@@ -44,7 +44,7 @@ def load(
     """The weights of a completed source on the device, with adapters folded in."""
     host = torch.device("cpu") if job.offload else device
     config = _for_inference(configured, job, device)
-    family, model = load_source(configured.source, config, plugins=plugins, weights=job.weights, device=host)
+    family, model = load_source(configured.source, config, plugins=plugins, weights=configured.weights, device=host)
     assert isinstance(family, VfmFamily)
     assert isinstance(model, Cosmos3Network)
     model.requires_grad_(False)
