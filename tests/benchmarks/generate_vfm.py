@@ -98,7 +98,10 @@ class Contenders:
         with torch.device("meta"):
             model = Cosmos3Network(network).to(self.dtype)
         model.to_empty(device="cpu" if streamed else device)
-        fill(model)
+        if streamed:
+            _fill_on_host(model)
+        else:
+            fill(model)
         self.model = model.eval().requires_grad_(False)
         if not streamed:
             self.pipeline = self._pipeline(network, compiled)
@@ -163,6 +166,16 @@ class Contenders:
             output_type="latent",
         ).video
         return torch.as_tensor(video).reshape(48, *request.shape)
+
+
+def _fill_on_host(model: Cosmos3Network) -> None:
+    """As `fill`, in a fraction of the time: every layer has the weights of the first."""
+    language = model.language_model
+    for part in (language.model.embed_tokens, model.time_embedder, model.vae2llm, model.llm2vae, model.layers[0]):
+        fill(part)
+    fill(language.model.norm_moe_gen)
+    for layer in model.layers[1:]:
+        layer.load_state_dict(model.layers[0].state_dict())
 
 
 def _tokenizer() -> Any:
