@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cosmos_core.data.video import check_decodes, decode_frames, write_mp4
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.config import Sampling
 from cosmos_vfm.family import VfmFamily
@@ -22,7 +23,7 @@ from cosmos_vfm.generate.clips import Settings, plan_clips
 from cosmos_vfm.generate.job import Job, configure_sources
 from cosmos_vfm.generate.model import complete
 from cosmos_vfm.generate.prompt_file import Row
-from cosmos_vfm.generate.ranks import Rank
+from cosmos_vfm.generate.ranks import Rank, spawn_ranks
 from cosmos_vfm.generate.run import generate_all, generate_share
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
@@ -180,6 +181,20 @@ def two_clips(place: Path, output: Path) -> Job:
     clips = plan_clips([Row(prompt="a"), Row(prompt="b")], settings, tier="tiny", sampling=Sampling())
     job = Job(source=str(place / "published"), clips=tuple(clips), output=output)
     return evolve(job, sources=tuple(complete(source, PLUGINS) for source in configure_sources(job, PLUGINS)))
+
+
+def refuse_on_the_first(job: object, rank: Rank) -> None:
+    if rank.number == 0:
+        raise UserError("no memory", [Problem(message="take less")])
+    time.sleep(300)
+
+
+def test_an_error_of_one_rank_ends_those_that_wait_for_it() -> None:
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="no memory") as caught:
+        spawn_ranks(refuse_on_the_first, None, 2, group=True)
+    assert caught.value.problems == (Problem(message="take less"),)
+    assert time.monotonic() - begun < 250
 
 
 def test_ranks_divide_the_clips(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +47,16 @@ def spawn_ranks(work: Callable[[Any, Rank], None], job: Any, count: int, *, grou
 
     Raises the first UserError of a process.
     """
-    from torch.multiprocessing import get_context, spawn
+    from torch.multiprocessing import ProcessExitedException, get_context, spawn
 
     errors = get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="cosmos-generate-") as folder:
         meeting = Path(folder) / "ranks" if group else None
-        spawn(_run, args=(work, job, count, meeting, errors), nprocs=count)
+        try:
+            spawn(_run, args=(work, job, count, meeting, errors), nprocs=count)
+        except ProcessExitedException:
+            if errors.empty():
+                raise
     if not errors.empty():
         raise UserError(*errors.get())
 
@@ -59,7 +64,7 @@ def spawn_ranks(work: Callable[[Any, Rank], None], job: Any, count: int, *, grou
 def _run(
     number: int, work: Callable[[Any, Rank], None], job: Any, count: int, meeting: Path | None, errors: Any
 ) -> None:
-    """Sends title and problems of a UserError."""
+    """Sends title and problems of a UserError. In a group it then exits, since the others wait for this rank."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     device, context = _device(number), None
     if meeting is not None:
@@ -71,6 +76,7 @@ def _run(
         work(job, Rank(number, count, device, context))
     except UserError as error:
         errors.put((error.title, error.problems))
-    finally:
         if meeting is not None:
-            dist.destroy_process_group()
+            sys.exit(1)
+    if meeting is not None:
+        dist.destroy_process_group()
