@@ -26,6 +26,7 @@ LEVELS = [
     {"attention"},
     {"distributed"},
     {"launch"},
+    {"report"},
     {"plan"},
     {"recipes", "hub"},
     {"plugin"},
@@ -33,7 +34,7 @@ LEVELS = [
     {"config"},
     BASE,
 ]
-LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "console", "config"} | BASE
+LIGHT_ROOMS = {"launch", "report", "plan", "recipes", "hub", "plugin", "console", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "sizes.py", "catalog.py"}
 LIGHT_DOCTOR = {"__init__.py", "check.py", "runner.py", "child.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
