@@ -21,7 +21,7 @@ EXPORT_FORMAT = 1
 
 @frozen(kw_only=True)
 class ExportRecord:
-    """``cosmos_export.json`` in an export (docs/checkpoints.md, What an export says of itself).
+    """``cosmos_export.json`` in an export (docs/checkpoints.md, Exports).
 
     task: the model family. run, step: where the weights were trained; "" and None of a base that no run trained.
     weights: 'ema' or 'live'. base, data: what training started from and saw, as text.

@@ -140,6 +140,11 @@ class RunPaths(Record):
         return self.root / "outcome.json"
 
     @property
+    def report(self) -> Path:
+        """The page of the run, written when a launch has ended."""
+        return self.root / "report.html"
+
+    @property
     def stop_request(self) -> Path:
         """Exists while the run is asked to save and stop."""
         return self.root / ".stop_requested"

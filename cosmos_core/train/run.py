@@ -74,6 +74,7 @@ def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *,
     _check_steps_left(trainer, plan)
     if trainer.is_main:
         add_to_record(trainer.paths, plan.launch, "fetched", _sources(trainer))
+        add_to_record(trainer.paths, plan.launch, "left_out", _left_out(trainer))
         trainer.loader.announce()
         trainer.trackers.start(plan, trainer.step)
     begun = time.perf_counter()
@@ -99,6 +100,8 @@ def _train(trainer: Trainer, *, signals: bool) -> str:
         raise
     finally:
         trainer.trackers.finish(outcome)
+        if trainer.is_main:
+            add_to_record(trainer.paths, trainer.launch, "left_out", _left_out(trainer))
     return outcome
 
 
@@ -115,3 +118,13 @@ def _sources(trainer: Trainer) -> dict[str, str]:
     fingerprint = trainer.loader.source.fingerprint
     data = {"dataloader_train.dataset": fingerprint} if fingerprint is not None else {}
     return {**trainer.family.source_revisions, **data}
+
+
+def _left_out(trainer: Trainer) -> dict[str, dict[str, int]]:
+    """Samples by reason: what the datasets leave out by their rules, and what this rank could not use so far."""
+    counts: dict[str, dict[str, int]] = {}
+    for name, loader in (("training data", trainer.loader), ("validation data", trainer.validation)):
+        if loader is not None and (loader.source.filtered or loader.skipped):
+            unreadable = {f"{reason} (while reading)": count for reason, count in loader.skipped.items()}
+            counts[name] = {**loader.source.filtered, **unreadable}
+    return counts

@@ -46,7 +46,7 @@ from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import fetch
-from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.metrics import AsyncMetrics, peak_memory
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
@@ -210,6 +210,7 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+        record["memory_gib"] = peak_memory(self.mesh.device)
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
         losses = [output.loss.detach() for output in outputs]

@@ -21,10 +21,10 @@ from tests.unit.report.run_folders import aged, checkpoint, run_folder
 DONE = {"outcome": "done", "step": 10}
 
 
-def runs(*arguments: str | Path, root: Path, answer: str = "") -> Result:
+def runs(*arguments: str | Path, root: Path, answer: str = "", command: str = "runs") -> Result:
     plugins = PluginManager.discover()
     return CliRunner(env={"IMAGINAIRE_OUTPUT_ROOT": str(root)}).invoke(
-        root_command(plugins), ["runs", *map(str, arguments)], obj=plugins, input=answer
+        root_command(plugins), [command, *map(str, arguments)], obj=plugins, input=answer
     )
 
 
@@ -63,6 +63,17 @@ def test_a_comparison_has_what_differs_and_the_last_figures(root: Path) -> None:
     compared = json.loads(runs("compare", "old", "new", "--json", root=root).stdout)
     assert compared["settings"] == {"optimizer.lr": ["0.001", "0.01"]}
     assert compared["last"]["step"] == [10, 7]
+
+
+def test_a_report_of_named_runs_is_written_where_asked(root: Path) -> None:
+    page = root / "pages/two.html"
+    runs_of_report = ["--root", root, "old", "new", root / "cosmos3/sft/old", "-o", page]
+    assert runs(*runs_of_report, root=root, command="report").stdout == f"report: {page}\n"
+    text = page.read_text()
+    assert "loss is NaN" in text
+    assert "<td>optimizer.lr</td>" in text
+    failed = runs("nothing", root=root, command="report")
+    assert isinstance(failed.exception, UserError)
 
 
 def test_removing_asks_first(root: Path) -> None:
