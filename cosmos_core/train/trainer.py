@@ -50,7 +50,7 @@ from cosmos_core.train.metrics import AsyncMetrics, peak_memory
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
-from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["Trainer"]
@@ -254,6 +254,8 @@ class Trainer:
             limit=self.config.trainer.max_val_iter,
         )
         self.trackers.log({"step": self.step, **evaluate(task)})
+        pictures = sorted(task.folder.glob("*.png")) if self.is_main else []
+        self.trackers.log_media(self.step, [Media(f"val/{path.stem}", path) for path in pictures])
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While inside, the averaged weights replace the live ones, if there is an average."""
