@@ -65,8 +65,8 @@ class TensorboardTracker:
 def _encoded(path: Path) -> tuple[bytes, tuple[int, int]]:
     """A picture's file, or a clip as an animated GIF that is no larger than `CLIP`; with width and height."""
     if path.suffix != ".mp4":
-        with Image.open(path) as picture:
-            return path.read_bytes(), picture.size
+        with Image.open(path) as opened:
+            return path.read_bytes(), opened.size
     frames, seconds = decode_chosen(
         path, lambda timeline: range(0, timeline.frames, -(-timeline.frames // MOST_FRAMES))
     )
