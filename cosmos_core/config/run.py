@@ -100,15 +100,35 @@ class TrainerConfig:
 
 
 @frozen(kw_only=True)
+class KeepBest:
+    """Which checkpoints have the best validations."""
+
+    metric: str = option("val_loss", "Figure of metrics.jsonl, of the newest validation up to each checkpoint.")
+    mode: str = option("min", "Whether low or high values are good.", choices=("min", "max"))
+    count: int = option(0, "With keep_last: how many of the best to keep; 0: none.", low=0)
+
+
+@frozen(kw_only=True)
 class CheckpointConfig:
     """What is loaded, and how often the run is saved."""
 
     load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
     save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
+    max_failed_saves: int = option(
+        2, "Go on after so many saves in a row that the disk did not take; each is tried twice.", unit="saves", low=0
+    )
+    keep_last: int | None = option(
+        None, "Remove checkpoints but the newest so many; absent: keep all.", unit="checkpoints", low=1
+    )
+    keep_every: int | None = option(
+        None, "With keep_last: also keep those of every so many steps.", unit="steps", low=1
+    )
+    keep_best: KeepBest = section(KeepBest, "Also keep those that validated best.")
     keys_to_skip_loading: tuple[str, ...] = option(
         (), "A warm start does not load tensors whose name contains one of these."
     )
     strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
+    fallback: bool = option(False, "Resume from the newest undamaged checkpoint where newer ones are damaged.")
 
 
 @frozen(kw_only=True)

@@ -12,8 +12,8 @@ from attrs import evolve
 
 from cosmos_core import __version__
 from cosmos_core.config.dump import to_toml
-from cosmos_core.config.env import without_secrets
 from cosmos_core.config.run import RunConfig
+from cosmos_core.config.secrets import without_secrets
 from cosmos_core.plan.base import read_base
 from cosmos_core.plan.export_record import ExportRecord, write_export
 from cosmos_core.plan.paths import EXPORT_CONFIG, RunPaths, step_of

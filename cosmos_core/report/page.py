@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core import __version__
-from cosmos_core.config.env import without_secrets
+from cosmos_core.config.secrets import without_secrets
 from cosmos_core.console.layout import size_text
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import replace_file
