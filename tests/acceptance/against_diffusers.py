@@ -72,7 +72,7 @@ def _picture(published: Path, result: dict[str, object], dtype: torch.dtype) -> 
         add_duration_template=False,
         output_type="np",
     ).video
-    return np.asarray(np.floor(np.clip(np.asarray(video)[0], 0, 1) * 255), dtype=np.float64)
+    return np.asarray(np.round(np.clip(np.asarray(video)[0], 0, 1) * 255), dtype=np.float64)
 
 
 if __name__ == "__main__":

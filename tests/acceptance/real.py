@@ -60,7 +60,7 @@ class Acceptance:
         run, export = self._run_of("generator"), self.folder / "generator_export"
         self.cosmos("export generator", ("export", run, "-o", str(export), "--verify"), needs=["train generator"])
         for name, source, more in (
-            ("before", weights, ("--recipe", own.generator_recipe)),
+            ("before", weights, own.of_published(weights)),
             ("after", run, ()),
             ("after export", str(export), ()),
         ):
@@ -68,7 +68,7 @@ class Acceptance:
             needed = {"before": "fetch generator", "after": "train generator"}.get(name, "export generator")
             self.cosmos(f"generate {name}", ("generate", source, *more, *prompt, *own.clip, *output), needs=[needed])
         picture = self.folder / "picture"
-        command = ("generate", weights, "--recipe", own.generator_recipe, *prompt, *own.picture, *PICTURE)
+        command = ("generate", weights, *own.of_published(weights), *prompt, *own.picture, *PICTURE)
         precise = ("--precision", own.precision, "-o", str(picture))
         self.cosmos("generate picture", (*command, *precise), needs=["fetch generator"])
         judge = ("tests.acceptance.against_diffusers", weights, str(picture), "--precision", own.precision)

@@ -38,6 +38,11 @@ class Settings:
     prompt: str = "A red square moves up over a grey background."
     is_twin: bool = False
 
+    def of_published(self, weights: str) -> tuple[str, ...]:
+        """Options of `cosmos generate` for a published folder: settings of the recipe, the folder's own tokenizers."""
+        own = ("--vae", f"{weights}/vae", "--text-tokenizer", f"{weights}/text_tokenizer")
+        return ("--recipe", self.generator_recipe, *own)
+
     def generator_overrides(self, weights: str) -> tuple[str, ...]:
         """Of the training run. weights: the published folder."""
         vae = f"model.tokenizer.vae_path={weights}/vae"
