@@ -255,6 +255,8 @@ def test_no_room_is_a_drawer() -> None:
         ["recipes", "show", "vision_sft_demo"],
         ["data", "prepare", "--help"],
         ["doctor", "--help"],
+        ["runs", "list", "tests"],
+        ["report", "--help"],
         *(["data", "prepare", name, "--help"] for name in ("bridge", "videophy2")),
         ["data", "cache", "--help"],
     ],
