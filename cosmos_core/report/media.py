@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-__all__ = ["MOST_BYTES", "Group", "Medium", "Room", "media_of"]
+__all__ = ["MOST_BYTES", "Group", "Medium", "Room", "media_of", "pages_of"]
 
 MOST_BYTES = 20_000_000
 """Of samples in one page; what does not fit is linked."""
@@ -79,19 +79,24 @@ def media_of(run_dir: Path, page: Path, room: Room) -> list[Group]:
 
 
 def _by_folder(run_dir: Path) -> dict[str, list[Path]]:
-    """Files by the path of their folder below the run; ``step_<N>`` folders count as their parent."""
+    """Files by the path of their folder below the run; ``step_<N>`` and folders beside it count as their parent."""
     groups: dict[str, list[Path]] = {}
     for path, names, files in os.walk(run_dir):
         folder = Path(path)
         names[:] = [name for name in _first_and_last(names) if name[0] != "."]
         if folder == run_dir:
             names[:] = [name for name in names if name not in ELSEWHERE]
-        place = folder.parent if _STEP.fullmatch(folder.name) else folder
+        place = folder.parent if _is_state(folder) else folder
         shown = [name for name in files if Path(name).suffix.lower() in TYPES and name[0] != "." and name not in DRAWN]
         if shown:
             title = place.relative_to(run_dir).as_posix()
             groups.setdefault(title, []).extend(folder / name for name in _first_and_last(shown))
     return dict(sorted(groups.items()))
+
+
+def _is_state(folder: Path) -> bool:
+    """Whether a folder holds one state of samples: that of a step, or the ground truth beside the steps."""
+    return any(_STEP.fullmatch(sibling.name) for sibling in folder.parent.glob("step_*/"))
 
 
 def _step_of(file: Path) -> int:
@@ -108,6 +113,12 @@ def _first_and_last(names: list[str]) -> list[str]:
     return [name for same in series.values() for name in dict.fromkeys((same[0], same[-1]))]
 
 
+def pages_of(run_dir: Path, page: Path) -> list[tuple[str, str]]:
+    """Other pages that a run wrote: their path below it, and the link to it. page: where the links stand."""
+    found = sorted(file for depth in ("*", "*/*") for file in run_dir.glob(f"{depth}/*.html"))
+    return [(file.relative_to(run_dir).as_posix(), quote(os.path.relpath(file, page.parent))) for file in found]
+
+
 def _medium(file: Path, page: Path, room: Room) -> Medium:
     kind = TYPES[file.suffix.lower()]
     try:
@@ -118,7 +129,8 @@ def _medium(file: Path, page: Path, room: Room) -> Medium:
     place = quote(os.path.relpath(file, page.parent))
     step = _step_of(file)
     stem = _STEP.sub("", file.stem).strip("_")
-    name = ", ".join(part for part in (stem, f"step {step}" if step >= 0 else "") if part)
+    state = f"step {step}" if step >= 0 else file.parent.name.replace("_", " ") if _is_state(file.parent) else ""
+    name = ", ".join(part for part in (stem, state) if part)
     href = f"data:{kind};base64,{content}" if inline else place
     return Medium(name, kind.startswith("video"), href, not inline, _caption(file))
 

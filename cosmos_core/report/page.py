@@ -19,7 +19,7 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import replace_file
 from cosmos_core.report.charts import Chart, charts_of
 from cosmos_core.report.figures import figure, figure_text
-from cosmos_core.report.media import Group, Room, media_of
+from cosmos_core.report.media import Group, Room, media_of, pages_of
 from cosmos_core.report.metrics_file import Metrics, read_metrics
 from cosmos_core.report.record import RunRecord, read_record
 from cosmos_core.report.run_status import RunStatus, read_status, recorded_config
@@ -48,7 +48,11 @@ class Table:
 
 @frozen(kw_only=True)
 class RunPage:
-    """One run on the page. answers: (where, table) of the newest validation. log: last lines of a failed run."""
+    """One run on the page.
+
+    answers: (where, table) of the newest validation. links: (name, place) of its other pages. log: last lines of a
+    failed run.
+    """
 
     name: str
     color: int
@@ -58,6 +62,7 @@ class RunPage:
     samples: list[Group]
     scores: Table
     answers: list[tuple[str, Table]]
+    links: list[tuple[str, str]]
     log: str
 
     @property
@@ -125,6 +130,7 @@ def _run(
         samples=media_of(folder, page, room),
         scores=_scores(metrics),
         answers=_answers(paths),
+        links=pages_of(folder, page),
         log=_log(paths) if status.state == "failed" else "",
     )
 

@@ -75,7 +75,7 @@ def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]
         "weights": " ".join(str(part) for part in (weights.get("kind", ""), weights.get("path") or "") if part),
         "base": f"{origin}" if origin else _table(config, "checkpoint").get("load_path", ""),
         "training data": _data(config, "dataloader_train"),
-        "validation data": _data(config, "dataloader_val"),
+        "validation data": _data(config, "dataloader_val") if _table(config, "trainer").get("run_validation") else "",
         "fetched": ", ".join(f"{name}: {source}" for name, source in fetched.items()),
         "processes": info.get("processes", ""),
         "started": info.get("started", ""),

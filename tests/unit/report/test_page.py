@@ -19,6 +19,7 @@ from tests.unit.logged import logged
 from tests.unit.report.run_folders import checkpoint, run_folder, step_record
 
 DONE = {"outcome": "done", "step": 10}
+TRUTH = "sample_00, ground truth"
 INJECTED = '<script>window.injected = true</script><img src="x" onerror="window.injected = true">'
 
 
@@ -43,6 +44,10 @@ def with_samples(run: Path, caption: str = "a blue square") -> Path:
         frames = np.full((5, 64, 96, 3), 20 * step, np.uint8)
         write_mp4(folder / "sample_00.mp4", frames, 8.0)
         (folder / "sample_00.txt").write_text(caption)
+        truth = run / "Samples/ground_truth"
+        truth.mkdir(exist_ok=True)
+        (truth / "sample_00.mp4").write_bytes((folder / "sample_00.mp4").read_bytes())
+        (run / "Samples/index.html").write_text("<p>all samples")
         Image.new("RGB", (900, 120), "teal").save(run / f"Samples/step_{step:09d}.png")
         answers = run / f"validation/step_{step:09d}"
         answers.mkdir(parents=True)
@@ -61,11 +66,21 @@ def test_a_page_looks_right_in_a_browser_at_any_width(tmp_path: Path, chromium: 
     for seen in look(chromium, page).values():
         assert seen["overflow"] <= 0
         assert seen["images"] == [900, 900]
-        assert seen["videos"] == [96, 96]
+        assert seen["videos"] == [96, 96, 96]
         assert len(seen["charts"]) == 7
         assert min(seen["charts"]) > 300
         assert seen["scripts"] == 0
-        for text in ("first", "second", "optimizer.lr", "0.02", "iter_000000010", "3.0 MiB", "loss is NaN", INJECTED):
+        for text in (
+            "first",
+            "second",
+            "optimizer.lr",
+            "0.02",
+            "iter_000000010",
+            "3.0 MiB",
+            "loss is NaN",
+            INJECTED,
+            TRUTH,
+        ):
             assert text in seen["text"], text
 
 
@@ -104,13 +119,15 @@ def test_damaged_rows_are_counted_and_values_that_are_not_finite_are_gaps(tmp_pa
 def test_samples_beyond_the_limit_are_linked_and_the_newest_are_inlined_first(tmp_path: Path) -> None:
     run = with_samples(run_folder(tmp_path))
     everything = written(run)
-    assert everything.count('src="data:') == 4
+    assert everything.count('src="data:') == 5
+    assert 'href="Samples/index.html"' in everything
     newest = sum(
         (run / f"Samples/{name}").stat().st_size for name in ("step_000000010.png", "step_000000010/sample_00.mp4")
     )
     text = written(run, output=tmp_path / "elsewhere/report.html", most_bytes=newest)
     assert text.count('src="data:') == 2
     assert text.count('src="../cosmos3/sft/first/Samples/step_000000000') == 2
+    assert text.count('src="../cosmos3/sft/first/Samples/ground_truth') == 1
     assert "step 5" not in text
 
 
