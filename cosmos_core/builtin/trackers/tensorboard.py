@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from cosmos_core.builtin.config import Tensorboard
-from cosmos_core.data.video import decode_chosen
+from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.train.tracker import Media
 
@@ -67,13 +68,12 @@ def _encoded(path: Path) -> tuple[bytes, tuple[int, int]]:
     if path.suffix != ".mp4":
         with Image.open(path) as opened:
             return path.read_bytes(), opened.size
-    frames, seconds = decode_chosen(
-        path, lambda timeline: range(0, timeline.frames, -(-timeline.frames // MOST_FRAMES))
-    )
-    pictures = [Image.fromarray(frame) for frame in frames]
+    timeline = probe(path)
+    numbers = range(0, timeline.frames, math.ceil(timeline.frames / MOST_FRAMES))
+    pictures = [Image.fromarray(frame) for frame in decode_frames(path, numbers)]
     for picture in pictures:
         picture.thumbnail(CLIP)
-    shown = [round(1000 * (after - before)) for before, after in pairwise(seconds)]
+    shown = [round(1000 * (after - before)) for before, after in pairwise(map(timeline.seconds, numbers))]
     content = BytesIO()
     durations = [*shown, *(shown[-1:] or [LONE])]
     pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
