@@ -13,6 +13,8 @@ from cosmos_core.names import path_fault
 __all__ = [
     "ADAPTER_BASE",
     "BASE_FILE",
+    "EXPORT_CONFIG",
+    "EXPORT_FILE",
     "LAUNCH_FILE",
     "OTHER_PLACE",
     "RUN_FORMAT",
@@ -29,6 +31,10 @@ ADAPTER_BASE = "adapter_base.json"
 """Beside ``model/`` in a checkpoint that holds adapters alone."""
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its source and published configuration."""
+EXPORT_FILE = "cosmos_export.json"
+"""In an export: the run it came from, and defaults for using it."""
+EXPORT_CONFIG = "cosmos_config.toml"
+"""In an export of a run: its resolved configuration."""
 RUN_FORMAT = 1
 """Format number of ``launch_info.yaml`` and ``outcome.json``."""
 
@@ -132,6 +138,11 @@ class RunPaths(Record):
         Other outcomes are "stopped", "interrupted", "diverged", "refused" and "failed".
         """
         return self.root / "outcome.json"
+
+    @property
+    def report(self) -> Path:
+        """The page of the run, written when a launch has ended."""
+        return self.root / "report.html"
 
     @property
     def stop_request(self) -> Path:

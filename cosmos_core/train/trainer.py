@@ -48,11 +48,11 @@ from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import StepBatches, fetch
 from cosmos_core.train.member_metrics import MemberMetrics
-from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.metrics import AsyncMetrics, peak_memory
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
-from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["Trainer"]
@@ -219,6 +219,7 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+        record["memory_gib"] = peak_memory(self.mesh.device)
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
         losses = [output.loss.detach() for output in outputs]
@@ -269,6 +270,8 @@ class Trainer:
             limit=self.config.trainer.max_val_iter,
         )
         self.trackers.log({"step": self.step, **evaluate(task)})
+        pictures = sorted(task.folder.glob("*.png")) if self.is_main else []
+        self.trackers.log_media(self.step, [Media(f"val/{path.stem}", path) for path in pictures])
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While inside, the averaged weights replace the live ones, if there is an average."""

@@ -80,7 +80,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         convert=f"{module}:merge",
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{module}:export"
+        source="dcp",
+        target="hf",
+        task="vlm",
+        summary="Checkpoint to transformers",
+        convert=f"{module}:export",
+        describe="cosmos_vlm.checkpoints.describe:describe",
     )
 
 
