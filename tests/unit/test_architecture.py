@@ -256,6 +256,7 @@ def test_no_room_is_a_drawer() -> None:
         ["doctor", "--help"],
         *(["data", "prepare", name, "--help"] for name in ("bridge", "videophy2")),
         ["data", "cache", "--help"],
+        ["chat", "--help"],
     ],
     ids=" ".join,
 )
