@@ -19,6 +19,7 @@ __all__ = [
     "ConverterSpec",
     "DatasetSpec",
     "DoctorSpec",
+    "MetricSpec",
     "ModelFamilySpec",
     "Spec",
     "TrackerSpec",
@@ -92,7 +93,8 @@ class ModelFamilySpec(ConfiguredSpec):
 class DatasetSpec(ConfiguredSpec):
     """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command.
 
-    overlong: policies for samples longer than a pack that make sense for it.
+    overlong: policies for samples longer than a pack that make sense for it. own_data: it reads anyone's data, a folder
+    or file that its option `path` names, so that `cosmos eval SOURCE PATH` can take it.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -103,6 +105,26 @@ class DatasetSpec(ConfiguredSpec):
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
     overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
+    own_data: bool = False
+
+
+@frozen(kw_only=True)
+class MetricSpec(Spec):
+    """Figures of a model's answers.
+
+    metric: takes a list of `Answer`, returns figures by name. A figure is a number, or a list with a number or None for
+    each answer, which is shown beside the answers and averaged. It returns {} for answers it has nothing to say about.
+
+    errors: names of the figures that are worse the larger they are. datasets: those it is for, which then get no
+    general metrics; empty: a general metric. report: takes the answers and a folder, and writes files there.
+    """
+
+    kind: ClassVar[str] = "metric"
+    name: str = _name()
+    metric: Ref = field(converter=_ref)
+    errors: tuple[str, ...] = field(default=(), converter=_words)
+    datasets: tuple[str, ...] = field(default=(), converter=_words)
+    report: Ref | None = field(default=None, converter=_optional_ref)
 
 
 @frozen(kw_only=True)

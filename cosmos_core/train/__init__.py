@@ -8,10 +8,12 @@ from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.tracker import Tracker
+from cosmos_core.train.scores import rank_correlation
+from cosmos_core.train.tracker import AnswerTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
+    "AnswerTracker",
     "Backward",
     "Batch",
     "BuildContext",
@@ -23,6 +25,7 @@ __all__ = [
     "StepOutput",
     "Tracker",
     "Trainer",
+    "rank_correlation",
 ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
+from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["Tracker", "TrackerGroup"]
+__all__ = ["AnswerTracker", "Tracker", "TrackerGroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,15 @@ class Tracker(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswerTracker(Protocol):
+    """A tracker that also takes what the model said in a validation."""
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A few answers to validation samples, after `step` steps."""
+        ...
+
+
 class TrackerGroup:
     """All trackers as one; one that fails is switched off and never ends a run."""
 
@@ -46,6 +56,16 @@ class TrackerGroup:
     def log(self, record: dict[str, Any]) -> None:
         """Call it on each."""
         self._each(lambda tracker: tracker.log(record))
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """Call it on each that takes answers, if there are any."""
+
+        def call(tracker: Tracker) -> None:
+            if isinstance(tracker, AnswerTracker):
+                tracker.log_answers(step, answers)
+
+        if answers:
+            self._each(call)
 
     def finish(self, outcome: str) -> None:
         """Call it on each."""

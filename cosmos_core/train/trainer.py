@@ -48,6 +48,7 @@ from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import fetch
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
+from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import TrackerGroup
@@ -92,6 +93,7 @@ class Trainer:
     startup: StartUp = field(default_factory=StartUp)
     saved_step: int = 0
     stop_requested: bool = False
+    scoring: Scoring = field(default_factory=Scoring)
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
 
@@ -251,8 +253,13 @@ class Trainer:
             weights=self.averaged_weights,
             folder=self.paths.validation(self.step),
             limit=self.config.trainer.max_val_iter,
+            scoring=self.scoring,
+            num_answers=None if self.scoring.own else self.family.num_sample_answers,
+            num_pictured=self.family.num_sample_answers,
         )
-        self.trackers.log({"step": self.step, **evaluate(task)})
+        evaluated = evaluate(task)
+        self.trackers.log({"step": self.step, **evaluated.metrics})
+        self.trackers.log_answers(self.step, evaluated.answers[: self.family.num_sample_answers])
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While inside, the averaged weights replace the live ones, if there is an average."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cosmos_core.builtin.config import Tensorboard
+from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["TensorboardTracker"]
@@ -29,6 +31,12 @@ class TensorboardTracker:
         for name, value in record.items():
             if name != "step":
                 self._writer.add_scalar(f"{prefix}/{name}", value, record["step"])
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A text a sample."""
+        for answer in answers:
+            text = f"answered: {answer.prediction}\n\nthe data says: {answer.reference}"
+            self._writer.add_text(f"val/answers/{answer.key}", text, step)
 
     def finish(self, outcome: str) -> None:
         """Flush and close."""

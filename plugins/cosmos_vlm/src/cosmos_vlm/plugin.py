@@ -61,6 +61,7 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_vlm.config:ChatConfig",
         source="cosmos_vlm.data.chat:ChatSource",
         yields="chat",
+        own_data=True,
     )
 
 

@@ -1,0 +1,59 @@
+"""A configuration whose validation data is replaced, for evaluating weights on any dataset."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cosmos_core.config.dump import to_toml
+from cosmos_core.config.run import RunConfig
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.recipes.loading import Resolved, resolve
+
+__all__ = ["dataset_table", "with_dataset"]
+
+BATCH = {"max_samples_per_batch": 1, "num_workers": 0}
+
+
+def dataset_table(name: str, task: str, plugins: PluginManager) -> dict[str, Any]:
+    """The table of a dataset's name, or of a file or folder, which the task's own dataset for such reads.
+
+    Raises UserError when there is no such dataset.
+    """
+    if not Path(name).exists():
+        return {"type": plugins.registry.get(DatasetSpec, name).name}
+    accepted = plugins.registry.get(ModelFamilySpec, task).accepts
+    for spec in plugins.registry.all(DatasetSpec):
+        if spec.own_data and spec.yields in accepted:
+            return {"type": spec.name, "path": name}
+    hint = "name the dataset's type, and its folder as dataloader_val.dataset.path=FOLDER"
+    problem = Problem(message=f"no installed dataset for task '{task}' reads any file or folder", hint=hint)
+    raise UserError(f"{name} cannot be read as data", [problem])
+
+
+def with_dataset(
+    config: RunConfig | None, task: str, dataset: dict[str, Any], overrides: Sequence[str], *, plugins: PluginManager
+) -> Resolved:
+    """The configuration with this validation data, then with overrides. config: None for the defaults of the task.
+
+    Batches are those of the configuration's own validation or training data. Raises UserError as `resolve` does.
+    """
+    if config is None:
+        values: dict[str, Any] = {"job": {"task": task, "name": "evaluation"}}
+        values["dataloader_train"] = {**BATCH, "dataset": dataset}
+    else:
+        values = tomllib.loads(to_toml(config))
+    loader = values.get("dataloader_val") or values["dataloader_train"]
+    kept = {name: value for name, value in loader.items() if name != "cache"}
+    values["dataloader_val"] = {**kept, "dataset": dataset, "shuffle": False}
+    import tomlkit
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "evaluation.toml"
+        path.write_text(tomlkit.dumps(values), encoding="utf-8")
+        return resolve(str(path), overrides, plugins=plugins)
