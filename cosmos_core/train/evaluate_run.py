@@ -81,7 +81,12 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> dict[str, f
         num_pictured=MOST_PICTURED,
         strict=True,
     )
-    return evaluate(evaluation).metrics
+    evaluated = evaluate(evaluation)
+    if task.metrics and not evaluated.answers:
+        message = f"there are no answers for {', '.join(task.metrics)}"
+        hint = "leave out --metric, or evaluate a reasoner without --answers 0"
+        raise UserError("a metric has nothing to score", [Problem(message=message, hint=hint)])
+    return evaluated.metrics
 
 
 def _cast(model: nn.Module, config: RunConfig) -> None:

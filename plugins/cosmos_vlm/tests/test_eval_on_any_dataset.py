@@ -110,7 +110,8 @@ def test_a_run_is_evaluated_on_other_data_and_tells_answers_while_it_trains(plac
     more = ("scheduler.warm_up_steps=[0]", "dataloader_train.max_samples_per_batch=2", "model.init=pretrained")
     backbone = f"model.backbone.model_name={place / 'published'}"
     command = ("run", str(recipe), "--output-root", str(tmp_path), "job.name=own", *short, *more, FEW, backbone)
-    done = cosmos(*command, env={"VIDEOPHYSICS_ROOT": str(tmp_path / "physics")})
+    offline = {"WANDB_SILENT": "true", "WANDB_API_KEY": "local-secret-key"}
+    done = cosmos(*command, "job.wandb_mode=offline", env={"VIDEOPHYSICS_ROOT": str(tmp_path / "physics"), **offline})
     run = tmp_path / "cosmos3/sft/own"
     log = (run / "logs/rank_0.log").read_text()
     assert "step 1/2: clip: answered '" in log
@@ -119,6 +120,8 @@ def test_a_run_is_evaluated_on_other_data_and_tells_answers_while_it_trains(plac
     validated = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if "val_loss" in line]
     assert all({"exact_match", "choice_accuracy"} <= record.keys() for record in validated)
     assert len(records(run / "validation/step_000000001")) == 3
+    (table, *_) = sorted((run / "wandb").rglob("answers_*.table.json"))
+    assert json.loads(table.read_text())["data"][0][::2] == ["clip", "(A)"]
     assert b"val/answers/clip" in b"".join(file.read_bytes() for file in (run / "tensorboard").iterdir())
     figures = evaluated(place, str(run), str(place / "numbers.jsonl"))
     assert "unreadable" in figures
@@ -132,6 +135,8 @@ def test_bad_input_is_told(place: Path) -> None:
     assert "metric 'broken' failed: AttributeError" in said
     assert "my_metrics.py:6" in said
     assert len(records(place / "kept")) == 3
+    silent = ("--metric", "my_metrics:length", "--answers", "0")
+    assert "nothing to score" in refused(place, "published", "rows.jsonl", *silent)
     said = refused(place, "published", "rows.json")
     assert "'rows.json' is no file or folder, no dataset, no recipe, and no key=value" in said
     (place / "wrong.jsonl").write_text((place / "rows.jsonl").read_text() + '{"messages"\n')
