@@ -6,6 +6,8 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from cosmos_core.errors import Problem, ReportedError, UserError
 from cosmos_core.launch.outcome import read_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
 from cosmos_core.launch.supervisor import launch
+from cosmos_core.plan.leftovers import remove_leftovers
 from cosmos_core.plan.make import draft_plan
+from cosmos_core.plan.manifest import verify as verify_bytes
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.preflight import preflight
@@ -115,10 +119,12 @@ def plan_run(
     fresh: bool,
     output_root: Path | None,
     notify: Callable[[Problem], None],
+    verify: bool | None = None,
 ) -> RunPlan:
-    """Resolve, plan and check a run; nothing is started or written. Raises UserError.
+    """Resolve, plan and check a run; nothing is started. Raises UserError.
 
-    notify: called with what is accepted for the sake of old recipes.
+    notify: called with what is accepted for the sake of old recipes. verify: read the whole checkpoint and compare its
+    checksums; by default after a launch that ended without saying how, or failed.
     """
     launched = launched_rank()
     if launched is not None and (nproc is not None or fresh):
@@ -134,17 +140,28 @@ def plan_run(
     if main:
         for note in resolved.notes:
             notify(note)
-    plan = draft_plan(
+    draft = partial(
+        draft_plan,
         resolved.config,
         output_root=output_root if output_root is not None else default_output_root(),
         world=launched.world if launched is not None else nproc or default_nproc,
         distributions=plugins.distributions,
         fresh=fresh,
     )
+    plan = draft()
+    if main and _is_damaged(plan, verify):
+        plan = draft()  # Now it knows.
     plan = evolve(plan, command=(recipe, *overrides))
     if main:
         preflight(plan, plugins)
     return plan.without_problems()
+
+
+def _is_damaged(plan: RunPlan, verify: bool | None) -> bool:
+    """Whether the run's own checkpoint holds other bytes than were written; the checkpoint notes it."""
+    checkpoint, ended = plan.weights.path, read_outcome(RunPaths(plan.run_dir))
+    unclean = ended in ("", "failed") and plan.resumes_itself
+    return checkpoint is not None and (unclean if verify is None else verify) and bool(verify_bytes(checkpoint))
 
 
 def start_run(
@@ -171,6 +188,8 @@ def start_run(
     if not main:
         return _execute(plan, plugins)
     with run_lock(paths):
+        with suppress(OSError):  # The next save removes them too, and reports what stands in its way.
+            remove_leftovers(paths.checkpoints)
         plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
         try:
             if launched is None and plan.degrees.world > 1:

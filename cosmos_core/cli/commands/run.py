@@ -26,6 +26,7 @@ __all__ = ["run"]
 @click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine; default: its GPUs, else 1.")
 @click.option("--dry-run", is_flag=True, help="Print configuration and plan, check everything, start nothing.")
 @click.option("--fresh", is_flag=True, help="Take a new run directory instead of resuming; nothing is deleted.")
+@click.option("--verify", is_flag=True, help="Compare checksums of the whole checkpoint before resuming from it.")
 @click.option("--output-root", type=click.Path(path_type=Path, file_okay=False), help="Parent of run directories.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
 @click.pass_obj
@@ -36,6 +37,7 @@ def run(
     nproc: int | None,
     dry_run: bool,
     fresh: bool,
+    verify: bool,
     output_root: Path | None,
     as_json: bool,
 ) -> int:
@@ -68,6 +70,7 @@ def run(
         fresh=fresh,
         output_root=output_root,
         notify=lambda note: print_notes([note]),
+        verify=True if verify else False if dry_run else None,
     )
     if dry_run:
         _print_plan(plan, as_json)
