@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan import locate_source
-from cosmos_core.plugin import PluginManager
+from cosmos_core.plugin import CheckpointSpec, PluginManager
 
 if TYPE_CHECKING:
     from cosmos_vlm.chat.model import ChatModel
@@ -21,8 +22,15 @@ SAMPLING = ("top_p", "top_k")
 """Options without effect on greedy decoding."""
 
 
+def _sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Published names that begin so; any folder when none does."""
+    plugins: PluginManager = ctx.obj
+    names = [spec.name for spec in plugins.registry.all(CheckpointSpec) if spec.name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names if incomplete] or [CompletionItem(incomplete, type="dir")]
+
+
 @click.command("chat")
-@click.argument("source")
+@click.argument("source", shell_complete=_sources)
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Shown with the first message.")
 @click.option("--video", "videos", multiple=True, type=click.Path(path_type=Path), help="Shown with the first message.")
 @click.option("--prompt", help="Print one answer and end.")
@@ -30,7 +38,13 @@ SAMPLING = ("top_p", "top_k")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="JSONL file of answers.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts answered together.")
 @click.option("--adapter", "adapters", multiple=True, metavar="DIR[@SCALE]", help="Exported adapters to add to SOURCE.")
-@click.option("--compare", multiple=True, metavar="SOURCE", help="Answers of these too, without the adapters.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="SOURCE",
+    shell_complete=_sources,
+    help="Answers of these too, without the adapters.",
+)
 @click.option("--step", type=click.IntRange(min=0), help="Which checkpoint of a run; default: the latest.")
 @click.option(
     "--preset",
