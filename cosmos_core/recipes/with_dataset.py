@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from attrs import evolve
+
 from cosmos_core.config.dump import to_toml
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
@@ -41,7 +43,8 @@ def with_dataset(
 ) -> Resolved:
     """The configuration with this validation data, then with overrides. config: None for the defaults of the task.
 
-    Batches are those of the configuration's own validation or training data. Raises UserError as `resolve` does.
+    Batches are those of the configuration's own validation or training data. So are the other options of the dataset
+    where it is only named, and that data is of the same type. Raises UserError as `resolve` does.
     """
     if config is None:
         values: dict[str, Any] = {"job": {"task": task, "name": "evaluation"}}
@@ -49,6 +52,8 @@ def with_dataset(
     else:
         values = tomllib.loads(to_toml(config))
     loader = values.get("dataloader_val") or values["dataloader_train"]
+    if dataset == {"type": loader["dataset"]["type"]}:
+        dataset = loader["dataset"]
     kept = {name: value for name, value in loader.items() if name != "cache"}
     values["dataloader_val"] = {**kept, "dataset": dataset, "shuffle": False}
     import tomlkit
@@ -56,4 +61,9 @@ def with_dataset(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "evaluation.toml"
         path.write_text(tomlkit.dumps(values), encoding="utf-8")
-        return resolve(str(path), overrides, plugins=plugins)
+        try:
+            return resolve(str(path), overrides, plugins=plugins)
+        except UserError as error:
+            # Nobody knows the file: only the command line can be wrong.
+            problems = [evolve(one, file="", line=None) if one.file == str(path) else one for one in error.problems]
+            raise UserError(error.title.replace(str(path), "the settings of the evaluation"), problems) from None
