@@ -93,8 +93,10 @@ class ModelFamilySpec(ConfiguredSpec):
 class DatasetSpec(ConfiguredSpec):
     """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command.
 
-    overlong: policies for samples longer than a pack that make sense for it. own_data: it reads anyone's data, a folder
-    or file that its option `path` names, so that `cosmos eval SOURCE PATH` can take it.
+    overlong: policies for samples longer than a pack that make sense for it.
+
+    own_data: options under which `cosmos eval SOURCE PATH` reads anyone's file or folder with it, besides `path`; None:
+    it cannot. carried: options that such an evaluation takes over from the data that the run validates or trains on.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -105,7 +107,8 @@ class DatasetSpec(ConfiguredSpec):
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
     overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
-    own_data: bool = False
+    own_data: Mapping[str, Any] | None = None
+    carried: tuple[str, ...] = field(default=(), converter=_words)
 
 
 @frozen(kw_only=True)

@@ -31,8 +31,8 @@ def dataset_table(name: str, task: str, plugins: PluginManager) -> dict[str, Any
         return {"type": plugins.registry.get(DatasetSpec, name).name}
     accepted = plugins.registry.get(ModelFamilySpec, task).accepts
     for spec in plugins.registry.all(DatasetSpec):
-        if spec.own_data and spec.yields in accepted:
-            return {"type": spec.name, "path": name}
+        if spec.own_data is not None and spec.yields in accepted:
+            return {**spec.own_data, "type": spec.name, "path": name}
     hint = "name the dataset's type, and its folder as dataloader_val.dataset.path=FOLDER"
     problem = Problem(message=f"no installed dataset for task '{task}' reads any file or folder", hint=hint)
     raise UserError(f"{name} cannot be read as data", [problem])
@@ -43,8 +43,9 @@ def with_dataset(
 ) -> Resolved:
     """The configuration with this validation data, then with overrides. config: None for the defaults of the task.
 
-    Batches are those of the configuration's own validation or training data. So are the other options of the dataset
-    where it is only named, and that data is of the same type. Raises UserError as `resolve` does.
+    Batches are those of the configuration's own validation or training data, and so are the options that the dataset's
+    descriptor carries over, or all where it is only named and that data is of the same type. Raises UserError as
+    `resolve` does.
     """
     if config is None:
         values: dict[str, Any] = {"job": {"task": task, "name": "evaluation"}}
@@ -52,8 +53,9 @@ def with_dataset(
     else:
         values = tomllib.loads(to_toml(config))
     loader = values.get("dataloader_val") or values["dataloader_train"]
-    if dataset == {"type": loader["dataset"]["type"]}:
-        dataset = loader["dataset"]
+    own, spec = loader["dataset"], plugins.registry.get(DatasetSpec, dataset["type"])
+    carried = own if dataset == {"type": own["type"]} else {name: own[name] for name in spec.carried if name in own}
+    dataset = {**carried, **dataset}
     kept = {name: value for name, value in loader.items() if name != "cache"}
     values["dataloader_val"] = {**kept, "dataset": dataset, "shuffle": False}
     import tomlkit

@@ -34,6 +34,18 @@ def test_other_data_keeps_batches_and_model_and_takes_overrides() -> None:
     assert own is not None
     assert (data.max_sequence_length, data.overlong, data.shuffle) == (own.max_sequence_length, own.overlong, False)
     assert (data.dataset.type, data.dataset.place) == ("chat", "rows.jsonl")
+    assert (data.dataset.max_frames, own.dataset.max_frames) == (8, 32)  # type: ignore[attr-defined]
+
+
+def test_own_clips_are_read_as_those_of_the_run_without_what_training_draws(tmp_path: Path) -> None:
+    config = load("vision_sft_nano", plugins=PLUGINS)
+    dataset = dataset_table(str(tmp_path), "vfm", PLUGINS)
+    data = with_dataset(config, "vfm", dataset, [], plugins=PLUGINS).config.dataloader_val
+    assert data is not None
+    clips = data.dataset
+    assert (clips.type, clips.place, clips.resolution) == ("folder", str(tmp_path), "256")  # type: ignore[attr-defined]
+    assert (clips.cfg_dropout_rate, clips.validation) == (0, 0)  # type: ignore[attr-defined]
+    assert clips.temporal_interval_mode == "max_30fps"  # type: ignore[attr-defined]
 
 
 def test_data_of_the_same_type_keeps_the_options_that_are_not_given() -> None:

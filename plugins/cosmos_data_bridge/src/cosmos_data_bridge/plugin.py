@@ -38,6 +38,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_data_bridge.folder.dataset:FolderSource",
         yields="video_text",
         prepare="cosmos_data_bridge.folder.command:folder",
+        own_data={"validation": 0.0, "cfg_dropout_rate": 0.0, "conditioning_config": {"0": 1.0}},
+        carried=("resolution", "num_video_frames", "temporal_interval_mode", "frame_selection_mode", "caption_suffix"),
     )
 
 

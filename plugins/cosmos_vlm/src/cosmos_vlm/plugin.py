@@ -61,7 +61,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_vlm.config:ChatConfig",
         source="cosmos_vlm.data.chat:ChatSource",
         yields="chat",
-        own_data=True,
+        own_data={},
+        carried=("target_fps", "max_frames"),
     )
 
 
