@@ -17,6 +17,7 @@ __all__ = [
     "ConfiguredSpec",
     "Conversion",
     "ConverterSpec",
+    "DataPath",
     "DatasetSpec",
     "DoctorSpec",
     "MetricSpec",
@@ -95,8 +96,8 @@ class DatasetSpec(ConfiguredSpec):
 
     overlong: policies for samples longer than a pack that make sense for it.
 
-    own_data: options under which `cosmos eval SOURCE PATH` reads anyone's file or folder with it, besides `path`; None:
-    it cannot. carried: options that such an evaluation takes over from the data that the run validates or trains on.
+    evaluated: options that `cosmos eval SOURCE PATH` sets, so that nothing is drawn. carried: options that such an
+    evaluation takes over from the data that the run validates or trains on.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -107,7 +108,7 @@ class DatasetSpec(ConfiguredSpec):
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
     overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
-    own_data: Mapping[str, Any] | None = None
+    evaluated: Mapping[str, Any] = field(factory=dict)
     carried: tuple[str, ...] = field(default=(), converter=_words)
 
 
@@ -128,6 +129,20 @@ class MetricSpec(Spec):
     errors: tuple[str, ...] = field(default=(), converter=_words)
     datasets: tuple[str, ...] = field(default=(), converter=_words)
     report: Ref | None = field(default=None, converter=_optional_ref)
+
+
+@frozen(kw_only=True)
+class DataPath:
+    """How the data at a path is read where no recipe says it.
+
+    dataset: the dataset's table; None takes back what the recipe sets. recipe: whose other settings are taken.
+    stand_ins: settings instead of what that recipe would download, such as a tokenizer; note: tells of them.
+    """
+
+    dataset: Mapping[str, Any]
+    recipe: str
+    stand_ins: Mapping[str, str] = field(factory=dict)
+    note: str = ""
 
 
 @frozen(kw_only=True)

@@ -13,7 +13,7 @@ from attrs import evolve
 from cosmos_core.config.dump import to_toml
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
+from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.loading import Resolved, resolve
 
@@ -22,20 +22,19 @@ __all__ = ["dataset_table", "with_dataset"]
 BATCH = {"max_samples_per_batch": 1, "num_workers": 0}
 
 
-def dataset_table(name: str, task: str, plugins: PluginManager) -> dict[str, Any]:
-    """The table of a dataset's name, or of a file or folder, which the task's own dataset for such reads.
+def dataset_table(name: str, plugins: PluginManager) -> dict[str, Any]:
+    """The table of a dataset's name, or of the data in a file or folder.
 
-    Raises UserError when there is no such dataset.
+    Raises UserError when there is no such dataset, or no plugin knows the data.
     """
     if not Path(name).exists():
         return {"type": plugins.registry.get(DatasetSpec, name).name}
-    accepted = plugins.registry.get(ModelFamilySpec, task).accepts
-    for spec in plugins.registry.all(DatasetSpec):
-        if spec.own_data is not None and spec.yields in accepted:
-            return {**spec.own_data, "type": spec.name, "path": name}
-    hint = "name the dataset's type, and its folder as dataloader_val.dataset.path=FOLDER"
-    problem = Problem(message=f"no installed dataset for task '{task}' reads any file or folder", hint=hint)
-    raise UserError(f"{name} cannot be read as data", [problem])
+    data = plugins.identify_data(Path(name))
+    if data is None:
+        hint = "docs/data.md says what can be read; or name the dataset's type and dataloader_val.dataset.path=PATH"
+        raise UserError("this is no known data", [Problem(message="no plugin reads it", file=name, hint=hint)])
+    table = {key: value for key, value in data.dataset.items() if value is not None}
+    return {**plugins.registry.get(DatasetSpec, str(table["type"])).evaluated, **table}
 
 
 def with_dataset(

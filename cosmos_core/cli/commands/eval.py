@@ -159,7 +159,7 @@ def _configuration(
         elif recipe is not None or source is None or source.kind != "published":
             config = resolve(_recipe(name, source, recipe), plugins=plugins).config
         task = config.job.task if config is not None else _reader(source, plugins)
-        resolved = with_dataset(config, task, dataset_table(data, task, plugins), overrides, plugins=plugins)
+        resolved = with_dataset(config, task, dataset_table(data, plugins), overrides, plugins=plugins)
     print_notes(resolved.notes)
     return resolved.config
 

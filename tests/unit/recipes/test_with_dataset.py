@@ -14,13 +14,16 @@ from cosmos_core.recipes.with_dataset import dataset_table, with_dataset
 PLUGINS = PluginManager.discover()
 
 
-def test_a_file_becomes_the_tasks_own_dataset_and_a_name_its_type(tmp_path: Path) -> None:
-    assert dataset_table(str(tmp_path), "vlm", PLUGINS) == {"type": "chat", "path": str(tmp_path)}
-    assert dataset_table("llava_ov", "vlm", PLUGINS) == {"type": "llava_ov"}
+def test_data_is_recognised_and_a_name_is_a_type(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    assert dataset_table(str(rows), PLUGINS) == {"type": "chat", "path": str(rows)}
+    assert dataset_table("llava_ov", PLUGINS) == {"type": "llava_ov"}
     with pytest.raises(UserError, match="no dataset 'llava_of'"):
-        dataset_table("llava_of", "vlm", PLUGINS)
-    with pytest.raises(UserError, match="no installed dataset for task 'tiny'"):
-        dataset_table(str(tmp_path), "tiny", PLUGINS)
+        dataset_table("llava_of", PLUGINS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="this is no known data"):
+        dataset_table(str(tmp_path / "empty"), PLUGINS)
 
 
 def test_other_data_keeps_batches_and_model_and_takes_overrides() -> None:
@@ -39,7 +42,9 @@ def test_other_data_keeps_batches_and_model_and_takes_overrides() -> None:
 
 def test_own_clips_are_read_as_those_of_the_run_without_what_training_draws(tmp_path: Path) -> None:
     config = load("vision_sft_nano", plugins=PLUGINS)
-    dataset = dataset_table(str(tmp_path), "vfm", PLUGINS)
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "a.txt").write_text("a ball")
+    dataset = dataset_table(str(tmp_path), PLUGINS)
     data = with_dataset(config, "vfm", dataset, [], plugins=PLUGINS).config.dataloader_val
     assert data is not None
     clips = data.dataset

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import DatasetSpec, Problem, hookimpl
+from cosmos_core.plugin import DataPath, DatasetSpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
+
+_EVALUATED = {"cfg_dropout_rate": 0.0, "conditioning_config": {"0": 1.0}}
+_CARRIED = ("resolution", "num_video_frames", "temporal_interval_mode", "frame_selection_mode", "caption_suffix")
 
 
 @hookimpl
@@ -30,6 +33,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_data_bridge.dataset:BridgeSource",
         yields="video_text",
         prepare="cosmos_data_bridge.prepare:bridge",
+        evaluated=_EVALUATED,
+        carried=_CARRIED,
     )
     yield DatasetSpec(
         name="folder",
@@ -38,8 +43,24 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_data_bridge.folder.dataset:FolderSource",
         yields="video_text",
         prepare="cosmos_data_bridge.folder.command:folder",
-        own_data={"validation": 0.0, "cfg_dropout_rate": 0.0, "conditioning_config": {"0": 1.0}},
-        carried=("resolution", "num_video_frames", "temporal_interval_mode", "frame_selection_mode", "caption_suffix"),
+        evaluated=_EVALUATED,
+        carried=_CARRIED,
+    )
+
+
+@hookimpl
+def cosmos_identify_data(path: Path) -> DataPath | None:
+    """A manifest or its folder, a table of clips, or a folder with clips and captions."""
+    from cosmos_data_bridge.identify import dataset_of
+
+    dataset = dataset_of(path)
+    if dataset is None:
+        return None
+    return DataPath(
+        dataset={"split": None, "jsonl": None, **dataset},
+        recipe="vision_sft_nano",
+        stand_ins={"model.text_tokenizer.type": "words"},
+        note="captions have more tokens here than with the model's tokenizer, since this package's knows few words",
     )
 
 

@@ -153,10 +153,10 @@ class VfmFamily(ModelFamily):
 
     def model_input(self, value: Prepared) -> ModelInput:
         """Frames as the video tokenizer takes them, and the caption in its template; no text is learned."""
-        frames = tuple(value.video.transpose(0, 1)) if value.video.dtype == torch.uint8 else ()
+        media = (tuple(value.video.transpose(0, 1)),) if value.video.dtype == torch.uint8 else ()
         text = self.text.encoder.decode(list(value.spec.text_ids))
         size = FLOAT32_BYTES * CHANNELS * prod(value.spec.shape)
-        return ModelInput(frames, ((text, False),), value.spec.num_condition_frames, size)
+        return ModelInput(media, ((text, False),), value.spec.num_condition_frames, size)
 
     def num_tokens(self, value: Prepared) -> int:
         """Tokens of both towers plus one, as the loader of the base models counted.

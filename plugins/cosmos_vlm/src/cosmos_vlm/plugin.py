@@ -13,6 +13,7 @@ from cosmos_core.plugin import (
     CheckpointSpec,
     CommandSpec,
     ConverterSpec,
+    DataPath,
     DatasetSpec,
     ModelFamilySpec,
     Problem,
@@ -29,6 +30,8 @@ COSMOS_API = 1
 
 FORMAT = "qwen3_vl"
 """What a Hugging Face folder's config.json calls this model."""
+_DIALOG = {"messages", "conversations", "response"}
+"""Fields of which each row of dialogs has one."""
 
 
 @hookimpl
@@ -61,7 +64,6 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_vlm.config:ChatConfig",
         source="cosmos_vlm.data.chat:ChatSource",
         yields="chat",
-        own_data={},
         carried=("target_fps", "max_frames"),
     )
 
@@ -110,6 +112,24 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return FORMAT if isinstance(config, dict) and config.get("model_type") == FORMAT else None
+
+
+@hookimpl
+def cosmos_identify_data(path: Path) -> DataPath | None:
+    """A file of dialogs, or a folder with one."""
+    from cosmos_core.data.first_row import ROW_FILES, first_fields
+
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    rows = next((file for file in files if file.suffix in ROW_FILES and _DIALOG & first_fields(file)), None)
+    if rows is None:
+        return None
+    sets = dict.fromkeys(("repo", "revision", "subset", "split", "limit"))
+    return DataPath(
+        dataset={"type": "chat", "path": str(path.resolve()), **sets},
+        recipe="llava_ov",
+        stand_ins={"model.backbone.model_name": "tiny"},
+        note="texts have more tokens here than with a model's tokenizer, since the one in this package knows few words",
+    )
 
 
 @hookimpl

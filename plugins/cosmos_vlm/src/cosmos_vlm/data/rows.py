@@ -93,10 +93,14 @@ class RowsSource(MapSource):
     def chat(self, row: Mapping[str, Any], key: str, where: str) -> Chat:
         """The dialog of a row. Raises UnreadableSample."""
 
+    def key(self, index: int) -> str:
+        """The row's id, or its number."""
+        return _name(self._row(index)[0], index)
+
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Row `index`. Raises UnreadableSample, and UserError for files that cannot be read."""
         row, place = self._row(index)
-        key = str(row.get("id") or index)
+        key = _name(row, index)
         if fault := text_fault(key):
             raise UnreadableSample(f"row {index} ({place})", f"its id {fault}")
         return self.chat(row, key, f"{key} ({place})")
@@ -115,6 +119,10 @@ class RowsSource(MapSource):
         while self._reads - next(iter(self._cache.values()))[0] > self._evict_after:
             del self._cache[next(iter(self._cache))]
         return block
+
+
+def _name(row: Mapping[str, Any], index: int) -> str:
+    return str(row.get("id") or index)
 
 
 def _first_rows(blocks: list[tuple[tuple[str, int], int]], limit: int) -> list[tuple[tuple[str, int], int]]:
