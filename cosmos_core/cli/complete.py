@@ -168,7 +168,7 @@ def _selectors(recipe: str) -> Iterable[str]:
         glance = peek(find_recipe(recipe))
     except UserError:
         return ("",)
-    return ("", f"task {glance.task}", f"dataset {glance.dataset}")
+    return ("", f"task {glance.task}", *(f"dataset {name}" for name in glance.dataset.split(" + ")))
 
 
 def _choices(ctx: click.Context, keys: list[Key], name: str) -> list[str]:

@@ -123,8 +123,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A prepared sample and its global position, which keys every random draw made for it. key: its name."""
+    """A prepared sample and its global position, which keys every random draw made for it.
+
+    key: its name. dataset: the mixture's member that it comes from.
+    """
 
     position: int
     value: Any
     key: str = ""
+    dataset: str = ""

@@ -52,10 +52,10 @@ def with_dataset(
     else:
         values = tomllib.loads(to_toml(config))
     loader = values.get("dataloader_val") or values["dataloader_train"]
-    own, spec = loader["dataset"], plugins.registry.get(DatasetSpec, dataset["type"])
-    carried = own if dataset == {"type": own["type"]} else {name: own[name] for name in spec.carried if name in own}
+    own, spec = loader.get("dataset", {}), plugins.registry.get(DatasetSpec, dataset["type"])
+    carried = own if dataset == {"type": own.get("type")} else {name: own[name] for name in spec.carried if name in own}
     dataset = {**carried, **dataset}
-    kept = {name: value for name, value in loader.items() if name != "cache"}
+    kept = {name: value for name, value in loader.items() if name not in ("cache", "mixture")}
     values["dataloader_val"] = {**kept, "dataset": dataset, "shuffle": False}
     import tomlkit
 

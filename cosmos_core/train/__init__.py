@@ -9,7 +9,7 @@ from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily,
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
 from cosmos_core.train.scores import rank_correlation
-from cosmos_core.train.tracker import AnswerTracker, Tracker
+from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "Callback",
     "CallbackContext",
     "Estimate",
+    "Media",
+    "MediaTracker",
     "ModelFamily",
     "ModelInput",
     "StepOutput",

@@ -101,13 +101,13 @@ class _Checker(torch.utils.data.Dataset[CheckedSample]):
         self.reader, self.pictures = reader, pictures
 
     def __getitem__(self, position: int) -> CheckedSample:
-        source, index = self.reader.source, int(self.reader.order[position])
+        source, index = self.reader.source, self.reader.index(position)
         row = CheckedSample(position=position, differences=tuple(source.differences(index)))
         try:
             return _facts(row, self.reader.read(position), self.reader, with_picture=position in self.pictures)
         except UnreadableSample as error:
             overlong = isinstance(error, OverlongSample)
-            key = f"{self.reader.section}.dataset.{error.key}" if error.key else ""
+            key = f"{self.reader.table(position)}.{error.key}" if error.key else ""
             if overlong:
                 key = f"{self.reader.section}.overlong"
             return evolve(row, key=source.key(index), skipped=(error.where, error.reason, key), overlong=overlong)

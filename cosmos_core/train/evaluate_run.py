@@ -57,7 +57,7 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> dict[str, f
         raise UserError("there is no validation data", [problem])
     if problems := mismatched_records(config, plugins):
         raise UserError("the data does not suit the model family; nothing was started", problems)
-    scoring = Scoring.of(config.dataloader_val.dataset.type, plugins, task.metrics)
+    scoring = Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins, task.metrics)
     config = adopted(task.source, config, plugins=plugins)
     if task.num_answers != 0:
         family_class = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()

@@ -9,8 +9,8 @@ import torch
 from attrs import evolve, frozen
 
 from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.data.mixture import members_of, order_of
 from cosmos_core.data.overlong import PackLimit
-from cosmos_core.data.sampler import EpochSampler
 from cosmos_core.data.samples import Record
 from cosmos_core.data.source import MapSource
 from cosmos_core.errors import Problem, UserError
@@ -24,13 +24,17 @@ __all__ = ["ReadSample", "SampleReader", "open_readers"]
 
 @frozen(eq=False)
 class ReadSample:
-    """record: as the dataset gives it, clips not decoded yet. value: prepared. overlong: it was made shorter."""
+    """record: as the dataset gives it, clips not decoded yet. value: prepared. overlong: it was made shorter.
+
+    member: name of its dataset in a mixture, else "".
+    """
 
     key: str
     record: Any
     value: Any
     tokens: int
     overlong: bool
+    member: str
 
 
 class SampleReader:
@@ -41,8 +45,7 @@ class SampleReader:
 
     def __init__(self, section: str, loader: DataloaderConfig, source: MapSource, family: ModelFamily) -> None:
         self.section, self.loader, self.source, self.family = section, loader, source, family
-        sampler = EpochSampler(len(source), loader.seed, loader.shuffle, source.epoch_permutation)
-        self.order = sampler.permutation(0)
+        self._order, self._members = order_of(source, loader.seed, shuffle=loader.shuffle), members_of(source)
         caps = (loader.max_sequence_length, family.max_pack_tokens)
         self.max_tokens = min((cap for cap in caps if cap is not None), default=None)
         self._limit = None
@@ -52,11 +55,19 @@ class SampleReader:
             self._limit = PackLimit(below, loader.overlong, section, family.shorten)
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.source)
+
+    def index(self, position: int) -> int:
+        """Where the source holds the sample at a position of the order of training."""
+        return self._order.place(position).index
+
+    def table(self, position: int) -> str:
+        """Key of the configuration's table that the sample at a position comes from."""
+        return f"{self.section}.{self._members[self._order.place(position).member].key}"
 
     def read(self, position: int) -> ReadSample:
         """The sample at a position, with every random choice of a run. Raises UnreadableSample and UserError."""
-        index = int(self.order[position])
+        index = self.index(position)
         random = np.random.default_rng(stream_seed(self.loader.seed, "sample", position))
         record = self.source.get_lazy(index, random)
         value = self.family.prepare(record)
@@ -66,7 +77,8 @@ class SampleReader:
         if self._limit is not None and overlong:
             value = self._limit.fit(record, value, tokens, key)
             tokens = self.family.num_tokens(value)
-        return ReadSample(key, record, value, tokens, overlong)
+        member = self._members[self._order.place(position).member].name
+        return ReadSample(key, record, value, tokens, overlong, member)
 
 
 def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader]:

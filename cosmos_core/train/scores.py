@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +44,25 @@ class Scored:
 
 @frozen
 class Scoring:
-    """How answers are scored. own: whether a metric is made for the dataset, so that every sample is answered."""
+    """How answers are scored. own: whether metrics are made for all of the data, so that every sample is answered."""
 
     metrics: tuple[Metric, ...] = ()
     own: bool = False
 
     @classmethod
-    def of(cls, dataset: str, plugins: PluginManager, more: Sequence[str] = ()) -> Scoring:
-        """The metrics of a dataset, else the general ones, and `more`: ``package.module:function`` each.
+    def of(cls, datasets: Collection[str], plugins: PluginManager, more: Sequence[str] = ()) -> Scoring:
+        """The metrics made for these datasets, the general ones where a dataset has none, and `more`.
+
+        more: ``package.module:function`` each.
 
         Raises UserError with every one that cannot be imported.
         """
         every = plugins.registry.all(MetricSpec)
-        own = [spec for spec in every if dataset.rpartition(":")[2] in spec.datasets]
+        names = {name.rpartition(":")[2] for name in datasets}
+        own = [spec for spec in every if names & set(spec.datasets)]
+        is_own = names <= {name for spec in own for name in spec.datasets}
         metrics, problems = [], []
-        for spec in own or [spec for spec in every if not spec.datasets]:
+        for spec in [*own, *(spec for spec in every if not spec.datasets and not is_own)]:
             try:
                 report = spec.report.load() if spec.report is not None else None
                 metrics.append(Metric(spec.name, spec.metric.load(), spec.errors, report))
@@ -72,7 +76,7 @@ class Scoring:
                 problems.append(Problem(message=f"--metric {text}: {describe_failure(error)}", hint=hint))
         if problems:
             raise UserError("a metric cannot be used; nothing was evaluated", problems)
-        return cls(tuple(metrics), bool(own))
+        return cls(tuple(metrics), is_own)
 
     @property
     def errors(self) -> set[str]:

@@ -57,8 +57,8 @@ def _position(reader: SampleReader, sample: str) -> int:
     if sample.isdecimal() and int(sample) < len(reader):
         return int(sample)
     keys = []
-    for position, index in enumerate(reader.order):
-        keys.append(reader.source.key(int(index)))
+    for position in range(len(reader)):
+        keys.append(reader.source.key(reader.index(position)))
         if keys[-1] == sample:
             return position
     hint = did_you_mean(sample, keys) or f"a number below {len(reader)}, or a key such as {keys[0]}"
@@ -89,7 +89,7 @@ def _about(sample: ReadSample, shown: ModelInput) -> dict[str, Any]:
     elif isinstance(record, Chat):
         parts = [part for message in record.messages for part in message.content if not isinstance(part, str)]
         media = [_medium(part, frames) for part, frames in zip(parts, shown.media, strict=True)]
-    about = {"key": sample.key, **_main(media)}
+    about = {"key": sample.key, **({"dataset": sample.member} if sample.member else {}), **_main(media)}
     if isinstance(record, VideoText):
         return about | {"caption": record.caption, "num_condition_frames": shown.num_condition_frames}
     if isinstance(record, Chat):

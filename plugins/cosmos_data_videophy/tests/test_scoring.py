@@ -32,7 +32,7 @@ def scored(pairs: list[tuple[str, str]], categories: str = "") -> Scored:
     """What the metric gives for answers and true ratings; categories: a letter each, in turn."""
     answers = [Answer(str(index), own, true) for index, (own, true) in enumerate(pairs)]
     groups = {answer.key: categories[index % len(categories)] for index, answer in enumerate(answers) if categories}
-    result = Scoring.of("videophy2", PLUGINS).score(answers, groups)
+    result = Scoring.of(["videophy2"], PLUGINS).score(answers, groups)
     assert not result.problems
     return result
 
@@ -68,7 +68,7 @@ def test_a_source_says_categories_and_the_confusion_is_drawn(tmp_path: Path) -> 
     source = VideophySource(VideophyConfig(type="videophy2", path=str(tmp_path / "data"), split="val"))
     chats = [source.get(index, np.random.default_rng(0)) for index in range(len(source))]
     answers = [Answer(chat.key, str(chat.messages[1].content[0]), str(chat.messages[1].content[0])) for chat in chats]
-    scoring = Scoring.of("videophy2", PLUGINS)
+    scoring = Scoring.of(["videophy2"], PLUGINS)
     figures = scoring.score(answers, source.categories).figures
     assert (figures["accuracy"], figures["mean_absolute_error"]) == (1.0, 0.0)
     assert {"accuracy_small", "accuracy_large"} & figures.keys()

@@ -170,8 +170,10 @@ class VlmFamily(ModelFamily):
         return float(len(batch.target_indices))
 
     def training_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> StepOutput:
-        """Cross-entropy summed over the learned tokens."""
-        return StepOutput(loss=model(batch), tokens=len(batch.ids), flops=self._flops(model, batch))
+        """Cross-entropy summed over the learned tokens, in a mixture also by conversation."""
+        flops, by_sample = self._flops(model, batch), bool(self.context.data.mixture)
+        loss, samples = model(batch, by_sample=True) if by_sample else (model(batch), None)
+        return StepOutput(loss=loss, tokens=len(batch.ids), flops=flops, samples=samples)
 
     def _flops(self, model: nn.Module, batch: ChatBatch) -> float:
         if self._backward is None:

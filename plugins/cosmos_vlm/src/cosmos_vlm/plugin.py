@@ -98,7 +98,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         convert=f"{module}:merge",
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{module}:export"
+        source="dcp",
+        target="hf",
+        task="vlm",
+        summary="Checkpoint to transformers",
+        convert=f"{module}:export",
+        describe="cosmos_vlm.checkpoints.describe:describe",
     )
 
 
@@ -154,8 +159,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
-        if isinstance(loader.dataset, RowsConfig):
-            yield from _rows(loader.dataset, f"{name}.dataset.path")
+        for key, dataset in loader.datasets.items():
+            if isinstance(dataset, RowsConfig):
+                yield from _rows(dataset, f"{name}.{key}.path")
 
 
 def _backbone(backbone: Backbone) -> Iterable[Problem]:
