@@ -28,6 +28,7 @@ from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.agreement import check_same_dataset, raise_if_any_rank_failed
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import Tracker, TrackerGroup
@@ -126,7 +127,13 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: St
         loader_state=loader.state(),
         launch=plan.launch,
         startup=startup,
+        scoring=_scoring(config, plugins) if sources[1:] else Scoring(),
     )
+
+
+def _scoring(config: RunConfig, plugins: PluginManager) -> Scoring:
+    assert config.dataloader_val is not None
+    return Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins)
 
 
 def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:

@@ -50,6 +50,7 @@ from cosmos_core.train.fetch import StepBatches, fetch
 from cosmos_core.train.member_metrics import MemberMetrics
 from cosmos_core.train.metrics import AsyncMetrics, peak_memory
 from cosmos_core.train.nonfinite import NonFiniteGuard
+from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import Media, TrackerGroup
@@ -96,6 +97,7 @@ class Trainer:
     tried_step: int = 0
     failed_saves: int = 0
     stop_requested: bool = False
+    scoring: Scoring = field(default_factory=Scoring)
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
     member_metrics: MemberMetrics = field(init=False)
@@ -268,8 +270,13 @@ class Trainer:
             weights=self.averaged_weights,
             folder=self.paths.validation(self.step),
             limit=self.config.trainer.max_val_iter,
+            scoring=self.scoring,
+            num_answers=None if self.scoring.own else self.family.num_sample_answers,
+            num_pictured=self.family.num_sample_answers,
         )
-        self.trackers.log({"step": self.step, **evaluate(task)})
+        evaluated = evaluate(task)
+        self.trackers.log({"step": self.step, **evaluated.metrics})
+        self.trackers.log_answers(self.step, evaluated.answers[: self.family.num_sample_answers])
         pictures = sorted(task.folder.glob("*.png")) if self.is_main else []
         self.trackers.log_media(self.step, [Media(f"val/{path.stem}", path) for path in pictures])
 
