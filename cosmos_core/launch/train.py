@@ -17,6 +17,7 @@ from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem, ReportedError, UserError
 from cosmos_core.launch.outcome import read_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.launch.supervisor import launch
 from cosmos_core.plan.make import draft_plan
 from cosmos_core.plan.paths import RunPaths
@@ -75,8 +76,9 @@ def train(
     processes on this machine. Under torchrun the process takes its part in the run, and nproc is left out. fresh: take
     a new run directory instead of resuming. plugins: by default all installed ones; more processes always use those.
 
-    SIGINT (Ctrl-C, or a notebook's stop button) and SIGTERM save a checkpoint and stop, when called in the main thread;
-    from another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default
+    SIGINT (Ctrl-C, or a notebook's stop button), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 save a checkpoint and stop, when
+    called in the main thread; SIGINT or SIGTERM more than 5 seconds later raises KeyboardInterrupt at once. From
+    another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default
     dtype and threads are afterwards what they were before.
 
     Raises UserError for what you can fix, RunFailed when training cannot go on.
@@ -86,18 +88,19 @@ def train(
     if not _one_at_a_time.acquire(blocking=False):
         raise UserError("this process is training already; wait for it, or use another process")
     try:
-        plan = plan_run(
-            str(recipe),
-            texts,
-            plugins=plugins,
-            nproc=nproc,
-            default_nproc=1,
-            fresh=fresh,
-            output_root=None if output_root is None else Path(output_root),
-            notify=lambda note: logger.warning("%s", render_problem(note)),
-        )
-        command = ("cosmos.train", str(recipe), *texts)
-        outcome = start_run(plan, plugins, recipe=str(recipe), overrides=texts, command=command)
+        with StopRequests().listening() as stop:
+            plan = plan_run(
+                str(recipe),
+                texts,
+                plugins=plugins,
+                nproc=nproc,
+                default_nproc=1,
+                fresh=fresh,
+                output_root=None if output_root is None else Path(output_root),
+                notify=lambda note: logger.warning("%s", render_problem(note)),
+            )
+            command = ("cosmos.train", str(recipe), *texts)
+            outcome = start_run(plan, plugins, stop, recipe=str(recipe), overrides=texts, command=command)
     finally:
         _one_at_a_time.release()
     paths = RunPaths(plan.run_dir)
@@ -150,6 +153,7 @@ def plan_run(
 def start_run(
     plan: RunPlan,
     plugins: PluginManager,
+    stop: StopRequests,
     *,
     recipe: str,
     overrides: Sequence[str],
@@ -158,8 +162,8 @@ def start_run(
 ) -> str:
     """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
 
-    A finished run is left as it is. ended: called with the outcome, also of a run that failed with a reported error,
-    on rank 0. Raises UserError, RunFailed.
+    A finished run is left as it is. stop: one that came before anything was written starts nothing. ended: called with
+    the outcome, also of a run that failed with a reported error, on rank 0. Raises UserError, RunFailed.
     """
     launched, paths = launched_rank(), RunPaths(plan.run_dir)
     main = launched is None or launched.rank == 0
@@ -168,26 +172,32 @@ def start_run(
             check_free(paths)
             ended("done")
         return "done"
+    if launched is None and stop.pending:
+        ended(stop.outcome)
+        return stop.outcome
     if not main:
-        return _execute(plan, plugins)
+        return _execute(plan, plugins, stop)
     with run_lock(paths):
+        paths.stop_request.unlink(missing_ok=True)  # A leftover.
         plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
         try:
             if launched is None and plan.degrees.world > 1:
                 assert plan.launch is not None
-                outcome = launch(plan.run_dir, plan.launch, plan.degrees.world)
+                outcome = launch(plan.run_dir, plan.launch, plan.degrees.world, stop)
             else:
-                outcome = _execute(plan, plugins)
+                outcome = _execute(plan, plugins, stop)
         except ReportedError:
             ended(read_outcome(paths))
             raise
+        finally:
+            paths.stop_request.unlink(missing_ok=True)
     ended(outcome)
     return outcome
 
 
-def _execute(plan: RunPlan, plugins: PluginManager) -> str:
+def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests) -> str:
     prepare_threads()
-    return str(EXECUTE.load()(plan, plugins))
+    return str(EXECUTE.load()(plan, plugins, stop))
 
 
 def _override_texts(overrides: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_core.launch.error_files import first_failure, record_killed_rank
 from cosmos_core.launch.hard_exit import hard_exit
-from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.launch.parent import follow_parent
 from cosmos_core.plan.paths import RunPaths
 
 if TYPE_CHECKING:
@@ -22,14 +23,13 @@ _CLOSING_SECONDS = 30
 """torchrun ends the other ranks by SIGTERM, and by SIGKILL this much later."""
 
 
-def main(run_dir: str, launch: str, nproc: str) -> int:
-    """``python -m cosmos_core.train.agent RUN_DIR LAUNCH NPROC``; the exit code.
+def main(run_dir: str, launch: str, nproc: str, launcher: str) -> int:
+    """``python -m cosmos_core.train.agent RUN_DIR LAUNCH NPROC LAUNCHER``; the exit code. LAUNCHER: its process id.
 
     torchrun reports a failed rank at length. That report is kept for a crash; the text of a reported error is told by
     the launcher, which reads the error files.
     """
-    set_parent_death_signal()
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    follow_parent(int(launcher))
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -37,8 +37,9 @@ def main(run_dir: str, launch: str, nproc: str) -> int:
     logging.disable(logging.ERROR)
     folder = RunPaths(Path(run_dir)).error_files
     options = ["--standalone", "--nproc-per-node", nproc, "--log-dir", str(folder)]
+    # The agent passes no signal on; `follow_parent` keeps them from it and from the ranks.
     try:
-        run(parse_args([*options, "-m", "cosmos_core.train.worker", run_dir, launch]))
+        run(parse_args([*options, "-m", "cosmos_core.train.worker", run_dir, launch, str(os.getpid())]))
     except ChildFailedError as error:
         for rank, failed in _killed_from_outside(error.failures).items():
             record_killed_rank(folder, rank, failed.local_rank, failed.signal_name())
@@ -46,8 +47,6 @@ def main(run_dir: str, launch: str, nproc: str) -> int:
         if failure is None or failure.error is None:
             print(error, file=sys.stderr)
         return 1
-    except SignalException:
-        return 1  # The launcher asked to end the ranks at once.
     return 0
 
 

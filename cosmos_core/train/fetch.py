@@ -23,7 +23,7 @@ class StepBatches:
     """batches: collated and on the device. loss_denominator: what all of them count for, on all ranks together.
 
     loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. packing_efficiency: mean
-    fraction of the token cap that is used, None without a cap.
+    fraction of the token cap that is used, None without a cap. stopping: whether any rank was asked to stop.
     """
 
     batches: list[Any]
@@ -31,10 +31,16 @@ class StepBatches:
     loader_state: dict[str, Any]
     keys: list[tuple[str, ...]]
     packing_efficiency: float | None
+    stopping: bool
 
 
-def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, mesh: Mesh) -> StepBatches:
-    """The next `count` micro-batches. Raises CollectiveError on every rank when one of them cannot use its data."""
+def fetch(
+    micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, mesh: Mesh, *, stopping: bool = False
+) -> StepBatches:
+    """The next `count` micro-batches. stopping: whether this rank was asked to stop.
+
+    Raises CollectiveError on every rank when one of them cannot use its data.
+    """
     fetched: list[MicroBatch] = []
     batches: list[Any] = []
     failure: UserError | None = None
@@ -45,8 +51,8 @@ def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, 
     except UserError as error:
         failure = error
     # On the host, so that it does not wait for the device's last update.
-    local = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None)]
-    denominator, failures = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
+    local = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None), float(stopping)]
+    denominator, failures, stops = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
     if failures:
         raise_if_any_rank_failed(failure, mesh)
     efficiencies = [pack.packing_efficiency for pack in fetched if pack.packing_efficiency is not None]
@@ -56,4 +62,5 @@ def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, 
         loader_state=fetched[-1].state,
         keys=[tuple(item.key for item in pack.items) for pack in fetched],
         packing_efficiency=sum(efficiencies) / len(efficiencies) if efficiencies else None,
+        stopping=stops > 0,
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import nullcontext
 
 import torch.distributed as dist
 from attrs import frozen
 
 from cosmos_core.console.logs import log_file
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import barrier
+from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.distributed.runtime import process_group
 from cosmos_core.errors import Problem, RunFailed, UserError
 from cosmos_core.launch.error_files import error_recorded
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import add_to_record
@@ -44,11 +44,10 @@ class Result:
     seconds: float
 
 
-def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, signals: bool = True) -> Result:
+def run(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, startup: StartUp) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
 
-    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step. signals: SIGINT and SIGTERM
-    ask to save and stop.
+    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step.
     """
     if dist.is_initialized():
         hint = "call torch.distributed.destroy_process_group() first, or train in another process"
@@ -57,18 +56,24 @@ def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, signals: boo
     with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
+        stop.file = RunPaths(plan.run_dir).stop_request
         with log_file(RunPaths(plan.run_dir).log(mesh.rank)):
-            return _run(plan, plugins, mesh, startup, signals=signals)
+            stop.announce = logger.warning if mesh.rank == 0 else logger.info
+            return _run(plan, plugins, mesh, startup, stop)
 
 
-def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *, signals: bool) -> Result:
+def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, stop: StopRequests) -> Result:
     logger.debug("launch %s: rank %d of %d, process %d", plan.launch, mesh.rank, mesh.degrees.world, os.getpid())
     if mesh.rank == 0:
         for change in plan.changes:
             logger.warning("changed since %s: %s", plan.weights.label, change)
         for warning in warnings(plan):
             logger.warning("%s", warning)
-    trainer = build_trainer(plan, plugins, mesh, startup)
+    if any_rank(stop.pending, mesh):
+        return Result(stop.outcome, 0, 0.0)
+    trainer = build_trainer(plan, plugins, mesh, startup, stop)
+    if any_rank(stop.pending, mesh):
+        return Result(stop.outcome, 0, 0.0)
     load_training_state(trainer, plan.weights)
     startup.mark("weights")
     _check_steps_left(trainer, plan)
@@ -78,22 +83,22 @@ def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *,
         trainer.trackers.start(plan, trainer.step)
     begun = time.perf_counter()
     try:
-        outcome = _train(trainer, signals=signals)
+        outcome = _train(trainer)
     except (CollectiveError, RunFailed):
         # Raised on all ranks. torchrun ends them all when the first one exits, and rank 0 may still have metrics
         # to send to a tracker's server.
         barrier(mesh)
         raise
+    barrier(mesh)  # A rank that leaves early ends the others under torchrun.
     return Result(outcome, trainer.step, time.perf_counter() - begun)
 
 
-def _train(trainer: Trainer, *, signals: bool) -> str:
+def _train(trainer: Trainer) -> str:
     outcome = "failed"
     try:
-        with trainer.stop.listening() if signals else nullcontext():
-            outcome = trainer.train()
-            if outcome == "stopped" and trainer.stop.interrupted:
-                outcome = "interrupted"
+        outcome = trainer.train()
+        if outcome == "stopped":
+            outcome = trainer.stop.outcome
     except KeyboardInterrupt:
         outcome = "interrupted"
         raise

@@ -32,6 +32,7 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, sum_over_data
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import RunFailed
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim.adamw import adamw_step
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import adapters_changed, trains_only_lora
@@ -49,7 +50,6 @@ from cosmos_core.train.fetch import fetch
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
-from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
@@ -98,6 +98,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
+        self._stopping = False
 
     @property
     def is_main(self) -> bool:
@@ -138,6 +139,8 @@ class Trainer:
             self.validate()
         micro_batches, begun = iter(self.loader), self.step
         self.startup.mark("callbacks")
+        if any_rank(self._asked_to_stop, self.mesh):
+            return "stopped"
         while self.step < self.max_iter:
             self.emit("step_start")
             self.train_step(micro_batches)
@@ -145,7 +148,7 @@ class Trainer:
             if self.is_main:
                 self._report(first=self.step == begun + 1)
             last = self.step == self.max_iter
-            stopping = self._stop_agreed()
+            stopping = self._stopping if self.mesh.distributed else self._asked_to_stop
             if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
                 self.validate()
             if last:
@@ -177,7 +180,10 @@ class Trainer:
         started = time.perf_counter()
 
         # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
-        step = fetch(micro_batches, self.config.trainer.grad_accum_iter, self.family, self.mesh)
+        # They also agree here on a request to stop.
+        stopping = self._asked_to_stop
+        step = fetch(micro_batches, self.config.trainer.grad_accum_iter, self.family, self.mesh, stopping=stopping)
+        self._stopping = step.stopping
         data_wait = time.perf_counter() - started
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
@@ -312,13 +318,10 @@ class Trainer:
         self.flush()
         return not self.guard.in_doubt
 
-    def _stop_agreed(self) -> bool:
-        """Whether any rank was asked to stop; several ranks agree every `logging_iter` steps. Collective."""
-        pending = self.stop.pending or self.stop_requested
-        if not self.mesh.distributed:
-            return pending
-        due = self.step % self.config.trainer.logging_iter == 0
-        return due and any_rank(pending, self.mesh)
+    @property
+    def _asked_to_stop(self) -> bool:
+        """Whether this rank was asked, by a signal, the file or a callback."""
+        return self.stop.pending or self.stop_requested
 
     def _check_adapters_changed(self) -> None:
         """Raises CollectiveError when the whole run left every adapter at zero."""

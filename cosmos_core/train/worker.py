@@ -16,7 +16,8 @@ from cosmos_core.errors import ReportedError
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
-from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.launch.parent import follow_parent
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
@@ -28,25 +29,25 @@ if TYPE_CHECKING:
 __all__ = ["execute", "main"]
 
 
-def execute(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> str:
+def execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests) -> str:
     """Run the plan on this rank: 'done', 'stopped' or 'interrupted'; ``outcome.json`` says how it ended.
 
-    Rank 0 logs to the console, the other ranks their warnings. signals: SIGINT and SIGTERM ask to save and stop.
+    Rank 0 logs to the console, the other ranks their warnings. stop: requests to save and stop.
     """
     from cosmos_core.train.process_state import preserved_process_state
 
     launched = launched_rank()
     packages = {status.candidate.module.partition(".")[0] for status in plugins.statuses}
     with preserved_process_state(), logging_to_console(launched.rank if launched is not None else 0, packages):
-        return _execute(plan, plugins, signals=signals)
+        return _execute(plan, plugins, stop)
 
 
-def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
+def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests) -> str:
     from cosmos_core.train.run import run
 
     startup = _clock(plan)
     try:
-        result = run(plan, plugins, startup=startup, signals=signals)
+        result = run(plan, plugins, stop, startup=startup)
     except BaseException as error:
         _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
         raise
@@ -91,8 +92,7 @@ def _work(run_dir: Path, launch: int) -> int:
         with error_recorded():
             config = read_resolved(RunPaths(run_dir).launch(launch).config_toml, plugins.registry)
             plan = plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions, launch=launch)
-            # The launcher passes requests to stop on as a file. A signal comes from torchrun, to end this rank at once.
-            execute(plan, plugins, signals=False)
+            execute(plan, plugins, StopRequests())  # The launcher passes requests on as a file.
     except ReportedError as error:
         return EXIT_CODES[error_outcome(error)["outcome"]]
     except Exception:
@@ -102,9 +102,9 @@ def _work(run_dir: Path, launch: int) -> int:
     return EXIT_CODES["done"]
 
 
-def main(run_dir: str, launch: str) -> int:
-    """``python -m cosmos_core.train.worker RUN_DIR LAUNCH`` under torchrun; the exit code."""
-    set_parent_death_signal()
+def main(run_dir: str, launch: str, agent: str) -> int:
+    """``python -m cosmos_core.train.worker RUN_DIR LAUNCH AGENT`` under our agent, a process id; the exit code."""
+    follow_parent(int(agent))
     escape_unprintable()
     from torch.distributed.elastic.multiprocessing.errors import record
 

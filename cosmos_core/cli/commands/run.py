@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from shlex import join
@@ -53,27 +54,31 @@ def run(
     from cosmos_core.cli.output import print_notes
     from cosmos_core.launch.devices import visible_gpus
     from cosmos_core.launch.outcome import EXIT_CODES
+    from cosmos_core.launch.stop import StopRequests
     from cosmos_core.launch.train import plan_run, start_run
 
     if launched_rank() is not None and (nproc is not None or fresh):
         raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run; a run writes its figures to metrics.jsonl")
-    plan = plan_run(
-        recipe,
-        overrides,
-        plugins=plugins,
-        nproc=nproc,
-        default_nproc=max(visible_gpus(), 1),
-        fresh=fresh,
-        output_root=output_root,
-        notify=lambda note: print_notes([note]),
-    )
-    if dry_run:
-        _print_plan(plan, as_json)
-        return 0
-    report = partial(_report, plan)
-    return EXIT_CODES[start_run(plan, plugins, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)]
+    stop = StopRequests()
+    with nullcontext() if dry_run else stop.listening():
+        plan = plan_run(
+            recipe,
+            overrides,
+            plugins=plugins,
+            nproc=nproc,
+            default_nproc=max(visible_gpus(), 1),
+            fresh=fresh,
+            output_root=output_root,
+            notify=lambda note: print_notes([note]),
+        )
+        if dry_run:
+            _print_plan(plan, as_json)
+            return 0
+        report = partial(_report, plan)
+        outcome = start_run(plan, plugins, stop, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)
+    return EXIT_CODES[outcome]
 
 
 def _print_plan(plan: RunPlan, as_json: bool) -> None:
