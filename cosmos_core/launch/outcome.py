@@ -20,6 +20,8 @@ def error_outcome(error: BaseException) -> dict[str, Any]:
     """The record of a launch that ended with an error."""
     if isinstance(error, ReportedError):
         return {"outcome": "refused" if isinstance(error, UserError) else "diverged", "error": render(error)}
+    if isinstance(error, KeyboardInterrupt):
+        return {"outcome": "interrupted"}
     return {"outcome": "failed", "error": f"{type(error).__name__}: {error}"}
 
 

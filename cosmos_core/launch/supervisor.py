@@ -43,11 +43,11 @@ def launch(run_dir: Path, number: int, nproc: int, stop: StopRequests) -> str:
         if code != 0:
             leave_drawing()
         return _ended(paths, code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         process.kill()  # The ranks end with it.
         process.wait()
         leave_drawing()
-        write_outcome(paths, {"outcome": "interrupted"})
+        write_outcome(paths, error_outcome(interrupt))
         raise
     finally:
         shutil.rmtree(paths.error_files, ignore_errors=True)
