@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from attrs import evolve, frozen
 from cosmos_core.config.env import disabled_plugins, launched_rank, prepare_threads
 from cosmos_core.config.env import output_root as default_output_root
 from cosmos_core.config.problems import render_problem
-from cosmos_core.errors import Problem, ReportedError, UserError
-from cosmos_core.launch.outcome import read_outcome
+from cosmos_core.console.terminal import show_beside
+from cosmos_core.errors import Problem, RankLost, ReportedError, UserError
+from cosmos_core.launch.outcome import read_outcome, write_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.launch.supervisor import launch
-from cosmos_core.plan.make import draft_plan
+from cosmos_core.plan.make import draft_plan, plan_in
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.preflight import preflight
@@ -62,6 +64,7 @@ def train(
     output_root: str | Path | None = None,
     nproc: int | None = None,
     fresh: bool = False,
+    max_restarts: int = 0,
     plugins: PluginManager | None = None,
 ) -> RunResult:
     """Train what a recipe says; call it again to resume. The same as `cosmos run`, from a script or a notebook.
@@ -74,7 +77,9 @@ def train(
     recipe: a name or the path of a TOML file. overrides: {key: value}, or "key=value" texts as on the command line.
     output_root: parent of run directories. nproc: 1 (the default) trains in this process; more starts that many
     processes on this machine. Under torchrun the process takes its part in the run, and nproc is left out. fresh: take
-    a new run directory instead of resuming. plugins: by default all installed ones; more processes always use those.
+    a new run directory instead of resuming. max_restarts: how often the whole launch is started again, and resumed,
+    after a process of the run died or hung; the run then never trains in this process. plugins: by default all
+    installed ones; more processes always use those.
 
     SIGINT (Ctrl-C, or a notebook's stop button), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 save a checkpoint and stop, when
     called in the main thread; SIGINT or SIGTERM more than 5 seconds later raises KeyboardInterrupt at once. From
@@ -96,11 +101,14 @@ def train(
                 nproc=nproc,
                 default_nproc=1,
                 fresh=fresh,
+                max_restarts=max_restarts,
                 output_root=None if output_root is None else Path(output_root),
                 notify=lambda note: logger.warning("%s", render_problem(note)),
             )
             command = ("cosmos.train", str(recipe), *texts)
-            outcome = start_run(plan, plugins, stop, recipe=str(recipe), overrides=texts, command=command)
+            outcome = start_run(
+                plan, plugins, stop, recipe=str(recipe), overrides=texts, command=command, max_restarts=max_restarts
+            )
     finally:
         _one_at_a_time.release()
     paths = RunPaths(plan.run_dir)
@@ -116,6 +124,7 @@ def plan_run(
     nproc: int | None,
     default_nproc: int,
     fresh: bool,
+    max_restarts: int,
     output_root: Path | None,
     notify: Callable[[Problem], None],
 ) -> RunPlan:
@@ -124,8 +133,12 @@ def plan_run(
     notify: called with what is accepted for the sake of old recipes.
     """
     launched = launched_rank()
-    if launched is not None and (nproc is not None or fresh):
-        raise UserError("nproc and fresh cannot be used under torchrun, which starts the processes itself")
+    if launched is not None and (nproc is not None or fresh or max_restarts):
+        raise UserError(
+            "nproc, fresh and max_restarts cannot be used under torchrun, which starts the processes itself"
+        )
+    if max_restarts < 0:
+        raise UserError(f"max_restarts is {max_restarts}, but a run cannot be started again less than 0 times")
     if nproc is not None and nproc < 1:
         raise UserError(f"nproc is {nproc}, but a run needs at least one process")
     check_can_run(recipe)
@@ -158,12 +171,15 @@ def start_run(
     recipe: str,
     overrides: Sequence[str],
     command: Sequence[str],
+    max_restarts: int = 0,
     ended: Callable[[str], None] = lambda outcome: None,
 ) -> str:
     """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
 
     A finished run is left as it is. stop: one that came before anything was written starts nothing. ended: called with
-    the outcome, also of a run that failed with a reported error, on rank 0. Raises UserError, RunFailed.
+    the outcome, also of a run that failed with a reported error, on rank 0. max_restarts: see `train`.
+
+    Raises UserError, RunFailed.
     """
     launched, paths = launched_rank(), RunPaths(plan.run_dir)
     main = launched is None or launched.rank == 0
@@ -179,13 +195,12 @@ def start_run(
         return _execute(plan, plugins, stop)
     with run_lock(paths):
         paths.stop_request.unlink(missing_ok=True)  # A leftover.
-        plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
+        record = partial(record_run, command=command, recipe=recipe, overrides=overrides)
         try:
-            if launched is None and plan.degrees.world > 1:
-                assert plan.launch is not None
-                outcome = launch(plan.run_dir, plan.launch, plan.degrees.world, stop)
+            if launched is None and (plan.degrees.world > 1 or max_restarts):
+                outcome = _launch_ranks(plan, stop, record, max_restarts)
             else:
-                outcome = _execute(plan, plugins, stop)
+                outcome = _execute(record(plan), plugins, stop)
         except ReportedError:
             ended(read_outcome(paths))
             raise
@@ -193,6 +208,25 @@ def start_run(
             paths.stop_request.unlink(missing_ok=True)
     ended(outcome)
     return outcome
+
+
+def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPlan], max_restarts: int) -> str:
+    """The outcome of the last launch; each one after the first resumes the one before, which lost a rank."""
+    restart: dict[str, Any] = {}
+    while not plan.finished:  # A rank may be lost after the last save.
+        plan = record(plan, restart=restart)
+        assert plan.launch is not None
+        try:
+            return launch(plan.run_dir, plan.launch, plan.degrees.world, stop)
+        except RankLost as error:
+            number = restart.get("number", 0) + 1
+            if number > max_restarts or stop.pending:
+                raise
+            restart = {"number": number, "after": error.title}
+            show_beside(f"warning: {error.title}; starting again ({number} of at most {max_restarts} times)")
+        plan = plan_in(plan.run_dir, plan.config, world=plan.degrees.world, distributions=plan.distributions)
+    write_outcome(RunPaths(plan.run_dir), {"outcome": "done", "step": plan.config.trainer.max_iter})
+    return "done"
 
 
 def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests) -> str:

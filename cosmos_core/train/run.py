@@ -44,10 +44,10 @@ class Result:
     seconds: float
 
 
-def run(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, startup: StartUp) -> Result:
+def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRequests) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
 
-    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step.
+    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step. stop: requests to stop.
     """
     if dist.is_initialized():
         hint = "call torch.distributed.destroy_process_group() first, or train in another process"

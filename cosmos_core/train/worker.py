@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,7 @@ from cosmos_core.console.logs import logging_to_console
 from cosmos_core.console.streams import escape_unprintable
 from cosmos_core.errors import ReportedError
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
-from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
-from cosmos_core.launch.parent import follow_parent
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.paths import RunPaths
@@ -47,7 +44,7 @@ def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests) -> str:
 
     startup = _clock(plan)
     try:
-        result = run(plan, plugins, stop, startup=startup)
+        result = run(plan, plugins, startup=startup, stop=stop)
     except BaseException as error:
         _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
         raise
@@ -102,16 +99,11 @@ def _work(run_dir: Path, launch: int) -> int:
     return EXIT_CODES["done"]
 
 
-def main(run_dir: str, launch: str, agent: str) -> int:
-    """``python -m cosmos_core.train.worker RUN_DIR LAUNCH AGENT`` under our agent, a process id; the exit code."""
-    follow_parent(int(agent))
+def main(run_dir: str, launch: str) -> int:
+    """The program of each child of our agent; returns the exit code."""
     escape_unprintable()
     from torch.distributed.elastic.multiprocessing.errors import record
 
     code = record(_work)(Path(run_dir), int(launch))
     assert code is not None, "it is None only for SystemExit"
     return code
-
-
-if __name__ == "__main__":
-    hard_exit(main(*sys.argv[1:]))

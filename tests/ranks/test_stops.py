@@ -104,7 +104,7 @@ def test_a_stop_while_starting_is_not_lost(tmp_path: Path, ranks: int, seconds: 
 HANGING_SAVE = """
 import sys
 
-if {"run", "cosmos_core.train.worker"} & set(sys.orig_argv):
+if {"run", "cosmos_core.train.worker:main"} & set(sys.orig_argv):
     import importlib, time
 
     def save(trainer):
