@@ -5,20 +5,13 @@ It belongs to its parent from the start, before the seconds that importing torch
 
 from __future__ import annotations
 
-import os
 import sys
 
 from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.parent import follow_parent
 from cosmos_core.refs import Ref
 
-__all__ = ["child_command"]
-
-
-def child_command(program: Ref, *arguments: str) -> list[str]:
-    """Arguments of the interpreter that run `program` in a child of this process; it returns the exit code."""
-    return ["-m", __name__, str(os.getpid()), program.text, *arguments]
-
+__all__: list[str] = []
 
 if __name__ == "__main__":
     follow_parent(int(sys.argv[1]))

@@ -83,7 +83,8 @@ def first_failure(folder: Path) -> RankFailure | None:
     A reported error comes before any other: when a rank leaves with one, the collectives of its peers fail, and a peer
     may write that first. Among equals the oldest counts.
     """
-    failures = [_read(path) for path in sorted(folder.glob("*/attempt_*/*/error.json"))]
+    read = [_read(path) for path in sorted(folder.glob("*/attempt_*/*/error.json"))]
+    failures = [failure for failure in read if failure is not None]
     return min(failures, key=lambda failure: (failure.error is None, failure.time, failure.rank), default=None)
 
 
@@ -94,8 +95,12 @@ def any_rank_reported() -> bool:
     return failure is not None and failure.error is not None
 
 
-def _read(path: Path) -> RankFailure:
-    content = json.loads(path.read_text(encoding="utf-8"))
+def _read(path: Path) -> RankFailure | None:
+    """None while torch is writing it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
     message, reported = content["message"], content.get("reported")
     error = None
     if reported is not None:

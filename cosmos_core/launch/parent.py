@@ -9,11 +9,17 @@ import sys
 import threading
 
 from cosmos_core.launch.signals import STOP_SIGNALS
+from cosmos_core.refs import Ref
 
-__all__ = ["follow_parent", "set_parent_death_signal"]
+__all__ = ["child_command", "follow_parent", "set_parent_death_signal"]
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+
+
+def child_command(program: Ref, *arguments: str) -> list[str]:
+    """Arguments of the interpreter that run `program`, which returns the exit code, in a child of this process."""
+    return ["-m", "cosmos_core.launch.child", str(os.getpid()), program.text, *arguments]
 
 
 def set_parent_death_signal(parent: int) -> None:

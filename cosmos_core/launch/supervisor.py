@@ -5,25 +5,26 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from cosmos_core.config.env import child_environment, threads_per_rank
 from cosmos_core.console.terminal import leave_drawing
 from cosmos_core.errors import RankLost
-from cosmos_core.launch.child import child_command
 from cosmos_core.launch.error_files import first_failure
 from cosmos_core.launch.outcome import error_outcome, read_outcome, write_outcome
+from cosmos_core.launch.parent import child_command
 from cosmos_core.launch.signals import stops_blocked
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.refs import Ref
 
-__all__ = ["CLOSING_SECONDS", "launch"]
+__all__ = ["launch"]
 
 AGENT = Ref("cosmos_core.train.agent:main")
 """A reference, since this room never imports torch by itself."""
 CLOSING_SECONDS = 5
-"""When one rank failed, torchrun ends the others by SIGTERM, and by SIGKILL this much later."""
+"""After a rank's report, for all ranks to end. torchrun would give half a minute to one that is suspended."""
 
 
 def launch(run_dir: Path, number: int, nproc: int, stop: StopRequests) -> str:
@@ -35,21 +36,17 @@ def launch(run_dir: Path, number: int, nproc: int, stop: StopRequests) -> str:
     """
     paths = RunPaths(run_dir)
     paths.outcome.unlink(missing_ok=True)
-    shutil.rmtree(paths.error_files, ignore_errors=True)
+    _clear(paths)
     stop.pass_on(paths.stop_request)
     # A session of its own: the terminal's Ctrl-C is for this process.
     with stops_blocked():
         process = subprocess.Popen(
             [sys.executable, *child_command(AGENT, str(run_dir), str(number), str(nproc))],
-            env=child_environment(
-                OMP_WAIT_POLICY="PASSIVE",
-                TORCH_ELASTIC_SHUTDOWN_TIMEOUT=str(CLOSING_SECONDS),
-                **threads_per_rank(nproc),
-            ),
+            env=child_environment(OMP_WAIT_POLICY="PASSIVE", **threads_per_rank(nproc)),
             start_new_session=True,
         )
     try:
-        code = process.wait()
+        code = _ended_process(process, paths)
         if code != 0:
             leave_drawing()
         return _ended(paths, code)
@@ -60,7 +57,25 @@ def launch(run_dir: Path, number: int, nproc: int, stop: StopRequests) -> str:
         write_outcome(paths, error_outcome(interrupt))
         raise
     finally:
-        shutil.rmtree(paths.error_files, ignore_errors=True)
+        _clear(paths)
+
+
+def _clear(paths: RunPaths) -> None:
+    """Remove what ranks tell each other and this process while they run."""
+    for folder in (paths.error_files, paths.beats):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ended_process(process: subprocess.Popen[bytes], paths: RunPaths) -> int:
+    """Its exit code, once it and so all ranks have ended."""
+    while True:
+        try:
+            return process.wait(CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:
+            failure = first_failure(paths.error_files)
+            reported = failure is not None and failure.error is not None
+            if failure is not None and reported and failure.time < time.time() - CLOSING_SECONDS:
+                process.kill()
 
 
 def _ended(paths: RunPaths, code: int) -> str:

@@ -107,7 +107,14 @@ def train(
             )
             command = ("cosmos.train", str(recipe), *texts)
             outcome = start_run(
-                plan, plugins, stop, recipe=str(recipe), overrides=texts, command=command, max_restarts=max_restarts
+                plan,
+                plugins,
+                stop,
+                recipe=str(recipe),
+                overrides=texts,
+                command=command,
+                max_restarts=max_restarts,
+                own_process=False,
             )
     finally:
         _one_at_a_time.release()
@@ -172,12 +179,14 @@ def start_run(
     overrides: Sequence[str],
     command: Sequence[str],
     max_restarts: int = 0,
+    own_process: bool = True,
     ended: Callable[[str], None] = lambda outcome: None,
 ) -> str:
     """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
 
     A finished run is left as it is. stop: one that came before anything was written starts nothing. ended: called with
     the outcome, also of a run that failed with a reported error, on rank 0. max_restarts: see `train`.
+    own_process: whether this process may be ended when the run hangs; otherwise that is logged.
 
     Raises UserError, RunFailed.
     """
@@ -192,7 +201,7 @@ def start_run(
         ended(stop.outcome)
         return stop.outcome
     if not main:
-        return _execute(plan, plugins, stop)
+        return _execute(plan, plugins, stop, own_process=own_process)
     with run_lock(paths):
         paths.stop_request.unlink(missing_ok=True)  # A leftover.
         record = partial(record_run, command=command, recipe=recipe, overrides=overrides)
@@ -200,7 +209,7 @@ def start_run(
             if launched is None and (plan.degrees.world > 1 or max_restarts):
                 outcome = _launch_ranks(plan, stop, record, max_restarts)
             else:
-                outcome = _execute(record(plan), plugins, stop)
+                outcome = _execute(record(plan), plugins, stop, own_process=own_process)
         except ReportedError:
             ended(read_outcome(paths))
             raise
@@ -229,9 +238,9 @@ def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPl
     return "done"
 
 
-def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests) -> str:
+def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, own_process: bool) -> str:
     prepare_threads()
-    return str(EXECUTE.load()(plan, plugins, stop))
+    return str(EXECUTE.load()(plan, plugins, stop, own_process=own_process))
 
 
 def _override_texts(overrides: Mapping[str, Any]) -> tuple[str, ...]:

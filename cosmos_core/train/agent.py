@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_core.launch.child import child_command
 from cosmos_core.launch.error_files import first_failure, record_killed_rank
-from cosmos_core.launch.supervisor import CLOSING_SECONDS
+from cosmos_core.launch.parent import child_command
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.refs import Ref
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 WORKER = Ref("cosmos_core.train.worker:main")
+CLOSING_SECONDS = 30
+"""torchrun ends the other ranks by SIGTERM, and by SIGKILL this much later."""
 
 
 def main(run_dir: str, launch: str, nproc: str) -> int:

@@ -25,6 +25,7 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import check_same_dataset, raise_if_any_rank_failed
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
@@ -90,12 +91,13 @@ def build_trainer(
     mesh: Mesh,
     startup: StartUp | None = None,
     stop: StopRequests | None = None,
+    activity: Activity | None = None,
 ) -> Trainer:
     """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
     The data is opened first, since a network takes long to build. startup: clock of the phases before the first step.
-    stop: requests to stop; by default the run directory's file. Raises UserError, on every rank if the data cannot be
-    opened or differs between ranks.
+    stop: requests to stop; by default the run directory's file. activity: for the watch. Raises UserError, on every
+    rank if the data cannot be opened or differs between ranks.
     """
     config, paths = plan.config, RunPaths(plan.run_dir)
     startup = startup or StartUp(silent=True)
@@ -125,6 +127,7 @@ def build_trainer(
         callbacks=_callbacks(config, plugins, paths, main=mesh.rank == 0),
         trackers=TrackerGroup(_trackers(config, plugins) if mesh.rank == 0 else {}),
         paths=paths,
+        activity=activity or Activity(),
         stop=stop or StopRequests(paths.stop_request),
         loader_state=loader.state(),
         launch=plan.launch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from datetime import timedelta
 
 import torch.distributed as dist
 from attrs import frozen
@@ -21,6 +22,7 @@ from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import add_to_record
 from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
 from cosmos_core.train.checkpointing import load_training_state
@@ -28,6 +30,8 @@ from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Result", "run"]
+
+FOREVER = timedelta(days=7)
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,7 @@ class Result:
     seconds: float
 
 
-def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRequests) -> Result:
+def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRequests, activity: Activity) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
 
     Rank 0 logs what the plan warns of. startup: clock of the phases before the first step. stop: requests to stop.
@@ -53,16 +57,19 @@ def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRe
         hint = "call torch.distributed.destroy_process_group() first, or train in another process"
         raise UserError("nothing was started", [Problem(message="this process has a process group already", hint=hint)])
     mixed = needs_mixed_precision(plan.config.model)
-    with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
+    activity.enter("joining the other ranks")
+    with process_group(plan.degrees, mixed_precision=mixed, timeout=_timeout(plan)) as mesh, error_recorded():
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
         stop.file = RunPaths(plan.run_dir).stop_request
         with log_file(RunPaths(plan.run_dir).log(mesh.rank)):
             stop.announce = logger.warning if mesh.rank == 0 else logger.info
-            return _run(plan, plugins, mesh, startup, stop)
+            return _run(plan, plugins, mesh, startup, stop, activity)
 
 
-def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, stop: StopRequests) -> Result:
+def _run(
+    plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, stop: StopRequests, activity: Activity
+) -> Result:
     logger.debug("launch %s: rank %d of %d, process %d", plan.launch, mesh.rank, mesh.degrees.world, os.getpid())
     if mesh.rank == 0:
         for change in plan.changes:
@@ -71,9 +78,11 @@ def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, st
             logger.warning("%s", warning)
     if any_rank(stop.pending, mesh):
         return Result(stop.outcome, 0, 0.0)
-    trainer = build_trainer(plan, plugins, mesh, startup, stop)
+    activity.enter("opening the data and building the network")
+    trainer = build_trainer(plan, plugins, mesh, startup, stop, activity)
     if any_rank(stop.pending, mesh):
         return Result(stop.outcome, 0, 0.0)
+    activity.enter("loading weights")
     load_training_state(trainer, plan.weights)
     startup.mark("weights")
     _check_steps_left(trainer, plan)
@@ -91,6 +100,12 @@ def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, st
         raise
     barrier(mesh)  # A rank that leaves early ends the others under torchrun.
     return Result(outcome, trainer.step, time.perf_counter() - begun)
+
+
+def _timeout(plan: RunPlan) -> timedelta:
+    """Of collectives: later than the watch, which knows more."""
+    limits = plan.config.trainer.timeout
+    return timedelta(seconds=max(limits.startup, limits.step) + 60) if limits.startup and limits.step else FOREVER
 
 
 def _train(trainer: Trainer) -> str:

@@ -43,6 +43,7 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import add_to_record, publish_record
 from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
+from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
@@ -65,7 +66,7 @@ class Trainer:
     step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the current step, before any
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
-    startup: clock of the phases up to the first step.
+    startup: clock of the phases up to the first step. activity: what this rank is doing.
     """
 
     config: RunConfig
@@ -90,6 +91,7 @@ class Trainer:
     base: AdapterBase | None = None
     launch: int | None = None
     startup: StartUp = field(default_factory=StartUp)
+    activity: Activity = field(default_factory=Activity)
     saved_step: int = 0
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
@@ -134,6 +136,7 @@ class Trainer:
 
     def _loop(self) -> str:
         trainer = self.config.trainer
+        self.activity.enter("callbacks at the start")
         self.emit("train_start")
         if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
             self.validate()
@@ -143,7 +146,8 @@ class Trainer:
             return "stopped"
         while self.step < self.max_iter:
             self.emit("step_start")
-            self.train_step(micro_batches)
+            self.train_step(micro_batches, first=self.step == begun)
+            self.activity.enter("callbacks after the step")
             self.emit("step_end")
             if self.is_main:
                 self._report(first=self.step == begun + 1)
@@ -170,14 +174,15 @@ class Trainer:
         if interval and self.step % interval == 0:
             logger.info("step %d: learning-rate factor %g", self.step, factor(self.config.scheduler, self.step))
 
-    def train_step(self, micro_batches: Iterator[MicroBatch]) -> None:
+    def train_step(self, micro_batches: Iterator[MicroBatch], *, first: bool = False) -> None:
         """One optimizer step. Everything numeric of a step is in this function, in order.
 
         The host never waits for the device here: metrics are read while the next step's gradients are computed, and
         the device decides whether to update. Raises CollectiveError when one rank cannot use its data, RunFailed when
-        the previous step was not finite and the run must end.
+        the previous step was not finite and the run must end. first: of this process, which compiles.
         """
         started = time.perf_counter()
+        self.activity.enter("loading data", step=self.step + 1, long=first)
 
         # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
         # They also agree here on a request to stop.
@@ -188,6 +193,7 @@ class Trainer:
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
         # not depend on how samples are packed. FSDP averages gradients over data ranks; data_world undoes that.
+        self.activity.enter("forward and backward", long=first)
         self.model.train()
         outputs: list[StepOutput] = []
         for number, batch in enumerate(step.batches):
@@ -195,6 +201,7 @@ class Trainer:
             outputs.append(self.family.training_step(self.model, batch, self.rng))
             (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
             self.emit("after_backward")
+            self.activity.alive()
 
         # Finite check on the unclipped loss and norm, the same on every rank.
         metrics = self._mean(outputs, step.loss_denominator)
@@ -202,6 +209,7 @@ class Trainer:
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
         # The callback grad_clip clips. The previous step is logged and checked here, while the device works.
+        self.activity.enter("update", long=first)
         self.emit("before_optimizer_step")
         self.flush()
 
@@ -248,6 +256,7 @@ class Trainer:
         """Log one pass over the validation data, with the averaged weights when they are kept. Collective."""
         self.flush()
         assert self.validation is not None
+        self.activity.enter("validation")
         task = Evaluation(
             family=self.family,
             model=self.model,
@@ -257,6 +266,7 @@ class Trainer:
             weights=self.averaged_weights,
             folder=self.paths.validation(self.step),
             limit=self.config.trainer.max_val_iter,
+            alive=self.activity.alive,
         )
         self.trackers.log({"step": self.step, **evaluate(task)})
 
@@ -266,6 +276,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the state after `step` steps. Collective. Raises UserError, RunFailed."""
+        self.activity.enter("saving a checkpoint")
         self.flush()
         self.guard.check_before_saving(self.step)
         path = checkpointing.save(self)

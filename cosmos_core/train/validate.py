@@ -33,7 +33,7 @@ __all__ = ["Evaluation", "evaluate"]
 class Evaluation:
     """An evaluation. weights: context in which the model has the weights to evaluate. folder: for files of scores.
 
-    limit: most batches a rank takes.
+    limit: most batches a rank takes. alive: called after each batch.
     """
 
     family: ModelFamily
@@ -44,6 +44,7 @@ class Evaluation:
     weights: Callable[[], AbstractContextManager[None]]
     folder: Path
     limit: int | None
+    alive: Callable[[], None] = lambda: None
 
 
 def evaluate(task: Evaluation) -> dict[str, float]:
@@ -69,6 +70,7 @@ def evaluate(task: Evaluation) -> dict[str, float]:
             if scores or _too_few(answers, task):
                 batch_answers = task.family.answers(task.model, batch)
                 answers += batch_answers if pack is not None else []
+            task.alive()
             if pack is not None:
                 validating.advance(1 if task.limit is not None else len(pack.items))
     totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}

@@ -78,6 +78,7 @@ def test_a_stop_saves_within_two_steps(
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == code
     assert "Traceback" not in stderr
+    assert "Warning" not in stderr
     assert stderr.count("finishing the step, then saving a checkpoint and stopping") == 1
     outcome = json.loads((run_dir / "outcome.json").read_text())
     assert outcome["outcome"] == {75: "stopped", 130: "interrupted"}[code]

@@ -1,0 +1,85 @@
+"""A beat: the file in which each rank says, every few seconds, where it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from cosmos_core.plan.record import replace_file
+from cosmos_core.train.activity import Activity
+
+__all__ = ["Beat", "read_beats", "take_beat", "write_beat"]
+
+COLLECTIVES = os.path.join("torch", "distributed", "")
+"""Part of the path of files whose functions wait for other ranks."""
+FRAMES = 12
+"""Innermost frames of a stack that are kept."""
+
+
+@frozen
+class Beat:
+    """One rank at one time.
+
+    time: seconds since the epoch. stalled: seconds without a sign of life. collective: the function of
+    torch.distributed it waits in, empty when in none. stack: of the thread that trains, innermost last.
+    """
+
+    rank: int
+    host: str
+    process: int
+    time: float
+    step: int
+    doing: str
+    count: int
+    stalled: float
+    collective: str
+    stack: tuple[str, ...]
+
+
+def take_beat(rank: int, thread: int, activity: Activity, stalled: float) -> Beat:
+    """Of this process, now. thread: the one that trains."""
+    collective, stack = _where(thread)
+    return Beat(
+        rank=rank,
+        host=platform.node(),
+        process=os.getpid(),
+        time=time.time(),
+        step=activity.step,
+        doing=activity.doing,
+        count=activity.count,
+        stalled=stalled,
+        collective=collective,
+        stack=stack,
+    )
+
+
+def write_beat(folder: Path, beat: Beat) -> None:
+    """Replace this rank's file."""
+    replace_file(folder / f"{beat.rank}.json", json.dumps(asdict(beat)).encode())
+
+
+def read_beats(folder: Path) -> dict[int, Beat]:
+    """The newest of every rank, by rank."""
+    beats = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[0-9]*.json")))
+    return {values["rank"]: Beat(**{**values, "stack": tuple(values["stack"])}) for values in beats}
+
+
+def _where(thread: int) -> tuple[str, tuple[str, ...]]:
+    """The collective that some thread of this process waits in, and the stack of `thread`."""
+    frames = sys._current_frames()
+    collective = ""
+    for other, frame in frames.items():
+        stack = traceback.extract_stack(frame)
+        if other != threading.get_ident() and COLLECTIVES in stack[-1].filename:
+            called = [entry.name for entry in stack if entry.filename.endswith("distributed_c10d.py")]
+            collective = called[0] if called else stack[-1].name
+    own = traceback.extract_stack(frames[thread])[-FRAMES:] if thread in frames else []
+    return collective, tuple(f"{entry.filename}:{entry.lineno} in {entry.name}" for entry in own)

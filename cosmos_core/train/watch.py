@@ -1,0 +1,111 @@
+"""Watches over this rank from a thread: a rank that hangs is named and ended, and so is a stop that takes too long."""
+
+from __future__ import annotations
+
+import faulthandler
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cosmos_core.config.run import TrainerConfig
+from cosmos_core.errors import Problem, ReportedError, RunFailed
+from cosmos_core.launch.stop import StopRequests
+from cosmos_core.train.activity import Activity
+from cosmos_core.train.beat import read_beats, take_beat, write_beat
+from cosmos_core.train.hang import hanging
+
+__all__ = ["Watch"]
+
+LONGEST_TICK = 5.0
+"""Seconds between two beats, at most."""
+
+
+class Watch:
+    """Beats while the run goes on. Every rank watches its own progress, and reads the beats of all to name the cause.
+
+    A hung rank stops its peers too, so each of them ends by itself within `trainer.timeout`.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        folder: Path,
+        *,
+        rank: int,
+        world: int,
+        config: TrainerConfig,
+        stop: StopRequests,
+        end: Callable[[ReportedError], None],
+    ) -> None:
+        """folder: for the beats of all ranks. end: called once, in the watching thread, when the run must end."""
+        self._activity, self._folder, self._rank, self._world = activity, folder, rank, world
+        self._timeout, self._grace, self._stop, self._end = config.timeout, config.stop_grace, stop, end
+        limits = [limit for limit in (config.timeout.startup, config.timeout.step, config.stop_grace) if limit]
+        self._tick = min(LONGEST_TICK, *(limit / 10 for limit in limits), LONGEST_TICK)
+        self._done = threading.Event()
+        self._thread = threading.get_ident()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch the thread that calls this while inside."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.get_ident()
+        thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            thread.join()
+            for file in (self._folder / f"{self._rank}.json", self._stack_file):
+                file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._folder.rmdir()  # The last rank does.
+
+    @property
+    def _stack_file(self) -> Path:
+        return self._folder / f"{self._rank}.stack"
+
+    def _run(self) -> None:
+        with self._stack_file.open("w") as stacks:
+            try:
+                error = self._watch(stacks.fileno())
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+        if error is not None:
+            self._end(error)
+
+    def _watch(self, stacks: int) -> ReportedError | None:
+        """What the run must end with; None when it ended by itself."""
+        signs, stalled, stopping, before = -1, 0.0, 0.0, time.monotonic()
+        while not self._done.wait(self._tick):
+            # Native code that never lets Python run stops this thread too; then the stack is written without it.
+            faulthandler.dump_traceback_later(4 * self._tick, file=stacks)
+            now = time.monotonic()
+            passed = min(now - before, 2 * self._tick)  # More when the whole job was suspended.
+            before = now
+            stalled = 0.0 if self._activity.signs != signs else stalled + passed
+            signs = self._activity.signs
+            stopping = stopping + passed if self._stop.pending else 0.0
+            with suppress(OSError):  # A full disk is told by what must be written.
+                write_beat(self._folder, take_beat(self._rank, self._thread, self._activity, stalled))
+            limit, key = self._limit()
+            if limit and stalled >= limit:
+                beats = read_beats(self._folder)
+                return hanging(beats, self._folder, world=self._world, silent=4 * self._tick, limit=(key, limit))
+            if self._grace and stopping >= self._grace:
+                return self._too_slow()
+        return None
+
+    def _limit(self) -> tuple[float, str]:
+        if self._activity.long:
+            return self._timeout.startup, "trainer.timeout.startup"
+        return self._timeout.step, "trainer.timeout.step"
+
+    def _too_slow(self) -> RunFailed:
+        doing = f"rank {self._rank} is at: {self._activity.doing}"
+        problem = Problem(message=f"is {self._grace:g} seconds; {doing}", key="trainer.stop_grace", hint="raise it")
+        title = "the run was asked to stop and took too long; the last complete checkpoint stays the latest"
+        return RunFailed(title, [problem])
