@@ -83,8 +83,8 @@ def train(
 
     SIGINT (Ctrl-C, or a notebook's stop button), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 save a checkpoint and stop, when
     called in the main thread; SIGINT or SIGTERM more than 5 seconds later raises KeyboardInterrupt at once. From
-    another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default
-    dtype and threads are afterwards what they were before.
+    another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default dtype
+    and threads are afterwards what they were before.
 
     Raises UserError for what you can fix, RunFailed when training cannot go on.
     """
@@ -105,17 +105,8 @@ def train(
                 output_root=None if output_root is None else Path(output_root),
                 notify=lambda note: logger.warning("%s", render_problem(note)),
             )
-            command = ("cosmos.train", str(recipe), *texts)
-            outcome = start_run(
-                plan,
-                plugins,
-                stop,
-                recipe=str(recipe),
-                overrides=texts,
-                command=command,
-                max_restarts=max_restarts,
-                own_process=False,
-            )
+            given = ("cosmos.train", str(recipe), *texts)
+            outcome = start_run(plan, plugins, stop, recipe=given[1], overrides=texts, command=given, own_process=False)
     finally:
         _one_at_a_time.release()
     paths = RunPaths(plan.run_dir)
@@ -131,9 +122,9 @@ def plan_run(
     nproc: int | None,
     default_nproc: int,
     fresh: bool,
-    max_restarts: int,
     output_root: Path | None,
     notify: Callable[[Problem], None],
+    max_restarts: int = 0,
 ) -> RunPlan:
     """Resolve, plan and check a run; nothing is started or written. Raises UserError.
 
@@ -164,7 +155,7 @@ def plan_run(
         distributions=plugins.distributions,
         fresh=fresh,
     )
-    plan = evolve(plan, command=(recipe, *overrides))
+    plan = evolve(plan, command=(recipe, *overrides), max_restarts=max_restarts)
     if main:
         preflight(plan, plugins)
     return plan.without_problems()
@@ -178,14 +169,13 @@ def start_run(
     recipe: str,
     overrides: Sequence[str],
     command: Sequence[str],
-    max_restarts: int = 0,
     own_process: bool = True,
     ended: Callable[[str], None] = lambda outcome: None,
 ) -> str:
     """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
 
     A finished run is left as it is. stop: one that came before anything was written starts nothing. ended: called with
-    the outcome, also of a run that failed with a reported error, on rank 0. max_restarts: see `train`.
+    the outcome, also of a run that failed with a reported error, on rank 0.
     own_process: whether this process may be ended when the run hangs; otherwise that is logged.
 
     Raises UserError, RunFailed.
@@ -206,8 +196,8 @@ def start_run(
         paths.stop_request.unlink(missing_ok=True)  # A leftover.
         record = partial(record_run, command=command, recipe=recipe, overrides=overrides)
         try:
-            if launched is None and (plan.degrees.world > 1 or max_restarts):
-                outcome = _launch_ranks(plan, stop, record, max_restarts)
+            if launched is None and (plan.degrees.world > 1 or plan.max_restarts):
+                outcome = _launch_ranks(plan, stop, record)
             else:
                 outcome = _execute(record(plan), plugins, stop, own_process=own_process)
         except ReportedError:
@@ -219,9 +209,10 @@ def start_run(
     return outcome
 
 
-def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPlan], max_restarts: int) -> str:
+def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPlan]) -> str:
     """The outcome of the last launch; each one after the first resumes the one before, which lost a rank."""
     restart: dict[str, Any] = {}
+    max_restarts = plan.max_restarts
     while not plan.finished:  # A rank may be lost after the last save.
         plan = record(plan, restart=restart)
         assert plan.launch is not None

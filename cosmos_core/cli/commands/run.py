@@ -88,16 +88,7 @@ def run(
             _print_plan(plan, as_json)
             return 0
         report = partial(_report, plan)
-        outcome = start_run(
-            plan,
-            plugins,
-            stop,
-            recipe=recipe,
-            overrides=overrides,
-            command=sys.argv,
-            max_restarts=max_restarts,
-            ended=report,
-        )
+        outcome = start_run(plan, plugins, stop, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)
     return EXIT_CODES[outcome]
 
 
