@@ -20,7 +20,7 @@ __all__ = ["Beat", "read_beats", "take_beat", "write_beat"]
 
 COLLECTIVES = os.path.join("torch", "distributed", "")
 """Part of the path of files whose functions wait for other ranks."""
-FRAMES = 12
+FRAMES = 16
 """Innermost frames of a stack that are kept."""
 
 

@@ -51,6 +51,7 @@ from cosmos_core.train.fetch import fetch
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
+from cosmos_core.train.stragglers import Stragglers
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
@@ -100,7 +101,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
-        self._stopping = False
+        self._stopping, self._waited = False, 0.0
+        self._stragglers = Stragglers(self.config.trainer.logging_iter)
 
     @property
     def is_main(self) -> bool:
@@ -186,9 +188,9 @@ class Trainer:
 
         # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
         # They also agree here on a request to stop.
-        stopping = self._asked_to_stop
-        step = fetch(micro_batches, self.config.trainer.grad_accum_iter, self.family, self.mesh, stopping=stopping)
-        self._stopping = step.stopping
+        count, heard = self.config.trainer.grad_accum_iter, self._asked_to_stop
+        step = fetch(micro_batches, count, self.family, self.mesh, stopping=heard, waited=self._waited)
+        self._stopping, self._waited = step.stopping, step.waited
         data_wait = time.perf_counter() - started
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
@@ -224,6 +226,8 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+        if self.is_main and len(step.waits) > 1:
+            self._stragglers.add(step.waits, record["seconds"])
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
         losses = [output.loss.detach() for output in outputs]
