@@ -19,6 +19,12 @@ SECONDS = 4
 QUICK = ("--nproc", "2", f"trainer.timeout.step={SECONDS}", "checkpoint.save_iter=2")
 
 
+def injected(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every interpreter run `code` first."""
+    (folder / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
 def rank_among(members: list[psutil.Process], rank: int) -> psutil.Process:
     """The process of a rank: the topmost with its number in the environment."""
     return next(member for member in members[2:] if member.environ().get("RANK") == str(rank))
@@ -34,16 +40,37 @@ def ended(run_dir: Path, stderr: str, members: list[psutil.Process]) -> None:
     assert not list(run_dir.glob(".beats*"))
 
 
+LAGGING = """
+import os, sys
+
+if os.environ.get("RANK") == "1" and "cosmos_core.train.worker:main" in sys.orig_argv:
+    import importlib, time
+
+    trainer = importlib.import_module("cosmos_core.train.trainer")
+    fetch = trainer.fetch
+
+    def slow_fetch(*arguments, **options):
+        time.sleep(0.4)
+        return fetch(*arguments, **options)
+
+    trainer.fetch = slow_fetch
+"""
+
+
 @pytest.mark.ranks
-def test_a_rank_that_is_suspended_is_named(tmp_path: Path) -> None:
+def test_a_rank_that_lags_is_logged_and_one_that_is_suspended_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    injected(LAGGING, tmp_path, monkeypatch)
     run_dir = directory(tmp_path, "run")
-    process = start(*command(tmp_path, *QUICK))
-    wait_for(reached(run_dir, 3), process)
+    process = start(*command(tmp_path, *QUICK, "trainer.logging_iter=1"))
+    wait_for(reached(run_dir, 11), process)
     members = tree(process)
     begun = time.monotonic()
     rank_among(members, 1).send_signal(signal.SIGSTOP)
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1
+    assert stderr.count("rank 1 holds the others up: they wait 0.") == 1
     assert time.monotonic() - begun < SECONDS + 15
     assert "error: rank 1 hangs in step" in stderr
     assert "; rank 0 waits for it in all" in stderr
@@ -78,8 +105,7 @@ if os.environ.get("RANK") == "1" and "cosmos_core.train.worker:main" in sys.orig
 def test_a_rank_that_is_stuck_in_python_is_named_with_its_stack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(STUCK)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    injected(STUCK, tmp_path, monkeypatch)
     run_dir = directory(tmp_path, "run")
     process = start(*command(tmp_path, *QUICK))
     wait_for(reached(run_dir, 2), process)
