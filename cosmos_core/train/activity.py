@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = ["Activity"]
 
 
@@ -10,9 +12,11 @@ class Activity:
 
     doing: in words. step: the optimizer step. count: phases entered; all ranks enter the same ones in the same order,
     so a lower count is behind. signs: of life, between phases too. long: the phase may take as long as a start.
+    folder: for the beats of all ranks; None until they agree on the run directory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self.doing = "starting"
         self.step = self.count = self.signs = 0
         self.long = True

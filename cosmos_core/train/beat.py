@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import asdict, frozen
@@ -16,7 +17,7 @@ from attrs import asdict, frozen
 from cosmos_core.plan.record import replace_file
 from cosmos_core.train.activity import Activity
 
-__all__ = ["Beat", "read_beats", "take_beat", "write_beat"]
+__all__ = ["Beat", "read_beats", "remove_beat", "take_beat", "write_beat"]
 
 COLLECTIVES = os.path.join("torch", "distributed", "")
 """Part of the path of files whose functions wait for other ranks."""
@@ -62,14 +63,26 @@ def take_beat(rank: int, thread: int, activity: Activity, stalled: float) -> Bea
 
 
 def write_beat(folder: Path, beat: Beat) -> None:
-    """Replace this rank's file."""
+    """Replace this rank's file; the folder is made."""
+    folder.mkdir(exist_ok=True)
     replace_file(folder / f"{beat.rank}.json", json.dumps(asdict(beat)).encode())
 
 
 def read_beats(folder: Path) -> dict[int, Beat]:
     """The newest of every rank, by rank."""
-    beats = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[0-9]*.json")))
-    return {values["rank"]: Beat(**{**values, "stack": tuple(values["stack"])}) for values in beats}
+    beats = {}
+    for path in folder.glob("[0-9]*.json"):
+        with suppress(OSError):  # That rank ends just now.
+            values = json.loads(path.read_text(encoding="utf-8"))
+            beats[values["rank"]] = Beat(**{**values, "stack": tuple(values["stack"])})
+    return beats
+
+
+def remove_beat(folder: Path, rank: int) -> None:
+    """Remove a rank's file, and the folder with the last one."""
+    (folder / f"{rank}.json").unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _where(thread: int) -> tuple[str, tuple[str, ...]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import psutil
 
 from cosmos_core.errors import Problem, RankLost
-from cosmos_core.train.beat import FRAMES, Beat
+from cosmos_core.train.beat import Beat
 
 __all__ = ["hanging", "suspects"]
 
@@ -30,9 +29,7 @@ def suspects(beats: Mapping[int, Beat], *, world: int, silent: float) -> list[in
     return [rank for rank in behind if not beats[rank].collective] or behind
 
 
-def hanging(
-    beats: Mapping[int, Beat], folder: Path, *, world: int, silent: float, limit: tuple[str, float]
-) -> RankLost:
+def hanging(beats: Mapping[int, Beat], *, world: int, silent: float, limit: tuple[str, float]) -> RankLost:
     """The error that names who hangs, where, and who waits. limit: the key and its seconds that ended the run."""
     named = suspects(beats, world=world, silent=silent)
     waiting = [beats[rank] for rank in range(world) if rank not in named]
@@ -45,7 +42,7 @@ def hanging(
         others += f" in {', '.join(collectives)}" if collectives else ""
     hangs = "hangs" if len(named) == 1 else "hang"
     key, seconds = limit
-    problems = [Problem(message=_described(rank, beats.get(rank), folder)) for rank in named]
+    problems = [Problem(message=_described(rank, beats.get(rank))) for rank in named]
     hint = "raise it where so long without progress is right; logs/ has what each rank did before"
     problems.append(Problem(message=f"is {seconds:g} seconds", key=key, hint=hint))
     title = f"{_ranks(named)} {hangs}{where}{others}; the last complete checkpoint stays the latest"
@@ -56,16 +53,15 @@ def _ranks(ranks: Sequence[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
 
 
-def _described(rank: int, beat: Beat | None, folder: Path) -> str:
+def _described(rank: int, beat: Beat | None) -> str:
     """A rank's process, its state, and where its Python code is."""
     if beat is None:
         return f"rank {rank} never gave a sign of life"
     text = f"rank {rank} is process {beat.process} on {beat.host}"
     if beat.host == platform.node():
         text += f", {_state(beat.process)}"
-    stack = _written_stack(folder / f"{rank}.stack", beat.time) or beat.stack
     heading = f"its Python stack {time.time() - beat.time:.0f} s ago, innermost call last"
-    return "\n      ".join([f"{text}; {heading}:", *stack])
+    return "\n      ".join([f"{text}; {heading}:", *beat.stack])
 
 
 def _state(process: int) -> str:
@@ -74,11 +70,3 @@ def _state(process: int) -> str:
     except psutil.Error:
         return "which is gone"
     return "which is stopped (SIGSTOP)" if status == psutil.STATUS_STOPPED else f"which is {status}"
-
-
-def _written_stack(path: Path, after: float) -> tuple[str, ...]:
-    """What the interpreter wrote by itself when native code kept the watching thread from running."""
-    if not path.is_file() or path.stat().st_mtime <= after:
-        return ()
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return tuple(line.strip() for line in lines[-2 * FRAMES :])

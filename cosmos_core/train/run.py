@@ -62,6 +62,7 @@ def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRe
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
         stop.file = RunPaths(plan.run_dir).stop_request
+        activity.folder = RunPaths(plan.run_dir).beats
         with log_file(RunPaths(plan.run_dir).log(mesh.rank)):
             stop.announce = logger.warning if mesh.rank == 0 else logger.info
             return _run(plan, plugins, mesh, startup, stop, activity)

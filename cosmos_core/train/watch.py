@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import faulthandler
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from cosmos_core.config.run import TrainerConfig
 from cosmos_core.errors import Problem, ReportedError, RunFailed
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.train.activity import Activity
-from cosmos_core.train.beat import read_beats, take_beat, write_beat
+from cosmos_core.train.beat import read_beats, remove_beat, take_beat, write_beat
 from cosmos_core.train.hang import hanging
 
 __all__ = ["Watch"]
@@ -31,7 +29,6 @@ class Watch:
     def __init__(
         self,
         activity: Activity,
-        folder: Path,
         *,
         rank: int,
         world: int,
@@ -39,18 +36,17 @@ class Watch:
         stop: StopRequests,
         end: Callable[[ReportedError], None],
     ) -> None:
-        """folder: for the beats of all ranks. end: called once, in the watching thread, when the run must end."""
-        self._activity, self._folder, self._rank, self._world = activity, folder, rank, world
+        """end: called once, in the watching thread, when the run must end."""
+        self._activity, self._rank, self._world = activity, rank, world
         self._timeout, self._grace, self._stop, self._end = config.timeout, config.stop_grace, stop, end
         limits = [limit for limit in (config.timeout.startup, config.timeout.step, config.stop_grace) if limit]
-        self._tick = min(LONGEST_TICK, *(limit / 10 for limit in limits), LONGEST_TICK)
+        self._tick = min([LONGEST_TICK, *(limit / 10 for limit in limits)])
         self._done = threading.Event()
         self._thread = threading.get_ident()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch the thread that calls this while inside."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.get_ident()
         thread = threading.Thread(target=self._run, name="watch", daemon=True)
         thread.start()
@@ -59,42 +55,33 @@ class Watch:
         finally:
             self._done.set()
             thread.join()
-            for file in (self._folder / f"{self._rank}.json", self._stack_file):
-                file.unlink(missing_ok=True)
-            with suppress(OSError):
-                self._folder.rmdir()  # The last rank does.
-
-    @property
-    def _stack_file(self) -> Path:
-        return self._folder / f"{self._rank}.stack"
+            if self._activity.folder is not None:
+                remove_beat(self._activity.folder, self._rank)
 
     def _run(self) -> None:
-        with self._stack_file.open("w") as stacks:
-            try:
-                error = self._watch(stacks.fileno())
-            finally:
-                faulthandler.cancel_dump_traceback_later()
+        error = self._watch()
         if error is not None:
             self._end(error)
 
-    def _watch(self, stacks: int) -> ReportedError | None:
+    def _watch(self) -> ReportedError | None:
         """What the run must end with; None when it ended by itself."""
         signs, stalled, stopping, before = -1, 0.0, 0.0, time.monotonic()
         while not self._done.wait(self._tick):
-            # Native code that never lets Python run stops this thread too; then the stack is written without it.
-            faulthandler.dump_traceback_later(4 * self._tick, file=stacks)
             now = time.monotonic()
             passed = min(now - before, 2 * self._tick)  # More when the whole job was suspended.
             before = now
             stalled = 0.0 if self._activity.signs != signs else stalled + passed
             signs = self._activity.signs
             stopping = stopping + passed if self._stop.pending else 0.0
-            with suppress(OSError):  # A full disk is told by what must be written.
-                write_beat(self._folder, take_beat(self._rank, self._thread, self._activity, stalled))
+            beat = take_beat(self._rank, self._thread, self._activity, stalled)
+            folder = self._activity.folder
+            if folder is not None:
+                with suppress(OSError):  # A full disk is told by what must be written.
+                    write_beat(folder, beat)
             limit, key = self._limit()
             if limit and stalled >= limit:
-                beats = read_beats(self._folder)
-                return hanging(beats, self._folder, world=self._world, silent=4 * self._tick, limit=(key, limit))
+                beats = {**(read_beats(folder) if folder is not None else {}), self._rank: beat}
+                return hanging(beats, world=self._world, silent=4 * self._tick, limit=(key, limit))
             if self._grace and stopping >= self._grace:
                 return self._too_slow()
         return None

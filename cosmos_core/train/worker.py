@@ -56,10 +56,10 @@ def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, own_p
     from cosmos_core.train.run import run
 
     launched = launched_rank()
-    startup, activity = _clock(plan), Activity()
+    startup = _clock(plan)
+    activity = Activity(RunPaths(plan.run_dir).beats if plan.launch is not None else None)
     watch = Watch(
         activity,
-        RunPaths(plan.run_dir).beats,
         rank=launched.rank if launched is not None else 0,
         world=plan.degrees.world,
         config=plan.config.trainer,

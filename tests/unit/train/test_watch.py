@@ -42,8 +42,9 @@ def watching(folder: Path, activity: Activity, *, grace: float = 0.0, **limits: 
     ends: list[ReportedError] = []
     timeout = TimeoutConfig(**{"startup": 0.0, "step": 0.0, **limits})
     config = TrainerConfig(timeout=timeout, stop_grace=grace)
+    activity.folder = folder / "beats"
     stop = StopRequests(folder / ".stop_requested")
-    watch = Watch(activity, folder / "beats", rank=0, world=1, config=config, stop=stop, end=ends.append)
+    watch = Watch(activity, rank=0, world=1, config=config, stop=stop, end=ends.append)
     with watch.running():
         yield ends
 
@@ -122,10 +123,10 @@ def test_a_beat_says_where_the_thread_that_trains_is(tmp_path: Path) -> None:
     ],
     ids=["no beat for long", "no beat ever", "behind", "in no collective", "no difference"],
 )
-def test_the_rank_that_the_others_wait_for_is_named(tmp_path: Path, beats: list[Beat], named: list[int]) -> None:
+def test_the_rank_that_the_others_wait_for_is_named(beats: list[Beat], named: list[int]) -> None:
     by_rank = {beat.rank: beat for beat in beats}
     assert suspects(by_rank, world=2, silent=4.0) == named
-    told = render(hanging(by_rank, tmp_path, world=2, silent=4.0, limit=("trainer.timeout.step", 9.0)))
+    told = render(hanging(by_rank, world=2, silent=4.0, limit=("trainer.timeout.step", 9.0)))
     assert f"rank{'s' if len(named) > 1 else ''} {', '.join(map(str, named))} hang" in told
     assert ("rank 0 waits for it in all_reduce" in told) == (named == [1] and by_rank[0].collective != "")
 
