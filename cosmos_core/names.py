@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import PurePosixPath, PureWindowsPath
 
-__all__ = ["by_layer", "did_you_mean", "is_cut_off", "nearest_part", "path_fault", "text_fault"]
+__all__ = ["by_layer", "did_you_mean", "is_cut_off", "leads_outside", "nearest_part", "path_fault", "text_fault"]
 
 _NUMBER = re.compile(r"\b\d+\b")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -69,3 +70,9 @@ def path_fault(path: str) -> str:
     if longest > LONGEST_NAME:
         return f"has a name of {longest} bytes; a file's name has at most {LONGEST_NAME}"
     return ""
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a name of a file could lead out of the folder that it should lie in."""
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return not name or "\0" in name or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)

@@ -42,6 +42,7 @@ _COMMANDS = {
         ("checkpoints", "checkpoints:checkpoints", "Published checkpoints by name"),
         ("checkpoints list", "checkpoints:list_all", "Published checkpoints"),
         ("checkpoints fetch", "checkpoints:fetch", "Download one"),
+        ("checkpoints verify", "checkpoints:verify", "Find damage in a run's checkpoints"),
         ("convert", "convert:convert", "Convert a published checkpoint to a base"),
         ("export", "export:export", "Export a checkpoint for other programs"),
     ),

@@ -3,10 +3,10 @@
 from cosmos_core.checkpoint.atomic_directory import atomic_directory
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states, load_model
-from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, stored_keys
+from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, Written, write_shards
 from cosmos_core.checkpoint.safetensors_open import open_safetensors, read_weight_map
-from cosmos_core.checkpoint.save import save_checkpoint
+from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.checkpoint.state import model_state
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import (
@@ -31,6 +31,7 @@ __all__ = [
     "SafePlanner",
     "SafeReader",
     "SafetensorsWeights",
+    "SaveFailed",
     "StoredWeights",
     "TensorInfo",
     "Written",
@@ -41,6 +42,7 @@ __all__ = [
     "load_loader_states",
     "load_model",
     "model_state",
+    "not_plain",
     "open_safetensors",
     "read_weight_map",
     "save_checkpoint",

@@ -7,7 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import ge, instance_of, optional
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
@@ -30,13 +31,13 @@ class AdapterBase:
     the base's layers were used; None for all.
     """
 
-    folder: str
-    digest: str
-    dcp: bool
-    rank: int
-    alpha: int
-    seed: int | None = None
-    num_layers: int | None = None
+    folder: str = field(validator=instance_of(str))
+    digest: str = field(validator=instance_of(str))
+    dcp: bool = field(validator=instance_of(bool))
+    rank: int = field(validator=[instance_of(int), ge(1)])
+    alpha: int = field(validator=[instance_of(int), ge(1)])
+    seed: int | None = field(default=None, validator=optional(instance_of(int)))
+    num_layers: int | None = field(default=None, validator=optional([instance_of(int), ge(1)]))
 
     @property
     def scale(self) -> float:

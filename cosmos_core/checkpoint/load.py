@@ -12,13 +12,13 @@ from attrs import frozen
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 
-from cosmos_core.checkpoint.reader import SafePlanner, SafeReader
+from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
 from cosmos_core.data.sampler import LOADER_FORMAT
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.names import is_cut_off, nearest_part
 from cosmos_core.optim.ema import Ema
@@ -180,10 +180,8 @@ def _loader_state(path: Path) -> Any:
     try:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
-        hint = "remove the folder dataloader/ to start the data from the beginning"
-        problem = Problem(
-            message=f"holds more than plain values, or is damaged: {first_line(error)}", file=str(path), hint=hint
-        )
+        hint = "without dataloader/ and manifest.json the data start from the beginning"
+        problem = Problem(message=not_plain(error), file=str(path), hint=hint)
         raise UserError("the state of the data cannot be read; nothing was started", [problem]) from None
     check_format(state, path, LOADER_FORMAT)
     return state

@@ -1,60 +1,40 @@
 """Reads DCP directories without executing code in them.
 
 torch's own reader unpickles the metadata file and every non-tensor entry; a downloaded checkpoint could execute code.
-Here the metadata may only name DCP's own records, and entries are read with ``weights_only``.
+Here the metadata is read by `read_metadata_file`, and entries with ``weights_only``.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-from dataclasses import fields, is_dataclass
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader, Metadata
 from torch.distributed.checkpoint._nested_dict import set_element
-from torch.distributed.checkpoint.metadata import StorageMeta
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
+from cosmos_core.checkpoint.metadata import read_metadata_file
 from cosmos_core.console import Progress
 from cosmos_core.errors import Problem, UserError, first_line
 
-__all__ = ["SafePlanner", "SafeReader", "stored_keys"]
-
-_ALLOWED = {
-    "torch.distributed.checkpoint.metadata": {
-        "BytesStorageMetadata",
-        "ChunkStorageMetadata",
-        "Metadata",
-        "MetadataIndex",
-        "StorageMeta",
-        "TensorProperties",
-        "TensorStorageMetadata",
-        "_MEM_FORMAT_ENCODING",
-    },
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
-    "torch.serialization": {"_get_layout"},
-    "torch": {"Size", "device"} | {name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)},
-    "collections": {"OrderedDict"},
-    "pathlib": {"PosixPath", "Path"},
-}
-
-
-class _MetadataUnpickler(pickle.Unpickler):
-    """Finds only the classes listed above, by whole names: a dotted name could reach what their module imports."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        if global_name in _ALLOWED.get(module_name, ()):
-            return super().find_class(module_name, global_name)
-        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
+__all__ = ["SafePlanner", "SafeReader", "not_plain", "stored_keys"]
 
 
 def _unsafe(path: Path, reason: str) -> UserError:
     problem = Problem(message=reason, file=str(path), hint="the checkpoint is damaged or unsafe")
     return UserError(f"{path} cannot be read as a checkpoint; nothing was loaded", [problem])
+
+
+def not_plain(error: Exception) -> str:
+    """Why `torch.load` refused a file, without its advice to execute what the file holds."""
+    if "weights_only" not in str(error):
+        return f"is damaged: {first_line(error)}"
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return "holds more than plain values" + (f" ({named[1]})" if named else "")
 
 
 class SafeReader(FileSystemReader):
@@ -67,36 +47,15 @@ class SafeReader(FileSystemReader):
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # A damaged archive can raise anything.
-            reason = first_line(error)
-            raise _unsafe(Path(self.path), f"cannot read its data: {reason}") from None
+            raise _unsafe(Path(self.path), f"its data {not_plain(error)}") from None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """The checkpoint's metadata."""
         path = Path(self.path) / ".metadata"
         try:
-            with path.open("rb") as file:
-                metadata = _MetadataUnpickler(file).load()
+            return read_metadata_file(path)
         except Exception as error:  # A damaged pickle can raise anything.
-            raise _unsafe(path, f"cannot read its metadata: {error}") from None
-        if not isinstance(metadata, Metadata) or not _complete(metadata):
-            raise _unsafe(path, "its metadata is not that of a DCP checkpoint")
-        if metadata.storage_meta is None:
-            metadata.storage_meta = StorageMeta()
-        metadata.storage_meta.load_id = self.load_id
-        return metadata
-
-
-def _complete(metadata: Metadata) -> bool:
-    """Whether all fields of all records are set; unpickling damaged ones can leave them out."""
-    indexes = (getattr(metadata, name, None) for name in ("state_dict_metadata", "storage_data"))
-    return all(isinstance(index, dict) for index in indexes) and _fields_set(metadata)
-
-
-def _fields_set(value: Any) -> bool:
-    if is_dataclass(value):
-        return all(hasattr(value, part.name) and _fields_set(getattr(value, part.name)) for part in fields(value))
-    parts = value.values() if isinstance(value, dict) else value
-    return all(map(_fields_set, parts)) if isinstance(value, (dict, list, tuple)) else True
+            raise _unsafe(path, f"cannot read its metadata: {first_line(error)}") from None
 
 
 class SafePlanner(DefaultLoadPlanner):
@@ -128,7 +87,7 @@ class SafePlanner(DefaultLoadPlanner):
         try:
             entry = torch.load(value, weights_only=True)
         except Exception as error:
-            raise _unsafe(Path(name), f"entry '{name}' holds more than plain values, or is damaged: {error}") from None
+            raise _unsafe(Path(name), f"entry '{name}' {not_plain(error)}") from None
         if self.flatten_state_dict:
             set_element(self.original_state_dict, self.mappings[name], entry)
         else:

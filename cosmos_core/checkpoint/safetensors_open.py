@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import leads_outside
 
 __all__ = ["open_safetensors", "read_weight_map"]
 
@@ -35,4 +36,8 @@ def read_weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         problem = Problem(message="has no weight_map from tensors to files", file=str(index), hint="download it again")
         raise UserError("an index of weights is damaged", [problem])
+    outside = next((name for name in weight_map.values() if leads_outside(name)), None)
+    if outside is not None:
+        problem = Problem(message=f"names the file {outside!r}, which is outside its folder", file=str(index))
+        raise UserError("an index of weights is unsafe", [problem])
     return weight_map

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, DefaultSavePlanner, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, DefaultSavePlanner
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
 from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.hashing_writer import HashingWriter, collect_checksums
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import any_rank, barrier
+from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.leftovers import PARTIAL, remove_leftovers
+from cosmos_core.plan.manifest import write_manifest
 from cosmos_core.plan.paths import iteration_name
 from cosmos_core.plan.trained import write_launch
 
-__all__ = ["save_checkpoint"]
+__all__ = ["SaveFailed", "save_checkpoint"]
 
-PARTIAL = ".partial"
+
+class SaveFailed(UserError):
+    """Raised when a checkpoint could not be written; earlier ones are complete."""
 
 
 def save_checkpoint(
@@ -44,42 +49,55 @@ def save_checkpoint(
     base: the base weights, for a checkpoint of adapters alone. launch: number of the launch that trained the weights.
 
     If the run is killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks
-    have written everything, and ``latest_checkpoint.txt`` is replaced last.
+    have written everything, and ``latest_checkpoint.txt`` is replaced last. Collective. Raises SaveFailed on all ranks
+    when the disk of one does not take it; nothing half-written stays then.
     """
     final = checkpoints / iteration_name(step)
     hidden = checkpoints / f".{final.name}{PARTIAL}"
-    if mesh.rank == 0:
-        _remove_leftovers(checkpoints)
+
+    def begin() -> None:
+        remove_leftovers(checkpoints)
         (hidden / "dataloader").mkdir(parents=True)
         if base is not None:
             base.write(hidden)
         if launch is not None:
             write_launch(hidden, launch)
-    barrier(mesh)
-    reason = None
-    try:
-        with (
-            without_single_process_warning(),
-            progress(f"saving {final.name}", unit="bytes") as saving,
-        ):
+
+    def write() -> None:
+        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes") as saving:
             for name, component in components.items():
-                writer, planner = FileSystemWriter(hidden / name), _CountingPlanner(saving)
+                writer, planner = HashingWriter(hidden / name), _CountingPlanner(saving)
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
         _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
-    except (OSError, CheckpointException) as error:
-        if isinstance(error, CheckpointException) and _interrupted(error):
+
+    def publish() -> None:
+        write_manifest(hidden, collect_checksums(hidden))
+        _publish(hidden, final)
+        with suppress(OSError):
+            remove_leftovers(checkpoints)
+
+    for part, on_all in ((begin, False), (write, True), (publish, False)):
+        reason = _fault(part) if on_all or mesh.rank == 0 else None
+        if any_rank(reason is not None, mesh):
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise _failed(step, checkpoints, reason or "another rank could not write")
+    return final
+
+
+def _fault(write: Callable[[], None]) -> str | None:
+    """Why the disk did not take what `write` writes; None when it did."""
+    try:
+        write()
+    except OSError as error:
+        return str(error)
+    except CheckpointException as error:
+        if _interrupted(error):
             raise KeyboardInterrupt from None
-        reason = _out_of_room(error)
+        reason = _of_the_disk(error)
         if reason is None:
             raise
-    if any_rank(reason is not None, mesh):
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise _no_room(step, checkpoints, reason or "another rank had no room")
-    if mesh.rank == 0:
-        _publish(hidden, final)
-        _remove_leftovers(checkpoints)
-    barrier(mesh)
-    return final
+        return reason
+    return None
 
 
 class _CountingPlanner(DefaultSavePlanner):
@@ -107,10 +125,10 @@ def _size(item: WriteItem) -> int:
     return part.chunk.sizes.numel() * part.properties.dtype.itemsize if part is not None else 0
 
 
-def _no_room(step: int, checkpoints: Path, reason: str) -> UserError:
-    hint = "free some space, then run the same command again"
+def _failed(step: int, checkpoints: Path, reason: str) -> SaveFailed:
+    hint = "mend the disk or free some space, then run the same command again"
     title = f"the checkpoint of step {step} could not be written; earlier ones are complete"
-    return UserError(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
+    return SaveFailed(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
 
 
 def _interrupted(error: CheckpointException) -> bool:
@@ -118,22 +136,17 @@ def _interrupted(error: CheckpointException) -> bool:
     return any(isinstance(cause, KeyboardInterrupt) for cause, _ in error.failures.values())
 
 
-def _out_of_room(error: BaseException) -> str | None:
-    """The message of a full disk or quota among the causes of `error`; None for another failure."""
-    causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+def _of_the_disk(error: CheckpointException) -> str | None:
+    """The message of a disk's error among the causes of `error`; None for another failure."""
+    causes: list[BaseException] = [cause for cause, _ in error.failures.values()]
     while causes:
         cause = causes.pop()
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if isinstance(cause, OSError):
             return str(cause)
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter" in str(cause):
             return "no space left while writing tensors"
         causes += [inner for inner in (cause.__cause__, cause.__context__) if inner is not None]
     return None
-
-
-def _remove_leftovers(checkpoints: Path) -> None:
-    for leftover in checkpoints.glob(f".iter_*{PARTIAL}"):
-        shutil.rmtree(leftover)
 
 
 def _write_synced(path: Path, values: Any) -> None:
@@ -150,7 +163,13 @@ def _publish(hidden: Path, final: Path) -> None:
         # Saving a step again: move the old one aside first, so that the folder never holds parts of both.
         replaced = final.with_name(f".{final.name}.replaced{PARTIAL}")
         final.rename(replaced)
-    hidden.rename(final)
+        try:
+            hidden.rename(final)
+        except OSError:
+            replaced.rename(final)
+            raise
+    else:
+        hidden.rename(final)
     latest = final.parent / "latest_checkpoint.txt"
     written = latest.with_name(f".{latest.name}{PARTIAL}")
     with written.open("w", encoding="utf-8") as file:

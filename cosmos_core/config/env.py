@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from attrs import frozen
@@ -19,13 +18,13 @@ __all__ = [
     "job_environment",
     "launched_rank",
     "lookup",
+    "named_values",
     "output_root",
     "plain_output_requested",
     "prepare_threads",
     "secrets_present",
     "threads_per_rank",
     "visible_devices",
-    "without_secrets",
 ]
 
 _RECORDED = {
@@ -34,12 +33,6 @@ _RECORDED = {
     "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_JOB_ID", "SLURM_JOB_NAME",
     "SLURM_NNODES", "SLURM_NTASKS", "SLURM_JOB_PARTITION", "NGC_JOB_ID", "NGC_ARRAY_SIZE",
 }  # fmt: skip
-
-_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET_NAME = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$")
-_SHORTEST_SECRET = 8
-"""Characters; a shorter value may be part of ordinary words."""
-_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
 @frozen
@@ -67,12 +60,9 @@ def secrets_present() -> dict[str, bool]:
     return {name: is_set(name) for name in ("HF_TOKEN", "WANDB_API_KEY")}
 
 
-def without_secrets(text: str) -> str:
-    """`text` with ``***`` for every token, key or password of the environment, Hub tokens and credentials in URLs."""
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
-            text = text.replace(value, "***")
-    return _CREDENTIALS_IN_URL.sub("***@", _HUB_TOKEN.sub("***", text))
+def named_values() -> list[tuple[str, str]]:
+    """Every variable and its value, to find secrets in texts; for `without_secrets` alone."""
+    return list(os.environ.items())
 
 
 def plain_output_requested() -> bool:
@@ -123,8 +113,8 @@ def error_file() -> Path | None:
 
 
 def job_environment() -> dict[str, str]:
-    """The environment to record: an allow-list, with credentials removed from URLs."""
-    return {name: _CREDENTIALS_IN_URL.sub("", value) for name, value in sorted(os.environ.items()) if name in _RECORDED}
+    """The environment to record: an allow-list."""
+    return {name: value for name, value in sorted(os.environ.items()) if name in _RECORDED}
 
 
 def prepare_threads() -> None:

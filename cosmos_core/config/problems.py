@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cosmos_core.config.secrets import without_secrets
 from cosmos_core.errors import Problem, ReportedError
 
 __all__ = ["render", "render_problem"]
@@ -10,7 +11,7 @@ __all__ = ["render", "render_problem"]
 def render(error: ReportedError) -> str:
     """The text that the command line prints."""
     lines = [f"error: {error.title}", *(f"  {render_problem(problem)}" for problem in error.problems)]
-    return "\n".join(lines)
+    return without_secrets("\n".join(lines))
 
 
 def render_problem(problem: Problem) -> str:

@@ -120,10 +120,14 @@ class CheckpointConfig:
 
     load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
     save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
+    max_failed_saves: int = option(
+        2, "Go on after so many saves in a row that the disk did not take; each is tried twice.", unit="saves", low=0
+    )
     keys_to_skip_loading: tuple[str, ...] = option(
         (), "A warm start does not load tensors whose name contains one of these."
     )
     strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
+    fallback: bool = option(False, "Resume from the newest undamaged checkpoint where newer ones are damaged.")
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cosmos_core.config.env import without_secrets
+from cosmos_core.config.secrets import without_secrets
 from cosmos_core.console.terminal import show, show_beside
 
 __all__ = ["log_file", "logging_to_console"]

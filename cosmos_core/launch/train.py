@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from cosmos_core.launch.outcome import read_outcome, write_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.launch.supervisor import launch
+from cosmos_core.plan.leftovers import remove_leftovers
 from cosmos_core.plan.make import draft_plan, plan_in
+from cosmos_core.plan.manifest import verify as verify_bytes
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.preflight import preflight
@@ -125,10 +128,12 @@ def plan_run(
     output_root: Path | None,
     notify: Callable[[Problem], None],
     max_restarts: int = 0,
+    verify: bool | None = None,
 ) -> RunPlan:
-    """Resolve, plan and check a run; nothing is started or written. Raises UserError.
+    """Resolve, plan and check a run; nothing is started. Raises UserError.
 
-    notify: called with what is accepted for the sake of old recipes.
+    notify: called with what is accepted for the sake of old recipes. verify: read the whole checkpoint and compare its
+    checksums; by default after a launch that ended without saying how, or failed.
     """
     launched = launched_rank()
     if launched is not None and (nproc is not None or fresh or max_restarts):
@@ -148,17 +153,28 @@ def plan_run(
     if main:
         for note in resolved.notes:
             notify(note)
-    plan = draft_plan(
+    draft = partial(
+        draft_plan,
         resolved.config,
         output_root=output_root if output_root is not None else default_output_root(),
         world=launched.world if launched is not None else nproc or default_nproc,
         distributions=plugins.distributions,
         fresh=fresh,
     )
+    plan = draft()
+    if main and _is_damaged(plan, verify):
+        plan = draft()  # Now it knows.
     plan = evolve(plan, command=(recipe, *overrides), max_restarts=max_restarts)
     if main:
         preflight(plan, plugins)
     return plan.without_problems()
+
+
+def _is_damaged(plan: RunPlan, verify: bool | None) -> bool:
+    """Whether the run's own checkpoint holds other bytes than were written; the checkpoint notes it."""
+    checkpoint, ended = plan.weights.path, read_outcome(RunPaths(plan.run_dir))
+    unclean = ended in ("", "failed") and plan.resumes_itself
+    return checkpoint is not None and (unclean if verify is None else verify) and bool(verify_bytes(checkpoint))
 
 
 def start_run(
@@ -195,6 +211,8 @@ def start_run(
     with run_lock(paths):
         paths.stop_request.unlink(missing_ok=True)  # A leftover.
         record = partial(record_run, command=command, recipe=recipe, overrides=overrides)
+        with suppress(OSError):  # The next save removes them too, and reports what stands in its way.
+            remove_leftovers(paths.checkpoints)
         try:
             if launched is None and (plan.degrees.world > 1 or plan.max_restarts):
                 outcome = _launch_ranks(plan, stop, record)
@@ -224,7 +242,10 @@ def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPl
                 raise
             restart = {"number": number, "after": error.title}
             show_beside(f"warning: {error.title}; starting again ({number} of at most {max_restarts} times)")
-        plan = plan_in(plan.run_dir, plan.config, world=plan.degrees.world, distributions=plan.distributions)
+        again = partial(plan_in, world=plan.degrees.world, distributions=plan.distributions)
+        plan = again(plan.run_dir, plan.config)
+        if _is_damaged(plan, None):
+            plan = again(plan.run_dir, plan.config)  # Now it knows.
     write_outcome(RunPaths(plan.run_dir), {"outcome": "done", "step": plan.config.trainer.max_iter})
     return "done"
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os.path import isdir, realpath
 from pathlib import Path
 from shlex import join
 
+from attrs import evolve
+
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import text_fault
+from cosmos_core.plan.manifest import MANIFEST, damage
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.plan import WeightSource
 
-__all__ = ["find_checkpoint", "latest_complete", "starting_weights"]
+__all__ = ["complete_ones", "damaged", "find_checkpoint", "latest_complete", "starting_weights"]
+
+SHOWN = 4
+"""Damaged files that are named."""
 
 
 def _has(folder: Path, component: str) -> bool:
@@ -20,7 +27,10 @@ def _has(folder: Path, component: str) -> bool:
 
 
 def _complete(folder: Path) -> bool:
-    return step_of(folder) is not None and _has(folder, "model") and _has(folder, "trainer")
+    """Whether a checkpoint was written to its end; it may have been damaged since."""
+    if step_of(folder) is None:
+        return False
+    return (folder / MANIFEST).is_file() or (_has(folder, "model") and _has(folder, "trainer"))
 
 
 def latest_complete(checkpoints: Path) -> Path | None:
@@ -33,12 +43,20 @@ def latest_complete(checkpoints: Path) -> Path | None:
         return named
     if not isdir(checkpoints):
         return None
-    complete = sorted(folder for folder in checkpoints.glob("iter_*") if _complete(folder))
+    complete = complete_ones(checkpoints)
     return complete[-1] if complete else None
 
 
+def complete_ones(checkpoints: Path) -> list[Path]:
+    """Every complete checkpoint in a folder, oldest first."""
+    return sorted(folder for folder in checkpoints.glob("iter_*") if _complete(folder))
+
+
 def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
-    """The run's own latest checkpoint, else `checkpoint.load_path`, else fresh weights. Raises UserError."""
+    """The run's own latest checkpoint, else `checkpoint.load_path`, else fresh weights. Raises UserError.
+
+    Of a damaged checkpoint the newest undamaged one before it is taken when `checkpoint.fallback` is set.
+    """
     own = latest_complete(paths.checkpoints)
     load_path = config.checkpoint.load_path
     if load_path and (fault := text_fault(load_path)):
@@ -50,8 +68,29 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
             if load_path
             else ""
         )
-        return WeightSource(kind="resume", path=own, note=note)
+        return _undamaged(WeightSource(kind="resume", path=own, note=note), fallback=config.checkpoint.fallback)
     return starting_weights(config)
+
+
+def _undamaged(source: WeightSource, *, fallback: bool) -> WeightSource:
+    """`source`, or the newest checkpoint before it that is not damaged. Raises UserError for damage otherwise."""
+    newest = source.path
+    wrong = damage(newest) if newest is not None else []
+    if newest is None or not wrong:
+        return source
+    earlier = [path for path in complete_ones(newest.parent) if path.name < newest.name and not damage(path)]
+    if fallback and earlier:
+        return evolve(source, path=earlier[-1], note=f"{source.note} ({newest.name} is damaged: {wrong[0]})".lstrip())
+    hint = f"checkpoint.fallback=true resumes from {earlier[-1].name}" if earlier else "no earlier checkpoint is whole"
+    raise damaged(newest, wrong, "nothing was started", hint)
+
+
+def damaged(checkpoint: Path, wrong: Sequence[str], undone: str, hint: str) -> UserError:
+    """For a checkpoint whose files are not those that were written."""
+    more = [f"and {len(wrong) - SHOWN} more files"] if len(wrong) > SHOWN else []
+    lines = (*wrong[:SHOWN], *more)
+    problems = [Problem(message=f"is damaged: {line}", file=str(checkpoint), hint=hint) for line in lines]
+    return UserError(f"the checkpoint {checkpoint.name} is damaged; {undone}", problems)
 
 
 def starting_weights(config: RunConfig) -> WeightSource:
@@ -59,7 +98,7 @@ def starting_weights(config: RunConfig) -> WeightSource:
     load_path = config.checkpoint.load_path
     if load_path:
         _refuse_published(Path(load_path), config.model.published_key)
-        return _from_path(Path(load_path), config.model.published_base)
+        return _from_path(Path(load_path), config.model.published_base, fallback=config.checkpoint.fallback)
     if config.model.init == "random":
         return WeightSource(kind="scratch")
     if config.model.brings_weights:
@@ -76,7 +115,7 @@ def _made_by(base: str, folder: Path) -> str:
     return f"`{join(('cosmos', 'convert', base, '-o', str(folder)))}` makes one; " if base else ""
 
 
-def _from_path(named: Path, base: str) -> WeightSource:
+def _from_path(named: Path, base: str, *, fallback: bool) -> WeightSource:
     # Where a link leads: the folder's own name holds the step, and the record of its run is two folders up.
     path = Path(realpath(named))
     if not isdir(path):
@@ -89,12 +128,12 @@ def _from_path(named: Path, base: str) -> WeightSource:
     for checkpoints in (path / "checkpoints", path):
         latest = latest_complete(checkpoints) if checkpoints.is_dir() else None
         if latest is not None:
-            return WeightSource(kind="resume", path=latest)
+            return _undamaged(WeightSource(kind="resume", path=latest), fallback=fallback)
     if _has(path, "model"):
-        return WeightSource(kind="resume" if _has(path, "trainer") else "warm", path=path)
-    if (path / ".metadata").is_file():
-        return WeightSource(kind="warm", path=path.parent) if path.name == "model" else _unrecognised(path)
-    return _unrecognised(path)
+        return _undamaged(WeightSource(kind="resume" if _has(path, "trainer") else "warm", path=path), fallback=False)
+    if (path / ".metadata").is_file() and path.name == "model":
+        return _undamaged(WeightSource(kind="warm", path=path.parent), fallback=False)
+    raise _unrecognised(path)
 
 
 def _refuse_published(folder: Path, key: str) -> None:
@@ -107,7 +146,7 @@ def _refuse_published(folder: Path, key: str) -> None:
     raise UserError("the checkpoint to load is not recognised; nothing was started", [problem])
 
 
-def _unrecognised(path: Path) -> WeightSource:
+def _unrecognised(path: Path) -> UserError:
     looked = "looked for checkpoints/iter_<N>/, iter_<N>/ and model/.metadata"
     problem = Problem(message=f"{path} holds no checkpoint: {looked}", key="checkpoint.load_path")
-    raise UserError("the checkpoint to load is not recognised; nothing was started", [problem])
+    return UserError("the checkpoint to load is not recognised; nothing was started", [problem])

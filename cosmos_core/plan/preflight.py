@@ -9,13 +9,16 @@ from shutil import disk_usage
 
 from attrs import evolve
 
+from cosmos_core.config.dump import to_plain
 from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.secrets import secret_keys
 from cosmos_core.errors import Problem
+from cosmos_core.plan.leftovers import leftover_bytes
 from cosmos_core.plan.newer import newer_records
 from cosmos_core.plan.overlong import unsupported_policies
-from cosmos_core.plan.paths import ADAPTER_BASE
+from cosmos_core.plan.paths import ADAPTER_BASE, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -31,7 +34,7 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
     """Raises UserError with the plan's problems and all that core or a plugin finds; nothing for a finished run."""
     if plan.finished:
         return
-    problems = [*plan.problems, *newer_records(plan), *_changes(plan), *_no_steps(plan)]
+    problems = [*plan.problems, *newer_records(plan), *_secrets(plan), *_changes(plan), *_no_steps(plan)]
     problems += [
         *mismatched_records(plan.config, plugins),
         *unsupported_policies(plan.config, plugins),
@@ -41,6 +44,13 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
         *plugins.check_run(plan),
     ]
     evolve(plan, problems=tuple(dict.fromkeys(problems))).without_problems()
+
+
+def _secrets(plan: RunPlan) -> list[Problem]:
+    """Values that the record of the run must not hold."""
+    message = "holds a password or token, and the configuration is recorded in the run directory"
+    hint = "leave it to an environment variable that the program reads itself, such as HF_TOKEN or WANDB_API_KEY"
+    return [Problem(message=message, key=key, hint=hint) for key in secret_keys(to_plain(plan.config))]
 
 
 def _changes(plan: RunPlan) -> list[Problem]:
@@ -131,7 +141,7 @@ def _space(plan: RunPlan) -> list[Problem]:
     if not isdir(existing) or not access(existing, W_OK | X_OK):
         message = f"{existing} is {'a folder that you may not write to' if isdir(existing) else 'a file'}"
         return [Problem(message=message, hint="choose another --output-root or job.name")]
-    free = disk_usage(existing).free
+    free = disk_usage(existing).free + leftover_bytes(RunPaths(plan.run_dir).checkpoints)
     if free >= needed:
         return []
     message = f"{existing} has {free / MIB:,.0f} MiB free, a checkpoint takes about {needed / MIB:,.0f} MiB"

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.env import job_environment
+from cosmos_core.config.secrets import without_secrets
 from cosmos_core.plan.base import read_base
 from cosmos_core.plan.paths import RUN_FORMAT, Record, RunPaths
 from cosmos_core.plan.plan import RunPlan
@@ -62,12 +63,16 @@ def record_run(
         record.config_toml: to_toml(plan.config).encode(),
         record.config_yaml: to_yaml(plan.config).encode(),
         record.config_pkl: pickle.dumps(to_plain(plan.config)),
-        record.launch_info: yaml.safe_dump(info, sort_keys=False).encode(),
-        record.job_env: yaml.safe_dump(job_environment(), sort_keys=False).encode(),
+        record.launch_info: _dump(info),
+        record.job_env: _dump(job_environment()),
     }
     for path, content in files.items():
         replace_file(path, content)
     return evolve(plan, launch=number)
+
+
+def _dump(facts: Any) -> bytes:
+    return without_secrets(yaml.safe_dump(facts, sort_keys=False)).encode()
 
 
 def _next_launch(paths: RunPaths) -> int:
@@ -107,4 +112,4 @@ def add_to_record(paths: RunPaths, launch: int | None, name: str, facts: Mapping
     if facts and launch is not None:
         path = paths.launch(launch).launch_info
         info = yaml.safe_load(path.read_text(encoding="utf-8"))
-        replace_file(path, yaml.safe_dump({**info, name: dict(facts)}, sort_keys=False).encode())
+        replace_file(path, _dump({**info, name: dict(facts)}))

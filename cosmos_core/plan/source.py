@@ -7,7 +7,8 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.checkpoint import damaged, latest_complete
+from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, step_of
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.descriptors import ModelFamilySpec
@@ -59,7 +60,7 @@ class Source:
 def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source:
     """What a folder is. step: a checkpoint of a run; its latest when absent.
 
-    Raises UserError that lists what was looked for, or for a step that a run does not have.
+    Raises UserError that lists what was looked for, or for a step that a run does not have, or for damage.
     """
     source = identify(path, plugins, step=step)
     if source is None:
@@ -73,6 +74,9 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
         raise UserError(f"{path} is no run, checkpoint, base, export or published folder", problems)
     if step is not None and source.kind != "run":
         raise UserError(f"--step is for run directories; {path} is {source.label}")
+    wrong = damage(source.weights) if source.weights is not None else []
+    if wrong and source.weights is not None:
+        raise damaged(source.weights, wrong, "nothing was loaded", "--step takes an earlier one of a run")
     return source
 
 

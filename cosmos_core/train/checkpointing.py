@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
-from cosmos_core.checkpoint.save import save_checkpoint
+from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
 from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.data.sampler import LOADER_FORMAT, is_loader_state
@@ -33,7 +33,16 @@ RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gau
 
 
 def save(trainer: Trainer) -> Path:
-    """Write ``iter_<step>``; returns the complete folder."""
+    """Write ``iter_<step>``, at the second try if need be; returns the complete folder. Raises SaveFailed."""
+    try:
+        return _save(trainer)
+    except SaveFailed as error:
+        if trainer.is_main:
+            logger.warning("%s; trying once more", error)
+        return _save(trainer)
+
+
+def _save(trainer: Trainer) -> Path:
     return save_checkpoint(
         trainer.paths.checkpoints,
         trainer.step,

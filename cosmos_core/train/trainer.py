@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from cosmos_core.checkpoint.base import AdapterBase
+from cosmos_core.checkpoint.save import SaveFailed
 from cosmos_core.checkpoint.state import (
     model_state,
     optimizer_state,
@@ -67,7 +68,8 @@ class Trainer:
     step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the current step, before any
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
-    startup: clock of the phases up to the first step. activity: what this rank is doing.
+    startup: clock of the phases up to the first step. activity: what this rank is doing. tried_step: of the newest
+    save, which may have failed.
     """
 
     config: RunConfig
@@ -94,6 +96,8 @@ class Trainer:
     startup: StartUp = field(default_factory=StartUp)
     activity: Activity = field(default_factory=Activity)
     saved_step: int = 0
+    tried_step: int = 0
+    failed_saves: int = 0
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
@@ -160,8 +164,10 @@ class Trainer:
             if last:
                 self.flush()
                 self.guard.check_at_end(self.step)
-            if last or stopping or self._save_due():
+            if last or stopping:
                 self.save()
+            elif self._save_due():
+                self._save_or_go_on()
             if stopping and not last:
                 return "stopped"
         return "done"
@@ -284,10 +290,22 @@ class Trainer:
         self.flush()
         self.guard.check_before_saving(self.step)
         path = checkpointing.save(self)
-        self.saved_step = self.step
+        self.saved_step, self.failed_saves = self.step, 0
         logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)
         return path
+
+    def _save_or_go_on(self) -> None:
+        """Save; what the disk does not take is only logged a few times in a row. Collective."""
+        self.tried_step = self.step
+        try:
+            self.save()
+        except SaveFailed as error:
+            self.failed_saves += 1
+            if self.failed_saves > self.config.checkpoint.max_failed_saves:
+                raise
+            if self.is_main:
+                logger.warning("%s; training goes on", error)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The components of a checkpoint; tensors by reference. `loader_state` is a file of each rank."""
@@ -328,7 +346,7 @@ class Trainer:
     def _save_due(self) -> bool:
         """Every `save_iter` steps; not after a skipped step, so that the last good checkpoint stays the latest."""
         every = self.config.checkpoint.save_iter
-        if self.step // every == self.saved_step // every:
+        if self.step // every == max(self.saved_step, self.tried_step) // every:
             return False
         self.flush()
         return not self.guard.in_doubt

@@ -40,6 +40,8 @@ class WandbTracker:
             entity=self.config.entity,
             tags=list(self.config.tags),
             config=to_plain(plan.config),
+            # Otherwise it uploads the command line, the address of the git remote and SLURM_* variables.
+            settings=wandb.Settings(x_disable_meta=True, disable_git=True, disable_code=True),
         )
         replace_file(paths.wandb_id, f"{self._run.id}\n".encode())
 

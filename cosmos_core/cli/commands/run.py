@@ -33,6 +33,7 @@ __all__ = ["run"]
     default=0,
     help="Start again and resume, at most so often, when a process dies or hangs.",
 )
+@click.option("--verify", is_flag=True, help="Compare checksums of the whole checkpoint before resuming from it.")
 @click.option("--output-root", type=click.Path(path_type=Path, file_okay=False), help="Parent of run directories.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
 @click.pass_obj
@@ -44,6 +45,7 @@ def run(
     dry_run: bool,
     fresh: bool,
     max_restarts: int,
+    verify: bool,
     output_root: Path | None,
     as_json: bool,
 ) -> int:
@@ -83,6 +85,7 @@ def run(
             max_restarts=max_restarts,
             output_root=output_root,
             notify=lambda note: print_notes([note]),
+            verify=True if verify else False if dry_run else None,
         )
         if dry_run:
             _print_plan(plan, as_json)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cosmos_core.checkpoint import not_plain
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.tokenizer.video import normalise, to_pixels
 
@@ -147,7 +148,7 @@ def _load_renamed(file: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.T
     try:
         weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise _vae_error(str(file), f"is not a file of tensors ({str(error).strip().splitlines()[0][:200]})") from None
+        raise _vae_error(str(file), f"is not a file of tensors: it {not_plain(error)}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise _vae_error(str(file), "is not a dictionary of tensors")
     renamed = {rename_original(name): value for name, value in weights.items()}

@@ -1,0 +1,83 @@
+"""Writes DCP folders, and takes the checksum of each file on its way to the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem
+
+from cosmos_core.plan.manifest import Checksum, FileRecord
+
+__all__ = ["HashingWriter", "collect_checksums"]
+
+SUFFIX = ".checksum"
+"""Of the small file beside each data file; all are collected into the manifest."""
+
+
+class HashingWriter(FileSystemWriter):
+    """FileSystemWriter that leaves the checksum of each file beside it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.fs = _HashingFiles()
+
+
+class _HashingFiles(FileSystem):
+    @contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
+        """Open a file; one opened for writing is only ever appended to."""
+        if mode != "wb":
+            with super().create_stream(path, mode) as file:
+                yield file
+            return
+        checksum = Checksum()
+        with Path(path).open(mode) as opened:
+            yield _HashingStream(opened, checksum)
+        record = attrs.asdict(checksum.record())
+        Path(f"{os.fspath(path)}{SUFFIX}").write_text(json.dumps(record), encoding="utf-8")
+
+
+class _HashingStream:
+    """What torch.save and DCP use of a file."""
+
+    def __init__(self, file: Any, checksum: Checksum) -> None:
+        self._file = file
+        self._checksum = checksum
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        self._checksum.add(data)
+        return cast(int, self._file.write(data))
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return cast(int, self._file.tell())
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._file.flush()
+
+    def fileno(self) -> int:
+        """Of the open file, to sync it."""
+        return cast(int, self._file.fileno())
+
+    def close(self) -> None:
+        """The file is closed where it was opened; DCP closes what it wraps around a stream."""
+
+
+def collect_checksums(folder: Path) -> dict[str, FileRecord]:
+    """Checksums left below `folder`, by name of their file relative to it; the small files are removed."""
+    records = {}
+    for path in folder.rglob(f"*{SUFFIX}"):
+        of = path.with_name(path.name.removesuffix(SUFFIX))
+        if of.is_file():  # DCP writes its metadata under another name first.
+            records[str(of.relative_to(folder))] = FileRecord(**json.loads(path.read_text(encoding="utf-8")))
+        path.unlink()
+    return records

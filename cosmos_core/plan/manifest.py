@@ -1,0 +1,151 @@
+"""``manifest.json`` of a checkpoint: size and checksum of every file, to find damage before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from cosmos_core.console import Progress, progress
+from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.formats import check_format
+from cosmos_core.names import leads_outside
+
+__all__ = ["DAMAGED", "MANIFEST", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
+
+MANIFEST = "manifest.json"
+DAMAGED = "damaged.json"
+"""Written by `verify` into a checkpoint whose bytes are not those that were written."""
+MANIFEST_FORMAT = 1
+"""Format number of ``manifest.json``."""
+BLOCK = 1 << 24
+"""Bytes read at a time."""
+
+
+class Checksum:
+    """XXH3 with 128 bits, of what is added: several GB a second, and for accidents, not against forgery."""
+
+    def __init__(self) -> None:
+        from xxhash import xxh3_128
+
+        self._digest = xxh3_128()
+        self.size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Add bytes; releases the interpreter for many."""
+        self._digest.update(data)
+        self.size += memoryview(data).nbytes
+
+    def record(self) -> FileRecord:
+        """Size and checksum of everything added."""
+        return FileRecord(self.size, self._digest.hexdigest())
+
+
+@frozen
+class FileRecord:
+    """size: in bytes. xxh3: checksum of the content in hexadecimal."""
+
+    size: int
+    xxh3: str
+
+    @classmethod
+    def of(cls, path: Path, reading: Progress | None = None) -> FileRecord:
+        """Of the file at `path`. Raises OSError."""
+        checksum = Checksum()
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                checksum.add(block)
+                if reading is not None:
+                    reading.advance(len(block))
+        return checksum.record()
+
+
+def _files(checkpoint: Path) -> list[str]:
+    """Names of a checkpoint's files, relative to it, but for its manifest and the note of damage."""
+    names = (str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
+    return sorted(name for name in names if name not in (MANIFEST, DAMAGED))
+
+
+def write_manifest(checkpoint: Path, known: Mapping[str, FileRecord]) -> None:
+    """Write the manifest of a complete folder. known: files whose checksum was taken while they were written."""
+    records = {name: known.get(name) or FileRecord.of(checkpoint / name) for name in _files(checkpoint)}
+    files = {name: asdict(record) for name, record in records.items()}
+    with (checkpoint / MANIFEST).open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"format": MANIFEST_FORMAT, "files": files}, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damage(checkpoint: Path) -> list[str]:
+    """What is wrong with a checkpoint as far as sizes tell, and what `verify` noted; nothing without a manifest."""
+    try:
+        noted = json.loads((checkpoint / DAMAGED).read_text(encoding="utf-8"))
+        return [str(line) for line in noted]
+    except FileNotFoundError:
+        return list(_wrong_sizes(checkpoint))
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{DAMAGED} cannot be read: {error}"]
+
+
+def verify(checkpoint: Path) -> list[str]:
+    """What is wrong with a checkpoint's bytes; noted in the folder, so that `damage` knows. Reads every file."""
+    wrong = list(_wrong_sizes(checkpoint))
+    if not wrong:
+        wrong = _wrong_bytes(checkpoint, _read(checkpoint))
+    note = checkpoint / DAMAGED
+    if wrong:
+        note.write_text(json.dumps(wrong, indent=1) + "\n", encoding="utf-8")
+    else:
+        note.unlink(missing_ok=True)
+    return wrong
+
+
+def _wrong_sizes(checkpoint: Path) -> Iterator[str]:
+    try:
+        records = _read(checkpoint)
+    except UserError as error:
+        yield f"{MANIFEST} {error.problems[0].message}"
+        return
+    for name, record in records.items():
+        try:
+            size = (checkpoint / name).stat().st_size
+        except OSError:
+            yield f"{name} is missing"
+            continue
+        if size != record.size:
+            yield f"{name} has {size:,} bytes instead of {record.size:,}"
+
+
+def _wrong_bytes(checkpoint: Path, records: Mapping[str, FileRecord]) -> list[str]:
+    def check(name: str) -> str | None:
+        try:
+            same = FileRecord.of(checkpoint / name, reading) == records[name]
+        except OSError as error:
+            return f"{name} cannot be read: {first_line(error)}"
+        return None if same else f"{name} holds other bytes than were written"
+
+    with progress(f"verifying {checkpoint.name}", unit="bytes") as reading:
+        reading.total = sum(record.size for record in records.values())
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return [line for line in pool.map(check, records) if line is not None]
+
+
+def _read(checkpoint: Path) -> dict[str, FileRecord]:
+    """Records by name; none for a checkpoint from before there were manifests. Raises UserError for a damaged one."""
+    path = checkpoint / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        check_format(content, path, MANIFEST_FORMAT)
+        files = {name: FileRecord(int(entry["size"]), str(entry["xxh3"])) for name, entry in content["files"].items()}
+        if outside := next(filter(leads_outside, files), None):
+            raise ValueError(f"names {outside!r}, which is outside the checkpoint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = Problem(message=f"cannot be read: {first_line(error)}", file=str(path))
+        raise UserError("the manifest of a checkpoint is damaged", [problem]) from None
+    return files

@@ -1,0 +1,76 @@
+"""A disk that does not take a checkpoint: a second try, then training goes on for a while, then one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.checkpoint import SaveFailed
+from cosmos_core.checkpoint import save as save_module
+from cosmos_core.plan.leftovers import leftover_bytes
+from tests.unit.logged import logged
+from tests.unit.train.runs import ready, steps_of
+
+READ_ONLY = OSError(30, "Read-only file system")
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the disk takes each of the coming loader states; it takes all after these."""
+    answers: list[bool] = []
+    written = save_module._write_synced
+
+    def write(path: Path, values: object) -> None:
+        if answers and not answers.pop(0):
+            path.write_bytes(b"half")
+            raise READ_ONLY
+        written(path, values)
+
+    monkeypatch.setattr(save_module, "_write_synced", write)
+    return answers
+
+
+def test_a_save_that_fails_once_is_repeated_and_nothing_half_written_stays(tmp_path: Path, disk: list[bool]) -> None:
+    trainer, _ = ready(tmp_path)
+    disk[:] = [False]
+    with logged("cosmos_core.train") as lines:
+        assert trainer.train() == "done"
+    assert steps_of(trainer) == [2, 4, 6]
+    (line,) = (line for line in lines if "could not be written" in line)
+    assert "step 2" in line
+    assert "Read-only file system" in line
+    assert "once more" in line
+    assert leftover_bytes(trainer.paths.checkpoints) == 0
+
+
+def test_training_goes_on_after_failed_saves_and_a_later_one_counts_from_zero(tmp_path: Path, disk: list[bool]) -> None:
+    trainer, rows = ready(tmp_path, "trainer.max_iter=10", "checkpoint.max_failed_saves=1")
+    disk[:] = [False, False, True, False, False, True]
+    assert trainer.train() == "done"
+    assert steps_of(trainer) == [4, 8, 10]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 11))
+
+
+def test_too_many_failed_saves_end_the_run_with_the_last_good_checkpoint(tmp_path: Path, disk: list[bool]) -> None:
+    trainer, _ = ready(tmp_path, "trainer.max_iter=20", "checkpoint.max_failed_saves=1")
+    disk[:] = [True, *[False] * 4]
+    with pytest.raises(SaveFailed, match="step 6 could not be written; earlier ones are complete"):
+        trainer.train()
+    assert steps_of(trainer) == [2]
+    assert trainer.paths.latest.read_text() == "iter_000000002\n"
+
+
+def test_the_last_save_of_a_run_must_succeed(tmp_path: Path, disk: list[bool]) -> None:
+    trainer, _ = ready(tmp_path, "trainer.max_iter=3", "checkpoint.save_iter=100")
+    disk[:] = [False, False]
+    with pytest.raises(SaveFailed, match="step 3"):
+        trainer.train()
+
+
+def test_what_stands_where_checkpoints_belong_is_an_error_of_the_disk_too(tmp_path: Path) -> None:
+    trainer, _ = ready(tmp_path, "trainer.max_iter=2")
+    trainer.paths.checkpoints.parent.mkdir(parents=True, exist_ok=True)
+    trainer.paths.checkpoints.write_text("a file")
+    with pytest.raises(SaveFailed, match="step 2"):
+        trainer.train()
