@@ -8,9 +8,9 @@ import platform
 import sys
 import threading
 import time
-import traceback
 from contextlib import suppress
 from pathlib import Path
+from traceback import walk_stack
 
 from attrs import asdict, frozen
 
@@ -90,9 +90,12 @@ def _where(thread: int) -> tuple[str, tuple[str, ...]]:
     frames = sys._current_frames()
     collective = ""
     for other, frame in frames.items():
-        stack = traceback.extract_stack(frame)
-        if other != threading.get_ident() and COLLECTIVES in stack[-1].filename:
-            called = [entry.name for entry in stack if entry.filename.endswith("distributed_c10d.py")]
-            collective = called[0] if called else stack[-1].name
-    own = traceback.extract_stack(frames[thread])[-FRAMES:] if thread in frames else []
-    return collective, tuple(f"{entry.filename}:{entry.lineno} in {entry.name}" for entry in own)
+        if other != threading.get_ident() and COLLECTIVES in frame.f_code.co_filename:
+            codes = [called.f_code for called, _ in walk_stack(frame)]
+            api = [code.co_name for code in codes if code.co_filename.endswith("distributed_c10d.py")]
+            collective = api[-1] if api else codes[0].co_name
+    # `walk_stack` reads no source, unlike `extract_stack`.
+    own = list(walk_stack(frames[thread]))[:FRAMES] if thread in frames else []
+    return collective, tuple(
+        f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}" for frame, line in own[::-1]
+    )
