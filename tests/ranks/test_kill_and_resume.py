@@ -222,8 +222,7 @@ def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path) -> None
 
 @pytest.mark.ranks
 def test_no_rank_outlives_a_launcher_that_is_killed_while_they_start(tmp_path: Path) -> None:
-    """Later ones too: loader workers of ranks that train."""
-    for moment in (0.7, 1.2, 2.5, 4.0):
+    for moment in (0.8, 3.0):
         root = tmp_path / str(moment)
         process = start(*arguments(root, "orphans", "--nproc", "2", "dataloader_train.num_workers=1"))
         time.sleep(moment)
