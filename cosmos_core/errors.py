@@ -54,7 +54,7 @@ class RunFailed(ReportedError):
 
 
 class RankLost(RunFailed):
-    """Raised when a process of the run died or hangs; the same run may well succeed when it is started again."""
+    """Raised when a process of the run died, hangs or does not stop; started again, the run may well succeed."""
 
 
 def problem_count(problems: Sized) -> str:

@@ -37,7 +37,7 @@ def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
     own = (plan.config.job.name, plan.run_dir, to_plain(plan.config), _versions(plan))
     name, run_dir, values, versions = gather_objects(own if mesh.rank == 0 else None, mesh)[0]
     plan = evolve(plan, run_dir=run_dir, config=evolve(plan.config, job=evolve(plan.config.job, name=name)))
-    differing = [str(change) for change in changes({**values, "job": {**values["job"], "name": name}}, plan.config)]
+    differing = [str(change) for change in changes(values, plan.config)]
     here = _versions(plan)
     differing += [
         f"{package} {versions.get(package, 'absent')} -> {here.get(package, 'absent')}"
@@ -46,9 +46,9 @@ def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
     ]
     hosts, differences = zip(*gather_objects((platform.node(), differing), mesh), strict=True)
     problems = [
-        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(found)}", hint=SAME)
-        for rank, found in enumerate(differences)
-        if found
+        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(differing)}", hint=SAME)
+        for rank, differing in enumerate(differences)
+        if differing
     ]
     if problems:
         raise UserError("the ranks differ in configuration or versions; nothing was started", problems)

@@ -194,8 +194,8 @@ class Trainer:
 
         # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
         # They also agree here on a request to stop.
-        count, heard = self.config.trainer.grad_accum_iter, self._asked_to_stop
-        step = fetch(micro_batches, count, self.family, self.mesh, stopping=heard, waited=self._waited)
+        count, asked = self.config.trainer.grad_accum_iter, self._asked_to_stop
+        step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited)
         self._stopping, self._waited = step.stopping, step.waited
         data_wait = time.perf_counter() - started
 

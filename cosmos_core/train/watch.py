@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from cosmos_core.config.run import TrainerConfig
-from cosmos_core.errors import Problem, ReportedError, RunFailed
+from cosmos_core.errors import Problem, RankLost, ReportedError
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.train.activity import Activity
 from cosmos_core.train.beat import read_beats, remove_beat, take_beat, write_beat
@@ -91,8 +91,8 @@ class Watch:
             return self._timeout.startup, "trainer.timeout.startup"
         return self._timeout.step, "trainer.timeout.step"
 
-    def _too_slow(self) -> RunFailed:
+    def _too_slow(self) -> RankLost:
         doing = f"rank {self._rank} is at: {self._activity.doing}"
         problem = Problem(message=f"is {self._grace:g} seconds; {doing}", key="trainer.stop_grace", hint="raise it")
         title = "the run was asked to stop and took too long; the last complete checkpoint stays the latest"
-        return RunFailed(title, [problem])
+        return RankLost(title, [problem])
