@@ -115,6 +115,15 @@ class TrainerConfig:
 
 
 @frozen(kw_only=True)
+class KeepBest:
+    """Which checkpoints have the best validations."""
+
+    metric: str = option("val_loss", "Figure of metrics.jsonl, of the newest validation up to each checkpoint.")
+    mode: str = option("min", "Whether low or high values are good.", choices=("min", "max"))
+    count: int = option(0, "With keep_last: how many of the best to keep; 0: none.", low=0)
+
+
+@frozen(kw_only=True)
 class CheckpointConfig:
     """What is loaded, and how often the run is saved."""
 
@@ -123,6 +132,13 @@ class CheckpointConfig:
     max_failed_saves: int = option(
         2, "Go on after so many saves in a row that the disk did not take; each is tried twice.", unit="saves", low=0
     )
+    keep_last: int | None = option(
+        None, "Remove checkpoints but the newest so many; absent: keep all.", unit="checkpoints", low=1
+    )
+    keep_every: int | None = option(
+        None, "With keep_last: also keep those of every so many steps.", unit="steps", low=1
+    )
+    keep_best: KeepBest = section(KeepBest, "Also keep those that validated best.")
     keys_to_skip_loading: tuple[str, ...] = option(
         (), "A warm start does not load tensors whose name contains one of these."
     )

@@ -2,5 +2,16 @@
 
 from cosmos_core.hub.containment import OutsidePath, contained, find_media
 from cosmos_core.hub.reference import Snapshot, fetch, locate_checkpoint
+from cosmos_core.hub.repository import RepositoryFiles
+from cosmos_core.hub.retries import with_retries
 
-__all__ = ["OutsidePath", "Snapshot", "contained", "fetch", "find_media", "locate_checkpoint"]
+__all__ = [
+    "OutsidePath",
+    "RepositoryFiles",
+    "Snapshot",
+    "contained",
+    "fetch",
+    "find_media",
+    "locate_checkpoint",
+    "with_retries",
+]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
+from cosmos_core.checkpoint.retention import remove_old
 from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
 from cosmos_core.config.model import AdaptedModelConfig
@@ -33,13 +34,25 @@ RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gau
 
 
 def save(trainer: Trainer) -> Path:
-    """Write ``iter_<step>``, at the second try if need be; returns the complete folder. Raises SaveFailed."""
+    """Write ``iter_<step>``, at the second try if need be; returns the complete folder. Raises SaveFailed.
+
+    Checkpoints that need not be kept are removed afterwards.
+    """
     try:
-        return _save(trainer)
+        folder = _save(trainer)
     except SaveFailed as error:
         if trainer.is_main:
             logger.warning("%s; trying once more", error)
-        return _save(trainer)
+        folder = _save(trainer)
+    if trainer.is_main:
+        try:
+            removed = remove_old(trainer.paths, trainer.config.checkpoint)
+        except OSError as error:
+            logger.warning("an old checkpoint could not be removed: %s", error)
+        else:
+            if removed:
+                logger.info("removed %s", ", ".join(path.name for path in removed))
+    return folder
 
 
 def _save(trainer: Trainer) -> Path:

@@ -2,6 +2,7 @@
 
 from cosmos_core.data.chat.convert import to_chat
 from cosmos_core.data.chat.forms import FIELDS, form_of
-from cosmos_core.data.chat.media import MediaReader, frame_numbers, read_image, read_video
+from cosmos_core.data.chat.media import MediaReader, frame_numbers, read_video
+from cosmos_core.data.chat.pictures import read_image
 
 __all__ = ["FIELDS", "MediaReader", "form_of", "frame_numbers", "read_image", "read_video", "to_chat"]

@@ -1,33 +1,26 @@
-"""Images and videos of dialogs: found where they may lie, upright, RGB."""
+"""Images and videos of dialogs: found where they may lie, and read."""
 
 from __future__ import annotations
 
 import base64
-import io
-import struct
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import torch
 from attrs import frozen
 
+from cosmos_core.data.chat.pictures import read_image
 from cosmos_core.data.samples import Image, Video
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import Timeline, decode_chosen
-from cosmos_core.hub import OutsidePath, find_media
+from cosmos_core.hub import OutsidePath, RepositoryFiles, find_media
 from cosmos_core.names import path_fault
 
-__all__ = ["MediaReader", "frame_numbers", "read_image", "read_video"]
+__all__ = ["MediaReader", "frame_numbers", "read_video"]
 
-IMAGE_ERRORS = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
-    *(struct.error, PIL.Image.DecompressionBombError),
-)
-"""What Pillow raises for files that are not images, and for images too large for memory."""
 OUTSIDE = "lies outside of the dataset's folder and dataset.media_roots"
 
 
@@ -35,13 +28,15 @@ OUTSIDE = "lies outside of the dataset's folder and dataset.media_roots"
 class MediaReader:
     """Opens the media that rows name.
 
-    root: the dataset's folder; None for rows of the Hub, whose images are embedded. folders: where relative names are
-    looked up, in order, before the media roots. target_fps, max_frames: as in `frame_numbers`.
+    root: the dataset's folder; None for rows of the Hub. folders: where relative names are looked up, in order, before
+    the media roots. repository: where names of rows of the Hub are looked up. target_fps, max_frames: as in
+    `frame_numbers`.
     """
 
     root: Path | None = None
     folders: tuple[Path, ...] = ()
     media_roots: tuple[str, ...] = ()
+    repository: RepositoryFiles | None = None
     target_fps: float = 2.0
     max_frames: int = 32
 
@@ -50,28 +45,32 @@ class MediaReader:
 
         Raises UnreadableSample.
         """
+        return read_image(self._open(source, "image"))
+
+    def video(self, source: Any) -> Video:
+        """A video, from the same, or one that is open. Raises UnreadableSample."""
+        if isinstance(source, Video):
+            return source
+        return read_video(self._open(source, "video"), self.target_fps, self.max_frames)
+
+    def _open(self, source: Any, kind: str) -> Path | bytes:
+        """Where the data are, or the embedded data."""
         if isinstance(source, Mapping):
             source = source.get("bytes") or source.get("path")
         if isinstance(source, str) and source.startswith("data:"):
-            source = _embedded(source)
-        return read_image(source if isinstance(source, bytes) else self._find(source, "image"))
-
-    def video(self, source: Any) -> Video:
-        """A video from a path, or one that is open. Raises UnreadableSample."""
-        if isinstance(source, Video):
-            return source
-        return read_video(self._find(source, "video"), self.target_fps, self.max_frames)
+            return _embedded(source, kind)
+        return source if isinstance(source, bytes) else self._find(source, kind)
 
     def _find(self, source: Any, kind: str) -> Path:
         if not isinstance(source, str):
             raise UnreadableSample(f"{kind} {type(source).__name__}", f"{kind} is neither a path nor embedded")
         name = source.removeprefix("file://")
         if "://" in name:
-            raise UnreadableSample(name, f"{kind} is an address; only files are read")
-        if self.root is None:
-            raise UnreadableSample(name, f"{kind} is not embedded")
+            raise UnreadableSample(name, f"{kind} is an address; download it and name the file")
         if fault := path_fault(name):
             raise UnreadableSample(repr(name), f"{kind} path {fault}")
+        if self.root is None:
+            return self._fetch(name, kind)
         folders = (*self.folders, *map(Path, self.media_roots))
         folder = next((folder for folder in folders if (folder / name).exists()), folders[0])
         try:
@@ -81,48 +80,40 @@ class MediaReader:
         except ValueError as error:
             raise UnreadableSample(name, str(error)) from None
 
+    def _fetch(self, name: str, kind: str) -> Path:
+        if self.repository is None:
+            raise UnreadableSample(name, f"{kind} is not embedded")
+        try:
+            return self.repository.fetch(name)
+        except ValueError as error:
+            raise UnreadableSample(name, f"{kind} {error}") from None
 
-def _embedded(url: str) -> bytes:
+
+def _embedded(url: str, kind: str) -> bytes:
     header, comma, text = url.partition(",")
     try:
         if comma and header.endswith(";base64"):
             return base64.b64decode(text, validate=True)
     except ValueError:
         pass
-    raise UnreadableSample(header[:80], "image is not a data: URL in base64")
+    raise UnreadableSample(header[:80], f"{kind} is not a data: URL in base64")
 
 
-def read_image(source: Path | bytes) -> Image:
-    """An image, turned upright as its metadata says; grey of 16 bits is scaled to 8. Raises UnreadableSample."""
-    where = "an embedded image" if isinstance(source, bytes) else str(source)
-    try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as stored:
-            image = PIL.ImageOps.exif_transpose(stored)
-            pixels = np.asarray(_in_8_bits(image).convert("RGB"))
-    except FileNotFoundError:
-        raise UnreadableSample(where, "image file is missing") from None
-    except IMAGE_ERRORS as error:
-        raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
-    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-
-
-def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Pillow cuts what is above 255 when it converts grey of more than 8 bits."""
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    levels = np.asarray(image).astype(np.int64)
-    if levels.min() < 0 or levels.max() > 0xFFFF:
-        raise ValueError("more than 16 bits")
-    return PIL.Image.fromarray((levels / 0x101).round().astype(np.uint8))
-
-
-def read_video(path: Path, target_fps: float, max_frames: int) -> Video:
+def read_video(source: Path | bytes, target_fps: float, max_frames: int) -> Video:
     """Frames of a video at about `target_fps`, at most `max_frames`, with their times. Raises UnreadableSample."""
+    if isinstance(source, bytes):
+        with NamedTemporaryFile(prefix="cosmos-video-") as file:
+            file.write(source)
+            file.flush()
+            try:
+                return read_video(Path(file.name), target_fps, max_frames)
+            except UnreadableSample as error:
+                raise UnreadableSample("an embedded video", error.reason) from None
 
     def choose(timeline: Timeline) -> list[int]:
         return frame_numbers(timeline.frames, float(timeline.fps), target_fps, max_frames)
 
-    frames, seconds = decode_chosen(path, choose)
+    frames, seconds = decode_chosen(source, choose)
     return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
 
 

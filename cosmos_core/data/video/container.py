@@ -20,6 +20,10 @@ FEW_PIXELS = 256 * 256
 """Pixels of a frame; smaller frames are decoded faster than a second thread starts."""
 MOST_PIXELS = 8192 * 4320
 """Largest frame; a damaged header may claim any size."""
+PLAYLISTS = ("concat", "dash", "hls", "imf")
+"""Formats that open other files, which may lie outside of the dataset's folder."""
+HEIF = ("heic", "heix", "heim", "heis", "mif1")
+"""Brands of still pictures."""
 BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
 """What reading a damaged file raises. Not all FFmpeg errors are an OSError or a ValueError; some are an EOFError, which
 click would take for the end of the user's input."""
@@ -31,6 +35,11 @@ class OpenVideo:
     def __init__(self, container: Any, stream: VideoStream) -> None:
         self.container = container
         self.stream = stream
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file is a picture by its content, such as PNG or JPEG."""
+        return str(self.container.format.name).endswith("_pipe")
 
     def seek(self, time: int) -> None:
         """Go to the key frame at or before `time`, in the stream's time base."""
@@ -77,12 +86,16 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
         # Metadata such as titles is not used, and may not be UTF-8.
         container = av.open(str(path), metadata_errors="replace")
     with container:
+        if container.format.name in PLAYLISTS:
+            raise UnreadableSample(str(path), "a list of other files; name those")
         stream = _default_stream(container)
         if stream is None:
             raise UnreadableSample(str(path), "no video stream")
         context = stream.codec_context
         if context is None:
             raise UnreadableSample(str(path), "no decoder for its video")
+        if stream.disposition & Disposition.dependent or _is_heif(container, context.name):
+            raise UnreadableSample(str(path), "a HEIF picture, or one in tiles; convert it to PNG or JPEG")
         if context.width * context.height > MOST_PIXELS:
             size = f"{context.width} x {context.height}"
             raise UnreadableSample(str(path), f"frames of {size} pixels are too large")
@@ -90,6 +103,11 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
         # Frames may be larger than the header says; then the decoder raises.
         context.options = {"max_pixels": str(MOST_PIXELS)}
         yield OpenVideo(container, stream)
+
+
+def _is_heif(container: Any, codec: str) -> bool:
+    """FFmpeg decodes a HEIF picture without its crop."""
+    return codec == "hevc" and container.metadata.get("major_brand") in HEIF
 
 
 def _default_stream(container: Any) -> VideoStream | None:

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,9 +95,13 @@ def _from_start(video: OpenVideo) -> Iterator[tuple[int, Any]]:
 def _from_key(video: OpenVideo, start: int, timeline: Timeline, first: int) -> Iterator[tuple[int, Any]]:
     """Frames after a seek, numbered by their times.
 
-    Ends early when the seek landed behind frame `first`, or a frame comes whose time is not the one expected.
+    Ends early when the seek landed behind frame `first`, or a frame comes whose time is not the one expected. Empty
+    where the container has no index to seek by, as of raw streams.
     """
-    video.seek(start)
+    try:
+        video.seek(start)
+    except (av.FFmpegError, OSError, ValueError):
+        return
     number: int | None = None
     for frame in video.frames():
         if number is None:

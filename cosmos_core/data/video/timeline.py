@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
-from cosmos_core.data.video.orientation import PICTURES, Filters, filters, picture_filters
+from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
 __all__ = ["Timeline", "probe"]
 
@@ -43,6 +43,9 @@ class Timeline:
     width: int
     height: int
     times: Times = field(repr=False, eq=False)
+    """As the decoder gives them."""
+    shown: Times = field(repr=False, eq=False)
+    """The same, where the container knows no better."""
     time_base: Fraction = field(repr=False)
     seekable: bool = field(repr=False)
     """Whether every frame's time tells its number, so that decoding may begin at a key frame."""
@@ -51,7 +54,7 @@ class Timeline:
 
     def seconds(self, number: int) -> float:
         """When frame `number` is shown, counted from the first one."""
-        return float((int(self.times[number]) - int(self.times[0])) * self.time_base)
+        return float((int(self.shown[number]) - int(self.shown[0])) * self.time_base)
 
     def key_times_before(self, number: int) -> Sequence[int]:
         """Times of key frames at or before frame `number`, the nearest first, without the file's first."""
@@ -64,6 +67,8 @@ class _Packets:
     """What one pass over the packets tells."""
 
     times: list[int | None]
+    grid: list[int | None]
+    """When each packet is decoded."""
     keys: list[int]
     whole: bool
     """Whether every packet holds one shown frame, as far as packets tell."""
@@ -85,29 +90,34 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
     with open_video(path) as video, reading(path, "damaged video"):
         packets = _scan(video)
         if packets.first is None:
-            raise UnreadableSample(str(path), "no frame can be decoded" if packets.times else "no frames")
+            reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
+            raise UnreadableSample(str(path), reason if packets.times else "no frames")
         times = _packet_times(packets)
-        seekable = times is not None
+        # After a seek, a palette that came with an earlier packet is not known.
+        seekable = times is not None and packets.first.format.name != "pal8"
+        is_avi = video.container.format.name == "avi"
         rates = (video.stream.base_rate, video.stream.average_rate, video.stream.guessed_rate)
         time_base = video.stream.time_base or Fraction(1, 1000)
         first = packets.first
         width, height = first.width, first.height
-        turns = picture_filters(path) if path.suffix.lower() in PICTURES else filters(first)
+        turns = picture_filters(path) if video.is_picture else filters(first)
     if times is None:
         times, time_base = _decoded_times(path, packets, time_base, rates[2] or rates[1])
     if not len(times):
         raise UnreadableSample(str(path), "no frame can be decoded")
     with reading(path, "damaged video"):
-        fps, constant = _rate(times, time_base, rates)
+        shown = _grid_times(packets, times) if is_avi else times
+        fps, constant = _rate(shown, time_base, rates)
     if any(name == "transpose" for name, _ in turns):
         width, height = height, width
     keys = np.array(sorted(packets.keys) if seekable else [], np.int64)
-    return Timeline(len(times), fps, constant, width, height, times, time_base, seekable, keys, turns)
+    return Timeline(len(times), fps, constant, width, height, times, shown, time_base, seekable, keys, turns)
 
 
 def _scan(video: OpenVideo) -> _Packets:
     """Times of all packets; decodes until the first frame comes."""
     times: list[int | None] = []
+    grid: list[int | None] = []
     keys: list[int] = []
     whole, first = video.stream.codec_context.name != "vp8", None  # VP8 has packets that are not shown.
     for packet in video.packets():
@@ -120,9 +130,10 @@ def _scan(video: OpenVideo) -> _Packets:
         if packet.is_discard:
             continue
         times.append(packet.pts)
+        grid.append(packet.dts)
         if packet.is_keyframe and packet.pts is not None:
             keys.append(packet.pts)
-    return _Packets(times, keys, whole, first)
+    return _Packets(times, grid, keys, whole, first)
 
 
 def _first_frame(packet: Any) -> Any:
@@ -141,12 +152,26 @@ def _packet_times(packets: _Packets) -> Times | None:
     return times if len(times) and packets.first.pts == times[0] else None
 
 
+def _grid_times(packets: _Packets, times: Times) -> Times:
+    """The frames' times in an AVI file, which has its packets on a grid.
+
+    Where the packets' own times are guessed from their order, they are late after a gap. A frame is then shown when the
+    packet is decoded that makes the decoder deliver it; for the last frames there is no such packet.
+    """
+    grid = [place for place in packets.grid if place is not None]
+    if packets.times != times.tolist() or len(grid) < len(times) or packets.first.dts not in grid:
+        return times
+    late = grid.index(packets.first.dts)
+    return np.array([*grid[late:], *range(grid[-1] + 1, grid[-1] + 1 + late)], np.int64)
+
+
 def _decoded_times(path: Path, packets: _Packets, time_base: Fraction, rate: Fraction | None) -> tuple[Times, Fraction]:
     """The frames' times by decoding the whole file, and their time base. Raises UnreadableSample."""
     with open_video(path) as video, reading(path, "damaged video"):
         times = [frame.pts for frame in video.frames()]
     known = [time for time in times if time is not None]
-    if len(known) < len(times) or any(after <= before for before, after in pairwise(known)):
+    rises = len(known) < 2 or known[0] < known[-1]
+    if len(known) < len(times) or not rises or any(after < before for before, after in pairwise(known)):
         # The decoder's own times are not usable; those of the packets may be, sorted.
         known = sorted({time for time in packets.times if time is not None})
     if len(known) == len(times):

@@ -79,15 +79,12 @@ CAPTIONS = {
 }  # fmt: skip
 
 
-def test_a_folder_of_clips_and_pictures_trains_in_two_commands_and_copies_nothing(clips: Path, tmp_path: Path) -> None:
+def test_a_folder_of_clips_and_pictures_is_prepared_without_copies_and_shown(clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     told = prepared(clips, out, "--val", "0.25", "--recipe", "vision_sft_demo")
     assert "train: 3 clips\nval: 1 clips" in told
     assert {path.suffix for path in out.rglob("*") if path.is_file()} == {".jsonl", ".json", ".toml"}
     assert "already there" in prepared(clips, out, "--val", "0.25", "--recipe", "vision_sft_demo")
-    short = ("trainer.max_iter=1", "scheduler.warm_up_steps=[1]", "dataloader_train.max_samples_per_batch=2")
-    run = cosmos("run", str(out / "recipe.toml"), *short, cwd=tmp_path)
-    assert "outcome: done" in run.stdout
     told = cosmos("data", "show", str(out), "--sample", "5", "-o", str(tmp_path / "shown")).stdout
     assert told.count("tokens") == 3
     for place in (tmp_path / "shown").iterdir():
@@ -181,7 +178,7 @@ def pack(clips: Path, tar: Path) -> None:
 def test_tars_are_unpacked_when_asked_and_one_cut_short_is_named(clips: Path, tmp_path: Path) -> None:
     tar, out = tmp_path / "shard.tar", tmp_path / "out"
     pack(clips, tar)
-    assert "--copy unpacks them" in refused(tar, out)
+    assert "--copy` unpacks them" in refused(tar, out)
     prepared(tar, out, "--val", "0", "--copy")
     assert captions(BridgeSource(BridgeConfig(type="bridge", path=str(out), **PLAIN))).keys() == {
         f"shard/{key}" for key in CAPTIONS
@@ -199,6 +196,10 @@ def test_bad_sources_are_refused_with_every_problem(clips: Path, tmp_path: Path)
     assert "no such file or folder" in refused(tmp_path / "nowhere", out)
     empty.mkdir()
     assert "no video and no picture" in refused(empty, out)
+    under_a_file = clips / "d.png" / "out"
+    told = cosmos("data", "prepare", "folder", str(clips), "-o", str(under_a_file), code=2).stderr
+    assert f"{under_a_file} cannot be written" in told
+    assert "Traceback" not in told
     (empty / "a.txt").write_text("alone")
     assert "1 captions without clips" in refused(empty, out)
     (clips / "a.txt").unlink()
@@ -242,7 +243,7 @@ def test_files_that_cannot_be_used_are_left_out_and_told(clips: Path, tmp_path: 
     for name in bad:
         assert name in told
     report = json.loads((tmp_path / "out/report.json").read_text())
-    assert sum(dropped["count"] for dropped in report) == len(bad)
+    assert sum(dropped["count"] for dropped in report["left_out"]) == len(bad)
     for path in clips.rglob("*.*"):
         if path.stem in {"a", "b", "c", "d"}:
             path.unlink()

@@ -36,6 +36,7 @@ from tests.unit.logged import logged
 DIALOGS = 30
 LIMITS = PixelLimits(image=(1024, 16_777_216), video=(1024, 25_165_824))
 TOOLS = [{"type": "function", "function": {"name": "measure", "parameters": {"type": "object"}}}]
+FORMS = ("OpenAI", "ShareGPT", "LLaVA", "ms-swift")
 MARKS = {"image": "<image>", "video": "<video>"}
 Plain = list[tuple[str, list[str]]]
 """Role and parts of each turn; a part that ends in .png or .mp4 is a file."""
@@ -82,12 +83,23 @@ def row_of(turns: Plain, form: str, number: int) -> dict[str, Any]:
             calls = {"tool_calls": [{"id": "1", "type": "function", "function": call}]} if "CALL" in parts else {}
             rows.append({"role": role, "content": content, **calls})
     row: dict[str, Any] = {"id": f"{form} {number}", "conversations" if speakers else "messages": rows}
+    if form == "ms-swift" and is_pairs(turns):
+        texts = [message["content"] for message in row.pop("messages")]
+        if turns[0][0] == "system":
+            row["system"] = texts.pop(0)
+        *history, (query, response) = zip(texts[::2], texts[1::2], strict=True)
+        row |= {"history": history, "query": query, "response": response}
     if any("CALL" in parts for _, parts in turns):
         row["tools"] = TOOLS
     if named:
         names = ("image", "video") if form == "LLaVA" else ("images", "videos")
         row |= {name: files for name, files in zip(names, media.values(), strict=True) if files}
     return row
+
+
+def is_pairs(turns: Plain) -> bool:
+    """Whether there are only questions and answers, which ms-swift may write as query and response."""
+    return not any(role == "tool" for role, _ in turns)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PIL.Image.fromarray(noise.integers(0, 256, (height, width, 3), np.uint8)).save(root / name)
     for name, count in {"c.mp4": 20, "d.mp4": 10}.items():
         write_mp4(root / name, noise.integers(0, 256, (count, 64, 64, 3), np.uint8), fps=10)
-    forms = ("OpenAI", "ShareGPT", "LLaVA", "ms-swift")
-    lines = [json.dumps(row_of(plain(number), forms[number % 4], number)) for number in range(DIALOGS)]
+    lines = [json.dumps(row_of(plain(number), FORMS[number % 4], number)) for number in range(DIALOGS)]
     (root / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     return root
 
@@ -188,6 +199,23 @@ def test_tokens_labels_positions_and_pixels_equal_transformers(folder: Path, ora
     grids = {name: value for name, value in media.items() if name.endswith("_thw") or name == "mm_token_type_ids"}
     positions, _ = model.model.get_rope_index(dialog.ids[None], **grids)
     assert torch.equal(dialog.positions, positions[:, 0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_dialogs_of_each_form_have_all_that_a_dialog_may_have(form: str) -> None:
+    dialogs = [plain(number) for number in range(DIALOGS) if FORMS[number % 4] == form]
+    assert len(dialogs) >= 7
+    counts = [
+        {kind: sum(kind_of(part) == kind for _, parts in turns for part in parts) for kind in MARKS}
+        for turns in dialogs
+    ]
+    assert any(count["image"] > 1 for count in counts)
+    assert any(count["video"] > 1 for count in counts)
+    assert any("CALL" in parts for turns in dialogs for _, parts in turns)
+    later = [parts for turns in dialogs for role, parts in turns[3:] if role == "user"]
+    assert any(kind_of(part) for parts in later for part in parts)
+    assert any(kind_of(parts[0]) is None and any(map(kind_of, parts)) for parts in later), "media after text"
+    assert any(map(is_pairs, dialogs))
 
 
 def test_the_form_is_told(folder: Path) -> None:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from cosmos_core.config import DataloaderConfig
 from cosmos_core.data import PackedLoader, Preparation
 from cosmos_core.errors import UserError
-from cosmos_vlm.data import retries, rows
+from cosmos_core.hub import retries, with_retries
+from cosmos_vlm.data import rows
 from cosmos_vlm.data.llava_onevision import LlavaSource
-from cosmos_vlm.data.retries import with_retries
 from cosmos_vlm.data.shards import windowed_shuffle
 from tests.fake_hub import FakeHub, serving
 from tests.llava_rows import SUBSET, config_of, write_rows

@@ -98,9 +98,14 @@ def test_errors_and_log_files_hold_none(tmp_path: Path) -> None:
     problem = Problem(message=f"cannot read {SHAPES[1]}", key="dataset.path", file=TOKEN, hint=SHAPES[3])
     assert VALUE not in render(UserError(f"no {TOKEN}", [problem]))
     assert TOKEN not in render(UserError(f"no {TOKEN}", [problem]))
-    with pytest.raises(ValueError, match="cannot"), log_file(tmp_path / "log"):
-        logging.getLogger("acme").warning("fetching %s", SHAPES[2])
-        raise ValueError(f"cannot fetch {TOKEN}")
+
+    def fetch() -> None:
+        with log_file(tmp_path / "log"):
+            logging.getLogger("acme").warning("fetching %s", SHAPES[2])
+            raise ValueError(f"cannot fetch {TOKEN}")
+
+    with pytest.raises(ValueError, match="cannot"):
+        fetch()
     text = (tmp_path / "log").read_text()
     assert "fetching https://host/data.tar?X-Amz-Signature=***" in text
     assert TOKEN not in text

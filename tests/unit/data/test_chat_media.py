@@ -60,6 +60,18 @@ def test_an_image_comes_from_a_path_from_bytes_or_from_a_data_url(tmp_path: Path
         assert (reader.image(source).pixels.permute(1, 2, 0).numpy() == expected).all()
 
 
+def test_an_image_is_turned_wherever_it_comes_from(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = 6
+    data = stored(drawn(), "PNG", exif=exif)
+    (tmp_path / "a.png").write_bytes(data)
+    reader = MediaReader(root=tmp_path, folders=(tmp_path,))
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    expected = np.asarray(drawn().transpose(PIL.Image.Transpose.ROTATE_270))
+    for source in ("a.png", url, data, {"bytes": data, "path": None}, {"bytes": None, "path": "a.png"}):
+        assert (reader.image(source).pixels.permute(1, 2, 0).numpy() == expected).all()
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -69,7 +81,7 @@ def test_an_image_comes_from_a_path_from_bytes_or_from_a_data_url(tmp_path: Path
         ("a\0.png", "holds a NUL"),
         (7, "neither a path nor embedded"),
         ("data:image/png,xx", "not a data: URL in base64"),
-        (b"no image", "image cannot be read"),
+        (b"no image", "a format that Pillow does not read"),
     ],
 )
 def test_an_image_that_cannot_be_read_says_why(tmp_path: Path, source: Any, reason: str) -> None:
@@ -97,6 +109,14 @@ def test_a_row_becomes_a_chat_with_a_video_at_the_asked_rate(tmp_path: Path) -> 
     assert isinstance(video, Video)
     assert video.pixels.shape == (3, 3, 64, 64)
     assert video.seconds == pytest.approx((0.0, 1.0, 1.5))
+    film = (tmp_path / "a.mp4").read_bytes()
+    url = "data:video/mp4;base64," + base64.b64encode(film).decode()
+    for source in (film, url, {"bytes": film, "path": None}, {"bytes": None, "path": "a.mp4"}):
+        again = reader.video(source)
+        assert (again.pixels == video.pixels).all()
+        assert again.seconds == video.seconds
+    with pytest.raises(UnreadableSample, match="^an embedded video: not a video"):
+        reader.video(film[:99])
     with pytest.raises(UnreadableSample, match=r"rows.jsonl, line 2.*: file is missing"):
         to_chat({**row, "videos": ["b.mp4"]}, "two", "two (rows.jsonl, line 2)", reader)
 

@@ -48,6 +48,19 @@ CASES = {
     "av1.mp4": drawn(2) + " -c:v libaom-av1 -cpu-used 8 -g 20",
     "ntsc.mkv": drawn(2, "30000/1001") + f" {X264}",
     "pictures.gif": drawn(2, "10"),
+    "gap_h264.avi": f"{GAP} {X264} -g 20 -bf 2",
+    "gap_plain.avi": f"{GAP} {X264} -g 20 -bf 0",
+    "palette.avi": drawn(1) + " -c:v rawvideo -pix_fmt pal8",
+    "pictures.mjpeg": "-f lavfi -i testsrc2=s=160x120:r=25:d=1 -c:v mjpeg -q:v 3",
+    "repeated.mkv": drawn(1, then="setpts='floor(N/2)*2/25/TB'")
+    + " -fps_mode passthrough -enc_time_base 1:1000 -c:v ffv1",
+    "wrapped.ts": drawn(2) + f" {X264} -g 20 -output_ts_offset 95442.7",
+    "refreshed.ts": drawn(2) + f" {X264} -x264-params intra-refresh=1:keyint=20",
+    "every_frame.mp4": drawn(1) + f" {X264} -g 10 -movflags +frag_every_frame+empty_moov+default_base_moof",
+    "deep_422.mkv": drawn(1) + " -c:v libx264 -pix_fmt yuv422p10le -g 10",
+    "fields.m2v": drawn(2, "50", "tinterlace=4") + " -c:v mpeg2video -flags +ildct+ilme -g 15 -bf 2",
+    "see_through.webm": drawn(1, then="format=yuva420p,colorchannelmixer=aa=0.5,format=yuva420p")
+    + f" {VP9} -auto-alt-ref 0",
 }
 
 
@@ -79,6 +92,16 @@ def check_every_start(path: Path, *, differ: int = 0) -> None:
 def test_every_window_has_the_frames_that_ffmpeg_shows(name: str, folder: Path) -> None:
     # MPEG-4's inverse transform is rounded in another way by each version.
     check_every_start(made(folder, name, CASES[name]), differ=2 if "mpeg4" in CASES[name] else 0)
+
+
+def test_recordings_joined_byte_by_byte(folder: Path) -> None:
+    """The second one starts again at time 0, and has another size."""
+    first = made(folder, "plain.ts", CASES["plain.ts"])
+    second = made(folder, "small.ts", f"-f lavfi -i testsrc=s=48x32:r=25:d=1 {X264} -g 10")
+    path = folder / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    assert probe(path).frames == 100
+    check_every_start(path)
 
 
 def copied(folder: Path, source: str, name: str, *arguments: str) -> Path:
@@ -137,10 +160,13 @@ def test_the_default_stream_is_read(folder: Path) -> None:
     assert (probe(path).width, probe(path).frames) == (32, 10)
 
 
-@pytest.mark.parametrize("name", ["gap.mkv", "jitter.mkv", "gap.webm"])
+@pytest.mark.parametrize(
+    "name",
+    ["gap.mkv", "jitter.mkv", "gap.webm", "gap.avi", "gap_h264.avi", "gap_plain.avi", "repeated.mkv", "wrapped.ts"],
+)
 def test_times_are_those_of_the_file(name: str, folder: Path) -> None:
     path = made(folder, name, CASES[name])
-    numbers = range(0, probe(path).frames, 7)
+    numbers = range(probe(path).frames)
     _, seconds = decode_chosen(path, lambda timeline: numbers)
     times = shown_times(path)
     assert np.allclose(seconds, [times[number] for number in numbers], atol=1e-3)
@@ -202,6 +228,20 @@ def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(folder: Path
             read(path)
         reasons.add(refused.value.reason)
     assert len(reasons) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3.0,\n{video}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile {video.name}\n"),
+    ],
+)
+def test_a_list_of_other_files_is_no_video(name: str, text: str, folder: Path) -> None:
+    """They may lie anywhere."""
+    (folder / name).write_text(text.format(video=made(folder, "plain.ts", CASES["plain.ts"])))
+    with pytest.raises(UnreadableSample, match="a list of other files; name those"):
+        probe(folder / name)
 
 
 def test_a_number_that_the_file_lacks_is_named(folder: Path) -> None:

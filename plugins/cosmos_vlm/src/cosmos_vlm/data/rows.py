@@ -22,7 +22,7 @@ from cosmos_core.names import text_fault
 from cosmos_vlm.config import RowsConfig
 from cosmos_vlm.data.local import local_copy
 from cosmos_vlm.data.shards import blocks_per_window, windowed_shuffle
-from cosmos_vlm.data.subset import streamed_files
+from cosmos_vlm.data.subset import repository_of, streamed_files
 from cosmos_vlm.data.tables import Block, block_sizes, place_of, read_block
 
 __all__ = ["RowsSource"]
@@ -63,7 +63,9 @@ class RowsSource(MapSource):
         shards = min(config.lanes, len(self._sizes))
         self._evict_after = EVICTION_FACTOR * shards * blocks_per_window(self._sizes, shards, config.shuffle_buffer)
         self.media = MediaReader(target_fps=target_fps, max_frames=max_frames, media_roots=config.media_roots)
-        if self._copy is not None:
+        if self._copy is None:
+            self.media = evolve(self.media, repository=repository_of(config.repo or "", files[0]))
+        else:
             self.media = evolve(self.media, root=self._copy.root, folders=self._copy.folders)
         self._cache: dict[int, tuple[int, Block]] = {}
         self._reads = 0

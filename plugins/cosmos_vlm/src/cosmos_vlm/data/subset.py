@@ -5,10 +5,10 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub import RepositoryFiles, with_retries
 from cosmos_vlm.config import RowsConfig
-from cosmos_vlm.data.retries import with_retries
 
-__all__ = ["streamed_files"]
+__all__ = ["repository_of", "streamed_files"]
 
 KEY = "dataloader_train.dataset"
 MAX_NAMES = 8
@@ -41,6 +41,11 @@ def streamed_files(config: RowsConfig) -> list[str]:
             f"'{config.subset or repo}' has no split '{config.split}'", f"{KEY}.split", f"one of {', '.join(splits)}"
         )
     return splits[config.split]
+
+
+def repository_of(repo: str, address: str) -> RepositoryFiles:
+    """The repository at the commit that the address of one of its files names."""
+    return RepositoryFiles(repo, address.removeprefix(f"hf://datasets/{repo}@").partition("/")[0])
 
 
 def _subset(subset: str | None, known: list[str], name: str) -> str:

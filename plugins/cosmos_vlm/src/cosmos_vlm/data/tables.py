@@ -11,7 +11,7 @@ from typing import Any
 
 from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
-from cosmos_vlm.data.retries import with_retries
+from cosmos_core.hub import with_retries
 
 __all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "place_of", "read_block"]
 

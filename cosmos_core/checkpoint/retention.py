@@ -1,0 +1,60 @@
+"""Removes old checkpoints after a new one is complete."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cosmos_core.config.run import CheckpointConfig, KeepBest
+from cosmos_core.plan.checkpoint import complete_ones
+from cosmos_core.plan.leftovers import PARTIAL
+from cosmos_core.plan.paths import RunPaths, step_of
+
+__all__ = ["remove_old"]
+
+
+def remove_old(paths: RunPaths, config: CheckpointConfig) -> list[Path]:
+    """Remove what `keep_last`, `keep_every` and `keep_best` leave out; returns it. For one process. Raises OSError.
+
+    A kill on the way leaves hidden folders alone, which the next save removes.
+    """
+    if config.keep_last is None:
+        return []
+    checkpoints = {step_of(path) or 0: path for path in complete_ones(paths.checkpoints)}
+    steps = sorted(checkpoints)
+    keep = set(steps[-config.keep_last :])
+    if config.keep_every is not None:
+        keep |= {step for step in steps if step % config.keep_every == 0}
+    if config.keep_best.count:
+        keep |= _best(steps, _validations(paths.metrics, config.keep_best.metric), config.keep_best)
+    removed = [checkpoints[step] for step in steps if step not in keep]
+    for path in removed:
+        hidden = path.with_name(f".{path.name}.removed{PARTIAL}")
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+    return removed
+
+
+def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set[int]:
+    """Steps of the best checkpoints; of equal ones the later."""
+    sign = 1 if best.mode == "min" else -1
+    newest = {step: values[max(earlier)] for step in steps if (earlier := [at for at in values if at <= step])}
+    scores = {step: sign * value for step, value in newest.items() if math.isfinite(value)}
+    return set(sorted(scores, key=lambda step: (scores[step], -step))[: best.count])
+
+
+def _validations(metrics: Path, name: str) -> dict[int, float]:
+    """A figure of every validation, by step."""
+    values = {}
+    quoted = json.dumps(name)
+    with metrics.open(encoding="utf-8") as lines:
+        for line in lines:
+            if quoted in line:
+                record = json.loads(line)
+                value = record.get(name)
+                if isinstance(value, (int, float)):
+                    values[int(record["step"])] = float(value)
+    return values

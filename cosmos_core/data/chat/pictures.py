@@ -1,0 +1,73 @@
+"""Pictures of dialogs: upright, RGB, in 8 bits; and why one cannot be read."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+
+from cosmos_core.data.samples import Image
+from cosmos_core.data.source import UnreadableSample
+
+__all__ = ["read_image"]
+
+IMAGE_ERRORS = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
+    *(struct.error, PIL.Image.DecompressionBombError),
+)
+"""What Pillow raises for files that are not images, and for images too large for memory."""
+HEAD = 64
+UNREAD = {
+    "HEIF": re.compile(rb"....ftyp(hei|mif1|msf1|hev)", re.DOTALL),
+    "JPEG XL": re.compile(rb"\xff\x0a|....jxl ", re.DOTALL),
+    "SVG": re.compile(rb"<svg|<\?xml"),
+    "HTML, such as a failed download": re.compile(rb"<!doctype html|<html"),
+    "PDF": re.compile(rb"%pdf"),
+    "a video": re.compile(rb"....ftyp|\x1ae\xdf\xa3", re.DOTALL),
+}
+"""Formats that Pillow does not read, by the first bytes in small letters."""
+
+
+def read_image(source: Path | bytes) -> Image:
+    """An image, turned upright as its metadata says; grey of 16 bits is scaled to 8. Raises UnreadableSample."""
+    where = "an embedded image" if isinstance(source, bytes) else str(source)
+    try:
+        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as stored:
+            image = PIL.ImageOps.exif_transpose(stored)
+            pixels = np.asarray(_in_8_bits(image, where).convert("RGB"))
+    except FileNotFoundError:
+        raise UnreadableSample(where, "image file is missing") from None
+    except PIL.UnidentifiedImageError:
+        raise UnreadableSample(where, _unknown(source)) from None
+    except IMAGE_ERRORS as error:
+        raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
+    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+
+
+def _unknown(source: Path | bytes) -> str:
+    """Why Pillow does not read the image."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            source = file.read(HEAD)
+    head = source[:HEAD].lstrip().lower()
+    name = next((name for name, pattern in UNREAD.items() if pattern.match(head)), None)
+    return f"image cannot be read: it is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"
+
+
+def _in_8_bits(image: PIL.Image.Image, where: str) -> PIL.Image.Image:
+    """Pillow cuts what is above 255 when it converts grey of more than 8 bits."""
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA")  # Straight to RGB, Pillow warns of each.
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    levels = np.asarray(image).astype(np.int64)
+    if image.mode == "F" or levels.min() < 0 or levels.max() > 0xFFFF:
+        bits = "floating point" if image.mode == "F" else "more than 16 bits"
+        raise UnreadableSample(where, f"image has levels of {bits}; convert it to 8 or 16 bits")
+    return PIL.Image.fromarray((levels / 0x101).round().astype(np.uint8))

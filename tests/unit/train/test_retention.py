@@ -1,0 +1,58 @@
+"""Which checkpoints of a run stay: the newest, those of every so many steps, those that validated best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.leftovers import leftover_bytes
+from cosmos_core.train import Trainer
+from tests.unit.train.runs import ready, steps_of
+
+EIGHT = ("trainer.max_iter=8", "checkpoint.save_iter=1", "trainer.validation_iter=1", "checkpoint.keep_last=2")
+
+
+def train(tmp_path: Path, *overrides: str, losses: dict[int, float] | None = None) -> Trainer:
+    """Eight steps, each with a validation and a checkpoint. losses: what metrics.jsonl says of validations before."""
+    trainer, _ = ready(tmp_path, *EIGHT, *overrides)
+    trainer.paths.metrics.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"step": step, "val_loss": loss} for step, loss in (losses or {}).items()]
+    trainer.paths.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert trainer.train() == "done"
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        ((), [7, 8]),
+        (("checkpoint.keep_last=1",), [8]),
+        (("checkpoint.keep_every=3",), [3, 6, 7, 8]),
+        (("checkpoint.keep_best.count=1",), [4, 7, 8]),
+        (("checkpoint.keep_best.count=2", "checkpoint.keep_every=8"), [2, 4, 7, 8]),
+        (('checkpoint.keep_best={mode="max", count=1}',), [1, 7, 8]),
+    ],
+)
+def test_what_stays(tmp_path: Path, overrides: tuple[str, ...], kept: list[int]) -> None:
+    losses = {0: 0.01, 1: 3.0, 2: 0.5, 3: float("nan"), 4: 0.4, 5: 2.0, 6: 1.0, 7: 1.5, 8: 1.5}
+    trainer = train(tmp_path, *overrides, losses=losses)
+    assert steps_of(trainer) == kept
+    assert latest_complete(trainer.paths.checkpoints) == trainer.paths.iteration(8)
+    assert leftover_bytes(trainer.paths.checkpoints) == 0
+
+
+def test_all_stay_by_default(tmp_path: Path) -> None:
+    trainer, _ = ready(tmp_path, "trainer.max_iter=4", "checkpoint.save_iter=1")
+    trainer.train()
+    assert steps_of(trainer) == [1, 2, 3, 4]
+
+
+def test_a_run_goes_on_from_what_stayed(tmp_path: Path) -> None:
+    train(tmp_path)
+    trainer, _ = ready(tmp_path, *EIGHT, "trainer.max_iter=9")
+    assert trainer.step == 8
+    trainer.train()
+    assert steps_of(trainer) == [8, 9]
