@@ -19,8 +19,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, si
 
 
 @contextmanager
-def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling_signals(handler: Callable[[int, FrameType | None], None], *, until_exit: bool = False) -> Iterator[None]:
     """Call `handler` on the signals of a stop while inside; the previous handlers return afterwards.
+
+    until_exit: they do not, since the process ends next, and a repeated signal must not change its exit code.
 
     A signal that is ignored stays ignored, which is how `nohup` works. Python lets only the main thread set handlers.
     In any other thread, signals stay with whoever handles them.
@@ -33,7 +35,7 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
     try:
         yield
     finally:
-        for number, before in previous.items():
+        for number, before in previous.items() if not until_exit else ():
             # None stands for a handler that Python did not install and cannot install again.
             signal.signal(number, signal.SIG_DFL if before is None else before)
 

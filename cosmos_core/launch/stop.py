@@ -29,7 +29,7 @@ class StopRequests:
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
         self.announce: Callable[[str], object] = show_beside
-        self._passed_on = False
+        self._passed_on = self._over = False
         self._signal: signal.Signals | None = None
         self._received = 0.0
 
@@ -50,10 +50,13 @@ class StopRequests:
             file.write_text(self._signal.name)
 
     @contextmanager
-    def listening(self) -> Iterator[Self]:
-        """Handle signals while inside; the previous handlers return afterwards."""
-        with handling_signals(self._receive):
-            yield self
+    def listening(self, *, until_exit: bool = False) -> Iterator[Self]:
+        """Handle signals while inside. Afterwards the previous handlers return, unless the process ends next."""
+        try:
+            with handling_signals(self._receive, until_exit=until_exit):
+                yield self
+        finally:
+            self._over = True
 
     def _first_signal(self) -> str:
         if self._signal is not None:
@@ -71,6 +74,8 @@ class StopRequests:
             return
         self._received = time.monotonic()
         self._signal = signal.Signals(number)
+        if self._over:
+            return
         if self._passed_on and self.file is not None:
             self.file.write_text(self._signal.name)
         text = (

@@ -74,7 +74,7 @@ def run(
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run; a run writes its figures to metrics.jsonl")
     stop = StopRequests()
-    with nullcontext() if dry_run else stop.listening():
+    with nullcontext() if dry_run else stop.listening(until_exit=True):
         plan = plan_run(
             recipe,
             overrides,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +88,20 @@ def test_a_file_made_by_hand_asks_too(tmp_path: Path) -> None:
     assert not rank.pending
     (tmp_path / ".stop_requested").touch()
     assert (rank.pending, rank.outcome) == (True, "stopped")
+
+
+def test_a_command_that_ends_next_keeps_its_exit_code() -> None:
+    code = """
+import os, signal, sys
+from cosmos_core.launch.stop import StopRequests
+
+with StopRequests().listening(until_exit=True) as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    os.kill(os.getpid(), number)
+sys.exit(75)
+"""
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL).returncode == 75
 
 
 def test_people_are_told_what_happens_and_how_to_end_at_once() -> None:
