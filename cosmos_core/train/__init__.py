@@ -8,7 +8,7 @@ from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.tracker import Tracker
+from cosmos_core.train.tracker import Media, MediaTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "Callback",
     "CallbackContext",
     "Estimate",
+    "Media",
+    "MediaTracker",
     "ModelFamily",
     "ModelInput",
     "StepOutput",
