@@ -42,7 +42,8 @@ class Evaluation:
     limit: most batches a rank takes. scoring: metrics of answers. num_answers: most answers, the files' included; None
     for one to each sample. num_pictured: how many answers the page shows with their pictures, of each rank.
 
-    strict: whether a metric that fails is an error, once all files are written; else it is a warning.
+    strict: whether a metric that fails is an error, once all files are written; else it is a warning. alive: called
+    after each batch.
     """
 
     family: ModelFamily
@@ -57,6 +58,7 @@ class Evaluation:
     num_answers: int | None = None
     num_pictured: int = 0
     strict: bool = False
+    alive: Callable[[], None] = lambda: None
 
 
 @frozen
@@ -92,6 +94,7 @@ def evaluate(task: Evaluation) -> Evaluated:
                 if pack is not None and batch_answers:
                     answers += batch_answers
                     shown |= _pictured(task, pack, task.num_pictured - len(shown))
+            task.alive()
             if pack is not None:
                 validating.advance(1 if task.limit is not None else len(pack.items))
     metrics = _means({name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()})
