@@ -87,6 +87,7 @@ class TrainerConfig:
     max_iter: int = option(500, "Optimizer steps in total.", unit="steps", low=1)
     grad_accum_iter: int = option(1, "Micro-batches a step.", low=1)
     logging_iter: int = option(10, "Console and tracker cadence.", unit="steps", low=1)
+    log_samples: bool = option(False, "Write every sample that was trained on to samples_rank<r>.jsonl.")
     seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
     distributed_parallelism: str = option("fsdp", "How parameters are distributed.", choices=("fsdp",))
     run_validation: bool = option(False, "Evaluate on dataloader_val during the run.")

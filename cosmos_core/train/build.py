@@ -30,6 +30,7 @@ from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import check_same_dataset, raise_if_any_rank_failed
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.sample_log import SampleLog
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.tracker import Tracker, TrackerGroup
@@ -288,4 +289,6 @@ def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunPaths, *, ma
             folder.mkdir(parents=True, exist_ok=True)
         section = options.get(name) or spec.config.load()()
         built[name] = spec.callback.load()(section, CallbackContext(folder=folder, run_dir=paths.root))
+    if config.trainer.log_samples:
+        built["log_samples"] = SampleLog(paths)
     return built

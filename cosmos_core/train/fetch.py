@@ -40,6 +40,11 @@ class StepBatches:
     waited: float
     waits: list[float]
 
+    @property
+    def samples(self) -> list[list[tuple[str, str]]]:
+        """Key and member of each sample, one list a micro-batch."""
+        return [list(zip(*names, strict=True)) for names in zip(self.keys, self.datasets, strict=True)]
+
 
 def fetch(
     micro_batches: Iterator[MicroBatch],

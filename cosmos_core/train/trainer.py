@@ -71,7 +71,7 @@ class Trainer:
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
     startup: clock of the phases up to the first step. activity: what this rank is doing. tried_step: of the newest
-    save, which may have failed.
+    save, which may have failed. samples: of the newest step on this rank, key and dataset of each, by micro-batch.
     """
 
     config: RunConfig
@@ -99,6 +99,7 @@ class Trainer:
     activity: Activity = field(default_factory=Activity)
     saved_step: int = 0
     tried_step: int = 0
+    samples: list[list[tuple[str, str]]] = field(default_factory=list)
     failed_saves: int = 0
     stop_requested: bool = False
     scoring: Scoring = field(default_factory=Scoring)
@@ -234,7 +235,7 @@ class Trainer:
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.step, finite)
-        self.loader_state = step.loader_state
+        self.loader_state, self.samples = step.loader_state, step.samples
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}

@@ -263,3 +263,20 @@ def rank_of(process: subprocess.Popen[str]) -> psutil.Process:
     (agent,) = psutil.Process(process.pid).children()
     (rank,) = agent.children()
     return rank
+
+
+@pytest.mark.ranks
+def test_every_sample_is_trained_on_once_over_four_one_and_three_ranks(tmp_path: Path) -> None:
+    """Two resumes from the middle of an epoch, with workers."""
+    shared = ("trainer.run_validation=false", "checkpoint.save_iter=100", "trainer.log_samples=true")
+    shared += ("dataloader_train.num_workers=1", "dataloader_train.max_samples_per_batch=4")
+
+    def train(name: str, steps: int, nproc: int) -> list[str]:
+        arguments = ("run", "hello", f"job.name={name}", *shared, f"trainer.max_iter={steps}")
+        cosmos(*arguments, "--nproc", str(nproc), "--output-root", str(tmp_path))
+        files = sorted(directory(tmp_path, name).glob("samples_rank*.jsonl"))
+        return sorted(json.loads(line)["key"] for file in files for line in file.read_text().splitlines())
+
+    for steps, nproc in ((5, 4), (9, 1)):
+        train("changing", steps, nproc)
+    assert train("changing", 13, 3) == train("alone", 5 * 4 + 4 + 4 * 3, 1)
