@@ -14,7 +14,7 @@ import numpy as np
 
 from cosmos_core.data import Answer, Chat, MapSource, Message, UnreadableSample, Video
 from cosmos_core.data.chat import MediaReader, read_video, to_chat
-from cosmos_core.data.text_files import as_utf8
+from cosmos_core.text_files import as_utf8
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.manifest import read_manifest
 from cosmos_data_videophy.scoring import is_no_rating, metrics, rate, write_report

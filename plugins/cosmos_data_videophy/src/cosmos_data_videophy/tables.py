@@ -13,8 +13,8 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import read_text
 
 __all__ = ["Row", "Table", "find_table", "read_rows"]
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.strict_json import read_object
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.wan import find_vae
@@ -137,10 +138,7 @@ def _digest(text: str) -> str:
 
 def _read(index: Path) -> dict[str, Any]:
     try:
-        record = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
+        return read_object(index)
+    except UserError:
         problem = Problem(message=f"missing or damaged: {index}", key="dataloader_train.cache")
-        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem])
-    return record
+        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem]) from None

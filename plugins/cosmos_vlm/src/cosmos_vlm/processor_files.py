@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import read_object
 from cosmos_vlm.config import VlmConfig
 
 __all__ = ["PixelLimits", "pixel_limits", "write_processor"]
@@ -63,16 +63,7 @@ def _stored(folder: Path, name: str, published: tuple[int, int]) -> tuple[int, i
 
 def _read(file: Path) -> dict[str, Any]:
     """{} for a file that is not there. Raises UserError."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-        message = "is not a JSON object"
-    except ValueError as error:
-        message = f"is not JSON: {error}"
-    raise UserError("the backbone's processor cannot be read", [Problem(message=message, file=str(file))])
+    return read_object(file, "the backbone's processor cannot be read") if file.is_file() else {}
 
 
 def write_processor(folder: Path, limits: PixelLimits) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import text_of
 from cosmos_data_bridge.folder.entries import Entry
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, is_hidden, pair

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from cosmos_core.strict_json import loads
 
 __all__ = ["ADAPTERS", "FORMAT", "SEARCHED", "looks_published"]
 
@@ -38,6 +39,6 @@ def _header(file: Path) -> str:
             return ""
         text = handle.read(length).decode("utf-8", errors="replace")
     try:
-        return " ".join(json.loads(text))
-    except ValueError:
+        return " ".join(loads(text))
+    except (ValueError, TypeError):
         return ""
