@@ -18,7 +18,7 @@ from cosmos_core.formats import check_format
 from cosmos_core.strict_json import read_object
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.sizes import NetworkConfig
-from cosmos_vfm.tokenizer.wan import find_vae
+from cosmos_vfm.tokenizer.wan_files import find_vae
 
 __all__ = ["Cached", "LatentCache", "text_identity", "video_tokenizer_identity"]
 

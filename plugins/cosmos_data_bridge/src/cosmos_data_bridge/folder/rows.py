@@ -91,6 +91,8 @@ def _columnar(file: Path, columns: Sequence[str] | None) -> tuple[list[str], Ite
     def read(batches: Iterator[Any]) -> Iterator[Row]:
         try:
             for batch in batches:
+                # Arrow believes a file: damaged offsets would lead out of its memory.
+                batch.validate(full=True)
                 part = batch if columns is None else batch.select(columns)
                 # One row at a time, since a row may hold a video.
                 for number in range(part.num_rows):
