@@ -167,6 +167,11 @@ class RunPaths(Record):
         return self.root / "validation" / f"step_{step:09d}"
 
     @property
+    def generated(self) -> Path:
+        """Clips of `cosmos generate`, one folder a command."""
+        return self.root / "generated"
+
+    @property
     def evaluation(self) -> Path:
         """Files of `cosmos eval`."""
         return self.root / "evaluation"

@@ -17,6 +17,7 @@ __all__ = [
     "ConfiguredSpec",
     "Conversion",
     "ConverterSpec",
+    "DataPath",
     "DatasetSpec",
     "DoctorSpec",
     "ModelFamilySpec",
@@ -103,6 +104,20 @@ class DatasetSpec(ConfiguredSpec):
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
     overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
+
+
+@frozen(kw_only=True)
+class DataPath:
+    """How the data at a path is read where no recipe says it.
+
+    dataset: the dataset's table; None takes back what the recipe sets. recipe: whose other settings are taken.
+    stand_ins: settings instead of what that recipe would download, such as a tokenizer; note: tells of them.
+    """
+
+    dataset: Mapping[str, Any]
+    recipe: str
+    stand_ins: Mapping[str, str] = field(factory=dict)
+    note: str = ""
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from attrs import frozen
 
+from cosmos_core.train.member_metrics import on_host
 from cosmos_core.train.nonfinite import MicroBatchLoss
 
 __all__ = ["AsyncMetrics", "StepMetrics"]
@@ -77,4 +78,4 @@ class AsyncMetrics:
         values, count = pending.values.tolist(), len(pending.names)
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
-        return StepMetrics({**pending.record, **named, "tokens": int(named["tokens"])}, losses)
+        return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"])}, losses)

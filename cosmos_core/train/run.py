@@ -11,6 +11,7 @@ import torch.distributed as dist
 from attrs import frozen
 
 from cosmos_core.console.logs import log_file
+from cosmos_core.data.mixture import members_of
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import barrier
 from cosmos_core.distributed.runtime import process_group
@@ -74,6 +75,7 @@ def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *,
     _check_steps_left(trainer, plan)
     if trainer.is_main:
         add_to_record(trainer.paths, plan.launch, "fetched", _sources(trainer))
+        add_to_record(trainer.paths, plan.launch, "changed_data", trainer.loader.changes)
         trainer.loader.announce()
         trainer.trackers.start(plan, trainer.step)
     begun = time.perf_counter()
@@ -112,6 +114,6 @@ def _check_steps_left(trainer: Trainer, plan: RunPlan) -> None:
 
 def _sources(trainer: Trainer) -> dict[str, str]:
     """What the family fetched, and which data the run sees."""
-    fingerprint = trainer.loader.source.fingerprint
-    data = {"dataloader_train.dataset": fingerprint} if fingerprint is not None else {}
-    return {**trainer.family.source_revisions, **data}
+    members = members_of(trainer.loader.source)
+    prints = {f"dataloader_train.{member.key}": member.source.fingerprint for member in members}
+    return {**trainer.family.source_revisions, **{key: text for key, text in prints.items() if text is not None}}

@@ -46,7 +46,8 @@ from cosmos_core.train import checkpointing
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
-from cosmos_core.train.fetch import fetch
+from cosmos_core.train.fetch import StepBatches, fetch
+from cosmos_core.train.member_metrics import MemberMetrics
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
@@ -97,9 +98,12 @@ class Trainer:
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
+    member_metrics: MemberMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
+        names = [member.label for member in self.config.dataloader_train.mixture]
+        self.member_metrics = MemberMetrics(names, self.mesh.device)
         self._rate_names = rate_names(self.model, self.config.optimizer)
 
     @property
@@ -196,7 +200,7 @@ class Trainer:
             self.emit("after_backward")
 
         # Finite check on the unclipped loss and norm, the same on every rank.
-        metrics = self._mean(outputs, step.loss_denominator)
+        metrics = self._mean(outputs, step)
         self.grad_norm = gradient_norm(self.model)
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
@@ -222,8 +226,11 @@ class Trainer:
         if self.mesh.device.type == "cpu":
             self.flush()
 
-    def _mean(self, outputs: Sequence[StepOutput], denominator: float) -> dict[str, torch.Tensor]:
-        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP."""
+    def _mean(self, outputs: Sequence[StepOutput], step: StepBatches) -> dict[str, torch.Tensor]:
+        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP.
+
+        Of a mixture also the samples and mean losses of its members.
+        """
         names = ["loss", *outputs[0].metrics]
         sums = torch.zeros(len(names) + 2, dtype=torch.float64, device=self.mesh.device)
         for output in outputs:
@@ -231,9 +238,13 @@ class Trainer:
             sums[:-2] += torch.stack([values[name].detach().double() for name in names])
             sums[-2] += output.tokens
             sums[-1] += (output.flops or 0.0) / 1e12
-        *means, tokens, tflop = sum_over_data(sums, self.mesh)
+        of_members = self.member_metrics.sums(outputs, step.datasets)
+        totals = sum_over_data(torch.cat([sums, of_members]), self.mesh)
+        *means, tokens, tflop = totals[: len(sums)]
         counts = {"tokens": tokens} if outputs[0].flops is None else {"tokens": tokens, "tflop": tflop}
-        return {**{name: value / denominator for name, value in zip(names, means, strict=True)}, **counts}
+        mean = {name: value / step.loss_denominator for name, value in zip(names, means, strict=True)}
+        has_losses = outputs[0].samples is not None
+        return {**mean, **counts, **self.member_metrics.metrics(totals[len(sums) :], has_losses=has_losses)}
 
     def flush(self) -> None:
         """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -111,10 +112,8 @@ def every_sample(source: MapSource) -> None:
     """Each of a dataset, or why it is unreadable."""
     assert source.fingerprint is not None
     for index in range(min(len(source), 8)):
-        try:
+        with contextlib.suppress(UnreadableSample):
             source.get(index, np.random.default_rng(0))
-        except UnreadableSample as error:
-            assert error.reason
 
 
 def clips(name: str) -> Any:

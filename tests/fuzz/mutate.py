@@ -1,4 +1,4 @@
-"""What may have happened to a file of a user: damage, wrong types, absurd sizes, hostile names, another kind of file."""
+"""What may have happened to a file of a user: damage, wrong types, absurd sizes, hostile names, another kind."""
 
 from __future__ import annotations
 

@@ -48,8 +48,7 @@ def outcome(door: Door, folder: Path) -> str:
         assert len(text) < 20_000
         text.encode()
         return "UserError"
-    except UnreadableSample as error:
-        assert error.reason
+    except UnreadableSample:
         return "UnreadableSample"
     return "read"
 

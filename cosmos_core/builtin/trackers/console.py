@@ -101,6 +101,7 @@ class ConsoleTracker:
             f"{tokens / max(seconds, 1e-9):,.0f} tokens/s",
             f"data wait {wait / max(seconds, 1e-9):.0%}",
             *([f"packs {record['pack_filled']:.0%} full"] if "pack_filled" in record else []),
+            *(f"{name[5:]} {value:.4f}" for name, value in record.items() if name.startswith("loss/")),
             *rates[1:],
         ]
 

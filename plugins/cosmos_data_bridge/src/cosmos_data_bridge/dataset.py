@@ -78,6 +78,11 @@ class BridgeSource(MapSource):
         """The clip's name."""
         return self._entries[index][0].uuid
 
+    def identity(self, index: int) -> str:
+        """The clip's name, and its window when windows are samples."""
+        clip, windows = self._entries[index]
+        return f"{clip.uuid}_w{windows[0].index}" if self.config.sample_by_window else clip.uuid
+
     def differences(self, index: int) -> Sequence[str]:
         """How the record of a clip differs from its file; nothing for a file that cannot be read."""
         clip, _ = self._entries[index]

@@ -60,9 +60,11 @@ def folder(
     from cosmos_data_bridge.folder.recipe import RECIPE
     from cosmos_data_bridge.folder.writing import Options, write_folder
 
-    dataset = resolve(recipe, plugins=plugins).config.dataloader_train.dataset
+    loader = resolve(recipe, plugins=plugins).config.dataloader_train
+    dataset = loader.dataset
     if not isinstance(dataset, BridgeConfig):
-        raise UserError(f"recipe '{recipe}' trains on '{dataset.type}', not on clips; choose another --recipe")
+        types = " and ".join(f"'{data.type}'" for data in loader.datasets.values())
+        raise UserError(f"recipe '{recipe}' trains on {types}, not on clips; choose another --recipe")
     options = Options(Cut(window, stride), validation, copy, recipe, dataset.resolution)
     written = write_folder(fetched(source, path_column, caption_column), output, options, click.echo)
     for name in ("train", "val"):
