@@ -99,10 +99,14 @@ def verify(checkpoint: Path) -> list[str]:
     if not wrong:
         wrong = _wrong_bytes(checkpoint, _read(checkpoint))
     note = checkpoint / DAMAGED
-    if wrong:
-        note.write_text(json.dumps(wrong, indent=1) + "\n", encoding="utf-8")
-    else:
-        note.unlink(missing_ok=True)
+    try:
+        if wrong:
+            note.write_text(json.dumps(wrong, indent=1) + "\n", encoding="utf-8")
+        else:
+            note.unlink(missing_ok=True)
+    except OSError as error:
+        problem = Problem(message=error.strerror or str(error), file=str(note))
+        raise UserError("what was found cannot be noted in the checkpoint", [problem]) from None
     return wrong
 
 

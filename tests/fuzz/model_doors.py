@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -14,8 +13,8 @@ import cosmos_vlm
 from cosmos_core.data import Chat, Message
 from cosmos_vfm.checkpoints.convert import to_dcp
 from cosmos_vfm.checkpoints.identify import looks_published
-from cosmos_vfm.checkpoints.load import settings_of
-from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.hub import hub_tokens
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG, WanVae
 from cosmos_vlm.architecture import architecture_of
@@ -55,7 +54,6 @@ def generator(folder: Path) -> None:
     """Recognizes a published generator, and converts it."""
     looks_published(folder)
     to_dcp(folder, folder.parent / "out")
-    settings_of(VfmConfig(), folder)
 
 
 def words(folder: Path) -> None:
@@ -87,7 +85,8 @@ def model_doors(folder: Path) -> Iterator[Door]:
     yield Door("video tokenizer", contents(folder / "vae"), lambda path: WanVae.load(str(path), torch.float32), 1)
     from safetensors.torch import save
 
-    tensors: dict[str, Any] = {"layers.0.self_attn.add_q_proj.weight": torch.ones(2, 2), "norm.weight": torch.ones(2)}
+    small = Cosmos3Network(NetworkConfig(hidden=8, layers=1, heads=1, kv_heads=1, head_dim=16, mlp=8, vocab=8))
+    tensors = {f"net.{name}": value.detach().clone() for name, value in small.state_dict().items()}
     published = {
         "model_index.json": b'{"vae": ["diffusers", "AutoencoderKLWan"]}',
         "transformer/config.json": b'{"_class_name": "Cosmos3OmniTransformer", "num_layers": 1}',

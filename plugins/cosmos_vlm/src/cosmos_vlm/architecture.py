@@ -7,6 +7,7 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.strict_json import read_object
+from cosmos_vlm.architecture_faults import faults
 
 __all__ = ["architecture_of", "cut"]
 
@@ -26,12 +27,19 @@ def architecture_of(folder: Path) -> Any:
         content = read_object(file, UNREADABLE, HINT)
         model_type = content.get("model_type")
         if model_type == "qwen3_vl":
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return _checked(AutoConfig.from_pretrained(folder, trust_remote_code=False), file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise _unreadable(" ".join(str(error).split()), file) from None
     message = f"is of a '{model_type}' model" if model_type else "names no model_type"
     problem = Problem(message=message, file=str(file), hint="this version trains qwen3_vl models")
     raise UserError("the backbone cannot be trained here", [problem])
+
+
+def _checked(architecture: Any, file: Path) -> Any:
+    problems = [Problem(message=fault, file=str(file), hint=HINT) for fault in faults(architecture)]
+    if problems:
+        raise UserError("no network can be built from the backbone's configuration; nothing was started", problems)
+    return architecture
 
 
 def cut(architecture: Any, num_layers: int) -> None:

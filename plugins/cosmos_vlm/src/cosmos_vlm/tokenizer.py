@@ -45,7 +45,17 @@ def tokenizer_of(folder: Path, architecture: Any) -> Any:
     reasons = list(_mismatches(tokenizer, folder, architecture))
     if reasons:
         raise _unusable(folder, reasons)
+    _try(tokenizer, folder)
     return tokenizer
+
+
+def _try(tokenizer: Any, folder: Path) -> None:
+    """Raises UserError when a question cannot be put through the template and the tokenizer."""
+    try:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+        tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    except Exception as error:  # The template is a program of the backbone's, which may raise anything.
+        raise _unusable(folder, [f"its chat template or its settings fail: {first_line(error)}"]) from None
 
 
 def _template_of_processor(folder: Path) -> str | None:

@@ -25,10 +25,13 @@ def looks_published(path: Path) -> bool:
 
 
 def _has_marks(folder: Path) -> bool:
-    for index in folder.glob("*.safetensors.index.json"):
-        if any(mark in index.read_text(encoding="utf-8", errors="replace") for mark in MARKS):
-            return True
-    return any(any(mark in _header(file) for mark in MARKS) for file in sorted(folder.glob("*.safetensors"))[:1])
+    try:
+        for index in folder.glob("*.safetensors.index.json"):
+            if any(mark in index.read_text(encoding="utf-8", errors="replace") for mark in MARKS):
+                return True
+        return any(any(mark in _header(file) for mark in MARKS) for file in sorted(folder.glob("*.safetensors"))[:1])
+    except OSError:
+        return False
 
 
 def _header(file: Path) -> str:
