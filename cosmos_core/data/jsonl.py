@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from math import inf
+from os.path import isfile
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -164,7 +165,7 @@ def read_clips(
 
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    if not file.is_file():
+    if not isfile(file):
         raise UserError(f"no such file: {file}; nothing was started")
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:

@@ -18,6 +18,7 @@ from cosmos_core.formats import check_format
 from cosmos_core.strict_json import read_object
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.sizes import NetworkConfig
+from cosmos_vfm.tokenizer.video import CHANNELS
 from cosmos_vfm.tokenizer.wan_files import find_vae
 
 __all__ = ["Cached", "LatentCache", "text_identity", "video_tokenizer_identity"]
@@ -125,11 +126,12 @@ class LatentCache:
                 if "format" in names:
                     number = int(file.get_tensor("format"))
                     check_format({"format": number}, self.path(identity), FORMAT, package=PACKAGE)
-                if self._same_text and "ids" in names and file.metadata()["caption"] == _digest(caption):
-                    ids = tuple(file.get_tensor("ids").tolist())
-                return Cached(file.get_tensor("latents").float(), caption, ids)
-        except (OSError, SafetensorError):
+                if self._same_text and "ids" in names and (file.metadata() or {}).get("caption") == _digest(caption):
+                    ids = tuple(file.get_tensor("ids").flatten().tolist())
+                latents = file.get_tensor("latents").float()
+        except (OSError, SafetensorError, RuntimeError):  # The last for a format that is not one number.
             return None
+        return Cached(latents, caption, ids) if latents.ndim == 4 and len(latents) == CHANNELS else None
 
 
 def _digest(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def architecture_of(folder: Path) -> Any:
     from transformers import AutoConfig
 
     file = folder / "config.json"
-    if not file.exists():
+    if not exists(file):
         raise _unreadable("is missing", file)
     try:
         content = read_object(file, UNREADABLE, HINT)

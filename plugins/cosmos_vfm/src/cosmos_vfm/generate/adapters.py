@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def parse_adapter(text: str) -> Adapter:
     adapter = Adapter(Path(folder if at and folder else text), strength)
     if not math.isfinite(strength):
         raise UserError(UNUSABLE, [Problem(message=f"its strength is {number}", key="--adapter")])
-    if not adapter.file.is_file():
+    if not isfile(adapter.file):
         hint = "`cosmos export RUN --adapter -o DIR` writes one"
         problem = Problem(message=f"holds no {FILE}", key="--adapter", file=str(adapter.folder), hint=hint)
         raise UserError(UNUSABLE, [problem])

@@ -14,6 +14,7 @@ from attrs import fields_dict, frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean, path_fault
 from cosmos_core.strict_json import loads
+from cosmos_core.text_files import read_text
 
 __all__ = ["Row", "read_prompts"]
 
@@ -49,10 +50,9 @@ def read_prompts(path: Path) -> list[Row]:
     Raises UserError with every bad line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise UserError("the prompts cannot be read", [Problem(message=str(reason), file=str(path))]) from None
+        text = read_text(path)
+    except UserError as error:
+        raise UserError("the prompts cannot be read", error.problems) from None
     readers = {".jsonl": _json_lines, ".csv": _csv, ".txt": _text}
     if path.suffix not in readers:
         message = f"its name ends in {path.suffix!r}; prompts are read from {', '.join(readers)}"

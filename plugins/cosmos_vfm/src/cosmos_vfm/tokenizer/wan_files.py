@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import exists
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -28,12 +29,12 @@ def find_vae(path: str | None) -> Path:
     if path is None:
         raise vae_error("", "is not set")
     location = Path(path)
+    if not exists(location):
+        raise vae_error(path, "no such file or folder")
     if location.is_dir() and not (location / "config.json").is_file() and (location / "vae/config.json").is_file():
         return location / "vae"
     if location.is_dir() and not (location / "config.json").is_file():
         raise vae_error(path, "holds neither config.json nor vae/config.json")
-    if not location.exists():
-        raise vae_error(path, "no such file or folder")
     return location
 
 
