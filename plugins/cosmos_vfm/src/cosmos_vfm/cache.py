@@ -129,7 +129,7 @@ class LatentCache:
                 if self._same_text and "ids" in names and (file.metadata() or {}).get("caption") == _digest(caption):
                     ids = tuple(file.get_tensor("ids").flatten().tolist())
                 latents = file.get_tensor("latents").float()
-        except (OSError, SafetensorError, RuntimeError):  # The last for a format that is not one number.
+        except (OSError, SafetensorError, ValueError):  # The last for a format that is not one number.
             return None
         return Cached(latents, caption, ids) if latents.ndim == 4 and len(latents) == CHANNELS else None
 
