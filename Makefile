@@ -39,7 +39,7 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
-	@echo "make fuzz   20,000 mutated recipes, videos and files of every other kind (half an hour)"
+	@echo "make fuzz   20,000 mutated recipes, videos and files of every other kind (an hour)"
 	@echo "make storm N=200   kills, signals, full disks and damage on runs of 1 to 4 processes; nothing may be lost (an hour)"
 	@echo "make mutants   plants 180 small faults in the source; the tests must notice 95 % of them (half an hour)"
 	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"

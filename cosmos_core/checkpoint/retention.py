@@ -7,11 +7,13 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.leftovers import PARTIAL
 from cosmos_core.plan.paths import RunPaths, step_of
+from cosmos_core.strict_json import loads
 
 __all__ = ["remove_old"]
 
@@ -50,11 +52,19 @@ def _validations(metrics: Path, name: str) -> dict[int, float]:
     """A figure of every validation, by step."""
     values = {}
     quoted = json.dumps(name)
-    with metrics.open(encoding="utf-8") as lines:
+    with metrics.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if quoted in line:
-                record = json.loads(line)
-                value = record.get(name)
-                if isinstance(value, (int, float)):
-                    values[int(record["step"])] = float(value)
+                step, value = _figure(line, name)
+                if isinstance(value, (int, float)) and isinstance(step, int):
+                    values[step] = float(value)
     return values
+
+
+def _figure(line: str, name: str) -> tuple[Any, Any]:
+    """Step and figure of a record; None for both in a line that a full disk or a kill cut off."""
+    try:
+        record = loads(line)
+    except ValueError:
+        record = None
+    return (record.get("step"), record.get(name)) if isinstance(record, dict) else (None, None)

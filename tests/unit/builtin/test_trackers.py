@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cosmos_core.builtin.config import Jsonl
+from cosmos_core.builtin.trackers.jsonl import JsonlTracker
 from cosmos_core.config import TrackerConfig
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.tracker import TrackerGroup
@@ -120,3 +124,13 @@ def test_a_tracker_that_failed_once_is_never_called_again(broken: str) -> None:
     trackers.finish("done")
     events = ["start", "log", "log", "finish", "finish"]
     assert calls == {"bad": events[: events.index(broken) + 1], "good": events}
+
+
+def test_a_resumed_run_keeps_records_alone_of_a_damaged_metrics_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n[1]\n"x"\n{"step": "2"}\n\xff\xfe\n{"step": 1e400}\n' + b"[" * 100_000 + b'\n{"ste')
+    plan: Any = SimpleNamespace(run_dir=tmp_path, weights=SimpleNamespace(kind="resume"))
+    tracker = JsonlTracker(Jsonl())
+    tracker.start(plan, 3)
+    tracker.finish("done")
+    assert path.read_text() == '{"step": 1}\n'
