@@ -13,6 +13,7 @@ from cosmos_core.plugin.descriptors import (
     CommandSpec,
     DatasetSpec,
     DoctorSpec,
+    MetricSpec,
     ModelFamilySpec,
     TrackerSpec,
 )
@@ -30,6 +31,12 @@ _COMMANDS = {
     "train": (
         ("run", "run:run", "Run a recipe, or resume it"),
         ("eval", "eval:evaluate", "Validation metrics of a run"),
+        ("report", "report:report", "A page of one or more runs"),
+        ("runs", "runs:runs", "Runs of an output root"),
+        ("runs list", "runs:list_all", "Runs with state, step, losses, age, disk"),
+        ("runs show", "runs:show", "What is known of one run"),
+        ("runs compare", "runs:compare", "How runs differ"),
+        ("runs remove", "runs:remove", "Delete runs"),
         ("doctor", "doctor:doctor", "Check this machine"),
     ),
     "data": (
@@ -142,6 +149,17 @@ def cosmos_trackers() -> Iterable[TrackerSpec]:
         config=f"{_BUILTIN}.config:Tensorboard",
         tracker=f"{_BUILTIN}.trackers.tensorboard:TensorboardTracker",
     )
+
+
+@hookimpl
+def cosmos_metrics() -> Iterable[MetricSpec]:
+    """General ones; each but the first is silent where the data has other answers."""
+    for name, summary, errors in (
+        ("exact_match", "Answers that say what the data says", ()),
+        ("choice", "Answers with the right letter", ()),
+        ("number", "Error and rank correlation of numbers", ("mean_absolute_error", "unreadable")),
+    ):
+        yield MetricSpec(name=name, summary=summary, metric=f"{_BUILTIN}.metrics:{name}", errors=errors)
 
 
 @hookimpl

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.leftovers import PARTIAL
 from cosmos_core.plan.paths import RunPaths, step_of
-from cosmos_core.strict_json import loads
+from cosmos_core.report.metrics_file import read_metrics
 
 __all__ = ["remove_old"]
 
@@ -49,22 +47,9 @@ def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set
 
 
 def _validations(metrics: Path, name: str) -> dict[int, float]:
-    """A figure of every validation, by step."""
+    """A figure of every validation, by step; of one that is not finite, not a number."""
     values = {}
-    quoted = json.dumps(name)
-    with metrics.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if quoted in line:
-                step, value = _figure(line, name)
-                if isinstance(value, (int, float)) and isinstance(step, int):
-                    values[step] = float(value)
+    for record in read_metrics(metrics).validations:
+        value = record.get(name, math.nan)
+        values[record["step"]] = float(value) if isinstance(value, (int, float)) else math.nan
     return values
-
-
-def _figure(line: str, name: str) -> tuple[Any, Any]:
-    """Step and figure of a record; None for both in a line that a full disk or a kill cut off."""
-    try:
-        record = loads(line)
-    except ValueError:
-        record = None
-    return (record.get("step"), record.get(name)) if isinstance(record, dict) else (None, None)

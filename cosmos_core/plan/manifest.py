@@ -14,7 +14,7 @@ from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
-from cosmos_core.plan.paths import ADAPTER_BASE
+from cosmos_core.plan.paths import ADAPTER_BASE, LAUNCH_FILE
 from cosmos_core.strict_json import loads
 
 __all__ = ["DAMAGED", "MANIFEST", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
@@ -22,6 +22,7 @@ __all__ = ["DAMAGED", "MANIFEST", "Checksum", "FileRecord", "damage", "verify", 
 MANIFEST = "manifest.json"
 DAMAGED = "damaged.json"
 """Written by `verify` into a checkpoint whose bytes are not those that were written."""
+NOTES = (ADAPTER_BASE, LAUNCH_FILE)
 MANIFEST_FORMAT = 1
 """Format number of ``manifest.json``."""
 BLOCK = 1 << 24
@@ -67,9 +68,9 @@ class FileRecord:
 
 
 def _files(checkpoint: Path) -> list[str]:
-    """Names of a checkpoint's files, relative to it; not of those about them, nor of a record that people may edit."""
+    """Names of a checkpoint's files, relative to it; not of those about them, nor of notes that people may edit."""
     names = (str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
-    return sorted(name for name in names if name not in (MANIFEST, DAMAGED, ADAPTER_BASE))
+    return sorted(name for name in names if name not in (MANIFEST, DAMAGED, *NOTES))
 
 
 def write_manifest(checkpoint: Path, known: Mapping[str, FileRecord]) -> None:

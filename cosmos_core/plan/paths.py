@@ -13,9 +13,12 @@ from cosmos_core.names import path_fault
 __all__ = [
     "ADAPTER_BASE",
     "BASE_FILE",
+    "EXPORT_CONFIG",
+    "EXPORT_FILE",
     "LAUNCH_FILE",
     "OTHER_PLACE",
     "RUN_FORMAT",
+    "SAMPLES",
     "Record",
     "RunPaths",
     "check_place",
@@ -29,8 +32,15 @@ ADAPTER_BASE = "adapter_base.json"
 """Beside ``model/`` in a checkpoint that holds adapters alone."""
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its source and published configuration."""
+EXPORT_FILE = "cosmos_export.json"
+"""In an export: the run it came from, and defaults for using it."""
+EXPORT_CONFIG = "cosmos_config.toml"
+"""In an export of a run: its resolved configuration."""
 RUN_FORMAT = 1
 """Format number of ``launch_info.yaml`` and ``outcome.json``."""
+
+SAMPLES = "samples_rank"
+"""Begins the names of logs of samples."""
 
 OTHER_PLACE = "choose another --output-root or job.name"
 """What to do where a run directory cannot be made."""
@@ -120,6 +130,10 @@ class RunPaths(Record):
         """What one rank logged, over all launches."""
         return self.root / "logs" / f"rank_{rank}.log"
 
+    def samples(self, rank: int) -> Path:
+        """Every sample that one rank trained on, when `trainer.log_samples` is set."""
+        return self.root / f"{SAMPLES}{rank}.jsonl"
+
     @property
     def wandb_id(self) -> Path:
         """Id of the W&B run, when W&B is on."""
@@ -134,6 +148,11 @@ class RunPaths(Record):
         return self.root / "outcome.json"
 
     @property
+    def report(self) -> Path:
+        """The page of the run, written when a launch has ended."""
+        return self.root / "report.html"
+
+    @property
     def stop_request(self) -> Path:
         """Exists while the run is asked to save and stop."""
         return self.root / ".stop_requested"
@@ -142,6 +161,11 @@ class RunPaths(Record):
     def error_files(self) -> Path:
         """Where failing ranks say why, while a launch of several runs."""
         return self.root / ".errors"
+
+    @property
+    def beats(self) -> Path:
+        """Where each rank says what it is doing, while it runs."""
+        return self.root / ".beats"
 
     @property
     def lock(self) -> Path:

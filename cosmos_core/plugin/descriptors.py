@@ -20,6 +20,8 @@ __all__ = [
     "DataPath",
     "DatasetSpec",
     "DoctorSpec",
+    "ExportUse",
+    "MetricSpec",
     "ModelFamilySpec",
     "Spec",
     "TrackerSpec",
@@ -94,6 +96,9 @@ class DatasetSpec(ConfiguredSpec):
     """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command.
 
     overlong: policies for samples longer than a pack that make sense for it.
+
+    evaluated: options that `cosmos eval SOURCE PATH` sets, so that nothing is drawn. carried: options that such an
+    evaluation takes over from the data that the run validates or trains on.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -104,6 +109,27 @@ class DatasetSpec(ConfiguredSpec):
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
     overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
+    evaluated: Mapping[str, Any] = field(factory=dict)
+    carried: tuple[str, ...] = field(default=(), converter=_words)
+
+
+@frozen(kw_only=True)
+class MetricSpec(Spec):
+    """Figures of a model's answers.
+
+    metric: takes a list of `Answer`, returns figures by name. A figure is a number, or a list with a number or None for
+    each answer, which is shown beside the answers and averaged. It returns {} for answers it has nothing to say about.
+
+    errors: names of the figures that are worse the larger they are. datasets: those it is for, which then get no
+    general metrics; empty: a general metric. report: takes the answers and a folder, and writes files there.
+    """
+
+    kind: ClassVar[str] = "metric"
+    name: str = _name()
+    metric: Ref = field(converter=_ref)
+    errors: tuple[str, ...] = field(default=(), converter=_words)
+    datasets: tuple[str, ...] = field(default=(), converter=_words)
+    report: Ref | None = field(default=None, converter=_optional_ref)
 
 
 @frozen(kw_only=True)
@@ -200,11 +226,28 @@ class Conversion:
 
 
 @frozen(kw_only=True)
+class ExportUse:
+    """How an exported folder is used, for its record and its model card.
+
+    generation: defaults by name, as JSON has values. library, pipeline: names of the Hub, such as "diffusers" and
+    "text-to-video"; "" for none. base_model: ``owner/repository`` of what training started from, "" if unknown. code:
+    Python that uses the folder; it runs with the folder as working directory.
+    """
+
+    generation: Mapping[str, Any] = field(factory=dict)
+    library: str = ""
+    pipeline: str = ""
+    base_model: str = ""
+    code: str = ""
+
+
+@frozen(kw_only=True)
 class ConverterSpec(Spec):
     """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
 
     task: the family whose checkpoints it converts. looks_for: how its source format is recognised, for error
-    messages.
+    messages. describe: of an export, once it is written; takes the Conversion and the RunConfig of the run (None
+    without a run), returns an ExportUse.
     """
 
     kind: ClassVar[str] = "converter"
@@ -213,6 +256,7 @@ class ConverterSpec(Spec):
     task: str
     convert: Ref = field(converter=_ref)
     looks_for: str = ""
+    describe: Ref | None = field(default=None, converter=_optional_ref)
 
     @property
     def name(self) -> str:

@@ -8,21 +8,26 @@ from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.tracker import Tracker
+from cosmos_core.train.scores import rank_correlation
+from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
+    "AnswerTracker",
     "Backward",
     "Batch",
     "BuildContext",
     "Callback",
     "CallbackContext",
     "Estimate",
+    "Media",
+    "MediaTracker",
     "ModelFamily",
     "ModelInput",
     "StepOutput",
     "Tracker",
     "Trainer",
+    "rank_correlation",
 ]
 
 

@@ -5,6 +5,7 @@ It does not affect training.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from attrs import frozen
 from cosmos_core.train.member_metrics import on_host
 from cosmos_core.train.nonfinite import MicroBatchLoss
 
-__all__ = ["AsyncMetrics", "StepMetrics"]
+__all__ = ["AsyncMetrics", "StepMetrics", "peak_memory"]
+
+GIB = 2**30
 
 
 @frozen
@@ -79,3 +82,10 @@ class AsyncMetrics:
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
         return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"])}, losses)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most GiB that this process has had: allocated on its device, or resident where that is the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+from attrs import frozen
+
+from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["Tracker", "TrackerGroup"]
+__all__ = ["AnswerTracker", "Media", "MediaTracker", "Tracker", "TrackerGroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +37,36 @@ class Tracker(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswerTracker(Protocol):
+    """A tracker that also takes what the model said in a validation."""
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A few answers to validation samples, after `step` steps."""
+        ...
+
+
+@frozen
+class Media:
+    """A picture (.png, .jpg) or clip (.mp4) that a run wrote.
+
+    name: the same at every step, such as "samples/clip_00".
+    """
+
+    name: str
+    path: Path
+    caption: str = ""
+
+
+@runtime_checkable
+class MediaTracker(Protocol):
+    """A tracker that also takes pictures and clips."""
+
+    def log_media(self, step: int, media: Sequence[Media]) -> None:
+        """Files written after `step` steps; they stay where they are."""
+        ...
+
+
 class TrackerGroup:
     """All trackers as one; one that fails is switched off and never ends a run."""
 
@@ -47,9 +81,29 @@ class TrackerGroup:
         """Call it on each."""
         self._each(lambda tracker: tracker.log(record))
 
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """Call it on each that takes answers, if there are any."""
+
+        def call(tracker: Tracker) -> None:
+            if isinstance(tracker, AnswerTracker):
+                tracker.log_answers(step, answers)
+
+        if answers:
+            self._each(call)
+
     def finish(self, outcome: str) -> None:
         """Call it on each."""
         self._each(lambda tracker: tracker.finish(outcome))
+
+    def log_media(self, step: int, media: Sequence[Media]) -> None:
+        """Call it on each that takes pictures and clips, if there are any."""
+
+        def call(tracker: Tracker) -> None:
+            if isinstance(tracker, MediaTracker):
+                tracker.log_media(step, media)
+
+        if media:
+            self._each(call)
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):

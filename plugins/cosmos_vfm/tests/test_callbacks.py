@@ -14,7 +14,8 @@ from diffusers import AutoencoderKLWan
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.data import VideoText
-from cosmos_core.train import BuildContext, CallbackContext
+from cosmos_core.train import BuildContext, CallbackContext, Media
+from cosmos_core.train.tracker import TrackerGroup
 from cosmos_vfm.callbacks.compile_tokenizer import CompileTokenizerCallback
 from cosmos_vfm.callbacks.every_n_draw_sample import DrawSamplesCallback
 from cosmos_vfm.config import CompileTokenizer, DrawSamples, TextTokenizer, VfmConfig, VideoTokenizer
@@ -108,8 +109,12 @@ def test_previews_use_the_condition_frames_of_training(tmp_path: Path, monkeypat
         loader=SimpleNamespace(source=Clips()),
         validation=None,
         averaged_weights=torch.no_grad,
+        trackers=SimpleNamespace(log_media=lambda step, media: logged.extend(media)),
     )
+    logged: list[Media] = []
     DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
+    assert [item.name for item in logged] == ["samples/sheet", *(f"samples/sample_{index:02d}" for index in range(3))]
+    assert all(item.path.is_file() for item in logged)
     assert [request.num_condition_frames for request in requested] == [0, 1, 2]
     for index, frames in ((1, 1), (2, 5)):
         condition = requested[index].condition
@@ -139,6 +144,7 @@ def test_previews_of_prompts_have_the_size_of_the_data_unless_they_say_their_own
         model=torch.nn.Linear(1, 1),
         step=0,
         is_main=True,
+        trackers=TrackerGroup({}),
         loader=SimpleNamespace(source=Clips()),
         validation=None,
         averaged_weights=torch.no_grad,

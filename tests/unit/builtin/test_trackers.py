@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cosmos_core.builtin.config import Jsonl
+from cosmos_core.builtin.config import Jsonl, Tensorboard, Wandb
 from cosmos_core.builtin.trackers.jsonl import JsonlTracker
+from cosmos_core.builtin.trackers.tensorboard import TensorboardTracker
+from cosmos_core.builtin.trackers.wandb import WandbTracker
 from cosmos_core.config import TrackerConfig
+from cosmos_core.data import Answer
+from cosmos_core.data.video import write_mp4
 from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes.loading import resolve
+from cosmos_core.report.metrics_file import read_metrics
+from cosmos_core.train import Media
 from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
+from tests.unit.logged import logged
 
 SHORT = ("trainer.max_iter=4", "scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
 
@@ -45,6 +57,7 @@ def test_tensorboard_holds_every_figure_once(tmp_path: Path) -> None:
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [event.step for event in events.Scalars("val/val_loss")] == [0, 2, 4]
+    assert events.Images("loss_curve")[-1].step == 4
 
 
 def test_every_tracker_has_the_same_switch(tmp_path: Path) -> None:
@@ -76,6 +89,70 @@ def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) 
     run(tmp_path, *off, **env)
 
 
+def test_pictures_and_clips_reach_the_board(tmp_path: Path) -> None:
+    tracker = TensorboardTracker(Tensorboard())
+    tracker.start(SimpleNamespace(run_dir=tmp_path), 0)  # type: ignore[arg-type]
+    tracker.log_media(3, media_in(tmp_path))
+    tracker.finish("done")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (picture,), (clip,) = events.Images("val/confusion"), events.Images("samples/clip")
+    assert (picture.step, picture.width, picture.height) == (3, 40, 30)
+    assert picture.encoded_image_string == (tmp_path / "confusion.png").read_bytes()
+    animated = Image.open(BytesIO(clip.encoded_image_string))
+    assert (animated.format, animated.n_frames, animated.size) == ("GIF", 50, (480, 240))
+    assert animated.info["duration"] == 120
+    (caption,) = events.Tensors("samples/clip/caption/text_summary")
+    assert caption.tensor_proto.string_val == [b"a red square"]
+
+
+def test_pictures_and_clips_reach_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracker = WandbTracker(Wandb())
+    tracker.start(plan_of(tmp_path, "offline"), 0)
+    tracker.log_media(0, media_in(tmp_path))
+    tracker.finish("done")
+    (files,) = tmp_path.glob("wandb/offline-run-*/files/media")
+    assert [path.suffix for path in sorted(files.rglob("*.*"))] == [".png", ".mp4"]
+    off = WandbTracker(Wandb())
+    off.start(plan_of(tmp_path, "disabled"), 0)
+    off.log_media(1, media_in(tmp_path))
+
+
+def plan_of(run_dir: Path, mode: str) -> Any:
+    config = resolve("hello", [f"job.wandb_mode={mode}"], plugins=PluginManager.discover()).config
+    return SimpleNamespace(run_dir=run_dir, config=config)
+
+
+def media_in(folder: Path) -> list[Media]:
+    """A picture, and a clip of 100 frames with black and red ones in turn."""
+    Image.new("RGB", (40, 30), "teal").save(folder / "confusion.png")
+    frames = np.zeros((100, 320, 640, 3), np.uint8)
+    frames[::4, ..., 0] = 255
+    write_mp4(folder / "clip.mp4", frames, 100 / 6)
+    return [
+        Media("val/confusion", folder / "confusion.png"),
+        Media("samples/clip", folder / "clip.mp4", "a red square"),
+    ]
+
+
+def test_media_go_only_to_trackers_that_take_them(tmp_path: Path) -> None:
+    class Plain:
+        def log(self, record: dict) -> None: ...
+
+    class Showing(Plain):
+        seen: list[tuple[int, str]] = []
+
+        def log_media(self, step: int, media: Sequence[Media]) -> None:
+            self.seen += [(step, item.name) for item in media]
+
+    showing = Showing()
+    trackers = TrackerGroup({"plain": Plain(), "showing": showing})  # type: ignore[dict-item]
+    trackers.log_media(2, [Media("loss_curve", tmp_path / "loss_curve.png")])
+    trackers.log_media(2, [])
+    assert showing.seen == [(2, "loss_curve")]
+
+
 def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
     class Good:
         seen: list[dict] = []
@@ -92,6 +169,26 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
     trackers.log({"step": 1})
     trackers.log({"step": 2})
     assert good.seen == [{"step": 1}, {"step": 2}]
+
+
+def test_answers_go_to_the_trackers_that_take_them() -> None:
+    class Plain:
+        def log(self, record: dict) -> None: ...
+        def start(self, plan: object, step: int) -> None: ...
+        def finish(self, outcome: str) -> None: ...
+
+    class Reading(Plain):
+        seen: list[tuple[int, list[Answer]]] = []
+
+        def log_answers(self, step: int, answers: list[Answer]) -> None:
+            self.seen.append((step, answers))
+
+    answers = [Answer("a", "said", "true")]
+    reading = Reading()
+    trackers = TrackerGroup({"plain": Plain(), "reading": reading})
+    trackers.log_answers(1, [])
+    trackers.log_answers(2, answers)
+    assert reading.seen == [(2, answers)]
 
 
 @pytest.mark.parametrize("broken", ["start", "log", "finish"])
@@ -126,9 +223,40 @@ def test_a_tracker_that_failed_once_is_never_called_again(broken: str) -> None:
     assert calls == {"bad": events[: events.index(broken) + 1], "good": events}
 
 
+def test_records_that_the_disk_does_not_take_wait_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes half of the second record, then nothing, then everything."""
+
+    class Disk:
+        def __init__(self) -> None:
+            self.file, self.answers = (tmp_path / "metrics.jsonl").open("wb", buffering=0), [100, 10, 0, 0, 100]
+
+        def write(self, data: bytes) -> int:
+            count = self.answers.pop(0) if self.answers else 1000
+            if count == 0:
+                raise OSError(28, "No space left on device")
+            return self.file.write(data[:count])
+
+        def close(self) -> None:
+            self.file.close()
+
+    tracker = JsonlTracker(Jsonl())
+    monkeypatch.setattr(tracker, "_file", Disk())
+    with logged("cosmos_core.builtin") as lines:
+        for step in range(1, 6):
+            tracker.log({"step": step, "loss": 0.5})
+        tracker.finish("done")
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in records.steps] == [1, 2, 3, 4, 5]
+    assert records.damaged == 0
+    assert lines == ["metrics.jsonl cannot be written (No space left on device); its records wait until it can"]
+
+
 def test_a_resumed_run_keeps_records_alone_of_a_damaged_metrics_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n[1]\n"x"\n{"step": "2"}\n\xff\xfe\n{"step": 1e400}\n' + b"[" * 100_000 + b'\n{"ste')
+    assert len(read_metrics(path).steps) == 1
     plan: Any = SimpleNamespace(run_dir=tmp_path, weights=SimpleNamespace(kind="resume"))
     tracker = JsonlTracker(Jsonl())
     tracker.start(plan, 3)

@@ -20,8 +20,7 @@ def train(tmp_path: Path, *overrides: str, losses: dict[int, float] | None = Non
     trainer, _ = ready(tmp_path, *EIGHT, *overrides)
     trainer.paths.metrics.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"step": step, "val_loss": loss} for step, loss in (losses or {}).items()]
-    damaged = '["val_loss"]\n{"step": "2", "val_loss": 0.0}\n{"val_loss": 0.0, "st\n'
-    trainer.paths.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + damaged)
+    trainer.paths.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert trainer.train() == "done"
     return trainer
 

@@ -122,7 +122,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         looks_for=SEARCHED,
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{module}:export"
+        source="dcp",
+        target="hf",
+        task="vfm",
+        summary="Checkpoint to diffusers",
+        convert=f"{module}:export",
+        describe="cosmos_vfm.checkpoints.describe:describe",
     )
 
 

@@ -9,7 +9,16 @@ from shlex import join
 from typing import TYPE_CHECKING
 
 from cosmos_core.errors import UserError
-from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DataPath, DatasetSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import (
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    DataPath,
+    DatasetSpec,
+    ModelFamilySpec,
+    Problem,
+    hookimpl,
+)
 from cosmos_core.strict_json import read_object
 
 if TYPE_CHECKING:
@@ -56,6 +65,7 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_vlm.config:ChatConfig",
         source="cosmos_vlm.data.chat:ChatSource",
         yields="chat",
+        carried=("target_fps", "max_frames"),
     )
 
 
@@ -70,6 +80,14 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
 
 
 @hookimpl
+def cosmos_commands() -> Iterable[CommandSpec]:
+    """Conversations with a reasoner."""
+    yield CommandSpec(
+        path=("chat",), summary="Talk with a reasoner", command="cosmos_vlm.commands.chat:chat", group="models"
+    )
+
+
+@hookimpl
 def cosmos_converters() -> Iterable[ConverterSpec]:
     """A Cosmos language model on a Qwen3-VL tower, and a trained reasoner to a Hugging Face folder."""
     module = "cosmos_vlm.checkpoints.converters"
@@ -81,7 +99,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         convert=f"{module}:merge",
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{module}:export"
+        source="dcp",
+        target="hf",
+        task="vlm",
+        summary="Checkpoint to transformers",
+        convert=f"{module}:export",
+        describe="cosmos_vlm.checkpoints.describe:describe",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from cosmos_core.train import Callback, CallbackContext, Trainer
+from cosmos_core.train import Callback, CallbackContext, Media, Trainer
 from cosmos_vfm.callbacks.previews import Preview, of_data, of_prompts, truths
 from cosmos_vfm.config import DrawSamples
 from cosmos_vfm.family import VfmFamily
@@ -87,7 +87,18 @@ class DrawSamplesCallback(Callback):
         trainer.model.train(training)
         if trainer.is_main:
             self._write(trainer.step, videos)
+            self._log(trainer)
         return videos
+
+    def _log(self, trainer: Trainer) -> None:
+        """Give what was drawn at this step to the trackers."""
+        name = f"step_{trainer.step:09d}"
+        media = [Media("samples/sheet", self.context.folder / f"{name}.png")]
+        for file in sorted((self.context.folder / name).glob("sample_*")):
+            if file.suffix in (".mp4", ".png"):
+                caption = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
+                media.append(Media(f"samples/{file.stem}", file, caption))
+        trainer.trackers.log_media(trainer.step, media)
 
     def _write(self, step: int, videos: Sequence[torch.Tensor]) -> None:
         name = f"step_{step:09d}"
