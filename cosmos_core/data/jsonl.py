@@ -17,7 +17,6 @@ from typing import IO, Any, cast
 from attrs import evolve, field, frozen
 
 from cosmos_core.data.dropped import Dropped, Drops
-from cosmos_core.data.source import UnreadableSample
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
 from cosmos_core.strict_json import loads
@@ -287,5 +286,8 @@ def captions_of(clip: ClipRecord, window: Window) -> Mapping[str, Any]:
     except (ValueError, IndexError, TypeError, KeyError):
         captions = None
     if not isinstance(captions, dict):
+        # Here, since the checks before a run list clips without torch.
+        from cosmos_core.data.source import UnreadableSample
+
         raise UnreadableSample(f"{clip.uuid} ({clip.file})", "its record changed since the file was listed")
     return captions
