@@ -39,7 +39,7 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
-	@echo "make fuzz   ten thousand mutated recipes (some minutes)"
+	@echo "make fuzz   20,000 mutated recipes, videos and files of every other kind (an hour)"
 	@echo "make acceptance-real   published weights: fetch, train, export, generate, chat, compare; writes one JSON to send back"
 	@echo "make storm N=200   kills, signals, full disks and damage on runs of 1 to 4 processes; nothing may be lost (an hour)"
 	@echo "make mutants   plants 180 small faults in the source; the tests must notice 95 % of them (half an hour)"
@@ -97,7 +97,7 @@ wheels: .venv/installed-test
 	    $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
 
 fuzz: .venv/installed-test
-	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz
+	COSMOS_FUZZ=20000 $(BIN)/python -m pytest -q tests/fuzz
 
 # TWIN=1 takes small random weights in the published layout instead of the published ones.
 acceptance-real: .venv/installed-test

@@ -1,12 +1,21 @@
-"""Strict JSON: NaN and infinities, which JSON does not have, become null."""
+"""JSON of files: reading refuses what would fail later, and NaN and infinities are written as null."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
-__all__ = ["dumps"]
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import read_text
+
+__all__ = ["DEEPEST", "dumps", "loads", "read_json", "read_object"]
+
+DEEPEST = 100
+"""Levels of lists and objects that are read. Code that walks through deeper ones runs out of stack."""
+UNREADABLE = "a JSON file cannot be read"
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
@@ -20,3 +29,68 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises ValueError alone: JSONDecodeError, which has the line, for what is not JSON; else for values nested deeper
+    than DEEPEST, for integers of thousands of digits, and for texts that no UTF-8 can hold.
+    """
+    deep = f"has more than {DEEPEST} levels of lists and objects"
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError(deep) from None
+    except ValueError:  # The only other one.
+        raise ValueError(f"holds a number of more than {sys.get_int_max_str_digits()} digits") from None
+    # The counts are cheap and suffice nearly always.
+    if text.count("[") + text.count("{") > DEEPEST and _is_deep(value):
+        raise ValueError(deep)
+    if ("\\ud" in text or "\\uD" in text) and not _is_utf8(value):
+        raise ValueError("holds half of a character (a lone surrogate)")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
+
+
+def _is_utf8(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_json(path: Path, title: str = UNREADABLE, hint: str = "") -> Any:
+    """The value in a file. Raises UserError of this title, with file and line, for what cannot be read."""
+    line = None
+    try:
+        return loads(read_text(path))
+    except UserError as error:
+        raise UserError(title, error.problems) from None
+    except json.JSONDecodeError as error:
+        message, line = f"is not JSON: {error.msg}", error.lineno
+    except ValueError as error:
+        message = str(error)
+    raise UserError(title, [Problem(message=message, file=str(path), line=line, hint=hint)])
+
+
+def read_object(path: Path, title: str = UNREADABLE, hint: str = "") -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError of this title for any other value too."""
+    value = read_json(path, title, hint)
+    if not isinstance(value, dict):
+        raise UserError(title, [Problem(message="is not a JSON object", file=str(path), hint=hint)])
+    return value

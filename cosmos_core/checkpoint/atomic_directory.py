@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import path_fault
 
 __all__ = ["atomic_directory"]
 
@@ -22,6 +23,9 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
     undone: ends error messages, such as "nothing was exported". made_of: identifies the sources; files that an
     interrupted attempt with the same sources left are kept. Raises UserError when `output` exists or a write fails.
     """
+    if fault := path_fault(str(output)):
+        problem = Problem(message=f"the path {fault}", file=repr(str(output)), hint="choose another folder")
+        raise UserError(f"the output cannot be written; {undone}", [problem])
     if output.exists():
         raise UserError(f"{output} exists already; {undone}")
     hidden = output.with_name(f".{output.name}.partial")

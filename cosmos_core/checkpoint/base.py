@@ -13,6 +13,7 @@ from attrs.validators import ge, instance_of, optional
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import ADAPTER_BASE
+from cosmos_core.strict_json import read_object
 
 __all__ = ["AdapterBase", "fingerprint"]
 
@@ -57,11 +58,11 @@ class AdapterBase:
         path = checkpoint / ADAPTER_BASE
         if not path.is_file():
             return None
+        record = read_object(path, "the record of an adapter's base is damaged; nothing was started")
+        check_format(record, path, ADAPTER_FORMAT)
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            check_format(record, path, ADAPTER_FORMAT)
             return cls(**{name: value for name, value in record.items() if name != "format"})
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(f"{path} is damaged: {error}") from None
 
     def check(self, checkpoint: Path, seed: int | None = None) -> None:

@@ -12,11 +12,12 @@ from attrs import frozen
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 
+from cosmos_core.checkpoint.loader_state import check_loader_states
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
-from cosmos_core.data.sampler import LOADER_FORMAT
+from cosmos_core.data.sampler import LOADER_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
@@ -170,18 +171,29 @@ def _first(names: list[str]) -> str:
 def load_loader_states(folder: Path) -> list[Any]:
     """The saved loader state of every old rank, in rank order.
 
-    Raises UserError when one holds more than data, or is too new.
+    Raises UserError when one holds more than data, is too new, or could not have been written by a loader.
     """
-    files = sorted(folder.glob("rank_*.pkl"), key=lambda path: int(path.stem.partition("_")[2]))
-    return [_loader_state(path) for path in files]
+    numbers = {path: path.stem.removeprefix("rank_") for path in folder.glob("rank_*.pkl")}
+    files = sorted((path for path in numbers if numbers[path].isdecimal()), key=lambda path: int(numbers[path]))
+    states = [_loader_state(path) for path in files]
+    own = [state for state in states if is_loader_state(state)]
+    try:
+        check_loader_states(own)
+    except ValueError as error:
+        raise _no_state(folder, str(error)) from None
+    return states
 
 
 def _loader_state(path: Path) -> Any:
     try:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
-        hint = "without dataloader/ and manifest.json the data start from the beginning"
-        problem = Problem(message=not_plain(error), file=str(path), hint=hint)
-        raise UserError("the state of the data cannot be read; nothing was started", [problem]) from None
+        raise _no_state(path, not_plain(error)) from None
     check_format(state, path, LOADER_FORMAT)
     return state
+
+
+def _no_state(path: Path, message: str) -> UserError:
+    hint = "without dataloader/ and manifest.json the data start from the beginning"
+    problem = Problem(message=message, file=str(path), hint=hint)
+    return UserError("the state of the data cannot be read; nothing was started", [problem])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import leads_outside
+from cosmos_core.strict_json import read_object
 
 __all__ = ["open_safetensors", "read_weight_map"]
 
@@ -22,17 +22,14 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, FileNotFoundError) as error:
+    except (SafetensorError, OSError) as error:
         problem = Problem(message=str(error), file=str(path), hint="download it again")
         raise UserError("a file of weights is damaged or incomplete", [problem]) from None
 
 
 def read_weight_map(index: Path) -> dict[str, str]:
     """Tensor name -> file name, from the index of sharded safetensors. Raises UserError when the index is damaged."""
-    try:
-        weight_map = json.loads(index.read_bytes())["weight_map"]
-    except (ValueError, KeyError, TypeError):
-        weight_map = None
+    weight_map = read_object(index, "an index of weights is damaged", "download it again").get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         problem = Problem(message="has no weight_map from tensors to files", file=str(index), hint="download it again")
         raise UserError("an index of weights is damaged", [problem])

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from cosmos_core.checkpoint.reader import SafeReader
 from cosmos_core.formats import check_format
+from cosmos_core.strict_json import read_object
 
 __all__ = ["DcpWriter", "stored_tensors"]
 
@@ -95,7 +96,7 @@ class DcpWriter:
 
 def _read_index(path: Path) -> dict[str, Any]:
     """The index beside a data file. Raises UserError when a newer version wrote it."""
-    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    index = read_object(path)
     check_format(index, path, INDEX_FORMAT)
     return index
 

@@ -11,7 +11,9 @@ __all__ = ["render", "render_problem"]
 def render(error: ReportedError) -> str:
     """The text that the command line prints."""
     lines = [f"error: {error.title}", *(f"  {render_problem(problem)}" for problem in error.problems)]
-    return without_secrets("\n".join(lines))
+    text = "\n".join(lines)
+    # A name may hold what no terminal and no file takes: half a character, or NUL.
+    return without_secrets(text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"))
 
 
 def render_problem(problem: Problem) -> str:

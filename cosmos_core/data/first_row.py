@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import text_of
 
 __all__ = ["ROW_FILES", "first_fields"]
 
@@ -57,9 +58,11 @@ def _bytes(file: Path) -> bytes:
 
 def _parsed(text: str, file: Path, line: int) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return loads(text)
+    except JSONDecodeError as error:
         raise _unreadable(error.msg, file, line + error.lineno - 1) from None
+    except ValueError as error:
+        raise _unreadable(str(error), file, line) from None
 
 
 def _columns(file: Path) -> list[str]:
@@ -68,7 +71,7 @@ def _columns(file: Path) -> list[str]:
 
     try:
         return list(read_schema(file).names)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:  # ValueError of names that are not UTF-8.
         raise _unreadable(str(error).splitlines()[0], file, None) from None
 
 

@@ -10,21 +10,24 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from math import inf
+from os.path import isfile
 from pathlib import Path
 from typing import IO, Any, cast
 
 from attrs import evolve, field, frozen
 
 from cosmos_core.data.dropped import Dropped, Drops
-from cosmos_core.data.text_files import as_utf8
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
-from cosmos_core.names import text_fault
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import as_utf8
 
 __all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "index_of", "read_clips"]
 
 MAX_PROBLEMS = 10
 """Bad lines that one error lists."""
+LARGEST = 2**31 - 1
+"""Of a number of frames, pixels or seconds; a larger one is damage."""
 
 
 @frozen
@@ -161,7 +164,7 @@ def read_clips(
 
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    if not file.is_file():
+    if not isfile(file):
         raise UserError(f"no such file: {file}; nothing was started")
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as handle:
@@ -184,8 +187,6 @@ def _parse(
     line: bytes, file: Path, offset: int, find: Callable[[str, Path], Path], check: Callable[[Mapping[str, Any]], None]
 ) -> ClipRecord:
     record = _object(line)
-    if (b"\\ud" in line.lower() or b"\xed" in line) and text_fault(json.dumps(record, ensure_ascii=False)):
-        raise ValueError("it holds half of a character (a lone surrogate)")
     frames = _positive(record, "nb_frames")
     return ClipRecord(
         uuid=_typed(record, "uuid", str),
@@ -203,7 +204,7 @@ def _parse(
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(as_utf8(line))
+        record = loads(as_utf8(line))
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
@@ -243,7 +244,9 @@ def _typed(record: Mapping[str, Any], name: str, kind: Any) -> Any:
         raise ValueError(f"field '{name}' is missing")
     value = record[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"field '{name}' has the wrong type: {value!r}")
+        raise ValueError(f"field '{name}' has the wrong type: {value!r:.80}")
+    if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+        raise ValueError(f"field '{name}' is beyond {LARGEST:,}: {value!r:.80}")
     return value
 
 
@@ -271,11 +274,20 @@ def _media(text: str, folder: Path, find: Callable[[str, Path], Path]) -> Path:
 
 
 def captions_of(clip: ClipRecord, window: Window) -> Mapping[str, Any]:
-    """The record's window with all its captions, read from the file."""
+    """The record's window with all its captions, read from the file. Raises UnreadableSample when they are gone."""
     if clip.captions is not None:
         return clip.captions[window.index]
     with _opened(clip.file) as handle:
         handle.seek(clip.offset)
-        record = json.loads(as_utf8(handle.read(clip.length)))
-    captions: Mapping[str, Any] = record["t2w_windows"][window.index] if "t2w_windows" in record else record
+        line = handle.read(clip.length)
+    try:
+        record = _object(line)
+        captions = record["t2w_windows"][window.index] if "t2w_windows" in record else record
+    except (ValueError, IndexError, TypeError, KeyError):
+        captions = None
+    if not isinstance(captions, dict):
+        # Here, since the checks before a run list clips without torch.
+        from cosmos_core.data.source import UnreadableSample
+
+        raise UnreadableSample(f"{clip.uuid} ({clip.file})", "its record changed since the file was listed")
     return captions

@@ -10,6 +10,7 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.strict_json import read_object
 
 __all__ = ["PREPARED_FORMAT", "RECORD", "write_prepared"]
 
@@ -48,8 +49,8 @@ def write_prepared(
 def _recorded(path: Path, package: str) -> dict[str, Any]:
     """The options a folder was written with; {} if unknown."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_object(path)
+    except UserError:
         return {}
     check_format(content, path, PREPARED_FORMAT, package=package)
-    return {name: value for name, value in content.items() if name != "format"} if isinstance(content, dict) else {}
+    return {name: value for name, value in content.items() if name != "format"}

@@ -55,7 +55,7 @@ def find_media(text: str, folder: Path, root: Path, media_roots: Iterable[str]) 
 
 
 def _is_inside(path: Path, resolved: Path, root: Path) -> bool:
-    home = root.resolve()
+    home = Path(os.path.realpath(root))
     return resolved.is_relative_to(home) or (_named_inside(path, root) and resolved.is_relative_to(_blobs(home)))
 
 

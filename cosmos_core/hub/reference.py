@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from os.path import isdir
 from pathlib import Path
 
 from attrs import frozen
@@ -30,7 +31,7 @@ def locate_checkpoint(name: str, registry: Registry) -> Snapshot:
     Raises UserError when it is none of them or cannot be downloaded.
     """
     path = Path(name)
-    if path.is_dir():
+    if isdir(path):
         return Snapshot(path, str(path.resolve()))
     known = {spec.name for spec in registry.all(CheckpointSpec)}
     if name not in known and _REPOSITORY.fullmatch(name) and not name.startswith(("/", ".")):

@@ -9,6 +9,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.errors import RankLost, ReportedError, UserError
 from cosmos_core.plan.paths import RUN_FORMAT, RunPaths
 from cosmos_core.plan.record import replace_file
+from cosmos_core.strict_json import read_object
 
 __all__ = ["EXIT_CODES", "error_outcome", "read_outcome", "write_outcome"]
 
@@ -34,6 +35,6 @@ def write_outcome(paths: RunPaths, record: dict[str, Any], *, writer: str = "") 
 def read_outcome(paths: RunPaths) -> str:
     """The recorded outcome; "" before one is recorded."""
     try:
-        return str(json.loads(paths.outcome.read_text(encoding="utf-8"))["outcome"])
-    except (OSError, ValueError, KeyError):
+        return str(read_object(paths.outcome)["outcome"])
+    except (UserError, KeyError):
         return ""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import BASE_FILE
+from cosmos_core.strict_json import read_object
 
 __all__ = ["read_base", "write_base"]
 
@@ -29,18 +29,9 @@ def read_base(folder: Path) -> dict[str, Any]:
     path = folder / BASE_FILE
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, f"is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise _damaged(path, "is not a JSON object")
+    title = "the record of a converted base is damaged; nothing was started"
+    record = read_object(path, title, hint="convert the base again")
     if record.get("format") == BEFORE_NUMBERS:
         del record["format"]
     check_format(record, path, BASE_FORMAT)
     return record
-
-
-def _damaged(path: Path, message: str) -> UserError:
-    problem = Problem(message=message, file=str(path), hint="convert the base again")
-    return UserError("the record of a converted base is damaged; nothing was started", [problem])

@@ -12,6 +12,7 @@ from attrs import asdict, field, frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import EXPORT_FILE
+from cosmos_core.strict_json import loads
 
 __all__ = ["EXPORT_FORMAT", "ExportRecord", "read_export", "write_export"]
 
@@ -53,7 +54,7 @@ def read_export(folder: Path) -> ExportRecord | None:
     """
     path = folder / EXPORT_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

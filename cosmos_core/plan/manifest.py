@@ -15,6 +15,7 @@ from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
 from cosmos_core.plan.paths import ADAPTER_BASE, LAUNCH_FILE
+from cosmos_core.strict_json import loads
 
 __all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
 
@@ -86,7 +87,7 @@ def write_manifest(checkpoint: Path, known: Mapping[str, FileRecord]) -> None:
 def damage(checkpoint: Path) -> list[str]:
     """What is wrong with a checkpoint as far as sizes tell, and what `verify` noted; nothing without a manifest."""
     try:
-        noted = json.loads((checkpoint / DAMAGED).read_text(encoding="utf-8"))
+        noted = loads((checkpoint / DAMAGED).read_text(encoding="utf-8"))
         return [str(line) for line in noted]
     except FileNotFoundError:
         return list(_wrong_sizes(checkpoint))
@@ -100,10 +101,14 @@ def verify(checkpoint: Path) -> list[str]:
     if not wrong:
         wrong = _wrong_bytes(checkpoint, _read(checkpoint))
     note = checkpoint / DAMAGED
-    if wrong:
-        note.write_text(json.dumps(wrong, indent=1) + "\n", encoding="utf-8")
-    else:
-        note.unlink(missing_ok=True)
+    try:
+        if wrong:
+            note.write_text(json.dumps(wrong, indent=1) + "\n", encoding="utf-8")
+        else:
+            note.unlink(missing_ok=True)
+    except OSError as error:
+        problem = Problem(message=error.strerror or str(error), file=str(note))
+        raise UserError("what was found cannot be noted in the checkpoint", [problem]) from None
     return wrong
 
 
@@ -143,12 +148,14 @@ def _read(checkpoint: Path) -> dict[str, FileRecord]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(path.read_text(encoding="utf-8"))
         check_format(content, path, MANIFEST_FORMAT)
-        files = {name: FileRecord(int(entry["size"]), str(entry["xxh3"])) for name, entry in content["files"].items()}
+        files = {name: FileRecord(entry["size"], entry["xxh3"]) for name, entry in content["files"].items()}
         if outside := next(filter(leads_outside, files), None):
             raise ValueError(f"names {outside!r}, which is outside the checkpoint")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if not all(isinstance(record.size, int) and isinstance(record.xxh3, str) for record in files.values()):
+            raise ValueError("a size is no whole number, or a checksum is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = Problem(message=f"cannot be read: {first_line(error)}", file=str(path))
         raise UserError("the manifest of a checkpoint is damaged", [problem]) from None
     return files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,12 @@ from cosmos_core.plan.base import read_base
 from cosmos_core.plan.paths import LAUNCH_FILE, RUN_FORMAT, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import LAUNCH_FORMAT
+from cosmos_core.strict_json import loads
 
 __all__ = ["newer_records"]
+
+OF_TAGS = (RecursionError, AttributeError, LookupError, TypeError, OverflowError)
+"""What PyYAML raises for values that do not fit their tags, and for deep nesting."""
 
 
 def newer_records(plan: RunPlan) -> Iterator[Problem]:
@@ -48,6 +51,6 @@ def _record(path: Path) -> object:
     """None if it is missing or damaged."""
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+        return loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, *OF_TAGS):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import isdir
 from pathlib import Path
 
 from attrs import frozen
@@ -81,11 +82,11 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
     """
     source = identify(path, plugins, step=step)
     if source is None:
-        seen = LOOKED_FOR if path.is_dir() else "is no folder"
+        seen = LOOKED_FOR if isdir(path) else "is no folder"
         known = [
             Problem(message=f"for published weights of task '{spec.name}': looked for format {', '.join(spec.reads)}")
             for spec in plugins.registry.all(ModelFamilySpec)
-            if spec.reads and path.is_dir()
+            if spec.reads and isdir(path)
         ]
         problems = [Problem(message=seen, file=str(path)), *known]
         raise UserError(f"{path} is no run, checkpoint, base, export or published folder", problems)
@@ -99,7 +100,7 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
 
 def identify(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source | None:
     """As `find_source`; None for a folder that is nothing of these. Raises UserError for adapters without a base."""
-    if not path.is_dir():
+    if not isdir(path):
         return None
     run_dir = _run_dir(path)
     if run_dir is not None:

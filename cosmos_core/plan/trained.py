@@ -10,6 +10,7 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import LAUNCH_FILE, RunPaths
+from cosmos_core.strict_json import read_object
 
 __all__ = ["LAUNCH_FORMAT", "Trained", "trained_by", "write_launch"]
 
@@ -18,6 +19,8 @@ LAUNCH_FORMAT = 1
 
 UNNUMBERED = 0
 """Folder of the record of a run from before launches had numbers."""
+LAST = 10**9
+"""Larger numbers are damage."""
 
 
 @frozen
@@ -54,14 +57,11 @@ def write_launch(checkpoint: Path, number: int) -> None:
 def _number(path: Path) -> int | None:
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        check_format(values, path, LAUNCH_FORMAT)
-        number = values["launch"]
-        if isinstance(number, int) and not isinstance(number, bool) and number > UNNUMBERED:
-            return number
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    title = "the checkpoint does not say what trained it; nothing was started"
     hint = "remove this file to take the run's config.toml as what trained it"
-    problem = Problem(message="does not name a launch; it is damaged", file=str(path), hint=hint)
-    raise UserError("the checkpoint does not say what trained it; nothing was started", [problem])
+    values = read_object(path, title, hint)
+    check_format(values, path, LAUNCH_FORMAT)
+    number = values.get("launch")
+    if isinstance(number, int) and not isinstance(number, bool) and UNNUMBERED < number <= LAST:
+        return number
+    raise UserError(title, [Problem(message="does not name a launch; it is damaged", file=str(path), hint=hint)])

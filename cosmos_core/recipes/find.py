@@ -77,7 +77,7 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
         )
     names = [recipe.name for recipe in recipes]
     known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
-    file = f"did you mean the file '{name}.toml'?" if ((base or Path()) / f"{name}.toml").is_file() else ""
+    file = f"did you mean the file '{name}.toml'?" if isfile((base or Path()) / f"{name}.toml") else ""
     hint = file or did_you_mean(name, known) or "`cosmos recipes list` shows all"
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
@@ -88,7 +88,7 @@ def _no_file(path: Path, recipes: Sequence[RecipeFile]) -> UserError:
         run = path / "config.toml"
         hint = f"did you mean '{run}'?" if isfile(run) else "give a recipe file or a name of `cosmos recipes list`"
         return UserError(f"{path} is a folder, not a recipe", [Problem(message="a recipe is one TOML file", hint=hint)])
-    files = [near.name for near in path.parent.glob("*.toml")]
+    files = [near.name for near in path.parent.glob("*.toml")] if isdir(path.parent) else []
     names = [recipe.name for recipe in recipes]
     recipe = did_you_mean(path.stem, names)
     hint = recipe if path.stem in names else did_you_mean(path.name, files) or recipe

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def _chain(path: Path) -> list[Document]:
     seen: list[Path] = []
     following: Path | None = path
     while following is not None:
-        resolved = following.resolve()
+        resolved = Path(realpath(following))
         if resolved in seen:
             chain = " -> ".join(str(link) for link in [*seen, resolved])
             raise UserError(f"recipes extend each other in a cycle: {chain}")

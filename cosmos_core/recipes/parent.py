@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def find_parent(values: dict[str, Any], path: Path, installed: Sequence[RecipeFi
     named = _of_experiment(experiment, installed) if isinstance(experiment, str) else []
     if "extends" in values:
         return _find("extends", values["extends"], installed, path.parent)
-    if not named or path.resolve() in [recipe.path.resolve() for recipe in named]:
+    if not named or realpath(path) in [realpath(recipe.path) for recipe in named]:
         return None
     return _find("job.experiment", named[0].name, installed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ class Glance:
 def peek(path: Path, installed: Sequence[RecipeFile] | None = None, *, below: tuple[Path, ...] = ()) -> Glance:
     """What the file says. installed: as in `find_recipe`. below: files that start from this one."""
     installed = list_recipes() if installed is None else installed
-    if path.resolve() in below:
+    if Path(realpath(path)) in below:
         return Glance(problem=Problem(message="recipes extend each other in a cycle", file=str(path)))
     try:
         text = read_text(path)
         values = tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Glance(problem=Problem(message=f"not readable: {error}", file=str(path)))
     try:
         parent = find_parent(values, path, installed)
@@ -53,7 +54,7 @@ def peek(path: Path, installed: Sequence[RecipeFile] | None = None, *, below: tu
         (problem,) = error.problems
         line = locate(text).get(tuple(problem.key.split(".")))
         return _over(Glance(problem=evolve(problem, file=str(path), line=line)), values, path, text)
-    above = peek(parent, installed, below=(*below, path.resolve())) if parent is not None else Glance()
+    above = peek(parent, installed, below=(*below, Path(realpath(path)))) if parent is not None else Glance()
     return _over(above, values, path, text)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+
+from cosmos_core.strict_json import loads
 
 __all__ = ["Metrics", "last_metrics", "read_metrics"]
 
@@ -68,7 +69,7 @@ def _parsed(lines: Iterable[bytes]) -> Metrics:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = loads(line.decode())
     except ValueError:
         return None
     step = record.get("step") if isinstance(record, dict) else None

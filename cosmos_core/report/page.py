@@ -24,6 +24,7 @@ from cosmos_core.report.metrics_file import Metrics, read_metrics
 from cosmos_core.report.record import RunRecord, read_record
 from cosmos_core.report.run_status import RunStatus, read_status, recorded_config
 from cosmos_core.report.settings import Difference, differing_settings
+from cosmos_core.strict_json import loads
 
 __all__ = ["write_own_report", "write_report"]
 
@@ -177,7 +178,7 @@ def _table(file: Path) -> Table:
 
 def _record(line: str) -> Mapping[str, Any]:
     try:
-        record = json.loads(line)
+        record = loads(line)
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}

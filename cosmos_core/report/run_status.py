@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from cosmos_core.names import did_you_mean
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.report.figures import figure
 from cosmos_core.report.metrics_file import last_metrics
+from cosmos_core.strict_json import loads
 
 __all__ = ["RunStatus", "find_run", "find_runs", "is_run", "read_status", "recorded_config"]
 
@@ -140,7 +140,7 @@ def _total(paths: RunPaths) -> int | None:
 def _outcome(paths: RunPaths) -> dict[str, Any]:
     """The record of how the last launch ended; {} while it runs, or when it is damaged."""
     try:
-        record = json.loads(paths.outcome.read_text(encoding="utf-8"))
+        record = loads(paths.outcome.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("outcome"), str) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.data.resume import plain
 from cosmos_core.data.sampler import ONE_DATASET_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.plan import WeightSource
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 TRAINER_FORMAT = 1
 """Format number of a checkpoint's ``trainer/``."""
+MOST_STEPS = 2**53
+"""Larger numbers of steps are damage."""
 RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
 """Entries of every random state; one of a process with a GPU has another."""
 
@@ -111,12 +115,24 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
     }
     for name, component in state.items():
         load_component(checkpoint / name, component, trainer.mesh)
+    _check_counters(state, checkpoint)
     loader_states = load_loader_states(checkpoint / "dataloader")
     if not loader_states or not all(is_loader_state(entry) for entry in loader_states):
         loader_states = []
         if trainer.is_main:
             logger.warning("%s does not say how far the data was read; it starts from the beginning", checkpoint)
     trainer.load_state_dict(state, loader_states)
+
+
+def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> None:
+    """Raises UserError for steps that no run has completed."""
+    problems = [
+        Problem(message=f"is {value!r:.80}, not a number of steps", key=key, file=str(checkpoint / part))
+        for part, key in (("scheduler", "last_epoch"), ("trainer", "iteration"))
+        if type(value := state[part][key]) is not int or not 0 <= value <= MOST_STEPS
+    ]
+    if problems:
+        raise UserError("the checkpoint does not say how far it was trained; nothing was started", problems)
 
 
 def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ CORE = ROOT / "cosmos_core"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").exists())
 
 # Rooms that a room may import beside its own files; the lowest row may be imported by all.
-BASE = {"errors", "formats", "names", "refs", "seeds", "strict_json"}
+BASE = {"errors", "formats", "names", "refs", "seeds", "strict_json", "text_files"}
 LEVELS = [
     {"cli"},
     {"builtin", "testing"},
@@ -40,7 +40,7 @@ LIGHT_DOCTOR = {"__init__.py", "check.py", "runner.py", "child.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
     "plugin", "config", "data", "optim", "checkpoint", "attention", "distributed", "train", "testing", "plan", "hub",
-    "doctor", "recipes", "console", "errors", "formats", "names", "seeds",
+    "doctor", "recipes", "console", "errors", "formats", "names", "seeds", "strict_json", "text_files",
 }  # fmt: skip
 
 MAX_FILE_LINES = 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from io import FileIO
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from cosmos_core.builtin.config import Jsonl
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.strict_json import dumps
+from cosmos_core.strict_json import dumps, loads
 
 __all__ = ["JsonlTracker"]
 
@@ -66,12 +65,13 @@ def _keep_up_to(path: Path, step: int, *, resumed: bool) -> None:
     if not path.exists():
         return
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line)
+            record = loads(line)
         except ValueError:
             continue
-        if resumed and record.get("step", 0) <= step:
+        number = record.get("step", 0) if isinstance(record, dict) else None
+        if resumed and isinstance(number, int) and number <= step:
             lines.append(line + "\n")
     hidden = path.with_name(f".{path.name}.partial")
     hidden.write_text("".join(lines), encoding="utf-8")

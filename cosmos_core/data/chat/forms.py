@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from cosmos_core.data.samples import ToolCall
+from cosmos_core.strict_json import loads
 
 __all__ = ["FIELDS", "Dialog", "MediaReference", "Turn", "form_of", "parse_dialog"]
 
@@ -246,6 +246,6 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def _json(text: Any, fault: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, TypeError):
+        return loads(text)
+    except (ValueError, TypeError, AttributeError):
         raise ValueError(fault) from None

@@ -251,3 +251,14 @@ def test_records_that_the_disk_does_not_take_wait_until_it_does(
     assert [record["step"] for record in records.steps] == [1, 2, 3, 4, 5]
     assert records.damaged == 0
     assert lines == ["metrics.jsonl cannot be written (No space left on device); its records wait until it can"]
+
+
+def test_a_resumed_run_keeps_records_alone_of_a_damaged_metrics_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n[1]\n"x"\n{"step": "2"}\n\xff\xfe\n{"step": 1e400}\n' + b"[" * 100_000 + b'\n{"ste')
+    assert len(read_metrics(path).steps) == 1
+    plan: Any = SimpleNamespace(run_dir=tmp_path, weights=SimpleNamespace(kind="resume"))
+    tracker = JsonlTracker(Jsonl())
+    tracker.start(plan, 3)
+    tracker.finish("done")
+    assert path.read_text() == '{"step": 1}\n'

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from cosmos_core.data import Chat, MapSource, Message, UnreadableSample, Video
 from cosmos_core.data.chat import MediaReader, read_video, to_chat
-from cosmos_core.data.text_files import as_utf8
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import as_utf8
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.manifest import read_manifest
 from cosmos_data_videophy.scoring import is_no_rating
@@ -70,19 +71,27 @@ class VideophySource(MapSource):
 
 def _row(conversation: Path) -> dict[str, Any]:
     try:
-        content = json.loads(as_utf8(conversation.read_bytes()), object_hook=_unnamed)
-    except OSError:
+        content = _unnamed(loads(as_utf8(conversation.read_bytes())))
+    except FileNotFoundError:
         raise UnreadableSample(str(conversation), "file is missing") from None
+    except OSError as error:
+        raise UnreadableSample(str(conversation), f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UnreadableSample(str(conversation), error.reason) from None
-    except ValueError:
+    except JSONDecodeError:
         raise UnreadableSample(str(conversation), "not JSON") from None
+    except ValueError as error:
+        raise UnreadableSample(str(conversation), str(error)) from None
     return content if isinstance(content, dict) else {"conversations": content}
 
 
-def _unnamed(block: dict[str, Any]) -> dict[str, Any]:
-    """A video block stands for the entry's video, whatever it calls it."""
-    return {"type": "video"} if block.get("type") == "video" else block
+def _unnamed(value: Any) -> Any:
+    """The value, in which a video block stands for the entry's video, whatever it calls it."""
+    if isinstance(value, list):
+        return [_unnamed(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {"type": "video"} if value.get("type") == "video" else {name: _unnamed(part) for name, part in value.items()}
 
 
 def _check_rating(messages: Sequence[Message], conversation: Path) -> None:

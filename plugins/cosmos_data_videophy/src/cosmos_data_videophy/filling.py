@@ -6,7 +6,6 @@ size is written last. So the process may end at any point.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from threading import Event
@@ -17,7 +16,9 @@ from attrs import frozen
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.video import check_decodes, probe
+from cosmos_core.errors import UserError
 from cosmos_core.formats import check_format
+from cosmos_core.strict_json import read_json
 from cosmos_data_videophy.writing import FORMAT, PACKAGE, entry, write_json
 
 __all__ = ["MANIFEST", "Split"]
@@ -113,8 +114,8 @@ def _recorded(record: Path) -> tuple[str, int | None]:
 def _json(path: Path) -> Any:
     """A file's JSON; None when it is missing or cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except UserError:
         return None
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import find_media
-from cosmos_core.names import text_fault
+from cosmos_core.names import path_fault, text_fault
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import text_of
 from cosmos_data_videophy.config import VideophyConfig
 
 __all__ = ["Manifest", "manifest_file", "read_manifest"]
@@ -37,6 +37,9 @@ def manifest_file(config: VideophyConfig) -> Path:
 def read_manifest(config: VideophyConfig) -> Manifest:
     """The manifest of the configured split. Raises UserError when it is bad, or names files that lie elsewhere."""
     path = manifest_file(config)
+    if fault := path_fault(str(path)):
+        problem = Problem(message=f"the path {fault}", key="dataloader_train.dataset.path")
+        raise UserError("there can be no manifest; nothing was started", [problem])
     content, values = _values(path)
     entries: list[tuple[str, Path, Path]] = []
     categories: dict[str, str] = {}
@@ -64,7 +67,7 @@ def _values(path: Path) -> tuple[bytes, list[Any]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); nothing was started") from None
     try:
-        values = json.loads(text_of(content, str(path)))
+        values = loads(text_of(content, str(path)))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); nothing was started") from None
     if not isinstance(values, list) or not values:

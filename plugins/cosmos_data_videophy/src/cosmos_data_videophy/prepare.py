@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import UserError
+from cosmos_core.text_files import read_text
 
 __all__ = ["videophy2"]
 
@@ -102,7 +103,4 @@ def _draw(output: Path, train: int, validation: int, seed: int, as_json: bool) -
 
 
 def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise UserError("the question cannot be read", [Problem(message=str(error), file=str(file))]) from None
+    return read_text(file).strip()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import read_text
 
 __all__ = ["Row", "Table", "find_table", "read_rows"]
 
@@ -51,13 +52,13 @@ def find_table(source: Path | None, split: str) -> Table:
         repo = REPOS[split]
         spec = CheckpointSpec(name=repo, summary="", repo=repo, files=("*.csv", f"*{PARQUET}"))
         folder = fetch(spec, repo_type="dataset").path
-    elif source.is_file():
+    elif isfile(source):
         return Table((source,), source.parent)
     else:
         own = source / f"videophy2_{'test' if split == 'val' else 'train'}"
-        folder = own if own.is_dir() else source
+        folder = own if isdir(own) else source
     for name in CSV[split]:
-        if (folder / name).is_file():
+        if isfile(folder / name):
             return Table((folder / name,), folder)
     shards = _shards(folder, split)
     if shards:
@@ -69,7 +70,7 @@ def find_table(source: Path | None, split: str) -> Table:
 
 def _shards(folder: Path, split: str) -> tuple[Path, ...]:
     """Parquet files below `folder` that are called after the split, or after none."""
-    files = sorted(path for path in folder.rglob(f"*{PARQUET}") if path.is_file())
+    files = sorted(path for path in folder.rglob(f"*{PARQUET}") if path.is_file()) if isdir(folder) else []
     for prefix in SPLITS[split]:
         named = tuple(path for path in files if path.name.startswith(prefix))
         if named:

@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.strict_json import read_object
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.sizes import NetworkConfig
-from cosmos_vfm.tokenizer.wan import find_vae
+from cosmos_vfm.tokenizer.video import CHANNELS
+from cosmos_vfm.tokenizer.wan_files import find_vae
 
 __all__ = ["Cached", "LatentCache", "text_identity", "video_tokenizer_identity"]
 
@@ -124,11 +126,12 @@ class LatentCache:
                 if "format" in names:
                     number = int(file.get_tensor("format"))
                     check_format({"format": number}, self.path(identity), FORMAT, package=PACKAGE)
-                if self._same_text and "ids" in names and file.metadata()["caption"] == _digest(caption):
-                    ids = tuple(file.get_tensor("ids").tolist())
-                return Cached(file.get_tensor("latents").float(), caption, ids)
-        except (OSError, SafetensorError):
+                if self._same_text and "ids" in names and (file.metadata() or {}).get("caption") == _digest(caption):
+                    ids = tuple(file.get_tensor("ids").flatten().tolist())
+                latents = file.get_tensor("latents").float()
+        except (OSError, SafetensorError, ValueError):  # The last for a format that is not one number.
             return None
+        return Cached(latents, caption, ids) if latents.ndim == 4 and len(latents) == CHANNELS else None
 
 
 def _digest(text: str) -> str:
@@ -137,10 +140,7 @@ def _digest(text: str) -> str:
 
 def _read(index: Path) -> dict[str, Any]:
     try:
-        record = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
+        return read_object(index)
+    except UserError:
         problem = Problem(message=f"missing or damaged: {index}", key="dataloader_train.cache")
-        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem])
-    return record
+        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem]) from None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import read_object
+from cosmos_vlm.architecture_faults import faults
 
 __all__ = ["architecture_of", "cut"]
 
 HINT = "give the folder or the Hub name of a Qwen3-VL model"
+UNREADABLE = "the backbone's configuration cannot be read"
 
 
 def architecture_of(folder: Path) -> Any:
@@ -19,22 +22,25 @@ def architecture_of(folder: Path) -> Any:
     from transformers import AutoConfig
 
     file = folder / "config.json"
+    if not exists(file):
+        raise _unreadable("is missing", file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise _unreadable("is not an object", file, None)
+        content = read_object(file, UNREADABLE, HINT)
         model_type = content.get("model_type")
         if model_type == "qwen3_vl":
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except FileNotFoundError:
-        raise _unreadable("is missing", file, None) from None
-    except json.JSONDecodeError as error:
-        raise _unreadable(error.msg, file, error.lineno) from None
+            return _checked(AutoConfig.from_pretrained(folder, trust_remote_code=False), file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise _unreadable(" ".join(str(error).split()), file, None) from None
+        raise _unreadable(" ".join(str(error).split()), file) from None
     message = f"is of a '{model_type}' model" if model_type else "names no model_type"
     problem = Problem(message=message, file=str(file), hint="this version trains qwen3_vl models")
     raise UserError("the backbone cannot be trained here", [problem])
+
+
+def _checked(architecture: Any, file: Path) -> Any:
+    problems = [Problem(message=fault, file=str(file), hint=HINT) for fault in faults(architecture)]
+    if problems:
+        raise UserError("no network can be built from the backbone's configuration; nothing was started", problems)
+    return architecture
 
 
 def cut(architecture: Any, num_layers: int) -> None:
@@ -47,6 +53,6 @@ def cut(architecture: Any, num_layers: int) -> None:
     text.num_hidden_layers = num_layers
 
 
-def _unreadable(message: str, file: Path, line: int | None) -> UserError:
-    problem = Problem(message=message, file=str(file), line=line, hint=HINT)
-    return UserError("the backbone's configuration cannot be read", [problem])
+def _unreadable(message: str, file: Path) -> UserError:
+    problem = Problem(message=message, file=str(file), hint=HINT)
+    return UserError(UNREADABLE, [problem])

@@ -37,6 +37,8 @@ PARTS = re.compile(
     re.DOTALL,
 )
 THOUGHT_END = "</think>"
+FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What the expressions of a template may raise, beside its own errors."""
 TAGS = re.compile(f"(<think>|{THOUGHT_END})")
 
 Grid = tuple[int, int, int]
@@ -266,7 +268,7 @@ def _templated(chat: Chat, tokenizer: Any, *, is_marked: bool) -> str:
     messages = [_for_template(message, is_marked=is_marked) for message in chat.messages]
     try:
         text: str = tokenizer.apply_chat_template(messages, tools=list(chat.tools) or None, tokenize=False)
-    except TemplateError as error:
+    except (TemplateError, *FAILURES) as error:
         raise ValueError(f"the backbone's chat template refuses the dialog ({error})") from None
     return text
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from os.path import isdir, isfile
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
+from cosmos_core.errors import UserError
 from cosmos_core.plugin import (
     CheckpointSpec,
     CommandSpec,
@@ -19,6 +19,7 @@ from cosmos_core.plugin import (
     Problem,
     hookimpl,
 )
+from cosmos_core.strict_json import read_object
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -113,10 +114,10 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
     if (path / "adapter_config.json").is_file():
         return "adapters"
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_object(path / "config.json")
+    except UserError:
         return None
-    return FORMAT if isinstance(config, dict) and config.get("model_type") == FORMAT else None
+    return FORMAT if config.get("model_type") == FORMAT else None
 
 
 @hookimpl

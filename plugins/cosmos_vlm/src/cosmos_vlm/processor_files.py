@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import read_object
 from cosmos_vlm.catalog import PINNED
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.tokenizer import lacking_configs
@@ -20,6 +21,8 @@ IMAGE, VIDEO = "preprocessor_config.json", "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 """Where newer versions of transformers write the image and video processors, as the tables of `_TABLES`."""
 _TABLES = {IMAGE: "image_processor", VIDEO: "video_processor"}
+UNREADABLE = "the backbone's processor cannot be read"
+MOST_PIXELS = 2**40
 _OLD = ("min_pixels", "max_pixels")
 """Names of the limits in older files. They win over `size` in transformers."""
 _COMPLETE = Path(__file__).parent / "backbones/tiny"
@@ -81,21 +84,15 @@ def _stored(folder: Path, name: str, published: tuple[int, int]) -> tuple[int, i
         next((value for value in (settings.get(old), size.get(edge), size.get(old)) if isinstance(value, int)), default)
         for old, edge, default in zip(_OLD, ("shortest_edge", "longest_edge"), published, strict=True)
     )
+    if not 0 < low <= high <= MOST_PIXELS:
+        message = f"its limits of {low!r:.40} and {high!r:.40} pixels are no range of sizes"
+        raise UserError(UNREADABLE, [Problem(message=message, file=str(folder / name), hint="fetch it again")])
     return low, high
 
 
 def _read(file: Path) -> dict[str, Any]:
     """{} for a file that is not there. Raises UserError."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-        message = "is not a JSON object"
-    except ValueError as error:
-        message = f"is not JSON: {error}"
-    raise UserError("the backbone's processor cannot be read", [Problem(message=message, file=str(file))])
+    return read_object(file, UNREADABLE) if file.is_file() else {}
 
 
 def write_processor(folder: Path, limits: PixelLimits) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.strict_json import read_object
 
 __all__ = ["SPECIAL", "lacking_configs", "tokenizer_of"]
 
@@ -20,6 +20,7 @@ _IN_CONFIG = {
 }
 _NEEDED = ("image_token_id", "video_token_id")
 """Ids that the network uses; the others are checked only if config.json has them."""
+UNUSABLE = "the backbone's tokenizer cannot be used; nothing was started"
 
 
 def lacking_configs(folder: Path) -> list[str]:
@@ -44,15 +45,23 @@ def tokenizer_of(folder: Path, architecture: Any) -> Any:
     reasons = list(_mismatches(tokenizer, folder, architecture))
     if reasons:
         raise _unusable(folder, reasons)
+    _try(tokenizer, folder)
     return tokenizer
+
+
+def _try(tokenizer: Any, folder: Path) -> None:
+    """Raises UserError when a question cannot be put through the template and the tokenizer."""
+    try:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+        tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    except Exception as error:  # The template is a program of the backbone's, which may raise anything.
+        raise _unusable(folder, [f"its chat template or its settings fail: {first_line(error)}"]) from None
 
 
 def _template_of_processor(folder: Path) -> str | None:
     """The chat template in the file where older versions of transformers keep that of a processor."""
-    try:
-        template = json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    file = folder / "chat_template.json"
+    template = read_object(file, UNUSABLE).get("chat_template") if file.is_file() else None
     return template if isinstance(template, str) else None
 
 
@@ -69,7 +78,7 @@ def _mismatches(tokenizer: Any, folder: Path, architecture: Any) -> Iterator[str
     rows, largest = architecture.text_config.vocab_size, max(known.values())
     if largest >= rows:
         yield f"its ids go up to {largest}, the model's embedding has {rows} rows"
-    recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    recorded = read_object(folder / "config.json", UNUSABLE)
     for token, key in _IN_CONFIG.items():
         required = key in recorded or key in _NEEDED
         if required and token in known and known[token] != getattr(architecture, key):
@@ -85,4 +94,4 @@ def _unusable(folder: Path, reasons: list[str]) -> UserError:
         )
         for reason in reasons
     ]
-    return UserError("the backbone's tokenizer cannot be used; nothing was started", problems)
+    return UserError(UNUSABLE, problems)

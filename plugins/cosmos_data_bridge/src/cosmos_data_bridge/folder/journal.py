@@ -12,6 +12,7 @@ from typing import Any
 from attrs import asdict
 
 from cosmos_core.data import UnreadableSample
+from cosmos_core.strict_json import loads
 from cosmos_data_bridge.folder.measure import Facts
 
 __all__ = ["Journal", "stamp_of"]
@@ -65,4 +66,6 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Those that were not cut off when the command was stopped."""
     for line in path.read_bytes().splitlines() if path.exists() else ():
         with suppress(ValueError):
-            yield json.loads(line)
+            value = loads(line.decode())
+            if isinstance(value, dict) and value.keys() & {"facts", "reason"} and "file" in value:
+                yield value

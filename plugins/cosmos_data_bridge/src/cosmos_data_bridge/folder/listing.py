@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from os.path import exists
 from pathlib import Path
 
 from attrs import field, frozen
@@ -77,7 +78,7 @@ class Listing:
     def of(cls, source: Source, tell: Callable[[str], None] = lambda line: None) -> Listing:
         """Look which kind it is. Raises UserError when it is none."""
         path = source.path
-        if not path.exists():
+        if not exists(path):
             raise UserError(f"no such file or folder: {path}")
         files = tables_of(path, tell)
         if files:

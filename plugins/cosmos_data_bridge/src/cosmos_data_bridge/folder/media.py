@@ -8,6 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cosmos_core.names import path_fault
+
 __all__ = ["MediaFolder"]
 
 
@@ -21,8 +23,11 @@ class MediaFolder:
         """The file of that name below the folder; written unless it is there.
 
         name: a relative path without `..`. size, changed: bytes and time in nanoseconds that it has when it is whole.
+        Raises ValueError for a name that no file can have.
         """
         target = self.root / name
+        if fault := path_fault(str(target)):
+            raise ValueError(f"the name {name!r:.80} {fault}")
         if target.is_file() and (target.stat().st_size, target.stat().st_mtime_ns) == (size, changed):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import read_text
 from cosmos_data_bridge.folder.entries import no_problems
 
 __all__ = ["COLUMNAR", "TABLES", "Row", "column_names", "rows"]
@@ -67,9 +68,10 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(Problem(message=f"not JSON: {error.msg}", file=str(file), line=number))
+            row = loads(line)
+        except ValueError as error:
+            message = f"not JSON: {error.msg}" if isinstance(error, JSONDecodeError) else str(error)
+            problems.append(Problem(message=message, file=str(file), line=number))
             continue
         if isinstance(row, dict):
             yield number, row
@@ -89,6 +91,8 @@ def _columnar(file: Path, columns: Sequence[str] | None) -> tuple[list[str], Ite
     def read(batches: Iterator[Any]) -> Iterator[Row]:
         try:
             for batch in batches:
+                # Arrow believes a file: damaged offsets would lead out of its memory.
+                batch.validate(full=True)
                 part = batch if columns is None else batch.select(columns)
                 # One row at a time, since a row may hold a video.
                 for number in range(part.num_rows):

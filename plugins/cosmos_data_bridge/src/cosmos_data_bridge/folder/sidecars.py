@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import read_text
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
 
 __all__ = ["CAPTIONS", "MEDIA", "is_hidden", "pair", "sidecars"]
@@ -71,7 +72,7 @@ def is_hidden(path: Path, root: Path) -> bool:
 def _caption(text: str, file: Path) -> dict[str, Any]:
     """The caption fields in a `.txt` or `.json` file. Raises UserError with the file."""
     try:
-        return caption_fields(json.loads(text) if file.suffix.lower() == ".json" else text.strip())
+        return caption_fields(loads(text) if file.suffix.lower() == ".json" else text.strip())
     except json.JSONDecodeError as error:
         problem = Problem(message=f"not JSON: {error.msg}", file=str(file), line=error.lineno)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -14,6 +13,8 @@ from attrs import frozen
 
 from cosmos_core.console import progress
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import path_fault
+from cosmos_core.strict_json import loads
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import COLUMNAR, TABLES, Row, column_names, rows
@@ -122,6 +123,8 @@ class Tables:
             raise ValueError(f"column '{column}' holds no path: {text!r:.80}")
         if "://" in text:
             raise ValueError(f"'{text}' is an address; only files are read")
+        if fault := path_fault(str(file.parent / text)):
+            raise ValueError(f"the path {text!r:.80} {fault}")
         path = next((place / text for place in (file.parent, self.root) if (place / text).is_file()), None)
         if path is None:
             raise ValueError(f"no such file: {file.parent / text}")
@@ -168,5 +171,5 @@ def _captions(row: Row, columns: Columns) -> dict[str, Any]:
     if caption is None:
         raise ValueError(f"column '{columns.caption}' is empty")
     if columns.caption == "caption_json" and isinstance(caption, str):
-        caption = json.loads(caption)
+        caption = loads(caption)
     return caption_fields(caption)

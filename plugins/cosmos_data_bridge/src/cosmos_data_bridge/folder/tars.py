@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import text_of
 from cosmos_data_bridge.folder.entries import Entry
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, is_hidden, pair
@@ -45,7 +45,7 @@ def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
             else:
                 write = partial(_write, read=read)
                 clips[tar / member] = media.place(f"{prefix}{member}", size, changed, write)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:
         problem = Problem(message=f"cannot be read to its end ({error})", file=str(tar), hint="fetch it again")
         raise UserError("a tar is damaged", [problem]) from None
     return pair(clips, captions, tar, prefix)

@@ -13,6 +13,7 @@ from typing import Any
 
 from cosmos_core.checkpoint import open_safetensors, read_weight_map
 from cosmos_core.errors import UserError
+from cosmos_core.strict_json import read_object
 from cosmos_vfm.checkpoints.diffusers_config import native_scheduler
 from cosmos_vfm.checkpoints.published import COMPONENTS, Published
 
@@ -64,8 +65,8 @@ def copy_components(base: Path | None, output: Path, *, shift: float) -> list[st
 def _pipeline_index(output: Path) -> dict[str, Any]:
     """model_index.json of diffusers, for a base that had the parts without it. Training uses no system prompt."""
     tokenizer_file = output / "text_tokenizer/tokenizer_config.json"
-    tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8")) if tokenizer_file.is_file() else {}
-    scheduler = json.loads((output / "scheduler/scheduler_config.json").read_text(encoding="utf-8"))
+    tokenizer = read_object(tokenizer_file) if tokenizer_file.is_file() else {}
+    scheduler = read_object(output / "scheduler/scheduler_config.json")
     return {
         "_class_name": "Cosmos3OmniPipeline",
         "transformer": ["diffusers", "Cosmos3OmniTransformer"],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from os.path import isdir, realpath
 from pathlib import Path
 
 import torch
 
 from cosmos_core.checkpoint import DcpWriter, atomic_directory, fingerprint, stored_tensors
 from cosmos_core.console import Progress, progress
+from cosmos_core.errors import UserError
 from cosmos_core.plan import write_base
 from cosmos_vfm.checkpoints.components import store_components
 from cosmos_vfm.checkpoints.diffusers_config import matching_size
@@ -24,7 +26,9 @@ def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str
     interrupted conversion continues with the missing shards; `output` appears when it is complete. Raises UserError
     for an unknown layout, for damaged shards, or when `output` exists.
     """
-    with atomic_directory(output, "nothing was converted", made_of=str(source.resolve())) as hidden:
+    if not isdir(source):
+        raise UserError(f"no such folder: {source}; nothing was converted")
+    with atomic_directory(output, "nothing was converted", made_of=realpath(source)) as hidden:
         published = open_published(source)
         _write_shards(published, DcpWriter(hidden / "model"))
         components = store_components(published, hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ REQUIRED = (
 )
 """Tensors whose shapes give the sizes."""
 
+NUMBERED = re.compile(r"language_model\.model\.layers\.(\d{1,4})\.")
+
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -62,15 +65,20 @@ def network_config_of(shapes: Shapes) -> NetworkConfig:
 
     Raises UserError when a tensor that every generator has is missing.
     """
+    incomplete = "the checkpoint is not a complete generator"
     missing = [name for name in REQUIRED if name not in shapes]
     if missing:
-        raise UserError("the checkpoint is not a complete generator", [Problem(message=f"lacks {', '.join(missing)}")])
+        raise UserError(incomplete, [Problem(message=f"lacks {', '.join(missing)}")])
+    wrong = [name for name in REQUIRED if len(shapes[name]) != 2 - ("norm" in name) or not all(shapes[name])]
+    if wrong:
+        sizes = ", ".join(f"{name} {tuple(shapes[name])}" for name in wrong)
+        raise UserError(incomplete, [Problem(message=f"these tensors are of no usable size: {sizes}")])
     vocab, hidden = shapes["language_model.model.embed_tokens.weight"]
     head_dim = shapes[f"{LAYER}self_attn.k_norm_moe_gen.weight"][0]
     gated = f"{LAYER}mlp_moe_gen.gate_proj.weight" in shapes
     return NetworkConfig(
         hidden=hidden,
-        layers=1 + max(int(name.split(".")[3]) for name in shapes if ".layers." in name),
+        layers=1 + max(int(layer[1]) for name in shapes if (layer := NUMBERED.match(name))),
         heads=shapes[f"{LAYER}self_attn.q_proj_moe_gen.weight"][0] // head_dim,
         kv_heads=shapes[f"{LAYER}self_attn.k_proj_moe_gen.weight"][0] // head_dim,
         mlp=shapes[f"{LAYER}mlp_moe_gen.up_proj.weight"][0],

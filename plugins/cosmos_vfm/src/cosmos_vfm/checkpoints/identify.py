@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from cosmos_core.strict_json import loads
 
 __all__ = ["ADAPTERS", "FORMAT", "SEARCHED", "looks_published"]
 
@@ -24,10 +25,13 @@ def looks_published(path: Path) -> bool:
 
 
 def _has_marks(folder: Path) -> bool:
-    for index in folder.glob("*.safetensors.index.json"):
-        if any(mark in index.read_text(encoding="utf-8", errors="replace") for mark in MARKS):
-            return True
-    return any(any(mark in _header(file) for mark in MARKS) for file in sorted(folder.glob("*.safetensors"))[:1])
+    try:
+        for index in folder.glob("*.safetensors.index.json"):
+            if any(mark in index.read_text(encoding="utf-8", errors="replace") for mark in MARKS):
+                return True
+        return any(any(mark in _header(file) for mark in MARKS) for file in sorted(folder.glob("*.safetensors"))[:1])
+    except OSError:
+        return False
 
 
 def _header(file: Path) -> str:
@@ -38,6 +42,6 @@ def _header(file: Path) -> str:
             return ""
         text = handle.read(length).decode("utf-8", errors="replace")
     try:
-        return " ".join(json.loads(text))
-    except ValueError:
+        return " ".join(loads(text))
+    except (ValueError, TypeError):
         return ""

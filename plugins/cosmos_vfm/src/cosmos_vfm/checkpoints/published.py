@@ -5,7 +5,6 @@ See docs/checkpoints.md, Published generators.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from attrs import frozen
 from cosmos_core.checkpoint import open_safetensors, read_weight_map
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
+from cosmos_core.strict_json import read_object
 from cosmos_vfm.checkpoints.identify import SEARCHED
 from cosmos_vfm.checkpoints.names import from_diffusers
 
@@ -26,6 +26,7 @@ COMPONENTS = ("scheduler", "vae", "text_tokenizer", "sound_tokenizer", "vision_e
 
 _WEIGHTS = ("diffusion_pytorch_model", "model")
 _PREFIXES = ("model.net.", "net.")
+DAMAGED = "the checkpoint is damaged; nothing was converted"
 
 
 @frozen
@@ -40,7 +41,7 @@ class Published:
     def config(self) -> dict[str, Any]:
         """The transformer's config.json, {} without one."""
         path = self.folder / "config.json"
-        return _json(path) if path.is_file() else {}
+        return read_object(path, DAMAGED, "fetch it again") if path.is_file() else {}
 
     @property
     def components(self) -> dict[str, str]:
@@ -85,19 +86,6 @@ def _shards(folder: Path) -> tuple[Path, ...]:
         if (folder / f"{stem}.safetensors").is_file():
             return (folder / f"{stem}.safetensors",)
     return ()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises UserError when there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        problem = Problem(message=f"is not JSON: {error}", file=str(path), hint="fetch it again")
-        raise UserError("the checkpoint is damaged; nothing was converted", [problem]) from None
-    if not isinstance(value, dict):
-        problem = Problem(message="is not a JSON object", file=str(path), hint="fetch it again")
-        raise UserError("the checkpoint is damaged; nothing was converted", [problem])
-    return value
 
 
 def _inside(folder: Path, name: str) -> Path:

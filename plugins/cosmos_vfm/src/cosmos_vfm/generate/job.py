@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cosmos_core.plan import RunPaths
 from cosmos_core.plan.source import Source, check_reads, find_source
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load_recorded, resolve
+from cosmos_core.strict_json import read_object
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.generate.clips import Clip
 
@@ -170,7 +170,7 @@ def _with_paths(config: RunConfig, model: VfmConfig, job: Job) -> RunConfig:
 def _check_steps(folder: Path) -> None:
     """Raises UserError for weights distilled to four steps, which another solver samples."""
     file = folder / "scheduler/scheduler_config.json"
-    if file.is_file() and "FlowMatchEuler" in str(json.loads(file.read_text(encoding="utf-8")).get("_class_name")):
+    if file.is_file() and "FlowMatchEuler" in str(read_object(file).get("_class_name")):
         problem = Problem(message="the weights are distilled to four steps with fresh noise in each", file=str(file))
         raise UserError("weights of this kind cannot be sampled yet", [problem])
 

@@ -12,7 +12,9 @@ from typing import Any
 from attrs import fields_dict, frozen
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import did_you_mean
+from cosmos_core.names import did_you_mean, path_fault
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import read_text
 
 __all__ = ["Row", "read_prompts"]
 
@@ -48,10 +50,9 @@ def read_prompts(path: Path) -> list[Row]:
     Raises UserError with every bad line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise UserError("the prompts cannot be read", [Problem(message=str(reason), file=str(path))]) from None
+        text = read_text(path)
+    except UserError as error:
+        raise UserError("the prompts cannot be read", error.problems) from None
     readers = {".jsonl": _json_lines, ".csv": _csv, ".txt": _text}
     if path.suffix not in readers:
         message = f"its name ends in {path.suffix!r}; prompts are read from {', '.join(readers)}"
@@ -83,7 +84,7 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = loads(line)
         except ValueError as error:
             yield number, f"is not JSON: {error}"
             continue
@@ -92,7 +93,14 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     reader = csv.DictReader(io.StringIO(text))
-    for values in reader:
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.line_num + 1, f"is not CSV: {error}"
+            return
         number = reader.line_num
         if None in values:
             yield number, "has more cells than the header; put quotes around texts with commas"
@@ -107,7 +115,7 @@ def _row(values: dict[str, Any], path: Path, line: int) -> tuple[Row, list[Probl
         problems.append(Problem(message=message, key=key, file=str(path), line=line, hint=hint))
 
     for key in values.keys() - set(KEYS):
-        wrong("is no key of a prompt", key, did_you_mean(key, KEYS) or f"keys are {', '.join(KEYS)}")
+        wrong("is no key of a prompt", key[:80], did_you_mean(key, KEYS) or f"keys are {', '.join(KEYS)}")
     read: dict[str, Any] = {}
     for key in KEYS:
         value = values.get(key)
@@ -127,10 +135,12 @@ def _row(values: dict[str, Any], path: Path, line: int) -> tuple[Row, list[Probl
                 raise ValueError
             read[key] = converted
         except (TypeError, ValueError, OverflowError):
-            wrong(f"is {value!r}, which is no {'text' if kind is str else 'number'}", key)
+            wrong(f"is {value!r:.80}, which is no {'text' if kind is str else 'number'}", key)
     if "prompt" not in values:
         wrong("is missing", "prompt")
     for key in ("image", "video"):
         if key in read:
+            if fault := path_fault(read[key]):
+                wrong(f"the path {fault}", key)
             read[key] = path.parent / read[key]
     return Row(**{"prompt": "", **read}, file=str(path), line=line), problems

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.strict_json import loads
 from cosmos_vfm.generate.canvas import aspect_of
 
 __all__ = ["Facts", "negative_text", "prompt_text"]
@@ -56,7 +57,7 @@ def negative_text(negative: str, facts: Facts) -> str:
 
 def _structured(prompt: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(prompt)
+        value = loads(prompt)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

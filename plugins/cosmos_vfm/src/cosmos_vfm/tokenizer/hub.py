@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_vfm.tokenizer.text import CHAT, VISION_START, TextTokens
 
 __all__ = ["hub_tokens"]
@@ -31,27 +31,34 @@ class _HubEncoder:
 
 def hub_tokens(name: str, revision: str) -> TextTokens:
     """The tokenizer in a folder or on the Hub. Raises UserError when its files cannot be loaded."""
-    tokenizer = _load(name, revision)
-    if VISION_START not in tokenizer.get_vocab():
-        tokenizer.add_special_tokens({"additional_special_tokens": [VISION_START]})
-    return TextTokens(_HubEncoder(tokenizer), tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(VISION_START))
-
-
-def _load(name: str, revision: str) -> Any:
     if not name:
         problem = Problem(
             message="is not set, and this model size has no tokenizer of its own", key="model.text_tokenizer.path"
         )
         raise UserError("there is no text tokenizer", [problem])
+    try:
+        tokens = _load(name, revision)
+        ids = tokens.ids("a ball", 16)
+    except Exception as error:  # Its files hold settings and a template that may make transformers raise anything.
+        raise _unusable(name, first_line(error)) from None
+    if not all(type(token) is int for token in ids):
+        raise _unusable(name, "it names no token that ends a text")
+    return tokens
+
+
+def _load(name: str, revision: str) -> TextTokens:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        problem = Problem(
-            message=f"cannot load '{name}': {reason}",
-            key="model.text_tokenizer.path",
-            hint="set it to a folder with tokenizer files, such as components/text_tokenizer of a converted base",
-        )
-        raise UserError("the text tokenizer cannot be loaded", [problem]) from None
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if VISION_START not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [VISION_START]})
+    return TextTokens(_HubEncoder(tokenizer), tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(VISION_START))
+
+
+def _unusable(name: str, reason: str) -> UserError:
+    problem = Problem(
+        message=f"cannot load '{name}': {reason}",
+        key="model.text_tokenizer.path",
+        hint="set it to a folder with tokenizer files, such as components/text_tokenizer of a converted base",
+    )
+    return UserError("the text tokenizer cannot be loaded", [problem])

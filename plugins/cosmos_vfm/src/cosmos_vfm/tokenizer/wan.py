@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from cosmos_core.checkpoint import not_plain
-from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.tokenizer.video import normalise, to_pixels
+from cosmos_vfm.tokenizer.wan_files import find_vae, read_config, stored_weights, vae_error
 
-__all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "find_vae", "rename_original"]
+__all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "rename_original"]
 
 LATENTS_MEAN = [
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
@@ -96,15 +94,11 @@ class WanVae:
         """From the original .pth file, a folder of diffusers, or a folder with ``vae/``. Raises UserError."""
         from diffusers import AutoencoderKLWan
 
-        weights = find_vae(path)
-        if weights.is_dir():
-            try:
-                return cls(AutoencoderKLWan.from_pretrained(weights, torch_dtype=dtype))
-            except (OSError, ValueError, RuntimeError) as error:
-                raise _vae_error(str(weights), str(error).strip().splitlines()[0]) from None
+        location = find_vae(path)
+        config = read_config(location, WAN_CONFIG) if location.is_dir() else WAN_CONFIG
         with torch.device("meta"):
-            vae = AutoencoderKLWan.from_config(WAN_CONFIG)
-        vae.load_state_dict(_load_renamed(weights, vae, dtype), strict=True, assign=True)
+            vae = AutoencoderKLWan.from_config(config)
+        vae.load_state_dict(_renamed(location, vae, dtype), strict=True, assign=True)
         return cls(vae)
 
     def to(self, device: torch.device) -> WanVae:
@@ -129,40 +123,14 @@ class WanVae:
         return to_pixels(self.vae.decode(latents.to(self.vae.dtype) / self.inverse_std + self.mean).sample)
 
 
-def find_vae(path: str | None) -> Path:
-    """The weights file at `path`, or the folder with ``config.json`` at or in `path`. Raises UserError."""
-    if path is None:
-        raise _vae_error("", "is not set")
-    location = Path(path)
-    if location.is_dir() and not (location / "config.json").is_file() and (location / "vae/config.json").is_file():
-        return location / "vae"
-    if location.is_dir() and not (location / "config.json").is_file():
-        raise _vae_error(path, "holds neither config.json nor vae/config.json")
-    if not location.exists():
-        raise _vae_error(path, "no such file or folder")
-    return location
-
-
-def _load_renamed(file: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Tensors of the file under the names of diffusers. Raises UserError when they do not match `vae`."""
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise _vae_error(str(file), f"is not a file of tensors: it {not_plain(error)}") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise _vae_error(str(file), "is not a dictionary of tensors")
-    renamed = {rename_original(name): value for name, value in weights.items()}
+def _renamed(location: Path, vae: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Stored tensors under the names of diffusers. Raises UserError when they do not match `vae`."""
+    rename = str if location.is_dir() else rename_original
+    renamed = {rename(name): value for name, value in stored_weights(location).items()}
     shapes = {name: value.shape for name, value in vae.state_dict().items()}
     wrong = [name for name in shapes if name not in renamed or renamed[name].shape != shapes[name]]
     wrong += [name for name in renamed if name not in shapes]
     if wrong:
-        raise _vae_error(
-            str(file), f"{len(wrong)} tensors are missing, unknown or of another shape, for example {wrong[0]}"
-        )
+        message = f"{len(wrong)} tensors are missing, unknown or of another shape, for example {wrong[0]}"
+        raise vae_error(str(location), message)
     return {name: value.to(dtype) for name, value in renamed.items()}
-
-
-def _vae_error(path: str, message: str) -> UserError:
-    hint = "set it, or WAN_VAE_PATH, to Wan2.2_VAE.pth or a folder with a diffusers AutoencoderKLWan"
-    problem = Problem(message=f"{path}: {message}" if path else message, key="model.tokenizer.vae_path", hint=hint)
-    return UserError("the weights of the video tokenizer cannot be loaded", [problem])

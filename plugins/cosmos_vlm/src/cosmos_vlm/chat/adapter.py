@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from math import inf, isfinite
+from os.path import isdir
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from attrs import evolve, frozen
 
 from cosmos_core.checkpoint import MergedWeights, SafetensorsWeights, StoredWeights, TensorInfo, fingerprint
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.strict_json import loads
 
 __all__ = ["Adapter", "read_adapter", "with_adapters"]
 
@@ -46,20 +48,22 @@ class _AdapterWeights:
 def read_adapter(text: str) -> Adapter:
     """The adapter of ``DIR`` or ``DIR@SCALE``; SCALE multiplies its own scale. Raises UserError."""
     folder, factor = Path(text), 1.0
-    if not folder.is_dir():
+    if not isdir(folder):
         place, at, number = text.rpartition("@")
         try:
             folder, factor = (Path(place), float(number)) if at else (folder, factor)
         except ValueError:
             raise _unusable(text, f"{number} is no number; write DIR@SCALE, such as DIR@0.7") from None
     try:
-        settings = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        settings = loads((folder / FILE).read_text(encoding="utf-8"))
         alpha, rank = float(settings["lora_alpha"]), float(settings["r"])
+        if not (0 < alpha < inf and 1 <= rank < inf and isfinite(factor)):
+            raise ValueError("its rank, alpha or scale is no size")
         root = rank**0.5 if settings.get("use_rslora") else rank
         return Adapter(folder, factor * alpha / root, str(settings.get("base_model_name_or_path") or ""))
     except OSError:
         raise _unusable(text, f"there is no {FILE}; `cosmos export RUN -o DIR --adapter` writes one") from None
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _unusable(text, f"its {FILE} is damaged ({type(error).__name__}: {error})") from None
 
 
@@ -89,7 +93,7 @@ def _of_another_base(adapter: Adapter, weights: StoredWeights, folder: Path | No
     stored = _AdapterWeights(adapter.folder).infos
     for name in (name.removesuffix(A) for name in stored if name.endswith(A)):
         base = weights.infos.get(f"{name}.weight")
-        shape = torch.Size([stored[name + B].shape[0], stored[name + A].shape[1]]) if name + B in stored else None
+        shape = _size_of(stored, name)
         if base is None or base.shape != shape:
             size = "no such layer" if base is None else f"it is {tuple(base.shape)} there"
             message = f"adapts {name} of {tuple(shape) if shape else 'unknown size'}; {size}"
@@ -99,3 +103,11 @@ def _of_another_base(adapter: Adapter, weights: StoredWeights, folder: Path | No
         same = recorded.resolve() == folder.resolve() or fingerprint(recorded) == fingerprint(folder)
         if not same:
             yield Problem(message=f"was trained on {recorded}, whose weights are not those of {folder}", hint=hint)
+
+
+def _size_of(stored: Mapping[str, TensorInfo], name: str) -> torch.Size | None:
+    """Of the layer that two matrices adapt; None when they are not two that fit."""
+    if name + B not in stored:
+        return None
+    down, up = stored[name + A].shape, stored[name + B].shape
+    return torch.Size([up[0], down[1]]) if len(up) == len(down) == 2 and up[1] == down[0] else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,8 +13,9 @@ from attrs import frozen
 from cosmos_core.console import progress
 from cosmos_core.data import Chat, Message, UnreadableSample
 from cosmos_core.data.chat import MediaReader, parse_dialog, to_chat
-from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError, problem_count
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import read_text
 from cosmos_vlm.chat.answers import answers
 from cosmos_vlm.chat.conversation import Clips
 from cosmos_vlm.chat.model import ChatModel
@@ -47,10 +49,10 @@ def read_rows(path: Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            row = _row(number, json.loads(line))
+            row = _row(number, loads(line))
             parse_dialog(row.values)
             rows.append(row)
-        except json.JSONDecodeError as error:
+        except JSONDecodeError as error:
             problems.append(Problem(message=f"is not JSON: {error.msg}", file=str(path), line=number))
         except ValueError as error:
             problems.append(Problem(message=str(error), file=str(path), line=number))
@@ -226,7 +228,7 @@ def _answered(job: Job, rows: Sequence[Row]) -> set[int]:
 def _line_of(text: str, keys: Mapping[int, str], labels: Sequence[str]) -> int | None:
     """The input's line that a record answers; None for anything else."""
     try:
-        record = json.loads(text)
+        record = loads(text)
         line = int(record["line"])
         by_label = record.get("answers")
         answered = "answer" in record if len(labels) == 1 else list(by_label) == list(labels)

@@ -19,6 +19,7 @@ from cosmos_core.checkpoint import (
 )
 from cosmos_core.errors import UserError
 from cosmos_core.optim import is_lora
+from cosmos_core.strict_json import read_object
 from cosmos_vlm.catalog import pinned
 from cosmos_vlm.processor_files import PixelLimits, write_processor
 from cosmos_vlm.weights import CONFIGS
@@ -38,7 +39,7 @@ def copy_configs(backbone: Path, folder: Path, dtype: torch.dtype, num_layers: i
     for path in sorted({path for pattern in CONFIGS for path in backbone.glob(pattern)}):
         if not path.name.endswith(".safetensors.index.json"):
             shutil.copyfile(path, folder / path.name)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json")
     config.pop("torch_dtype", None)
     config["dtype"] = str(dtype).removeprefix("torch.")
     if num_layers is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from os.path import exists, isdir, isfile, realpath
 from pathlib import Path
 
 from attrs import frozen
@@ -43,13 +44,13 @@ def local_copy(path: str, subset: str | None) -> LocalCopy:
 
     Raises UserError when there are none, and when several folders hold files but none is named after the subset.
     """
-    root = Path(path).resolve()
-    if root.is_file():
+    root = Path(realpath(path)) if exists(path) else Path(path)
+    if isfile(root):
         if root.suffix not in (PARQUET, *JSON):
             raise UserError(f"{root} is no Parquet, JSON or JSONL file; nothing was started")
         return LocalCopy(root.parent, root.parent, (str(root),))
-    home = root / subset if subset and (root / subset).is_dir() else root
-    files = _parquet(home) or list(_json(home))
+    home = root / subset if subset and isdir(root / subset) else root
+    files = (_parquet(home) or list(_json(home))) if isdir(home) else []
     if not files:
         raise UserError(f"no Parquet or JSON file of rows below {home}; nothing was started")
     if subset and home == root:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import with_retries
+from cosmos_core.strict_json import loads
+from cosmos_core.text_files import text_of
 
 __all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "place_of", "read_block"]
 
@@ -144,9 +145,11 @@ def _bytes(location: str) -> bytes:
 
 def _parsed(text: str, file: str, line: int) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return loads(text)
+    except JSONDecodeError as error:
         raise _unreadable(error.msg, file, line + error.lineno - 1) from None
+    except ValueError as error:
+        raise _unreadable(str(error), file, line) from None
 
 
 def _unreadable(message: str, file: str, line: int | None) -> UserError:

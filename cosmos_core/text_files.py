@@ -1,4 +1,4 @@
-"""Text files of datasets: UTF-8, with or without a byte order mark."""
+"""Text files of users: UTF-8, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import path_fault
 
 __all__ = ["as_utf8", "read_text", "text_of"]
 
@@ -21,6 +22,8 @@ SAVE_AGAIN = "save the file as UTF-8"
 
 def read_text(path: Path) -> str:
     """The text of a file. Raises UserError with file, line and encoding."""
+    if fault := path_fault(str(path)):
+        raise _unreadable(f"the path {fault}", repr(str(path)), None, "")
     try:
         data = path.read_bytes()
     except OSError as error:

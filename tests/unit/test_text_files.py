@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import UserError
+from cosmos_core.text_files import read_text
 
 
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
