@@ -29,6 +29,7 @@ COSMOS_API = 1
 _COMMANDS = {
     "train": (
         ("run", "run:run", "Run a recipe, or resume it"),
+        ("plan", "plan:plan", "Memory, time and disk of a run, beforehand"),
         ("eval", "eval:evaluate", "Validation metrics of a run"),
         ("doctor", "doctor:doctor", "Check this machine"),
     ),

@@ -58,7 +58,11 @@ class Compile:
 class ActivationCheckpointing:
     """What the backward pass recomputes."""
 
-    mode: str = option("full", "What is recomputed.", choices=("full", "selective", "none"))
+    mode: str = option(
+        "full",
+        "What is recomputed; 'auto': as little as fits the card, nothing on a CPU.",
+        choices=("full", "selective", "none", "auto"),
+    )
     save_ops_regex: tuple[str, ...] = option(
         ("fmha",),
         "Operators saved under 'selective', as regular expressions.",

@@ -20,6 +20,7 @@ __all__ = [
     "SchedulerConfig",
     "TrackerConfig",
     "TrainerConfig",
+    "TypicalSample",
 ]
 
 
@@ -132,6 +133,20 @@ class CheckpointConfig:
 
 
 @frozen(kw_only=True)
+class TypicalSample:
+    """A usual sample of a dataset, for plans.
+
+    frames: 1 for a picture, 0 for text alone. text: tokens. varies: whether lengths differ between samples.
+    """
+
+    frames: int
+    height: int
+    width: int
+    text: int
+    varies: bool = True
+
+
+@frozen(kw_only=True)
 class DatasetConfig:
     """Base of every dataset's table."""
 
@@ -146,6 +161,11 @@ class DatasetConfig:
     def hub_names(self) -> tuple[str, ...]:
         """Repositories on the Hub that the data comes from; a plan does not check them."""
         return ()
+
+    @property
+    def typical(self) -> TypicalSample | None:
+        """What a usual sample is, from the options alone; None where that cannot be said."""
+        return None
 
 
 @frozen(kw_only=True)

@@ -3,6 +3,7 @@
 from cosmos_core.plan.base import read_base, write_base
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.costs import Estimate, usual_samples
 from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
 from cosmos_core.plan.plan import Degrees, RunPlan, WeightSource
@@ -14,6 +15,7 @@ __all__ = [
     "BASE_FILE",
     "Change",
     "Degrees",
+    "Estimate",
     "RunPaths",
     "RunPlan",
     "Trained",
@@ -25,6 +27,7 @@ __all__ = [
     "preflight",
     "read_base",
     "trained_by",
+    "usual_samples",
     "warnings",
     "write_base",
 ]

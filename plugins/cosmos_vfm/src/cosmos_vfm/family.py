@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from cosmos_core.config import RunConfig
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.train import Backward, BuildContext, ModelFamily, ModelInput, StepOutput
+from cosmos_core.train import Backward, BuildContext, Estimate, ModelFamily, ModelInput, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
 from cosmos_vfm.checkpoints.load import load_published, settings_of
 from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.estimate import estimate
 from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
 from cosmos_vfm.flow.sigmas import draw_sigma, inverse_cdf, shift_for, time_shift
@@ -82,6 +84,11 @@ class VfmFamily(ModelFamily):
             if self._compile_on_load:
                 self._video_tokenizer.compile()
         return self._video_tokenizer
+
+    @classmethod
+    def estimate(cls, config: RunConfig) -> Estimate:
+        """What a full micro-batch of usual clips costs."""
+        return estimate(config)
 
     def compile_video_tokenizer(self) -> None:
         """Compile the encoder of the video tokenizer, now or when it is loaded."""
