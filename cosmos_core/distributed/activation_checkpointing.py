@@ -20,7 +20,7 @@ ATTENTION = ("fmha", "flash_attention", "cudnn_attention", "scaled_dot_product_a
 def apply_activation_checkpointing(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
     """Checkpoint every block: its backward pass recomputes what `config` does not save."""
     patterns = config.save_ops_regex if config.mode == "selective" else ()
-    if config.mode != "none":
+    if config.mode in ("selective", "full"):
         for block in blocks:
             block.forward = checkpoint_fn(block.forward, config, save=patterns)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from attrs import evolve, frozen
 
 from cosmos_core.config.run import RunConfig
@@ -16,7 +17,7 @@ from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["AUTO", "Costs", "case_of", "costs", "with_mode"]
+__all__ = ["AUTO", "Costs", "case_of", "costs", "device_memory", "with_mode"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,11 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_sa
         num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter),
         change=[] if case.peak <= machine.memory else cheapest(case, machine.memory),
     )
+
+
+def device_memory(device: torch.device) -> float | None:
+    """GiB of a GPU; None of a CPU, which has no fixed limit."""
+    return torch.cuda.get_device_properties(device).total_memory / GIB if device.type == "cuda" else None
 
 
 def with_mode(config: RunConfig, family: type[ModelFamily], world: int, memory: float | None) -> RunConfig:
