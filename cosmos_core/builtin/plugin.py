@@ -103,6 +103,7 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
         ("norm_monitor", "norm_monitor", "NormMonitor", "Norms of weights and gradients, layer by layer"),
         ("device_monitor", "DeviceMonitor", "DeviceMonitor", "Memory, temperature and load of every device"),
         ("iter_speed", "iter_speed", "IterSpeed", "Seconds a step, tokens a second"),
+        ("profile", "profile", "Profile", "Trace of some steps, and of the GPU's memory"),
     ):
         yield CallbackSpec(
             name=name,

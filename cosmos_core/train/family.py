@@ -19,6 +19,7 @@ from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.plan.costs import Estimate
 from cosmos_core.train.model_input import ModelInput
+from cosmos_core.train.timing import PhaseTimes
 
 __all__ = ["Batch", "BuildContext", "Estimate", "ModelFamily", "StepOutput"]
 
@@ -58,10 +59,13 @@ class ModelFamily(ABC):
 
     Built as ``Family(config, context)`` on every rank; picklable, so loader workers can hold a copy. Methods that
     are not abstract have a default.
+
+    times: of the step that runs; a family adds phases of its own, such as "vae".
     """
 
     def __init__(self, config: ModelConfig, context: BuildContext) -> None:
         self.context = context
+        self.times = PhaseTimes(context.device)
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from attrs import frozen
 
 from cosmos_core.train.nonfinite import MicroBatchLoss
+from cosmos_core.train.timing import PhaseTimes
 
 __all__ = ["AsyncMetrics", "StepMetrics"]
 
@@ -33,6 +34,7 @@ class _Pending:
     keys: Sequence[tuple[str, ...]]
     values: torch.Tensor
     copied: torch.cuda.Event | None
+    times: PhaseTimes | None
 
 
 class AsyncMetrics:
@@ -47,10 +49,11 @@ class AsyncMetrics:
         values: Mapping[str, torch.Tensor],
         losses: Sequence[torch.Tensor],
         keys: Sequence[tuple[str, ...]],
+        times: PhaseTimes | None = None,
     ) -> None:
         """record: metrics already on the host.
 
-        values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches.
+        values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches. times: of phases.
         """
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])
         on_host, copied = stacked, None
@@ -59,7 +62,7 @@ class AsyncMetrics:
             on_host.copy_(stacked, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-        self._pending = _Pending(record, list(values), keys, on_host, copied)
+        self._pending = _Pending(record, list(values), keys, on_host, copied, times)
 
     @property
     def ready(self) -> bool:
@@ -77,4 +80,5 @@ class AsyncMetrics:
         values, count = pending.values.tolist(), len(pending.names)
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
-        return StepMetrics({**pending.record, **named, "tokens": int(named["tokens"])}, losses)
+        times = pending.times.read() if pending.times is not None else {}
+        return StepMetrics({**pending.record, **named, "tokens": int(named["tokens"]), **times}, losses)

@@ -51,12 +51,16 @@ from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
+from cosmos_core.train.timing import PhaseTimes, Utilisation
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
+
+FIRST_DETAILED = 10
+"""Step whose row is the first with memory, share of the peak and phases; earlier ones compile and warm up."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,6 +71,7 @@ class Trainer:
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
     startup: clock of the phases up to the first step. tried_step: of the newest save, which may have failed.
+    save_seconds: that saves since the last row held the loop up.
     """
 
     config: RunConfig
@@ -94,12 +99,14 @@ class Trainer:
     saved_step: int = 0
     tried_step: int = 0
     failed_saves: int = 0
+    save_seconds: float = 0.0
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
+        self.utilisation = Utilisation(self.mesh.device, self.mesh.world)
         self._rate_names = rate_names(self.model, self.config.optimizer)
 
     @property
@@ -189,10 +196,12 @@ class Trainer:
         # not depend on how samples are packed. FSDP averages gradients over data ranks; data_world undoes that.
         self.model.train()
         outputs: list[StepOutput] = []
+        times = self.family.times = PhaseTimes(self.mesh.device)
         for number, batch in enumerate(step.batches):
             set_requires_all_reduce(self.model, number == len(step.batches) - 1)
-            outputs.append(self.family.training_step(self.model, batch, self.rng))
-            (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
+            with times.phase("forward_backward"):
+                outputs.append(self.family.training_step(self.model, batch, self.rng))
+                (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
             self.emit("after_backward")
 
         # Finite check on the unclipped loss and norm, the same on every rank.
@@ -206,19 +215,24 @@ class Trainer:
 
         # Optimizer, schedule, average. When the step is not finite, only the schedule advances.
         rates = learning_rates(self.optimizer, self._rate_names)
-        adamw_step(self.optimizer, finite)
-        self.scheduler.step()
         self.step += 1
-        if self.ema is not None:
-            self.ema.update(self.step, finite)
+        with times.phase("optimizer"):
+            adamw_step(self.optimizer, finite)
+            self.scheduler.step()
+            if self.ema is not None:
+                self.ema.update(self.step, finite)
         self.loader_state = step.loader_state
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
+        if self.save_seconds:
+            times.add("saving", self.save_seconds)
+            self.save_seconds = 0.0
         losses = [output.loss.detach() for output in outputs]
-        self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys)
+        detailed = times if self.step >= FIRST_DETAILED else None
+        self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, detailed)
         if self.mesh.device.type == "cpu":
             self.flush()
 
@@ -240,6 +254,8 @@ class Trainer:
         newest = self.metrics.flush()
         if newest is not None:
             self.record = newest.record
+            if newest.record["step"] >= FIRST_DETAILED:
+                self.record |= self.utilisation.of(newest.record)
             self.trackers.log(newest.record)
             self.guard.judge(newest.record, newest.losses)
 
@@ -267,7 +283,9 @@ class Trainer:
         """Write a checkpoint of the state after `step` steps. Collective. Raises UserError, RunFailed."""
         self.flush()
         self.guard.check_before_saving(self.step)
+        begun = time.perf_counter()
         path = checkpointing.save(self)
+        self.save_seconds = time.perf_counter() - begun
         self.saved_step, self.failed_saves = self.step, 0
         logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,9 @@ class VfmFamily(ModelFamily):
             distributions += [(distribution, shift_for(flow.shift, width, height))] * count
         return distributions
 
+    def _timed_encoding(self, group: torch.Tensor) -> AbstractContextManager[None]:
+        return nullcontext() if group.is_floating_point() else self.times.phase("vae")
+
     def _scales(self, batch: VideoBatch, device: torch.device) -> torch.Tensor:
         flow = self.config.flow
         image = flow.loss_scale if flow.image_loss_scale is None else flow.image_loss_scale
@@ -245,7 +249,7 @@ class VfmFamily(ModelFamily):
         sigma = to_device(sigma, device)
         tokens, targets, start = [], [], 0
         for group in batch.videos:
-            with torch.no_grad():
+            with torch.no_grad(), self._timed_encoding(group):
                 latents = group if group.is_floating_point() else self.video_tokenizer.encode(group)
             part = slice(start, start + len(group))
             noise = torch.stack(

@@ -18,7 +18,7 @@ from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.network import ReasonerNetwork
-from cosmos_vlm.sizes import sizes_of
+from cosmos_vlm.published_sizes import sizes_of
 from cosmos_vlm.vision import MERGE, PATCH, TEMPORAL, fit_image, fit_video
 
 __all__ = ["estimate"]
