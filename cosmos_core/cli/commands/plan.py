@@ -47,12 +47,14 @@ def plan(
     from cosmos_core.cli.output import print_json
     from cosmos_core.plan.gpus import machine_of, memory_of
     from cosmos_core.recipes.loading import resolve
-    from cosmos_core.train.costs import costs
 
     if gpus is not None and memory is not None:
         raise click.UsageError("--gpus and --memory exclude each other: a kind of GPU has its memory")
     machine: Machine = machine_of(gpus or DEFAULT_GPU) if memory is None else memory_of(memory)
     config = resolve(recipe, overrides, plugins=plugins).config
+
+    from cosmos_core.train.costs import costs
+
     planned = costs(config, plugins, machine, num_samples=_num_samples(config, plugins))
     if as_json:
         print_json(_plain(planned))
