@@ -28,7 +28,7 @@ LIGHT := build/light-$(notdir $(PYTHON))
 LIGHT_TESTS := $(addprefix tests/,fuzz/test_recipes.py $(addprefix unit/,config cli plan plugin/test_entry_points.py \
     test_architecture.py test_docs.py test_commands_in_prose.py test_every_key_has_a_reader.py test_public_api.py))
 
-.PHONY: help demo test light lint docs site wheels fuzz mutants bench-startup clean
+.PHONY: help demo test light lint docs site wheels fuzz acceptance-real mutants storm bench-startup clean
 
 help:
 	@echo "make demo   install, prepare a small video dataset, fine-tune, show what was learned (about 6 minutes)"
@@ -40,6 +40,8 @@ help:
 	@echo "make docs   write the generated reference pages and the list of public names anew"
 	@echo "make site   build the pages of docs/ into build/site"
 	@echo "make fuzz   ten thousand mutated recipes (some minutes)"
+	@echo "make acceptance-real   published weights: fetch, train, export, generate, chat, compare; writes one JSON to send back"
+	@echo "make storm N=200   kills, signals, full disks and damage on runs of 1 to 4 processes; nothing may be lost (an hour)"
 	@echo "make mutants   plants 180 small faults in the source; the tests must notice 95 % of them (half an hour)"
 	@echo "make bench-startup   start-up of the listing commands against a bare interpreter"
 	@echo "make clean  remove .venv and the demo's data; runs under $(OUTPUT) stay"
@@ -96,6 +98,14 @@ wheels: .venv/installed-test
 
 fuzz: .venv/installed-test
 	COSMOS_FUZZ=10000 $(BIN)/python -m pytest -q tests/fuzz
+
+# TWIN=1 takes small random weights in the published layout instead of the published ones.
+acceptance-real: .venv/installed-test
+	$(BIN)/python -m tests.acceptance.real -o outputs/acceptance $(if $(TWIN),--twin)
+
+N := 200
+storm: .venv/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.storm --count $(N)
 
 mutants: .venv/installed-test
 	for seed in 1 2 3; do OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --seed $$seed --count 60 || exit 1; done

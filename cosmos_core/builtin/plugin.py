@@ -31,6 +31,12 @@ _COMMANDS = {
         ("run", "run:run", "Run a recipe, or resume it"),
         ("plan", "plan:plan", "Memory, time and disk of a run, beforehand"),
         ("eval", "eval:evaluate", "Validation metrics of a run"),
+        ("report", "report:report", "A page of one or more runs"),
+        ("runs", "runs:runs", "Runs of an output root"),
+        ("runs list", "runs:list_all", "Runs with state, step, losses, age, disk"),
+        ("runs show", "runs:show", "What is known of one run"),
+        ("runs compare", "runs:compare", "How runs differ"),
+        ("runs remove", "runs:remove", "Delete runs"),
         ("doctor", "doctor:doctor", "Check this machine"),
     ),
     "data": (

@@ -23,6 +23,7 @@ __all__ = [
     "checkpoint_names",
     "converter_sources",
     "converter_targets",
+    "data_and_recipes",
     "dataset_names",
     "key_names",
     "key_values",
@@ -49,6 +50,12 @@ def recipes_and_files(ctx: click.Context, param: click.Parameter, incomplete: st
     files = sorted(Path(folder + "/" if folder or incomplete.startswith("/") else ".").glob(f"{start}*.toml"))
     names += [CompletionItem(f"{incomplete.removesuffix(start)}{file.name}") for file in files]
     return names or [CompletionItem(incomplete, type="file")]
+
+
+def data_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Installed recipes, and any file or folder."""
+    recipes = [item for item in recipes_and_files(ctx, param, incomplete) if item.type == "plain"]
+    return [*recipes, CompletionItem(incomplete, type="file")]
 
 
 def key_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -161,7 +168,7 @@ def _selectors(recipe: str) -> Iterable[str]:
         glance = peek(find_recipe(recipe))
     except UserError:
         return ("",)
-    return ("", f"task {glance.task}", f"dataset {glance.dataset}")
+    return ("", f"task {glance.task}", *(f"dataset {name}" for name in glance.dataset.split(" + ")))
 
 
 def _choices(ctx: click.Context, keys: list[Key], name: str) -> list[str]:

@@ -15,6 +15,7 @@ Complaint = tuple[KeyPath, str, str]
 
 _NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f]")
 """Separators and control characters."""
+_MEMBER = re.compile(r"[A-Za-z0-9_.-]+")
 TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
 """Rules that recipes of the cosmos-framework training scripts break: llava_ov has a warm-up longer than its run."""
 
@@ -23,8 +24,10 @@ def cross_field(config: RunConfig) -> Iterator[Complaint]:
     """Key, message and hint of every broken rule."""
     yield from _scheduler(config.scheduler)
     yield from _caps(config.dataloader_train, "dataloader_train")
+    yield from _members(config.dataloader_train, "dataloader_train")
     if config.dataloader_val is not None:
         yield from _caps(config.dataloader_val, "dataloader_val")
+        yield from _members(config.dataloader_val, "dataloader_val")
     elif config.trainer.run_validation:
         key = ("trainer", "run_validation")
         yield key, "is true but there is no [dataloader_val]", "add one, or set run_validation = false"
@@ -58,3 +61,19 @@ def _caps(loader: DataloaderConfig, name: str) -> Iterator[Complaint]:
     if loader.max_samples_per_batch is None and loader.max_sequence_length is None:
         remedy = "set max_sequence_length (tokens), max_samples_per_batch, or both"
         yield (name,), "has no cap on a micro-batch", remedy
+
+
+def _members(loader: DataloaderConfig, name: str) -> Iterator[Complaint]:
+    """What a mixture's members need besides their own keys, and what a single dataset does not have."""
+    if loader.dataset is not None and loader.dataset.weight is not None:
+        yield (name, "dataset", "weight"), "is for a member of a mixture", f"write [[{name}.mixture]], or remove it"
+    names: dict[str, int] = {}
+    for index, member in enumerate(loader.mixture):
+        path = (name, "mixture", index)
+        if member.weight is None:
+            yield (*path, "weight"), "is missing", "give the member's share, such as 0.5"
+        if not _MEMBER.fullmatch(member.label):
+            yield (*path, "name"), f"{member.label!r} cannot name a metric", "use letters, digits, '-', '_' and '.'"
+        first = names.setdefault(member.label, index)
+        if first != index:
+            yield (*path, "name"), f"mixture[{first}] is called '{member.label}' too", "give each a name of its own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from cosmos_core.config.compat import RENAMED
@@ -9,7 +10,14 @@ from cosmos_core.config.reference import Key, Section, keys_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 
-__all__ = ["explain_key"]
+__all__ = ["explain_key", "listed"]
+
+_MEMBER = re.compile(r"dataloader_train\.mixture(\[\d+\])?\.")
+
+
+def listed(name: str) -> str:
+    """The name under which the reference lists a key: both loaders share theirs, and all members of a mixture."""
+    return _MEMBER.sub("dataloader_train.dataset.", name.replace("dataloader_val.", "dataloader_train.", 1))
 
 
 def explain_key(name: str, sections: Iterable[Section], present: dict[str, str] | None = None) -> list[dict[str, str]]:
@@ -18,8 +26,7 @@ def explain_key(name: str, sections: Iterable[Section], present: dict[str, str] 
     present: facts about its value in a recipe, added to each dict. Raises UserError when no section has the key; its
     hint is the nearest one.
     """
-    # The reference lists the keys that both loaders have under dataloader_train alone.
-    listed_name = name.replace("dataloader_val.", "dataloader_train.", 1)
+    listed_name = listed(name)
     keys = [key for section in sections for key in keys_of(section)]
     matches = [key for key in keys if key.name == listed_name]
     if not matches:

@@ -15,7 +15,7 @@ __all__ = ["Override", "parse_key", "parse_overrides", "parse_value"]
 
 DEEPEST = 50
 """Tables and lists inside each other; a recorded configuration must be readable again, which ends at 100."""
-_ELEMENT = re.compile(r"(.+)\[\d+\]")
+_ELEMENT = re.compile(r"([^\[]+)\[\d+\].*")
 
 
 @frozen

@@ -151,6 +151,18 @@ class DatasetConfig:
     """Base of every dataset's table."""
 
     type: str = required("Name of the dataset; types the rest of the table.")
+    weight: float | None = option(None, "Share of the samples in a mixture, divided by the sum of all.", above=0)
+    name: str | None = option(None, "Name in a mixture's metrics and messages; absent: the type.")
+    changed: str = option(
+        "refuse",
+        "Other rows when a run resumes: 'refuse', or 'accept' to go on with those that the epoch has not seen.",
+        choices=("refuse", "accept"),
+    )
+
+    @property
+    def label(self) -> str:
+        """The name, else the type without its distribution."""
+        return self.name or self.type.rpartition(":")[2]
 
     @property
     def place(self) -> str | None:
@@ -180,9 +192,15 @@ class Pool:
 
 @frozen(kw_only=True)
 class DataloaderConfig:
-    """A dataset and how its samples become batches. Exactly one of the two caps is set."""
+    """A dataset, or a mixture of several, and how samples become batches. At least one of the two caps is set."""
 
-    dataset: DatasetConfig = required("Table with 'type', typed by the dataset of that name.")
+    dataset: DatasetConfig | None = attrs.field(
+        default=None, metadata={"help": "Table with 'type', typed by the dataset of that name."}
+    )
+    mixture: tuple[DatasetConfig, ...] = attrs.field(
+        default=(),
+        metadata={"help": "Several datasets instead of one: tables as of dataset, each with a weight."},
+    )
     max_samples_per_batch: int | None = option(None, "Samples in a micro-batch.", low=1)
     max_sequence_length: int | None = option(None, "Tokens in a packed micro-batch (strictly fewer).", low=1)
     packing: str = option(
@@ -205,6 +223,19 @@ class DataloaderConfig:
         "What becomes of a sample longer than a pack: it ends the run, is left out, or is made shorter by the family.",
         choices=("error", "skip", "resize", "truncate_answer"),
     )
+
+    @property
+    def datasets(self) -> dict[str, DatasetConfig]:
+        """Every dataset by its key below this section: 'dataset', or 'mixture[0]', 'mixture[1]' and so on."""
+        single = {} if self.dataset is None else {"dataset": self.dataset}
+        return single | {f"mixture[{index}]": member for index, member in enumerate(self.mixture)}
+
+    @property
+    def typical(self) -> TypicalSample | None:
+        """The usual sample of the dataset, or the largest of a mixture's; None where none can be said."""
+        samples = [dataset.typical for dataset in self.datasets.values()]
+        known = [sample for sample in samples if sample is not None]
+        return max(known, key=lambda sample: sample.frames * sample.height * sample.width, default=None)
 
 
 @frozen(kw_only=True)

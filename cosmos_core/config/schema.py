@@ -51,8 +51,12 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
         if "." not in one.path and one.path != "model":
             properties[one.path] = _table(one.cls)
     properties["trainer"]["properties"]["callbacks"] = _named(everything, "trainer.callbacks.")
-    properties["dataloader_train"]["properties"]["dataset"] = {"anyOf": [_dataset(one) for one in datasets]}
-    properties["dataloader_val"] = properties["dataloader_train"]
+    loader, dataset = properties["dataloader_train"], {"anyOf": [_dataset(one) for one in datasets]}
+    del loader["properties"]["mixture"]
+    loader["properties"]["dataset"] = dataset
+    properties["dataloader_val"] = loader
+    members = {"type": "array", "items": dataset, "description": "Several datasets instead of one."}
+    properties["dataloader_train"] = {**loader, "properties": {**loader["properties"], "mixture": members}}
     return {
         "$schema": _DIALECT,
         "title": "cosmos recipe" + (f" for task {task}" if task else ""),
@@ -106,6 +110,8 @@ def _kind(kind: Any, bounds: Bounds) -> dict[str, Any]:
 
 def _strict(kind: Any, bounds: Bounds) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and attrs.has(kind):
+        return _table(kind)
     if origin in (typing.Union, types.UnionType):
         return _strict(next(argument for argument in arguments if argument is not type(None)), bounds)
     if origin is tuple:

@@ -180,17 +180,48 @@ def _with_new_names(value: Any, all_faults: Sequence[Fault]) -> Any:
 
 def _dataloader(builder: _Builder, values: dict[str, Any], name: str) -> DataloaderConfig | None:
     table = builder.table(values, (name,))
-    dataset = builder.table(values, (name, "dataset"))
-    path = (name, "dataset")
-    built = None
-    if not isinstance(dataset.get("type"), str):
-        builder.add_problem((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
+    mixture, single = table.pop("mixture", None), table.get("dataset")
+    if mixture not in (None, []):
+        members = _mixture(builder, mixture, name)
+        if single is not None and members:
+            where = builder.provenance.get((name, "dataset"))
+            message = f"is given, and so is {name}.dataset" + (f" ({where})" if where is not None else "")
+            hint = f'keep one; `unset = ["{name}.dataset"]` in a recipe, or {name}.dataset=null, drops an inherited one'
+            builder.add_problem((name, "mixture"), message, hint)
+        table |= {"dataset": None, "mixture": [member for member in members if member is not None]}
+        is_complete = bool(members) and None not in members
     else:
-        built = builder.named("dataloader_train.dataset", dataset["type"], dataset, path, named_at=(*path, "type"))
-    # A placeholder for a wrong dataset, so that the loader's other keys are still checked.
-    table["dataset"] = built if built is not None else DatasetConfig(type="")
+        dataset = _dataset(builder, {} if single is None else single, (name, "dataset"))
+        # A placeholder for a wrong dataset, so that the loader's other keys are still checked.
+        table["dataset"] = dataset if dataset is not None else DatasetConfig(type="")
+        is_complete = dataset is not None
     loader = builder.build(table, DataloaderConfig, (name,))
-    return loader if built is not None else None
+    return loader if is_complete else None
+
+
+def _mixture(builder: _Builder, mixture: Any, name: str) -> list[DatasetConfig | None]:
+    """The datasets of a mixture, None for those with problems; [] if it is no mixture."""
+    path = (name, "mixture")
+    if name != "dataloader_train":
+        builder.add_problem(path, "is for training data alone", "name one dataset for validation")
+        return []
+    if not isinstance(mixture, list):
+        builder.add_problem(path, f"expected a list of tables, got {describe(mixture)}", f"write [[{name}.mixture]]")
+        return []
+    return [_dataset(builder, member, (*path, index)) for index, member in enumerate(mixture)]
+
+
+def _dataset(builder: _Builder, value: Any, path: KeyPath) -> DatasetConfig | None:
+    if not isinstance(value, dict):
+        builder.add_problem(path, f"expected a table, got {describe(value)}")
+        return None
+    if not isinstance(value.get("type"), str):
+        builder.add_problem((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
+        return None
+    built: DatasetConfig | None = builder.named(
+        "dataloader_train.dataset", value["type"], dict(value), path, named_at=(*path, "type")
+    )
+    return built
 
 
 def _named_tables(builder: _Builder, values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cosmos_core.console.terminal import DONE, LEFT
 
-__all__ = ["amount", "bar_line", "clock", "fit", "number"]
+__all__ = ["amount", "bar_line", "clock", "fit", "number", "size_text"]
 
 GAP = "  "
 LONGEST_BAR, SHORTEST_BAR = 40, 5
@@ -53,3 +53,8 @@ def amount(done: float, total: float, unit: str) -> str:
         size, unit, digits = (GIB, "GiB", 1) if total >= GIB else (MIB, "MiB", 0)
         return f"{done / size:.{digits}f} of {total / size:.{digits}f} {unit}"
     return f"{done:,.0f} of {total:,.0f} {unit}"
+
+
+def size_text(size: float) -> str:
+    """Bytes as "12.3 MiB" or "4.0 GiB"."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 
 from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.data.mixture import members_of, order_of
 from cosmos_core.data.overlong import OverlongSample, PackLimit, Shorten
 from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
-from cosmos_core.data.sampler import EpochSampler, initial_state, positions, remaining
+from cosmos_core.data.resume import data_state, resume
+from cosmos_core.data.sampler import Order, Place, initial_state, positions
 from cosmos_core.data.samples import Item, Record
 from cosmos_core.data.source import MapSource, UnreadableSample
+from cosmos_core.data.used import UsedSamples, digest_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.seeds import stream_seed
 
@@ -63,11 +66,13 @@ class MicroBatch:
 class _Fetched:
     """What a worker returns for a position: a sample, why it is skipped, or why the run must end.
 
-    index: of the sample in the data. overlong: it is skipped, or was shortened, since it is longer than a pack.
+    digest: of the sample's identity, b"" where the data never changes. overlong: it is skipped, or was shortened, since
+    it is longer than a pack.
     """
 
     position: int
-    index: int
+    place: Place
+    digest: bytes = b""
     value: Any = None
     num_tokens: int = 0
     key: str = ""
@@ -83,25 +88,26 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
     def __init__(
         self,
         source: MapSource,
-        sampler: EpochSampler,
+        order: Order,
         preparation: Preparation,
         *,
+        seed: int,
         lazy: bool,
         limit: PackLimit | None,
+        identifies: bool,
     ) -> None:
         self.limit = limit
-        self.source, self.sampler, self.preparation = source, sampler, preparation
+        self.source, self.order, self.preparation = source, order, preparation
+        self.seed, self.identifies = seed, identifies
         self.read = source.get_lazy if lazy else source.get
-        self._epoch = -1
-        self._permutation = np.empty(0, np.int64)
 
     def __getitem__(self, position: int) -> _Fetched:
-        epoch, place = divmod(position, self.sampler.size)
-        if epoch != self._epoch:
-            self._epoch, self._permutation = epoch, self.sampler.permutation(epoch)
-        random = np.random.default_rng(stream_seed(self.sampler.seed, "sample", position))
-        index = int(self._permutation[place])
+        place, digest = self.order.place(position), b""
+        index = place.index
+        random = np.random.default_rng(stream_seed(self.seed, "sample", position))
         try:
+            if self.identifies:
+                digest = digest_of(self.source.identity(index))
             sample = self.read(index, random)
             value = self.preparation.prepare(sample)
             key = sample.key if isinstance(sample, Record) else self.source.key(index)
@@ -112,10 +118,11 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
                 num_tokens = self.preparation.num_tokens(value)
         except UnreadableSample as error:
             overlong = isinstance(error, OverlongSample)
-            return _Fetched(position, index, skipped=(error.where, error.reason), overlong=overlong)
+            return _Fetched(position, place, digest, skipped=(error.where, error.reason), overlong=overlong)
         except UserError as error:
-            return _Fetched(position, index, failed=(error.title, error.problems))
-        return _Fetched(position, index, value, num_tokens, key, self.preparation.kind(value), overlong=overlong)
+            return _Fetched(position, place, failed=(error.title, error.problems))
+        kind = self.preparation.kind(value)
+        return _Fetched(position, place, digest, value, num_tokens, key, kind, overlong=overlong)
 
 
 class PackedLoader:
@@ -135,20 +142,31 @@ class PackedLoader:
     ) -> None:
         """cap: most tokens of a pack, besides the configured limit. section: of the configuration, for messages."""
         if len(source) == 0:
-            raise UserError(f"dataset '{config.dataset.type}' is empty; nothing was started")
+            raise UserError(f"{_named(config)} is empty; nothing was started")
         self.source = source
+        self._names = tuple(member.name for member in members_of(source))
+        self.changes: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self._config, self._rank, self._world, self._section = config, rank, world, section
         caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
         self._max_tokens = min(caps, default=None)
-        self._sampler = EpochSampler(len(source), config.seed, config.shuffle, source.epoch_permutation)
-        self._fingerprint = {"data": source.fingerprint} if source.fingerprint is not None else {}
+        self._order = order_of(source, config.seed, shuffle=config.shuffle)
+        self._kept = data_state(source, self._order)
+        self._used = UsedSamples(self._names) if self._kept and epochs is None else None
         limit = None
         if self._max_tokens is not None:
             # A greedy pack stays strictly below its cap.
             below = self._max_tokens + (config.packing == "pool")
             limit = PackLimit(below, config.overlong, section, preparation.shorten)
-        self._reader = _Reader(source, self._sampler, preparation, lazy=config.cache is not None, limit=limit)
+        self._reader = _Reader(
+            source,
+            self._order,
+            preparation,
+            seed=config.seed,
+            lazy=config.cache is not None,
+            limit=limit,
+            identifies=self._used is not None,
+        )
         self._end = None if epochs is None else epochs * len(source)
         self._start: tuple[list[int], int] = ([], rank)
         self._seen = _Seen(len(source))
@@ -158,33 +176,43 @@ class PackedLoader:
     def load_state(self, states: Sequence[dict[str, Any]]) -> None:
         """Continue after the packs with these states, one per old data rank.
 
-        Raises UserError when the data has changed.
+        Raises UserError when the data has changed, unless its configuration accepts that.
         """
-        old, new = states[0].get("data"), self._fingerprint.get("data")
-        if old is not None and new is not None and old != new:
-            problem = Problem(
-                message=f"is {new}, the checkpoint was trained on {old}",
-                key=f"{self._section}.dataset",
-                hint="put it back, or start another run from these weights: checkpoint.load_path=.../iter_<N>/model",
-            )
-            raise UserError("the data, or its order, has changed since the checkpoint; nothing was started", [problem])
-        first, frontier = remaining(states, self._rank, self._world)
-        self._start = (list(first), frontier)
+        accepting = [key for key, dataset in self._config.datasets.items() if dataset.changed == "accept"]
+        resumed = resume(
+            self.source,
+            self._order,
+            states,
+            self._rank,
+            self._world,
+            accepting=accepting,
+            section=self._section,
+        )
+        self._order = self._reader.order = resumed.order
+        self._start = (resumed.first, resumed.frontier)
+        self._kept, self.changes = data_state(self.source, resumed.order), resumed.changes
+        if self._used is not None:
+            self._used = UsedSamples(self._names, resumed.used if self._rank == 0 else {})
 
     def state(self) -> dict[str, Any]:
         """State before the first pack of this process."""
         first, frontier = self._start
         start = initial_state(self._rank, self._world)
-        return {**start, "frontier": frontier, "aside": list(first), **self._fingerprint}
+        return self._state({**start, "frontier": frontier, "aside": list(first)})
+
+    def _state(self, cursor: dict[str, Any]) -> dict[str, Any]:
+        return {**cursor, **self._kept, **({"used": self._used.state()} if self._used is not None else {})}
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Packs from the start, or from the loaded state."""
         taken = _Cursor(*self._start, self._world)
         for items, aside, used in self._packed(self._samples(taken)):
             self._packs.add(len(items), used)
+            if self._used is not None:
+                self._used.use(item.position for item in items)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
             packing_efficiency = used / self._max_tokens if self._max_tokens is not None else None
-            yield MicroBatch(items, {**state, **self._fingerprint}, packing_efficiency)
+            yield MicroBatch(items, self._state(state), packing_efficiency)
 
     def _packed(self, samples: Iterator[PreparedSample]) -> Iterator[tuple[list[Item], list[int], int]]:
         config = self._config
@@ -200,7 +228,9 @@ class PackedLoader:
         )
 
     def announce(self) -> None:
-        """Log what the dataset left out by its own rules."""
+        """Log what the dataset left out by its own rules, and how it differs from what trained the checkpoint."""
+        for key, text in self.changes.items():
+            logger.warning("%s %s", key, text)
         if self.source.filtered:
             logger.warning("%s", self._left_out())
 
@@ -222,15 +252,17 @@ class PackedLoader:
 
     def _left_out(self) -> str:
         counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
-        return f"left out of dataset '{self._config.dataset.type}': {counts}"
+        return f"left out of {_named(self._config)}: {counts}"
 
     def _samples(self, taken: _Cursor) -> Iterator[PreparedSample]:
         epoch = 0
         for fetched in self._fetched():
             taken.advance(fetched.position)
-            is_first = self._seen.add(fetched.index)
-            if self._sampler.epoch(fetched.position) > epoch:
-                epoch = self._sampler.epoch(fetched.position)
+            is_first = self._seen.add(fetched.place.index)
+            if self._used is not None and fetched.failed is None:
+                self._used.read(fetched.position, fetched.place, fetched.digest)
+            if self._order.epoch(fetched.position) > epoch:
+                epoch = self._order.epoch(fetched.position)
                 self.report(f"after epoch {epoch}")
             if fetched.failed is not None:
                 raise UserError(*fetched.failed)
@@ -239,7 +271,7 @@ class PackedLoader:
             else:
                 self._seen.shortened += fetched.overlong and is_first
                 self._seen.in_a_row = 0
-                item = Item(fetched.position, fetched.value, fetched.key)
+                item = Item(fetched.position, fetched.value, fetched.key, self._names[fetched.place.member])
                 yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
         self._check_skipped(at_end=True)
 
@@ -258,7 +290,9 @@ class PackedLoader:
         )
 
     def _skip(self, where: str, reason: str, fetched: _Fetched) -> None:
-        self.skipped[reason] += self._seen.skip(fetched.index, bad=not fetched.overlong)
+        self.skipped[reason] += self._seen.skip(fetched.place.index, bad=not fetched.overlong)
+        if self._used is not None:
+            self._used.use([fetched.position])
         if where not in self._reported:
             self._reported.add(where)
             logger.warning("skipped %s: %s", where, reason)
@@ -281,6 +315,11 @@ class PackedLoader:
     def _reasons(self) -> list[Problem]:
         problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
         return problems + [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
+
+
+def _named(config: DataloaderConfig) -> str:
+    names = [f"'{dataset.type}'" for dataset in config.datasets.values()]
+    return f"dataset {names[0]}" if len(names) == 1 else f"the mixture of {', '.join(names)}"
 
 
 class _Seen:

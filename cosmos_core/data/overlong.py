@@ -12,7 +12,7 @@ from typing import Any
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["OverlongSample", "PackLimit", "Shorten"]
+__all__ = ["OverlongSample", "PackLimit", "Shorten", "TooLongForPack"]
 
 REASON = "longer than a pack"
 
@@ -22,6 +22,10 @@ Shorten = Callable[[Any, Any, str, int], Any]
 
 class OverlongSample(UnreadableSample):
     """A sample that is left out by the policy; it is counted, and never ends the run."""
+
+
+class TooLongForPack(UserError):
+    """A sample that ends the run by the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,10 @@ class PackLimit:
     shorten: Shorten | None
 
     def fit(self, sample: Any, value: Any, num_tokens: int, key: str) -> Any:
-        """What takes the place of a value with too many tokens. Raises OverlongSample, or UserError under 'error'."""
+        """What takes the place of a value with too many tokens.
+
+        Raises OverlongSample, or TooLongForPack under 'error'.
+        """
         where = f"{key} ({num_tokens} tokens, fewer than {self.below} fit)"
         if self.policy == "error":
             raise self._too_large(key, num_tokens)
@@ -45,11 +52,11 @@ class PackLimit:
         except UnreadableSample as error:
             raise OverlongSample(where, f"{REASON}, and {error.reason}") from None
 
-    def _too_large(self, key: str, num_tokens: int) -> UserError:
+    def _too_large(self, key: str, num_tokens: int) -> TooLongForPack:
         problem = Problem(
             message=f"sample {key} takes {num_tokens} tokens and can never fit under {self.below}",
             key=f"{self.section}.max_sequence_length",
             hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {num_tokens}, lower the "
             f"resolution or the number of frames, or leave such samples out: {self.section}.overlong=skip",
         )
-        return UserError("a sample is larger than a whole micro-batch", [problem])
+        return TooLongForPack("a sample is larger than a whole micro-batch", [problem])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 
 __all__ = ["PREPARED_FORMAT", "RECORD", "write_prepared"]
@@ -18,22 +18,30 @@ PREPARED_FORMAT = 1
 """Of the record."""
 
 
-def write_prepared(root: Path, options: Mapping[str, Any], write: Callable[[Path], None], *, package: str) -> bool:
+def write_prepared(
+    root: Path, options: Mapping[str, Any], write: Callable[[Path], None], *, package: str, resume: bool = False
+) -> bool:
     """Let `write` fill a hidden folder, which becomes `root` when it returns; False if `root` holds it already.
 
-    options: what the folder is asked to hold, as plain values. package: to upgrade for a newer record. Raises UserError
-    when `root` holds something else.
+    options: what the folder is asked to hold, as plain values. package: to upgrade for a newer record. resume: `write`
+    is given what an interrupted call left, whatever its options were. Raises UserError when `root` holds something
+    else, and when it cannot be written.
     """
-    if root.exists():
-        if _recorded(root / RECORD, package) == dict(options):
-            return False
-        raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
-    hidden = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
-    write(hidden)
-    (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
-    hidden.rename(root)
+    try:
+        if root.exists():
+            if _recorded(root / RECORD, package) == dict(options):
+                return False
+            raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
+        hidden = root.with_name(f".{root.name}.partial")
+        if not resume:
+            shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir(parents=True, exist_ok=resume)
+        write(hidden)
+        (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
+        hidden.rename(root)
+    except OSError as error:
+        problem = Problem(message=error.strerror or str(error), file=str(error.filename or root))
+        raise UserError(f"{root} cannot be written", [problem]) from error
     return True
 
 

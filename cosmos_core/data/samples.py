@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -56,17 +56,25 @@ class VideoText(Record):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in a dialog: uint8 [3, H, W], RGB."""
+    """An image in a dialog: uint8 [3, H, W], RGB. file: where it was read, if it was in a file of its own."""
 
     pixels: torch.Tensor
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video in a dialog: uint8 [3, T, H, W], RGB. seconds: when each frame is shown."""
+    """A video in a dialog: uint8 [3, T, H, W], RGB.
+
+    seconds: when each frame is shown. file, indices, fps: where it was read, the number of each frame in that file, and
+    the file's frames a second; for people, where they are known.
+    """
 
     pixels: torch.Tensor
     seconds: tuple[float, ...]
+    file: str | None = None
+    indices: tuple[int, ...] = ()
+    fps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +103,13 @@ class Chat(Record):
     """A dialog (record type ``chat``); the model learns the assistant's texts, not its calls.
 
     tools: descriptions of the tools that may be called, as the backbone's chat template takes them.
+
+    where: what messages call it, such as key, file and line; "" for the key alone.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +123,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A prepared sample and its global position, which keys every random draw made for it. key: its name."""
+    """A prepared sample and its global position, which keys every random draw made for it.
+
+    key: its name. dataset: the mixture's member that it comes from.
+    """
 
     position: int
     value: Any
     key: str = ""
+    dataset: str = ""

@@ -54,6 +54,10 @@ class MapSource(ABC):
         """Name of sample `index` in messages."""
         return str(index)
 
+    def identity(self, index: int) -> str:
+        """What tells sample `index` from all others, however many come or go; by default its key."""
+        return self.key(index)
+
     def get_lazy(self, index: int, random: np.random.Generator) -> Any:
         """What `get` returns, with clips not yet decoded where the dataset supports it.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.paths import OTHER_PLACE, RunPaths
 
-__all__ = ["check_free", "run_lock"]
+__all__ = ["check_free", "is_locked", "run_lock"]
 
 
 @contextmanager
@@ -41,13 +41,26 @@ def run_lock(paths: RunPaths) -> Iterator[None]:
 
 def check_free(paths: RunPaths) -> None:
     """Raises UserError when another process holds a run directory; changes nothing in it."""
+    holder = _holder(paths)
+    if holder is not None:
+        raise _in_use(paths, holder)
+
+
+def is_locked(paths: RunPaths) -> bool:
+    """Whether another process holds a run directory; changes nothing in it."""
+    return _holder(paths) is not None
+
+
+def _holder(paths: RunPaths) -> str | None:
+    """The text that the other process wrote into the lock; None when none holds it."""
     if not paths.lock.is_file():
-        return
+        return None
     with paths.lock.open(encoding="utf-8") as file, suppress(OSError):  # A filesystem without locks.
         try:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise _in_use(paths, file.read().strip()) from None
+            return file.read().strip()
+    return None
 
 
 def _in_use(paths: RunPaths, holder: str) -> UserError:

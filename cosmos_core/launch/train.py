@@ -31,6 +31,7 @@ from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.loading import ConfigurationError, resolve
 from cosmos_core.recipes.peek import check_can_run
 from cosmos_core.refs import Ref
+from cosmos_core.report.page import write_own_report
 
 __all__ = ["RunResult", "plan_run", "start_run", "train"]
 
@@ -200,6 +201,8 @@ def start_run(
         except ReportedError:
             ended(read_outcome(paths))
             raise
+        finally:
+            write_own_report(plan.run_dir)
     ended(outcome)
     return outcome
 

@@ -4,6 +4,7 @@ from cosmos_core.plan.base import read_base, write_base
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.costs import Estimate, usual_samples
+from cosmos_core.plan.export_record import ExportRecord, read_export
 from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
 from cosmos_core.plan.plan import Degrees, RunPlan, WeightSource
@@ -16,6 +17,7 @@ __all__ = [
     "Change",
     "Degrees",
     "Estimate",
+    "ExportRecord",
     "RunPaths",
     "RunPlan",
     "Trained",
@@ -26,6 +28,7 @@ __all__ = [
     "plan_in",
     "preflight",
     "read_base",
+    "read_export",
     "trained_by",
     "usual_samples",
     "warnings",

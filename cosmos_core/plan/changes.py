@@ -25,6 +25,9 @@ __all__ = ["Change", "changes"]
 _TABLES = {("trainer", "callbacks"), ("trackers",)}
 """Tables whose entries are typed by their names."""
 
+_LISTS = {("dataloader_train", "mixture")}
+"""Lists of tables with names."""
+
 _PATHS = {"path", "load_path", "vae_path", "safetensors_path", "cache"}
 """Keys whose values name places on this machine."""
 
@@ -79,8 +82,25 @@ def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> 
             both = name in before and name in value
             item = value.get(name) if both else None
             yield from _in_value((*path, name), before.get(name), item, new.get(name), rule)
+    elif path in _LISTS and isinstance(old, list) and all(isinstance(member, dict) for member in old):
+        yield from _in_members(path, old, value, new, rule)
     elif old != new and not (path[-1] in _PATHS and _same_place(old, new)):
         yield Change(key_text(path), old, new, rule == "refuse")
+
+
+def _in_members(
+    path: KeyPath, old: list[dict[str, Any]], value: tuple[Any, ...], new: list[dict[str, Any]], rule: OnResume
+) -> Iterator[Change]:
+    """Members of a mixture, compared by their names."""
+    before = {member.get("name") or member.get("type"): member for member in old}
+    for index, (member, after) in enumerate(zip(value, new, strict=True)):
+        name = after["name"] or after["type"]
+        if name in before:
+            yield from _in_value((*path, index), before.pop(name), member, after, rule)
+        else:
+            yield Change(key_text((*path, index)), None, name, rule == "refuse")
+    for name in before:
+        yield Change(key_text(path), name, None, rule == "refuse")
 
 
 def _same_place(old: Any, new: Any) -> bool:

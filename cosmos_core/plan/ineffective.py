@@ -27,6 +27,9 @@ def _in_value(value: Any, path: str) -> Iterator[str]:
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _in_value(item, f"{path}.{name}")
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _in_value(item, f"{path}[{index}]")
     if not attrs.has(type(value)):
         return
     for field in attrs.fields(type(value)):

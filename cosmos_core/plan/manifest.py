@@ -14,12 +14,14 @@ from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
+from cosmos_core.plan.paths import ADAPTER_BASE, LAUNCH_FILE
 
 __all__ = ["DAMAGED", "MANIFEST", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
 
 MANIFEST = "manifest.json"
 DAMAGED = "damaged.json"
 """Written by `verify` into a checkpoint whose bytes are not those that were written."""
+NOTES = (ADAPTER_BASE, LAUNCH_FILE)
 MANIFEST_FORMAT = 1
 """Format number of ``manifest.json``."""
 BLOCK = 1 << 24
@@ -65,9 +67,9 @@ class FileRecord:
 
 
 def _files(checkpoint: Path) -> list[str]:
-    """Names of a checkpoint's files, relative to it, but for its manifest and the note of damage."""
+    """Names of a checkpoint's files, relative to it; not of those about them, nor of notes that people may edit."""
     names = (str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
-    return sorted(name for name in names if name not in (MANIFEST, DAMAGED))
+    return sorted(name for name in names if name not in (MANIFEST, DAMAGED, *NOTES))
 
 
 def write_manifest(checkpoint: Path, known: Mapping[str, FileRecord]) -> None:

@@ -19,9 +19,10 @@ def unsupported_policies(config: RunConfig, plugins: PluginManager) -> Iterator[
     for section, loader in loaders.items():
         if loader is None:
             continue
-        dataset = plugins.registry.get(DatasetSpec, loader.dataset.type)
-        both = [policy for policy in family.overlong if policy in dataset.overlong]
-        if loader.overlong not in both:
-            whose = f"dataset '{dataset.name}'" if loader.overlong in family.overlong else f"family '{family.name}'"
+        datasets = [plugins.registry.get(DatasetSpec, dataset.type) for dataset in loader.datasets.values()]
+        common = [policy for policy in family.overlong if all(policy in dataset.overlong for dataset in datasets)]
+        if loader.overlong not in common:
+            without = [f"dataset '{dataset.name}'" for dataset in datasets if loader.overlong not in dataset.overlong]
+            whose = " and ".join(without) if loader.overlong in family.overlong else f"family '{family.name}'"
             message = f"'{loader.overlong}' is not for {whose}"
-            yield Problem(message=message, key=f"{section}.overlong", hint=f"one of {', '.join(both)}")
+            yield Problem(message=message, key=f"{section}.overlong", hint=f"one of {', '.join(common)}")

@@ -13,6 +13,8 @@ from cosmos_core.names import path_fault
 __all__ = [
     "ADAPTER_BASE",
     "BASE_FILE",
+    "EXPORT_CONFIG",
+    "EXPORT_FILE",
     "LAUNCH_FILE",
     "OTHER_PLACE",
     "RUN_FORMAT",
@@ -29,6 +31,10 @@ ADAPTER_BASE = "adapter_base.json"
 """Beside ``model/`` in a checkpoint that holds adapters alone."""
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its source and published configuration."""
+EXPORT_FILE = "cosmos_export.json"
+"""In an export: the run it came from, and defaults for using it."""
+EXPORT_CONFIG = "cosmos_config.toml"
+"""In an export of a run: its resolved configuration."""
 RUN_FORMAT = 1
 """Format number of ``launch_info.yaml`` and ``outcome.json``."""
 
@@ -134,6 +140,11 @@ class RunPaths(Record):
         return self.root / "outcome.json"
 
     @property
+    def report(self) -> Path:
+        """The page of the run, written when a launch has ended."""
+        return self.root / "report.html"
+
+    @property
     def stop_request(self) -> Path:
         """Exists while the run is asked to save and stop."""
         return self.root / ".stop_requested"
@@ -165,6 +176,11 @@ class RunPaths(Record):
     def validation(self, step: int) -> Path:
         """Files of scoring the answers after `step` steps."""
         return self.root / "validation" / f"step_{step:09d}"
+
+    @property
+    def generated(self) -> Path:
+        """Clips of `cosmos generate`, one folder a command."""
+        return self.root / "generated"
 
     @property
     def evaluation(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from cosmos_core.config.run import RunConfig
+from cosmos_core.config.run import DatasetConfig, RunConfig
 from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.paths import RunPaths, step_of
@@ -120,10 +120,9 @@ class RunPlan:
             loaders["validation data"] = self.config.dataloader_val
         texts = {}
         for label, loader in loaders.items():
-            path = loader.dataset.place
-            place = "" if path is None else f" in {path} ({_presence(path)})"
-            texts[label] = f"{loader.dataset.type}{place}"
-        datasets = (loader.dataset for loader in loaders.values())
+            total = sum(member.weight or 0.0 for member in loader.mixture)
+            texts[label] = "; ".join(_described(data, total) for data in loader.datasets.values())
+        datasets = [data for loader in loaders.values() for data in loader.datasets.values()]
         names = dict.fromkeys((*self.config.model.hub_names, *(name for data in datasets for name in data.hub_names)))
         return {**texts, "not checked": f"on the Hub: {', '.join(names)}"} if names else texts
 
@@ -158,6 +157,14 @@ class RunPlan:
             **self._changes(),
             "plugins": ", ".join(f"{name} {version}" for name, version in self.distributions.items()),
         }
+
+
+def _described(dataset: DatasetConfig, total: float) -> str:
+    """Type, place and whether it exists; of a mixture's member also its share, and its name. total: of all weights."""
+    place = "" if dataset.place is None else f" in {dataset.place} ({_presence(dataset.place)})"
+    share = f"{dataset.weight / total:.1%} " if dataset.weight is not None and total else ""
+    name = f"{dataset.name}: " if dataset.name is not None else ""
+    return f"{share}{name}{dataset.type}{place}"
 
 
 def _presence(path: str) -> str:

@@ -96,13 +96,18 @@ def mismatched_records(config: RunConfig, plugins: PluginManager) -> list[Proble
     for name, loader in loaders.items():
         if loader is None:
             continue
-        dataset = plugins.registry.get(DatasetSpec, loader.dataset.type)
-        if dataset.yields not in family.accepts:
-            message = (
-                f"dataset '{dataset.name}' yields '{dataset.yields}', "
-                f"model family '{family.name}' accepts {', '.join(family.accepts)}"
-            )
-            problems.append(Problem(message=message, key=f"{name}.dataset.type", hint="choose a matching pair"))
+        specs = {key: plugins.registry.get(DatasetSpec, data.type) for key, data in loader.datasets.items()}
+        for key, dataset in specs.items():
+            if dataset.yields not in family.accepts:
+                message = (
+                    f"dataset '{dataset.name}' yields '{dataset.yields}', "
+                    f"model family '{family.name}' accepts {', '.join(family.accepts)}"
+                )
+                problems.append(Problem(message=message, key=f"{name}.{key}.type", hint="choose a matching pair"))
+        if len({dataset.yields for dataset in specs.values()}) > 1:
+            records = ", ".join(f"'{dataset.name}' yields '{dataset.yields}'" for dataset in specs.values())
+            message = f"its members are of several kinds: {records}"
+            problems.append(Problem(message=message, key=f"{name}.mixture", hint="mix datasets of one kind"))
     return problems
 
 
@@ -110,10 +115,11 @@ def _media_roots(plan: RunPlan) -> Iterator[Problem]:
     """Folders for media that are not there."""
     loaders = {"dataloader_train": plan.config.dataloader_train, "dataloader_val": plan.config.dataloader_val}
     for name, loader in loaders.items():
-        if loader is not None and isinstance(loader.dataset, FileDatasetConfig):
-            for index, folder in enumerate(loader.dataset.media_roots):
+        for key, dataset in loader.datasets.items() if loader is not None else ():
+            roots = dataset.media_roots if isinstance(dataset, FileDatasetConfig) else ()
+            for index, folder in enumerate(roots):
                 if not isdir(folder):
-                    yield Problem(message=f"no such folder: {folder}", key=f"{name}.dataset.media_roots[{index}]")
+                    yield Problem(message=f"no such folder: {folder}", key=f"{name}.{key}.media_roots[{index}]")
 
 
 def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:

@@ -9,7 +9,7 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.checkpoint import damaged, latest_complete
 from cosmos_core.plan.manifest import damage
-from cosmos_core.plan.paths import BASE_FILE, RunPaths, step_of
+from cosmos_core.plan.paths import BASE_FILE, EXPORT_CONFIG, RunPaths, step_of
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -29,7 +29,7 @@ class Source:
     the run directory, the folder above ``model/``, or the published folder.
 
     weights: the folder above ``model/``, or the published folder; None of a run without a complete checkpoint. record:
-    ``config.toml`` of the launch that trained it, None if unknown. format: of a published folder, as its plugin calls
+    the configuration of the launch that trained it, None if unknown. format: of a published folder, as its plugin calls
     it.
     """
 
@@ -44,7 +44,7 @@ class Source:
         """The run that it belongs to, if that is known."""
         if self.kind == "run":
             return self.folder
-        return self.folder.resolve().parent.parent if self.record is not None else None
+        return self.folder.resolve().parent.parent if self.kind == "checkpoint" and self.record is not None else None
 
     @property
     def label(self) -> str:
@@ -95,7 +95,11 @@ def identify(path: Path, plugins: PluginManager, *, step: int | None = None) -> 
         hint = "export the run without --adapter, which folds them into their base"
         problem = Problem(message="holds adapters without the weights below them", file=str(path), hint=hint)
         raise UserError(f"{path} is an export of adapters alone", [problem])
-    return Source(kind="published", folder=path, weights=path, format=found) if found is not None else None
+    if found is None:
+        return None
+    config = path / EXPORT_CONFIG
+    record = config if config.is_file() else None
+    return Source(kind="published", folder=path, weights=path, record=record, format=found)
 
 
 def check_reads(source: Source, task: str, plugins: PluginManager) -> None:

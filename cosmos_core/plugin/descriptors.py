@@ -17,8 +17,10 @@ __all__ = [
     "ConfiguredSpec",
     "Conversion",
     "ConverterSpec",
+    "DataPath",
     "DatasetSpec",
     "DoctorSpec",
+    "ExportUse",
     "ModelFamilySpec",
     "Spec",
     "TrackerSpec",
@@ -106,6 +108,20 @@ class DatasetSpec(ConfiguredSpec):
 
 
 @frozen(kw_only=True)
+class DataPath:
+    """How the data at a path is read where no recipe says it.
+
+    dataset: the dataset's table; None takes back what the recipe sets. recipe: whose other settings are taken.
+    stand_ins: settings instead of what that recipe would download, such as a tokenizer; note: tells of them.
+    """
+
+    dataset: Mapping[str, Any]
+    recipe: str
+    stand_ins: Mapping[str, str] = field(factory=dict)
+    note: str = ""
+
+
+@frozen(kw_only=True)
 class CallbackSpec(ConfiguredSpec):
     """A callback. config: attrs class; callback: the Callback; tasks: those it is for, empty for all.
 
@@ -185,11 +201,28 @@ class Conversion:
 
 
 @frozen(kw_only=True)
+class ExportUse:
+    """How an exported folder is used, for its record and its model card.
+
+    generation: defaults by name, as JSON has values. library, pipeline: names of the Hub, such as "diffusers" and
+    "text-to-video"; "" for none. base_model: ``owner/repository`` of what training started from, "" if unknown. code:
+    Python that uses the folder; it runs with the folder as working directory.
+    """
+
+    generation: Mapping[str, Any] = field(factory=dict)
+    library: str = ""
+    pipeline: str = ""
+    base_model: str = ""
+    code: str = ""
+
+
+@frozen(kw_only=True)
 class ConverterSpec(Spec):
     """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
 
     task: the family whose checkpoints it converts. looks_for: how its source format is recognised, for error
-    messages.
+    messages. describe: of an export, once it is written; takes the Conversion and the RunConfig of the run (None
+    without a run), returns an ExportUse.
     """
 
     kind: ClassVar[str] = "converter"
@@ -198,6 +231,7 @@ class ConverterSpec(Spec):
     task: str
     convert: Ref = field(converter=_ref)
     looks_for: str = ""
+    describe: Ref | None = field(default=None, converter=_optional_ref)
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from cosmos_core.plugin.descriptors import (
     CheckpointSpec,
     CommandSpec,
     ConverterSpec,
+    DataPath,
     DatasetSpec,
     DoctorSpec,
     ModelFamilySpec,
@@ -121,6 +122,22 @@ class HookSpecs(Protocol):
         Example::
 
             return "acme" if (path / "acme.json").is_file() else None
+        """
+
+    @hookspec(firstresult=True)
+    def cosmos_identify_data(self, path: Path) -> DataPath | None:
+        """How the data at a path is read, None when it is not one of this plugin's. Since 0.1.
+
+        Called for the file or folder that `cosmos data check` and `cosmos data show` are given instead of a recipe,
+        plugin by plugin; the first answer counts. It raises UserError for a file of its kind that cannot be read.
+
+        May import: `cosmos_core.data` and the plugin's own light modules.
+
+        Example::
+
+            if (path / "acme.json").is_file():
+                return DataPath(dataset={"type": "acme_points", "path": str(path)}, recipe="acme_hello")
+            return None
         """
 
     @hookspec

@@ -15,7 +15,7 @@ from attrs import evolve
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
-from cosmos_core.plugin.descriptors import Spec
+from cosmos_core.plugin.descriptors import DataPath, Spec
 from cosmos_core.plugin.discovery import BUILTIN, Candidate, candidates
 from cosmos_core.plugin.hookspecs import CONTRIBUTIONS, PROJECT, HookSpecs
 from cosmos_core.plugin.registry import Entry, Registry
@@ -115,6 +115,24 @@ class PluginManager:
                 continue
             if isinstance(checkpoint_format, str):
                 return checkpoint_format
+        return None
+
+    def identify_data(self, path: Path) -> DataPath | None:
+        """How the data at a path is read, by the first plugin that knows; a plugin that fails is skipped.
+
+        Raises UserError for a file that cannot be read.
+        """
+        for status in self.statuses:
+            if status.state != "ok" or status.module is None:
+                continue
+            try:
+                data = self._call("cosmos_identify_data", status.module, path=path)
+            except UserError:
+                raise
+            except Exception:
+                continue
+            if isinstance(data, DataPath):
+                return data
         return None
 
     def _load(self, candidate: Candidate, disabled: Collection[str]) -> PluginStatus:

@@ -59,8 +59,7 @@ def peek(path: Path, installed: Sequence[RecipeFile] | None = None, *, below: tu
 
 def _over(parent: Glance, values: dict[str, Any], path: Path, text: str) -> Glance:
     """What a file adds to its parent's glance."""
-    job, loader = values.get("job"), values.get("dataloader_train")
-    dataset = loader.get("dataset") if isinstance(loader, dict) else None
+    job = values.get("job")
     not_yet = parent.not_yet
     if "not_yet" in values:
         line, reason = locate(text).get(("not_yet",)), str(values["not_yet"])
@@ -68,10 +67,19 @@ def _over(parent: Glance, values: dict[str, Any], path: Path, text: str) -> Glan
     return Glance(
         summary=str(values.get("summary", parent.summary)),
         task=str(job.get("task", parent.task)) if isinstance(job, dict) else parent.task,
-        dataset=str(dataset.get("type", parent.dataset)) if isinstance(dataset, dict) else parent.dataset,
+        dataset=_datasets(values.get("dataloader_train")) or parent.dataset,
         not_yet=not_yet,
         problem=parent.problem,
     )
+
+
+def _datasets(loader: Any) -> str:
+    """The type of the training data, those of a mixture with plus signs; "" if there is none."""
+    if not isinstance(loader, dict):
+        return ""
+    members = loader.get("mixture") or [loader.get("dataset")]
+    types = [member["type"] for member in members if isinstance(member, dict) and "type" in member]
+    return " + ".join(map(str, dict.fromkeys(types)))
 
 
 def check_can_run(recipe: str) -> None:

@@ -45,6 +45,8 @@ def differences(resolved: Resolved) -> list[tuple[KeyPath, Any, Any]]:
 def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:
     if isinstance(value, dict) and value:
         return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, key))]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [leaf for index, item in enumerate(value) for leaf in _leaves(item, (*path, index))]
     return [(path, value)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cosmos_core.config.dump import to_plain
@@ -11,13 +12,16 @@ from cosmos_core.recipes.loading import Resolved
 
 __all__ = ["value_in"]
 
+_ELEMENT = re.compile(r"\[(\d+)\]")
+
 
 def value_in(resolved: Resolved, key: str) -> dict[str, str]:
     """``value`` and ``origin`` of a key in a resolved recipe; or that its section is not there."""
-    path = parse_key(key)
+    path: list[str | int] = []
     value: Any = to_plain(resolved.config)
-    for part in path:
-        if not isinstance(value, dict) or part not in value:
+    for name in parse_key(_ELEMENT.sub(r".\1", key)):
+        part = int(name) if isinstance(value, list) and name.isdecimal() else name
+        if part not in (range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()):
             return {"value": "not in this recipe"}
-        value = value[part]
-    return {"value": value_text(value), "origin": str(resolved.provenance.get(path, "default"))}
+        path, value = [*path, part], value[part]
+    return {"value": value_text(value), "origin": str(resolved.provenance.get(tuple(path), "default"))}

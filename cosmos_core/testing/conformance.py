@@ -45,10 +45,12 @@ def check_family(
     """Assert what the training loop relies on, with real samples on the CPU.
 
     The family builds on the meta device, initialises the same weights twice, gives the same loss and gradients however
-    samples are packed, draws noise by position, repeats validation exactly, and can be pickled.
+    samples are packed, tells each sample's part of them if it tells any, draws noise by position, repeats validation
+    exactly, and can be pickled.
     """
     registry = (plugins or PluginManager.discover()).registry
-    data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=len(samples))
+    # A mixture, so that the losses of samples are told.
+    data = DataloaderConfig(mixture=(DatasetConfig(type="none", weight=1.0),), max_samples_per_batch=len(samples))
     context = BuildContext(device=torch.device("cpu"), data=data)
     family = pickle.loads(pickle.dumps(registry.get(ModelFamilySpec, task).family.load()(config, context)))
     model, twin = _built(family), _built(family)
@@ -118,6 +120,7 @@ def _step(family: Any, model: torch.nn.Module, batches: list[list[Item]]) -> dic
     model.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
     denominator = 0.0
+    parts: dict[str, torch.Tensor] = {}
     for items in batches:
         batch = family.collate(items).to(torch.device("cpu"))
         output = family.training_step(model, batch, CounterRng(0))
@@ -127,10 +130,21 @@ def _step(family: Any, model: torch.nn.Module, batches: list[list[Item]]) -> dic
         output.loss.backward()
         total += output.loss.detach().double()
         denominator += family.loss_denominator(batch)
+        if output.samples is not None:
+            parts |= _parts(output.samples, items, output.loss.detach(), family.loss_denominator(batch))
     assert denominator > 0, "the loss denominator of a batch is zero"
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     assert gradients, "nothing gets a gradient"
-    return {"loss": total, "loss_denominator": torch.tensor(denominator), **gradients}
+    return {"loss": total, "loss_denominator": torch.tensor(denominator), **gradients, **parts}
+
+
+def _parts(samples: torch.Tensor, items: list[Item], loss: torch.Tensor, denominator: float) -> dict[str, torch.Tensor]:
+    """What each sample has in loss and denominator, by its position."""
+    assert samples.shape == (2, len(items)), f"samples has the shape {tuple(samples.shape)}, not (2, {len(items)})"
+    assert not samples.requires_grad, "samples has a gradient"
+    for name, parts, whole in zip(("loss", "loss denominator"), samples, (float(loss), denominator), strict=True):
+        assert abs(float(parts.sum()) - whole) <= 1e-4 * abs(whole), f"the samples' parts do not add up to the {name}"
+    return {f"part of sample {item.position}": part for item, part in zip(items, samples.T, strict=True)}
 
 
 def _assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], how: str) -> None:

@@ -9,7 +9,7 @@ from cosmos_core.train.counts import count_parameters
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.tracker import Tracker
+from cosmos_core.train.tracker import Media, MediaTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "Callback",
     "CallbackContext",
     "Estimate",
+    "Media",
+    "MediaTracker",
     "ModelFamily",
     "ModelInput",
     "StepOutput",

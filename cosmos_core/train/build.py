@@ -9,13 +9,14 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DataloaderConfig, OptimizerConfig, RunConfig, TrackerConfig
+from cosmos_core.config.run import DataloaderConfig, DatasetConfig, OptimizerConfig, RunConfig, TrackerConfig
 from cosmos_core.data.loader import PackedLoader, Preparation
+from cosmos_core.data.mixture import Member, Mixture
 from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
-from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.errors import Problem, UserError, as_problems, first_line
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
@@ -46,6 +47,9 @@ __all__ = [
 
 
 logger = logging.getLogger(__name__)
+
+ONE_DATASET = "dataloader_train.dataset"
+"""Where datasets name their keys in messages."""
 
 
 def needs_mixed_precision(model: ModelConfig) -> bool:
@@ -127,11 +131,13 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: St
 
 def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
     """The training data and, if there is validation, the validation data. Raises UserError on every rank."""
-    sections = [config.dataloader_train, *([config.dataloader_val] if config.trainer.run_validation else [])]
+    sections = {"dataloader_train": config.dataloader_train}
+    if config.trainer.run_validation and config.dataloader_val is not None:
+        sections["dataloader_val"] = config.dataloader_val
     sources: list[MapSource] = []
     failure: UserError | None = None
     try:
-        sources += [open_dataset(section, plugins) for section in sections if section is not None]
+        sources += [open_dataset(section, plugins, name) for name, section in sections.items()]
     except UserError as error:
         failure = error
     raise_if_any_rank_failed(failure, mesh)
@@ -139,13 +145,55 @@ def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[Ma
     return sources
 
 
-def open_dataset(config: DataloaderConfig, plugins: PluginManager) -> MapSource:
-    """A section's dataset. Raises UserError, also for files that the system does not let it read."""
+def open_dataset(config: DataloaderConfig, plugins: PluginManager, section: str = "dataloader_train") -> MapSource:
+    """A section's data, several datasets as one. section: for messages.
+
+    Raises UserError, also for files that the system does not let it read, with what is wrong with all members.
+    """
+    sources: dict[str, MapSource] = {}
+    errors: list[UserError] = []
+    for key, dataset in config.datasets.items():
+        try:
+            sources[key] = _open(dataset, f"{section}.{key}", plugins)
+            if config.mixture and not len(sources[key]):
+                problem = Problem(message="holds no samples", key=f"{section}.{key}", hint="remove it")
+                raise UserError(f"dataset '{dataset.label}' is empty; nothing was started", [problem])
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        problems = [problem for error in errors for problem in as_problems(error, "")]
+        raise UserError(f"{len(errors)} datasets cannot be opened; nothing was started", problems)
+    if not config.mixture:
+        return sources["dataset"]
+    members = [
+        Member(
+            source=source,
+            name=config.datasets[key].label,
+            weight=config.datasets[key].weight or 0.0,
+            key=key,
+        )
+        for key, source in sources.items()
+    ]
+    return Mixture(members)
+
+
+def _open(dataset: DatasetConfig, key: str, plugins: PluginManager) -> MapSource:
+    """One dataset. Raises UserError whose problems name the keys of its table, which lies at `key`."""
+    title = f"dataset '{dataset.label}' cannot be opened; nothing was started"
     try:
-        source: MapSource = plugins.registry.get(DatasetSpec, config.dataset.type).source.load()(config.dataset)
+        source: MapSource = plugins.registry.get(DatasetSpec, dataset.type).source.load()(dataset)
     except OSError as error:
         problem = Problem(message=error.strerror or first_line(error), file=str(error.filename or ""))
-        raise UserError(f"dataset '{config.dataset.type}' cannot be opened; nothing was started", [problem]) from error
+        raise UserError(title, [problem]) from error
+    except UserError as error:
+        # A dataset does not know where its table lies.
+        moved = [
+            evolve(one, key=one.key.replace(ONE_DATASET, key), hint=one.hint.replace(ONE_DATASET, key))
+            for one in error.problems
+        ]
+        raise UserError(error.title, moved) from error
     return source
 
 
@@ -187,7 +235,7 @@ def build_loader(
     if config is None:
         return None
     return PackedLoader(
-        source if source is not None else open_dataset(config, plugins),
+        source if source is not None else open_dataset(config, plugins, name),
         config=config,
         preparation=Preparation(family.prepare, family.num_tokens, family.kind, family.shorten),
         rank=mesh.data_rank,

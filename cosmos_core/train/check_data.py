@@ -4,152 +4,173 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator
-from html import escape
 from math import ceil
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from attrs import evolve, field, frozen
 
-from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.run import RunConfig
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
-from cosmos_core.data.overlong import OverlongSample, PackLimit
+from cosmos_core.data.overlong import OverlongSample, TooLongForPack
 from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
-from cosmos_core.data.sampler import EpochSampler
-from cosmos_core.data.samples import Item, Record, VideoText
-from cosmos_core.data.source import MapSource, UnreadableSample
+from cosmos_core.data.samples import Chat, Item, Video, VideoText
+from cosmos_core.data.source import UnreadableSample
 from cosmos_core.errors import UserError
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.seeds import stream_seed
-from cosmos_core.train.build import build_family, open_dataset
-from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.contact_sheet import contact_sheet
+from cosmos_core.train.model_input import ModelInput
+from cosmos_core.train.sample_reader import ReadSample, SampleReader, open_readers
 
-__all__ = ["DataReport", "as_html", "check_data"]
+__all__ = ["CheckedSample", "DataReport", "check_data"]
 
-QUICK, PICTURES, PICTURE_SIDE, MAX_PROBLEMS = 200, 24, 160, 10
+QUICK, MAX_PROBLEMS = 200, 10
+PICTURES, PICTURE_FRAMES, PICTURE_SIDE = 24, 4, 160
+SAMPLES_A_WORKER = 8
+"""Fewer are read sooner than a process starts."""
 
 
-@frozen
-class _Sample:
-    """What is kept of a read sample. picture: a JPEG of its first frame, "" for most. failed: why a run would end."""
+@frozen(kw_only=True)
+class CheckedSample:
+    """What is told of one sample.
+
+    sizes: of each clip, image and video as the model gets it. seconds, fps: of each clip and video. characters: of the
+    caption, or of the assistant's texts. skipped: where, why, and the option behind it. failed: why a run would end.
+    picture: a JPEG of some frames in base64, "" for most.
+    """
 
     position: int
     key: str = ""
     tokens: int = 0
     kind: str = ""
     frames: int = 0
-    size: str = ""
-    fps: float | None = None
-    caption: int | None = None
-    picture: str = ""
+    sizes: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = ()
+    fps: tuple[float, ...] = ()
+    characters: int | None = None
+    messages: int | None = None
+    text: str = ""
     latent_bytes: int = 0
     differences: tuple[str, ...] = ()
-    skipped: tuple[str, str, str] | None = None
     overlong: bool = False
+    skipped: tuple[str, str, str] | None = None
     failed: tuple[str, ...] = ()
+    picture: str = field(default="", repr=False)
 
 
 @frozen(kw_only=True)
 class DataReport:
-    """samples: of an epoch; read: of these. problems: why training would refuse.
+    """What training would read of one section of the configuration.
 
-    ranges: minimum, median and maximum of lengths, rates, caption lengths and tokens. steps: an epoch takes, on one
-    process, None with `--quick`. latent_bytes: a latent cache of all samples takes, from those read; 0 without one.
+    samples: of an epoch; read: of these. dropped: left out by the dataset; skipped: by the loader. overlong: samples
+    longer than a pack, whatever becomes of them. ranges: minimum, median and maximum by name. steps: an epoch takes, on
+    one process; for validation, its micro-batches; estimated where not all was read. latent_bytes: a latent cache of
+    all samples takes, from those read; 0 without one. problems: why training would refuse.
     """
 
+    section: str
     samples: int
     read: int
+    used: int
     dropped: tuple[Dropped, ...]
     skipped: tuple[Dropped, ...]
     differences: tuple[Dropped, ...]
+    overlong: int
+    overlong_policy: str
     ranges: dict[str, tuple[float, float, float]]
     sizes: dict[str, int]
+    kinds: dict[str, int]
     packs: int
     packing_efficiency: float | None
-    steps: int | None
+    steps: int
     latent_bytes: float
     problems: tuple[str, ...]
-    pictures: tuple[tuple[str, str], ...] = field(repr=False)
+    rows: tuple[CheckedSample, ...] = field(repr=False)
 
 
-class _Reader(torch.utils.data.Dataset[_Sample]):
-    """Position -> facts of a sample, in the workers."""
+class _Checker(torch.utils.data.Dataset[CheckedSample]):
+    """Position -> facts of a sample, in the workers. pictures: positions that get one."""
 
-    def __init__(self, source: MapSource, family: ModelFamily, loader: DataloaderConfig, pictures: set[int]) -> None:
-        self.source, self.family, self.seed, self.pictures = source, family, loader.seed, pictures
-        sampler = EpochSampler(len(source), loader.seed, loader.shuffle, source.epoch_permutation)
-        self.order = sampler.permutation(0)
-        cap = _cap(loader, family)
-        below = None if cap is None else cap + (loader.packing == "pool")
-        self.limit = None if below is None else PackLimit(below, loader.overlong, "dataloader_train", family.shorten)
+    def __init__(self, reader: SampleReader, pictures: set[int]) -> None:
+        self.reader, self.pictures = reader, pictures
 
-    def __getitem__(self, position: int) -> _Sample:
-        index = int(self.order[position])
-        random = np.random.default_rng(stream_seed(self.seed, "sample", position))
-        differences = tuple(self.source.differences(index))
+    def __getitem__(self, position: int) -> CheckedSample:
+        source, index = self.reader.source, self.reader.index(position)
+        row = CheckedSample(position=position, differences=tuple(source.differences(index)))
         try:
-            sample = self.source.get(index, random)
-            value = self.family.prepare(sample)
-            key = sample.key if isinstance(sample, Record) else self.source.key(index)
-            tokens = self.family.num_tokens(value)
-            if self.limit is not None and tokens >= self.limit.below:
-                value = self.limit.fit(sample, value, tokens, key)
+            return _facts(row, self.reader.read(position), self.reader, with_picture=position in self.pictures)
         except UnreadableSample as error:
-            skipped = (error.where, error.reason, error.key)
             overlong = isinstance(error, OverlongSample)
-            return _Sample(position, skipped=skipped, overlong=overlong, differences=differences)
+            key = f"{self.reader.table(position)}.{error.key}" if error.key else ""
+            if overlong:
+                key = f"{self.reader.section}.overlong"
+            return evolve(row, key=source.key(index), skipped=(error.where, error.reason, key), overlong=overlong)
         except UserError as error:
             reasons = (f"{problem.message} ({problem.key}; {problem.hint})" for problem in error.problems)
-            return _Sample(position, failed=tuple(reasons) or (error.title,))
-        shown = self.family.model_input(value)
-        frames = shown.frames if shown is not None else ()
-        about = _Sample(
-            position,
-            key,
-            self.family.num_tokens(value),
-            self.family.kind(value),
-            len(frames),
-            f"{frames[0].shape[2]}x{frames[0].shape[1]}" if frames else "",
-            differences=differences,
-            latent_bytes=shown.latent_bytes if shown is not None else 0,
-            picture=_jpeg(frames[0]) if frames and position in self.pictures else "",
-        )
-        return evolve(about, fps=sample.fps, caption=len(sample.caption)) if isinstance(sample, VideoText) else about
+            failed = tuple(reasons) or (error.title,)
+            return evolve(row, key=source.key(index), failed=failed, overlong=isinstance(error, TooLongForPack))
 
 
-def check_data(config: RunConfig, plugins: PluginManager, *, quick: bool = False) -> DataReport:
-    """Read the first epoch of the training data, or 200 samples of it. Raises UserError when it cannot be opened."""
-    loader = evolve(config.dataloader_train, cache=None)
-    source = open_dataset(loader, plugins)
-    family = build_family(evolve(config, dataloader_train=loader), plugins, torch.device("cpu"))
-    count = min(len(source), QUICK) if quick else len(source)
-    positions = sorted({round(place) for place in np.linspace(0, len(source) - 1, count)})
-    pictures = (
-        {positions[round(place)] for place in np.linspace(0, count - 1, min(PICTURES, count))} if count else set()
-    )
-    reader = _Reader(source, family, loader, pictures)
-    rows: list[_Sample] = []
-    with progress("reading", count, "samples") as reading:
+def _facts(row: CheckedSample, sample: ReadSample, reader: SampleReader, *, with_picture: bool) -> CheckedSample:
+    shown = reader.family.model_input(sample.value) or ModelInput((), ())
+    row = evolve(
+        row, key=sample.key, tokens=sample.tokens, kind=reader.family.kind(sample.value), overlong=sample.overlong,
+        frames=len(shown.frames), latent_bytes=shown.latent_bytes,
+        sizes=tuple(f"{frames[0].shape[2]}x{frames[0].shape[1]}" for frames in shown.media),
+        picture=_jpeg(shown.frames) if with_picture and shown.frames else "",
+    )  # fmt: skip
+    record = sample.record
+    if isinstance(record, VideoText):
+        seconds = len(shown.frames) / record.fps
+        return evolve(
+            row, seconds=(seconds,), fps=(record.fps,), characters=len(record.caption),
+            text=record.caption if with_picture else "",
+        )  # fmt: skip
+    if isinstance(record, Chat):
+        parts = [(message.role, part) for message in record.messages for part in message.content]
+        videos = [part for _, part in parts if isinstance(part, Video)]
+        said = [(role, part) for role, part in parts if isinstance(part, str)]
+        return evolve(
+            row, seconds=tuple(video.seconds[-1] for video in videos),
+            fps=tuple(video.fps for video in videos if video.fps is not None),
+            characters=sum(len(text) for role, text in said if role == "assistant"), messages=len(record.messages),
+            text="\n".join(f"{role}: {text}" for role, text in said) if with_picture else "",
+        )  # fmt: skip
+    return row
+
+
+def check_data(config: RunConfig, plugins: PluginManager, *, quick: bool = False) -> list[DataReport]:
+    """Read the first epoch of the training data and, if the run validates, the validation data; a report for each.
+
+    quick: read 200 samples of each, spread evenly. Raises UserError when data cannot be opened.
+    """
+    return [_checked(reader, config.trainer.grad_accum_iter, quick=quick) for reader in open_readers(config, plugins)]
+
+
+def _checked(reader: SampleReader, accumulated: int, *, quick: bool) -> DataReport:
+    count = min(len(reader), QUICK) if quick else len(reader)
+    positions = sorted({round(place) for place in np.linspace(0, len(reader) - 1, count)})
+    pictures = {positions[round(place)] for place in np.linspace(0, len(positions) - 1, min(PICTURES, count))}
+    # An option of its own: a recipe's may suit the GPUs' speed, and nothing else runs here.
+    workers = min(os.cpu_count() or 1, len(positions) // SAMPLES_A_WORKER)
+    rows: list[CheckedSample] = []
+    with progress(f"reading {reader.section}", len(positions), "samples") as reading:
         for row in torch.utils.data.DataLoader(
-            reader, sampler=positions, batch_size=None, num_workers=loader.num_workers
+            _Checker(reader, pictures), sampler=positions, batch_size=None, num_workers=workers
         ):
             rows.append(row)
             reading.advance()
-    return _report(config, loader, source, family, rows, quick=quick)
+    return _report(reader, rows, accumulated if reader.section == "dataloader_train" else 1)
 
 
-def _report(
-    config: RunConfig, loader: DataloaderConfig, source: MapSource, family: ModelFamily, rows: list[_Sample], *,
-    quick: bool,
-) -> DataReport:  # fmt: skip
-    good = [row for row in rows if row.skipped is None and not row.failed]
-    bad = sum(row.skipped is not None and not row.overlong for row in rows)
+def _report(reader: SampleReader, rows: list[CheckedSample], accumulated: int) -> DataReport:
+    used = [row for row in rows if row.skipped is None and not row.failed]
     skipped, differences = Drops(), Drops()
     for row in rows:
         if row.skipped is not None:
@@ -157,44 +178,64 @@ def _report(
             skipped.add(reason, where, key)
         if row.differences:
             differences.add("records that differ from their file", f"{row.key}: {'; '.join(row.differences)}")
-    cap, problems = (
-        _cap(loader, family),
-        list(dict.fromkeys(text for row in rows for text in row.failed))[:MAX_PROBLEMS],
-    )
-    limit = loader.max_bad_sample_fraction
-    if rows and bad > limit * len(rows):
-        count = f"{bad} of {len(rows)} samples cannot be used"
-        problems.append(f"{count}, more than dataloader_train.max_bad_sample_fraction = {limit:g} allows")
-    packs = [used for _, _, used in _packed(loader, cap, good)]
-    if not good and not problems:
-        problems.append("no sample can be used")
+    dropped = [
+        evolve(group, key=f"{reader.section}.dataset.{group.key}" if group.key else "")
+        for group in reader.source.dropped
+    ]
+    packs = [(len(items), tokens) for items, _, tokens in _packed(reader, used)]
+    filled = sum(tokens for _, tokens in packs)
+    cap, share = reader.max_tokens, len(reader) / max(len(rows), 1)
     return DataReport(
-        samples=len(source), read=len(rows), dropped=tuple(source.dropped), skipped=skipped.all(),
-        differences=differences.all(), ranges=_ranges(good), sizes=dict(Counter(row.size for row in good if row.size)),
-        packs=len(packs), packing_efficiency=sum(packs) / (len(packs) * cap) if packs and cap else None,
-        steps=None if quick else ceil(len(packs) / config.trainer.grad_accum_iter), problems=tuple(problems),
-        latent_bytes=sum(row.latent_bytes for row in good) * len(source) / max(len(good), 1),
-        pictures=tuple((row.key, row.picture) for row in good if row.picture),
+        section=reader.section, samples=len(reader), read=len(rows), used=len(used), dropped=tuple(dropped),
+        skipped=skipped.all(), differences=differences.all(), overlong=sum(row.overlong for row in rows),
+        overlong_policy=reader.loader.overlong, ranges=_ranges(used, packs),
+        sizes=dict(Counter(size for row in used for size in row.sizes).most_common()),
+        kinds=dict(Counter(row.kind for row in used if row.kind)), packs=len(packs),
+        packing_efficiency=filled / (len(packs) * cap) if packs and cap else None,
+        steps=ceil(len(packs) * share / accumulated), latent_bytes=sum(row.latent_bytes for row in used) * share,
+        problems=tuple(_problems(reader, rows, used)), rows=tuple(rows),
     )  # fmt: skip
 
 
-def _cap(loader: DataloaderConfig, family: ModelFamily) -> int | None:
-    return min((cap for cap in (loader.max_sequence_length, family.max_pack_tokens) if cap is not None), default=None)
+def _problems(reader: SampleReader, rows: list[CheckedSample], used: list[CheckedSample]) -> Iterator[str]:
+    """Why training would refuse."""
+    failures = list(dict.fromkeys(text for row in rows for text in row.failed))
+    yield from failures[:MAX_PROBLEMS]
+    if len(failures) > MAX_PROBLEMS:
+        yield f"and {len(failures) - MAX_PROBLEMS} more such samples"
+    bad = [row.skipped for row in rows if row.skipped is not None and not row.overlong]
+    limit = reader.loader.max_bad_sample_fraction
+    if len(bad) > limit * len(rows):
+        name = f"{reader.section}.max_bad_sample_fraction"
+        yield f"{len(bad)} of {len(rows)} samples cannot be used, more than {name} = {limit:g} allows"
+        yield from (f"{where}: {reason}" for where, reason, _ in bad[:MAX_PROBLEMS])
+        if len(bad) > MAX_PROBLEMS:
+            yield f"and {len(bad) - MAX_PROBLEMS} more"
+    elif not used and not failures:
+        yield f"{reader.section}: no sample can be used"
 
 
-def _packed(loader: DataloaderConfig, cap: int | None, rows: list[_Sample]) -> Iterator[tuple[Any, Any, int]]:
+def _packed(reader: SampleReader, rows: list[CheckedSample]) -> Iterator[tuple[list[Item], Any, int]]:
+    loader, cap = reader.loader, reader.max_tokens
     stream = (PreparedSample(Item(row.position, None, row.key), row.tokens, row.key, row.kind) for row in rows)
     if loader.packing == "pool" and cap is not None:
         return pool_stream(stream, loader.pool, max_samples=loader.max_samples_per_batch, max_tokens=cap)
     return pack_stream(stream, max_samples=loader.max_samples_per_batch, max_tokens=cap)
 
 
-def _ranges(rows: list[_Sample]) -> dict[str, tuple[float, float, float]]:
+def _ranges(rows: list[CheckedSample], packs: list[tuple[int, int]]) -> dict[str, tuple[float, float, float]]:
+    is_dialog = any(row.messages is not None for row in rows)
     columns: dict[str, list[float]] = {
         "frames a sample": [row.frames for row in rows if row.frames],
-        "frames a second": [row.fps for row in rows if row.fps is not None],
-        "characters a caption": [row.caption for row in rows if row.caption is not None],
+        "seconds a clip": [seconds for row in rows for seconds in row.seconds],
+        "frames a second": [fps for row in rows for fps in row.fps],
+        "messages a dialog": [row.messages for row in rows if row.messages is not None],
+        "answer characters a dialog" if is_dialog else "characters a caption": [
+            row.characters for row in rows if row.characters is not None
+        ],
         "tokens a sample": [row.tokens for row in rows],
+        "samples a pack": [samples for samples, _ in packs],
+        "tokens a pack": [tokens for _, tokens in packs],
     }
     return {
         name: (float(min(values)), float(np.median(values)), float(max(values)))
@@ -203,19 +244,7 @@ def _ranges(rows: list[_Sample]) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def _jpeg(frame: torch.Tensor) -> str:
-    picture, data = PIL.Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()), io.BytesIO()
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    picture.save(data, "jpeg")
+def _jpeg(frames: tuple[torch.Tensor, ...]) -> str:
+    sheet, data = contact_sheet(frames, PICTURE_FRAMES, PICTURE_FRAMES, PICTURE_SIDE), io.BytesIO()
+    sheet.save(data, "jpeg")
     return base64.b64encode(data.getvalue()).decode()
-
-
-def as_html(lines: list[str], report: DataReport) -> str:
-    """One page: the lines of the report and the first frames of some samples."""
-    figures = "".join(
-        f'<figure><img src="data:image/jpeg;base64,{data}"><figcaption>{escape(key)}</figcaption></figure>'
-        for key, data in report.pictures
-    )
-    style = "body{font-family:sans-serif}figure{display:inline-block;margin:8px}figcaption{font-size:12px}"
-    text = escape("\n".join(lines))
-    return f'<!doctype html><meta charset="utf-8"><title>Data</title><style>{style}</style><pre>{text}</pre>{figures}'

@@ -13,7 +13,8 @@ from cosmos_core.checkpoint.retention import remove_old
 from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
 from cosmos_core.config.model import AdaptedModelConfig
-from cosmos_core.data.sampler import LOADER_FORMAT, is_loader_state
+from cosmos_core.data.resume import plain
+from cosmos_core.data.sampler import ONE_DATASET_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
@@ -60,7 +61,7 @@ def _save(trainer: Trainer) -> Path:
         trainer.paths.checkpoints,
         trainer.step,
         trainer.state_dict(),
-        {"format": LOADER_FORMAT, **trainer.loader_state},
+        {"format": ONE_DATASET_FORMAT, **plain(trainer.loader_state)},
         trainer.mesh,
         base=trainer.base,
         launch=trainer.launch,

@@ -46,12 +46,16 @@ class StepOutput:
 
     tokens: tokens processed. metrics: more scalars summed the same way, with the same names in every batch; their means
     are logged. flops: of forward and backward pass, without recomputation; None, always or never, where unknown.
+
+    samples: [2, B] on the device, without gradient: the parts of each sample in `loss` and in the loss denominator, in
+    the order in which `collate` got them. From it come the losses of a mixture's members; None: not known.
     """
 
     loss: torch.Tensor
     tokens: int
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
     flops: float | None = None
+    samples: torch.Tensor | None = None
 
 
 class ModelFamily(ABC):

@@ -22,14 +22,16 @@ __all__ = ["StepBatches", "fetch"]
 class StepBatches:
     """batches: collated and on the device. loss_denominator: what all of them count for, on all ranks together.
 
-    loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. packing_efficiency: mean
-    fraction of the token cap that is used, None without a cap.
+    loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. datasets: members of the
+    mixture that they come from, alike. packing_efficiency: mean fraction of the token cap that is used, None without a
+    cap.
     """
 
     batches: list[Any]
     loss_denominator: float
     loader_state: dict[str, Any]
     keys: list[tuple[str, ...]]
+    datasets: list[tuple[str, ...]]
     packing_efficiency: float | None
 
 
@@ -55,5 +57,6 @@ def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, 
         loss_denominator=denominator,
         loader_state=fetched[-1].state,
         keys=[tuple(item.key for item in pack.items) for pack in fetched],
+        datasets=[tuple(item.dataset for item in pack.items) for pack in fetched],
         packing_efficiency=sum(efficiencies) / len(efficiencies) if efficiencies else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
 from attrs import evolve
 from torch import nn
 
@@ -55,14 +56,19 @@ def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager)
 
 
 def load_source(
-    source: Source | None, config: RunConfig, *, plugins: PluginManager, weights: str = "ema"
+    source: Source | None,
+    config: RunConfig,
+    *,
+    plugins: PluginManager,
+    weights: str = "ema",
+    device: torch.device | None = None,
 ) -> tuple[ModelFamily, nn.Module]:
     """The family and network, in evaluation mode. config: of `adopted`. source: None for what a run would start from.
 
     weights: of a run 'ema' (the live ones when no average was kept), 'live', or 'fresh' for those that training started
-    from. Raises UserError when something is missing or does not fit.
+    from. device: this process's when absent. Raises UserError when something is missing or does not fit.
     """
-    mesh, rng = local_mesh(), CounterRng(config.trainer.seed)
+    mesh, rng = local_mesh(device), CounterRng(config.trainer.seed)
     origin = _origin(source, config, weights)
     family = build_family(config, plugins, mesh.device)
     model = materialise(config, family, mesh)

@@ -5,16 +5,20 @@ It does not affect training.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from attrs import frozen
 
+from cosmos_core.train.member_metrics import on_host
 from cosmos_core.train.nonfinite import MicroBatchLoss
 from cosmos_core.train.timing import PhaseTimes
 
-__all__ = ["AsyncMetrics", "StepMetrics"]
+__all__ = ["AsyncMetrics", "StepMetrics", "peak_memory"]
+
+GIB = 2**30
 
 
 @frozen
@@ -81,4 +85,11 @@ class AsyncMetrics:
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
         times = pending.times.read() if pending.times is not None else {}
-        return StepMetrics({**pending.record, **named, "tokens": int(named["tokens"]), **times}, losses)
+        return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"]), **times}, losses)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most GiB that this process has had: allocated on its device, or resident where that is the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB

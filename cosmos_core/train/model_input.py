@@ -13,12 +13,17 @@ __all__ = ["ModelInput"]
 class ModelInput:
     """A prepared sample before normalisation.
 
-    frames: uint8 [3, H, W] each, RGB, in order. text: pieces of the rendered text, and whether each is learned.
-    num_condition_frames: leading latent frames that are given; None where there are none. latent_bytes: its size in a
-    latent cache.
+    media: the frames of each clip, image or video, in order; a frame is uint8 [3, H, W], RGB. text: pieces of the
+    rendered text, and whether each is learned. num_condition_frames: leading latent frames that are given; None where
+    there are none. latent_bytes: its size in a latent cache.
     """
 
-    frames: tuple[torch.Tensor, ...]
+    media: tuple[tuple[torch.Tensor, ...], ...]
     text: tuple[tuple[str, bool], ...]
     num_condition_frames: int | None = None
     latent_bytes: int = 0
+
+    @property
+    def frames(self) -> tuple[torch.Tensor, ...]:
+        """All frames, in order."""
+        return tuple(frame for medium in self.media for frame in medium)

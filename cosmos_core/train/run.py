@@ -11,6 +11,7 @@ import torch.distributed as dist
 from attrs import evolve, frozen
 
 from cosmos_core.console.logs import log_file
+from cosmos_core.data.mixture import members_of
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import barrier
 from cosmos_core.distributed.runtime import process_group
@@ -85,6 +86,8 @@ def _built_and_trained(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startu
     _check_steps_left(trainer, plan)
     if trainer.is_main:
         add_to_record(trainer.paths, plan.launch, "fetched", _sources(trainer))
+        add_to_record(trainer.paths, plan.launch, "changed_data", trainer.loader.changes)
+        add_to_record(trainer.paths, plan.launch, "left_out", _left_out(trainer))
         trainer.loader.announce()
         trainer.trackers.start(plan, trainer.step)
     begun = time.perf_counter()
@@ -110,6 +113,8 @@ def _train(trainer: Trainer, *, signals: bool) -> str:
         raise
     finally:
         trainer.trackers.finish(outcome)
+        if trainer.is_main:
+            add_to_record(trainer.paths, trainer.launch, "left_out", _left_out(trainer))
     return outcome
 
 
@@ -123,6 +128,16 @@ def _check_steps_left(trainer: Trainer, plan: RunPlan) -> None:
 
 def _sources(trainer: Trainer) -> dict[str, str]:
     """What the family fetched, and which data the run sees."""
-    fingerprint = trainer.loader.source.fingerprint
-    data = {"dataloader_train.dataset": fingerprint} if fingerprint is not None else {}
-    return {**trainer.family.source_revisions, **data}
+    members = members_of(trainer.loader.source)
+    prints = {f"dataloader_train.{member.key}": member.source.fingerprint for member in members}
+    return {**trainer.family.source_revisions, **{key: text for key, text in prints.items() if text is not None}}
+
+
+def _left_out(trainer: Trainer) -> dict[str, dict[str, int]]:
+    """Samples by reason: what the datasets leave out by their rules, and what this rank could not use so far."""
+    counts: dict[str, dict[str, int]] = {}
+    for name, loader in (("training data", trainer.loader), ("validation data", trainer.validation)):
+        if loader is not None and (loader.source.filtered or loader.skipped):
+            unreadable = {f"{reason} (while reading)": count for reason, count in loader.skipped.items()}
+            counts[name] = {**loader.source.filtered, **unreadable}
+    return counts

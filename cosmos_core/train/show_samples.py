@@ -1,4 +1,4 @@
-"""`cosmos data show`: writes what the model would get of the first samples of a run."""
+"""`cosmos data show`: writes what the model would get of samples of a run."""
 
 from __future__ import annotations
 
@@ -7,50 +7,44 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
-from attrs import evolve
 
 from cosmos_core.config.run import RunConfig
-from cosmos_core.data.sampler import EpochSampler
-from cosmos_core.data.samples import Chat, Image, Video, VideoText
+from cosmos_core.data.samples import Chat, Image, Message, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import ClipFile, probe
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.seeds import stream_seed
-from cosmos_core.train.build import build_family, open_dataset
-from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.contact_sheet import contact_sheet, picture_of
 from cosmos_core.train.model_input import ModelInput
+from cosmos_core.train.sample_reader import ReadSample, SampleReader, open_readers
 
 __all__ = ["show_samples"]
 
 SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE = 16, 4, 192
 LEARNED, END = "\u27e6", "\u27e7"
 """Brackets around learned text."""
+DIGITS = 6
+"""Of seconds, after the point."""
 
 
-def show_samples(config: RunConfig, plugins: PluginManager, count: int, folder: Path) -> list[str]:
-    """Write the first `count` samples of epoch 0 to `folder`, one folder each; returns a line for each.
+def show_samples(config: RunConfig, plugins: PluginManager, sample: str, count: int, folder: Path) -> list[str]:
+    """Write `count` training samples of the first epoch from `sample` on; returns a line for each.
 
-    Every random choice is that of a run with this configuration. Raises UserError when the data cannot be opened.
+    sample: a place in the order of training, from 0, or a key of the dataset. folder: new; each of several samples gets
+    a folder in it. Every random choice is that of a run with this configuration. Raises UserError when the data cannot
+    be opened or has no such sample, and where a run would end.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another folder or remove it")
-    loader = evolve(config.dataloader_train, cache=None)
-    source = open_dataset(loader, plugins)
-    if not len(source):
-        raise UserError("the dataset is empty", [Problem(message="holds no samples", key="dataloader_train.dataset")])
-    family = build_family(evolve(config, dataloader_train=loader), plugins, torch.device("cpu"))
-    sampler = EpochSampler(len(source), loader.seed, loader.shuffle, source.epoch_permutation)
-    order, lines = sampler.permutation(0), []
-    for position in range(min(count, len(source))):
-        place = folder / f"{position:04d}"
-        random = np.random.default_rng(stream_seed(loader.seed, "sample", position))
+    reader = open_readers(config, plugins)[0]
+    first = _position(reader, sample)
+    lines = []
+    for position in range(first, min(first + count, len(reader))):
+        place = folder if count == 1 else folder / f"{position:04d}"
         try:
-            sample = source.get_lazy(int(order[position]), random)
-            lines.append(_write(sample, family, place))
+            lines.append(_write(reader.read(position), reader, place))
         except UnreadableSample as error:
             place.mkdir(parents=True, exist_ok=True)
             (place / "unreadable.txt").write_text(f"{error}\n", encoding="utf-8")
@@ -58,70 +52,121 @@ def show_samples(config: RunConfig, plugins: PluginManager, count: int, folder: 
     return lines
 
 
-def _write(sample: Any, family: ModelFamily, place: Path) -> str:
-    value = family.prepare(sample)
-    shown = family.model_input(value)
+def _position(reader: SampleReader, sample: str) -> int:
+    """Raises UserError when there is no such sample. A number is a place, also where it is a key."""
+    if sample.isdecimal() and int(sample) < len(reader):
+        return int(sample)
+    keys = []
+    for position in range(len(reader)):
+        keys.append(reader.source.key(reader.index(position)))
+        if keys[-1] == sample:
+            return position
+    hint = did_you_mean(sample, keys) or f"a number below {len(reader)}, or a key such as {keys[0]}"
+    raise UserError(f"there is no sample '{sample}'", [Problem(message="is neither a place nor a key", hint=hint)])
+
+
+def _write(sample: ReadSample, reader: SampleReader, place: Path) -> str:
+    shown = reader.family.model_input(sample.value)
     if shown is None:
-        raise UserError(f"the model family {type(family).__name__} does not say what its model gets")
+        raise UserError(f"the model family {type(reader.family).__name__} does not say what its model gets")
     (place / "frames").mkdir(parents=True)
     for number, frame in enumerate(shown.frames):
-        _picture(frame).save(place / "frames" / f"{number:04d}.png")
-    _contact_sheet(shown.frames, place / "contact_sheet.png")
-    about = {**_about(sample, shown), "tokens": family.num_tokens(value)}
+        picture_of(frame).save(place / "frames" / f"{number:04d}.png")
+    if shown.frames:
+        contact_sheet(shown.frames, SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE).save(place / "contact_sheet.png")
+    about = {**_about(sample, shown), "tokens": sample.tokens}
     text = json.dumps(about, indent=2, ensure_ascii=False)
     (place / "sample.json").write_text(text + "\n", encoding="utf-8")
     (place / "text.txt").write_text(_marked(shown), encoding="utf-8")
-    return f"{place}: {about['key']}, {len(shown.frames)} frames, {about['tokens']} tokens"
+    return f"{place}: {sample.key}, {len(shown.frames)} frames, {sample.tokens} tokens"
 
 
-def _about(sample: Any, shown: ModelInput) -> dict[str, Any]:
-    """The content of sample.json; what the data does not say is null."""
-    size = shown.frames[0].shape if shown.frames else (None, None, None)
-    about: dict[str, Any] = {
-        "key": sample.key, "file": None, "frame_indices": None, "frame_seconds": None, "fps": None,
-        "width": size[2], "height": size[1],
-    }  # fmt: skip
-    if isinstance(sample, VideoText):
-        about |= {"fps": sample.fps, "caption": sample.caption, "num_condition_frames": shown.num_condition_frames}
-        clip = sample.video
-        if isinstance(clip, ClipFile):
-            numbers, timeline = list(range(clip.first, clip.last + 1, clip.step)), probe(clip.path)
-            seconds = [round(timeline.seconds(number), 6) for number in numbers]
-            about |= {"file": str(clip.path), "frame_indices": numbers, "frame_seconds": seconds}
-    elif isinstance(sample, Chat):
-        parts = [part for message in sample.messages for part in message.content]
-        seconds = [time for part in parts if isinstance(part, Video) for time in part.seconds]
-        messages = [{"role": one.role, "content": [_part(part) for part in one.content]} for one in sample.messages]
-        about |= {"frame_seconds": seconds or None, "messages": messages}
+def _about(sample: ReadSample, shown: ModelInput) -> dict[str, Any]:
+    """The content of sample.json."""
+    record, media = sample.record, list[dict[str, Any]]()
+    if isinstance(record, VideoText):
+        media = [_clip(record, frames) for frames in shown.media]
+    elif isinstance(record, Chat):
+        parts = [part for message in record.messages for part in message.content if not isinstance(part, str)]
+        media = [_medium(part, frames) for part, frames in zip(parts, shown.media, strict=True)]
+    about = {"key": sample.key, **({"dataset": sample.member} if sample.member else {}), **_main(media)}
+    if isinstance(record, VideoText):
+        return about | {"caption": record.caption, "num_condition_frames": shown.num_condition_frames}
+    if isinstance(record, Chat):
+        names = iter(_with_pictures(media))
+        return about | {"messages": [_message(message, names) for message in record.messages]}
     return about
 
 
-def _part(part: str | Image | Video) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    kind = "image" if isinstance(part, Image) else "video"
-    return {"type": kind, "shape": list(part.pixels.shape)}
+def _main(media: list[dict[str, Any]]) -> dict[str, Any]:
+    """Numbers and times of all pictures in `frames/`; the rest of the first video, or else of the first image."""
+    first = next((medium for medium in media if medium["type"] == "video"), media[0] if media else {})
+    about = {name: first.get(name) for name in ("file", "frame_indices", "frame_seconds", "fps", "width", "height")}
+    if media:
+        for name in ("frame_indices", "frame_seconds"):
+            about[name] = [value for medium in media for value in medium[name]]
+    return about
+
+
+def _clip(record: VideoText, frames: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+    """A generator's clip; without a file its frames are counted, at the rate that the model is told."""
+    if isinstance(record.video, ClipFile):
+        clip, timeline = record.video, probe(record.video.path)
+        file: str | None = str(clip.path)
+        numbers = list(range(clip.first, clip.last + 1, clip.step))
+        seconds = [timeline.seconds(number) for number in numbers]
+    else:
+        file, numbers = None, list(range(len(frames)))
+        seconds = [number / record.fps for number in numbers]
+    return _described("video", frames, file, numbers, seconds, record.fps)
+
+
+def _medium(part: Image | Video, frames: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+    """An image or a video of a dialog; its last frame comes twice where the model gets it twice."""
+    if isinstance(part, Image):
+        return _described("image", frames, part.file, [0], [0.0], None)
+    count = len(part.seconds)
+    indices = list(part.indices or range(count))
+    places = [min(number, count - 1) for number in range(len(frames))]
+    return _described(
+        "video", frames, part.file, [indices[n] for n in places], [part.seconds[n] for n in places], part.fps
+    )
+
+
+def _described(
+    kind: str,
+    frames: tuple[torch.Tensor, ...],
+    file: str | None,
+    indices: list[int],
+    seconds: list[float],
+    fps: float | None,
+) -> dict[str, Any]:
+    _, height, width = frames[0].shape
+    rounded = [round(time, DIGITS) for time in seconds]
+    return {
+        "type": kind, "file": file, "frame_indices": indices, "frame_seconds": rounded, "fps": fps,
+        "width": width, "height": height,
+    }  # fmt: skip
+
+
+def _with_pictures(media: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each medium with the names of its pictures."""
+    number, named = 0, []
+    for medium in media:
+        count = len(medium["frame_indices"])
+        named.append({**medium, "frames": [f"frames/{number + index:04d}.png" for index in range(count)]})
+        number += count
+    return named
+
+
+def _message(message: Message, media: Any) -> dict[str, Any]:
+    """A message with its texts, and in place of each medium its description, the next of `media`."""
+    content = [{"type": "text", "text": part} if isinstance(part, str) else next(media) for part in message.content]
+    calls = [{"name": call.name, "arguments": call.arguments} for call in message.tool_calls]
+    return {"role": message.role, "content": content, **({"tool_calls": calls} if calls else {})}
 
 
 def _marked(shown: ModelInput) -> str:
     """The rendered text, with brackets around what is learned."""
     runs = [(learned, "".join(text for text, _ in run)) for learned, run in groupby(shown.text, lambda piece: piece[1])]
     return "".join(f"{LEARNED}{text}{END}" if learned else text for learned, text in runs)
-
-
-def _picture(frame: torch.Tensor) -> PIL.Image.Image:
-    return PIL.Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
-
-
-def _contact_sheet(frames: tuple[torch.Tensor, ...], path: Path) -> None:
-    """Up to 16 frames, spread evenly."""
-    if not frames:
-        return
-    numbers = np.unique(np.linspace(0, len(frames) - 1, min(SHEET_FRAMES, len(frames))).round().astype(int))
-    rows = -(-len(numbers) // SHEET_COLUMNS)
-    sheet = PIL.Image.new("RGB", (SHEET_SIDE * min(SHEET_COLUMNS, len(numbers)), SHEET_SIDE * rows))
-    for cell, number in enumerate(numbers):
-        picture = _picture(frames[number])
-        picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
-        sheet.paste(picture, (cell % SHEET_COLUMNS * SHEET_SIDE, cell // SHEET_COLUMNS * SHEET_SIDE))
-    sheet.save(path)

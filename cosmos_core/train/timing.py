@@ -7,14 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import torch
 
 from cosmos_core.plan.gpus import peak_tflops
 
 __all__ = ["PhaseTimes", "Utilisation"]
-
-GIB = 2**30
 
 
 class PhaseTimes:
@@ -60,24 +57,14 @@ class PhaseTimes:
 
 
 class Utilisation:
-    """What follows from a step's row: share of the peak, and memory. world: of processes, one GPU each."""
+    """The share of the peak that a step reached. world: of processes, one GPU each."""
 
     def __init__(self, device: torch.device, world: int) -> None:
-        self._device, self._world = device, world
-        on_gpu = device.type == "cuda"
-        self._peak = peak_tflops(torch.cuda.get_device_name(device)) if on_gpu else None
+        self._world = world
+        self._peak = peak_tflops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
     def of(self, record: Mapping[str, Any]) -> dict[str, float]:
-        """``mfu`` of model FLOPs, where FLOPs and peak are known, and ``memory_gib``: the most reserved on this GPU.
-
-        On a CPU the memory is that of this process.
-        """
-        memory = (
-            torch.cuda.max_memory_reserved(self._device)
-            if self._device.type == "cuda"
-            else psutil.Process().memory_info().rss
-        )
-        values = {"memory_gib": memory / GIB}
-        if self._peak is not None and record.get("tflop"):
-            values["mfu"] = record["tflop"] / record["seconds"] / self._world / self._peak
-        return values
+        """``mfu`` of model FLOPs; nothing where FLOPs or peak are not known."""
+        if self._peak is None or not record.get("tflop"):
+            return {}
+        return {"mfu": record["tflop"] / record["seconds"] / self._world / self._peak}

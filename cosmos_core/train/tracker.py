@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from attrs import frozen
 
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["Tracker", "TrackerGroup"]
+__all__ = ["Media", "MediaTracker", "Tracker", "TrackerGroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,27 @@ class Tracker(Protocol):
         ...
 
 
+@frozen
+class Media:
+    """A picture (.png, .jpg) or clip (.mp4) that a run wrote.
+
+    name: the same at every step, such as "samples/clip_00".
+    """
+
+    name: str
+    path: Path
+    caption: str = ""
+
+
+@runtime_checkable
+class MediaTracker(Protocol):
+    """A tracker that also takes pictures and clips."""
+
+    def log_media(self, step: int, media: Sequence[Media]) -> None:
+        """Files written after `step` steps; they stay where they are."""
+        ...
+
+
 class TrackerGroup:
     """All trackers as one; one that fails is switched off and never ends a run."""
 
@@ -50,6 +74,16 @@ class TrackerGroup:
     def finish(self, outcome: str) -> None:
         """Call it on each."""
         self._each(lambda tracker: tracker.finish(outcome))
+
+    def log_media(self, step: int, media: Sequence[Media]) -> None:
+        """Call it on each that takes pictures and clips, if there are any."""
+
+        def call(tracker: Tracker) -> None:
+            if isinstance(tracker, MediaTracker):
+                tracker.log_media(step, media)
+
+        if media:
+            self._each(call)
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):

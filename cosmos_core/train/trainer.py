@@ -46,13 +46,14 @@ from cosmos_core.train import checkpointing
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
-from cosmos_core.train.fetch import fetch
-from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.fetch import StepBatches, fetch
+from cosmos_core.train.member_metrics import MemberMetrics
+from cosmos_core.train.metrics import AsyncMetrics, peak_memory
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.timing import PhaseTimes, Utilisation
-from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["Trainer"]
@@ -103,10 +104,13 @@ class Trainer:
     stop_requested: bool = False
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
+    member_metrics: MemberMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
         self.utilisation = Utilisation(self.mesh.device, self.mesh.world)
+        names = [member.label for member in self.config.dataloader_train.mixture]
+        self.member_metrics = MemberMetrics(names, self.mesh.device)
         self._rate_names = rate_names(self.model, self.config.optimizer)
 
     @property
@@ -205,7 +209,7 @@ class Trainer:
             self.emit("after_backward")
 
         # Finite check on the unclipped loss and norm, the same on every rank.
-        metrics = self._mean(outputs, step.loss_denominator)
+        metrics = self._mean(outputs, step)
         self.grad_norm = gradient_norm(self.model)
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
@@ -225,6 +229,7 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+        record["memory_gib"] = peak_memory(self.mesh.device)
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
         if self.save_seconds:
@@ -236,8 +241,11 @@ class Trainer:
         if self.mesh.device.type == "cpu":
             self.flush()
 
-    def _mean(self, outputs: Sequence[StepOutput], denominator: float) -> dict[str, torch.Tensor]:
-        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP."""
+    def _mean(self, outputs: Sequence[StepOutput], step: StepBatches) -> dict[str, torch.Tensor]:
+        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP.
+
+        Of a mixture also the samples and mean losses of its members.
+        """
         names = ["loss", *outputs[0].metrics]
         sums = torch.zeros(len(names) + 2, dtype=torch.float64, device=self.mesh.device)
         for output in outputs:
@@ -245,9 +253,13 @@ class Trainer:
             sums[:-2] += torch.stack([values[name].detach().double() for name in names])
             sums[-2] += output.tokens
             sums[-1] += (output.flops or 0.0) / 1e12
-        *means, tokens, tflop = sum_over_data(sums, self.mesh)
+        of_members = self.member_metrics.sums(outputs, step.datasets)
+        totals = sum_over_data(torch.cat([sums, of_members]), self.mesh)
+        *means, tokens, tflop = totals[: len(sums)]
         counts = {"tokens": tokens} if outputs[0].flops is None else {"tokens": tokens, "tflop": tflop}
-        return {**{name: value / denominator for name, value in zip(names, means, strict=True)}, **counts}
+        mean = {name: value / step.loss_denominator for name, value in zip(names, means, strict=True)}
+        has_losses = outputs[0].samples is not None
+        return {**mean, **counts, **self.member_metrics.metrics(totals[len(sums) :], has_losses=has_losses)}
 
     def flush(self) -> None:
         """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""
@@ -274,6 +286,8 @@ class Trainer:
             limit=self.config.trainer.max_val_iter,
         )
         self.trackers.log({"step": self.step, **evaluate(task)})
+        pictures = sorted(task.folder.glob("*.png")) if self.is_main else []
+        self.trackers.log_media(self.step, [Media(f"val/{path.stem}", path) for path in pictures])
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While inside, the averaged weights replace the live ones, if there is an average."""

@@ -56,6 +56,7 @@ class Figures:
     val_loss_last: float
     samples: str
     loss_curve: str
+    page: str
 
 
 def held_out(source: BridgeSource) -> list[tuple[Attributes, SampleRequest]]:
@@ -107,11 +108,12 @@ def figures(run_dir: Path) -> Figures:
         val_loss_last=round(losses[-1], 4),
         samples=str(paths.callback("EveryNDrawSample") / "comparison.png"),
         loss_curve=str(paths.callback("loss_curve") / "loss_curve.png"),
+        page=str(paths.callback("EveryNDrawSample") / "index.html"),
     )
 
 
 def main() -> None:
-    """Print the figures of the run directory named on the command line, one ``key: value`` a line."""
+    """Print the figures of the run directory named on the command line, one ``key: value`` a line, the page last."""
     for key, value in asdict(figures(Path(sys.argv[1]))).items():
         print(f"{key}: {value}")
 

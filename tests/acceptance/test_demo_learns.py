@@ -51,6 +51,7 @@ def test_training_takes_at_most_four_minutes(printed: dict[str, str]) -> None:
 def test_pictures_and_checkpoints_are_where_the_demo_says(printed: dict[str, str]) -> None:
     for key in ("samples", "loss_curve"):
         assert Path(printed[key]).read_bytes().startswith(b"\x89PNG")
+    assert "<video" in Path(printed["page"]).read_text(encoding="utf-8")
     checkpoints = Path(printed["run_dir"]) / "checkpoints"
     latest = (checkpoints / "latest_checkpoint.txt").read_text().strip()
     assert (checkpoints / latest / "model" / ".metadata").exists()

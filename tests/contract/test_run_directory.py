@@ -21,19 +21,25 @@ SECRETS = {
     "DATASET_PATH": "https://user:password-42@host/data",
 }
 
+OVERRIDES = ["optimizer.lr=5e-3", "dataloader_train.dataset.broken=9", "dataloader_train.max_bad_sample_fraction=0.5"]
+
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     env = {**SECRETS, "IMAGINAIRE_OUTPUT_ROOT": str(root)}
-    printed = cosmos("run", "hello", "optimizer.lr=5e-3", env=env).stdout
+    printed = cosmos("run", "hello", *OVERRIDES, env=env).stdout
     run_dir = root / "cosmos3/sft/hello"
     assert printed.splitlines() == [
         "outcome: done",
         f"run_dir: {run_dir}",
         f"checkpoints: {run_dir / 'checkpoints'}",
         f"metrics: {run_dir / 'metrics.jsonl'}",
+        f"report: {run_dir / 'report.html'}",
     ]
+    page = (run_dir / "report.html").read_text()
+    assert "optimizer.lr=5e-3" in page
+    assert "broken on purpose (while reading)" in page
     return run_dir
 
 
@@ -49,14 +55,16 @@ def test_configuration_is_written_in_three_forms_that_agree(run_dir: Path) -> No
 def test_launch_info_says_what_was_started(run_dir: Path) -> None:
     info = yaml.safe_load((run_dir / "launch_info.yaml").read_text())
     assert info["args_cfg_path"] == "hello"
-    assert info["args_override"] == ["optimizer.lr=5e-3"]
+    assert info["args_override"] == OVERRIDES
+    newest = yaml.safe_load((run_dir / "launches/1/launch_info.yaml").read_text())
+    assert newest["left_out"]["training data"]["broken on purpose (while reading)"] >= 8
     assert info["processes"] == 1
     assert "cosmos-core" in info["distributions"]
 
 
 def test_no_secret_reaches_the_run_directory(run_dir: Path) -> None:
     recorded = yaml.safe_load((run_dir / "job_env.yaml").read_text())
-    assert recorded["DATASET_PATH"] == "https://host/data"
+    assert recorded["DATASET_PATH"] == "https://***@host/data"
     words = [b"wandb-secret-1234", b"hf_secret_5678", b"aws-secret-9", b"password-42"]
     for path in run_dir.rglob("*"):
         if path.is_file():
@@ -129,7 +137,7 @@ def test_the_outcome_is_recorded(run_dir: Path) -> None:
 def test_running_a_finished_run_again_does_nothing_and_says_so(run_dir: Path) -> None:
     before = (run_dir / "metrics.jsonl").read_bytes()
     env = {"IMAGINAIRE_OUTPUT_ROOT": str(run_dir.parents[2])}
-    printed = cosmos("run", "hello", "optimizer.lr=5e-3", env=env).stdout
+    printed = cosmos("run", "hello", *OVERRIDES, env=env).stdout
     assert printed.startswith("complete at step 60; nothing to do\n")
     assert "outcome: done" in printed
     assert (run_dir / "metrics.jsonl").read_bytes() == before

@@ -26,6 +26,7 @@ LEVELS = [
     {"attention"},
     {"distributed"},
     {"launch"},
+    {"report"},
     {"plan"},
     {"recipes", "hub"},
     {"plugin"},
@@ -33,7 +34,7 @@ LEVELS = [
     {"config"},
     BASE,
 ]
-LIGHT_ROOMS = {"launch", "plan", "recipes", "hub", "plugin", "console", "config"} | BASE
+LIGHT_ROOMS = {"launch", "report", "plan", "recipes", "hub", "plugin", "console", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "sizes.py", "catalog.py"}
 LIGHT_DOCTOR = {"__init__.py", "check.py", "runner.py", "child.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
@@ -254,6 +255,8 @@ def test_no_room_is_a_drawer() -> None:
         ["recipes", "show", "vision_sft_demo"],
         ["data", "prepare", "--help"],
         ["doctor", "--help"],
+        ["runs", "list", "tests"],
+        ["report", "--help"],
         *(["data", "prepare", name, "--help"] for name in ("bridge", "videophy2")),
         ["data", "cache", "--help"],
     ],

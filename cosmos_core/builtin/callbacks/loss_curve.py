@@ -10,6 +10,7 @@ import numpy as np
 from cosmos_core.builtin.config import LossCurve
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.train.callback import Callback
+from cosmos_core.train.tracker import Media
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["LossCurveCallback"]
@@ -29,8 +30,11 @@ class LossCurveCallback(Callback):
             self._draw(trainer)
 
     def train_end(self, trainer: Trainer) -> None:
-        """Draw the whole run."""
+        """Draw the whole run, and give the picture to the trackers."""
         self._draw(trainer)
+        picture = self.context.folder / "loss_curve.png"
+        if trainer.is_main and self.config.enabled and picture.is_file():
+            trainer.trackers.log_media(trainer.step, [Media("loss_curve", picture)])
 
     def _draw(self, trainer: Trainer) -> None:
         metrics = RunPaths(self.context.run_dir).metrics

@@ -13,6 +13,7 @@ from cosmos_core.builtin.config import NormMonitor
 from cosmos_core.distributed.fsdp import full_tensor
 from cosmos_core.strict_json import dumps
 from cosmos_core.train.callback import Callback
+from cosmos_core.train.tracker import Media
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["NormMonitorCallback"]
@@ -54,7 +55,9 @@ class NormMonitorCallback(Callback):
         path = self.context.folder / "norms.jsonl"
         if trainer.is_main and path.is_file():
             records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            _figure(records).savefig(self.context.folder / "norms.png", dpi=110)
+            picture = self.context.folder / "norms.png"
+            _figure(records).savefig(picture, dpi=110)
+            trainer.trackers.log_media(trainer.step, [Media("norms", picture)])
 
 
 def _norms(trainer: Trainer) -> tuple[list[str], torch.Tensor, torch.Tensor]:

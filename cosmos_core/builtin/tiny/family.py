@@ -123,13 +123,16 @@ class TinyFamily(ModelFamily):
             ]
         ).to(batch.points.device)
         target = batch.points[:, 2] + self.config.noise * noise
-        return StepOutput(loss=self._squared_error(model, batch, target), tokens=len(batch.points))
+        errors = self._squared_errors(model, batch, target)
+        sums = torch.stack([part.sum() for part in errors.detach().split(batch.lengths)])
+        samples = torch.stack([sums, torch.tensor(batch.lengths, dtype=sums.dtype, device=sums.device)])
+        return StepOutput(loss=errors.sum(), tokens=len(batch.points), samples=samples)
 
     def validation_step(self, model: nn.Module, batch: Points, rng: CounterRng) -> dict[str, Any]:
         """Squared error and points."""
-        loss = self._squared_error(model, batch, batch.points[:, 2])
+        loss = self._squared_errors(model, batch, batch.points[:, 2]).sum()
         return {"val_loss": loss, "loss_denominator": torch.tensor(float(len(batch.points)), device=loss.device)}
 
-    def _squared_error(self, model: nn.Module, batch: Points, target: torch.Tensor) -> torch.Tensor:
+    def _squared_errors(self, model: nn.Module, batch: Points, target: torch.Tensor) -> torch.Tensor:
         predicted = model(batch.points[:, :2].to(self.precision)).float()
-        return (predicted[:, 0] - target).square().sum()
+        return (predicted[:, 0] - target).square()

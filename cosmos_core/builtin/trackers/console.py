@@ -102,6 +102,7 @@ class ConsoleTracker:
             f"data wait {wait / max(seconds, 1e-9):.0%}",
             *_utilisation(record),
             *([f"packs {record['pack_filled']:.0%} full"] if "pack_filled" in record else []),
+            *(f"{name[5:]} {value:.4f}" for name, value in record.items() if name.startswith("loss/")),
             *rates[1:],
         ]
 
@@ -112,7 +113,7 @@ def _utilisation(record: dict[str, Any]) -> list[str]:
     parts = [f"{name.removeprefix('time/').replace('_', '+')} {value:.2f} s" for name, value in phases]
     return [
         *([f"MFU {record['mfu']:.1%}"] if "mfu" in record else []),
-        *([f"{record['memory_gib']:.1f} GiB"] if "memory_gib" in record else []),
+        *([f"{record['memory_gib']:.1f} GiB"] if parts and "memory_gib" in record else []),
         *parts,
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from cosmos_core.builtin.config import Wandb
@@ -9,6 +10,7 @@ from cosmos_core.config.dump import to_plain
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import replace_file
+from cosmos_core.train.tracker import Media
 
 __all__ = ["WandbTracker"]
 
@@ -57,3 +59,17 @@ class WandbTracker:
         """Close the W&B run."""
         if self._run is not None:
             self._run.finish(exit_code=0 if outcome in ("done", "stopped", "interrupted") else 1)
+
+    def log_media(self, step: int, media: Sequence[Media]) -> None:
+        """A picture or a video each."""
+        if self._run is None:
+            return
+        import wandb
+
+        def logged(item: Media) -> Any:
+            caption = item.caption or None
+            if item.path.suffix == ".mp4":
+                return wandb.Video(str(item.path), caption=caption, format="mp4")
+            return wandb.Image(str(item.path), caption=caption)
+
+        self._run.log({item.name: logged(item) for item in media}, step=step)

@@ -76,17 +76,16 @@ def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool,
       cosmos config explain lora
       cosmos config explain model.ema.rate --recipe vision_sft_nano
     """
-    from cosmos_core.config.explain import explain_key
+    from cosmos_core.config.explain import explain_key, listed
     from cosmos_core.config.search import search_keys
     from cosmos_core.recipes.loading import resolve
     from cosmos_core.recipes.value import value_in
 
     resolved = resolve(recipe, overrides, plugins=plugins) if recipe else None
     sections = plugins.registry.sections()
-    listed = key.replace("dataloader_val.", "dataloader_train.", 1)
-    matches = search_keys(listed, sections)
+    matches = search_keys(listed(key), sections)
     names = list(dict.fromkeys(match.name for match in matches)) or [key]
-    exact = listed in names or not matches
+    exact = listed(key) in names or not matches
     facts = [
         fact
         for name in ([key] if exact else names)

@@ -19,11 +19,13 @@ __all__ = ["data", "prepare"]
 
 @click.group("data")
 def data() -> None:
-    """Write datasets to disk, and prepare them for training.
+    """Write datasets to disk, prepare them for training, and look at what training reads.
 
     \b
     Examples:
       cosmos data prepare bridge --synthetic 768 -o examples/data/bridge_synthetic
+      cosmos data check my_clips
+      cosmos data show my_dialogs.jsonl -o shown
       cosmos data prepare --help
     """
 

@@ -2,77 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cosmos_core.cli.commands.data_show import recipe_of
+from cosmos_core.cli.complete import data_and_recipes, key_values
+from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
-    from cosmos_core.data.dropped import Dropped
     from cosmos_core.train.check_data import DataReport
 
 __all__ = ["check"]
 
 
 @click.command("check")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1)
+@click.argument("target", metavar="PATH_OR_RECIPE", shell_complete=data_and_recipes)
+@click.argument("overrides", nargs=-1, shell_complete=key_values)
+@recipe_option
 @click.option("--quick", is_flag=True, help="Read 200 samples, spread over the data.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page with pictures.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False),
+    help="The page with pictures; default: data_check/<name>.html below the output root.",
+)  # fmt: skip
+@click.option("--no-html", is_flag=True, help="Write no page.")
 @click.pass_obj
 def check(
-    plugins: PluginManager, recipe: str, overrides: tuple[str, ...], quick: bool, as_json: bool, html: Path | None
-) -> None:
-    """Read the training data of RECIPE as training would, and tell what comes of it.
+    plugins: PluginManager, target: str, overrides: tuple[str, ...], recipe: str | None, quick: bool, as_json: bool,
+    html: Path | None, no_html: bool,
+) -> None:  # fmt: skip
+    """Read the data of a recipe, or any data, as training would, and tell what comes of it.
 
-    RECIPE may also be a folder that `cosmos data prepare folder` wrote. Exit code 2 when training would refuse.
+    PATH_OR_RECIPE is a recipe, a folder that `cosmos data prepare` wrote, a folder or table of captioned clips, a
+    manifest, or a file or folder of dialogs. Validation data is read too where the recipe validates. Exit code 2 when
+    training would refuse.
 
     \b
     Examples:
       cosmos data check data/mine
+      cosmos data check my_dialogs.jsonl --recipe llava_ov
       cosmos data check vision_sft_demo --quick --html data.html
     """
-    from attrs import asdict
-
     from cosmos_core.cli.output import print_json
-    from cosmos_core.recipes.loading import resolve
-    from cosmos_core.train.check_data import as_html, check_data
+    from cosmos_core.train.check_data import check_data
+    from cosmos_core.train.check_page import as_html, facts
 
-    config = resolve(recipe_of(recipe), overrides, plugins=plugins).config
-    report = check_data(config, plugins, quick=quick)
-    lines = list(_lines(report))
-    if html is not None:
-        html.write_text(as_html(lines, report), encoding="utf-8")
+    config = resolve_target(target, overrides, recipe, plugins)
+    page = None if no_html else html or _default_page(target)
+    if page is not None:
+        make_folder(page.parent)
+    reports = check_data(config, plugins, quick=quick)
+    if page is not None:
+        page.write_text(as_html(f"data of {target}", reports), encoding="utf-8")
     if as_json:
-        print_json({name: value for name, value in asdict(report).items() if name != "pictures"})
+        print_json({"page": None if page is None else str(page), **{one.section: _plain(one) for one in reports}})
     else:
-        click.echo("\n".join(lines))
-    if report.problems:
-        raise UserError("training would refuse this data", [Problem(message=text) for text in report.problems])
+        for report in reports:
+            click.echo(f"{report.section}:")
+            for name, text in facts(report):
+                click.echo(f"  {name}: {text}")
+        if page is not None:
+            click.echo(f"page: {page}")
+    problems = [Problem(message=text) for report in reports for text in report.problems]
+    if problems:
+        raise UserError("training would refuse this data", problems)
 
 
-def _lines(report: DataReport) -> Iterator[str]:
-    yield f"samples: {report.samples}, of which {report.read} were read"
-    for label, group in (("left out", report.dropped), ("skipped", report.skipped), ("differs", report.differences)):
-        yield from (f"{label}: {_told(dropped)}" for dropped in group)
-    for name, (low, middle, high) in report.ranges.items():
-        yield f"{name}: {low:g} to {high:g}, median {middle:g}"
-    if report.sizes:
-        yield f"sizes: {', '.join(f'{size} ({count})' for size, count in sorted(report.sizes.items()))}"
-    full = "" if report.packing_efficiency is None else f", {report.packing_efficiency:.1%} full"
-    yield f"packs: {report.packs}{full}"
-    if report.steps is not None:
-        yield f"steps an epoch on one process: {report.steps}"
-    if report.latent_bytes:
-        yield f"a latent cache would take {report.latent_bytes / 2**30:.1f} GiB"
+def _default_page(target: str) -> Path:
+    from cosmos_core.config.env import output_root
+
+    path = Path(target).resolve()
+    name = path.parent.name if path.name == "recipe.toml" else path.stem if path.is_file() else path.name
+    return output_root() / "data_check" / f"{name.replace(':', '_')}.html"
 
 
-def _told(dropped: Dropped) -> str:
-    key = f"; dataset.{dropped.key} changes it" if dropped.key else ""
-    return f"{dropped.count} x {dropped.reason}, e.g. {', '.join(dropped.examples) or '-'}{key}"
+def _plain(report: DataReport) -> dict[str, object]:
+    """The report without its samples."""
+    from attrs import asdict, fields
+
+    rows = fields(type(report)).rows
+    return asdict(report, filter=lambda attribute, value: attribute != rows)

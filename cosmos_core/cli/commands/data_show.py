@@ -6,43 +6,44 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.cli.complete import data_and_recipes, key_values
+from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["recipe_of", "show"]
+__all__ = ["show"]
 
 
 @click.command("show")
-@click.argument("recipe")
-@click.argument("overrides", nargs=-1)
-@click.option("--sample", "count", type=click.IntRange(min=1), default=4, show_default=True, help="How many samples.")
+@click.argument("target", metavar="PATH_OR_RECIPE", shell_complete=data_and_recipes)
+@click.argument("overrides", nargs=-1, shell_complete=key_values)
+@recipe_option
+@click.option(
+    "--sample", default="0", show_default=True, metavar="N|KEY", help="Place in the first epoch, from 0, or a key."
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1, show_default=True,
+    help="So many from there on; with more than one, each has a folder in the output.",
+)  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.pass_obj
-def show(plugins: PluginManager, recipe: str, overrides: tuple[str, ...], count: int, output: Path) -> None:
-    """Write the first training samples of RECIPE as the model would get them.
+def show(
+    plugins: PluginManager, target: str, overrides: tuple[str, ...], recipe: str | None, sample: str, count: int,
+    output: Path,
+) -> None:  # fmt: skip
+    """Write a training sample of a recipe, or of any data, as the model would get it.
 
-    RECIPE may also be a folder that `cosmos data prepare folder` wrote. For each sample: its frames before
-    normalisation, sample.json, the rendered text with brackets around learned tokens, and a contact sheet.
+    PATH_OR_RECIPE is as for `cosmos data check`. Written are the frames before normalisation, sample.json, the
+    rendered text with brackets around learned tokens, and a contact sheet.
 
     \b
     Examples:
-      cosmos data show vision_sft_demo --sample 2 -o shown
-      cosmos data show data/mine -o shown
+      cosmos data show vision_sft_demo --sample 3 -o shown
+      cosmos data show data/mine --count 4 -o shown
+      cosmos data show my_dialogs.jsonl --sample dialog_17 -o shown
     """
-    from cosmos_core.recipes.loading import resolve
     from cosmos_core.train.show_samples import show_samples
 
-    config = resolve(recipe_of(recipe), overrides, plugins=plugins).config
-    for line in show_samples(config, plugins, count, output):
+    config = resolve_target(target, overrides, recipe, plugins)
+    make_folder(output.parent)
+    for line in show_samples(config, plugins, sample, count, output):
         click.echo(line)
-
-
-def recipe_of(recipe: str) -> str:
-    """The recipe itself, or the one in a prepared folder. Raises UserError for a folder without one."""
-    folder = Path(recipe)
-    if not folder.is_dir():
-        return recipe
-    if not (folder / "recipe.toml").is_file():
-        hint = "`cosmos data prepare folder` writes one"
-        raise UserError(f"{folder} has no recipe.toml", [Problem(message="give a recipe", file=recipe, hint=hint)])
-    return str(folder / "recipe.toml")

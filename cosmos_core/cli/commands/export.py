@@ -14,7 +14,7 @@ from cosmos_core.plan.paths import BASE_FILE, RunPaths
 from cosmos_core.plan.source import Source, find_source
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.conversions import find_converter
-from cosmos_core.plugin.descriptors import Conversion, ModelFamilySpec
+from cosmos_core.plugin.descriptors import Conversion, ExportUse, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def export(
       cosmos export outputs/train/cosmos3/sft/vision_sft_super -o super_adapter --adapter
     """
     from cosmos_core.config.structure import read_resolved
+    from cosmos_core.report.model_card import write_description
 
     if layout is not None:
         click.echo("note: --layout is now called --format", err=True)
@@ -101,7 +102,10 @@ def export(
         base=base,
         options=options,
     )
-    print_facts({"source": str(iteration), **spec.convert.load()(request)}, as_json)
+    facts = spec.convert.load()(request)
+    describe = spec.describe.load() if spec.describe is not None else None
+    write_description(exported, request, config, describe(request, config) if describe is not None else ExportUse())
+    print_facts({"source": str(iteration), **facts, "described in": f"{output}/README.md"}, as_json)
 
 
 def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> Path:

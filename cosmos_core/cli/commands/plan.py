@@ -69,9 +69,9 @@ def _num_samples(config: RunConfig, plugins: PluginManager) -> int | None:
     from cosmos_core.errors import UserError
     from cosmos_core.train.build import open_dataset
 
-    dataset = config.dataloader_train.dataset
-    if dataset.hub_names or (dataset.place is not None and not Path(dataset.place).exists()):
-        return None
+    for dataset in config.dataloader_train.datasets.values():
+        if dataset.hub_names or (dataset.place is not None and not Path(dataset.place).exists()):
+            return None
     try:
         return len(open_dataset(config.dataloader_train, plugins))
     except UserError:

@@ -106,3 +106,4 @@ def _report(plan: RunPlan, outcome: str) -> None:
     click.echo(f"run_dir: {paths.root}")
     click.echo(f"checkpoints: {paths.checkpoints}")
     click.echo(f"metrics: {paths.metrics}")
+    click.echo(f"report: {paths.report}")

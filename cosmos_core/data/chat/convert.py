@@ -23,9 +23,9 @@ def to_chat(row: Mapping[str, Any], key: str, where: str, media: MediaReader) ->
     except ValueError as error:
         raise UnreadableSample(where, str(error)) from None
     try:
-        return Chat(key, tuple(_message(turn, media) for turn in dialog.turns), dialog.tools)
+        return Chat(key, tuple(_message(turn, media) for turn in dialog.turns), dialog.tools, where)
     except UnreadableSample as error:
-        raise UnreadableSample(f"{where}: {error.where}", error.reason) from None
+        raise UnreadableSample(f"{where}: {error.where}", error.reason, error.key) from None
 
 
 def _message(turn: Turn, media: MediaReader) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -15,7 +16,7 @@ from attrs import frozen
 from cosmos_core.data.chat.pictures import read_image
 from cosmos_core.data.samples import Image, Video
 from cosmos_core.data.source import UnreadableSample
-from cosmos_core.data.video import Timeline, decode_chosen
+from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.hub import OutsidePath, RepositoryFiles, find_media
 from cosmos_core.names import path_fault
 
@@ -76,7 +77,7 @@ class MediaReader:
         try:
             return find_media(name, folder, self.root, self.media_roots)
         except OutsidePath as error:
-            raise UnreadableSample(str(error), f"{kind} {OUTSIDE}") from None
+            raise UnreadableSample(str(error), f"{kind} {OUTSIDE}", "media_roots") from None
         except ValueError as error:
             raise UnreadableSample(name, str(error)) from None
 
@@ -106,15 +107,15 @@ def read_video(source: Path | bytes, target_fps: float, max_frames: int) -> Vide
             file.write(source)
             file.flush()
             try:
-                return read_video(Path(file.name), target_fps, max_frames)
+                return replace(read_video(Path(file.name), target_fps, max_frames), file=None)
             except UnreadableSample as error:
                 raise UnreadableSample("an embedded video", error.reason) from None
-
-    def choose(timeline: Timeline) -> list[int]:
-        return frame_numbers(timeline.frames, float(timeline.fps), target_fps, max_frames)
-
-    frames, seconds = decode_chosen(source, choose)
-    return Video(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous(), seconds)
+    timeline = probe(source)
+    fps = float(timeline.fps)
+    numbers = frame_numbers(timeline.frames, fps, target_fps, max_frames)
+    pixels = torch.from_numpy(decode_frames(source, numbers)).permute(3, 0, 1, 2).contiguous()
+    seconds = tuple(timeline.seconds(number) for number in numbers)
+    return Video(pixels, seconds, str(source), tuple(numbers), fps)
 
 
 def frame_numbers(count: int, fps: float, target_fps: float, max_frames: int) -> list[int]:

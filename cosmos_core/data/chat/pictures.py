@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,8 @@ from cosmos_core.data.source import UnreadableSample
 
 __all__ = ["read_image"]
 
-IMAGE_ERRORS = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError),
-    *(struct.error, PIL.Image.DecompressionBombError),
-)
-"""What Pillow raises for files that are not images, and for images too large for memory."""
+IMAGE_ERRORS = (OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError, struct.error)
+"""What Pillow raises for files that are not images."""
 HEAD = 64
 UNREAD = {
     "HEIF": re.compile(rb"....ftyp(hei|mif1|msf1|hev)", re.DOTALL),
@@ -38,7 +36,7 @@ def read_image(source: Path | bytes) -> Image:
     """An image, turned upright as its metadata says; grey of 16 bits is scaled to 8. Raises UnreadableSample."""
     where = "an embedded image" if isinstance(source, bytes) else str(source)
     try:
-        with PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as stored:
+        with _opened(source, where) as stored:
             image = PIL.ImageOps.exif_transpose(stored)
             pixels = np.asarray(_in_8_bits(image, where).convert("RGB"))
     except FileNotFoundError:
@@ -47,7 +45,19 @@ def read_image(source: Path | bytes) -> Image:
         raise UnreadableSample(where, _unknown(source)) from None
     except IMAGE_ERRORS as error:
         raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
-    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+    file = None if isinstance(source, bytes) else str(source)
+    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1), file)
+
+
+def _opened(source: Path | bytes, where: str) -> PIL.Image.Image:
+    """Raises UnreadableSample for images that Pillow warns of, which would take gigabytes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        try:
+            return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError):
+            most = round((PIL.Image.MAX_IMAGE_PIXELS or 0) / 1e6)
+            raise UnreadableSample(where, f"image has more than {most} million pixels") from None
 
 
 def _unknown(source: Path | bytes) -> str:

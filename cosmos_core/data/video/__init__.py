@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosmos_core.data.video.clip import ClipFile, cover_and_crop, decode
-from cosmos_core.data.video.decode import Frames, check_decodes, decode_chosen, decode_frames
+from cosmos_core.data.video.decode import Frames, check_decodes, decode_frames
 from cosmos_core.data.video.timeline import Timeline, probe
 from cosmos_core.data.video.write import write_mp4
 
@@ -14,7 +14,6 @@ __all__ = [
     "check_decodes",
     "cover_and_crop",
     "decode",
-    "decode_chosen",
     "decode_frames",
     "probe",
     "write_mp4",

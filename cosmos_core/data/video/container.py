@@ -36,6 +36,11 @@ class OpenVideo:
         self.container = container
         self.stream = stream
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file is a picture by its content, such as PNG or JPEG."""
+        return str(self.container.format.name).endswith("_pipe")
+
     def seek(self, time: int) -> None:
         """Go to the key frame at or before `time`, in the stream's time base."""
         self.container.seek(time, stream=self.stream)

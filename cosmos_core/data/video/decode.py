@@ -19,7 +19,7 @@ from cosmos_core.data.video.container import OpenVideo, open_video, reading
 from cosmos_core.data.video.convert import Convert, rgb_converter
 from cosmos_core.data.video.timeline import Timeline, probe
 
-__all__ = ["Frames", "check_decodes", "decode_chosen", "decode_frames", "frames_by_number"]
+__all__ = ["Frames", "check_decodes", "decode_frames", "frames_by_number"]
 
 Frames = NDArray[np.uint8]
 """[T, H, W, 3], RGB."""
@@ -34,16 +34,6 @@ def decode_frames(path: Path, numbers: Sequence[int]) -> Frames:
     # Frames that change size within a file get that of the first one, as with the ffmpeg program.
     size = f"{timeline.width}:{timeline.height}"
     return np.stack(frames_by_number(path, timeline, numbers, lambda video: rgb_converter(video, timeline.turns, size)))
-
-
-def decode_chosen(path: Path, choose: Callable[[Timeline], Sequence[int]]) -> tuple[Frames, tuple[float, ...]]:
-    """The frames whose increasing numbers `choose` returns, and when each is shown, in seconds from the first frame.
-
-    Raises UnreadableSample.
-    """
-    timeline = probe(path)
-    numbers = choose(timeline)
-    return decode_frames(path, numbers), tuple(timeline.seconds(number) for number in numbers)
 
 
 def check_decodes(path: Path) -> Timeline:

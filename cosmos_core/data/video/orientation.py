@@ -8,10 +8,8 @@ from typing import Any
 
 import PIL.Image
 
-__all__ = ["PICTURES", "Filters", "filters", "picture_filters"]
+__all__ = ["Filters", "filters", "picture_filters"]
 
-PICTURES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
-"""Endings of picture files."""
 ORIENTATION = 0x112
 
 Filters = tuple[tuple[str, str], ...]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
-from cosmos_core.data.video.orientation import PICTURES, Filters, filters, picture_filters
+from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
 __all__ = ["Timeline", "probe"]
 
@@ -100,7 +100,7 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         time_base = video.stream.time_base or Fraction(1, 1000)
         first = packets.first
         width, height = first.width, first.height
-        turns = picture_filters(path) if path.suffix.lower() in PICTURES else filters(first)
+        turns = picture_filters(path) if video.is_picture else filters(first)
     if times is None:
         times, time_base = _decoded_times(path, packets, time_base, rates[2] or rates[1])
     if not len(times):

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from attrs import evolve
 
 from cosmos_data_bridge.captions import Caption, ClipFacts, model_text
 from cosmos_data_bridge.config import BridgeConfig
@@ -15,9 +16,9 @@ LENGTH = "The video is 17.0 seconds long and is of 5 FPS."
 SIZE = "This video is of 192x320 resolution."
 
 
-def text(caption: str, *, structured: bool = False, **options: object) -> str:
+def text(caption: str, *, structured: bool = False, facts: ClipFacts = FACTS, **options: object) -> str:
     config = BridgeConfig(type="bridge", path="x", **{"cfg_dropout_rate": 0.0, **options})
-    return model_text(Caption(caption, structured, "caption"), FACTS, config, np.random.default_rng(0))
+    return model_text(Caption(caption, structured, "caption"), facts, config, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("suffix", ["Overall, fine.", " Overall, fine.", "Overall, fine.\n", "  Overall, fine.  "])
@@ -41,6 +42,10 @@ def test_a_structured_caption_gets_neither_suffix_nor_metadata_nor_a_full_stop()
     assert text('{"a": 1}', structured=True, caption_suffix="Fine.") == '{"a": 1}'
     dropped = {"cfg_dropout_rate": 1.0, "cfg_dropout_keep_metadata": True, "caption_suffix": "Fine."}
     assert text('{"a": 1}', structured=True, **dropped) == ""
+
+
+def test_a_picture_is_called_an_image_and_has_no_duration() -> None:
+    assert text("A cat", facts=evolve(FACTS, frames=1)) == "A cat. This image is of 192x320 resolution."
 
 
 @pytest.mark.parametrize("flags", [*product([False, True], repeat=4)])

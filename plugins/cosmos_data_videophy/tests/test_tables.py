@@ -84,6 +84,13 @@ def test_a_field_that_never_ends_is_named_with_its_line(copy: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_of_another_encoding_is_refused_with_its_line(copy: Path, tmp_path: Path) -> None:
+    (copy / "data.csv").write_bytes(f"{HEADER}\nclip0.mp4,é,,4,1,0\n".encode("latin-1"))
+    said = prepare(copy, tmp_path / "out", "--split", "train", code=2)
+    assert f"{copy / 'data.csv'}:2" in said
+    assert "Latin-1" in said
+
+
 @pytest.mark.parametrize(("content", "has"), [("video;pc\n1;2\n", "video;pc"), ("", "none")])
 def test_a_table_without_the_columns_says_which_it_has(copy: Path, tmp_path: Path, content: str, has: str) -> None:
     (copy / "data.csv").write_text(content)

@@ -14,7 +14,8 @@ from diffusers import AutoencoderKLWan
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.data import VideoText
-from cosmos_core.train import BuildContext, CallbackContext
+from cosmos_core.train import BuildContext, CallbackContext, Media
+from cosmos_core.train.tracker import TrackerGroup
 from cosmos_vfm.callbacks.compile_tokenizer import CompileTokenizerCallback
 from cosmos_vfm.callbacks.every_n_draw_sample import DrawSamplesCallback
 from cosmos_vfm.config import CompileTokenizer, DrawSamples, TextTokenizer, VfmConfig, VideoTokenizer
@@ -105,14 +106,59 @@ def test_previews_use_the_condition_frames_of_training(tmp_path: Path, monkeypat
         model=torch.nn.Linear(1, 1),
         step=0,
         is_main=True,
+        trackers=TrackerGroup({}),
         loader=SimpleNamespace(source=Clips()),
         validation=None,
         averaged_weights=torch.no_grad,
+        trackers=SimpleNamespace(log_media=lambda step, media: logged.extend(media)),
     )
+    logged: list[Media] = []
     DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
+    assert [item.name for item in logged] == ["samples/sheet", *(f"samples/sample_{index:02d}" for index in range(3))]
+    assert all(item.path.is_file() for item in logged)
     assert [request.num_condition_frames for request in requested] == [0, 1, 2]
     for index, frames in ((1, 1), (2, 5)):
         condition = requested[index].condition
         assert condition is not None
         assert torch.equal(condition, Clips().get(index, np.random.default_rng(0)).pixels()[:, :frames])
     assert (tmp_path / "step_000000000.png").is_file()
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("a ball</p>") == 3
+    assert 'src="step_000000000/sample_02.mp4" width="64"' in page
+    assert 'src="ground_truth/sample_02.mp4"' in page
+
+
+def test_previews_of_prompts_have_the_size_of_the_data_unless_they_say_their_own(tmp_path: Path) -> None:
+    drawn: list[SampleRequest] = []
+
+    class Family(VfmFamily):
+        def __init__(self) -> None:
+            self.config = VfmConfig(tier="tiny")
+
+        def sample(self, model: Any, requests: Any, **options: Any) -> list[torch.Tensor]:
+            drawn.extend(requests)
+            assert options["seeds"] == [None, None, 7]
+            return [torch.zeros(3, r.frames, r.height, r.width, dtype=torch.uint8) for r in requests]
+
+    trainer: Any = SimpleNamespace(
+        family=Family(),
+        model=torch.nn.Linear(1, 1),
+        step=0,
+        is_main=True,
+        loader=SimpleNamespace(source=Clips()),
+        validation=None,
+        averaged_weights=torch.no_grad,
+    )
+    (tmp_path / "more.jsonl").write_text('{"prompt": "\u65e5\u672c", "frames": 1, "size": "32x48", "seed": 7}\n')
+    options = DrawSamples(prompts=("a cat", "x" * 3000), prompts_file=str(tmp_path / "more.jsonl"))
+    callback = DrawSamplesCallback(options, CallbackContext(tmp_path, tmp_path))
+    callback.train_start(trainer)
+    trainer.step = 4
+    callback.train_end(trainer)
+    shapes = [(one.frames, one.width, one.height, one.fps) for one in drawn]
+    assert shapes == 2 * [(17, 64, 64, 5.0), (17, 64, 64, 5.0), (1, 32, 48, 5.0)]
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "\u65e5\u672c" in page
+    assert 'src="step_000000004/sample_02.png" alt="\u65e5\u672c" width="32"' in page
+    assert page.count("after 0 steps") == page.count("after 4 steps") == 3
+    assert (tmp_path / "comparison.png").is_file()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from cosmos_core.plan import read_export
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
 from tests.tiny_generator import write_generator
@@ -137,9 +139,32 @@ def test_what_cannot_be_evaluated_says_what_is_missing(place: Path, tmp_path: Pa
     assert "looked for a run" in said
     assert "format cosmos3" in said
     assert "did you mean 'vision_sft_demo'" in evaluated(place, "vision_sft_dmo", code=2)
-    assert "--recipe" in evaluated(place, str(place / "export"), code=2)
+    assert "--recipe" in evaluated(place, str(place / "published"), code=2)
     said = evaluated(place, str(place / "export"), "--recipe", "videophy2_demo", code=2)
     assert "a recipe of task 'vfm'" in said
     assert "there are 2" in evaluated(place, str(run_dir(place)), "--step", "7", code=2)
     assert "--step is for run directories" in evaluated(place, str(place / "base"), *RECIPE, "--step", "2", code=2)
     assert "--weights fresh is for runs" in evaluated(place, str(place / "base"), *RECIPE, "--weights", "fresh", code=2)
+
+
+def test_an_export_says_what_it_is_and_the_code_of_its_card_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = evaluated(place, str(run_dir(place)))
+    assert evaluated(place, str(place / "export")) == pytest.approx(run, rel=1e-5)
+    record = read_export(place / "export")
+    assert record is not None
+    assert (record.task, record.run, record.step, record.weights) == ("vfm", str(run_dir(place)), 2, "ema")
+    assert record.base == str(place / "published")
+    assert record.data["training data"] == f"bridge {place / 'data'}"
+    assert record.generation["steps"] == 20
+    assert record.generation["size"] == "64"
+    assert record.generation["modes"] == ["text to video", "image to video", "video to video"]
+    card = (place / "export/README.md").read_text()
+    front, body = card.removeprefix("---\n").split("---\n", 1)
+    assert yaml.safe_load(front)["library_name"] == "diffusers"
+    assert f"| val_loss | {run:.4g} |" not in body
+    assert "| loss |" in body
+    assert str(place / "published") in body
+    code = body.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(place / "export")
+    exec(compile(code, "README.md", "exec"), {})
+    assert Path("video.webp").stat().st_size > 1000

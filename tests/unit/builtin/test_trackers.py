@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cosmos_core.builtin.config import Tensorboard, Wandb
+from cosmos_core.builtin.trackers.tensorboard import TensorboardTracker
+from cosmos_core.builtin.trackers.wandb import WandbTracker
 from cosmos_core.config import TrackerConfig
+from cosmos_core.data.video import write_mp4
 from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes.loading import resolve
+from cosmos_core.train import Media
 from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
 
@@ -41,6 +53,7 @@ def test_tensorboard_holds_every_figure_once(tmp_path: Path) -> None:
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [event.step for event in events.Scalars("val/val_loss")] == [0, 2, 4]
+    assert events.Images("loss_curve")[-1].step == 4
 
 
 def test_every_tracker_has_the_same_switch(tmp_path: Path) -> None:
@@ -70,6 +83,70 @@ def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) 
     assert "wandb login" in log
     off = ("job.wandb_mode=offline", "trackers.wandb.enabled=false", "trackers.tensorboard.enabled=false", "--dry-run")
     run(tmp_path, *off, **env)
+
+
+def test_pictures_and_clips_reach_the_board(tmp_path: Path) -> None:
+    tracker = TensorboardTracker(Tensorboard())
+    tracker.start(SimpleNamespace(run_dir=tmp_path), 0)  # type: ignore[arg-type]
+    tracker.log_media(3, media_in(tmp_path))
+    tracker.finish("done")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (picture,), (clip,) = events.Images("val/confusion"), events.Images("samples/clip")
+    assert (picture.step, picture.width, picture.height) == (3, 40, 30)
+    assert picture.encoded_image_string == (tmp_path / "confusion.png").read_bytes()
+    animated = Image.open(BytesIO(clip.encoded_image_string))
+    assert (animated.format, animated.n_frames, animated.size) == ("GIF", 50, (480, 240))
+    assert animated.info["duration"] == 120
+    (caption,) = events.Tensors("samples/clip/caption/text_summary")
+    assert caption.tensor_proto.string_val == [b"a red square"]
+
+
+def test_pictures_and_clips_reach_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracker = WandbTracker(Wandb())
+    tracker.start(plan_of(tmp_path, "offline"), 0)
+    tracker.log_media(0, media_in(tmp_path))
+    tracker.finish("done")
+    (files,) = tmp_path.glob("wandb/offline-run-*/files/media")
+    assert [path.suffix for path in sorted(files.rglob("*.*"))] == [".png", ".mp4"]
+    off = WandbTracker(Wandb())
+    off.start(plan_of(tmp_path, "disabled"), 0)
+    off.log_media(1, media_in(tmp_path))
+
+
+def plan_of(run_dir: Path, mode: str) -> Any:
+    config = resolve("hello", [f"job.wandb_mode={mode}"], plugins=PluginManager.discover()).config
+    return SimpleNamespace(run_dir=run_dir, config=config)
+
+
+def media_in(folder: Path) -> list[Media]:
+    """A picture, and a clip of 100 frames with black and red ones in turn."""
+    Image.new("RGB", (40, 30), "teal").save(folder / "confusion.png")
+    frames = np.zeros((100, 320, 640, 3), np.uint8)
+    frames[::4, ..., 0] = 255
+    write_mp4(folder / "clip.mp4", frames, 100 / 6)
+    return [
+        Media("val/confusion", folder / "confusion.png"),
+        Media("samples/clip", folder / "clip.mp4", "a red square"),
+    ]
+
+
+def test_media_go_only_to_trackers_that_take_them(tmp_path: Path) -> None:
+    class Plain:
+        def log(self, record: dict) -> None: ...
+
+    class Showing(Plain):
+        seen: list[tuple[int, str]] = []
+
+        def log_media(self, step: int, media: Sequence[Media]) -> None:
+            self.seen += [(step, item.name) for item in media]
+
+    showing = Showing()
+    trackers = TrackerGroup({"plain": Plain(), "showing": showing})  # type: ignore[dict-item]
+    trackers.log_media(2, [Media("loss_curve", tmp_path / "loss_curve.png")])
+    trackers.log_media(2, [])
+    assert showing.seen == [(2, "loss_curve")]
 
 
 def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:

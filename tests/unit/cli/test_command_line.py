@@ -114,9 +114,7 @@ def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Pa
 
 @pytest.mark.torch
 def test_a_failing_run_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
-    blocked = tmp_path / "cosmos3/sft/hello/checkpoints"
-    blocked.mkdir(parents=True)
-    (blocked / ".iter_000000020.partial").write_text("a file where a folder must go")
+    (tmp_path / "cosmos3/sft/hello/logs/rank_0.log").mkdir(parents=True)
     done = cosmos("run", "hello", "--output-root", str(tmp_path), code=1)
     assert "Traceback" in done.stderr
     assert json.loads((tmp_path / "cosmos3/sft/hello/outcome.json").read_text())["outcome"] == "failed"

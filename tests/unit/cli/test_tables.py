@@ -67,4 +67,4 @@ def _read(descriptor: int) -> bytes:
 
 def test_plugins_are_listed_with_numbers_of_what_they_provide() -> None:
     row = next(line for line in cosmos("plugins", "list").stdout.splitlines() if line.startswith("vfm "))
-    assert row.endswith("task vfm, 2 callbacks, 8 checkpoints, 2 converters, command data cache, checks natten")
+    assert row.endswith("task vfm, 2 callbacks, 8 checkpoints, 2 converters, 2 commands, checks natten")

@@ -132,6 +132,9 @@ def test_the_example_of_every_hook_runs(hook: str, tmp_path: Path) -> None:
     if hook == "cosmos_identify_checkpoint":
         assert answer == "acme"
         return
+    if hook == "cosmos_identify_data":
+        assert answer.recipe == "acme_hello"
+        return
     produced = list(answer)
     assert len(produced) == 1
     assert type(produced[0]).__name__.endswith("Spec") or isinstance(produced[0], author.Problem)

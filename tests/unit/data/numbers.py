@@ -37,13 +37,16 @@ def number_loader(
     epochs: int | None = None,
     cap: int | None = None,
     section: str = "dataloader_train",
+    accepts: bool = False,
     **options: Any,
 ) -> PackedLoader:
     """Of 37 numbers with 3 to 25 tokens each, 50 tokens to a pack."""
     settings = {"max_sequence_length": 50, "num_workers": 0, **options}
     return PackedLoader(
         source or Numbers(37),
-        config=DataloaderConfig(dataset=DatasetConfig(type="numbers"), **settings),
+        config=DataloaderConfig(
+            dataset=DatasetConfig(type="numbers", changed="accept" if accepts else "refuse"), **settings
+        ),
         preparation=Preparation(lambda sample: sample, lambda sample: 3 + 7 * sample[0] % 23),
         rank=rank,
         world=world,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cosmos_core.data import UnreadableSample
-from cosmos_core.data.video import check_decodes, decode, decode_chosen, decode_frames, probe
+from cosmos_core.data.video import check_decodes, decode, decode_frames, probe
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
 
 WIDTH, HEIGHT = 64, 48
@@ -166,10 +166,9 @@ def test_the_default_stream_is_read(folder: Path) -> None:
 )
 def test_times_are_those_of_the_file(name: str, folder: Path) -> None:
     path = made(folder, name, CASES[name])
-    numbers = range(probe(path).frames)
-    _, seconds = decode_chosen(path, lambda timeline: numbers)
-    times = shown_times(path)
-    assert np.allclose(seconds, [times[number] for number in numbers], atol=1e-3)
+    timeline = probe(path)
+    seconds = [timeline.seconds(number) for number in range(timeline.frames)]
+    assert np.allclose(seconds, shown_times(path), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cosmos_core.checkpoint.load import load_loader_states
-from cosmos_core.data.sampler import initial_state, remaining
+from cosmos_core.data.sampler import LOADER_FORMAT, initial_state, remaining
 from cosmos_core.errors import UserError
 from tests.unit.data.numbers import number_loader, positions_of
 
@@ -66,7 +66,7 @@ def test_a_state_of_the_next_format_is_refused(tmp_path: Path) -> None:
     state = initial_state(0, 1)
     torch.save({"format": 1, **state}, tmp_path / "rank_0.pkl")
     assert load_loader_states(tmp_path) == [{"format": 1, **state}]
-    torch.save({"format": 2, **state}, tmp_path / "rank_0.pkl")
+    torch.save({"format": LOADER_FORMAT + 1, **state}, tmp_path / "rank_0.pkl")
     with pytest.raises(UserError, match="newer version"):
         load_loader_states(tmp_path)
 

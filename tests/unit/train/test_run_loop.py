@@ -34,8 +34,12 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+UNEQUAL = {"seconds", "data_wait", "memory_gib"}
+"""What differs between two equal runs."""
+
+
 def figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in {"seconds", "data_wait"}} for row in rows]
+    return [{name: value for name, value in row.items() if name not in UNEQUAL} for row in rows]
 
 
 def test_a_run_logs_validates_and_saves_at_its_steps(tmp_path: Path) -> None:

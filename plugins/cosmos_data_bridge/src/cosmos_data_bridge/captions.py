@@ -81,7 +81,8 @@ def _caption(value: Any, field: str) -> Caption:
 def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random: np.random.Generator) -> str:
     """The text for the model, with sentences joined by one space.
 
-    With probability `cfg_dropout_rate` it is empty, except for the metadata if `cfg_dropout_keep_metadata` is set.
+    One frame is an image, which has no duration. With probability `cfg_dropout_rate` the text is empty, except for the
+    metadata if `cfg_dropout_keep_metadata` is set.
     """
     dropped = random.random() < config.cfg_dropout_rate
     if dropped and (caption.structured or not config.cfg_dropout_keep_metadata):
@@ -89,8 +90,9 @@ def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random:
     if caption.structured:
         return caption.text
     sentences = [] if dropped else [caption.text.strip().rstrip(".") + ".", config.caption_suffix.strip()]
-    if config.append_duration_fps_timestamps:
+    if config.append_duration_fps_timestamps and facts.frames > 1:
         sentences.append(f"The video is {facts.frames / facts.fps:.1f} seconds long and is of {facts.fps:.0f} FPS.")
     if config.append_resolution_info:
-        sentences.append(f"This video is of {facts.height}x{facts.width} resolution.")
+        what = "video" if facts.frames > 1 else "image"
+        sentences.append(f"This {what} is of {facts.height}x{facts.width} resolution.")
     return " ".join(sentence for sentence in sentences if sentence)

@@ -17,7 +17,7 @@ from cosmos_core.data.video import ClipFile, Timeline, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.facts import differences
-from cosmos_data_bridge.frames import select
+from cosmos_data_bridge.frames import Selection, select, used_frames
 from cosmos_data_bridge.index import read_index
 from cosmos_data_bridge.resolution import target_size
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TOLD = 5
 """Wrong records that each process tells of."""
+LENGTHS = "since a sample has 1 + 4n frames"
 
 
 class BridgeSource(MapSource):
@@ -49,6 +50,11 @@ class BridgeSource(MapSource):
         self._probabilities = np.array(list(weights.values())) / sum(weights.values())
         self._decoded: dict[ClipFile, torch.Tensor] = {}
         self._told = 0
+        self._length_told = config.num_video_frames != -1
+        used, frames = used_frames((window for _, windows in self._entries for window in windows), config)
+        if used < frames:
+            dropped = f"the last {frames - used} of {frames} frames of all windows are dropped"
+            logger.info("%s: %s, %s", config.type, dropped, LENGTHS)
 
     @staticmethod
     def read_index(config: BridgeConfig) -> ClipIndex:
@@ -71,6 +77,11 @@ class BridgeSource(MapSource):
     def key(self, index: int) -> str:
         """The clip's name."""
         return self._entries[index][0].uuid
+
+    def identity(self, index: int) -> str:
+        """The clip's name, and its window when windows are samples."""
+        clip, windows = self._entries[index]
+        return f"{clip.uuid}_w{windows[0].index}" if self.config.sample_by_window else clip.uuid
 
     def differences(self, index: int) -> Sequence[str]:
         """How the record of a clip differs from its file; nothing for a file that cannot be read."""
@@ -111,6 +122,7 @@ class BridgeSource(MapSource):
         timeline = probe(clip.path)
         self._check(key, clip, timeline)
         frames = select(window, timeline, config, str(clip.path), random)
+        self._tell_length(key, window, frames, timeline)
         caption = choose(captions_of(clip, window), random)
         if caption is None:
             raise UnreadableSample(key, "no caption")
@@ -133,6 +145,15 @@ class BridgeSource(MapSource):
             self._told += 1
             more = "; `cosmos data check` tells of all" if self._told == MAX_TOLD else ""
             logger.warning("the record of %s is wrong: %s%s", clip.uuid, "; ".join(found), more)
+
+    def _tell_length(self, key: str, window: Window, frames: Selection, timeline: Timeline) -> None:
+        """Tell of the first sample that drops frames, where only the file knows the window's length."""
+        if self._length_told or window.end is not None:
+            return
+        there = 1 + (timeline.frames - 1 - window.start) // window.interval
+        if frames.count < there:
+            self._length_told = True
+            logger.info("%s: the last %d of its %d frames are dropped, %s", key, there - frames.count, there, LENGTHS)
 
     def _decode(self, stored: ClipFile) -> torch.Tensor:
         if not self.config.cache_decoded:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from attrs import frozen
 
@@ -10,7 +12,7 @@ from cosmos_core.data.jsonl import Window
 from cosmos_core.data.video import Timeline
 from cosmos_data_bridge.config import BridgeConfig
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "select", "used_frames"]
 
 TEMPORAL_COMPRESSION = 4
 
@@ -52,6 +54,14 @@ def select(
     spare = span - need
     offset = {"first": 0, "center": spare // 2, "random": int(random.integers(0, spare + 1))}
     return Selection(window.start + offset[config.frame_selection_mode], step, _whole_chunks(count))
+
+
+def used_frames(windows: Iterable[Window], config: BridgeConfig) -> tuple[int, int]:
+    """Frames that samples of whole windows use, and how many there are; of windows whose length the record tells."""
+    lengths = [1 + (window.frames - 1) // window.interval for window in windows if window.frames is not None]
+    if config.num_video_frames != -1:
+        return 0, 0
+    return sum(map(_whole_chunks, lengths)), sum(lengths)
 
 
 def _step(config: BridgeConfig, fps: float, span: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import DatasetSpec, Problem, hookimpl
+from cosmos_core.plugin import DataPath, DatasetSpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -42,6 +42,22 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
 
 
 @hookimpl
+def cosmos_identify_data(path: Path) -> DataPath | None:
+    """A manifest or its folder, a table of clips, or a folder with clips and captions."""
+    from cosmos_data_bridge.identify import dataset_of
+
+    dataset = dataset_of(path)
+    if dataset is None:
+        return None
+    return DataPath(
+        dataset={"split": None, "jsonl": None, **dataset},
+        recipe="vision_sft_nano",
+        stand_ins={"model.text_tokenizer.type": "words"},
+        note="captions have more tokens here than with the model's tokenizer, since this package's knows few words",
+    )
+
+
+@hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """A dataset that is not where the recipe says."""
     from cosmos_data_bridge.config import BridgeConfig
@@ -50,8 +66,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
-        if isinstance(loader.dataset, BridgeConfig):
-            yield from _problems(loader.dataset, f"{name}.dataset.path")
+        for key, dataset in loader.datasets.items():
+            if isinstance(dataset, BridgeConfig):
+                yield from _problems(dataset, f"{name}.{key}.path")
 
 
 def _problems(dataset: BridgeConfig, key: str) -> Iterable[Problem]:

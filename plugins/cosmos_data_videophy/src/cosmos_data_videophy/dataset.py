@@ -47,6 +47,10 @@ class VideophySource(MapSource):
             digest.update(conversation.read_bytes() if conversation.is_file() else b"missing")
         return f"{len(self)} samples of videophy2_{self.config.split} ({digest.hexdigest()[:12]})"
 
+    def key(self, index: int) -> str:
+        """The entry's id."""
+        return self._entries[index][0]
+
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Entry `index`. Raises UnreadableSample."""
         key, media, conversation = self._entries[index]

@@ -42,8 +42,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
-        if isinstance(loader.dataset, VideophyConfig):
-            yield from _problems(loader.dataset, f"{name}.dataset.path")
+        for key, dataset in loader.datasets.items():
+            if isinstance(dataset, VideophyConfig):
+                yield from _problems(dataset, f"{name}.{key}.path")
 
 
 def _problems(dataset: VideophyConfig, key: str) -> Iterable[Problem]:

@@ -6,12 +6,14 @@ See docs/data.md, VideoPhy-2 tables.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError
 
 __all__ = ["Row", "Table", "find_table", "read_rows"]
@@ -82,20 +84,18 @@ def read_rows(table: Table, needed: Sequence[str]) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
-    # Spreadsheets put a byte order mark before the first column's name.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
-        line = 1
-        try:
-            _check_columns(path, reader.fieldnames or (), needed)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    line = 1
+    try:
+        _check_columns(path, reader.fieldnames or (), needed)
+        line = reader.line_num + 1
+        for row in reader:
+            yield {name: value or "" for name, value in _named(row)}
             line = reader.line_num + 1
-            for row in reader:
-                yield {name: value or "" for name, value in _named(row)}
-                line = reader.line_num + 1
-        except csv.Error as error:
-            hint = f"a quote may be left open; a field has {csv.field_size_limit()} characters at most"
-            problem = Problem(message=f"the row is not CSV: {error}", file=str(path), line=line, hint=hint)
-            raise UserError(UNREADABLE, [problem]) from None
+    except csv.Error as error:
+        hint = f"a quote may be left open; a field has {csv.field_size_limit()} characters at most"
+        problem = Problem(message=f"the row is not CSV: {error}", file=str(path), line=line, hint=hint)
+        raise UserError(UNREADABLE, [problem]) from None
 
 
 def _named(row: dict[Any, Any]) -> Iterator[tuple[str, Any]]:

@@ -129,10 +129,12 @@ class VfmConfig(AdaptedModelConfig):
 
 @frozen(kw_only=True)
 class DrawSamples:
-    """Samples drawn during a run from validation captions."""
+    """Samples drawn during a run, from prompts or from validation captions."""
 
     every_n: int = option(0, "Draw every this many steps; 0: at the start and the end only.", unit="steps", low=0)
     count: int = option(8, "How many validation items.", low=1)
+    prompts: tuple[str, ...] = option((), "Draw these instead of validation items.")
+    prompts_file: str | None = option(None, "More of them: a file that `cosmos generate --prompts` reads.")
     steps: int | None = option(None, "Solver steps; absent: model.sampling.steps.", low=1)
     guidance: float | None = option(None, "Guidance; absent: model.sampling.guidance.", low=0)
     shift: float | None = option(None, "Schedule shift; absent: model.sampling.shift.", above=0)

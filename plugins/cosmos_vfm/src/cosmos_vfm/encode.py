@@ -108,9 +108,10 @@ def _sources(config: RunConfig, plugins: PluginManager) -> list[MapSource]:
     """Sources of the training and validation data."""
     loaders = (config.dataloader_train, config.dataloader_val)
     return [
-        plugins.registry.get(DatasetSpec, loader.dataset.type).source.load()(loader.dataset)
+        plugins.registry.get(DatasetSpec, dataset.type).source.load()(dataset)
         for loader in loaders
         if loader is not None
+        for dataset in loader.datasets.values()
     ]
 
 

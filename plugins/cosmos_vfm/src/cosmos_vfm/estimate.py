@@ -39,7 +39,7 @@ class _Clips:
     """Tokens of a full micro-batch."""
 
     def __init__(self, config: RunConfig, model: VfmConfig) -> None:
-        self.each = config.dataloader_train.dataset.typical or USUAL
+        self.each = config.dataloader_train.typical or USUAL
         frames, rows, columns = latent_shape(self.each.frames, self.each.height, self.each.width)
         height, width = grid(rows, columns)
         latents = frames * height * width

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from attrs import evolve
 from torch import nn
 
 from cosmos_core.config import RunConfig
@@ -31,7 +33,7 @@ from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
-from cosmos_vfm.sampling import SampleRequest, generate
+from cosmos_vfm.sampling import SampleRequest, SolverSettings, generate
 from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.video import CHANNELS, SPATIAL, TEMPORAL, latent_shape
 
@@ -90,6 +92,12 @@ class VfmFamily(ModelFamily):
     def estimate(cls, config: RunConfig) -> Estimate:
         """What a full micro-batch of usual clips costs."""
         return estimate(config)
+
+    def move_to(self, device: torch.device) -> None:
+        """Compute there from now on; the network stays where it is."""
+        self.context = replace(self.context, device=device)
+        if self._video_tokenizer is not None:
+            self._video_tokenizer = self._video_tokenizer.to(device)
 
     def compile_video_tokenizer(self) -> None:
         """Compile the encoder of the video tokenizer, now or when it is loaded."""
@@ -151,10 +159,10 @@ class VfmFamily(ModelFamily):
 
     def model_input(self, value: Prepared) -> ModelInput:
         """Frames as the video tokenizer takes them, and the caption in its template; no text is learned."""
-        frames = tuple(value.video.transpose(0, 1)) if value.video.dtype == torch.uint8 else ()
+        media = (tuple(value.video.transpose(0, 1)),) if value.video.dtype == torch.uint8 else ()
         text = self.text.encoder.decode(list(value.spec.text_ids))
         size = FLOAT32_BYTES * CHANNELS * prod(value.spec.shape)
-        return ModelInput(frames, ((text, False),), value.spec.num_condition_frames, size)
+        return ModelInput(media, ((text, False),), value.spec.num_condition_frames, size)
 
     def num_tokens(self, value: Prepared) -> int:
         """Tokens of both towers plus one, as the loader of the base models counted.
@@ -178,8 +186,9 @@ class VfmFamily(ModelFamily):
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
         losses = self._losses(model, batch, torch.tensor(sigma), rng)
-        loss = (losses * self._scales(batch, losses.device)).sum()
-        return StepOutput(loss=loss, tokens=batch.tokens, flops=self._flops(model, batch))
+        losses = losses * self._scales(batch, losses.device)
+        samples = torch.stack([losses.detach(), torch.ones_like(losses)])
+        return StepOutput(loss=losses.sum(), tokens=batch.tokens, flops=self._flops(model, batch), samples=samples)
 
     def _flops(self, model: nn.Module, batch: VideoBatch) -> float:
         if self._backward is None:
@@ -202,23 +211,45 @@ class VfmFamily(ModelFamily):
         requests: Sequence[SampleRequest],
         *,
         seed: int,
+        seeds: Sequence[int | None] | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         shift: float | None = None,
     ) -> list[torch.Tensor]:
-        """Generated clips, uint8 [3, T, H, W] each; unset options come from ``[model.sampling]``."""
+        """Generated clips, uint8 [3, T, H, W] each; unset options come from ``[model.sampling]``.
+
+        Clip i uses the seed `seed + i`, or its own of `seeds`. Captions are cut as in training.
+        """
         defaults = self.config.sampling
+        solver = SolverSettings(
+            steps=defaults.steps if steps is None else steps,
+            guidance=defaults.guidance if guidance is None else guidance,
+            shift=defaults.shift if shift is None else shift,
+        )
+        seeded = [
+            evolve(request, seed=seed + index if own_seed is None else own_seed, solver=solver)
+            for index, (request, own_seed) in enumerate(zip(requests, seeds or [None] * len(requests), strict=True))
+        ]
+        return list(self.clips(model, seeded, limit=self.context.data.max_caption_tokens))
+
+    def clips(
+        self,
+        model: nn.Module,
+        requests: Sequence[SampleRequest],
+        *,
+        limit: int,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Clips as their requests say, uint8 [3, T, H, W] each; arguments as of `sampling.generate`."""
+        assert isinstance(model, Cosmos3Network)
         return generate(
             model,
             requests,
             text=self.text,
             video_tokenizer=self.video_tokenizer,
             device=self.context.device,
-            limit=self.context.data.max_caption_tokens,
-            seed=seed,
-            steps=defaults.steps if steps is None else steps,
-            guidance=defaults.guidance if guidance is None else guidance,
-            shift=defaults.shift if shift is None else shift,
+            limit=limit,
+            on_step=on_step,
         )
 
     def _sigma_distributions(self, batch: VideoBatch) -> list[tuple[str, float]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from os.path import exists, isfile
+from os.path import isfile
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
+from cosmos_core.errors import UserError
 from cosmos_core.plugin import (
     CallbackSpec,
     CheckpointSpec,
@@ -26,10 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
-
-VAE_FILE = "Wan2.2_VAE.pth"
-VAE_FOLDER = "examples/checkpoints/wan22_vae"
-"""Where recipes look for it."""
 
 
 @hookimpl
@@ -69,7 +68,13 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
 
 @hookimpl
 def cosmos_commands() -> Iterable[CommandSpec]:
-    """The latent cache."""
+    """Generation, and the latent cache."""
+    yield CommandSpec(
+        path=("generate",),
+        summary="Make clips and pictures from prompts",
+        command="cosmos_vfm.commands.generate:generate",
+        group="models",
+    )
     yield CommandSpec(
         path=("data", "cache"),
         summary="Encode every clip once",
@@ -81,6 +86,8 @@ def cosmos_commands() -> Iterable[CommandSpec]:
 @hookimpl
 def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
     """The released generators."""
+    from cosmos_vfm.required_files import VAE_FILE
+
     for name, summary in (
         ("Cosmos3-Edge", "2B"),
         ("Cosmos3-Nano", "8B"),
@@ -115,7 +122,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         looks_for=SEARCHED,
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vfm", summary="Checkpoint to diffusers", convert=f"{module}:export"
+        source="dcp",
+        target="hf",
+        task="vfm",
+        summary="Checkpoint to diffusers",
+        convert=f"{module}:export",
+        describe="cosmos_vfm.checkpoints.describe:describe",
     )
 
 
@@ -139,13 +151,15 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """Divisible heads and existing files."""
     from cosmos_vfm.config import VfmConfig
+    from cosmos_vfm.required_files import file_problems
 
     model = plan.config.model
     if not isinstance(model, VfmConfig):
         return
     yield from _context(model, plan)
-    yield from _files(model)
+    yield from file_problems(model)
     yield from _cache(plan)
+    yield from _prompts(plan)
 
 
 def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
@@ -162,24 +176,6 @@ def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
         )
 
 
-def _files(model: VfmConfig) -> Iterable[Problem]:
-    vae = model.tokenizer.vae_path
-    if model.tokenizer.type == "wan22" and (vae is None or not exists(vae)):
-        file = Path(vae) if vae is not None and Path(vae).name == VAE_FILE else Path(vae or VAE_FOLDER) / VAE_FILE
-        command = join(("cosmos", "checkpoints", "fetch", "Wan2.2-VAE", "-o", str(file.parent)))
-        setting = "" if str(file) == vae else f", then set model.tokenizer.vae_path={file}"
-        yield Problem(
-            message="is not set" if vae is None else f"no such file: {vae}",
-            key="model.tokenizer.vae_path",
-            hint=f"`{command}` downloads it{setting}; or set WAN_VAE_PATH to its path",
-        )
-    path = model.text_tokenizer.path
-    local = path is not None and (path.startswith(("/", ".", "~")) or path.count("/") > 1)
-    if model.text_tokenizer.type == "hf" and path is not None and local and not exists(path):
-        key = "model.text_tokenizer.path"
-        yield Problem(message=f"no such folder: {path}", key=key, hint=f"`{key}=null` takes the model's own")
-
-
 def _cache(plan: RunPlan) -> Iterable[Problem]:
     folder = plan.config.dataloader_train.cache
     if folder is not None and not isfile(f"{folder}/cache.json"):
@@ -187,3 +183,17 @@ def _cache(plan: RunPlan) -> Iterable[Problem]:
         command = join(("cosmos", "data", "cache", *others, "-o", folder))
         key = "dataloader_train.cache"
         yield Problem(message=f"{folder} is not a latent cache", key=key, hint=f"`{command}` makes one")
+
+
+def _prompts(plan: RunPlan) -> Iterable[Problem]:
+    """What is wrong with the file of prompts that previews draw."""
+    from cosmos_vfm.config import DrawSamples
+    from cosmos_vfm.generate.prompt_file import read_prompts
+
+    for name, options in plan.config.trainer.callbacks.items():
+        if isinstance(options, DrawSamples) and options.prompts_file is not None:
+            try:
+                read_prompts(Path(options.prompts_file))
+            except UserError as error:
+                key = f"trainer.callbacks.{name}.prompts_file"
+                yield from (evolve(problem, key=key) for problem in error.problems)

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from attrs import frozen
-from torch import nn
 
 from cosmos_vfm.flow.objective import frame_noise_mask
-from cosmos_vfm.network import PackedInputs
-from cosmos_vfm.network.patches import patchify, unpatchify
+from cosmos_vfm.network import Cosmos3Network, PackedInputs
+from cosmos_vfm.network.backend import TextCache
+from cosmos_vfm.network.patches import grid, patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.tokenizer import TextTokens, VideoVAE
 from cosmos_vfm.tokenizer.video import CHANNELS, TEMPORAL, latent_shape
 
-__all__ = ["SampleRequest", "build_solver", "generate"]
+__all__ = ["PASS_TOKENS", "SampleRequest", "SolverSettings", "build_solver", "generate", "sample_latents"]
+
+PASS_TOKENS = 16384
+"""Latent tokens that share a forward pass. More in a pass only cost memory: the device is busy with these."""
+
+
+@frozen
+class SolverSettings:
+    """How noise becomes a video.
+
+    guidance: 1 skips the negative prompt. interval: guide only at timesteps (0 to 1000) strictly between these two.
+    """
+
+    steps: int = 35
+    guidance: float = 6.0
+    shift: float = 10.0
+    interval: tuple[float, float] | None = None
+
+    def guides(self, timestep: float) -> bool:
+        """Whether the negative prompt takes part at a timestep."""
+        inside = self.interval is None or self.interval[0] < timestep < self.interval[1]
+        return self.guidance != 1 and inside
 
 
 @frozen(eq=False)
 class SampleRequest:
     """One video to generate. frames is 1 + 4n, height and width are multiples of 16.
 
-    condition: uint8 [3, t, H, W], the first frames of the video (1 for image to video, 5 for video to video), or None.
+    condition: the first frames of the video, RGB of 0 to 255, uint8 or float32 [3, t, H, W] (t = 1 for image to video,
+    5 for video to video), or None. negative: what the guidance leads away from.
     """
 
     caption: str
@@ -34,6 +56,9 @@ class SampleRequest:
     width: int
     fps: float
     condition: torch.Tensor | None = None
+    negative: str = ""
+    seed: int = 0
+    solver: SolverSettings = SolverSettings()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,6 +69,12 @@ class SampleRequest:
     def num_condition_frames(self) -> int:
         """Latent frames that come from `condition`."""
         return 0 if self.condition is None else 1 + (self.condition.shape[1] - 1) // TEMPORAL
+
+    @property
+    def tokens(self) -> int:
+        """Latent tokens."""
+        rows, columns = grid(*self.shape[1:])
+        return self.shape[0] * rows * columns
 
 
 def build_solver(steps: int, shift: float, device: torch.device) -> Any:
@@ -58,51 +89,68 @@ def build_solver(steps: int, shift: float, device: torch.device) -> Any:
 
 
 def generate(
-    model: nn.Module,
+    model: Cosmos3Network,
     requests: Sequence[SampleRequest],
     *,
     text: TextTokens,
     video_tokenizer: VideoVAE,
     device: torch.device,
     limit: int,
-    seed: int,
-    steps: int,
-    guidance: float,
-    shift: float,
-) -> list[torch.Tensor]:
-    """uint8 [3, T, H, W] for every request, in batches of one shape. Request i uses the seed `seed + i`."""
-    videos: list[torch.Tensor] = []
-    for _, same_shape in groupby(requests, key=lambda request: request.shape):
-        group = list(same_shape)
-        inputs = [_inputs(group, [request.caption for request in group], text, limit, device)]
-        if guidance != 1:
-            inputs.append(_inputs(group, [""] * len(group), text, limit, device))
-        latents = _initial(group, seed + len(videos), video_tokenizer, device)
-        noise_mask = frame_noise_mask(
-            torch.tensor([request.num_condition_frames for request in group], device=device), group[0].shape[0]
-        )
-        solver = build_solver(steps, shift, device)
-        for timestep in solver.timesteps:
-            velocity = _guided(model, latents, float(timestep) / 1000, inputs, guidance) * noise_mask
-            latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
-        videos.extend(video_tokenizer.decode(latents).cpu())
-    return videos
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[torch.Tensor]:
+    """uint8 [3, T, H, W] for every request, on the CPU, in order; arguments as of `sample_latents`."""
+    latents = sample_latents(
+        model, requests, text=text, video_tokenizer=video_tokenizer, device=device, limit=limit, on_step=on_step
+    )
+    for latent in latents:
+        yield video_tokenizer.decode(latent[None])[0].cpu()
 
 
-def _inputs(
-    group: list[SampleRequest], captions: list[str], text: TextTokens, limit: int, device: torch.device
-) -> PackedInputs:
-    specs = [
-        SequenceSpec(text.ids(caption, limit), request.shape, request.fps, request.num_condition_frames)
-        for request, caption in zip(group, captions, strict=True)
-    ]
-    return pack_inputs(specs).to(device)
+def sample_latents(
+    model: Cosmos3Network,
+    requests: Sequence[SampleRequest],
+    *,
+    text: TextTokens,
+    video_tokenizer: VideoVAE,
+    device: torch.device,
+    limit: int,
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[torch.Tensor]:
+    """float32 [48, T, h, w] for every request, in order. Neighbours of one shape share passes of `PASS_TOKENS`.
+
+    limit: prompts are cut to so many tokens. on_step: called with the number of clips after each of their steps.
+    """
+    for _, alike in groupby(requests, key=lambda request: (request.shape, request.solver)):
+        same_shape = list(alike)
+        size = max(1, PASS_TOKENS // (2 * same_shape[0].tokens))
+        for start in range(0, len(same_shape), size):
+            group = same_shape[start : start + size]
+            branches = _Branches(model, group, text, limit, device)
+            yield from _denoise(branches, _initial(group, video_tokenizer, device), on_step)
 
 
-def _initial(group: list[SampleRequest], seed: int, video_tokenizer: VideoVAE, device: torch.device) -> torch.Tensor:
+@torch.no_grad()
+def _denoise(
+    branches: _Branches, latents: torch.Tensor, on_step: Callable[[int], None] | None
+) -> Sequence[torch.Tensor]:
+    """Latents [B, 48, T, h, w] without noise; condition frames stay as they are."""
+    group, settings = branches.group, branches.group[0].solver
+    condition_frames = torch.tensor([request.num_condition_frames for request in group], device=latents.device)
+    noise_mask = frame_noise_mask(condition_frames, latents.shape[2])
+    solver = build_solver(settings.steps, settings.shift, latents.device)
+    for timestep in solver.timesteps:
+        velocity = branches.velocity(latents, float(timestep)) * noise_mask
+        latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+        if on_step is not None:
+            on_step(len(group))
+    return list(latents)
+
+
+@torch.no_grad()
+def _initial(group: Sequence[SampleRequest], video_tokenizer: VideoVAE, device: torch.device) -> torch.Tensor:
     """Noise, float32 [B, 48, T, H, W], with the latents of the condition frames in place."""
     shape = (CHANNELS, *group[0].shape)
-    draws = [np.random.RandomState(seed + index).standard_normal(shape) for index in range(len(group))]
+    draws = [np.random.RandomState(request.seed).standard_normal(shape) for request in group]
     latents = torch.tensor(np.stack(draws), dtype=torch.float32, device=device)
     for index, request in enumerate(group):
         if request.condition is not None:
@@ -111,12 +159,52 @@ def _initial(group: list[SampleRequest], seed: int, video_tokenizer: VideoVAE, d
     return latents
 
 
-def _guided(
-    model: nn.Module, latents: torch.Tensor, sigma: float, inputs: list[PackedInputs], guidance: float
-) -> torch.Tensor:
-    """Velocity, float32. With unconditional inputs: v_u + g (v_c - v_u)."""
-    tokens = patchify(latents).flatten(0, 1)
-    sigmas = torch.full((len(latents),), sigma, device=latents.device)
-    outputs = [model(tokens, sigmas, packed).view(len(latents), -1, tokens.shape[-1]) for packed in inputs]
-    combined = outputs[0] if len(outputs) == 1 else outputs[1] + guidance * (outputs[0] - outputs[1])
-    return unpatchify(combined.float(), tuple(latents.shape[1:]))
+class _Branches:
+    """Prompts and negative prompts of clips that are denoised together; the text of each is computed once.
+
+    Both run in one pass if that is small enough and both are always needed, else one after the other.
+    """
+
+    def __init__(
+        self,
+        model: Cosmos3Network,
+        group: Sequence[SampleRequest],
+        text: TextTokens,
+        limit: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.group = model, group
+        settings = group[0].solver
+        prompts = [[request.caption for request in group]]
+        if settings.guidance != 1:
+            prompts.append([request.negative for request in group])
+        together = settings.interval is None and len(prompts) * len(group) * group[0].tokens <= PASS_TOKENS
+        if together:
+            prompts = [[prompt for branch in prompts for prompt in branch]]
+        self.passes: list[tuple[PackedInputs, TextCache]] = [
+            (self._inputs(branch, text, limit, device), model.empty_text_cache()) for branch in prompts
+        ]
+
+    def _inputs(self, prompts: list[str], text: TextTokens, limit: int, device: torch.device) -> PackedInputs:
+        """Of the clips, once for each `len(group)` prompts."""
+        clips = [*self.group] * (len(prompts) // len(self.group))
+        specs = [
+            SequenceSpec(text.ids(prompt, limit), clip.shape, clip.fps, clip.num_condition_frames)
+            for clip, prompt in zip(clips, prompts, strict=True)
+        ]
+        return pack_inputs(specs).to(device)
+
+    def velocity(self, latents: torch.Tensor, timestep: float) -> torch.Tensor:
+        """Velocity, float32; guided: v_u + g (v_c - v_u)."""
+        settings, batch = self.group[0].solver, len(latents)
+        tokens = patchify(latents).flatten(0, 1)
+        outputs = []
+        for inputs, cache in self.passes if settings.guides(timestep) else self.passes[:1]:
+            copies = len(inputs.sequences.text.lengths) // batch
+            sigmas = torch.full((copies * batch,), timestep / 1000, device=latents.device)
+            outputs.append(self.model(tokens.repeat(copies, 1), sigmas, inputs, cache))
+        by_prompt = torch.cat(outputs).view(-1, batch, len(tokens) // batch, tokens.shape[-1])
+        velocity = by_prompt[0]
+        if len(by_prompt) > 1:
+            velocity = by_prompt[1] + settings.guidance * (by_prompt[0] - by_prompt[1])
+        return unpatchify(velocity.float(), tuple(latents.shape[1:]))

@@ -17,7 +17,7 @@ import torch
 from attrs import frozen
 
 from cosmos_core.data import Chat, UnreadableSample, Video
-from cosmos_vlm.chat_template import Grid, RenderedChat, render_chat
+from cosmos_vlm.chat_template import Grid, RenderedChat, generation_prompt, render_chat
 from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
 
@@ -120,7 +120,7 @@ class ChatProcessor:
         self.tokenizer = tokenizer
         self.limits = limits
         self.special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
-        self.generation_prompt: list[int] = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+        self.generation_prompt: list[int] = tokenizer.encode(generation_prompt(tokenizer), add_special_tokens=False)
         self._cache: dict[Any, _Tokens] = {}
 
     def encode(self, chat: Chat, limits: PixelLimits | None = None) -> TokenizedConversation:
@@ -133,7 +133,7 @@ class ChatProcessor:
             rendered = render_chat(chat, self.tokenizer, limits or self.limits)
             tokens = self._tokens(rendered)
         except ValueError as error:
-            raise UnreadableSample(chat.key, str(error)) from None
+            raise UnreadableSample(chat.where or chat.key, str(error)) from None
         conversation = TokenizedConversation(
             key=chat.key,
             ids=tokens.ids,
@@ -148,7 +148,7 @@ class ChatProcessor:
             visual_token_indices=tokens.visual_token_indices,
         )
         if not conversation.num_loss_tokens:
-            raise UnreadableSample(chat.key, "the assistant says nothing")
+            raise UnreadableSample(chat.where or chat.key, "the assistant says nothing")
         return conversation
 
     def _tokens(self, rendered: RenderedChat) -> _Tokens:

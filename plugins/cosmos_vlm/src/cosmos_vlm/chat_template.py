@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 import torch
+from attrs import frozen
 
 from cosmos_core.data import Chat, Image, Message, Video
 from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
 from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
 
-__all__ = ["Grid", "RenderedChat", "render_chat"]
+__all__ = ["Grid", "RenderedChat", "generation_prompt", "render_chat"]
 
 ROLES = ("system", "user", "assistant", "tool")
 HEADER, END = "<|im_start|>", "<|im_end|>"
 IMAGE, VIDEO = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
 FRAME_PAIR = "<{:.1f} seconds><|vision_start|><|video_pad|><|vision_end|>"
 
-TEXT_START, TEXT_END = "\ufdd0", "\ufdd1"
-"""Put around every text that goes through the template, to find it again. Unicode reserves both for such use."""
-PARTS = re.compile(f"({TEXT_START}.*?{TEXT_END}|{re.escape(IMAGE)}|{re.escape(VIDEO)})", re.DOTALL)
+TEXT_MARKS, THOUGHT_MARKS = ("\ufdd0", "\ufdd1"), ("\ufdd2", "\ufdd3")
+"""Put around every text that goes through the template, to find it again. Unicode reserves them for such use."""
+MARKS = (*TEXT_MARKS, *THOUGHT_MARKS)
+PARTS = re.compile(
+    "("
+    + "|".join([*(f"{start}.*?{end}" for start, end in (TEXT_MARKS, THOUGHT_MARKS)), *map(re.escape, (IMAGE, VIDEO))])
+    + ")",
+    re.DOTALL,
+)
+THOUGHT_END = "</think>"
+TAGS = re.compile(f"(<think>|{THOUGHT_END})")
 
 Grid = tuple[int, int, int]
 
@@ -95,32 +105,136 @@ def render_chat(chat: Chat, tokenizer: Any, limits: PixelLimits) -> RenderedChat
     Raises ValueError for unknown roles, for what the template leaves out or changes, and for shapes the vision tower
     cannot take.
     """
+    _check_texts(chat)
+    expected = [piece for message in chat.messages for piece in _pieces(message)]
+    marked = _templated(chat, tokenizer, is_marked=True)
+    if _unmarked(marked) != _templated(chat, tokenizer, is_marked=False):
+        raise ValueError("the backbone's chat template changes the texts of the dialog")
+    between = PARTS.split(marked)
+    pieces = _found(expected, between[1::2])
     rendered = RenderedChat()
-    expected = [(message, part) for message in chat.messages for part in message.content]
-    pieces = PARTS.split(_templated(chat, tokenizer))
-    found = pieces[1::2]
-    for number, (message, part) in enumerate(expected):
-        if number == len(found) or found[number] != _marked(part):
-            raise ValueError(
-                f"the backbone's chat template leaves out or changes part of a message of '{message.role}'"
-            )
-    if len(found) > len(expected):
-        raise ValueError("the backbone's chat template repeats a part of a message")
-    rendered.add_template_text(pieces[0])
+    _add_between(rendered, between[0], None, pieces[0] if pieces else None)
     answer: Message | None = None
-    for (message, part), after in zip(expected, pieces[2::2], strict=True):
+    for number, (piece, after) in enumerate(zip(pieces, between[2::2], strict=True), start=1):
+        message = piece.message
         if message.role == "assistant" and message is not answer:
             answer = message
             _begin_answer(message, rendered)
-        if isinstance(part, str):
-            rendered.add_text(part, learned=message.role == "assistant")
+        if isinstance(piece.part, str):
+            rendered.add_text(piece.part, learned=message.role == "assistant")
         else:
-            rendered.add_media(part, limits)
-        # The token that ends a message belongs to the answer, unless calls come between.
-        learned = END if after.startswith(END) and message.role == "assistant" else ""
-        rendered.add_template_text(learned, learned=True)
-        rendered.add_template_text(after[len(learned) :])
+            rendered.add_media(piece.part, limits)
+        _add_between(rendered, after, piece, pieces[number] if number < len(pieces) else None)
     return rendered
+
+
+def generation_prompt(tokenizer: Any) -> str:
+    """What the tokenizer's chat template puts after a question, and the model answers to."""
+    asked, prompted = (
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=prompt)
+        for prompt in (False, True)
+    )
+    return str(prompted.removeprefix(asked))
+
+
+@frozen(eq=False)
+class _Piece:
+    """A text or a medium of a message as it goes through the template.
+
+    part: a text without the white space around it, or a medium. mark: what stands for it in the template's text.
+    is_thought: it is a thought of the assistant, which templates leave out of earlier turns. space: after the text.
+    """
+
+    message: Message
+    part: str | Image | Video
+    mark: str
+    is_thought: bool = False
+    space: str = ""
+
+
+def _pieces(message: Message) -> Iterator[_Piece]:
+    for part in _written(message):
+        if isinstance(part, _Piece):
+            yield part
+
+
+def _written(message: Message) -> Iterator[_Piece | str]:
+    """The message's pieces, and what is between them: white space, and the tags around an assistant's thoughts.
+
+    Both stay outside the marks, since templates look at them.
+    """
+    thoughts = _thoughts(message)
+    for part in _joined(message.content):
+        if not isinstance(part, str):
+            yield _Piece(message, part, IMAGE if isinstance(part, Image) else VIDEO)
+            continue
+        for text in TAGS.split(part) if message.role == "assistant" else [part]:
+            if text == THOUGHT_END:
+                thoughts -= 1
+            if TAGS.fullmatch(text):
+                yield text
+            else:
+                yield from _around(message, text, is_thought=thoughts > 0)
+
+
+def _joined(content: Sequence[str | Image | Video]) -> Iterator[str | Image | Video]:
+    """The content with neighbouring texts in one."""
+    for is_text, parts in groupby(content, lambda part: isinstance(part, str)):
+        if is_text:
+            yield "".join(map(str, parts))
+        else:
+            yield from parts
+
+
+def _thoughts(message: Message) -> int:
+    """How many thoughts end in an assistant's message."""
+    if message.role != "assistant":
+        return 0
+    return sum(part.count(THOUGHT_END) for part in _joined(message.content) if isinstance(part, str))
+
+
+def _around(message: Message, text: str, *, is_thought: bool) -> Iterator[_Piece | str]:
+    core = text.strip()
+    before = text[: len(text) - len(text.lstrip())]
+    after = text[len(before) + len(core) :]
+    start, end = THOUGHT_MARKS if is_thought else TEXT_MARKS
+    yield before
+    if core or not is_thought:
+        yield _Piece(message, core, f"{start}{core}{end}", is_thought, after)
+    yield after
+
+
+def _found(expected: Sequence[_Piece], marks: Sequence[str]) -> list[_Piece]:
+    """The pieces whose marks the template's text has. Raises ValueError when others than thoughts are left out."""
+    pieces: list[_Piece] = []
+    for piece in expected:
+        if len(pieces) < len(marks) and marks[len(pieces)] == piece.mark:
+            pieces.append(piece)
+        elif not piece.is_thought:
+            role = piece.message.role
+            raise ValueError(f"the backbone's chat template leaves out or changes part of a message of '{role}'")
+    if len(pieces) < len(marks):
+        raise ValueError("the backbone's chat template repeats a part of a message")
+    return pieces
+
+
+def _add_between(rendered: RenderedChat, text: str, before: _Piece | None, after: _Piece | None) -> None:
+    """Template text between two pieces. An answer is learned from its header's end to the token that ends it."""
+    if before is not None and after is not None and before.message is after.message:
+        rendered.add_template_text(text, learned=before.message.role == "assistant")
+        return
+    end = 0
+    if before is not None and before.message.role == "assistant":
+        close = text.find(END)
+        # Calls come between the answer and its end.
+        has_end = close >= 0 and not before.message.tool_calls
+        end = close + len(END) if has_end else len(before.space) * text.startswith(before.space)
+    begin = len(text)
+    if after is not None and after.message.role == "assistant" and HEADER in text[end:]:
+        begin = text.find("\n", text.rfind(HEADER)) + 1 or len(text)
+    rendered.add_template_text(text[:end], learned=True)
+    rendered.add_template_text(text[end:begin])
+    rendered.add_template_text(text[begin:], learned=True)
 
 
 def _begin_answer(message: Message, rendered: RenderedChat) -> None:
@@ -131,47 +245,48 @@ def _begin_answer(message: Message, rendered: RenderedChat) -> None:
         rendered.reference = "".join(texts)
 
 
-def _marked(part: str | Image | Video) -> str:
-    """What stands for a part in the template's text."""
-    if isinstance(part, str):
-        return f"{TEXT_START}{part}{TEXT_END}"
-    return IMAGE if isinstance(part, Image) else VIDEO
-
-
-def _templated(chat: Chat, tokenizer: Any) -> str:
-    """The text that the template makes of the dialog, with marks around texts. Raises ValueError."""
-    from jinja2 import TemplateError
-
+def _check_texts(chat: Chat) -> None:
+    """Raises ValueError for roles and characters that cannot go through the template."""
     for message in chat.messages:
         if message.role not in ROLES:
             raise ValueError(f"unknown role '{message.role}'")
-        if any(mark in part for part in message.content if isinstance(part, str) for mark in (TEXT_START, TEXT_END)):
-            raise ValueError("a text holds U+FDD0 or U+FDD1, which are no characters")
+        if any(mark in part for part in message.content if isinstance(part, str) for mark in MARKS):
+            raise ValueError("a text holds one of U+FDD0 to U+FDD3, which are no characters")
     calls = [{"type": "function", "function": asdict(call)} for message in chat.messages for call in message.tool_calls]
     described = json.dumps([calls, chat.tools], ensure_ascii=False)
-    for token in (*SPECIAL, TEXT_START, TEXT_END):
+    for token in (*SPECIAL, *MARKS):
         if token in described:
             raise ValueError(f"a tool or a call holds the token {token}")
+
+
+def _templated(chat: Chat, tokenizer: Any, *, is_marked: bool) -> str:
+    """The text that the template makes of the dialog. is_marked: with marks around texts. Raises ValueError."""
+    from jinja2 import TemplateError
+
+    messages = [_for_template(message, is_marked=is_marked) for message in chat.messages]
     try:
-        text: str = tokenizer.apply_chat_template(
-            list(map(_for_template, chat.messages)), tools=list(chat.tools) or None, tokenize=False
-        )
+        text: str = tokenizer.apply_chat_template(messages, tools=list(chat.tools) or None, tokenize=False)
     except TemplateError as error:
         raise ValueError(f"the backbone's chat template refuses the dialog ({error})") from None
     return text
 
 
-def _for_template(message: Message) -> dict[str, Any]:
+def _unmarked(text: str) -> str:
+    return text.translate(dict.fromkeys(map(ord, MARKS)))
+
+
+def _for_template(message: Message, *, is_marked: bool) -> dict[str, Any]:
     """A message as chat templates take it."""
-    values: dict[str, Any] = {"role": message.role, "content": list(_blocks(message)) or ""}
+    values: dict[str, Any] = {"role": message.role, "content": list(_blocks(message, is_marked=is_marked)) or ""}
     if message.tool_calls:
         values["tool_calls"] = [{"type": "function", "function": asdict(call)} for call in message.tool_calls]
     return values
 
 
-def _blocks(message: Message) -> Iterator[dict[str, str]]:
-    for part in message.content:
-        if isinstance(part, str):
-            yield {"type": "text", "text": _marked(part)}
+def _blocks(message: Message, *, is_marked: bool) -> Iterator[dict[str, str]]:
+    for part in _written(message) if is_marked else message.content:
+        value = part.part if isinstance(part, _Piece) else part
+        if isinstance(value, str):
+            yield {"type": "text", "text": part.mark if isinstance(part, _Piece) else value}
         else:
-            yield {"type": "image" if isinstance(part, Image) else "video"}
+            yield {"type": "image" if isinstance(value, Image) else "video"}

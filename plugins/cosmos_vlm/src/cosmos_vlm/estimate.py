@@ -43,7 +43,7 @@ class _Dialogs:
     """Tokens and patches of a full micro-batch."""
 
     def __init__(self, config: RunConfig, model: VlmConfig) -> None:
-        self.each = config.dataloader_train.dataset.typical or USUAL
+        self.each = config.dataloader_train.typical or USUAL
         self.seqlens = _patches(self.each, model)
         self.visual = sum(self.seqlens) // MERGE**2
         self.length = self.visual + self.each.text

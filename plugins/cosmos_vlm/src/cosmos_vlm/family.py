@@ -33,7 +33,7 @@ from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.processor_files import pixel_limits
 from cosmos_vlm.shorten import limits_that_fit, truncated
 from cosmos_vlm.tokenizer import tokenizer_of
-from cosmos_vlm.vision import frames_of
+from cosmos_vlm.vision import MERGE, frames_of
 from cosmos_vlm.weights import config_folder, fresh_weights, load_weights, restore_buffers, snapshot
 
 __all__ = ["VlmFamily"]
@@ -138,15 +138,20 @@ class VlmFamily(ModelFamily):
         return truncated(value, max_tokens)
 
     def model_input(self, value: TokenizedConversation) -> ModelInput:
-        """Frames as the vision tower takes them, an odd last one repeated, and every token's text."""
+        """Images and frames as the vision tower takes them, an odd last frame repeated, and every token's text."""
         sizes = [t * h * w for t, h, w in value.grids]
-        parts = zip(value.patches.split(sizes), value.grids, strict=True)
-        frames = tuple(frame for patches, grid in parts for frame in frames_of(patches, grid))
+        tokens = value.ids[value.visual_token_indices].split([size // MERGE**2 for size in sizes])
+        image = self.processor.special["<|image_pad|>"]
+        # The tower takes an image as a pair of equal frames.
+        media = tuple(
+            tuple(frames_of(patches, grid)[: 1 if pads[0] == image else None])
+            for patches, grid, pads in zip(value.patches.split(sizes), value.grids, tokens, strict=True)
+        )
         learned = groupby(zip(value.ids.tolist(), (value.labels != IGNORE_INDEX).tolist(), strict=True), itemgetter(1))
         text = (
             (self.processor.tokenizer.decode([token for token, _ in run]), is_learned) for is_learned, run in learned
         )
-        return ModelInput(frames, tuple(text))
+        return ModelInput(media, tuple(text))
 
     def num_tokens(self, value: TokenizedConversation) -> int:
         """Tokens of the conversation, visual tokens included."""
@@ -165,8 +170,10 @@ class VlmFamily(ModelFamily):
         return float(len(batch.target_indices))
 
     def training_step(self, model: nn.Module, batch: ChatBatch, rng: CounterRng) -> StepOutput:
-        """Cross-entropy summed over the learned tokens."""
-        return StepOutput(loss=model(batch), tokens=len(batch.ids), flops=self._flops(model, batch))
+        """Cross-entropy summed over the learned tokens, in a mixture also by conversation."""
+        flops, by_sample = self._flops(model, batch), bool(self.context.data.mixture)
+        loss, samples = model(batch, by_sample=True) if by_sample else (model(batch), None)
+        return StepOutput(loss=loss, tokens=len(batch.ids), flops=flops, samples=samples)
 
     def _flops(self, model: nn.Module, batch: ChatBatch) -> float:
         if self._backward is None:

@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from cosmos_core.attention import PackedSequences
+from cosmos_core.distributed import to_device
 from cosmos_vlm.attention import COSMOS
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
@@ -49,13 +50,23 @@ class ReasonerNetwork(nn.Module):
         """Units of sharding, activation checkpointing and compilation."""
         return [*self.model.visual.blocks, *self.model.language_model.layers]
 
-    def forward(self, batch: ChatBatch, logits_at: torch.Tensor | None = None) -> torch.Tensor:
-        """Cross-entropy summed over the learned tokens, float32 scalar; with `logits_at`, the logits there instead."""
+    def forward(
+        self, batch: ChatBatch, logits_at: torch.Tensor | None = None, *, by_sample: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy summed over the learned tokens, float32 scalar.
+
+        With `logits_at`, the logits there instead. With `by_sample` also, float64 [2, B] without gradient, the sum of
+        each conversation and its number of learned tokens.
+        """
         hidden = self.hidden(batch)
         if logits_at is not None:
             return self.logits(hidden[logits_at])
         hidden, targets = (values.index_select(0, batch.target_indices) for values in (hidden, batch.targets))
-        return summed_cross_entropy(hidden, self._head(hidden.dtype), targets, self.loss_chunk_size, self.chunk_loss)
+        token_losses = torch.empty(len(targets), device=hidden.device) if by_sample else None
+        loss = summed_cross_entropy(
+            hidden, self._head(hidden.dtype), targets, self.loss_chunk_size, self.chunk_loss, token_losses
+        )
+        return loss if token_losses is None else (loss, _by_sample(token_losses, batch))
 
     def hidden(self, batch: ChatBatch) -> torch.Tensor:
         """Final hidden states [N, hidden]."""
@@ -117,6 +128,14 @@ class ReasonerNetwork(nn.Module):
         if not self._packed:
             return {}
         return {"sequences": PackedSequences(lengths, device)}
+
+
+def _by_sample(token_losses: torch.Tensor, batch: ChatBatch) -> torch.Tensor:
+    """[2, B] of losses [L]: sum and count of each conversation."""
+    ends = to_device(torch.tensor(batch.lengths).cumsum(0), token_losses.device)
+    samples = torch.bucketize(batch.target_indices, ends, right=True)
+    values = torch.stack([token_losses.double(), torch.ones_like(token_losses, dtype=torch.float64)])
+    return values.new_zeros(2, len(batch.lengths)).index_add_(1, samples, values)
 
 
 def _embed_patches(embedding: Any, patches: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DatasetSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DataPath, DatasetSpec, ModelFamilySpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -21,6 +21,8 @@ COSMOS_API = 1
 
 FORMAT = "qwen3_vl"
 """What a Hugging Face folder's config.json calls this model."""
+_DIALOG = {"messages", "conversations", "response"}
+"""Fields of which each row of dialogs has one."""
 
 
 @hookimpl
@@ -78,7 +80,12 @@ def cosmos_converters() -> Iterable[ConverterSpec]:
         convert=f"{module}:merge",
     )
     yield ConverterSpec(
-        source="dcp", target="hf", task="vlm", summary="Checkpoint to transformers", convert=f"{module}:export"
+        source="dcp",
+        target="hf",
+        task="vlm",
+        summary="Checkpoint to transformers",
+        convert=f"{module}:export",
+        describe="cosmos_vlm.checkpoints.describe:describe",
     )
 
 
@@ -92,6 +99,24 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return FORMAT if isinstance(config, dict) and config.get("model_type") == FORMAT else None
+
+
+@hookimpl
+def cosmos_identify_data(path: Path) -> DataPath | None:
+    """A file of dialogs, or a folder with one."""
+    from cosmos_core.data.first_row import ROW_FILES, first_fields
+
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    rows = next((file for file in files if file.suffix in ROW_FILES and _DIALOG & first_fields(file)), None)
+    if rows is None:
+        return None
+    sets = dict.fromkeys(("repo", "revision", "subset", "split", "limit"))
+    return DataPath(
+        dataset={"type": "chat", "path": str(path.resolve()), **sets},
+        recipe="llava_ov",
+        stand_ins={"model.backbone.model_name": "tiny"},
+        note="texts have more tokens here than with a model's tokenizer, since the one in this package knows few words",
+    )
 
 
 @hookimpl
@@ -116,8 +141,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
         loaders["dataloader_val"] = plan.config.dataloader_val
     for name, loader in loaders.items():
-        if isinstance(loader.dataset, RowsConfig):
-            yield from _rows(loader.dataset, f"{name}.dataset.path")
+        for key, dataset in loader.datasets.items():
+            if isinstance(dataset, RowsConfig):
+                yield from _rows(dataset, f"{name}.{key}.path")
 
 
 def _backbone(backbone: Backbone) -> Iterable[Problem]:

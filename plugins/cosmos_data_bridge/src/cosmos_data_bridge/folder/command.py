@@ -13,7 +13,7 @@ __all__ = ["folder"]
 
 
 @click.command("folder")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Dataset root to write.")
 @click.option("--path-column", help="Column of a table that holds paths; default: looked for.")
 @click.option("--caption-column", help="Column of a table that holds captions; default: looked for.")
@@ -23,12 +23,12 @@ __all__ = ["folder"]
     "--val", "validation", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True,
     help="Share of the files held out.",
 )  # fmt: skip
-@click.option("--copy", is_flag=True, help="Copy the clips, or unpack them from tars.")
+@click.option("--copy", is_flag=True, help="Copy the clips, or unpack them from tars and tables.")
 @click.option("--recipe", default="vision_sft_nano", show_default=True, help="Recipe that the written one extends.")
 @click.pass_obj
 def folder(
     plugins: PluginManager,
-    source: Path,
+    source: str,
     output: Path,
     path_column: str | None,
     caption_column: str | None,
@@ -41,26 +41,32 @@ def folder(
     """Write a dataset and a recipe for the clips and pictures of SOURCE.
 
     SOURCE is a folder with a caption beside every clip (a.mp4 and a.txt or a.json), a table (CSV, TSV, JSONL, Parquet)
-    of paths and captions, a folder with such a table called metadata.*, or WebDataset tars. Clips stay where they are
-    unless --copy is given. Every file is decoded once; those that cannot be used are left out and told.
+    of paths and captions, a folder with such a table called metadata.*, WebDataset tars, or a Hugging Face dataset: a
+    folder of Parquet or Arrow files, or hf://datasets/OWNER/NAME[@REVISION][/FOLDER]. Clips stay where they are unless
+    --copy is given. Every file is decoded once; those that cannot be used are left out and told. Interrupted, the same
+    command goes on: files that have not changed are not decoded again.
 
     \b
     Examples:
       cosmos data prepare folder my_clips -o data/mine
       cosmos data prepare folder captions.csv -o data/mine --window 61 --stride 30
+      cosmos data prepare folder hf://datasets/acme/clips -o data/mine --copy
       cosmos run data/mine/recipe.toml
     """
     from cosmos_core.recipes import resolve
     from cosmos_data_bridge.config import BridgeConfig
-    from cosmos_data_bridge.folder.listing import Source
+    from cosmos_data_bridge.folder.listing import fetched
     from cosmos_data_bridge.folder.measure import Cut
-    from cosmos_data_bridge.folder.writing import RECIPE, Options, write_folder
+    from cosmos_data_bridge.folder.recipe import RECIPE
+    from cosmos_data_bridge.folder.writing import Options, write_folder
 
-    dataset = resolve(recipe, plugins=plugins).config.dataloader_train.dataset
+    loader = resolve(recipe, plugins=plugins).config.dataloader_train
+    dataset = loader.dataset
     if not isinstance(dataset, BridgeConfig):
-        raise UserError(f"recipe '{recipe}' trains on '{dataset.type}', not on clips; choose another --recipe")
+        types = " and ".join(f"'{data.type}'" for data in loader.datasets.values())
+        raise UserError(f"recipe '{recipe}' trains on {types}, not on clips; choose another --recipe")
     options = Options(Cut(window, stride), validation, copy, recipe, dataset.resolution)
-    written = write_folder(Source(source, path_column, caption_column), output, options, click.echo)
+    written = write_folder(fetched(source, path_column, caption_column), output, options, click.echo)
     for name in ("train", "val"):
         text = (output / name / "video_dataset_file.jsonl").read_text(encoding="utf-8")
         click.echo(f"{name}: {text.count(chr(10))} clips")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -25,6 +26,11 @@ class FolderConfig(BridgeConfig):
     window: int | None = option(None, "Length of a window; absent: the whole clip.", unit="frames", low=1)
     stride: int | None = option(None, "From one window to the next; absent: as long as a window.", unit="frames", low=1)
     validation: float = option(0.05, "Share of the files in the part 'val'.", low=0, high=1)
+
+    @path.validator
+    def _is_here(self, attribute: Any, path: str) -> None:
+        if "://" in path:
+            raise ValueError(f"is an address; `cosmos data prepare folder {path} -o OUT` fetches it")
 
     @property
     def source(self) -> Source:

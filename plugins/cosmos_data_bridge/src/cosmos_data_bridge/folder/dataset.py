@@ -41,14 +41,14 @@ def _records(measured: Sequence[Measured]) -> list[tuple[ClipRecord, bytes]]:
         record = ClipRecord(
             uuid=clip.entry.key,
             path=clip.entry.path,
-            width=clip.width,
-            height=clip.height,
+            width=clip.facts.width,
+            height=clip.facts.height,
             duration=about["duration"],
             windows=windows,
             file=Path(clip.entry.file),
             offset=0,
             length=0,
-            frames=clip.frames,
+            frames=clip.facts.frames,
             captions=tuple(about["t2w_windows"]),
         )
         records.append((record, json.dumps(about).encode()))

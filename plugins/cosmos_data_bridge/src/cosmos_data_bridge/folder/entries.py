@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,22 @@ MAX_PROBLEMS = 10
 
 @frozen
 class Entry:
-    """A clip. key: its name. captions: as the fields of a window. file, line: where the caption is written."""
+    """A clip. key: its name. captions: as the fields of a window. origin: where it comes from, for messages.
+
+    file, line: where the caption is written.
+    """
 
     key: str
     path: Path
     captions: Mapping[str, Any]
-    file: Path
+    origin: str
+    file: str
     line: int | None = None
 
 
 def key_of(path: Path, root: Path) -> str:
-    """The path below `root` without its suffix; the whole path for a file elsewhere."""
+    """The path below `root` without its suffix; the whole path for a file elsewhere. No part of it is `..`."""
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
     inside = path.relative_to(root) if path.is_relative_to(root) else path
     return inside.with_suffix("").as_posix()
 
@@ -56,11 +62,11 @@ def unique(entries: Iterable[Entry]) -> list[Entry]:
     for entry in entries:
         first = by_key.setdefault(entry.key, entry)
         if first is not entry:
-            places = f"{first.path} and {entry.path}" if first.path != entry.path else f"{entry.path} twice"
+            places = f"{first.origin} and {entry.origin}" if first.origin != entry.origin else f"{entry.origin} twice"
             problems.append(
                 Problem(
                     message=f"'{entry.key}' is the name of {places}",
-                    file=str(entry.file),
+                    file=entry.file,
                     line=entry.line,
                     hint="rename or remove one",
                 )

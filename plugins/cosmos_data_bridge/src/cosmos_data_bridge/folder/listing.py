@@ -1,51 +1,112 @@
-"""What a source holds: a folder with sidecars, a table, or a folder with a table in it."""
+"""What a source holds: clips with sidecars, tables, tars, or a Hugging Face dataset, here or on the Hub."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
+from cosmos_core.console import progress
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub import fetch
+from cosmos_core.plugin import CheckpointSpec
 from cosmos_data_bridge.folder.entries import Entry, unique
+from cosmos_data_bridge.folder.media import MediaFolder
+from cosmos_data_bridge.folder.rows import TABLES
 from cosmos_data_bridge.folder.sidecars import sidecars
-from cosmos_data_bridge.folder.tables import TABLES, is_table, table
-from cosmos_data_bridge.folder.tars import is_tar
+from cosmos_data_bridge.folder.tables import Tables, tables_of
+from cosmos_data_bridge.folder.tars import tars_of, unpack
 
-__all__ = ["Source", "list_entries"]
+__all__ = ["Listing", "Source", "fetched", "list_entries"]
 
-METADATA = tuple(f"metadata{suffix}" for suffix in TABLES)
-"""Tables that describe the folder they lie in, as Hugging Face's image and video folders have them."""
+HUB = "hf://"
+ADDRESS = re.compile(r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<inside>.+))?")
+UNPACK = "`cosmos data prepare folder SOURCE -o OUT --copy` unpacks them"
 
 
 @frozen
 class Source:
-    """Where clips are listed. path_column, caption_column: of a table; looked for when None."""
+    """Where clips are listed. path_column, caption_column: of a table; looked for when None.
+
+    revision: repository and commit of a source that is on the Hub.
+    """
 
     path: Path
     path_column: str | None = None
     caption_column: str | None = None
+    revision: str | None = None
 
 
-def list_entries(source: Source, tell: Callable[[str], None] = lambda line: None) -> list[Entry]:
-    """All clips of a source, in the order of their keys. tell: is given what was guessed. Raises UserError."""
-    path = source.path
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
-    if is_tar(path):
-        hint = "`cosmos data prepare folder SOURCE -o OUT --copy` unpacks them"
-        raise UserError(
-            "clips are read from files", [Problem(message="its clips are in tars", file=str(path), hint=hint)]
-        )
-    described = next((path / name for name in METADATA if (path / name).is_file()), None)
-    if described is None and path.is_dir():
-        return unique(sidecars(path))
-    file = described or path
-    if not is_table(file):
-        problem = Problem(message=f"neither a folder nor a table ({', '.join(TABLES)}) nor a tar", file=str(file))
-        raise UserError("this source cannot be read", [problem])
-    entries, columns = table(file, source.path_column, source.caption_column)
-    if columns.guessed:
-        tell(f"{file}: paths from column '{columns.path}', captions from column '{columns.caption}'")
-    return unique(entries)
+def fetched(text: str, path_column: str | None, caption_column: str | None) -> Source:
+    """The source of a path, or of `hf://datasets/OWNER/NAME[@REVISION][/FOLDER]`, which is downloaded.
+
+    Raises UserError for an address of another form, and when it cannot be fetched.
+    """
+    if not text.startswith(HUB):
+        return Source(Path(text), path_column, caption_column)
+    address = ADDRESS.fullmatch(text.rstrip("/"))
+    if address is None:
+        hint = "hf://datasets/OWNER/NAME, with @REVISION and a /FOLDER after it if you like"
+        raise UserError("this is no dataset on the Hub", [Problem(message=text, hint=hint)])
+    inside = address["inside"] or ""
+    files = (inside, f"{inside}/*") if inside else ()
+    spec = CheckpointSpec(
+        name=text, summary="", repo=address["repo"], revision=address["revision"] or "main", files=files
+    )
+    snapshot = fetch(spec, repo_type="dataset")
+    return Source(
+        snapshot.path / inside, path_column, caption_column, f"{snapshot.source_revision}/{inside}".rstrip("/")
+    )
+
+
+@frozen
+class Listing:
+    """A source and what kind it is. tell: is given what was guessed. tables: None for tars and clips with sidecars.
+
+    packed: the tars or tables that hold the clips themselves.
+    """
+
+    source: Source
+    tell: Callable[[str], None] = field(repr=False)
+    tables: Tables | None
+    packed: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, source: Source, tell: Callable[[str], None] = lambda line: None) -> Listing:
+        """Look which kind it is. Raises UserError when it is none."""
+        path = source.path
+        if not path.exists():
+            raise UserError(f"no such file or folder: {path}")
+        files = tables_of(path, tell)
+        if files:
+            root = path if path.is_dir() else path.parent
+            tables = Tables(files, root, source.path_column, source.caption_column)
+            return cls(source, tell, tables, files if tables.hold_clips() else ())
+        tars = tuple(tars_of(path))
+        if not tars and not path.is_dir():
+            message = f"neither a folder nor a table ({', '.join(TABLES)}) nor a tar"
+            raise UserError("this source cannot be read", [Problem(message=message, file=str(path))])
+        return cls(source, tell, None, tars)
+
+    def entries(self, media: MediaFolder | None = None) -> list[Entry]:
+        """All clips, in the order of their keys. media: where packed ones are written. Raises UserError."""
+        if self.packed and media is None:
+            problem = Problem(message="training reads files", file=str(self.packed[0]), hint=UNPACK)
+            raise UserError("clips are packed in tars or tables", [problem])
+        if self.tables is not None:
+            return unique(self.tables.entries(self.tell, media))
+        if media is None:
+            return unique(sidecars(self.source.path))
+        with progress("unpacking", len(self.packed), "tars") as unpacking:
+            entries = []
+            for tar in self.packed:
+                entries += unpack(tar, self.source.path, media)
+                unpacking.advance()
+        return unique(entries)
+
+
+def list_entries(source: Source) -> list[Entry]:
+    """All clips of a source, in the order of their keys. Raises UserError, also for one that must be unpacked."""
+    return Listing.of(source).entries()

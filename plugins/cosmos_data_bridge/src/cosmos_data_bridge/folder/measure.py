@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.dropped import Drops
-from cosmos_core.data.video import check_decodes, probe
+from cosmos_core.data.video import Timeline, check_decodes, probe
 from cosmos_data_bridge.folder.entries import Entry
 
-__all__ = ["Cut", "Measured", "measure_all", "split"]
+__all__ = ["Cut", "Facts", "Measured", "decoded_facts", "measure_all", "probed_facts", "split"]
 
 MOST_ELONGATED = 10
 """Longest side in units of the shortest; little of a picture beyond it would remain after the crop."""
@@ -37,25 +38,32 @@ class Cut:
 
 
 @frozen
-class Measured:
-    """An entry with the facts of its file and its windows."""
+class Facts:
+    """What a file is. width, height: upright."""
 
-    entry: Entry
     width: int
     height: int
     frames: int
     fps: float
+
+
+@frozen
+class Measured:
+    """An entry with the facts of its file and its windows."""
+
+    entry: Entry
+    facts: Facts
     windows: tuple[tuple[int, int], ...]
 
     def record(self) -> dict[str, Any]:
         """The record of a manifest, without the path."""
         return {
             "uuid": self.entry.key,
-            "duration": self.frames / self.fps,
-            "width": self.width,
-            "height": self.height,
-            "nb_frames": self.frames,
-            "framerate": self.fps,
+            "duration": self.facts.frames / self.facts.fps,
+            "width": self.facts.width,
+            "height": self.facts.height,
+            "nb_frames": self.facts.frames,
+            "framerate": self.facts.fps,
             "t2w_windows": [
                 {"start_frame": start, "end_frame": end, "temporal_interval": 1, **self.entry.captions}
                 for start, end in self.windows
@@ -63,14 +71,29 @@ class Measured:
         }
 
 
+def probed_facts(path: Path) -> Facts:
+    """The facts of a file. Raises UnreadableSample."""
+    return _facts(path, probe)
+
+
+def decoded_facts(path: Path) -> Facts:
+    """The same, after every frame was decoded. Raises UnreadableSample."""
+    return _facts(path, check_decodes)
+
+
 def measure_all(
-    entries: Sequence[Entry], cut: Cut, drops: Drops, *, decode: bool = False, done: Callable[[], None] = lambda: None
+    entries: Sequence[Entry],
+    cut: Cut,
+    drops: Drops,
+    *,
+    facts_of: Callable[[Path], Facts] = probed_facts,
+    done: Callable[[], None] = lambda: None,
 ) -> list[Measured]:
-    """The usable entries, in order; others are counted in `drops`. decode: decode every frame too. done: after each."""
+    """The usable entries, in order; others are counted in `drops`. facts_of: measures a file. done: after each."""
 
     def measure(entry: Entry) -> Measured | UnreadableSample:
         try:
-            return _measure(entry, cut, decode=decode)
+            return _measure(entry, cut, facts_of(entry.path))
         except UnreadableSample as error:
             return error
         finally:
@@ -79,26 +102,30 @@ def measure_all(
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
         results = list(pool.map(measure, entries))
     measured = []
-    for result in results:
+    for entry, result in zip(entries, results, strict=True):
         if isinstance(result, Measured):
             measured.append(result)
         else:
-            drops.add(result.reason, result.where, result.key)
+            drops.add(result.reason, entry.origin, result.key)
     return measured
 
 
-def _measure(entry: Entry, cut: Cut, *, decode: bool) -> Measured:
+def _facts(path: Path, timeline_of: Callable[[Path], Timeline]) -> Facts:
+    if path.is_file() and not path.stat().st_size:
+        raise UnreadableSample(str(path), "file is empty")
+    timeline = timeline_of(path)
+    return Facts(timeline.width, timeline.height, timeline.frames, float(timeline.fps))
+
+
+def _measure(entry: Entry, cut: Cut, facts: Facts) -> Measured:
     """Raises UnreadableSample."""
-    if not entry.path.stat().st_size:
-        raise UnreadableSample(str(entry.path), "file is empty")
-    timeline = check_decodes(entry.path) if decode else probe(entry.path)
-    sides = sorted((timeline.width, timeline.height))
+    sides = sorted((facts.width, facts.height))
     if sides[1] > MOST_ELONGATED * sides[0]:
         raise UnreadableSample(str(entry.path), f"one side is more than {MOST_ELONGATED} times the other")
-    windows = cut.ranges(timeline.frames)
+    windows = cut.ranges(facts.frames)
     if not windows:
         raise UnreadableSample(str(entry.path), f"shorter than a window of {cut.window} frames", "window")
-    return Measured(entry, timeline.width, timeline.height, timeline.frames, float(timeline.fps), tuple(windows))
+    return Measured(entry, facts, tuple(windows))
 
 
 def split(entries: Sequence[Entry], share: float) -> tuple[list[Entry], list[Entry]]:

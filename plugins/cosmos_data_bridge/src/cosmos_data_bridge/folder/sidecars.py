@@ -1,8 +1,10 @@
-"""Clips in a folder, each with its caption in a file of the same name: `a.mp4` and `a.txt` or `a.json`."""
+"""Clips, each with its caption in a file of the same name: `a.mp4` and `a.txt` or `a.json`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ from cosmos_core.data.text_files import read_text
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
 
-__all__ = ["CAPTIONS", "MEDIA", "read_caption", "sidecars"]
+__all__ = ["CAPTIONS", "MEDIA", "is_hidden", "pair", "sidecars"]
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 MEDIA = frozenset((*PICTURES, *VIDEOS))
 CAPTIONS = (".json", ".txt")
@@ -21,34 +23,53 @@ CAPTIONS = (".json", ".txt")
 
 def sidecars(root: Path) -> list[Entry]:
     """Every clip below `root` that has a caption. Raises UserError for clips without captions, and the reverse."""
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path, root))
-    clips = [path for path in files if path.suffix.lower() in MEDIA]
-    captions = {path.with_suffix(""): path for path in reversed(files) if path.suffix.lower() in CAPTIONS}
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not is_hidden(path, root))
+    clips = {path: path for path in files if path.suffix.lower() in MEDIA}
+    captions = {path: partial(read_text, path) for path in files if path.suffix.lower() in CAPTIONS}
+    return pair(clips, captions, root, "")
+
+
+def pair(
+    clips: Mapping[Path, Path], captions: Mapping[Path, Callable[[], str]], root: Path, prefix: str
+) -> list[Entry]:
+    """Clips with the captions that are named after them; the names begin with `prefix`.
+
+    Both are listed by where they come from, below `root`: a clip's file, and what reads a caption. Raises UserError for
+    clips without captions, the reverse, and captions that cannot be used.
+    """
     if not clips:
         alone = f"; it has {len(captions)} captions without clips" if captions else ""
-        problem = Problem(message=f"no video and no picture below it{alone}", file=str(root), hint=_hint())
+        hint = f"endings read: {' '.join(sorted(MEDIA))}"
+        problem = Problem(message=f"no video and no picture below it{alone}", file=str(root), hint=hint)
         raise UserError(f"no clips in {root}", [problem])
+    by_name = {path.with_suffix(""): path for path in sorted(captions, reverse=True)}
     names = {path.with_suffix("") for path in clips}
     problems = [
-        *(_missing(path) for path in clips if path.with_suffix("") not in captions),
-        *(_alone(path) for name, path in sorted(captions.items()) if name not in names),
+        *(_missing(path) for path in clips if path.with_suffix("") not in by_name),
+        *(_alone(path) for name, path in sorted(by_name.items()) if name not in names),
     ]
     entries = []
-    for path in clips:
-        file = captions.get(path.with_suffix(""))
+    for origin, path in clips.items():
+        file = by_name.get(origin.with_suffix(""))
         if file is None:
             continue
         try:
-            entries.append(Entry(key_of(path, root), path, read_caption(file), file))
+            fields = _caption(captions[file](), file)
         except UserError as error:
             problems += error.problems
+        else:
+            entries.append(Entry(prefix + key_of(origin, root), path, fields, str(origin), str(file)))
     no_problems(problems, f"clips and captions in {root} do not match")
     return entries
 
 
-def read_caption(file: Path) -> dict[str, Any]:
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether a part of the path below `root` begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _caption(text: str, file: Path) -> dict[str, Any]:
     """The caption fields in a `.txt` or `.json` file. Raises UserError with the file."""
-    text = read_text(file)
     try:
         return caption_fields(json.loads(text) if file.suffix.lower() == ".json" else text.strip())
     except json.JSONDecodeError as error:
@@ -58,10 +79,6 @@ def read_caption(file: Path) -> dict[str, Any]:
     raise UserError("a caption cannot be used", [problem])
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
 def _missing(path: Path) -> Problem:
     name = path.with_suffix(".txt").name
     return Problem(message="no caption", file=str(path), hint=f"write it to {name}, or remove the clip")
@@ -69,7 +86,3 @@ def _missing(path: Path) -> Problem:
 
 def _alone(path: Path) -> Problem:
     return Problem(message="a caption without a clip", file=str(path), hint="remove it, or add the clip")
-
-
-def _hint() -> str:
-    return f"endings read: {' '.join(sorted(MEDIA))}"

@@ -1,136 +1,172 @@
-"""Clips and captions in a table: CSV, TSV, JSONL or Parquet."""
+"""Clips and captions in tables: paths of files, or the files themselves as a Hugging Face dataset holds them."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path, PurePath
 from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.data.text_files import read_text
+from cosmos_core.console import progress
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
+from cosmos_data_bridge.folder.media import MediaFolder
+from cosmos_data_bridge.folder.rows import COLUMNAR, TABLES, Row, column_names, rows
+from cosmos_data_bridge.folder.sidecars import is_hidden
 
-__all__ = ["TABLES", "Columns", "columns_of", "is_table", "table"]
+__all__ = ["Columns", "Tables", "tables_of"]
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATHS = ("vision_path", "path", "file_name", "file", "filename", "video", "video_path", "image", "image_path", "media")
 TEXTS = ("caption_json", "caption", "text", "prompt", "description")
 """Names of columns that are looked for, in this order."""
-
-Row = Mapping[str, Any]
+METADATA = tuple(f"metadata{suffix}" for suffix in TABLES)
+"""Tables that describe the folder they lie in, as Hugging Face's image and video folders have them."""
+SPLIT = re.compile(r"(train|validation|valid|val|dev|test|eval)(?![a-z])")
+"""How the folders and files of a dataset's splits begin."""
 
 
 @frozen
 class Columns:
-    """The columns that hold paths and captions. guessed: whether neither was named."""
+    """The columns that hold clips and captions. guessed: whether one of them was not named."""
 
     path: str
     caption: str
     guessed: bool
 
 
-def is_table(path: Path) -> bool:
-    """Whether this is a table by its name."""
-    return path.suffix.lower() in TABLES
+@frozen
+class Tables:
+    """Tables of one source. root: its folder. path, caption: names of columns; looked for when None."""
+
+    files: tuple[Path, ...]
+    root: Path
+    path: str | None = None
+    caption: str | None = None
+
+    def columns(self, file: Path) -> Columns:
+        """The columns to read: the named ones, else the first known name. Raises UserError for one that is absent."""
+        names = column_names(file)
+        if not names:
+            raise UserError(f"{file} has no rows")
+        columns = []
+        for what, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
+            column = named or next((name for name in known if name in names), None)
+            if column is None or column not in names:
+                looked_for = named or ", ".join(known)
+                problem = Problem(
+                    message=f"no column for the {what}: looked for {looked_for}; it has {', '.join(names)}",
+                    file=str(file),
+                    line=1,
+                    hint=f"--{what}-column NAME (dataset.{what}_column) names it",
+                )
+                raise UserError("a column is missing", [problem])
+            columns.append(column)
+        return Columns(columns[0], columns[1], self.path is None or self.caption is None)
+
+    def hold_clips(self) -> bool:
+        """Whether the first row holds a clip itself and not its path. Raises UserError."""
+        file = self.files[0]
+        if file.suffix.lower() not in COLUMNAR:
+            return False
+        column = self.columns(file).path
+        return any(_content(row.get(column)) is not None for _, row in islice(rows(file, [column]), 1))
+
+    def entries(self, tell: Callable[[str], None], media: MediaFolder | None = None) -> list[Entry]:
+        """Every row. Relative paths begin at the table's folder, or at the source's. Raises UserError with all lines.
+
+        tell: is given what was guessed. media: where clips that rows hold are written.
+        """
+        problems: list[Problem] = []
+        entries: list[Entry] = []
+        count = 0
+        with progress("reading", len(self.files), "tables") as reading:
+            for file in self.files:
+                columns = self.columns(file)
+                if columns.guessed and file == self.files[0]:
+                    tell(f"{file}: paths from column '{columns.path}', captions from column '{columns.caption}'")
+                for line, row in rows(file, [columns.path, columns.caption]):
+                    count += 1
+                    try:
+                        entries.append(self._entry(file, line, row, columns, media))
+                    except ValueError as error:
+                        problems.append(Problem(message=str(error), file=str(file), line=line))
+                reading.advance()
+        if not count:
+            raise UserError(f"{self.files[0]} has no rows")
+        no_problems(problems, f"{len(problems)} of {count} rows cannot be used")
+        return entries
+
+    def _entry(self, file: Path, line: int, row: Row, columns: Columns, media: MediaFolder | None) -> Entry:
+        captions = _captions(row, columns)
+        value = row.get(columns.path)
+        data = _content(value)
+        if data is None:
+            path = self._path(file, value.get("path") if isinstance(value, Mapping) else value, columns.path)
+            return Entry(key_of(path, self.root), path, captions, str(path), str(file), line)
+        if media is None:
+            raise ValueError("it holds the clip itself; `cosmos data prepare folder SOURCE -o OUT --copy` unpacks it")
+        key = f"{key_of(file, self.root)}/{line:06d}"
+        suffix = PurePath(value.get("path") or "").suffix if isinstance(value, Mapping) else ""
+        path = media.place(
+            f"{key}{suffix}", len(data), file.stat().st_mtime_ns, lambda target: target.write_bytes(data)
+        )
+        return Entry(key, path, captions, f"{file}, row {line}", str(file), line)
+
+    def _path(self, file: Path, text: Any, column: str) -> Path:
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"column '{column}' holds no path: {text!r:.80}")
+        if "://" in text:
+            raise ValueError(f"'{text}' is an address; only files are read")
+        path = next((place / text for place in (file.parent, self.root) if (place / text).is_file()), None)
+        if path is None:
+            raise ValueError(f"no such file: {file.parent / text}")
+        return path
 
 
-def table(file: Path, path_column: str | None, caption_column: str | None) -> tuple[list[Entry], Columns]:
-    """The rows of a table; relative paths begin at its folder. Raises UserError with file and lines."""
-    rows = list(_rows(file))
-    if not rows:
-        raise UserError(f"{file} has no rows")
-    columns = columns_of(list(rows[0][1]), path_column, caption_column, file)
-    problems: list[Problem] = []
-    entries = []
-    for line, row in rows:
-        try:
-            entries.append(_entry(file, line, row, columns))
-        except ValueError as error:
-            problems.append(Problem(message=str(error), file=str(file), line=line))
-    no_problems(problems, f"{len(problems)} of {len(rows)} rows cannot be used")
-    return entries, columns
+def tables_of(source: Path, tell: Callable[[str], None]) -> tuple[Path, ...]:
+    """A table; that of a folder called metadata; or the Parquet or Arrow files below it, of one split. Else none.
+
+    tell: is given the splits that are not read. Raises UserError when it is not clear which split is meant.
+    """
+    if not source.is_dir():
+        return (source,) if source.suffix.lower() in TABLES else ()
+    described = next((source / name for name in METADATA if (source / name).is_file()), None)
+    if described is not None:
+        return (described,)
+    by_split: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() in COLUMNAR and path.is_file() and not is_hidden(path, source):
+            by_split[_split(path.relative_to(source))].append(path)
+    if len(by_split) > 1:
+        names = ", ".join(sorted(filter(None, by_split)))
+        if "train" not in by_split:
+            problem = Problem(message=f"it has the splits {names}", file=str(source), hint="give one of their folders")
+            raise UserError("it is not clear which split is meant", [problem])
+        tell(f"{source}: reading the split 'train' of {names}; give another one's folder or file to read that")
+    return tuple(by_split.get("train") or next(iter(by_split.values()), ()))
 
 
-def columns_of(names: Sequence[str], path: str | None, caption: str | None, file: Path) -> Columns:
-    """The columns to read: the named ones, else the first known name. Raises UserError for one that is not there."""
-    found = []
-    for what, named, known in (("path", path, PATHS), ("caption", caption, TEXTS)):
-        column = named or next((name for name in known if name in names), None)
-        if column is None or column not in names:
-            looked_for = named or ", ".join(known)
-            problem = Problem(
-                message=f"no column for the {what}: looked for {looked_for}; it has {', '.join(names)}",
-                file=str(file),
-                line=1,
-                hint=f"--{what}-column NAME (dataset.{what}_column) names it",
-            )
-            raise UserError("a column is missing", [problem])
-        found.append(column)
-    return Columns(found[0], found[1], path is None or caption is None)
+def _split(path: Path) -> str:
+    """The split that a file belongs to, by its own name or that of a folder; "" if neither tells."""
+    matches = (SPLIT.match(part.lower()) for part in reversed(path.parts))
+    return next((match.group(1) for match in matches if match), "")
 
 
-def _entry(file: Path, line: int, row: Row, columns: Columns) -> Entry:
-    text, caption = row.get(columns.path), row.get(columns.caption)
-    if not isinstance(text, str) or not text:
-        raise ValueError(f"column '{columns.path}' holds no path: {text!r:.80}")
-    if "://" in text:
-        raise ValueError(f"'{text}' is an address; only files are read")
-    path = file.parent / text
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+def _content(value: Any) -> bytes | None:
+    """The bytes of a file in a row, as `datasets` stores videos and images; None for a path."""
+    data = value.get("bytes") if isinstance(value, Mapping) else value
+    return data if isinstance(data, bytes) and data else None
+
+
+def _captions(row: Row, columns: Columns) -> dict[str, Any]:
+    caption = row.get(columns.caption)
     if caption is None:
         raise ValueError(f"column '{columns.caption}' is empty")
     if columns.caption == "caption_json" and isinstance(caption, str):
         caption = json.loads(caption)
-    return Entry(key_of(path, file.parent), path, caption_fields(caption), file, line)
-
-
-def _rows(file: Path) -> Iterator[tuple[int, Row]]:
-    """Rows with their lines; those of Parquet are numbered from 1."""
-    suffix = file.suffix.lower()
-    if suffix == ".parquet":
-        yield from enumerate(_parquet(file), start=1)
-    elif suffix == ".jsonl":
-        yield from _json_lines(file)
-    else:
-        reader = csv.DictReader(io.StringIO(read_text(file), newline=""), delimiter="\t" if suffix == ".tsv" else ",")
-        for row in reader:
-            yield reader.line_num, row
-
-
-def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
-    problems = []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(Problem(message=f"not JSON: {error.msg}", file=str(file), line=number))
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            problems.append(Problem(message="not a JSON object", file=str(file), line=number))
-    no_problems(problems, f"bad lines in {file}")
-
-
-def _parquet(file: Path) -> list[Row]:
-    if find_spec("pyarrow") is None:
-        problem = Problem(message="Parquet needs the package pyarrow", file=str(file), hint="pip install pyarrow")
-        raise UserError("a table cannot be read", [problem])
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows: list[Row] = pyarrow.parquet.read_table(file).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        problem = Problem(message=str(error).splitlines()[0], file=str(file))
-        raise UserError("a table cannot be read", [problem]) from None
-    return rows
+    return caption_fields(caption)

@@ -3,57 +3,75 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from cosmos_core.data.text_files import text_of
 from cosmos_core.errors import Problem, UserError
-from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA
+from cosmos_data_bridge.folder.entries import Entry
+from cosmos_data_bridge.folder.media import MediaFolder
+from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, is_hidden, pair
 
-__all__ = ["is_tar", "unpack"]
+__all__ = ["tars_of", "unpack"]
 
-
-def is_tar(source: Path) -> bool:
-    """Whether this is a tar, or a folder of tars and nothing else."""
-    if source.is_dir():
-        files = [path for path in source.iterdir() if not path.name.startswith(".")]
-        return bool(files) and all(path.suffix == ".tar" for path in files)
-    return source.suffix == ".tar"
+TAR = ".tar"
 
 
-def unpack(source: Path, folder: Path) -> None:
-    """Write the clips and captions of all tars, each to a folder of the tar's name; others and links are left.
+def tars_of(source: Path) -> list[Path]:
+    """A tar, or the tars below a folder that has no clips beside them; none for another source."""
+    if not source.is_dir():
+        return [source] if source.suffix == TAR else []
+    files = [path for path in source.rglob("*") if path.is_file() and not is_hidden(path, source)]
+    if any(path.suffix.lower() in MEDIA for path in files):
+        return []
+    return sorted(path for path in files if path.suffix == TAR)
 
-    What is there with the same size is kept, so that this can be repeated. Raises UserError for a damaged tar.
+
+def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
+    """Write the clips of a tar to a folder of its name; links and other files are left.
+
+    root: the source it belongs to. Raises UserError for a damaged tar, and for clips and captions that do not match.
     """
-    for path in sorted(source.glob("*.tar")) if source.is_dir() else [source]:
-        try:
-            for member, target in _members(path, folder / path.stem):
-                _write(member, target)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            problem = Problem(message=f"cannot be read to its end ({error})", file=str(path), hint="fetch it again")
-            raise UserError("a tar is damaged", [problem]) from None
+    name = tar.name if tar == root else tar.relative_to(root).as_posix()
+    prefix = f"{name.removesuffix(TAR)}/"
+    clips: dict[Path, Path] = {}
+    captions: dict[Path, Callable[[], str]] = {}
+    changed = tar.stat().st_mtime_ns
+    try:
+        for member, size, read in _members(tar):
+            if member.suffix.lower() in CAPTIONS:
+                captions[tar / member] = partial(text_of, read(), str(tar / member))
+            else:
+                write = partial(_write, read=read)
+                clips[tar / member] = media.place(f"{prefix}{member}", size, changed, write)
+    except (tarfile.TarError, EOFError) as error:
+        problem = Problem(message=f"cannot be read to its end ({error})", file=str(tar), hint="fetch it again")
+        raise UserError("a tar is damaged", [problem]) from None
+    return pair(clips, captions, tar, prefix)
 
 
-def _members(path: Path, folder: Path) -> Iterator[tuple[tuple[tarfile.TarFile, tarfile.TarInfo], Path]]:
-    with tarfile.open(path) as archive:
+def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
+    """Name, bytes and content of every clip and caption. Raises tarfile.TarError, and EOFError at a cut."""
+    with tarfile.open(tar) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             wanted = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
             if member.isfile() and wanted and not name.is_absolute() and ".." not in name.parts:
-                yield (archive, member), folder / name
+                yield name, member.size, partial(_content, archive, member)
         # A tar ends with two blocks of zeros; reading stops silently where a member's header is cut off.
-        if path.stat().st_size < archive.offset + tarfile.BLOCKSIZE:
+        if tar.stat().st_size < archive.offset + tarfile.BLOCKSIZE:
             raise EOFError("its end is missing")
 
 
-def _write(member: tuple[tarfile.TarFile, tarfile.TarInfo], target: Path) -> None:
-    archive, about = member
-    if target.is_file() and target.stat().st_size == about.size:
-        return
-    content = archive.extractfile(about)
-    assert content is not None
-    data = content.read()
-    if len(data) < about.size:
-        raise EOFError(f"{about.name} is cut off")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None
+    data = file.read()
+    if len(data) < member.size:
+        raise EOFError(f"{member.name} is cut off")
+    return data
+
+
+def _write(target: Path, read: Callable[[], bytes]) -> None:
+    target.write_bytes(read())

@@ -18,10 +18,12 @@ from cosmos_core.checkpoint import (
 from cosmos_core.errors import UserError
 from cosmos_vfm.checkpoints.names import to_diffusers
 
-__all__ = ["export_adapter"]
+__all__ = ["BASE_METADATA", "export_adapter"]
 
 PREFIX = "transformer."
 STEM = "pytorch_lora_weights"
+BASE_METADATA = "cosmos_base"
+"""Key in the file's metadata: folder and digest of the weights that the adapters were trained on."""
 
 
 def export_adapter(
@@ -43,9 +45,12 @@ def export_adapter(
     }
     targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in entries})
     settings = {"r": base.rank, "lora_alpha": base.alpha, "target_modules": targets}
-    metadata = json.dumps({PREFIX + key: value for key, value in settings.items()}, sort_keys=True)
+    metadata = {
+        "lora_adapter_metadata": json.dumps({PREFIX + key: value for key, value in settings.items()}, sort_keys=True),
+        BASE_METADATA: json.dumps({"folder": base.folder, "digest": base.digest}),
+    }
     with atomic_directory(output, "nothing was exported") as hidden:
-        write_shards(hidden, STEM, entries, verify=verify, metadata={"lora_adapter_metadata": metadata})
+        write_shards(hidden, STEM, entries, verify=verify, metadata=metadata)
     return {
         "exported": str(output),
         "adapters": f"{len(entries) // 2} layers, rank {base.rank}, alpha {base.alpha}",

@@ -6,10 +6,13 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["AttentionBackend", "KeysValues"]
+__all__ = ["AttentionBackend", "KeysValues", "TextCache"]
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values, each [N, kv heads, dim]."""
+
+TextCache = list[list[KeysValues]]
+"""One list a layer: empty, or with the keys and values of the text that latents attend to."""
 
 
 class AttentionBackend(Protocol):

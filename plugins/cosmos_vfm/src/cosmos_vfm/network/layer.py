@@ -108,15 +108,21 @@ class DecoderLayer(nn.Module):
         latent_rotation: Rotation,
         backend: AttentionBackend,
         train_text: bool,
+        text_cache: list[KeysValues] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Text [Nu, hidden] and latents [Ng, hidden] after this layer.
 
-        train_text: whether the understanding tower needs gradients; if not, it runs under no_grad.
+        train_text: whether the understanding tower needs gradients; if not, it runs under no_grad. text_cache: this
+        layer's entry. Filled when it is empty; otherwise the text is left as it is.
         """
+        if text_cache:
+            return text, self._latents(latents, text_cache[0], latent_rotation, backend)
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
             text, keys, rotated, values = self._text(text, text_rotation, backend)
         if self.self_attn.k_norm_und_for_gen is not None:
             rotated = rotate(self.self_attn.k_norm_und_for_gen(keys), text_rotation)
+        if text_cache is not None:
+            text_cache.append((rotated, values))
         return text, self._latents(latents, (rotated, values), latent_rotation, backend)
 
     def _text(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cosmos_core.distributed import ContextGroup
-from cosmos_vfm.network.backend import AttentionBackend
+from cosmos_vfm.network.backend import AttentionBackend, TextCache
 from cosmos_vfm.network.backends import ATTENTION_BACKENDS
 from cosmos_vfm.network.context import ContextParallelAttention, split_inputs
 from cosmos_vfm.network.layer import DecoderLayer
@@ -76,20 +76,32 @@ class Cosmos3Network(nn.Module):
         """Whether any parameter of the understanding tower trains."""
         return any(value.requires_grad for name, value in self.named_parameters() if is_text_tower(name))
 
-    def forward(self, tokens: torch.Tensor, sigma: torch.Tensor, inputs: PackedInputs) -> torch.Tensor:
+    def empty_text_cache(self) -> TextCache:
+        """To pass to the forward passes over the same texts."""
+        return [[] for _ in self.layers]
+
+    def forward(
+        self, tokens: torch.Tensor, sigma: torch.Tensor, inputs: PackedInputs, text_cache: TextCache | None = None
+    ) -> torch.Tensor:
         """Velocity [Ng, 192] in the activation dtype, zero at tokens of condition frames.
 
-        tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one per sample.
+        tokens: [Ng, 192] noised latent patches. sigma: float32 [B], one per sample. text_cache: the first pass fills
+        it, and later ones over the same texts skip the understanding tower, whose output they do not change.
         """
         backend = self.attention_backend(inputs.sequences)
         if self.context is None:
-            return self._velocity(tokens, sigma, inputs, backend)
+            return self._velocity(tokens, sigma, inputs, backend, text_cache)
         parallel = ContextParallelAttention(backend, self.context, len(inputs.text_ids), len(tokens))
-        local_velocity = self._velocity(*split_inputs(self.context, tokens, inputs, sigma), parallel)
+        local_velocity = self._velocity(*split_inputs(self.context, tokens, inputs, sigma), parallel, text_cache)
         return self.context.gather(local_velocity, len(tokens))
 
     def _velocity(
-        self, tokens: torch.Tensor, sigma: torch.Tensor, inputs: PackedInputs, backend: AttentionBackend
+        self,
+        tokens: torch.Tensor,
+        sigma: torch.Tensor,
+        inputs: PackedInputs,
+        backend: AttentionBackend,
+        text_cache: TextCache | None,
     ) -> torch.Tensor:
         config, transformer, train_text = self.config, self.language_model.model, self.trains_text
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
@@ -103,7 +115,8 @@ class Cosmos3Network(nn.Module):
             rotation(positions, config.head_dim, config.rope_theta, text.dtype)
             for positions in (inputs.text_positions, inputs.latent_positions)
         ]
-        for layer in transformer.layers:
-            text, latents = layer(text, latents, *rotations, backend, train_text)
+        for index, layer in enumerate(transformer.layers):
+            layer_cache = text_cache[index] if text_cache is not None else None
+            text, latents = layer(text, latents, *rotations, backend, train_text, layer_cache)
         velocity = self.llm2vae(transformer.norm_moe_gen(latents))
         return velocity * inputs.noise_mask[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from abc import abstractmethod
 from bisect import bisect_right
@@ -69,10 +70,11 @@ class RowsSource(MapSource):
             self.media = evolve(self.media, root=self._copy.root, folders=self._copy.folders)
         self._cache: dict[int, tuple[int, Block]] = {}
         self._reads = 0
+        self._newest: tuple[int, tuple[Mapping[str, Any], str]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the cached blocks, for loader workers."""
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_newest": None}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -93,16 +95,30 @@ class RowsSource(MapSource):
     def chat(self, row: Mapping[str, Any], key: str, where: str) -> Chat:
         """The dialog of a row. Raises UnreadableSample."""
 
+    def key(self, index: int) -> str:
+        """The row's id, or its number."""
+        return _name(self._row(index)[0], index)
+
     def get(self, index: int, random: np.random.Generator) -> Chat:
         """Row `index`. Raises UnreadableSample, and UserError for files that cannot be read."""
         row, place = self._row(index)
-        key = str(row.get("id") or index)
+        key = _name(row, index)
         if fault := text_fault(key):
             raise UnreadableSample(f"row {index} ({place})", f"its id {fault}")
         return self.chat(row, key, f"{key} ({place})")
 
+    def identity(self, index: int) -> str:
+        """The row's id, or a digest of its content. Raises UserError for files that cannot be read."""
+        row, _ = self._row(index)
+        return str(row.get("id") or json.dumps(row, sort_keys=True, default=_digest))
+
     def _row(self, index: int) -> tuple[Mapping[str, Any], str]:
-        """The row, and its file and line."""
+        """The row, and its file and line. The newest is kept, since a sample's identity and content are both asked."""
+        if self._newest is None or self._newest[0] != index:
+            self._newest = index, self._read_row(index)
+        return self._newest[1]
+
+    def _read_row(self, index: int) -> tuple[Mapping[str, Any], str]:
         number = bisect_right(self._ends, index)
         offset = index - (self._ends[number - 1] if number else 0)
         return self._block(number)(offset), place_of(*self._blocks[number], offset)
@@ -115,6 +131,15 @@ class RowsSource(MapSource):
         while self._reads - next(iter(self._cache.values()))[0] > self._evict_after:
             del self._cache[next(iter(self._cache))]
         return block
+
+
+def _name(row: Mapping[str, Any], index: int) -> str:
+    return str(row.get("id") or index)
+
+
+def _digest(value: Any) -> str:
+    """What stands for a value that JSON does not have, such as an embedded image."""
+    return sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def _first_rows(blocks: list[tuple[tuple[str, int], int]], limit: int) -> list[tuple[tuple[str, int], int]]:

@@ -19,6 +19,8 @@ PARQUET, JSON = ".parquet", (".json", ".jsonl")
 REMOTE = "hf://"
 ROWS = 1000
 """Rows of a JSON file that count as one block."""
+MAX_PROBLEMS = 10
+"""Bad lines that one error lists."""
 
 Block = Callable[[int], Mapping[str, Any]]
 """A block's row by number."""
@@ -101,7 +103,8 @@ def _records(location: str) -> list[tuple[int, dict[str, Any]]]:
         raise _unreadable("is not a list of records", location, None)
     for number, row in content:
         if not isinstance(row, dict):
-            raise _unreadable(f"record {number} is not an object", location, None)
+            line = None if location.endswith(".json") else number
+            raise _unreadable(f"record {number} is not an object", location, line)
     return content
 
 
@@ -114,7 +117,16 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
         return list(enumerate(content)) if isinstance(content, list) else None
     # Not splitlines: it also splits at characters that a JSON string may contain.
     lines = enumerate(text.split("\n"), start=1)
-    return [(number, _parsed(line, location, number)) for number, line in lines if line.strip()]
+    values: list[tuple[int, Any]] = []
+    problems: list[Problem] = []
+    for number, line in lines:
+        try:
+            values += [(number, _parsed(line, location, number))] if line.strip() else []
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError("a JSON file cannot be read", problems[:MAX_PROBLEMS])
+    return values
 
 
 def _bytes(location: str) -> bytes:

@@ -1,0 +1,44 @@
+"""`cosmos report`: one HTML file that shows what came of one or more runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cosmos_core.cli.complete import run_directories
+
+__all__ = ["report"]
+
+
+@click.command("report")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=run_directories)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="The file to write.",
+)
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Where runs are looked up by name.")
+def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
+    """Write a page of one or more runs: curves, samples, scores, answers, settings that differ, checkpoints.
+
+    RUN is a run directory or a run's name. The file needs nothing beside it, but for samples beyond 20 MB, which it
+    links. Every run writes its own page, report.html, when it ends.
+
+    \b
+    Examples:
+      cosmos report vision_sft_demo
+      cosmos report first second -o comparison.html
+    """
+    from cosmos_core.config.env import output_root
+    from cosmos_core.launch.run_lock import is_locked
+    from cosmos_core.report.page import write_report
+    from cosmos_core.report.run_status import find_run
+
+    folder = root if root is not None else output_root()
+    found = list(dict.fromkeys(find_run(name, folder) for name in runs))
+    write_report(found, output, is_running=is_locked)
+    click.echo(f"report: {output}")

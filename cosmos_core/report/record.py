@@ -1,0 +1,138 @@
+"""What a run directory says about a run: launches, weights, data, checkpoints. Damaged files are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from attrs import field, frozen
+
+from cosmos_core.plan.paths import RunPaths, step_of
+from cosmos_core.report.figures import last_figures
+from cosmos_core.report.metrics_file import last_metrics
+from cosmos_core.report.run_status import recorded_config
+
+__all__ = ["Launch", "RunRecord", "SavedCheckpoint", "read_record"]
+
+
+@frozen
+class SavedCheckpoint:
+    """A folder below ``checkpoints/``. size: bytes. complete: whether it can be loaded."""
+
+    name: str
+    step: int
+    size: int
+    complete: bool
+
+
+@frozen
+class Launch:
+    """One launch, from its ``launch_info.yaml``. startup: seconds by phase. left_out: samples by reason, by loader."""
+
+    number: int
+    command: str
+    started: str
+    processes: int | None
+    startup: dict[str, float]
+    left_out: dict[str, dict[str, int]]
+
+
+@frozen(kw_only=True)
+class RunRecord:
+    """facts: text by name, for people. last_figures: the newest metrics. launches: oldest first."""
+
+    facts: dict[str, str]
+    last_figures: dict[str, float]
+    checkpoints: list[SavedCheckpoint]
+    launches: list[Launch] = field(factory=list)
+
+
+def read_record(run_dir: Path) -> RunRecord:
+    """The record of a run, as far as it can be read."""
+    paths = RunPaths(run_dir)
+    metrics = last_metrics(paths.metrics)
+    numbers = sorted(int(path.name) for path in paths.launches.glob("*") if path.name.isdecimal())
+    infos = {number: _yaml(paths.launch(number).launch_info) for number in numbers}
+    newest = infos[numbers[-1]] if numbers else _yaml(paths.launch_info)
+    return RunRecord(
+        facts=_facts(newest, recorded_config(run_dir)),
+        last_figures=last_figures(metrics.last_step, metrics.last_validation),
+        checkpoints=_checkpoints(paths),
+        launches=[_launch(number, info) for number, info in infos.items()],
+    )
+
+
+def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    weights, fetched = _table(info, "weights"), _table(info, "fetched")
+    versions = _table(info, "distributions")
+    origin = weights.get("origin")
+    facts = {
+        "recipe": info.get("args_cfg_path", ""),
+        "overrides": " ".join(map(str, _list(info, "args_override"))),
+        "task": _table(config, "job").get("task", ""),
+        "weights": " ".join(str(part) for part in (weights.get("kind", ""), weights.get("path") or "") if part),
+        "base": f"{origin}" if origin else _table(config, "checkpoint").get("load_path", ""),
+        "training data": _data(config, "dataloader_train"),
+        "validation data": _data(config, "dataloader_val") if _table(config, "trainer").get("run_validation") else "",
+        "fetched": ", ".join(f"{name}: {source}" for name, source in fetched.items()),
+        "processes": info.get("processes", ""),
+        "started": info.get("started", ""),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    return {name: str(text) for name, text in facts.items() if text not in ("", None)}
+
+
+def _data(config: Mapping[str, Any], section: str) -> str:
+    dataset = _table(_table(config, section), "dataset")
+    place = dataset.get("path", "")
+    return f"{dataset.get('type', '')} {place}".strip()
+
+
+def _launch(number: int, info: Mapping[str, Any]) -> Launch:
+    startup = {name: value for name, value in _table(info, "startup_seconds").items() if isinstance(value, int | float)}
+    left_out = {
+        loader: {str(reason): count for reason, count in counts.items() if isinstance(count, int)}
+        for loader, counts in _table(info, "left_out").items()
+        if isinstance(counts, dict)
+    }
+    processes = info.get("processes")
+    return Launch(
+        number=number,
+        command=str(info.get("cmd", "")),
+        started=str(info.get("started", "")),
+        processes=processes if isinstance(processes, int) else None,
+        startup=startup,
+        left_out=left_out,
+    )
+
+
+def _checkpoints(paths: RunPaths) -> list[SavedCheckpoint]:
+    found = []
+    for folder in sorted(paths.checkpoints.glob("iter_*")):
+        step = step_of(folder)
+        if step is not None:
+            complete = all((folder / part / ".metadata").is_file() for part in ("model", "trainer"))
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            found.append(SavedCheckpoint(folder.name, step, size, complete))
+    return found
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A table of a file that may be damaged; {} when it is no table."""
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(values: Mapping[str, Any], name: str) -> list[Any]:
+    value = values.get(name)
+    return value if isinstance(value, list) else []

@@ -1,0 +1,174 @@
+"""The state of a run, read from its directory: how it ended, how far it came, how much space it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
+from cosmos_core.plan.paths import RunPaths
+from cosmos_core.report.figures import figure
+from cosmos_core.report.metrics_file import last_metrics
+
+__all__ = ["RunStatus", "find_run", "find_runs", "is_run", "read_status", "recorded_config"]
+
+DEPTH = 3
+"""Folders between an output root and a run: project, group, name."""
+STATES = {"done": "done", "stopped": "stopped", "interrupted": "stopped"}
+"""State by outcome; every other outcome is a failure."""
+LISTED = "`cosmos runs list ROOT` shows the runs below a folder"
+VANISHED = "ended without a word: killed, out of memory, or the machine went down; see its logs"
+
+
+@frozen(kw_only=True)
+class RunStatus:
+    """One run.
+
+    state: 'running', 'done', 'stopped' or 'failed'. why: of a failure, the whole message; else "". step: finished
+    optimizer steps of `total`; None if unknown. loss, val_loss: the newest; None when there is none or it is not
+    finite. changed: when something was last written to it, in seconds since 1970. size: bytes on disk.
+    """
+
+    run_dir: Path
+    state: str
+    why: str
+    step: int | None
+    total: int | None
+    loss: float | None
+    val_loss: float | None
+    changed: float
+    size: int
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a launch has been in this folder."""
+    return any((folder / name).exists() for name in ("launches", "metrics.jsonl", "config.toml"))
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """Run directories in an output root, or in a part of one, in the order of their names; `root` itself if it is."""
+    yield from _runs(root, DEPTH)
+
+
+def _runs(folder: Path, depth: int) -> Iterator[Path]:
+    if is_run(folder):
+        yield folder
+    elif depth:
+        try:
+            inner = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        except OSError:
+            return
+        for path in inner:
+            yield from _runs(Path(path), depth - 1)
+
+
+def find_run(text: str, root: Path) -> Path:
+    """The run that a path names, or that has this name below `root`. Raises UserError when there is none or several."""
+    if is_run(Path(text)):
+        return Path(text)
+    runs = {str(path.relative_to(root)): path for path in find_runs(root) if path != root}
+    same = [path for name, path in runs.items() if name == text or path.name == text]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        places = ", ".join(map(str, same))
+        raise UserError(f"several runs are called {text}", [Problem(message=places, hint="give the path of one")])
+    nearest = did_you_mean(text, [*runs, *(path.name for path in runs.values())])
+    what = "is no run" if Path(text).is_dir() else "there is no such folder"
+    problem = Problem(message=f"{what}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
+    raise UserError(f"{text} is no run", [problem])
+
+
+def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> RunStatus:
+    """The state of a run. is_running: whether a process holds its lock; asked only when it has not ended."""
+    paths = RunPaths(run_dir)
+    outcome = _outcome(paths)
+    if outcome:
+        state = STATES.get(str(outcome["outcome"]), "failed")
+        why = str(outcome.get("error", outcome["outcome"])) if state == "failed" else ""
+    else:
+        state, why = ("running", "") if is_running(paths) else ("failed", VANISHED)
+    metrics = last_metrics(paths.metrics)
+    step = _whole(outcome.get("step")) if state == "done" else None
+    newest = _whole(metrics.last_step.get("step"))
+    size, changed = _size_and_change(run_dir)
+    return RunStatus(
+        run_dir=run_dir,
+        state=state,
+        why=why,
+        step=newest if step is None else step,
+        total=_total(paths) if step is None else step,
+        loss=figure(metrics.last_step.get("loss")),
+        val_loss=figure(metrics.last_validation.get("val_loss")),
+        changed=changed,
+        size=size,
+    )
+
+
+def recorded_config(run_dir: Path) -> dict[str, Any]:
+    """The plain values of the newest launch's ``config.toml``; {} when there is none that can be read."""
+    paths = RunPaths(run_dir)
+    numbers = [int(name) for name in _names(paths.launches) if name.isdecimal()]
+    newest = [paths.launch(max(numbers)).config_toml] if numbers else []
+    for file in (*newest, paths.config_toml):
+        try:
+            return tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    return {}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _total(paths: RunPaths) -> int | None:
+    trainer = recorded_config(paths.root).get("trainer")
+    return _whole(trainer.get("max_iter")) if isinstance(trainer, dict) else None
+
+
+def _outcome(paths: RunPaths) -> dict[str, Any]:
+    """The record of how the last launch ended; {} while it runs, or when it is damaged."""
+    try:
+        record = json.loads(paths.outcome.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("outcome"), str) else {}
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _size_and_change(folder: Path) -> tuple[int, float]:
+    """Bytes of all files below a folder, and when the newest of them was written; links are not followed."""
+    size, changed = 0, 0.0
+    pending = [str(folder)]
+    while pending:
+        try:
+            entries = list(os.scandir(pending.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                facts = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            size += facts.st_size
+            # The report and the lock are written when somebody looks, not when the run does something.
+            if entry.name not in ("report.html", ".lock"):
+                changed = max(changed, facts.st_mtime)
+    return size, changed

@@ -1,0 +1,99 @@
+"""Samples as a run reads them, one at a time and without a network: for `cosmos data check` and `cosmos data show`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import evolve, frozen
+
+from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.data.mixture import members_of, order_of
+from cosmos_core.data.overlong import PackLimit
+from cosmos_core.data.samples import Record
+from cosmos_core.data.source import MapSource
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.seeds import stream_seed
+from cosmos_core.train.build import build_family, open_dataset
+from cosmos_core.train.family import ModelFamily
+
+__all__ = ["ReadSample", "SampleReader", "open_readers"]
+
+
+@frozen(eq=False)
+class ReadSample:
+    """record: as the dataset gives it, clips not decoded yet. value: prepared. overlong: it was made shorter.
+
+    member: name of its dataset in a mixture, else "".
+    """
+
+    key: str
+    record: Any
+    value: Any
+    tokens: int
+    overlong: bool
+    member: str
+
+
+class SampleReader:
+    """The first epoch of a section of the configuration; picklable for workers.
+
+    section: its name. max_tokens: of a pack, None without a cap.
+    """
+
+    def __init__(self, section: str, loader: DataloaderConfig, source: MapSource, family: ModelFamily) -> None:
+        self.section, self.loader, self.source, self.family = section, loader, source, family
+        self._order, self._members = order_of(source, loader.seed, shuffle=loader.shuffle), members_of(source)
+        caps = (loader.max_sequence_length, family.max_pack_tokens)
+        self.max_tokens = min((cap for cap in caps if cap is not None), default=None)
+        self._limit = None
+        if self.max_tokens is not None:
+            # A greedy pack stays strictly below its cap.
+            below = self.max_tokens + (loader.packing == "pool")
+            self._limit = PackLimit(below, loader.overlong, section, family.shorten)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def index(self, position: int) -> int:
+        """Where the source holds the sample at a position of the order of training."""
+        return self._order.place(position).index
+
+    def table(self, position: int) -> str:
+        """Key of the configuration's table that the sample at a position comes from."""
+        return f"{self.section}.{self._members[self._order.place(position).member].key}"
+
+    def read(self, position: int) -> ReadSample:
+        """The sample at a position, with every random choice of a run. Raises UnreadableSample and UserError."""
+        index = self.index(position)
+        random = np.random.default_rng(stream_seed(self.loader.seed, "sample", position))
+        record = self.source.get_lazy(index, random)
+        value = self.family.prepare(record)
+        key = record.key if isinstance(record, Record) else self.source.key(index)
+        tokens = self.family.num_tokens(value)
+        overlong = self._limit is not None and tokens >= self._limit.below
+        if self._limit is not None and overlong:
+            value = self._limit.fit(record, value, tokens, key)
+            tokens = self.family.num_tokens(value)
+        member = self._members[self._order.place(position).member].name
+        return ReadSample(key, record, value, tokens, overlong, member)
+
+
+def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader]:
+    """Of the training data and, if the run validates, of the validation data; latent caches are not used.
+
+    Raises UserError when data or tokenizers cannot be opened.
+    """
+    sections = {"dataloader_train": config.dataloader_train}
+    if config.trainer.run_validation and config.dataloader_val is not None:
+        sections["dataloader_val"] = config.dataloader_val
+    loaders = {name: evolve(loader, cache=None) for name, loader in sections.items()}
+    sources = {name: open_dataset(loader, plugins) for name, loader in loaders.items()}
+    lengths = {name: len(source) for name, source in sources.items()}
+    empty = [Problem(message="holds no samples", key=f"{name}.dataset") for name in lengths if not lengths[name]]
+    if empty:
+        raise UserError("a dataset is empty", empty)
+    family = build_family(evolve(config, dataloader_train=loaders["dataloader_train"]), plugins, torch.device("cpu"))
+    return [SampleReader(name, loader, sources[name], family) for name, loader in loaders.items()]

@@ -1,0 +1,37 @@
+"""The recipe that trains on a prepared folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["RECIPE", "recipe_text"]
+
+RECIPE = "recipe.toml"
+
+
+def recipe_text(
+    root: Path, media_roots: Sequence[Path], extends: str, resolution: str, window: int | None, has_validation: bool
+) -> str:
+    """A recipe. root: the dataset. media_roots: folders outside of it that its files lie in. extends: another recipe.
+
+    resolution: of the validation data. window: the shortest window that is trained on.
+    """
+    roots = json.dumps([str(path) for path in media_roots], ensure_ascii=False)
+    table = f'type = "bridge"\npath = {json.dumps(str(root), ensure_ascii=False)}\nmedia_roots = {roots}\n'
+    table += f"min_window_frames = {window or 1}\n"
+    lines = [
+        f'summary = "{extends} on clips of your own"',
+        f"extends = {json.dumps(extends, ensure_ascii=False)}",
+        f"\n[dataloader_train.dataset]\n{table}",
+    ]
+    if has_validation:
+        val = f'split = "val"\nresolution = "{resolution}"\ncfg_dropout_rate = 0.0'
+        val += "\nconditioning_config = { 0 = 1.0 }"
+        lines += [
+            "[trainer]\nrun_validation = true\n",
+            "[dataloader_val]\nmax_samples_per_batch = 1\nshuffle = false\n",
+            f"[dataloader_val.dataset]\n{table}{val}\n",
+        ]
+    return "\n".join(lines)

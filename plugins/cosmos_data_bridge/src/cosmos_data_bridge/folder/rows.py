@@ -1,0 +1,110 @@
+"""Rows of a table: CSV, TSV, JSONL, Parquet, or Arrow as `datasets` saves it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cosmos_core.data.text_files import read_text
+from cosmos_core.errors import Problem, UserError
+from cosmos_data_bridge.folder.entries import no_problems
+
+__all__ = ["COLUMNAR", "TABLES", "Row", "column_names", "rows"]
+
+ARROW, PARQUET, TSV, JSONL = ".arrow", ".parquet", ".tsv", ".jsonl"
+COLUMNAR = (PARQUET, ARROW)
+TABLES = (".csv", TSV, JSONL, *COLUMNAR)
+UNREADABLE = "a table cannot be read"
+BATCH = 16
+"""Rows of Parquet read at a time; each may hold a video."""
+
+Row = Mapping[str, Any]
+
+
+def column_names(file: Path) -> list[str]:
+    """The columns of a table; those of its first row for JSONL. Raises UserError."""
+    suffix = file.suffix.lower()
+    if suffix in COLUMNAR:
+        return _columnar(file, None)[0]
+    if suffix == JSONL:
+        return next((list(row) for _, row in _json_lines(file)), [])
+    return list(_csv(file).fieldnames or ())
+
+
+def rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    """Rows, of which `columns` are read, with their lines; those without lines are numbered from 1.
+
+    Raises UserError.
+    """
+    suffix = file.suffix.lower()
+    if suffix in COLUMNAR:
+        yield from enumerate(_columnar(file, columns)[1], start=1)
+    elif suffix == JSONL:
+        yield from _json_lines(file)
+    else:
+        reader = _csv(file)
+        try:
+            for row in reader:
+                yield reader.line_num, row
+        except csv.Error as error:
+            problem = Problem(message=f"not CSV: {error}", file=str(file), line=reader.line_num + 1)
+            raise UserError(UNREADABLE, [problem]) from None
+
+
+def _csv(file: Path) -> csv.DictReader[str]:
+    text = io.StringIO(read_text(file), newline="")
+    return csv.DictReader(text, delimiter="\t" if file.suffix.lower() == TSV else ",")
+
+
+def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
+    problems = []
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(Problem(message=f"not JSON: {error.msg}", file=str(file), line=number))
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            problems.append(Problem(message="not a JSON object", file=str(file), line=number))
+    no_problems(problems, f"bad lines in {file}")
+
+
+def _columnar(file: Path, columns: Sequence[str] | None) -> tuple[list[str], Iterator[Row]]:
+    """Names of all columns, and the rows with some of them."""
+    if find_spec("pyarrow") is None:
+        hint = "pip install pyarrow"
+        raise UserError(UNREADABLE, [Problem(message="it needs the package pyarrow", file=str(file), hint=hint)])
+    import pyarrow
+    import pyarrow.parquet
+
+    def read(batches: Iterator[Any]) -> Iterator[Row]:
+        try:
+            for batch in batches:
+                part = batch if columns is None else batch.select(columns)
+                # One row at a time, since a row may hold a video.
+                for number in range(part.num_rows):
+                    yield part.slice(number, 1).to_pylist()[0]
+        except (OSError, pyarrow.ArrowException) as error:
+            raise _unreadable(file, error) from None
+
+    try:
+        if file.suffix.lower() == ARROW:
+            stream = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file)))
+            return stream.schema.names, read(iter(stream))
+        table = pyarrow.parquet.ParquetFile(file)
+        return table.schema_arrow.names, read(table.iter_batches(BATCH, columns=columns))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    return UserError(UNREADABLE, [Problem(message=str(error).splitlines()[0], file=str(file), hint="fetch it again")])

@@ -1,0 +1,47 @@
+"""Which dataset reads the clips at a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cosmos_core.data.first_row import ROW_FILES, first_fields
+from cosmos_data_bridge.folder.rows import column_names
+from cosmos_data_bridge.folder.sidecars import MEDIA
+from cosmos_data_bridge.folder.tables import tables_of
+from cosmos_data_bridge.folder.tars import tars_of
+
+__all__ = ["dataset_of"]
+
+MANIFEST = Path("train", "video_dataset_file.jsonl")
+DIALOGS = frozenset(("messages", "conversations", "response"))
+"""Fields of rows that are dialogs, which are no captions."""
+
+
+def dataset_of(path: Path) -> dict[str, Any] | None:
+    """The dataset's table, with all of the clips; None for other data.
+
+    Raises UserError for a table whose first row cannot be read.
+    """
+    if (path / MANIFEST).is_file():
+        return _manifest(path / MANIFEST)
+    folder = {"type": "folder", "path": str(path.resolve()), "validation": 0.0}
+    tables = tables_of(path, lambda line: None)
+    if tables:
+        fields = first_fields(tables[0]) if tables[0].suffix in ROW_FILES else frozenset(column_names(tables[0]))
+        if path.suffix == ".jsonl" and "vision_path" in fields and fields & {"uuid", "t2w_windows"}:
+            return _manifest(path)
+        return None if fields & DIALOGS else folder
+    return folder if tars_of(path) or _has_clips(path) else None
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    file = file.resolve()
+    return {"type": "bridge", "path": str(file.parents[1]), "split": file.parent.name, "jsonl": file.name}
+
+
+def _has_clips(folder: Path) -> bool:
+    """Whether there are clips, and no files of rows but those that caption them."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    clips = {path.with_suffix("") for path in files if path.suffix.lower() in MEDIA}
+    return bool(clips) and all(path.with_suffix("") in clips for path in files if path.suffix in ROW_FILES)

@@ -1,0 +1,115 @@
+"""Files of `cosmos generate`: clips and pictures, results.jsonl, the page, the contact sheet, comparisons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cosmos_core.data.video import decode_frames, write_mp4
+from cosmos_core.data.video.decode import Frames
+from cosmos_vfm.generate.clips import Clip
+from cosmos_vfm.generate.contact_sheet import COLUMNS, Row, write_contact_sheet
+from cosmos_vfm.generate.page import Cell, PageRow, write_page
+
+__all__ = ["PAGE", "RESULTS", "Result", "append_result", "write_clip", "write_overview"]
+
+RESULTS = "results.jsonl"
+PAGE = "index.html"
+Result = dict[str, Any]
+"""One clip of one source, as in results.jsonl."""
+FACTS = (
+    "weights", "step", "averaged", "adapters", "mode", "seed", "steps", "guidance", "shift", "interval", "width",
+    "height", "frames", "fps", "seconds",
+)  # fmt: skip
+"""Keys of a result that the page shows."""
+
+
+def write_clip(folder: Path, name: str, video: torch.Tensor, fps: float) -> str:
+    """uint8 [3, T, H, W] as .mp4, or as .png if it is one frame. Returns the file's name."""
+    frames = video.permute(1, 2, 3, 0).numpy()
+    return _write(folder / f"{name}{'.png' if len(frames) == 1 else '.mp4'}", frames, fps)
+
+
+def _write(path: Path, frames: Frames, fps: float) -> str:
+    partial = path.with_name(f".partial-{path.name}")
+    if path.suffix == ".png":
+        Image.fromarray(np.ascontiguousarray(frames[0])).save(partial)
+    else:
+        write_mp4(partial, frames, fps)
+    partial.replace(path)
+    return path.name
+
+
+def append_result(folder: Path, result: Result) -> None:
+    """Add a line at once, so that nothing is lost when a later clip fails."""
+    with (folder / RESULTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result, ensure_ascii=False) + "\n")
+
+
+def write_overview(
+    folder: Path, clips: Sequence[Clip], labels: Sequence[str], truths: Mapping[int, str]
+) -> list[Result]:
+    """The results in order, and from them comparisons, contact sheet and page. Returns them.
+
+    truths: files with the clips of the data that prompts were taken from, by the clip's index.
+    """
+    lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
+    results = {(result["clip"], result["source"]): result for result in map(json.loads, lines)}
+    ordered = [results[clip.index, label] for clip in clips for label in labels]
+    text = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in ordered)
+    (folder / RESULTS).write_text(text, encoding="utf-8")
+    rows, sheet = [], []
+    for clip in clips:
+        by_source = [results[clip.index, label] for label in labels]
+        more = None
+        if len(by_source) > 1:
+            file = _side_by_side(folder, clip, [result["file"] for result in by_source])
+            more = (file, "side by side: " + " | ".join(labels))
+        truth = [Cell("data", truths[clip.index], clip.width)] if clip.index in truths else []
+        rows.append(_page_row(clip, truth, by_source, more))
+        tiles = [_still_frames(folder / result["file"], clip) for result in by_source]
+        sheet.append(Row(clip.prompt, [torch.from_numpy(frames).permute(3, 0, 1, 2) for frames in tiles]))
+    write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
+    write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows)
+    return ordered
+
+
+def _page_row(
+    clip: Clip, truth: list[Cell], results: Sequence[Mapping[str, Any]], more: tuple[str, str] | None
+) -> PageRow:
+    cells = [
+        Cell(
+            title=result["source"] + (f", step {result['step']}" if result["step"] is not None else ""),
+            file=result["file"],
+            width=clip.width,
+            facts={key: result[key] for key in FACTS if result[key] not in (None, [])},
+        )
+        for result in results
+    ]
+    details = {"text as the model gets it": clip.text} if clip.text != clip.prompt else {}
+    if clip.guidance != 1 and clip.negative:
+        details["negative prompt"] = clip.negative
+    return PageRow(clip.prompt, [*truth, *cells], details, more)
+
+
+def _side_by_side(folder: Path, clip: Clip, files: Sequence[str]) -> str:
+    parts = [_frames(folder / file, range(clip.frames)) for file in files]
+    return _write(folder / f"{clip.name}_compared{clip.suffix}", np.concatenate(parts, axis=2), clip.fps)
+
+
+def _still_frames(path: Path, clip: Clip) -> Frames:
+    numbers = np.linspace(0, clip.frames - 1, min(COLUMNS, clip.frames)).round().astype(int)
+    return _frames(path, numbers.tolist())
+
+
+def _frames(path: Path, numbers: Sequence[int]) -> Frames:
+    if path.suffix == ".png":
+        with Image.open(path) as opened:
+            return np.array(opened.convert("RGB"))[None]
+    return decode_frames(path, numbers)

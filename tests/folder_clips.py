@@ -1,0 +1,48 @@
+"""A small video, and preparing a folder within the test's process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cosmos_core.data.video import write_mp4
+from cosmos_data_bridge.folder.listing import fetched
+from cosmos_data_bridge.folder.measure import Cut
+from cosmos_data_bridge.folder.writing import Options, write_folder
+
+__all__ = ["FRAMES", "captions_of", "prepare_here", "records", "small_video"]
+
+FRAMES = 12
+
+
+def small_video(folder: Path) -> bytes:
+    """64 x 64 pixels, 10 frames a second; frame i is a grey of 20 + 15 i."""
+    frames = np.empty((FRAMES, 64, 64, 3), np.uint8)
+    frames[:] = (20 + 15 * np.arange(FRAMES))[:, None, None, None]
+    write_mp4(folder / "a.mp4", frames, 10)
+    return (folder / "a.mp4").read_bytes()
+
+
+def prepare_here(source: Path | str, out: Path, *, copy: bool = False, window: int | None = None) -> list[str]:
+    """What `cosmos data prepare folder` tells; nothing is held out."""
+    told: list[str] = []
+    options = Options(Cut(window), 0.0, copy, "vision_sft_demo", "64")
+    write_folder(fetched(str(source), None, None), out, options, told.append)
+    return told
+
+
+def records(out: Path, split: str = "train") -> list[dict[str, Any]]:
+    """Of a split's manifest."""
+    return [json.loads(line) for line in (out / split / "video_dataset_file.jsonl").read_text().splitlines()]
+
+
+def captions_of(out: Path) -> dict[str, str]:
+    """Captions of the training clips, by name; each clip is there."""
+    found = {}
+    for record in records(out):
+        assert (out / "train" / record["vision_path"]).is_file()
+        found[record["uuid"]] = record["t2w_windows"][0]["caption"]
+    return found

@@ -1,0 +1,125 @@
+"""States, figures and sizes of runs, as their directories tell them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.errors import UserError
+from cosmos_core.plan import RunPaths
+from cosmos_core.report.metrics_file import read_metrics
+from cosmos_core.report.record import read_record
+from cosmos_core.report.run_status import RunStatus, find_run, find_runs, read_status, recorded_config
+from cosmos_core.report.settings import differing_settings
+from tests.unit.report.run_folders import checkpoint, run_folder, step_record
+
+
+def status(folder: Path, *, running: bool = False) -> RunStatus:
+    return read_status(folder, is_running=lambda paths: running)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "running", "state", "why"),
+    [
+        ({"outcome": "done", "step": 20}, False, "done", ""),
+        ({"outcome": "stopped", "step": 10}, False, "stopped", ""),
+        ({"outcome": "interrupted", "step": 10}, False, "stopped", ""),
+        ({"outcome": "diverged", "error": "loss is NaN\n  at step 7"}, False, "failed", "loss is NaN\n  at step 7"),
+        ({"outcome": "refused", "error": "no data"}, False, "failed", "no data"),
+        (None, True, "running", ""),
+        (None, False, "failed", "ended without a word"),
+    ],
+)
+def test_the_state_is_that_of_the_last_launch(
+    tmp_path: Path, outcome: dict[str, object] | None, running: bool, state: str, why: str
+) -> None:
+    read = status(run_folder(tmp_path, outcome=outcome), running=running)
+    assert (read.state, read.loss, read.val_loss) == (state, 0.5, 0.4)
+    assert read.why.startswith(why)
+    assert bool(read.why) == bool(why)
+    assert (read.step, read.total) == ((20, 20) if state == "done" else (10, 20))
+
+
+def test_the_age_is_that_of_the_newest_file_and_a_report_does_not_count(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, outcome={"outcome": "done", "step": 10}, age=7200)
+    (folder / "report.html").write_text("<html>")
+    before = status(folder)
+    assert 7190 < time.time() - before.changed < 7300
+    checkpoint(folder, 10, size=5000)
+    after = status(folder)
+    assert after.size == before.size + 5000
+    assert time.time() - after.changed < 60
+
+
+def test_damaged_files_hide_nothing_else(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    (folder / "outcome.json").write_text('{"outcome": ')
+    (folder / "config.toml").write_text("[[")
+    (folder / "launches/1/config.toml").write_text("[[")
+    (folder / "launches/1/launch_info.yaml").write_text("a: [")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    rows = [lines[0], '{"step": 2, "lo', '["no record"]', '{"loss": 3}', '{"step": 3, "loss": null}']
+    (folder / "metrics.jsonl").write_bytes("\n".join(rows).encode() + b"\n\xff\xfe\n")
+    metrics = read_metrics(folder / "metrics.jsonl")
+    assert ([record["step"] for record in metrics.steps], metrics.damaged) == ([1, 3], 4)
+    read = status(folder)
+    assert (read.state, read.step, read.total, read.loss) == ("failed", 3, None, None)
+    assert read_record(folder).last_figures == {"step": 3}
+
+
+def test_the_newest_record_of_a_long_file_is_read_without_the_rest(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, records=(step_record(step) for step in range(1, 50_001)))
+    started = time.perf_counter()
+    assert status(folder).step == 50_000
+    assert time.perf_counter() - started < 0.1
+
+
+def test_runs_are_found_by_path_and_by_name(tmp_path: Path) -> None:
+    first, second = run_folder(tmp_path, "first"), run_folder(tmp_path, "second")
+    (tmp_path / "cosmos3/sft/no_run").mkdir()
+    assert list(find_runs(tmp_path)) == [first, second]
+    assert list(find_runs(tmp_path / "cosmos3")) == [first, second]
+    assert list(find_runs(first)) == [first]
+    assert find_run(str(first), tmp_path / "elsewhere") == first
+    assert find_run("second", tmp_path) == second
+    assert find_run("cosmos3/sft/first", tmp_path) == first
+    with pytest.raises(UserError, match="secnd is no run") as failure:
+        find_run("secnd", tmp_path)
+    assert "second" in failure.value.problems[0].hint
+    (tmp_path / "other/sft").mkdir(parents=True)
+    second.rename(tmp_path / "other/sft/first")
+    with pytest.raises(UserError, match="several runs"):
+        find_run("first", tmp_path)
+
+
+def test_only_settings_that_differ_are_compared(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path, "first"), run_folder(tmp_path, "second", rate=0.001000001)]
+    rows = differing_settings([recorded_config(run) for run in runs])
+    assert [row.key for row in rows] == ["optimizer.lr"]
+    other = {"job": {"task": "vfm"}, "optimizer": {"lr": 1}, "model": {"tier": "nano"}}
+    rows = differing_settings([recorded_config(runs[0]), other])
+    assert [row.key for row in rows] == ["job.task", "optimizer.lr"]
+
+
+def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
+    info = {
+        "weights": {"kind": "warm", "path": "/bases/nano", "origin": "nvidia/Cosmos3-Nano@abc"},
+        "left_out": {"training data": {"too short": 3}},
+        "startup_seconds": {"imports": 2.5},
+    }
+    folder = run_folder(tmp_path, info=info)
+    checkpoint(folder, 10)
+    (folder / "checkpoints/iter_000000015/model").mkdir(parents=True)
+    record = read_record(folder)
+    assert record.facts["base"] == "nvidia/Cosmos3-Nano@abc"
+    assert record.facts["training data"] == "tiny /data/clips"
+    assert record.facts["recipe"] == "hello"
+    assert [(saved.step, saved.size, saved.complete) for saved in record.checkpoints] == [
+        (10, 1000, True),
+        (15, 0, False),
+    ]
+    assert record.launches[0].left_out == {"training data": {"too short": 3}}
+    assert record.last_figures["tokens/s"] == 200
+    assert RunPaths(folder).launch(1).config_toml.is_file()
