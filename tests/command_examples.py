@@ -49,7 +49,9 @@ def examples(command: click.Command) -> list[str]:
 def arguments_of(line: str) -> list[list[str]]:
     """The arguments of each call of `cosmos` in a line of shell, also of ``torchrun ... -m cosmos_core``."""
     line = re.sub(r"[\"']?\$\((.*?)\)[\"']?", r"; \1 ;", line)
-    words = list(shlex.shlex(line, posix=True, punctuation_chars="|&;<>"))
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    words = list(lexer)
     calls: list[list[str]] = []
     inside = False
     for word in words:
