@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -96,8 +96,9 @@ def layer_memory(
     hidden = hidden.detach().requires_grad_()
     shared = [*layer.parameters(), *(value for value in tree_leaves(inputs) if isinstance(value, torch.Tensor))]
     # The partitioner decides what a compiled region saves, so it runs; no kernel is compiled.
+    static = evolve(config, compile_dynamic=False)
     pre, post = (
-        compile_fn(function, config, backend="aot_eager_decomp_partition")
+        compile_fn(function, static, backend="aot_eager_decomp_partition")
         for function in (pre_attention, post_attention)
     )
     before, around, after = (SavedBytes(shared) for _ in range(3))
@@ -112,6 +113,8 @@ def layer_memory(
         mixed = around.add(torch.empty_like(mixed).requires_grad_())
     with after:
         post(layer, hidden, mixed)
+    if config.enabled:
+        torch.compiler.reset()  # Training compiles the same functions, and how often it may is limited.
     everything = sum((before | around | after).sizes)
     recomputed = max(sum(before.sizes), sum(after.sizes))
     gradients = WORKING_TENSORS * max(after.sizes)
