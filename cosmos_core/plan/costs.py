@@ -83,8 +83,13 @@ class Estimate:
     adapters: bool = False
 
 
-def memory_items(estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str) -> dict[str, float]:
-    """Bytes on each GPU at the moment of a step that takes most, by item; they add up to what the card must have."""
+def memory_items(
+    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, recomputing: float = 1.0
+) -> dict[str, float]:
+    """Bytes on each GPU at the moment of a step that takes most, by item; they add up to what the card must have.
+
+    mode: of recomputation. recomputing: share of the layers that recompute.
+    """
     model = config.model
     master, compute = BYTES[model.parallelism.fsdp_master_dtype], BYTES[model.precision]
     reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
@@ -99,7 +104,11 @@ def memory_items(estimate: Estimate, config: RunConfig, degrees: Degrees, mode: 
     }
     gradients = estimate.parameters.trained * master * share
     accumulated = gradients if config.trainer.grad_accum_iter > 1 else 0.0
-    kept = {name: value / degrees.context for name, value in estimate.kept[mode].items()}
+    whole = estimate.kept["none"]
+    kept = {
+        name: (recomputing * value + (1 - recomputing) * whole[name]) / degrees.context
+        for name, value in estimate.kept[mode].items()
+    }
     buffers = estimate.parameters.unit_trained * (compute + reduced)
     working = max(estimate.working[mode] / degrees.context + buffers, estimate.loss)
     moments = (
@@ -123,13 +132,13 @@ def peak(items: Mapping[str, float]) -> float:
 
 
 def step_seconds(
-    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, machine: Machine
+    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, machine: Machine, recomputing: float = 1.0
 ) -> tuple[float, float] | None:
     """Seconds of an optimizer step, least and most; None where the kind of GPU is not known."""
     gpu = machine.gpu
     if gpu is None:
         return None
-    arithmetic = (estimate.flops + estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
+    arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)
     update = moved * estimate.parameters.trained / (degrees.shard * degrees.context) / gpu.bandwidth
     other = estimate.other_seconds * REFERENCE / gpu.tflops

@@ -17,21 +17,27 @@ __all__ = ["MARGIN", "Case", "Saving", "best_mode", "cheapest", "savings"]
 MARGIN = 0.95
 """Share of a card that a mode of recomputation may fill to be taken by itself."""
 MOST_GPUS = 64
+PARTS = 8
+"""Of the layers, to choose how many recompute."""
 
 
 @frozen(kw_only=True, slots=False)
 class Case:
-    """A configuration whose cost is known. mode: of recomputation, never 'auto'."""
+    """A configuration whose cost is known.
+
+    mode: of recomputation, never 'auto'. share: of the layers that recompute.
+    """
 
     estimate: Estimate
     config: RunConfig
     degrees: Degrees
     mode: str
+    share: float = 1.0
 
     @cached_property
     def items(self) -> dict[str, float]:
         """Bytes on each GPU, by item."""
-        return memory_items(self.estimate, self.config, self.degrees, self.mode)
+        return memory_items(self.estimate, self.config, self.degrees, self.mode, self.share)
 
     @property
     def peak(self) -> float:
@@ -52,8 +58,9 @@ Change = Callable[[Case], tuple[str, Case] | None]
 
 
 def best_mode(case: Case, memory: float) -> Case | None:
-    """With the fastest mode that leaves a margin on a card of so many GiB; None where none does."""
-    tried = (evolve(case, mode=mode) for mode in MODES)
+    """With what recomputes least and leaves a margin on a card of so many GiB; None where nothing does."""
+    ways = [("none", 1.0), *(("selective", part / PARTS) for part in range(1, PARTS + 1)), ("full", 1.0)]
+    tried = (evolve(case, mode=mode, share=share) for mode, share in ways)
     return next((other for other in tried if other.peak <= MARGIN * memory), None)
 
 
@@ -86,6 +93,8 @@ def _together(case: Case) -> Iterator[tuple[str, Case]]:
 
 
 def _recompute(case: Case) -> tuple[str, Case] | None:
+    if case.share < 1:
+        return "model.activation_checkpointing.share=1.0", evolve(case, share=1.0)
     if case.mode == MODES[-1]:
         return None
     mode = MODES[MODES.index(case.mode) + 1]

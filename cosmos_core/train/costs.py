@@ -17,7 +17,7 @@ from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["AUTO", "Costs", "case_of", "costs", "device_memory", "with_mode"]
+__all__ = ["AUTO", "Costs", "case_of", "costs", "described_mode", "device_memory", "with_mode"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,16 @@ def case_of(config: RunConfig, family: type[ModelFamily], world: int) -> Case | 
     estimate = family.estimate(config)
     if estimate is None:
         return None
-    mode = config.model.activation_checkpointing.mode
+    checkpointing = config.model.activation_checkpointing
     degrees = solve_degrees(config.model.parallelism, world)
-    return Case(estimate=estimate, config=config, degrees=degrees, mode=MODES[-1] if mode == AUTO else mode)
+    automatic = checkpointing.mode == AUTO
+    return Case(
+        estimate=estimate,
+        config=config,
+        degrees=degrees,
+        mode=MODES[-1] if automatic else checkpointing.mode,
+        share=1.0 if automatic else checkpointing.share,
+    )
 
 
 def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_samples: int | None = None) -> Costs:
@@ -69,7 +76,7 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_sa
     automatic = config.model.activation_checkpointing.mode == AUTO
     if automatic:
         case = best_mode(case, machine.memory) or case
-    seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine)
+    seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine, case.share)
     step = case.estimate.samples * case.degrees.data * config.trainer.grad_accum_iter
     return Costs(
         case=case,
@@ -97,17 +104,24 @@ def with_mode(config: RunConfig, family: type[ModelFamily], world: int, memory: 
     checkpointing = config.model.activation_checkpointing
     if checkpointing.mode != AUTO:
         return config
-    mode, case = MODES[0], None
+    mode, share, case = MODES[0], 1.0, None
     if memory is not None and (case := case_of(config, family, world)) is not None:
         fitting = best_mode(case, memory)
         if fitting is None:
             raise _nothing_fits(case, memory)
-        mode, case = fitting.mode, fitting
+        mode, share, case = fitting.mode, fitting.share, fitting
     elif memory is not None:
         mode = MODES[-1]
     expected = "" if case is None else f" (about {case.peak:.1f} of {memory:.1f} GiB)"
-    logger.info("recomputation: %s, chosen by model.activation_checkpointing.mode=auto%s", mode, expected)
-    return evolve(config, model=evolve(config.model, activation_checkpointing=evolve(checkpointing, mode=mode)))
+    logger.info("recomputation: %s, by mode = auto%s", described_mode(mode, share), expected)
+    return evolve(
+        config, model=evolve(config.model, activation_checkpointing=evolve(checkpointing, mode=mode, share=share))
+    )
+
+
+def described_mode(mode: str, share: float) -> str:
+    """A mode and in how many of the layers, for people."""
+    return mode if share == 1 else f"{mode} in {share:.0%} of the layers"
 
 
 def _nothing_fits(case: Case, memory: float) -> UserError:

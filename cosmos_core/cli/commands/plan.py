@@ -85,6 +85,7 @@ def _plain(costs: Costs) -> dict[str, Any]:
     return {
         "gpus": f"{costs.machine.count}x{costs.machine.name}",
         "mode": costs.case.mode,
+        "share": costs.case.share,
         "trained": estimate.parameters.trained,
         "frozen": estimate.parameters.frozen,
         "peak_gib": round(costs.case.peak, 2),
@@ -107,12 +108,14 @@ def _tokens(costs: Costs) -> int:
 
 
 def _lines(costs: Costs) -> Iterator[str]:
+    from cosmos_core.train.costs import described_mode
+
     case, machine = costs.case, costs.machine
     values, estimate = _plain(costs), case.estimate
     yield f"machine: {values['gpus']}, {machine.memory:.1f} GiB each"
     yield f"parameters: {estimate.parameters.trained:,} trained, {estimate.parameters.frozen:,} frozen"
     yield f"a usual sample: {estimate.sample}; {estimate.samples:.1f} in a pack"
-    yield f"recomputation: {case.mode}{' (auto)' if costs.automatic else ''}"
+    yield f"recomputation: {described_mode(case.mode, case.share)}{' (auto)' if costs.automatic else ''}"
     yield f"memory on each GPU: {case.peak:.1f} GiB, {'which fits' if costs.fits else 'WHICH DOES NOT FIT'}"
     for name, gib in sorted(values["items"].items(), key=lambda item: -item[1]):
         yield f"  {gib:7.2f}  {name}"

@@ -52,15 +52,17 @@ def test_a_frozen_language_model_with_a_frozen_tower_needs_no_moments_of_them(pl
     assert projector.flops < whole.flops
 
 
-def test_auto_takes_the_fastest_mode_that_fits_and_says_what_would_fit_where_none_does(plugins: PluginManager) -> None:
+def test_auto_recomputes_as_little_as_fits_and_says_what_would_fit_where_nothing_does(plugins: PluginManager) -> None:
     config = load("llava_ov_packed", (*PACKED, "model.activation_checkpointing.mode=auto"), plugins=plugins)
 
-    def mode(world: int, memory: float | None) -> str:
-        return with_mode(config, VlmFamily, world, memory).model.activation_checkpointing.mode
+    def mode(world: int, memory: float | None) -> tuple[str, float]:
+        checkpointing = with_mode(config, VlmFamily, world, memory).model.activation_checkpointing
+        return checkpointing.mode, checkpointing.share
 
-    assert mode(1, None) == "none", "a CPU has no limit"
-    assert mode(4, machine_of("H200").memory) == "selective"
-    assert mode(4, machine_of("H100").memory) == "full"
+    assert mode(1, None) == ("none", 1.0), "a CPU has no limit"
+    assert mode(4, 1000.0) == ("none", 1.0)
+    assert mode(4, machine_of("H200").memory) == ("selective", 0.875)
+    assert mode(4, machine_of("H100").memory) == ("full", 1.0)
     with pytest.raises(UserError) as raised:
         mode(1, machine_of("RTX4090").memory)
     (problem,) = raised.value.problems

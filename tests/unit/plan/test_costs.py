@@ -9,6 +9,7 @@ from attrs import evolve
 
 from cosmos_core.config import CheckpointConfig, RunConfig
 from cosmos_core.config.run import KeepBest
+from cosmos_core.distributed import config_of_layer
 from cosmos_core.errors import UserError
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import (
@@ -144,3 +145,20 @@ def test_memory_without_a_number_is_refused() -> None:
 def test_peaks_are_found_by_the_drivers_name(device: str, peak: float) -> None:
     assert peak_tflops(device) == peak
     assert peak_tflops("GeForce GTX 1080") is None
+
+
+def test_layers_that_recompute_nothing_keep_everything_and_cost_no_second_pass() -> None:
+    kept = {"none": {"activations": 40.0 * GIB}, "selective": {"activations": 8.0 * GIB}, "full": {"activations": GIB}}
+    items = memory_items(estimate(kept=kept), config(), ALONE, "selective", 0.25)
+    assert items["activations"] == 32 * GIB
+    quarter = step_seconds(estimate(), config(), ALONE, "selective", machine_of("H100"), 0.25)
+    none = step_seconds(estimate(), config(), ALONE, "none", machine_of("H100"))
+    assert quarter is not None
+    assert none is not None
+    assert quarter[0] - none[0] == pytest.approx(0.25 * 2 * 98.9 / 989)
+
+
+def test_only_the_share_of_the_layers_recomputes() -> None:
+    model = config("model.activation_checkpointing.mode=selective", "model.activation_checkpointing.share=0.5").model
+    modes = [config_of_layer(model, index, 5).activation_checkpointing.mode for index in range(5)]
+    assert modes == ["selective", "selective", "none", "none", "none"]

@@ -14,7 +14,7 @@ from torch import nn
 
 from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
 from cosmos_core.config import ModelConfig
-from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks
+from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks, config_of_layer
 from cosmos_vlm.network import ReasonerNetwork
 
 __all__ = ["LANGUAGE_REGIONS", "TOWER_REGIONS", "parallelize_blocks"]
@@ -42,8 +42,10 @@ def _parallelize(
     *,
     causal: bool,
 ) -> None:
-    for block in blocks:
-        regions = AttentionRegions(block, pre_attention, post_attention).parallelize(config)
+    blocks = list(blocks)
+    for index, block in enumerate(blocks):
+        own = config_of_layer(config, index, len(blocks))
+        regions = AttentionRegions(block, pre_attention, post_attention).parallelize(own)
         block.forward = partial(_forward, regions, causal)
 
 
