@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sized
 
 from attrs import frozen
 
-__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "as_problems", "first_line", "problem_count"]
+__all__ = [
+    "Problem",
+    "RankLost",
+    "ReportedError",
+    "RunFailed",
+    "UserError",
+    "as_problems",
+    "first_line",
+    "problem_count",
+]
 
 
 @frozen(kw_only=True)
@@ -42,6 +51,10 @@ class UserError(ReportedError):
 
 class RunFailed(ReportedError):
     """Raised when training cannot continue, e.g. because the loss is not finite; exit code 1."""
+
+
+class RankLost(RunFailed):
+    """Raised when a process of the run died, hangs or does not stop; started again, the run may well succeed."""
 
 
 def problem_count(problems: Sized) -> str:

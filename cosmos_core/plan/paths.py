@@ -155,6 +155,11 @@ class RunPaths(Record):
         return self.root / ".errors"
 
     @property
+    def beats(self) -> Path:
+        """Where each rank says what it is doing, while it runs."""
+        return self.root / ".beats"
+
+    @property
     def lock(self) -> Path:
         """Locked while a launch runs; names its process."""
         return self.root / ".lock"

@@ -9,10 +9,12 @@ from cosmos_core.train.counts import count_parameters
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.tracker import Media, MediaTracker, Tracker
+from cosmos_core.train.scores import rank_correlation
+from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
+    "AnswerTracker",
     "Backward",
     "Batch",
     "BuildContext",
@@ -27,6 +29,7 @@ __all__ = [
     "Tracker",
     "Trainer",
     "count_parameters",
+    "rank_correlation",
 ]
 
 

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from cosmos_core.train.member_metrics import on_host
 from cosmos_core.train.nonfinite import MicroBatchLoss
-from cosmos_core.train.timing import PhaseTimes
+from cosmos_core.train.timing import FIRST_DETAILED, PhaseTimes
 
 __all__ = ["AsyncMetrics", "StepMetrics", "peak_memory"]
 
@@ -84,7 +84,8 @@ class AsyncMetrics:
         values, count = pending.values.tolist(), len(pending.names)
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
-        times = pending.times.read() if pending.times is not None else {}
+        detailed = pending.times is not None and pending.record.get("step", 0) >= FIRST_DETAILED
+        times = pending.times.read() if pending.times is not None and detailed else {}
         return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"]), **times}, losses)
 
 

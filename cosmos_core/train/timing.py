@@ -11,7 +11,10 @@ import torch
 
 from cosmos_core.plan.gpus import peak_tflops
 
-__all__ = ["PhaseTimes", "Utilisation"]
+__all__ = ["FIRST_DETAILED", "PhaseTimes", "Utilisation"]
+
+FIRST_DETAILED = 10
+"""Step whose row is the first with share of the peak and phases; earlier ones compile and warm up."""
 
 
 class PhaseTimes:
@@ -57,7 +60,7 @@ class PhaseTimes:
 
 
 class Utilisation:
-    """The share of the peak that a step reached. world: of processes, one GPU each."""
+    """The share of the peak that a step reached, from step 10 on. world: of processes, one GPU each."""
 
     def __init__(self, device: torch.device, world: int) -> None:
         self._world = world
@@ -65,6 +68,6 @@ class Utilisation:
 
     def of(self, record: Mapping[str, Any]) -> dict[str, float]:
         """``mfu`` of model FLOPs; nothing where FLOPs or peak are not known."""
-        if self._peak is None or not record.get("tflop"):
+        if self._peak is None or not record.get("tflop") or record["step"] < FIRST_DETAILED:
             return {}
         return {"mfu": record["tflop"] / record["seconds"] / self._world / self._peak}

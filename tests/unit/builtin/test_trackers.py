@@ -17,6 +17,7 @@ from cosmos_core.builtin.config import Tensorboard, Wandb
 from cosmos_core.builtin.trackers.tensorboard import TensorboardTracker
 from cosmos_core.builtin.trackers.wandb import WandbTracker
 from cosmos_core.config import TrackerConfig
+from cosmos_core.data import Answer
 from cosmos_core.data.video import write_mp4
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
@@ -165,6 +166,26 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
     trackers.log({"step": 1})
     trackers.log({"step": 2})
     assert good.seen == [{"step": 1}, {"step": 2}]
+
+
+def test_answers_go_to_the_trackers_that_take_them() -> None:
+    class Plain:
+        def log(self, record: dict) -> None: ...
+        def start(self, plan: object, step: int) -> None: ...
+        def finish(self, outcome: str) -> None: ...
+
+    class Reading(Plain):
+        seen: list[tuple[int, list[Answer]]] = []
+
+        def log_answers(self, step: int, answers: list[Answer]) -> None:
+            self.seen.append((step, answers))
+
+    answers = [Answer("a", "said", "true")]
+    reading = Reading()
+    trackers = TrackerGroup({"plain": Plain(), "reading": reading})
+    trackers.log_answers(1, [])
+    trackers.log_answers(2, answers)
+    assert reading.seen == [(2, answers)]
 
 
 @pytest.mark.parametrize("broken", ["start", "log", "finish"])

@@ -19,14 +19,18 @@ from tests.unit.train.runs import ready
 LONG = ("trainer.max_iter=12", "scheduler.cycle_lengths=[12]", "checkpoint.save_iter=10", "trainer.validation_iter=100")
 
 
-def test_rows_from_step_ten_on_have_the_phases_and_a_profile_is_written(tmp_path: Path) -> None:
+def test_rows_from_step_ten_on_have_the_phases_and_a_profile_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     profile = "trainer.callbacks.profile={start=4, steps=2, memory=true}"
     trainer, rows = ready(tmp_path, *LONG, profile)
+    monkeypatch.setattr(trainer.utilisation, "of", lambda record: {"mfu": 0.5})
     trainer.train()
     steps = {row["step"]: row for row in rows if "loss" in row}
     details = {"time/forward_backward", "time/optimizer"}
     assert all(not details & row.keys() for step, row in steps.items() if step < 10)
     assert all(details <= steps[step].keys() for step in (10, 11, 12))
+    assert all(row["mfu"] == 0.5 for row in steps.values())
     assert all(steps[10][name] > 0 for name in details)
     assert steps[10]["time/forward_backward"] + steps[10]["time/optimizer"] < steps[10]["seconds"]
     # The save after step 10 held up what came after it.
@@ -57,8 +61,9 @@ def test_times_go_to_a_loaders_worker_without_what_they_hold() -> None:
 def test_the_share_of_the_peak_is_model_flops_over_seconds_devices_and_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
     utilisation = Utilisation(torch.device("cuda"), world=2)
-    assert utilisation.of({"tflop": 989.0, "seconds": 2.0}) == {"mfu": 0.25}
-    assert utilisation.of({"seconds": 2.0}) == {}, "a family that counts no FLOPs"
+    assert utilisation.of({"step": 10, "tflop": 989.0, "seconds": 2.0}) == {"mfu": 0.25}
+    assert utilisation.of({"step": 10, "seconds": 2.0}) == {}, "a family that counts no FLOPs"
+    assert utilisation.of({"step": 9, "tflop": 989.0, "seconds": 2.0}) == {}, "a step that may compile"
 
 
 def test_the_console_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
