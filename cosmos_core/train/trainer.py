@@ -72,7 +72,7 @@ class Trainer:
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
     startup: clock of the phases up to the first step. activity: what this rank is doing. tried_step: of the newest
-    save, which may have failed. save_seconds: that saves since the last row held the loop up.
+    save, which may have failed. times: of the phases of the step to come, saves before it included.
     """
 
     config: RunConfig
@@ -101,16 +101,16 @@ class Trainer:
     saved_step: int = 0
     tried_step: int = 0
     failed_saves: int = 0
-    save_seconds: float = 0.0
     stop_requested: bool = False
     scoring: Scoring = field(default_factory=Scoring)
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
+    times: PhaseTimes = field(init=False)
     guard: NonFiniteGuard = field(init=False)
     member_metrics: MemberMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
-        self.utilisation = Utilisation(self.mesh.device, self.mesh.world)
+        self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
         names = [member.label for member in self.config.dataloader_train.mixture]
         self.member_metrics = MemberMetrics(names, self.mesh.device)
         self._rate_names = rate_names(self.model, self.config.optimizer)
@@ -213,7 +213,8 @@ class Trainer:
         self.activity.enter("forward and backward", long=first)
         self.model.train()
         outputs: list[StepOutput] = []
-        times = self.family.times = PhaseTimes(self.mesh.device)
+        times, self.times = self.times, PhaseTimes(self.mesh.device)
+        self.family.times = times
         for number, batch in enumerate(step.batches):
             set_requires_all_reduce(self.model, number == len(step.batches) - 1)
             with times.phase("forward_backward"):
@@ -243,19 +244,18 @@ class Trainer:
         self.loader_state = step.loader_state
 
         # Start copying metrics to the host; on the CPU they are there already.
-        record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
-        if self.is_main and len(step.waits) > 1:
-            self._stragglers.add(step.waits, record["seconds"])
-        record["memory_gib"] = peak_memory(self.mesh.device)
-        if step.packing_efficiency is not None:
-            record["pack_filled"] = step.packing_efficiency
-        if self.save_seconds:
-            times.add("saving", self.save_seconds)
-            self.save_seconds = 0.0
+        record = {**self._facts(step, time.perf_counter() - started), **rates, "data_wait": data_wait}
         losses = [output.loss.detach() for output in outputs]
         self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
+
+    def _facts(self, step: StepBatches, seconds: float) -> dict[str, Any]:
+        """What the host knows of the step that took so long."""
+        if self.is_main and len(step.waits) > 1:
+            self._stragglers.add(step.waits, seconds)
+        facts = {"step": self.step, "seconds": seconds, "memory_gib": peak_memory(self.mesh.device)}
+        return facts if step.packing_efficiency is None else {**facts, "pack_filled": step.packing_efficiency}
 
     def _mean(self, outputs: Sequence[StepOutput], step: StepBatches) -> dict[str, torch.Tensor]:
         """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP.
@@ -321,7 +321,7 @@ class Trainer:
         self.guard.check_before_saving(self.step)
         begun = time.perf_counter()
         path = checkpointing.save(self)
-        self.save_seconds = time.perf_counter() - begun
+        self.times.add("saving", time.perf_counter() - begun)
         self.saved_step, self.failed_saves = self.step, 0
         logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)

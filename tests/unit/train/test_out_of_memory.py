@@ -10,7 +10,7 @@ import torch
 from cosmos_core.builtin.tiny.family import TinyFamily
 from cosmos_core.config import RunConfig
 from cosmos_core.errors import UserError
-from cosmos_core.launch.train import plan_run, start_run
+from cosmos_core.launch.train import train
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.costs import GIB, Estimate, ParameterCounts
 from cosmos_core.plan.paths import RunPaths
@@ -21,6 +21,8 @@ SETTINGS = (
     "scheduler.cycle_lengths=[6]",
     "scheduler.warm_up_steps=[1]",
     "checkpoint.save_iter=2",
+    "model.activation_checkpointing.mode=auto",
+    "model.ema.enabled=true",
 )
 ASKED = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.19 GiB of which 3 are free."
 
@@ -48,16 +50,6 @@ def test_memory_that_runs_out_in_a_step_is_told_beside_the_plan_and_leaves_the_l
 ) -> None:
     plugins = PluginManager.discover()
     monkeypatch.setattr(TinyFamily, "estimate", classmethod(lambda cls, config: _estimate(config)))
-    plan = plan_run(
-        "hello",
-        (*SETTINGS, "model.activation_checkpointing.mode=auto", "model.ema.enabled=true"),
-        plugins=plugins,
-        nproc=None,
-        default_nproc=1,
-        fresh=False,
-        output_root=tmp_path,
-        notify=print,
-    )
     step, calls = TinyFamily.training_step, []
 
     def fails_in_the_fourth(self: TinyFamily, *arguments: object) -> object:
@@ -68,9 +60,9 @@ def test_memory_that_runs_out_in_a_step_is_told_beside_the_plan_and_leaves_the_l
 
     monkeypatch.setattr(TinyFamily, "training_step", fails_in_the_fourth)
     with pytest.raises(UserError) as raised:
-        start_run(plan, plugins, recipe="hello", overrides=SETTINGS, command=("test",))
-    error = raised.value
-    latest = latest_complete(RunPaths(plan.run_dir).checkpoints)
+        train("hello", SETTINGS, output_root=tmp_path, plugins=plugins)
+    error, paths = raised.value, RunPaths(tmp_path / "cosmos3/sft/hello")
+    latest = latest_complete(paths.checkpoints)
     assert latest is not None
     assert latest.name == "iter_000000002"
     assert error.title == f"the GPU's memory ran out; the last checkpoint is intact: {latest}"
@@ -85,4 +77,4 @@ def test_memory_that_runs_out_in_a_step_is_told_beside_the_plan_and_leaves_the_l
     ]
     assert all(setting.message.startswith("saves about ") for setting in settings)
     assert "31." in settings[0].message or "33." in settings[0].message
-    assert RunPaths(plan.run_dir).outcome.read_text(encoding="utf-8").count('"refused"') == 1
+    assert paths.outcome.read_text(encoding="utf-8").count('"refused"') == 1
