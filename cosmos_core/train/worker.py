@@ -19,7 +19,7 @@ from cosmos_core.config.structure import read_resolved
 from cosmos_core.console.logs import logging_to_console
 from cosmos_core.console.streams import escape_unprintable
 from cosmos_core.console.terminal import leave_drawing
-from cosmos_core.errors import ReportedError
+from cosmos_core.errors import ReportedError, disk_faults_reported
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.stop import StopRequests
@@ -67,10 +67,11 @@ def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, own_p
         end=partial(_end, plan) if own_process else _log,
     )
     try:
-        with watch.running():
+        with watch.running(), disk_faults_reported(plan.run_dir):
             result = run(plan, plugins, startup=startup, stop=stop, activity=activity)
     except BaseException as error:
-        _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
+        with suppress(OSError):  # A full disk does not take the outcome either; the error matters more.
+            _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
         raise
     _record(plan, {"outcome": result.outcome, "step": result.step, "seconds": round(result.seconds, 3)})
     return result.outcome

@@ -54,6 +54,7 @@ class Storm:
         self._folder, self._ranks, self._random = folder, ranks, Random(seed)
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
         self._running: dict[int, int] = {}
+        self._started = 0.0
 
     def trial(self) -> str:
         """One fault; what it was and how the command ended."""
@@ -103,6 +104,7 @@ class Storm:
             resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, DISK))
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
+        self._started = time.time()
         command = [sys.executable, "-m", "cosmos_core", *RUN, "--nproc", str(ranks), "--output-root", str(root)]
         with (root / "log").open("w") as log:
             return subprocess.Popen(
@@ -130,7 +132,7 @@ class Storm:
     def _stepped(self, run_dir: Path) -> bool:
         """Whether this launch has trained a step."""
         try:
-            return (run_dir / ".lock").stat().st_mtime <= (run_dir / "metrics.jsonl").stat().st_mtime
+            return (run_dir / "metrics.jsonl").stat().st_mtime > self._started
         except OSError:
             return False
 
