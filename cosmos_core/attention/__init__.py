@@ -12,9 +12,11 @@ from cosmos_core.attention.kernels import (
 from cosmos_core.attention.merge import OutputLse, attention_with_lse, merge_attentions
 from cosmos_core.attention.packed import PackedSequences, PaddedBatches
 from cosmos_core.attention.regions import AttentionRegions
+from cosmos_core.attention.saved import LayerMemory, layer_memory
 
 __all__ = [
     "AttentionRegions",
+    "LayerMemory",
     "OutputLse",
     "PackedSequences",
     "PaddedBatches",
@@ -23,6 +25,7 @@ __all__ = [
     "dense_attention",
     "describe_kernels",
     "has_varlen_attention",
+    "layer_memory",
     "merge_attentions",
     "packed_attention",
     "sdpa_backends",

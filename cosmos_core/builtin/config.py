@@ -15,6 +15,7 @@ __all__ = [
     "Jsonl",
     "LossCurve",
     "NormMonitor",
+    "Profile",
     "Tensorboard",
     "Wandb",
 ]
@@ -56,6 +57,15 @@ class IterSpeed:
 
     every_n: int = option(50, "Steps in a window.", unit="steps", low=1)
     skip: int = option(5, "Steps to leave out at the start of a process.", unit="steps", low=0)
+
+
+@frozen(kw_only=True)
+class Profile:
+    """A trace of some steps, and a snapshot of the GPU's memory."""
+
+    start: int = option(20, "First step of the trace.", unit="steps", low=1)
+    steps: int = option(3, "Steps in the trace.", unit="steps", low=1)
+    memory: bool = option(False, "Also write what takes the GPU's memory, and record memory in the trace.")
 
 
 @frozen(kw_only=True)

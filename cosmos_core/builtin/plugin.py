@@ -30,6 +30,7 @@ COSMOS_API = 1
 _COMMANDS = {
     "train": (
         ("run", "run:run", "Run a recipe, or resume it"),
+        ("plan", "plan:plan", "Memory, time and disk of a run, beforehand"),
         ("eval", "eval:evaluate", "Validation metrics of a run"),
         ("report", "report:report", "A page of one or more runs"),
         ("runs", "runs:runs", "Runs of an output root"),
@@ -109,6 +110,7 @@ def cosmos_callbacks() -> Iterable[CallbackSpec]:
         ("norm_monitor", "norm_monitor", "NormMonitor", "Norms of weights and gradients, layer by layer"),
         ("device_monitor", "DeviceMonitor", "DeviceMonitor", "Memory, temperature and load of every device"),
         ("iter_speed", "iter_speed", "IterSpeed", "Seconds a step, tokens a second"),
+        ("profile", "profile", "Profile", "Trace of some steps, and of the GPU's memory"),
     ):
         yield CallbackSpec(
             name=name,

@@ -25,6 +25,7 @@ __all__ = [
     "converter_targets",
     "data_and_recipes",
     "dataset_names",
+    "gpu_names",
     "key_names",
     "key_values",
     "plugin_names",
@@ -50,6 +51,18 @@ def recipes_and_files(ctx: click.Context, param: click.Parameter, incomplete: st
     files = sorted(Path(folder + "/" if folder or incomplete.startswith("/") else ".").glob(f"{start}*.toml"))
     names += [CompletionItem(f"{incomplete.removesuffix(start)}{file.name}") for file in files]
     return names or [CompletionItem(incomplete, type="file")]
+
+
+def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Kinds of GPUs behind a number, if there is one: ``8xH`` completes to ``8xH100-80GB``."""
+    from cosmos_core.plan.gpus import GPUS
+
+    number, times, start = incomplete.rpartition("x")
+    return [
+        CompletionItem(f"{number}{times}{name}", help=f"{gpu.memory:.0f} GiB")
+        for name, gpu in GPUS.items()
+        if name.lower().startswith(start.lower())
+    ]
 
 
 def data_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SchedulerConfig,
         TrackerConfig,
         TrainerConfig,
+        TypicalSample,
     )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SchedulerConfig",
     "TrackerConfig",
     "TrainerConfig",
+    "TypicalSample",
     "disabled_plugins",
     "launched_rank",
     "option",

@@ -58,7 +58,18 @@ class Compile:
 class ActivationCheckpointing:
     """What the backward pass recomputes."""
 
-    mode: str = option("full", "What is recomputed.", choices=("full", "selective", "none"))
+    mode: str = option(
+        "full",
+        "What is recomputed; 'auto': as little as fits the card, nothing on a CPU.",
+        choices=("full", "selective", "none", "auto"),
+    )
+    share: float = option(
+        1.0,
+        "Share of the layers, the first ones, that recompute; 'auto' finds it out.",
+        low=0,
+        high=1,
+        unless=("mode", ("none", "auto")),
+    )
     save_ops_regex: tuple[str, ...] = option(
         ("fmha",),
         "Operators saved under 'selective', as regular expressions.",

@@ -21,6 +21,7 @@ __all__ = [
     "TimeoutConfig",
     "TrackerConfig",
     "TrainerConfig",
+    "TypicalSample",
 ]
 
 
@@ -148,6 +149,20 @@ class CheckpointConfig:
 
 
 @frozen(kw_only=True)
+class TypicalSample:
+    """A usual sample of a dataset, for plans.
+
+    frames: 1 for a picture, 0 for text alone. text: tokens. varies: whether lengths differ between samples.
+    """
+
+    frames: int
+    height: int
+    width: int
+    text: int
+    varies: bool = True
+
+
+@frozen(kw_only=True)
 class DatasetConfig:
     """Base of every dataset's table."""
 
@@ -174,6 +189,11 @@ class DatasetConfig:
     def hub_names(self) -> tuple[str, ...]:
         """Repositories on the Hub that the data comes from; a plan does not check them."""
         return ()
+
+    @property
+    def typical(self) -> TypicalSample | None:
+        """What a usual sample is, from the options alone; None where that cannot be said."""
+        return None
 
 
 @frozen(kw_only=True)
@@ -225,6 +245,13 @@ class DataloaderConfig:
         """Every dataset by its key below this section: 'dataset', or 'mixture[0]', 'mixture[1]' and so on."""
         single = {} if self.dataset is None else {"dataset": self.dataset}
         return single | {f"mixture[{index}]": member for index, member in enumerate(self.mixture)}
+
+    @property
+    def typical(self) -> TypicalSample | None:
+        """The usual sample of the dataset, or the largest of a mixture's; None where none can be said."""
+        samples = [dataset.typical for dataset in self.datasets.values()]
+        known = [sample for sample in samples if sample is not None]
+        return max(known, key=lambda sample: sample.frames * sample.height * sample.width, default=None)
 
 
 @frozen(kw_only=True)

@@ -1,6 +1,6 @@
 """Processes, sharding, context parallelism, activation checkpointing, compilation, collectives, random numbers."""
 
-from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing
+from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing, config_of_layer
 from cosmos_core.distributed.compile import compile_blocks, compile_fn
 from cosmos_core.distributed.context import ContextGroup
 from cosmos_core.distributed.fsdp import dtype, load_full_tensor, shard, to_local
@@ -16,6 +16,7 @@ __all__ = [
     "apply_activation_checkpointing",
     "compile_blocks",
     "compile_fn",
+    "config_of_layer",
     "dtype",
     "load_full_tensor",
     "local_mesh",

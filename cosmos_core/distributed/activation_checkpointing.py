@@ -7,22 +7,32 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from attrs import evolve
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from cosmos_core.config.model import ActivationCheckpointing
+from cosmos_core.config.model import ActivationCheckpointing, ModelConfig
 
-__all__ = ["apply_activation_checkpointing", "checkpoint_fn", "saved_ops"]
+__all__ = ["apply_activation_checkpointing", "checkpoint_fn", "config_of_layer", "saved_ops"]
 
 ATTENTION = ("fmha", "flash_attention", "cudnn_attention", "scaled_dot_product_attention", "attention")
 
 
 def apply_activation_checkpointing(blocks: Iterable[nn.Module], config: ActivationCheckpointing) -> None:
-    """Checkpoint every block: its backward pass recomputes what `config` does not save."""
+    """Checkpoint the blocks that recompute: their backward pass recomputes what `config` does not save."""
     patterns = config.save_ops_regex if config.mode == "selective" else ()
-    if config.mode != "none":
-        for block in blocks:
+    blocks = list(blocks)
+    if config.mode in ("selective", "full"):
+        for block in blocks[: round(config.share * len(blocks))]:
             block.forward = checkpoint_fn(block.forward, config, save=patterns)
+
+
+def config_of_layer(config: ModelConfig, index: int, num_layers: int) -> ModelConfig:
+    """The section for one layer: nothing is recomputed in those past the share that recomputes."""
+    checkpointing = config.activation_checkpointing
+    if index < round(checkpointing.share * num_layers):
+        return config
+    return evolve(config, activation_checkpointing=evolve(checkpointing, mode="none"))
 
 
 def saved_ops(config: ActivationCheckpointing) -> tuple[str, ...]:

@@ -23,12 +23,12 @@ def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
         block.compile(dynamic=config.compile_dynamic)
 
 
-def compile_fn(function: Callable[..., Any], config: Compile) -> Callable[..., Any]:
-    """`function`, compiled if `config` says so."""
+def compile_fn(function: Callable[..., Any], config: Compile, *, backend: str = "inductor") -> Callable[..., Any]:
+    """`function`, compiled if `config` says so. backend: torch.compile's."""
     if not config.enabled:
         return function
     _recompute_cheap_activations()
-    return torch.compile(function, dynamic=config.compile_dynamic)
+    return torch.compile(function, dynamic=config.compile_dynamic, backend=backend)
 
 
 def _recompute_cheap_activations() -> None:

@@ -3,6 +3,7 @@
 from cosmos_core.plan.base import read_base, write_base
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.costs import Estimate, usual_samples
 from cosmos_core.plan.export_record import ExportRecord, read_export
 from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
@@ -16,6 +17,7 @@ __all__ = [
     "BASE_FILE",
     "Change",
     "Degrees",
+    "Estimate",
     "ExportRecord",
     "RunPaths",
     "RunPlan",
@@ -31,6 +33,7 @@ __all__ = [
     "read_base",
     "read_export",
     "trained_by",
+    "usual_samples",
     "warnings",
     "write_base",
 ]

@@ -5,6 +5,7 @@ from types import ModuleType
 
 from cosmos_core.launch.train import train as _train
 from cosmos_core.train.callback import Callback, CallbackContext
+from cosmos_core.train.counts import count_parameters
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
@@ -27,6 +28,7 @@ __all__ = [
     "StepOutput",
     "Tracker",
     "Trainer",
+    "count_parameters",
     "rank_correlation",
 ]
 

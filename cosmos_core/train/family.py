@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import torch
-from attrs import frozen
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.samples import Answer, Item
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import UserError
-from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.costs import Estimate
 from cosmos_core.train.model_input import ModelInput
+from cosmos_core.train.timing import PhaseTimes
 
 __all__ = ["Batch", "BuildContext", "Estimate", "ModelFamily", "StepOutput"]
 
@@ -58,29 +58,18 @@ class StepOutput:
     samples: torch.Tensor | None = None
 
 
-@frozen(kw_only=True)
-class Estimate:
-    """Cost of a plan on one process.
-
-    trained, frozen: parameters. activation_bytes: kept between forward and backward of one micro-batch. flops: of one
-    micro-batch, forward and backward, without recomputation.
-    """
-
-    trained: int
-    frozen: int
-    activation_bytes: float
-    flops: float
-
-
 class ModelFamily(ABC):
     """A model and its training objective. Holds no optimizer, no process group, no global state.
 
     Built as ``Family(config, context)`` on every rank; picklable, so loader workers can hold a copy. Methods that
     are not abstract have a default.
+
+    times: of the step that runs; a family adds phases of its own, such as "vae".
     """
 
     def __init__(self, config: ModelConfig, context: BuildContext) -> None:
         self.context = context
+        self.times = PhaseTimes(context.device)
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -190,6 +179,10 @@ class ModelFamily(ABC):
         """Generate samples for requests. Raises UserError when the family cannot generate."""
         raise UserError(f"{type(self).__name__} cannot generate samples")
 
-    def estimate(self, plan: RunPlan) -> Estimate | None:
-        """Cost of the plan, from the meta device; None if unknown."""
+    @classmethod
+    def estimate(cls, config: RunConfig) -> Estimate | None:
+        """What a full micro-batch of usual samples costs, from the meta device; None if unknown.
+
+        Nothing need be on disk: neither data, nor weights, nor tokenizers. Raises UserError.
+        """
         return None

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from cosmos_core.train.member_metrics import on_host
 from cosmos_core.train.nonfinite import MicroBatchLoss
+from cosmos_core.train.timing import FIRST_DETAILED, PhaseTimes
 
 __all__ = ["AsyncMetrics", "StepMetrics", "peak_memory"]
 
@@ -37,6 +38,7 @@ class _Pending:
     keys: Sequence[tuple[str, ...]]
     values: torch.Tensor
     copied: torch.cuda.Event | None
+    times: PhaseTimes | None
 
 
 class AsyncMetrics:
@@ -51,10 +53,11 @@ class AsyncMetrics:
         values: Mapping[str, torch.Tensor],
         losses: Sequence[torch.Tensor],
         keys: Sequence[tuple[str, ...]],
+        times: PhaseTimes | None = None,
     ) -> None:
         """record: metrics already on the host.
 
-        values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches.
+        values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches. times: of phases.
         """
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])
         on_host, copied = stacked, None
@@ -63,7 +66,7 @@ class AsyncMetrics:
             on_host.copy_(stacked, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-        self._pending = _Pending(record, list(values), keys, on_host, copied)
+        self._pending = _Pending(record, list(values), keys, on_host, copied, times)
 
     @property
     def ready(self) -> bool:
@@ -81,7 +84,9 @@ class AsyncMetrics:
         values, count = pending.values.tolist(), len(pending.names)
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
-        return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"])}, losses)
+        detailed = pending.times is not None and pending.record.get("step", 0) >= FIRST_DETAILED
+        times = pending.times.read() if pending.times is not None and detailed else {}
+        return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"]), **times}, losses)
 
 
 def peak_memory(device: torch.device) -> float:

@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 
 import torch.distributed as dist
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
@@ -22,11 +22,14 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import add_to_record
 from cosmos_core.plan.warnings import warnings
+from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
 from cosmos_core.train.checkpointing import load_training_state
+from cosmos_core.train.costs import device_memory, with_mode
+from cosmos_core.train.out_of_memory import out_of_memory_explained
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
 
@@ -78,6 +81,16 @@ def _run(
             logger.warning("changed since %s: %s", plan.weights.label, change)
         for warning in warnings(plan):
             logger.warning("%s", warning)
+    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
+    config = with_mode(plan.config, family, plan.degrees.world, device_memory(mesh.device))
+    plan = evolve(plan, config=config)
+    with out_of_memory_explained(plan, plugins, mesh.device):
+        return _built_and_trained(plan, plugins, mesh, startup, stop, activity)
+
+
+def _built_and_trained(
+    plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, stop: StopRequests, activity: Activity
+) -> Result:
     if any_rank(stop.pending, mesh):
         return Result(stop.outcome, 0, 0.0)
     activity.enter("opening the data and building the network")

@@ -55,6 +55,7 @@ from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.stragglers import Stragglers
+from cosmos_core.train.timing import PhaseTimes, Utilisation
 from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
@@ -72,6 +73,7 @@ class Trainer:
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
     startup: clock of the phases up to the first step. activity: what this rank is doing. tried_step: of the newest
     save, which may have failed. samples: of the newest step on this rank, key and dataset of each, by micro-batch.
+    times: of the phases of the step to come, saves before it included.
     """
 
     config: RunConfig
@@ -104,11 +106,13 @@ class Trainer:
     stop_requested: bool = False
     scoring: Scoring = field(default_factory=Scoring)
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
+    times: PhaseTimes = field(init=False)
     guard: NonFiniteGuard = field(init=False)
     member_metrics: MemberMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
+        self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
         names = [member.label for member in self.config.dataloader_train.mixture]
         self.member_metrics = MemberMetrics(names, self.mesh.device)
         self._rate_names = rate_names(self.model, self.config.optimizer)
@@ -211,10 +215,13 @@ class Trainer:
         self.activity.enter("forward and backward", long=first)
         self.model.train()
         outputs: list[StepOutput] = []
+        times, self.times = self.times, PhaseTimes(self.mesh.device)
+        self.family.times = times
         for number, batch in enumerate(step.batches):
             set_requires_all_reduce(self.model, number == len(step.batches) - 1)
-            outputs.append(self.family.training_step(self.model, batch, self.rng))
-            (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
+            with times.phase("forward_backward"):
+                outputs.append(self.family.training_step(self.model, batch, self.rng))
+                (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
             self.emit("after_backward")
             self.activity.alive()
 
@@ -230,24 +237,27 @@ class Trainer:
 
         # Optimizer, schedule, average. When the step is not finite, only the schedule advances.
         rates = learning_rates(self.optimizer, self._rate_names)
-        adamw_step(self.optimizer, finite)
-        self.scheduler.step()
         self.step += 1
-        if self.ema is not None:
-            self.ema.update(self.step, finite)
+        with times.phase("optimizer"):
+            adamw_step(self.optimizer, finite)
+            self.scheduler.step()
+            if self.ema is not None:
+                self.ema.update(self.step, finite)
         self.loader_state, self.samples = step.loader_state, step.samples
 
         # Start copying metrics to the host; on the CPU they are there already.
-        record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
-        if self.is_main and len(step.waits) > 1:
-            self._stragglers.add(step.waits, record["seconds"])
-        record["memory_gib"] = peak_memory(self.mesh.device)
-        if step.packing_efficiency is not None:
-            record["pack_filled"] = step.packing_efficiency
+        record = {**self._facts(step, time.perf_counter() - started), **rates, "data_wait": data_wait}
         losses = [output.loss.detach() for output in outputs]
-        self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys)
+        self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
+
+    def _facts(self, step: StepBatches, seconds: float) -> dict[str, Any]:
+        """What the host knows of the step that took so long."""
+        if self.is_main and len(step.waits) > 1:
+            self._stragglers.add(step.waits, seconds)
+        facts = {"step": self.step, "seconds": seconds, "memory_gib": peak_memory(self.mesh.device)}
+        return facts if step.packing_efficiency is None else {**facts, "pack_filled": step.packing_efficiency}
 
     def _mean(self, outputs: Sequence[StepOutput], step: StepBatches) -> dict[str, torch.Tensor]:
         """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP.
@@ -273,8 +283,8 @@ class Trainer:
         """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""
         newest = self.metrics.flush()
         if newest is not None:
-            self.record = newest.record
-            self.trackers.log(newest.record)
+            self.record = {**newest.record, **self.utilisation.of(newest.record)}
+            self.trackers.log(self.record)
             self.guard.judge(newest.record, newest.losses)
 
     def validate(self) -> None:
@@ -311,7 +321,9 @@ class Trainer:
         self.activity.enter("saving a checkpoint")
         self.flush()
         self.guard.check_before_saving(self.step)
+        begun = time.perf_counter()
         path = checkpointing.save(self)
+        self.times.add("saving", time.perf_counter() - begun)
         self.saved_step, self.failed_saves = self.step, 0
         logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)

@@ -111,10 +111,22 @@ class ConsoleTracker:
             f"grad {record['grad_norm']:.3f}",
             f"{tokens / max(seconds, 1e-9):,.0f} tokens/s",
             f"data wait {wait / max(seconds, 1e-9):.0%}",
+            *_utilisation(record),
             *([f"packs {record['pack_filled']:.0%} full"] if "pack_filled" in record else []),
             *(f"{name[5:]} {value:.4f}" for name, value in record.items() if name.startswith("loss/")),
             *rates[1:],
         ]
+
+
+def _utilisation(record: dict[str, Any]) -> list[str]:
+    """Share of the peak, memory and where the step went, in rows that have them."""
+    phases = [(name, value) for name, value in record.items() if name.startswith("time/")]
+    parts = [f"{name.removeprefix('time/').replace('_', '+')} {value:.2f} s" for name, value in phases]
+    return [
+        *([f"MFU {record['mfu']:.1%}"] if "mfu" in record else []),
+        *([f"{record['memory_gib']:.1f} GiB"] if parts and "memory_gib" in record else []),
+        *parts,
+    ]
 
 
 def _print(text: str) -> None:

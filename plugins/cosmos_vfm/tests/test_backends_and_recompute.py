@@ -110,27 +110,29 @@ def test_merged_attentions_are_the_attention_over_both() -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["text frozen", "all trained"])
-@pytest.mark.parametrize("mode", ["full", "selective"])
-def test_recomputation_changes_no_bit(mode: str, frozen: bool) -> None:
+@pytest.mark.parametrize(("mode", "share"), [("full", 1.0), ("selective", 1.0), ("selective", 0.5)])
+def test_recomputation_changes_no_bit(mode: str, share: float, frozen: bool) -> None:
     plain = pass_through(network_of(QWEN, freeze=frozen), MIXED)
     network = network_of(QWEN, freeze=frozen)
-    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
+    recompute = ActivationCheckpointing(mode=mode, share=share)
+    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=recompute))
     again = pass_through(network, MIXED)
     assert torch.equal(again[0], plain[0])
     assert all(torch.equal(again[1][name], plain[1][name]) for name in plain[1])
 
 
-@pytest.mark.parametrize("mode", ["full", "selective"])
-def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: str) -> None:
+@pytest.mark.parametrize(("mode", "share"), [("full", 1.0), ("selective", 1.0), ("selective", 0.5)])
+def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: str, share: float) -> None:
     network = network_of(QWEN)
     calls: Counter[str] = Counter()
     for layer in network.layers:
         for tower, module in (("text", layer.mlp), ("latents", layer.mlp_moe_gen)):
             module.register_forward_pre_hook(lambda *_, tower=tower: calls.update([tower]))
-    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=ActivationCheckpointing(mode=mode)))
+    recompute = ActivationCheckpointing(mode=mode, share=share)
+    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=recompute))
     _, gradients = pass_through(network, MIXED)
     # The last layer's text output is read by nobody and not computed.
-    assert calls == {"text": QWEN.layers - 1, "latents": 2 * QWEN.layers}
+    assert calls == {"text": QWEN.layers - 1, "latents": QWEN.layers + round(share * QWEN.layers)}
     assert all(any(key in name for key in GENERATION) for name in gradients)
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.config import FileDatasetConfig, option, required
+from cosmos_core.config import FileDatasetConfig, TypicalSample, option, required
 from cosmos_data_bridge.resolution import TIERS
 
 __all__ = ["BridgeConfig"]
+
+USUAL_FRAMES, USUAL_CAPTION = 93, 735
+"""Frames of a clip, and tokens of a structured caption."""
 
 
 @frozen(kw_only=True)
@@ -59,6 +62,13 @@ class BridgeConfig(FileDatasetConfig):
                 raise ValueError(f"keys must be numbers of latent frames; got {frames!r}")
         if not 0 < sum(mix.values()) < inf:
             raise ValueError("needs at least one positive weight, and a finite sum")
+
+    @property
+    def typical(self) -> TypicalSample:
+        """A wide clip of four seconds, or of `num_video_frames`, with a structured caption."""
+        width, height = TIERS[self.resolution]["16,9"]
+        frames = USUAL_FRAMES if self.num_video_frames < 0 else self.num_video_frames
+        return TypicalSample(frames=frames, height=height, width=width, text=USUAL_CAPTION)
 
     @property
     def place(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -13,14 +14,16 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 
+from cosmos_core.config import RunConfig
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.train import Backward, BuildContext, ModelFamily, ModelInput, StepOutput
+from cosmos_core.train import Backward, BuildContext, Estimate, ModelFamily, ModelInput, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
 from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
 from cosmos_vfm.checkpoints.load import load_published, settings_of
 from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.estimate import estimate
 from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
 from cosmos_vfm.flow.sigmas import draw_sigma, inverse_cdf, shift_for, time_shift
@@ -93,6 +96,11 @@ class VfmFamily(ModelFamily):
             if self._compile_on_load:
                 self._video_tokenizer.compile()
         return self._video_tokenizer
+
+    @classmethod
+    def estimate(cls, config: RunConfig) -> Estimate:
+        """What a full micro-batch of usual clips costs."""
+        return estimate(config)
 
     def move_to(self, device: torch.device) -> None:
         """Compute there from now on; the network stays where it is."""
@@ -277,6 +285,9 @@ class VfmFamily(ModelFamily):
             distributions += [(distribution, shift_for(flow.shift, width, height))] * count
         return distributions
 
+    def _timed_encoding(self, group: torch.Tensor) -> AbstractContextManager[None]:
+        return nullcontext() if group.is_floating_point() else self.times.phase("vae")
+
     def _scales(self, batch: VideoBatch, device: torch.device) -> torch.Tensor:
         flow = self.config.flow
         image = flow.loss_scale if flow.image_loss_scale is None else flow.image_loss_scale
@@ -289,7 +300,7 @@ class VfmFamily(ModelFamily):
         """Latents and noise of each group of clips. The noise of a clip depends on its position alone."""
         device, groups, start = batch.num_condition_frames.device, [], 0
         for group in batch.videos:
-            with torch.no_grad():
+            with torch.no_grad(), self._timed_encoding(group):
                 latents = group if group.is_floating_point() else self.video_tokenizer.encode(group)
             part = slice(start, start + len(group))
             noise = torch.stack(

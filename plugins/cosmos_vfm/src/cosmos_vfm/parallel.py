@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from cosmos_core.config import ModelConfig
+from cosmos_core.distributed import config_of_layer
 
 __all__ = ["parallelize_layers"]
 
@@ -17,6 +18,7 @@ __all__ = ["parallelize_layers"]
 def parallelize_layers(layers: nn.ModuleList, config: ModelConfig) -> None:
     """Compile and checkpoint every layer in place; parameter names stay as they are."""
     layer: Any
-    for layer in layers:
-        layer.text_regions.parallelize(config)
-        layer.latent_regions.parallelize(config)
+    for index, layer in enumerate(layers):
+        own = config_of_layer(config, index, len(layers))
+        layer.text_regions.parallelize(own)
+        layer.latent_regions.parallelize(own)

@@ -14,10 +14,10 @@ from torch import nn
 
 from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
 from cosmos_core.config import ModelConfig
-from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks
+from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks, config_of_layer
 from cosmos_vlm.network import ReasonerNetwork
 
-__all__ = ["parallelize_blocks"]
+__all__ = ["LANGUAGE_REGIONS", "TOWER_REGIONS", "parallelize_blocks"]
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines, [N, dim] of the tower, [1, N, dim] of the language model."""
@@ -30,8 +30,8 @@ def parallelize_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: b
         compile_blocks(model.blocks, config.compile)
         return
     tower, language = model.model.visual.blocks, model.model.language_model.layers
-    _parallelize(tower, config, _tower_pre_attention, _tower_post_attention, causal=False)
-    _parallelize(language, config, _text_pre_attention, _text_post_attention, causal=True)
+    _parallelize(tower, config, *TOWER_REGIONS, causal=False)
+    _parallelize(language, config, *LANGUAGE_REGIONS, causal=True)
 
 
 def _parallelize(
@@ -42,8 +42,10 @@ def _parallelize(
     *,
     causal: bool,
 ) -> None:
-    for block in blocks:
-        regions = AttentionRegions(block, pre_attention, post_attention).parallelize(config)
+    blocks = list(blocks)
+    for index, block in enumerate(blocks):
+        own = config_of_layer(config, index, len(blocks))
+        regions = AttentionRegions(block, pre_attention, post_attention).parallelize(own)
         block.forward = partial(_forward, regions, causal)
 
 
@@ -101,3 +103,8 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
     halves = x.unflatten(-1, (2, -1))
     signs = 2 * torch.arange(2, device=x.device, dtype=x.dtype)[:, None] - 1
     return x * cos + (halves.flip(-2) * (sin.unflatten(-1, (2, -1)) * signs)).flatten(-2)
+
+
+LANGUAGE_REGIONS = (_text_pre_attention, _text_post_attention)
+TOWER_REGIONS = (_tower_pre_attention, _tower_post_attention)
+"""Of a layer of the language model and of the vision tower, before and after attention."""

@@ -12,10 +12,11 @@ import torch
 from attrs import evolve
 from torch import nn
 
+from cosmos_core.config import RunConfig
 from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
-from cosmos_core.train import BuildContext, ModelFamily, ModelInput, StepOutput
+from cosmos_core.train import BuildContext, Estimate, ModelFamily, ModelInput, StepOutput
 from cosmos_vlm.architecture import architecture_of, cut
 from cosmos_vlm.attention import register
 from cosmos_vlm.batch import ChatBatch, collate
@@ -23,6 +24,7 @@ from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import is_hub_name, pinned
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from cosmos_vlm.config import Backbone, VlmConfig
+from cosmos_vlm.estimate import estimate
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.generation import generate
@@ -55,6 +57,11 @@ class VlmFamily(ModelFamily):
         tokenizer = tokenizer_of(self.folder, self.architecture)
         self.processor = ChatProcessor(tokenizer, pixel_limits(config, self.folder))
         self._backward: BackwardOfParts | None = None
+
+    @classmethod
+    def estimate(cls, config: RunConfig) -> Estimate:
+        """What a full micro-batch of usual dialogs costs."""
+        return estimate(config)
 
     @property
     def num_layers(self) -> int | None:

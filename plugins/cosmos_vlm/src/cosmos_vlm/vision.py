@@ -13,7 +13,18 @@ from torch.nn.functional import interpolate
 
 from cosmos_core.distributed import to_device
 
-__all__ = ["FACTOR", "MERGE", "fit_image", "fit_video", "frames_of", "normalised", "patches_of", "tower_inputs"]
+__all__ = [
+    "FACTOR",
+    "MERGE",
+    "PATCH",
+    "TEMPORAL",
+    "fit_image",
+    "fit_video",
+    "frames_of",
+    "normalised",
+    "patches_of",
+    "tower_inputs",
+]
 
 PATCH = 16
 MERGE = 2

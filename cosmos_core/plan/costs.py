@@ -1,0 +1,172 @@
+"""Memory, time and disk that a run takes: arithmetic over what a model family says of one micro-batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from cosmos_core.config.run import CheckpointConfig, DataloaderConfig, RunConfig
+from cosmos_core.plan.gpus import GPUS, Machine
+from cosmos_core.plan.plan import Degrees
+
+__all__ = [
+    "GIB",
+    "MODES",
+    "Estimate",
+    "checkpoint_bytes",
+    "checkpoints_kept",
+    "memory_items",
+    "peak",
+    "step_seconds",
+    "usual_samples",
+]
+
+GIB = 2**30
+MODES = ("none", "selective", "full")
+"""Of recomputation, the fastest first."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+RESERVE = 0.09
+"""Of what comes and goes in a step, the share that the allocator holds beside it."""
+RESERVE_BEFORE = 0.8
+"""The same of what comes before the forward pass, whose blocks are of other sizes."""
+CONTEXT, COLLECTIVES = 0.6 * GIB, 0.8 * GIB
+"""The driver's own memory, and the buffers of collectives between processes."""
+GATHERED_UNITS = 2
+"""Units whose weights are gathered at once: the one that runs and the next."""
+ADAM_BYTES, AVERAGE_BYTES, NORM_BYTES = 28, 12, 4
+"""Read and written a trained parameter."""
+REFERENCE = GPUS["H100-80GB"].tflops
+
+
+@frozen(kw_only=True)
+class ParameterCounts:
+    """trained, frozen: of the network. root, root_trained: outside of the units of sharding.
+
+    unit, unit_trained: of the largest unit.
+    """
+
+    trained: int
+    frozen: int
+    root: int
+    root_trained: int
+    unit: int
+    unit_trained: int
+
+
+@frozen(kw_only=True)
+class Estimate:
+    """What a full micro-batch costs on one process; weights are counted whole, sharding comes later.
+
+    sample: what a typical sample is, for people. samples, tokens: in a micro-batch. kept: bytes from
+    forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
+    loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
+    before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
+    other_seconds: of further work, on an H100. utilisation: least and most of a GPU's peak that all FLOPs run at.
+    adapters: whether a checkpoint holds only what trains.
+    """
+
+    parameters: ParameterCounts
+    sample: str
+    samples: float
+    tokens: float
+    kept: Mapping[str, Mapping[str, float]]
+    working: Mapping[str, float]
+    loss: float = 0.0
+    fixed: Mapping[str, float] = {}
+    before: float = 0.0
+    flops: float
+    recomputed: Mapping[str, float]
+    other_seconds: float = 0.0
+    utilisation: tuple[float, float]
+    adapters: bool = False
+
+
+def memory_items(
+    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, recomputing: float = 1.0
+) -> dict[str, float]:
+    """Bytes on each GPU at the moment of a step that takes most, by item; they add up to what the card must have.
+
+    mode: of recomputation. recomputing: share of the layers that recompute.
+    """
+    model = config.model
+    master, compute = BYTES[model.parallelism.fsdp_master_dtype], BYTES[model.precision]
+    reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+    share = 1 / (degrees.shard * degrees.context)
+    always = {
+        f"trained weights, {model.parallelism.fsdp_master_dtype}": estimate.parameters.trained * master * share,
+        f"frozen weights, {model.precision}": estimate.parameters.frozen * compute * share,
+        "Adam moments": 2 * estimate.parameters.trained * master * share,
+        "average": estimate.parameters.trained * 4 * share if model.ema.enabled else 0.0,
+        "gathered weights": (estimate.parameters.root + GATHERED_UNITS * estimate.parameters.unit) * compute,
+        **estimate.fixed,
+    }
+    gradients = estimate.parameters.trained * master * share
+    accumulated = gradients if config.trainer.grad_accum_iter > 1 else 0.0
+    whole = estimate.kept["none"]
+    kept = {
+        name: (recomputing * value + (1 - recomputing) * whole[name]) / degrees.context
+        for name, value in estimate.kept[mode].items()
+    }
+    buffers = estimate.parameters.unit_trained * (compute + reduced)
+    working = max(estimate.working[mode] / degrees.context + buffers, estimate.loss)
+    moments = (
+        {"gradients": accumulated, **kept, "backward of a layer": working},
+        {
+            "gradients": gradients,
+            "gradients before they are sharded": estimate.parameters.root_trained * (compute + reduced),
+        },
+        {"gradients": accumulated, "before the forward pass": estimate.before},
+    )
+    passing = max(moments, key=lambda items: sum(items.values()))
+    reserve = RESERVE * (sum(passing.values()) + always["gathered weights"]) + RESERVE_BEFORE * estimate.before
+    context = CONTEXT + (COLLECTIVES if degrees.world > 1 else 0.0)
+    items = {**always, **passing, "allocator reserve": reserve, "CUDA context": context}
+    return {name: value for name, value in items.items() if value}
+
+
+def peak(items: Mapping[str, float]) -> float:
+    """GiB on each GPU."""
+    return sum(items.values()) / GIB
+
+
+def step_seconds(
+    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, machine: Machine, recomputing: float = 1.0
+) -> tuple[float, float] | None:
+    """Seconds of an optimizer step, least and most; None where the kind of GPU is not known."""
+    gpu = machine.gpu
+    if gpu is None:
+        return None
+    arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
+    moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)
+    update = moved * estimate.parameters.trained / (degrees.shard * degrees.context) / gpu.bandwidth
+    other = estimate.other_seconds * REFERENCE / gpu.tflops
+    packs = config.trainer.grad_accum_iter
+    slow, fast = estimate.utilisation
+    return packs * (arithmetic / fast + 0.9 * other) + update, packs * (arithmetic / slow + 1.2 * other) + 1.5 * update
+
+
+def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:
+    """Of one checkpoint: weights, moments, average; with adapters only what trains."""
+    master = BYTES[config.model.parallelism.fsdp_master_dtype]
+    average = 4 if config.model.ema.enabled else 0
+    whole = 0 if estimate.adapters else estimate.parameters.frozen * BYTES[config.model.precision]
+    return float(whole + estimate.parameters.trained * (3 * master + average))
+
+
+def checkpoints_kept(config: CheckpointConfig, steps: int) -> int:
+    """Most checkpoints on the disk at once over a run of so many steps; the newest is written before one is removed."""
+    saves = math.ceil(steps / config.save_iter)
+    if config.keep_last is None:
+        return saves
+    every = steps // config.keep_every if config.keep_every is not None else 0
+    return min(saves, config.keep_last + every + config.keep_best.count + 1)
+
+
+def usual_samples(loader: DataloaderConfig, tokens: int, cap: int | None = None) -> float:
+    """Samples of so many tokens in a full micro-batch, at least one. cap: the family's on tokens."""
+    limits = [limit / tokens for limit in (loader.max_sequence_length, cap) if limit is not None]
+    if loader.max_samples_per_batch is not None:
+        limits.append(loader.max_samples_per_batch)
+    return max(1.0, min(limits))

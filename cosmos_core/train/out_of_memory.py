@@ -1,0 +1,66 @@
+"""A GPU whose memory runs out, told on one page: what was asked, what was held, the plan, and what helps most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.costs import GIB
+from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.savings import Case, savings
+from cosmos_core.plugin.descriptors import ModelFamilySpec
+from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.costs import case_of
+
+__all__ = ["out_of_memory_explained"]
+
+NUM_SETTINGS, NUM_ITEMS = 3, 6
+
+
+@contextmanager
+def out_of_memory_explained(plan: RunPlan, plugins: PluginManager, device: torch.device) -> Iterator[None]:
+    """Raises UserError in place of torch.OutOfMemoryError. plan: with the mode of recomputation that trains."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        latest = latest_complete(RunPaths(plan.run_dir).checkpoints)
+        left = f"the last checkpoint is intact: {latest}" if latest is not None else "no checkpoint was written yet"
+        raise UserError(
+            f"the GPU's memory ran out; {left}", [_held(error, device), *_planned(plan, plugins)]
+        ) from error
+
+
+def _held(error: torch.OutOfMemoryError, device: torch.device) -> Problem:
+    asked = first_line(error).partition(". GPU")[0]
+    if device.type != "cuda":
+        return Problem(message=asked)
+    free, total = torch.cuda.mem_get_info(device)
+    held, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    others = total - free - reserved
+    message = (
+        f"{asked}; held were {held / GIB:.1f} GiB, kept ready {(reserved - held) / GIB:.1f}, "
+        f"taken besides {others / GIB:.1f} (contexts and other processes), of {total / GIB:.1f} GiB"
+    )
+    hint = "another process may be using this GPU: nvidia-smi" if others > 0.1 * total else ""
+    return Problem(message=message, hint=hint)
+
+
+def _planned(plan: RunPlan, plugins: PluginManager) -> Iterator[Problem]:
+    """The plan's items, and the settings that save most."""
+    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
+    case = case_of(plan.config, family, plan.degrees.world)
+    if case is None:
+        return
+    yield Problem(message=f"the plan expected {case.peak:.1f} GiB: {_items(case)}", hint="cosmos plan tells all of it")
+    for saving in sorted(savings(case), key=lambda saving: -saving.gib)[:NUM_SETTINGS]:
+        yield Problem(message=f"saves about {saving.gib:.1f} GiB", key=saving.setting)
+
+
+def _items(case: Case) -> str:
+    largest = sorted(case.items.items(), key=lambda item: -item[1])[:NUM_ITEMS]
+    return ", ".join(f"{name} {value / GIB:.1f}" for name, value in largest)

@@ -1,0 +1,176 @@
+"""What training of the generator costs, from the meta device and the lengths of usual clips."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from cosmos_core.attention import LayerMemory, layer_memory
+from cosmos_core.config import RunConfig, TypicalSample
+from cosmos_core.distributed import dtype
+from cosmos_core.optim import inject_lora, select_trainable, trains_only_lora
+from cosmos_core.plan import Estimate, usual_samples
+from cosmos_core.train import Backward, count_parameters
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.flops import backward_of_towers, training_flops
+from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network.layer import DecoderLayer
+from cosmos_vfm.network.model import TOKEN_SIZE
+from cosmos_vfm.network.patches import grid
+from cosmos_vfm.tokenizer.video import latent_shape
+
+if TYPE_CHECKING:
+    from cosmos_vfm.sizes import NetworkConfig
+
+__all__ = ["estimate"]
+
+USUAL = TypicalSample(frames=93, height=192, width=320, text=735)
+"""Where a dataset does not say what its samples are: a clip of four seconds with a structured caption."""
+VAE_PARAMETERS, VAE_CHANNELS, VAE_LIVE = 0.705e9, 160, 10
+"""Of the Wan 2.2 VAE: parameters, channels of its widest activations, and how many such exist at once."""
+VAE_SECONDS = 21e-9
+"""To encode a pixel of a frame on an H100."""
+COMPILED, EAGER = (0.50, 0.60), (0.25, 0.42)
+"""Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
+
+
+class _Clips:
+    """Tokens of a full micro-batch."""
+
+    def __init__(self, config: RunConfig, model: VfmConfig) -> None:
+        self.each = config.dataloader_train.typical or USUAL
+        frames, rows, columns = latent_shape(self.each.frames, self.each.height, self.each.width)
+        height, width = grid(rows, columns)
+        latents = frames * height * width
+        text = min(self.each.text, config.dataloader_train.max_caption_tokens)
+        cap = model.max_num_tokens_after_packing
+        self.count = usual_samples(config.dataloader_train, text + latents + 1, cap if cap > 0 else None)
+        self.text, self.latents = round(self.count * text), round(self.count * latents)
+        self.lengths = (text, latents)
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Of `config`, whose family is the generator's."""
+    model = config.model
+    assert isinstance(model, VfmConfig)
+    size, clips = model.network, _Clips(config, model)
+    with torch.device("meta"):
+        network = Cosmos3Network(size)
+    inject_lora(network, model)
+    select_trainable(network, config.optimizer.keys_to_select)
+    towers = backward_of_towers(network)
+    memory = _memory(network, size, clips, model, towers)
+    text, latents = clips.lengths
+    flops = clips.count * training_flops(size, [text], [latents], towers)
+    tokenizer = model.tokenizer.type == "wan22"
+    online = tokenizer and config.dataloader_train.cache is None
+    return Estimate(
+        parameters=count_parameters(network, network.layers),
+        sample=_described(clips),
+        samples=clips.count,
+        tokens=clips.text + clips.latents,
+        kept={mode: {"activations": value} for mode, value in memory.kept.items()},
+        working=memory.working,
+        fixed={"video tokenizer": VAE_PARAMETERS * 2} if tokenizer else {},
+        before=_encoding(clips) if online else 0.0,
+        flops=flops,
+        recomputed=_recomputed(size, clips, towers),
+        other_seconds=clips.count * _pixels(clips.each) * VAE_SECONDS if online else 0.0,
+        utilisation=COMPILED if model.compile.enabled else EAGER,
+        adapters=trains_only_lora(network),
+    )
+
+
+def _memory(
+    network: Cosmos3Network, size: NetworkConfig, clips: _Clips, config: VfmConfig, towers: tuple[Backward, Backward]
+) -> LayerMemory:
+    """Kept by all layers, and worked with in one; of the understanding tower only if gradients go through it."""
+    layer = network.layers[0].to(dtype(config.precision))
+    assert isinstance(layer, DecoderLayer)
+    text, latents = _empty(clips.text, size.hidden, layer), _empty(clips.latents, size.hidden, layer)
+    memory = layer_memory(
+        layer,
+        DecoderLayer.latent_pre_attention,
+        DecoderLayer.latent_post_attention,
+        latents,
+        [_rotation(clips.latents, size, layer)],
+        config.compile,
+        other_keys=clips.text,
+        joined=clips.each.varies,
+    )
+    # Keys and values of the text are inputs of a layer that is recomputed as a whole.
+    memory.kept["full"] += 2 * clips.text * size.kv_heads * size.head_dim * text.element_size()
+    kept = {mode: size.layers * value for mode, value in memory.kept.items()}
+    working = dict(memory.working)
+    if towers[0] is not Backward.NONE:
+        other = layer_memory(
+            layer,
+            _text_pre_attention,
+            DecoderLayer.text_post_attention,
+            text,
+            [_rotation(clips.text, size, layer)],
+            config.compile,
+        )
+        kept = {mode: value + size.layers * other.kept[mode] for mode, value in kept.items()}
+        working = {mode: max(value, other.working[mode]) for mode, value in working.items()}
+    # Noise, noised latents and targets in float32, and the hidden states of both towers.
+    ends = clips.latents * TOKEN_SIZE * 4 * 4 + text.nbytes + 2 * latents.nbytes
+    return LayerMemory({mode: value + ends for mode, value in kept.items()}, working)
+
+
+def _text_pre_attention(
+    layer: DecoderLayer, text: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    q, _, rotated, values = layer.text_pre_attention(text, rotation)
+    assert q is not None
+    return q, rotated, values
+
+
+def _empty(tokens: int, width: int, layer: DecoderLayer) -> torch.Tensor:
+    return next(layer.parameters()).new_empty(tokens, width)
+
+
+def _rotation(tokens: int, size: NetworkConfig, layer: DecoderLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    cos, sin = (_empty(tokens, size.head_dim, layer)[:, None] for _ in range(2))
+    return cos, sin
+
+
+def _recomputed(size: NetworkConfig, clips: _Clips, towers: tuple[Backward, Backward]) -> dict[str, float]:
+    """FLOPs of the second forward pass of what trains: without attention under 'selective', with it under 'full'."""
+    once = [Backward.NONE if tower is Backward.NONE else Backward.WEIGHTS for tower in towers]
+    text, latents = clips.lengths
+    whole = _forward(size, text, latents, once)
+    linear = clips.count * (whole - _attention(size, text, latents, once))
+    return {"none": 0.0, "selective": linear, "full": clips.count * whole}
+
+
+def _forward(size: NetworkConfig, text: int, latents: int, towers: list[Backward]) -> float:
+    """Forward FLOPs of a clip in the towers that train."""
+    none = training_flops(size, [text], [latents], (Backward.NONE, Backward.NONE))
+    frozen = training_flops(size, [text], [0], (Backward.NONE, Backward.NONE))
+    own = none - frozen
+    return (frozen if towers[0] is not Backward.NONE else 0.0) + (own if towers[1] is not Backward.NONE else 0.0)
+
+
+def _attention(size: NetworkConfig, text: int, latents: int, towers: list[Backward]) -> float:
+    q = size.layers * size.heads * size.head_dim
+    own = 4 * q * latents * (text + latents) if towers[1] is not Backward.NONE else 0
+    return float(own + (2 * q * text**2 if towers[0] is not Backward.NONE else 0))
+
+
+def _encoding(clips: _Clips) -> float:
+    """Bytes while the video tokenizer encodes the clips of a micro-batch, four frames at a time."""
+    pixels = clips.each.height * clips.each.width
+    widest = 2 * VAE_CHANNELS * 4 * pixels / 4
+    whole_clip = 3 * clips.each.frames * pixels * (1 + 4 + 2)
+    return clips.count * (VAE_LIVE * widest + whole_clip)
+
+
+def _pixels(sample: TypicalSample) -> int:
+    return sample.frames * sample.height * sample.width
+
+
+def _described(clips: _Clips) -> str:
+    each, (text, latents) = clips.each, clips.lengths
+    return f"{each.width}x{each.height}, {each.frames} frames: {latents:,} vision and {text:,} text tokens"

@@ -1,0 +1,181 @@
+"""What training of the reasoner costs, from the meta device and the lengths of usual dialogs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cosmos_core.attention import LayerMemory, layer_memory
+from cosmos_core.config import RunConfig, TypicalSample
+from cosmos_core.distributed import dtype
+from cosmos_core.optim import inject_lora, select_trainable, trains_only_lora
+from cosmos_core.plan import Estimate, usual_samples
+from cosmos_core.train import Backward, count_parameters
+from cosmos_vlm.architecture import cut
+from cosmos_vlm.blocks import LANGUAGE_REGIONS, TOWER_REGIONS
+from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
+from cosmos_vlm.freeze import freeze
+from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.published_sizes import sizes_of
+from cosmos_vlm.vision import MERGE, PATCH, TEMPORAL, fit_image, fit_video
+
+__all__ = ["estimate"]
+
+USUAL = TypicalSample(frames=1, height=500, width=620, text=110)
+"""Where a dataset does not say what its samples are: a picture with a question and an answer."""
+LEARNED = 0.6
+"""Share of a dialog's text that is learned."""
+IMAGE_PIXELS, VIDEO_PIXELS = (65_536, 16_777_216), (4_096, 25_165_824)
+"""Least and most pixels of Qwen3-VL's processor, of a picture and of a whole video."""
+LOSS_BYTES, COMPILED_LOSS_BYTES = 21, 8
+"""For each logit of a chunk: logits and gradient in bfloat16, float32 copies of them, and a mask."""
+MERGER_TENSORS = 5
+"""Activations of a merger, of its inner width: it is never recomputed."""
+EAGER_TENSORS = 6.6
+"""Hidden states a layer that the tower takes beside what it saves, when it is not compiled: measured, not derived."""
+COMPILED, EAGER = (0.40, 0.52), (0.36, 0.48)
+"""Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
+
+
+class _Dialogs:
+    """Tokens and patches of a full micro-batch."""
+
+    def __init__(self, config: RunConfig, model: VlmConfig) -> None:
+        self.each = config.dataloader_train.typical or USUAL
+        self.seqlens = _patches(self.each, model)
+        self.visual = sum(self.seqlens) // MERGE**2
+        self.length = self.visual + self.each.text
+        self.count = usual_samples(config.dataloader_train, self.length)
+        self.tokens, self.patches = round(self.count * self.length), round(self.count * sum(self.seqlens))
+        self.learned = round(self.count * LEARNED * self.each.text)
+
+
+def _patches(sample: TypicalSample, model: VlmConfig) -> list[int]:
+    """Patches of each frame that the tower sees: of a picture, or of pairs of a video's frames."""
+    if sample.frames == 0:
+        return []
+    if sample.frames == 1:
+        low, high = (model.image_min_pixels or IMAGE_PIXELS[0], model.image_max_pixels or IMAGE_PIXELS[1])
+        rows, columns = fit_image(sample.height, sample.width, low, high)
+        return [rows * columns // PATCH**2]
+    low, high = (model.video_min_pixels or VIDEO_PIXELS[0], model.video_max_pixels or VIDEO_PIXELS[1])
+    rows, columns = fit_video(sample.frames, sample.height, sample.width, low, high)
+    return [rows * columns // PATCH**2] * -(-sample.frames // TEMPORAL)
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Of `config`, whose family is the reasoner's."""
+    model = config.model
+    assert isinstance(model, VlmConfig)
+    architecture, dialogs = sizes_of(model.backbone), _Dialogs(config, model)
+    if model.num_layers is not None:
+        cut(architecture, model.num_layers)
+    with torch.device("meta"):
+        network = ReasonerNetwork(architecture, model.loss_chunk_size)
+    freeze(network, model.freeze)
+    inject_lora(network, model)
+    select_trainable(network, config.optimizer.keys_to_select)
+    parts = BackwardOfParts.of(network)
+    memory = _memories(network, dialogs, model, parts)
+    text = architecture.text_config
+    modes = memory["language model"].kept
+    return Estimate(
+        parameters=count_parameters(network, network.blocks),
+        sample=_described(dialogs),
+        samples=dialogs.count,
+        tokens=dialogs.tokens,
+        kept={
+            mode: {**{name: part.kept[mode] for name, part in memory.items()}, "loss": _loss_kept(dialogs, text, parts)}
+            for mode in modes
+        },
+        working={mode: max(part.working[mode] for part in memory.values()) for mode in modes},
+        loss=(COMPILED_LOSS_BYTES if model.compile.enabled else LOSS_BYTES)
+        * min(model.loss_chunk_size, dialogs.learned)
+        * text.vocab_size,
+        flops=_flops(architecture, dialogs, parts),
+        recomputed=_recomputed(architecture, dialogs, parts),
+        utilisation=COMPILED if model.compile.enabled else EAGER,
+        adapters=trains_only_lora(network),
+    )
+
+
+def _memories(
+    network: ReasonerNetwork, dialogs: _Dialogs, config: VlmConfig, parts: BackwardOfParts
+) -> dict[str, LayerMemory]:
+    """Of the language model's layers and of the tower's, those that gradients go through."""
+    language: Any = network.model.language_model
+    tower: Any = network.model.visual
+    text, vision = network.config.text_config, network.config.vision_config
+    precision = dtype(config.precision)
+    memories = {}
+    streams: tuple[tuple[str, Any, Any, tuple[int, ...], int, Backward], ...] = (
+        ("language model", language.layers, LANGUAGE_REGIONS, (1, dialogs.tokens), text.head_dim, parts.language),
+        ("vision tower", tower.blocks, TOWER_REGIONS, (dialogs.patches,), _tower_width(vision), parts.tower),
+    )
+    for name, blocks, regions, shape, width, backward in streams:
+        if backward is Backward.NONE or 0 in shape:
+            memories[name] = LayerMemory(*({"none": 0.0, "selective": 0.0, "full": 0.0} for _ in range(2)))
+            continue
+        block = blocks[0].to(precision)
+        hidden = torch.empty(*shape, _hidden(block), dtype=precision, device="meta")
+        kind = precision if name == "language model" else torch.float32
+        rotation = [torch.empty(*shape, width, dtype=kind, device="meta") for _ in range(2)]
+        one = layer_memory(block, regions[0], regions[1], hidden, rotation, config.compile)
+        ends = _beside_blocks(dialogs, vision, compiled=config.compile.enabled) if blocks is tower.blocks else 0.0
+        kept = {mode: len(blocks) * value + ends for mode, value in one.kept.items()}
+        memories[name] = LayerMemory(kept, one.working)
+    return memories
+
+
+def _hidden(block: Any) -> int:
+    """Width of the hidden states, from the layer's first norm."""
+    norm = block.norm1 if hasattr(block, "norm1") else block.input_layernorm
+    return int(norm.weight.shape[0])
+
+
+def _tower_width(vision: Any) -> int:
+    return int(vision.hidden_size // vision.num_heads)
+
+
+def _loss_kept(dialogs: _Dialogs, text: Any, parts: BackwardOfParts) -> float:
+    """Gradients that the loss computes in the forward pass, and hidden states at both ends, in 16 bits."""
+    head = text.vocab_size * text.hidden_size if parts.language is Backward.WEIGHTS else 0
+    return 2.0 * (head + 2 * dialogs.learned * text.hidden_size + 3 * dialogs.tokens * text.hidden_size)
+
+
+def _beside_blocks(dialogs: _Dialogs, vision: Any, *, compiled: bool) -> float:
+    """What the tower keeps besides its blocks' activations, in 16 bits."""
+    width = dialogs.patches * vision.hidden_size
+    mergers = (1 + len(vision.deepstack_visual_indexes)) * MERGER_TENSORS * width
+    return 2.0 * (mergers + (0.0 if compiled else EAGER_TENSORS * vision.depth * width))
+
+
+def _flops(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> float:
+    text, vision = architecture.text_config, architecture.vision_config
+    learned = round(dialogs.learned / dialogs.count)
+    language = language_flops(text, [dialogs.length], learned, parts.language)
+    return dialogs.count * (language + tower_flops(vision, dialogs.seqlens, parts.tower, parts.mergers))
+
+
+def _recomputed(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> dict[str, float]:
+    """FLOPs of the second forward pass of layers that gradients go through; attention is repeated under 'full' only."""
+    text, vision = architecture.text_config, architecture.vision_config
+    linear = attention = 0.0
+    if parts.language is not Backward.NONE:
+        whole = language_flops(text, [dialogs.length], 0, Backward.NONE)
+        mixing = 2 * text.num_attention_heads * text.head_dim * text.num_hidden_layers * dialogs.length**2
+        linear, attention = linear + whole - mixing, attention + mixing
+    if parts.tower is not Backward.NONE:
+        whole = tower_flops(vision, dialogs.seqlens, Backward.NONE, Backward.NONE)
+        mixing = 4 * vision.hidden_size * vision.depth * sum(length**2 for length in dialogs.seqlens)
+        linear, attention = linear + whole - mixing, attention + mixing
+    return {"none": 0.0, "selective": dialogs.count * linear, "full": dialogs.count * (linear + attention)}
+
+
+def _described(dialogs: _Dialogs) -> str:
+    each = dialogs.each
+    media = {0: "text alone", 1: f"a picture of {each.width}x{each.height}"}
+    what = media.get(each.frames, f"a video of {each.width}x{each.height} with {each.frames} frames")
+    return f"{what}: {dialogs.visual:,} visual and {each.text:,} text tokens"

@@ -1,0 +1,97 @@
+"""The reasoner's plan beside measured peaks; published backbones need no download."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cosmos_core.errors import UserError
+from cosmos_core.plan.costs import GIB, memory_items
+from cosmos_core.plan.degrees import solve_degrees
+from cosmos_core.plan.gpus import machine_of
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import load
+from cosmos_core.train.costs import costs, with_mode
+from cosmos_vlm.estimate import estimate
+from cosmos_vlm.family import VlmFamily
+
+BESIDE_ALLOCATED = ("allocator reserve", "CUDA context")
+PACKED = ("dataloader_train.max_samples_per_batch=null",)
+CUT = ("model.num_layers=12", *PACKED)
+MEASURED = [
+    ("allocated", CUT, 2, "full", 59.1),
+    ("card", CUT, 2, "full", 60.5),
+    ("card", CUT, 2, "selective", 84.3),
+    ("card", PACKED, 4, "full", 64.0),
+    ("card", PACKED, 4, "selective", 95.0),
+]
+"""What of it, settings of llava_ov_packed, GPUs, mode, GiB: packs of 38 dialogs with a picture, on H100 and H200."""
+
+
+@pytest.fixture(scope="module")
+def plugins() -> PluginManager:
+    return PluginManager.discover()
+
+
+@pytest.mark.parametrize(("what", "settings", "gpus", "mode", "measured"), MEASURED)
+def test_a_planned_peak_is_within_a_tenth_of_the_measured_one(
+    plugins: PluginManager, what: str, settings: tuple[str, ...], gpus: int, mode: str, measured: float
+) -> None:
+    config = load("llava_ov_packed", settings, plugins=plugins)
+    items = memory_items(estimate(config), config, solve_degrees(config.model.parallelism, gpus), mode)
+    left_out = BESIDE_ALLOCATED if what == "allocated" else ()
+    assert sum(size for name, size in items.items() if name not in left_out) / GIB == pytest.approx(measured, rel=0.1)
+
+
+def test_a_frozen_language_model_with_a_frozen_tower_needs_no_moments_of_them(plugins: PluginManager) -> None:
+    frozen = ("model.freeze.freeze_llm=true", "model.freeze.freeze_vision_encoder=true")
+    projector = estimate(load("llava_ov", frozen, plugins=plugins))
+    whole = estimate(load("llava_ov", plugins=plugins))
+    assert projector.parameters.trained < 0.02 * whole.parameters.trained
+    assert projector.parameters.trained + projector.parameters.frozen == whole.parameters.trained
+    assert projector.flops < whole.flops
+
+
+def test_auto_recomputes_as_little_as_fits_and_says_what_would_fit_where_nothing_does(plugins: PluginManager) -> None:
+    config = load("llava_ov_packed", (*PACKED, "model.activation_checkpointing.mode=auto"), plugins=plugins)
+
+    def mode(world: int, memory: float | None) -> tuple[str, float]:
+        checkpointing = with_mode(config, VlmFamily, world, memory).model.activation_checkpointing
+        return checkpointing.mode, checkpointing.share
+
+    assert mode(1, None) == ("none", 1.0), "a CPU has no limit"
+    assert mode(4, 1000.0) == ("none", 1.0)
+    assert mode(4, machine_of("H200").memory) == ("selective", 0.875)
+    assert mode(4, machine_of("H100").memory) == ("full", 1.0)
+    with pytest.raises(UserError) as raised:
+        mode(1, machine_of("RTX4090").memory)
+    (problem,) = raised.value.problems
+    assert problem.key == "model.activation_checkpointing.mode"
+    assert "GiB on each GPU, which has 23.5" in problem.message
+    assert problem.message.endswith("too much")
+    assert "--nproc" in problem.hint
+
+
+def test_the_change_that_a_plan_names_makes_the_recipe_fit(plugins: PluginManager) -> None:
+    none = (*PACKED, "model.activation_checkpointing.mode=none")
+    planned = costs(load("llava_ov_packed", none, plugins=plugins), plugins, machine_of("4xH200"))
+    assert not planned.fits
+    assert planned.change == ["model.activation_checkpointing.mode=selective"]
+    changed = load("llava_ov_packed", (*PACKED, *planned.change), plugins=plugins)
+    assert costs(changed, plugins, machine_of("4xH200")).fits
+
+
+def test_nothing_is_allocated_for_an_estimate(plugins: PluginManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", _recording(torch.nn.Parameter.__new__, made))
+    estimate(load("llava_ov", plugins=plugins))
+    assert made
+    assert set(made) == {"meta"}
+
+
+def _recording(new: object, devices: list[str]) -> object:
+    def recorded(cls: type, data: torch.Tensor, *rest: object, **options: object) -> object:
+        devices.append(data.device.type)
+        return new(cls, data, *rest, **options)  # type: ignore[operator]
+
+    return recorded

@@ -1,0 +1,164 @@
+"""The arithmetic of a plan: moments of a step, checkpoints on the disk, kinds of GPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from cosmos_core.config import CheckpointConfig, RunConfig
+from cosmos_core.config.run import KeepBest
+from cosmos_core.distributed import config_of_layer
+from cosmos_core.errors import UserError
+from cosmos_core.plan import Degrees, Estimate
+from cosmos_core.plan.costs import (
+    GIB,
+    ParameterCounts,
+    checkpoint_bytes,
+    checkpoints_kept,
+    memory_items,
+    step_seconds,
+    usual_samples,
+)
+from cosmos_core.plan.gpus import GPUS, machine_of, memory_of, peak_tflops
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import load
+
+MODES = ("none", "selective", "full")
+ALONE = Degrees(replicate=1, shard=1, context=1)
+
+
+def config(*overrides: str) -> RunConfig:
+    return load("hello", ("model.ema.enabled=true", *overrides), plugins=PluginManager.discover())
+
+
+def estimate(**changes: Any) -> Estimate:
+    """A billion trained parameters, half a billion frozen ones, and 20 GiB of activations."""
+    counts = ParameterCounts(
+        trained=10**9, frozen=5 * 10**8, root=10**8, root_trained=10**8, unit=2 * 10**8, unit_trained=10**8
+    )
+    values: dict[str, Any] = {
+        "parameters": counts,
+        "sample": "",
+        "samples": 8,
+        "tokens": 800,
+        "kept": {mode: {"activations": 20.0 * GIB} for mode in MODES},
+        "working": dict.fromkeys(MODES, float(GIB)),
+        "flops": 989e12,
+        "recomputed": {"none": 0.0, "selective": 98.9e12, "full": 329e12},
+        "utilisation": (0.5, 0.5),
+        **changes,
+    }
+    return Estimate(**values)
+
+
+def test_gradients_lie_beside_activations_only_while_micro_batches_are_accumulated() -> None:
+    once, twice = config("trainer.grad_accum_iter=1"), config("trainer.grad_accum_iter=2")
+    assert "gradients" not in memory_items(estimate(), once, ALONE, "none")
+    assert memory_items(estimate(), twice, ALONE, "none")["gradients"] == 4e9
+
+
+def test_without_activations_the_peak_is_the_end_of_the_backward_pass() -> None:
+    small = estimate(kept={mode: {"activations": 1.0} for mode in MODES}, working=dict.fromkeys(MODES, 0.0))
+    items = memory_items(small, config("trainer.grad_accum_iter=1"), ALONE, "none")
+    assert items["gradients"] == 4e9
+    assert "activations" not in items
+
+
+def test_processes_that_share_the_weights_hold_a_part_of_all_but_what_is_gathered() -> None:
+    alone = memory_items(estimate(), config(), ALONE, "none")
+    four = memory_items(estimate(), config(), evolve(ALONE, shard=4), "none")
+    for name in ("Adam moments", "average", "trained weights, float32"):
+        assert four[name] == alone[name] / 4
+    assert four["gathered weights"] == alone["gathered weights"] > 0
+    copies = memory_items(estimate(), config(), evolve(ALONE, replicate=4), "none")
+    assert copies["Adam moments"] == alone["Adam moments"]
+
+
+def test_seconds_follow_the_peak_of_the_gpu_and_what_is_recomputed() -> None:
+    def seconds(gpu: str, mode: str) -> float:
+        found = step_seconds(estimate(), config("trainer.grad_accum_iter=1"), ALONE, mode, machine_of(gpu))
+        assert found is not None
+        return found[0]
+
+    assert 2.0 < seconds("H100", "none") < 2.05, "989 TFLOP at half of the peak, and the update"
+    assert seconds("H100", "full") - seconds("H100", "none") == pytest.approx(2 * 329 / 989)
+    assert seconds("A100", "none") > 3 * seconds("H100", "none")
+    assert step_seconds(estimate(), config(), ALONE, "none", memory_of("24GB")) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 10),
+        ({"keep_last": 2}, 3),
+        ({"keep_last": 2, "keep_every": 500}, 5),
+        ({"keep_last": 2, "keep_every": 500, "keep_best": KeepBest(count=1)}, 6),
+        ({"keep_last": 50}, 10),
+    ],
+)
+def test_the_disk_holds_what_is_kept_and_the_one_that_is_being_written(settings: dict[str, Any], count: int) -> None:
+    assert checkpoints_kept(CheckpointConfig(save_iter=100, **settings), 1000) == count
+
+
+def test_a_checkpoint_of_adapters_holds_only_them() -> None:
+    assert checkpoint_bytes(estimate(), config("model.precision=bfloat16")) == 17e9
+    assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false")) == 12e9
+
+
+def test_a_pack_holds_what_the_tightest_limit_lets_in() -> None:
+    loader = evolve(config().dataloader_train, max_samples_per_batch=None, max_sequence_length=1000)
+    assert usual_samples(loader, 100) == 10
+    assert usual_samples(loader, 100, cap=500) == 5
+    assert usual_samples(evolve(loader, max_samples_per_batch=3), 100) == 3
+    assert usual_samples(loader, 5000) == 1
+
+
+def test_gpus_are_named_with_and_without_memory_and_number() -> None:
+    assert machine_of("8xH100-80GB") == machine_of("8 x h100")
+    assert (machine_of("8xh200").count, machine_of("L4").gpu) == (8, GPUS["L4-24GB"])
+    assert memory_of("24GB").memory == pytest.approx(24e9 / GIB)
+    assert memory_of("22.5 GiB").memory == 22.5
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("8xH101", "did you mean 'H100'?"), ("4xMI300", "known are H100-80GB"), ("0xH100", "did you mean 'H100'?")],
+)
+def test_an_unknown_gpu_gets_the_nearest_name(text: str, hint: str) -> None:
+    with pytest.raises(UserError) as raised:
+        machine_of(text)
+    assert raised.value.problems[0].hint.startswith(hint)
+
+
+def test_memory_without_a_number_is_refused() -> None:
+    for text in ("lots", "0GB", "24TB"):
+        with pytest.raises(UserError):
+            memory_of(text)
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA A100-SXM4-40GB", 312), ("NVIDIA L40S", 362), ("NVIDIA L4", 121)],
+)
+def test_peaks_are_found_by_the_drivers_name(device: str, peak: float) -> None:
+    assert peak_tflops(device) == peak
+    assert peak_tflops("GeForce GTX 1080") is None
+
+
+def test_layers_that_recompute_nothing_keep_everything_and_cost_no_second_pass() -> None:
+    kept = {"none": {"activations": 40.0 * GIB}, "selective": {"activations": 8.0 * GIB}, "full": {"activations": GIB}}
+    items = memory_items(estimate(kept=kept), config(), ALONE, "selective", 0.25)
+    assert items["activations"] == 32 * GIB
+    quarter = step_seconds(estimate(), config(), ALONE, "selective", machine_of("H100"), 0.25)
+    none = step_seconds(estimate(), config(), ALONE, "none", machine_of("H100"))
+    assert quarter is not None
+    assert none is not None
+    assert quarter[0] - none[0] == pytest.approx(0.25 * 2 * 98.9 / 989)
+
+
+def test_only_the_share_of_the_layers_recomputes() -> None:
+    model = config("model.activation_checkpointing.mode=selective", "model.activation_checkpointing.share=0.5").model
+    modes = [config_of_layer(model, index, 5).activation_checkpointing.mode for index in range(5)]
+    assert modes == ["selective", "selective", "none", "none", "none"]
