@@ -10,6 +10,9 @@ from jinja2 import Environment
 
 __all__ = ["Cell", "PageRow", "write_page"]
 
+SMALLEST = 256
+"""Pixels across that a clip should have in the page."""
+
 
 @frozen
 class Cell:
@@ -19,6 +22,16 @@ class Cell:
     file: str
     width: int
     facts: Mapping[str, object] = {}
+
+    @property
+    def times(self) -> int:
+        """How much larger it is shown: clips of a few pixels are hidden by their own controls."""
+        return max(1, SMALLEST // self.width)
+
+    @property
+    def shown(self) -> int:
+        """Pixels across in the page."""
+        return self.width * self.times
 
 
 @frozen
@@ -56,11 +69,12 @@ dt { float: left; clear: left; min-width: 8em } dd { margin-left: 9em }
 <p class="caption" dir="auto">{{ row.caption or "(empty prompt)" }}</p>
 <div class="clips">
 {% for cell in row.cells %}
-<figure style="width: {{ [cell.width, 160] | max }}px">
-{% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ row.caption }}" width="{{ cell.width }}">
-{% else %}<video src="{{ cell.file | url }}" width="{{ cell.width }}" controls autoplay loop muted playsinline></video>
+<figure style="width: {{ [cell.shown, 160] | max }}px">
+{% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ row.caption }}" width="{{ cell.shown }}">
+{% else %}<video src="{{ cell.file | url }}" width="{{ cell.shown }}" controls autoplay loop muted playsinline></video>
 {% endif %}
-<figcaption>{{ cell.title }}</figcaption>
+<figcaption>{{ cell.title }}
+{%- if cell.times > 1 %}; {{ cell.width }} pixels wide, shown {{ cell.times }} times as large{% endif %}</figcaption>
 {% if cell.facts %}<details><summary>settings</summary><dl>
 {% for name, value in cell.facts.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}
 </dl></details>{% endif %}

@@ -53,12 +53,12 @@ def read_prompts(path: Path) -> list[Row]:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError("the prompts cannot be read", [Problem(message=str(reason), file=str(path))]) from None
     readers = {".jsonl": _json_lines, ".csv": _csv, ".txt": _text}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         message = f"its name ends in {path.suffix!r}; prompts are read from {', '.join(readers)}"
         raise UserError("the prompts cannot be read", [Problem(message=message, file=str(path))])
     rows: list[Row] = []
     problems: list[Problem] = []
-    for line, values in readers[path.suffix](text):
+    for line, values in readers[path.suffix.lower()](text):
         if isinstance(values, str):
             problems.append(Problem(message=values, file=str(path), line=line))
             continue
@@ -92,6 +92,9 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     reader = csv.DictReader(io.StringIO(text))
+    if "prompt" not in (reader.fieldnames or ()):
+        yield 1, f"names no column 'prompt'; the first line names the columns with commas between: {', '.join(KEYS)}"
+        return
     for values in reader:
         number = reader.line_num
         if None in values:
@@ -127,8 +130,9 @@ def _row(values: dict[str, Any], path: Path, line: int) -> tuple[Row, list[Probl
                 raise ValueError
             read[key] = converted
         except (TypeError, ValueError, OverflowError):
-            wrong(f"is {value!r}, which is no {'text' if kind is str else 'number'}", key)
-    if "prompt" not in values:
+            name = {str: "text", int: "whole number"}.get(kind, "number")
+            wrong(f"is {value!r}, which is no {name}", key)
+    if values.get("prompt") is None:
         wrong("is missing", "prompt")
     for key in ("image", "video"):
         if key in read:
