@@ -91,6 +91,7 @@ _IMAGE = Defaults("720", "1,1", 1, 24.0, steps=50, guidance=4.0, shift=3.0, nega
 _TINY = Defaults(
     "64x64", "1,1", 17, 5.0, 20, guidance=3.0, shift=3.0, negative="", tells_duration=False, tells_size=False
 )
+_SENTENCES = ("tells_duration", "tells_size")
 _RECORDED = ("size", "frames", "fps", "steps", "guidance", "shift")
 _BY_SIZE = {
     "tiny": (_TINY, evolve(_TINY, frames=1)),
@@ -104,12 +105,12 @@ def defaults_of(
 ) -> Defaults:
     """Of a model size for videos, or for pictures. sampling: ``[model.sampling]``, which wins where a recipe set it.
 
-    recorded: defaults that the weights carry, by name; they win. A picture takes size and sentences of them alone,
-    since they are for videos.
+    recorded: defaults that the weights carry, by name; they win. A picture takes the size alone, since the others are
+    for videos. Sentences that training left out are left out, and never added where the model size has none.
     """
     video, picture = _BY_SIZE.get(tier, (_VIDEO, _IMAGE))
-    taken = ("size", "tells_duration", "tells_size") if image else (*_RECORDED, "tells_duration", "tells_size")
-    own = {name: recorded[name] for name in taken if name in recorded}
+    own = {name: recorded[name] for name in (("size",) if image else _RECORDED) if name in recorded}
+    own |= {name: getattr(video, name) and recorded.get(name, True) for name in _SENTENCES}
     if image:
         return evolve(picture, **own)
     plain = Sampling()

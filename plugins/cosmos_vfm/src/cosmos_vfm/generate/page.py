@@ -52,7 +52,8 @@ _TEMPLATE = """<!doctype html>
 body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 100em; padding: 0 1em;
   color: #222; background: #fff }
 section { border-top: 1px solid #ccc; padding: 1em 0 }
-.caption { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 60em; margin: 0 0 .7em }
+.caption { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 60em; margin: 0 0 .7em; max-height: 14em;
+  overflow-y: auto }
 .clips { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
 figure { margin: 0; max-width: 100% }
 figcaption { color: #555; overflow-wrap: anywhere }
