@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+import errno
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["Problem", "ReportedError", "RunFailed", "UserError", "as_problems", "first_line", "problem_count"]
+__all__ = [
+    "Problem",
+    "RankLost",
+    "ReportedError",
+    "RunFailed",
+    "UserError",
+    "as_problems",
+    "disk_faults_reported",
+    "first_line",
+    "problem_count",
+]
+
+
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 @frozen(kw_only=True)
@@ -44,9 +60,29 @@ class RunFailed(ReportedError):
     """Raised when training cannot continue, e.g. because the loss is not finite; exit code 1."""
 
 
+class RankLost(RunFailed):
+    """Raised when a process of the run died, hangs or does not stop; started again, the run may well succeed."""
+
+
 def problem_count(problems: Sized) -> str:
     """Their number in words: "1 problem", "2 problems"."""
     return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+
+
+@contextmanager
+def disk_faults_reported(folder: Path) -> Iterator[None]:
+    """Raise a UserError in place of an OSError that says that a disk is full, read-only or failing.
+
+    folder: to name where the error names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        hint = "mend the disk or free some space, then run the same command again"
+        problem = Problem(message=error.strerror or str(error), file=str(error.filename or folder), hint=hint)
+        raise UserError("a file could not be written; checkpoints are complete", [problem]) from error
 
 
 def first_line(error: Exception) -> str:

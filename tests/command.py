@@ -19,7 +19,7 @@ from typing import Any
 __all__ = ["ROOT", "cosmos", "losses", "metric_records", "module"]
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"run", "data", "export", "convert", "eval", "generate"}
+HEAVY = {"run", "data", "export", "convert", "eval", "generate", "chat"}
 """Commands that import torch, which a forked process has already."""
 TORCH = find_spec("torch") is not None
 PLACES = {

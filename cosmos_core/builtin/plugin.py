@@ -13,6 +13,7 @@ from cosmos_core.plugin.descriptors import (
     CommandSpec,
     DatasetSpec,
     DoctorSpec,
+    MetricSpec,
     ModelFamilySpec,
     TrackerSpec,
 )
@@ -148,6 +149,17 @@ def cosmos_trackers() -> Iterable[TrackerSpec]:
         config=f"{_BUILTIN}.config:Tensorboard",
         tracker=f"{_BUILTIN}.trackers.tensorboard:TensorboardTracker",
     )
+
+
+@hookimpl
+def cosmos_metrics() -> Iterable[MetricSpec]:
+    """General ones; each but the first is silent where the data has other answers."""
+    for name, summary, errors in (
+        ("exact_match", "Answers that say what the data says", ()),
+        ("choice", "Answers with the right letter", ()),
+        ("number", "Error and rank correlation of numbers", ("mean_absolute_error", "unreadable")),
+    ):
+        yield MetricSpec(name=name, summary=summary, metric=f"{_BUILTIN}.metrics:{name}", errors=errors)
 
 
 @hookimpl

@@ -12,6 +12,9 @@ from typing import Any, cast
 import attrs
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.checkpoint.filesystem import FileSystem
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from cosmos_core.plan.manifest import Checksum, FileRecord
 
@@ -26,10 +29,26 @@ class HashingWriter(FileSystemWriter):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.fs = _HashingFiles()
+        self.fs = self._files = _HashingFiles()
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Write this rank's part. Raises OSError when the disk does not take it.
+
+        torch would raise a RuntimeError in its place, which loses its cause on the way to other ranks.
+        """
+        try:
+            return super().write_data(plan, planner)
+        except Exception:
+            if self._files.fault is not None:
+                raise self._files.fault from None
+            raise
 
 
 class _HashingFiles(FileSystem):
+    """fault: the first error of a write."""
+
+    fault: OSError | None = None
+
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
         """Open a file; one opened for writing is only ever appended to."""
@@ -39,7 +58,7 @@ class _HashingFiles(FileSystem):
             return
         checksum = Checksum()
         with Path(path).open(mode) as opened:
-            yield _HashingStream(opened, checksum)
+            yield _HashingStream(opened, checksum, self)
         record = attrs.asdict(checksum.record())
         Path(f"{os.fspath(path)}{SUFFIX}").write_text(json.dumps(record), encoding="utf-8")
 
@@ -47,14 +66,19 @@ class _HashingFiles(FileSystem):
 class _HashingStream:
     """What torch.save and DCP use of a file."""
 
-    def __init__(self, file: Any, checksum: Checksum) -> None:
+    def __init__(self, file: Any, checksum: Checksum, files: _HashingFiles) -> None:
         self._file = file
         self._checksum = checksum
+        self._files = files
 
     def write(self, data: Any) -> int:
         """Append bytes."""
         self._checksum.add(data)
-        return cast(int, self._file.write(data))
+        try:
+            return cast(int, self._file.write(data))
+        except OSError as error:
+            self._files.fault = self._files.fault or error
+            raise
 
     def tell(self) -> int:
         """Bytes written so far."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from cosmos_core.config.run import CheckpointConfig, KeepBest
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.leftovers import PARTIAL
 from cosmos_core.plan.paths import RunPaths, step_of
+from cosmos_core.report.metrics_file import read_metrics
 
 __all__ = ["remove_old"]
 
@@ -47,14 +47,9 @@ def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set
 
 
 def _validations(metrics: Path, name: str) -> dict[int, float]:
-    """A figure of every validation, by step."""
+    """A figure of every validation, by step; of one that is not finite, not a number."""
     values = {}
-    quoted = json.dumps(name)
-    with metrics.open(encoding="utf-8") as lines:
-        for line in lines:
-            if quoted in line:
-                record = json.loads(line)
-                value = record.get(name)
-                if isinstance(value, (int, float)):
-                    values[int(record["step"])] = float(value)
+    for record in read_metrics(metrics).validations:
+        value = record.get(name, math.nan)
+        values[record["step"]] = float(value) if isinstance(value, (int, float)) else math.nan
     return values

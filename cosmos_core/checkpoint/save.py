@@ -143,8 +143,6 @@ def _of_the_disk(error: CheckpointException) -> str | None:
         cause = causes.pop()
         if isinstance(cause, OSError):
             return str(cause)
-        if isinstance(cause, RuntimeError) and "PytorchStreamWriter" in str(cause):
-            return "no space left while writing tensors"
         causes += [inner for inner in (cause.__cause__, cause.__context__) if inner is not None]
     return None
 

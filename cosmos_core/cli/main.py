@@ -48,7 +48,8 @@ def main() -> NoReturn:
     """Console script. Exit codes: 0 done, 1 bug or failed run, 2 user error, 75 stopped, 130 interrupted."""
     escape_unprintable()
     code = _exit_code()
-    if "torch" in sys.modules:
+    # After a run, too: while the interpreter is finalized, a repeated signal would end it with another code.
+    if "torch" in sys.modules or "cosmos_core.launch" in sys.modules:
         from cosmos_core.launch.hard_exit import hard_exit
 
         hard_exit(code)

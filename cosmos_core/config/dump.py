@@ -1,16 +1,14 @@
-"""A RunConfig as plain values, TOML, YAML, and the digest that ranks compare."""
+"""A RunConfig as plain values, TOML and YAML."""
 
 from __future__ import annotations
 
-import json
-from hashlib import sha256
 from typing import Any
 
 import attrs
 
 from cosmos_core.config.run import RunConfig
 
-__all__ = ["digest", "to_plain", "to_toml", "to_yaml"]
+__all__ = ["to_plain", "to_toml", "to_yaml"]
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -47,8 +45,3 @@ def to_yaml(config: RunConfig) -> str:
     import yaml
 
     return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-
-
-def digest(config: RunConfig) -> str:
-    """Hexadecimal SHA-256 of all values."""
-    return sha256(json.dumps(to_plain(config), sort_keys=True, default=str).encode()).hexdigest()

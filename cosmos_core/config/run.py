@@ -18,6 +18,7 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "SchedulerConfig",
+    "TimeoutConfig",
     "TrackerConfig",
     "TrainerConfig",
 ]
@@ -70,12 +71,23 @@ class SchedulerConfig:
 
 
 @frozen(kw_only=True)
+class TimeoutConfig:
+    """How long a rank may make no progress before it is named and the run ends (docs/training.md, Ranks that hang)."""
+
+    startup: float = option(
+        3600.0, "In a phase of the start, a save, a validation or a callback; 0: no limit.", unit="seconds", low=0
+    )
+    step: float = option(600.0, "In a phase of a step after the first; 0: no limit.", unit="seconds", low=0)
+
+
+@frozen(kw_only=True)
 class TrainerConfig:
     """Length and intervals of the run."""
 
     max_iter: int = option(500, "Optimizer steps in total.", unit="steps", low=1)
     grad_accum_iter: int = option(1, "Micro-batches a step.", low=1)
     logging_iter: int = option(10, "Console and tracker cadence.", unit="steps", low=1)
+    log_samples: bool = option(False, "Write every sample that was trained on to samples_rank<r>.jsonl.")
     seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
     distributed_parallelism: str = option("fsdp", "How parameters are distributed.", choices=("fsdp",))
     run_validation: bool = option(False, "Evaluate on dataloader_val during the run.")
@@ -93,6 +105,10 @@ class TrainerConfig:
         unit="steps",
         low=1,
         unless=("on_nonfinite", ("stop",)),
+    )
+    timeout: TimeoutConfig = section(TimeoutConfig, "Ranks that hang.")
+    stop_grace: float = option(
+        600.0, "A run that was asked to stop ends without saving after this time; 0: no limit.", unit="seconds", low=0
     )
     callbacks: dict[str, Any] = attrs.field(
         factory=dict, metadata={"help": "One table a callback, typed by the callback of that name."}

@@ -93,6 +93,11 @@ class Mixture(MapSource):
             for dropped in member.source.dropped
         ]
 
+    @property
+    def categories(self) -> Mapping[str, str]:
+        """Those of all members."""
+        return {key: group for member in self.members for key, group in member.source.categories.items()}
+
     def _at(self, index: int) -> tuple[MapSource, int]:
         number = bisect_right(self._ends, index)
         source = self.members[number].source

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from cosmos_core.data.dropped import Dropped
-from cosmos_core.data.samples import Answer
 
 __all__ = ["MapSource", "UnreadableSample"]
 
@@ -35,9 +33,6 @@ class MapSource(ABC):
 
     A dataset must have `__len__` and `get`; everything else has a default.
     """
-
-    scores: ClassVar[bool] = False
-    """Whether `score` is implemented; validation then generates answers."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -105,6 +100,7 @@ class MapSource(ABC):
         """How what the data says of sample `index` differs from its file."""
         return ()
 
-    def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
-        """Metrics of the model's answers. Files go into `folder`, which exists."""
+    @property
+    def categories(self) -> Mapping[str, str]:
+        """Groups of samples, by key; figures of answers are also given by group."""
         return {}

@@ -35,10 +35,11 @@ def local_mesh(device: torch.device | None = None) -> Mesh:
 
 
 @contextmanager
-def process_group(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
+def process_group(degrees: Degrees, *, mixed_precision: bool, timeout: timedelta = TIMEOUT) -> Iterator[Mesh]:
     """The mesh of a run; the process group exists while inside.
 
     A process that torchrun did not start gets a group only when `mixed_precision` requires FSDP.
+    timeout: of a collective.
     """
     launched = launched_rank()
     if launched is None and not mixed_precision:
@@ -46,7 +47,7 @@ def process_group(degrees: Degrees, *, mixed_precision: bool) -> Iterator[Mesh]:
         return
     device = _device(launched.local_rank if launched else 0)
     _share_cores(launched)
-    _init_group(launched, device)
+    _init_group(launched, device, timeout)
     try:
         shape = (degrees.replicate, degrees.shard * degrees.context)
         device_mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
@@ -73,9 +74,9 @@ def _share_cores(launched: LaunchedRank | None) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // launched.local_world))
 
 
-def _init_group(launched: LaunchedRank | None, device: torch.device) -> None:
+def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched is not None:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group(backend, timeout=timeout)
         return
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from cosmos_core.doctor.check import Check, DoctorOptions, Result
 from cosmos_core.errors import first_line
-from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.launch.parent import set_parent_death_signal
 from cosmos_core.refs import Ref
 
 __all__ = ["LISTING", "Finished", "Place", "Started", "serve"]
@@ -50,7 +50,7 @@ class Finished:
 
 def serve(events: Connection, groups: Sequence[Ref], options: DoctorOptions, begin: Place, log: Path) -> None:
     """Run all checks from `begin` on; None is sent at the end. What they print goes to `log`."""
-    set_parent_death_signal()
+    set_parent_death_signal(os.getppid())
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,7 +15,7 @@ from attrs import frozen
 
 from cosmos_core.doctor.check import Result
 from cosmos_core.errors import first_line
-from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.launch.parent import set_parent_death_signal
 
 __all__ = ["Group", "serve_peer"]
 
@@ -37,7 +38,7 @@ class Group:
 
 def serve_peer(connection: Connection, device: str, index: int) -> None:
     """Answer each Group with a Result; the first answer says that the device is open."""
-    set_parent_death_signal()
+    set_parent_death_signal(os.getppid())
     own = torch.device("cuda", index) if device == "cuda" else torch.device(device)
     if device == "cuda":
         torch.cuda.set_device(own)

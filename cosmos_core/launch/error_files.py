@@ -17,12 +17,12 @@ from attrs import asdict, frozen
 
 from cosmos_core.config.env import error_file
 from cosmos_core.config.problems import render
-from cosmos_core.errors import Problem, ReportedError, RunFailed, UserError
+from cosmos_core.errors import Problem, RankLost, ReportedError, RunFailed, UserError
 from cosmos_core.plan.record import replace_file
 
 __all__ = ["RankFailure", "any_rank_reported", "error_recorded", "first_failure", "record_killed_rank"]
 
-_KINDS: dict[str, type[ReportedError]] = {"UserError": UserError, "RunFailed": RunFailed}
+_KINDS: dict[str, type[ReportedError]] = {"UserError": UserError, "RankLost": RankLost, "RunFailed": RunFailed}
 
 
 @frozen
@@ -56,7 +56,7 @@ def error_recorded() -> Iterator[None]:
 
 def record_killed_rank(folder: Path, rank: int, local_rank: int, signal_name: str) -> None:
     """Write for a rank that a signal ended what it could not write itself, below torchrun's log folder."""
-    error = RunFailed(
+    error = RankLost(
         f"rank {rank} was killed by {signal_name}"
         + (": by hand, by the scheduler, or by the system because memory ran out" if signal_name == "SIGKILL" else "")
     )
@@ -83,7 +83,8 @@ def first_failure(folder: Path) -> RankFailure | None:
     A reported error comes before any other: when a rank leaves with one, the collectives of its peers fail, and a peer
     may write that first. Among equals the oldest counts.
     """
-    failures = [_read(path) for path in sorted(folder.glob("*/attempt_*/*/error.json"))]
+    read = [_read(path) for path in sorted(folder.glob("*/attempt_*/*/error.json"))]
+    failures = [failure for failure in read if failure is not None]
     return min(failures, key=lambda failure: (failure.error is None, failure.time, failure.rank), default=None)
 
 
@@ -94,8 +95,12 @@ def any_rank_reported() -> bool:
     return failure is not None and failure.error is not None
 
 
-def _read(path: Path) -> RankFailure:
-    content = json.loads(path.read_text(encoding="utf-8"))
+def _read(path: Path) -> RankFailure | None:
+    """None while torch is writing it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
     message, reported = content["message"], content.get("reported")
     error = None
     if reported is not None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cosmos_core.config.problems import render
-from cosmos_core.errors import ReportedError, UserError
+from cosmos_core.errors import RankLost, ReportedError, UserError
 from cosmos_core.plan.paths import RUN_FORMAT, RunPaths
 from cosmos_core.plan.record import replace_file
 
@@ -19,7 +19,10 @@ EXIT_CODES = {"done": 0, "failed": 1, "diverged": 1, "refused": 2, "stopped": 75
 def error_outcome(error: BaseException) -> dict[str, Any]:
     """The record of a launch that ended with an error."""
     if isinstance(error, ReportedError):
-        return {"outcome": "refused" if isinstance(error, UserError) else "diverged", "error": render(error)}
+        outcome = "refused" if isinstance(error, UserError) else "failed" if isinstance(error, RankLost) else "diverged"
+        return {"outcome": outcome, "error": render(error)}
+    if isinstance(error, KeyboardInterrupt):
+        return {"outcome": "interrupted"}
     return {"outcome": "failed", "error": f"{type(error).__name__}: {error}"}
 
 

@@ -16,12 +16,14 @@ from attrs import evolve, frozen
 from cosmos_core.config.env import disabled_plugins, launched_rank, prepare_threads
 from cosmos_core.config.env import output_root as default_output_root
 from cosmos_core.config.problems import render_problem
-from cosmos_core.errors import Problem, ReportedError, UserError
-from cosmos_core.launch.outcome import read_outcome
+from cosmos_core.console.terminal import show_beside
+from cosmos_core.errors import Problem, RankLost, ReportedError, UserError
+from cosmos_core.launch.outcome import read_outcome, write_outcome
 from cosmos_core.launch.run_lock import check_free, run_lock
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.launch.supervisor import launch
 from cosmos_core.plan.leftovers import remove_leftovers
-from cosmos_core.plan.make import draft_plan
+from cosmos_core.plan.make import draft_plan, plan_in
 from cosmos_core.plan.manifest import verify as verify_bytes
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
@@ -66,6 +68,7 @@ def train(
     output_root: str | Path | None = None,
     nproc: int | None = None,
     fresh: bool = False,
+    max_restarts: int = 0,
     plugins: PluginManager | None = None,
 ) -> RunResult:
     """Train what a recipe says; call it again to resume. The same as `cosmos run`, from a script or a notebook.
@@ -78,11 +81,14 @@ def train(
     recipe: a name or the path of a TOML file. overrides: {key: value}, or "key=value" texts as on the command line.
     output_root: parent of run directories. nproc: 1 (the default) trains in this process; more starts that many
     processes on this machine. Under torchrun the process takes its part in the run, and nproc is left out. fresh: take
-    a new run directory instead of resuming. plugins: by default all installed ones; more processes always use those.
+    a new run directory instead of resuming. max_restarts: how often the whole launch is started again, and resumed,
+    after a process of the run died or hung; the run then never trains in this process. plugins: by default all
+    installed ones; more processes always use those.
 
-    SIGINT (Ctrl-C, or a notebook's stop button) and SIGTERM save a checkpoint and stop, when called in the main thread;
-    from another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default
-    dtype and threads are afterwards what they were before.
+    SIGINT (Ctrl-C, or a notebook's stop button), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 save a checkpoint and stop, when
+    called in the main thread; SIGINT or SIGTERM more than 5 seconds later raises KeyboardInterrupt at once. From
+    another thread, create `.stop_requested` in the run directory. Signal and logging handlers, torch's default dtype
+    and threads are afterwards what they were before.
 
     Raises UserError for what you can fix, RunFailed when training cannot go on.
     """
@@ -91,18 +97,20 @@ def train(
     if not _one_at_a_time.acquire(blocking=False):
         raise UserError("this process is training already; wait for it, or use another process")
     try:
-        plan = plan_run(
-            str(recipe),
-            texts,
-            plugins=plugins,
-            nproc=nproc,
-            default_nproc=1,
-            fresh=fresh,
-            output_root=None if output_root is None else Path(output_root),
-            notify=lambda note: logger.warning("%s", render_problem(note)),
-        )
-        command = ("cosmos.train", str(recipe), *texts)
-        outcome = start_run(plan, plugins, recipe=str(recipe), overrides=texts, command=command)
+        with StopRequests().listening() as stop:
+            plan = plan_run(
+                str(recipe),
+                texts,
+                plugins=plugins,
+                nproc=nproc,
+                default_nproc=1,
+                fresh=fresh,
+                max_restarts=max_restarts,
+                output_root=None if output_root is None else Path(output_root),
+                notify=lambda note: logger.warning("%s", render_problem(note)),
+            )
+            given = ("cosmos.train", str(recipe), *texts)
+            outcome = start_run(plan, plugins, stop, recipe=given[1], overrides=texts, command=given, own_process=False)
     finally:
         _one_at_a_time.release()
     paths = RunPaths(plan.run_dir)
@@ -120,6 +128,7 @@ def plan_run(
     fresh: bool,
     output_root: Path | None,
     notify: Callable[[Problem], None],
+    max_restarts: int = 0,
     verify: bool | None = None,
 ) -> RunPlan:
     """Resolve, plan and check a run; nothing is started. Raises UserError.
@@ -128,8 +137,12 @@ def plan_run(
     checksums; by default after a launch that ended without saying how, or failed.
     """
     launched = launched_rank()
-    if launched is not None and (nproc is not None or fresh):
-        raise UserError("nproc and fresh cannot be used under torchrun, which starts the processes itself")
+    if launched is not None and (nproc is not None or fresh or max_restarts):
+        raise UserError(
+            "nproc, fresh and max_restarts cannot be used under torchrun, which starts the processes itself"
+        )
+    if max_restarts < 0:
+        raise UserError(f"max_restarts is {max_restarts}, but a run cannot be started again less than 0 times")
     if nproc is not None and nproc < 1:
         raise UserError(f"nproc is {nproc}, but a run needs at least one process")
     check_can_run(recipe)
@@ -152,7 +165,7 @@ def plan_run(
     plan = draft()
     if main and _is_damaged(plan, verify):
         plan = draft()  # Now it knows.
-    plan = evolve(plan, command=(recipe, *overrides))
+    plan = evolve(plan, command=(recipe, *overrides), max_restarts=max_restarts)
     if main:
         preflight(plan, plugins)
     return plan.without_problems()
@@ -168,16 +181,21 @@ def _is_damaged(plan: RunPlan, verify: bool | None) -> bool:
 def start_run(
     plan: RunPlan,
     plugins: PluginManager,
+    stop: StopRequests,
     *,
     recipe: str,
     overrides: Sequence[str],
     command: Sequence[str],
+    own_process: bool = True,
     ended: Callable[[str], None] = lambda outcome: None,
 ) -> str:
     """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
 
-    A finished run is left as it is. ended: called with the outcome, also of a run that failed with a reported error,
-    on rank 0. Raises UserError, RunFailed.
+    A finished run is left as it is. stop: one that came before anything was written starts nothing. ended: called with
+    the outcome, also of a run that failed with a reported error, on rank 0.
+    own_process: whether this process may be ended when the run hangs; otherwise that is logged.
+
+    Raises UserError, RunFailed.
     """
     launched, paths = launched_rank(), RunPaths(plan.run_dir)
     main = launched is None or launched.rank == 0
@@ -186,30 +204,57 @@ def start_run(
             check_free(paths)
             ended("done")
         return "done"
+    if launched is None and stop.pending:
+        ended(stop.outcome)
+        return stop.outcome
     if not main:
-        return _execute(plan, plugins)
+        return _execute(plan, plugins, stop, own_process=own_process)
     with run_lock(paths):
+        paths.stop_request.unlink(missing_ok=True)  # A leftover.
+        record = partial(record_run, command=command, recipe=recipe, overrides=overrides)
         with suppress(OSError):  # The next save removes them too, and reports what stands in its way.
             remove_leftovers(paths.checkpoints)
-        plan = record_run(plan, command=command, recipe=recipe, overrides=overrides)
         try:
-            if launched is None and plan.degrees.world > 1:
-                assert plan.launch is not None
-                outcome = launch(plan.run_dir, plan.launch, plan.degrees.world)
+            if launched is None and (plan.degrees.world > 1 or plan.max_restarts):
+                outcome = _launch_ranks(plan, stop, record)
             else:
-                outcome = _execute(plan, plugins)
+                outcome = _execute(record(plan), plugins, stop, own_process=own_process)
         except ReportedError:
             ended(read_outcome(paths))
             raise
         finally:
+            paths.stop_request.unlink(missing_ok=True)
             write_own_report(plan.run_dir)
     ended(outcome)
     return outcome
 
 
-def _execute(plan: RunPlan, plugins: PluginManager) -> str:
+def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPlan]) -> str:
+    """The outcome of the last launch; each one after the first resumes the one before, which lost a rank."""
+    restart: dict[str, Any] = {}
+    max_restarts = plan.max_restarts
+    while not plan.finished:  # A rank may be lost after the last save.
+        plan = record(plan, restart=restart)
+        assert plan.launch is not None
+        try:
+            return launch(plan.run_dir, plan.launch, plan.degrees.world, stop)
+        except RankLost as error:
+            number = restart.get("number", 0) + 1
+            if number > max_restarts or stop.pending:
+                raise
+            restart = {"number": number, "after": error.title}
+            show_beside(f"warning: {error.title}; starting again ({number} of at most {max_restarts} times)")
+        again = partial(plan_in, world=plan.degrees.world, distributions=plan.distributions)
+        plan = again(plan.run_dir, plan.config)
+        if _is_damaged(plan, None):
+            plan = again(plan.run_dir, plan.config)  # Now it knows.
+    write_outcome(RunPaths(plan.run_dir), {"outcome": "done", "step": plan.config.trainer.max_iter})
+    return "done"
+
+
+def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, own_process: bool) -> str:
     prepare_threads()
-    return str(EXECUTE.load()(plan, plugins))
+    return str(EXECUTE.load()(plan, plugins, stop, own_process=own_process))
 
 
 def _override_texts(overrides: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
 from cosmos_core.plan.plan import Degrees, RunPlan, WeightSource
 from cosmos_core.plan.preflight import preflight
+from cosmos_core.plan.source import Source, locate_source
 from cosmos_core.plan.trained import Trained, trained_by
 from cosmos_core.plan.warnings import warnings
 
@@ -18,10 +19,12 @@ __all__ = [
     "ExportRecord",
     "RunPaths",
     "RunPlan",
+    "Source",
     "Trained",
     "WeightSource",
     "iteration_name",
     "latest_complete",
+    "locate_source",
     "make_plan",
     "plan_in",
     "preflight",

@@ -16,12 +16,13 @@ from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
 from cosmos_core.plan.paths import ADAPTER_BASE, LAUNCH_FILE
 
-__all__ = ["DAMAGED", "MANIFEST", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
+__all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
 
 MANIFEST = "manifest.json"
 DAMAGED = "damaged.json"
 """Written by `verify` into a checkpoint whose bytes are not those that were written."""
 NOTES = (ADAPTER_BASE, LAUNCH_FILE)
+"""Files without a checksum, which people may edit; whoever reads them checks them."""
 MANIFEST_FORMAT = 1
 """Format number of ``manifest.json``."""
 BLOCK = 1 << 24

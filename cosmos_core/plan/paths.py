@@ -18,6 +18,7 @@ __all__ = [
     "LAUNCH_FILE",
     "OTHER_PLACE",
     "RUN_FORMAT",
+    "SAMPLES",
     "Record",
     "RunPaths",
     "check_place",
@@ -37,6 +38,9 @@ EXPORT_CONFIG = "cosmos_config.toml"
 """In an export of a run: its resolved configuration."""
 RUN_FORMAT = 1
 """Format number of ``launch_info.yaml`` and ``outcome.json``."""
+
+SAMPLES = "samples_rank"
+"""Begins the names of logs of samples."""
 
 OTHER_PLACE = "choose another --output-root or job.name"
 """What to do where a run directory cannot be made."""
@@ -126,6 +130,10 @@ class RunPaths(Record):
         """What one rank logged, over all launches."""
         return self.root / "logs" / f"rank_{rank}.log"
 
+    def samples(self, rank: int) -> Path:
+        """Every sample that one rank trained on, when `trainer.log_samples` is set."""
+        return self.root / f"{SAMPLES}{rank}.jsonl"
+
     @property
     def wandb_id(self) -> Path:
         """Id of the W&B run, when W&B is on."""
@@ -153,6 +161,11 @@ class RunPaths(Record):
     def error_files(self) -> Path:
         """Where failing ranks say why, while a launch of several runs."""
         return self.root / ".errors"
+
+    @property
+    def beats(self) -> Path:
+        """Where each rank says what it is doing, while it runs."""
+        return self.root / ".beats"
 
     @property
     def lock(self) -> Path:

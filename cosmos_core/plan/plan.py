@@ -71,6 +71,8 @@ class RunPlan:
 
     command: the recipe and the overrides, as given in the launching process; for hints.
 
+    max_restarts: how often the command starts the run again when it loses a process.
+
     problems: why a draft cannot run; its `degrees` or `weights` are stand-ins then. None of a plan that runs.
     """
 
@@ -83,6 +85,7 @@ class RunPlan:
     launch: int | None = None
     problems: tuple[Problem, ...] = ()
     command: tuple[str, ...] = ()
+    max_restarts: int = 0
 
     def without_problems(self) -> RunPlan:
         """This plan. Raises UserError when it has problems and there is something left to do."""

@@ -29,10 +29,18 @@ def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
     hidden.replace(path)
 
 
-def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides: Sequence[str]) -> RunPlan:
+def record_run(
+    plan: RunPlan,
+    *,
+    command: Sequence[str],
+    recipe: str,
+    overrides: Sequence[str],
+    restart: Mapping[str, Any] | None = None,
+) -> RunPlan:
     """Create the run directory and ``launches/<n>/`` in it; returns the plan with n.
 
     The folder holds config.toml, config.yaml, config.pkl, launch_info.yaml and job_env.yaml.
+    restart: why the command started the run again, and how often it did; recorded when there is something.
     """
     paths = RunPaths(plan.run_dir)
     paths.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -49,6 +57,7 @@ def record_run(plan: RunPlan, *, command: Sequence[str], recipe: str, overrides:
         "processes": plan.degrees.world,
         "weights": {"kind": plan.weights.kind, **_weights(plan.weights.path)},
         "distributions": plan.distributions,
+        **({"restart": dict(restart)} if restart else {}),
     }
     files = {
         record.config_toml: to_toml(plan.config).encode(),

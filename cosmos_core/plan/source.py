@@ -7,14 +7,16 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.hub.reference import locate_checkpoint
+from cosmos_core.names import did_you_mean
 from cosmos_core.plan.checkpoint import damaged, latest_complete
 from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import BASE_FILE, EXPORT_CONFIG, RunPaths, step_of
 from cosmos_core.plan.trained import trained_by
-from cosmos_core.plugin.descriptors import ModelFamilySpec
+from cosmos_core.plugin.descriptors import CheckpointSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["Source", "check_reads", "find_source", "identify"]
+__all__ = ["Source", "check_reads", "find_source", "identify", "locate_source"]
 
 ADAPTERS = "adapters"
 """What plugins answer for exported adapters, which are no weights by themselves."""
@@ -55,6 +57,21 @@ class Source:
             "base": "a converted base",
             "published": f"published weights or an export (format '{self.format}')",
         }[self.kind]
+
+
+def locate_source(name: str, plugins: PluginManager, *, step: int | None = None) -> Source:
+    """What a folder or a published name is; a name's files are fetched if they are not here. step: as in `find_source`.
+
+    Raises UserError when it is neither, or cannot be fetched.
+    """
+    if Path(name).is_dir():
+        return find_source(Path(name), plugins, step=step)
+    published = [spec.name for spec in plugins.registry.all(CheckpointSpec)]
+    if name in published:
+        return find_source(locate_checkpoint(name, plugins.registry).path, plugins, step=step)
+    message = f"{name} is no folder and no published name (`cosmos checkpoints list`)"
+    problem = Problem(message=message, hint=did_you_mean(name, published))
+    raise UserError("there are no weights of that name", [problem])
 
 
 def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source:

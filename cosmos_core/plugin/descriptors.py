@@ -21,6 +21,7 @@ __all__ = [
     "DatasetSpec",
     "DoctorSpec",
     "ExportUse",
+    "MetricSpec",
     "ModelFamilySpec",
     "Spec",
     "TrackerSpec",
@@ -95,6 +96,9 @@ class DatasetSpec(ConfiguredSpec):
     """A dataset. config: attrs class; source: the MapSource; yields: its record type; prepare: a click command.
 
     overlong: policies for samples longer than a pack that make sense for it.
+
+    evaluated: options that `cosmos eval SOURCE PATH` sets, so that nothing is drawn. carried: options that such an
+    evaluation takes over from the data that the run validates or trains on.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -105,6 +109,27 @@ class DatasetSpec(ConfiguredSpec):
     yields: str
     prepare: Ref | None = field(default=None, converter=_optional_ref)
     overlong: tuple[str, ...] = field(default=("error", "skip", "resize", "truncate_answer"), converter=_words)
+    evaluated: Mapping[str, Any] = field(factory=dict)
+    carried: tuple[str, ...] = field(default=(), converter=_words)
+
+
+@frozen(kw_only=True)
+class MetricSpec(Spec):
+    """Figures of a model's answers.
+
+    metric: takes a list of `Answer`, returns figures by name. A figure is a number, or a list with a number or None for
+    each answer, which is shown beside the answers and averaged. It returns {} for answers it has nothing to say about.
+
+    errors: names of the figures that are worse the larger they are. datasets: those it is for, which then get no
+    general metrics; empty: a general metric. report: takes the answers and a folder, and writes files there.
+    """
+
+    kind: ClassVar[str] = "metric"
+    name: str = _name()
+    metric: Ref = field(converter=_ref)
+    errors: tuple[str, ...] = field(default=(), converter=_words)
+    datasets: tuple[str, ...] = field(default=(), converter=_words)
+    report: Ref | None = field(default=None, converter=_optional_ref)
 
 
 @frozen(kw_only=True)

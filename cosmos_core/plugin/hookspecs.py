@@ -21,6 +21,7 @@ from cosmos_core.plugin.descriptors import (
     DataPath,
     DatasetSpec,
     DoctorSpec,
+    MetricSpec,
     ModelFamilySpec,
     Spec,
     TrackerSpec,
@@ -165,6 +166,20 @@ class HookSpecs(Protocol):
         Example::
 
             yield DoctorSpec(name="acme_kernels", summary="Acme's kernels", checks="acme_cosmos.doctor:checks")
+        """
+
+    @hookspec
+    def cosmos_metrics(self) -> Iterable[MetricSpec]:
+        """Metrics of answers this plugin provides. Called once a command, when plugins are discovered. Since 0.1.
+
+        Validation and `cosmos eval` use those that name the dataset, else the general ones.
+
+        May import: `cosmos_core.plugin`, `cosmos_core.config`, and the plugin's own light modules.
+
+        Example::
+
+            yield MetricSpec(name="length", summary="Words an answer has", metric="acme_cosmos.metrics:length",
+                             errors=("surplus_words",))
         """
 
     @hookspec

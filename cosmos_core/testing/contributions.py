@@ -17,6 +17,7 @@ from cosmos_core.plugin.descriptors import (
     ConverterSpec,
     DatasetSpec,
     DoctorSpec,
+    MetricSpec,
     ModelFamilySpec,
     Spec,
     TrackerSpec,
@@ -66,6 +67,7 @@ _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
     TrackerSpec: {"config": _subclass(TrackerConfig), "tracker": _has("start", "log", "finish")},
     ConverterSpec: {"convert": _callable},
     DoctorSpec: {"checks": _callable},
+    MetricSpec: {"metric": _callable, "report": _callable},
     CommandSpec: {"command": _command},
 }
 """Check of each reference; references without one need only load."""

@@ -8,10 +8,12 @@ from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily, StepOutput
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.tracker import Media, MediaTracker, Tracker
+from cosmos_core.train.scores import rank_correlation
+from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
+    "AnswerTracker",
     "Backward",
     "Batch",
     "BuildContext",
@@ -25,6 +27,7 @@ __all__ = [
     "StepOutput",
     "Tracker",
     "Trainer",
+    "rank_correlation",
 ]
 
 

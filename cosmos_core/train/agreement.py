@@ -5,18 +5,24 @@ A difference that is found later would be a hang or wrong gradients.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 
+import torch
 from attrs import evolve
 
-from cosmos_core.config.dump import digest
+from cosmos_core.config.dump import to_plain
 from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.changes import changes
 from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["CollectiveError", "broadcast_config", "check_same_dataset", "raise_if_any_rank_failed"]
+
+
+SAME = "start every machine with the same command, recipe, environment and packages"
 
 
 class CollectiveError(UserError):
@@ -26,15 +32,31 @@ class CollectiveError(UserError):
 def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
     """Rank 0's run name and directory on every rank, since ranks may resolve `${now:...}` differently.
 
-    Raises UserError when anything else differs.
+    Raises UserError on every rank when anything else differs, or the versions of what runs.
     """
-    name, run_dir = gather_objects((plan.config.job.name, plan.run_dir), mesh)[0]
+    own = (plan.config.job.name, plan.run_dir, to_plain(plan.config), _versions(plan))
+    name, run_dir, values, versions = gather_objects(own if mesh.rank == 0 else None, mesh)[0]
     plan = evolve(plan, run_dir=run_dir, config=evolve(plan.config, job=evolve(plan.config.job, name=name)))
-    digests = gather_objects(digest(plan.config), mesh)
-    others = [rank for rank, value in enumerate(digests) if value != digests[0]]
-    if others:
-        raise UserError(f"ranks {others} resolved another configuration than rank 0; nothing was started")
+    differing = [str(change) for change in changes(values, plan.config)]
+    here = _versions(plan)
+    differing += [
+        f"{package} {versions.get(package, 'absent')} -> {here.get(package, 'absent')}"
+        for package in sorted(versions.keys() | here.keys())
+        if versions.get(package) != here.get(package)
+    ]
+    hosts, differences = zip(*gather_objects((platform.node(), differing), mesh), strict=True)
+    problems = [
+        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(differing)}", hint=SAME)
+        for rank, differing in enumerate(differences)
+        if differing
+    ]
+    if problems:
+        raise UserError("the ranks differ in configuration or versions; nothing was started", problems)
     return plan
+
+
+def _versions(plan: RunPlan) -> dict[str, str]:
+    return {**plan.distributions, "torch": torch.__version__, "Python": platform.python_version()}
 
 
 def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
@@ -48,11 +70,17 @@ def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
 def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
     """Raises UserError on every rank when the ranks have different samples."""
     for source in sources:
-        seen = gather_objects(_described(source), mesh)
-        problems = [Problem(message=f"rank {rank} sees {what}") for rank, what in enumerate(seen) if what != seen[0]]
+        hosts, seen = zip(*gather_objects((platform.node(), _described(source)), mesh), strict=True)
+        problems = [
+            Problem(message=f"rank {rank} on {hosts[rank]} sees {what}")
+            for rank, what in enumerate(seen)
+            if what != seen[0]
+        ]
         if problems:
             hint = "give every machine the same files, or pin the revision"
-            problems.insert(0, Problem(message=f"rank 0 sees {seen[0]}", key="dataloader_train.dataset", hint=hint))
+            problems.insert(
+                0, Problem(message=f"rank 0 on {hosts[0]} sees {seen[0]}", key="dataloader_train.dataset", hint=hint)
+            )
             raise UserError("the ranks see different data; nothing was started", problems)
 
 

@@ -17,6 +17,7 @@ from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import Problem, UserError, as_problems, first_line
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.schedule import build_scheduler
@@ -25,11 +26,13 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec, TrackerSpec
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import check_same_dataset, raise_if_any_rank_failed
 from cosmos_core.train.callback import Callback, CallbackContext
 from cosmos_core.train.family import BuildContext, ModelFamily
+from cosmos_core.train.sample_log import SampleLog
+from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
-from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.tracker import Tracker, TrackerGroup
 from cosmos_core.train.trainer import Trainer
 from cosmos_core.train.weights import initialise_rest
@@ -88,11 +91,19 @@ def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module
     return model
 
 
-def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp | None = None) -> Trainer:
+def build_trainer(
+    plan: RunPlan,
+    plugins: PluginManager,
+    mesh: Mesh,
+    startup: StartUp | None = None,
+    stop: StopRequests | None = None,
+    activity: Activity | None = None,
+) -> Trainer:
     """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
     The data is opened first, since a network takes long to build. startup: clock of the phases before the first step.
-    Raises UserError, on every rank if the data cannot be opened or differs between ranks.
+    stop: requests to stop; by default the run directory's file. activity: for the watch. Raises UserError, on every
+    rank if the data cannot be opened or differs between ranks.
     """
     config, paths = plan.config, RunPaths(plan.run_dir)
     startup = startup or StartUp(silent=True)
@@ -122,11 +133,18 @@ def build_trainer(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: St
         callbacks=_callbacks(config, plugins, paths, main=mesh.rank == 0),
         trackers=TrackerGroup(_trackers(config, plugins) if mesh.rank == 0 else {}),
         paths=paths,
-        stop=StopRequests(paths.stop_request),
+        activity=activity or Activity(),
+        stop=stop or StopRequests(paths.stop_request),
         loader_state=loader.state(),
         launch=plan.launch,
         startup=startup,
+        scoring=_scoring(config, plugins) if sources[1:] else Scoring(),
     )
+
+
+def _scoring(config: RunConfig, plugins: PluginManager) -> Scoring:
+    assert config.dataloader_val is not None
+    return Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins)
 
 
 def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
@@ -271,4 +289,6 @@ def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunPaths, *, ma
             folder.mkdir(parents=True, exist_ok=True)
         section = options.get(name) or spec.config.load()()
         built[name] = spec.callback.load()(section, CallbackContext(folder=folder, run_dir=paths.root))
+    if config.trainer.log_samples:
+        built["log_samples"] = SampleLog(paths)
     return built

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from attrs import evolve, frozen
 from torch import nn
 
 from cosmos_core.config.run import RunConfig
@@ -13,52 +14,79 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.preflight import mismatched_records
 from cosmos_core.plan.source import Source
+from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import validation_loader
 from cosmos_core.train.load_for_eval import adopted, load_source
+from cosmos_core.train.scores import Scoring
 from cosmos_core.train.validate import Evaluation, evaluate
 
-__all__ = ["evaluate_run"]
+__all__ = ["EvaluationTask", "evaluate_run"]
+
+MOST_PICTURED = 200
+"""Samples whose pictures are in the page, which would become too large for a browser with more."""
 
 
-def evaluate_run(
-    source: Source | None,
-    config: RunConfig,
-    folder: Path,
-    *,
-    plugins: PluginManager,
-    weights: str,
-    limit: int | None,
-) -> dict[str, float]:
-    """Metrics by name. folder: for the files of answers and scores.
+@frozen(kw_only=True)
+class EvaluationTask:
+    """What `cosmos eval` does. source, weights: as in `load_source`. folder: for the files of answers.
 
-    source, weights: as in `load_source`. limit: most batches. Raises UserError when there is no validation data, or
-    when it does not suit the family.
+    limit: most batches. num_answers: most answers of the model, None for one to each sample. metrics: more than those
+    of the dataset, as ``package.module:function``.
     """
+
+    source: Source | None
+    config: RunConfig
+    folder: Path
+    weights: str = "ema"
+    limit: int | None = None
+    num_answers: int | None = None
+    metrics: tuple[str, ...] = ()
+
+
+def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> dict[str, float]:
+    """Metrics by name.
+
+    Raises UserError when there is no validation data, when it does not suit the family, or when a metric cannot be
+    imported or fails.
+    """
+    config = task.config
     if config.dataloader_val is None:
-        hint = "give one, e.g. dataloader_val.dataset.type=NAME dataloader_val.max_samples_per_batch=1"
+        hint = "name a dataset, file or folder: cosmos eval SOURCE DATASET; or set dataloader_val.dataset.type=NAME"
         problem = Problem(message="is not set", key="dataloader_val", hint=hint)
         raise UserError("there is no validation data", [problem])
     if problems := mismatched_records(config, plugins):
         raise UserError("the data does not suit the model family; nothing was started", problems)
-    config = adopted(source, config, plugins=plugins)
-    family, model = load_source(source, config, plugins=plugins, weights=weights)
+    scoring = Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins, task.metrics)
+    config = adopted(task.source, config, plugins=plugins)
+    if task.num_answers != 0:
+        family_class = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
+        config = evolve(config, model=family_class.answering(config.model))
+    family, model = load_source(task.source, config, plugins=plugins, weights=task.weights)
     _cast(model, config)
     mesh = local_mesh()
     loader = validation_loader(config, family, plugins, mesh)
     assert loader is not None
-    return evaluate(
-        Evaluation(
-            family=family,
-            model=model,
-            loader=loader,
-            mesh=mesh,
-            seed=config.trainer.seed,
-            weights=nullcontext,
-            folder=folder,
-            limit=limit,
-        )
+    evaluation = Evaluation(
+        family=family,
+        model=model,
+        loader=loader,
+        mesh=mesh,
+        seed=config.trainer.seed,
+        weights=nullcontext,
+        folder=task.folder,
+        limit=task.limit,
+        scoring=scoring,
+        num_answers=task.num_answers,
+        num_pictured=MOST_PICTURED,
+        strict=True,
     )
+    evaluated = evaluate(evaluation)
+    if task.metrics and not evaluated.answers:
+        message = f"there are no answers for {', '.join(task.metrics)}"
+        hint = "leave out --metric, or evaluate a reasoner without --answers 0"
+        raise UserError("a metric has nothing to score", [Problem(message=message, hint=hint)])
+    return evaluated.metrics
 
 
 def _cast(model: nn.Module, config: RunConfig) -> None:

@@ -105,6 +105,11 @@ class ModelFamily(ABC):
         """
         return config
 
+    @classmethod
+    def answering(cls, config: Any) -> Any:
+        """The ``[model]`` section for an evaluation, which wants answers even where training asks for none."""
+        return config
+
     def load_published(self, model: nn.Module, folder: Path) -> frozenset[str]:
         """Load the weights of a published folder; returns the names of what was filled, `initialize` fills the rest.
 

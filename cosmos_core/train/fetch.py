@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,9 @@ class StepBatches:
 
     loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. datasets: members of the
     mixture that they come from, alike. packing_efficiency: mean fraction of the token cap that is used, None without a
-    cap.
+    cap. stopping: whether any rank was asked to stop.
+
+    waited: seconds that this rank waited here for the others. waits: of every rank, a step ago.
     """
 
     batches: list[Any]
@@ -33,10 +36,29 @@ class StepBatches:
     keys: list[tuple[str, ...]]
     datasets: list[tuple[str, ...]]
     packing_efficiency: float | None
+    stopping: bool
+    waited: float
+    waits: list[float]
+
+    @property
+    def samples(self) -> list[list[tuple[str, str]]]:
+        """Key and member of each sample, one list a micro-batch."""
+        return [list(zip(*names, strict=True)) for names in zip(self.keys, self.datasets, strict=True)]
 
 
-def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, mesh: Mesh) -> StepBatches:
-    """The next `count` micro-batches. Raises CollectiveError on every rank when one of them cannot use its data."""
+def fetch(
+    micro_batches: Iterator[MicroBatch],
+    count: int,
+    family: ModelFamily,
+    mesh: Mesh,
+    *,
+    stopping: bool = False,
+    waited: float = 0.0,
+) -> StepBatches:
+    """The next `count` micro-batches. stopping: whether this rank was asked to stop. waited: by it, in the last call.
+
+    Raises CollectiveError on every rank when one of them cannot use its data.
+    """
     fetched: list[MicroBatch] = []
     batches: list[Any] = []
     failure: UserError | None = None
@@ -47,8 +69,11 @@ def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, 
     except UserError as error:
         failure = error
     # On the host, so that it does not wait for the device's last update.
-    local = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None)]
-    denominator, failures = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
+    local = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None), float(stopping)]
+    local += [waited * mesh.degrees.context if rank == mesh.rank else 0.0 for rank in range(mesh.world)]
+    begun = time.perf_counter()
+    denominator, failures, stops, *waits = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
+    met = time.perf_counter()
     if failures:
         raise_if_any_rank_failed(failure, mesh)
     efficiencies = [pack.packing_efficiency for pack in fetched if pack.packing_efficiency is not None]
@@ -59,4 +84,7 @@ def fetch(micro_batches: Iterator[MicroBatch], count: int, family: ModelFamily, 
         keys=[tuple(item.key for item in pack.items) for pack in fetched],
         datasets=[tuple(item.dataset for item in pack.items) for pack in fetched],
         packing_efficiency=sum(efficiencies) / len(efficiencies) if efficiencies else None,
+        stopping=stops > 0,
+        waited=met - begun,
+        waits=waits,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import nullcontext
+from datetime import timedelta
 
 import torch.distributed as dist
 from attrs import frozen
@@ -13,15 +13,17 @@ from attrs import frozen
 from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import barrier
+from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.distributed.runtime import process_group
 from cosmos_core.errors import Problem, RunFailed, UserError
 from cosmos_core.launch.error_files import error_recorded
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import add_to_record
 from cosmos_core.plan.warnings import warnings
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
 from cosmos_core.train.checkpointing import load_training_state
@@ -29,6 +31,8 @@ from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Result", "run"]
+
+FOREVER = timedelta(days=7)
 
 logger = logging.getLogger(__name__)
 
@@ -45,31 +49,42 @@ class Result:
     seconds: float
 
 
-def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, signals: bool = True) -> Result:
+def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRequests, activity: Activity) -> Result:
     """Execute a plan; called on every rank. Raises UserError for what the user can fix, RunFailed.
 
-    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step. signals: SIGINT and SIGTERM
-    ask to save and stop.
+    Rank 0 logs what the plan warns of. startup: clock of the phases before the first step. stop: requests to stop.
     """
     if dist.is_initialized():
         hint = "call torch.distributed.destroy_process_group() first, or train in another process"
         raise UserError("nothing was started", [Problem(message="this process has a process group already", hint=hint)])
     mixed = needs_mixed_precision(plan.config.model)
-    with process_group(plan.degrees, mixed_precision=mixed) as mesh, error_recorded():
+    activity.enter("joining the other ranks")
+    with process_group(plan.degrees, mixed_precision=mixed, timeout=_timeout(plan)) as mesh, error_recorded():
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
+        stop.file = RunPaths(plan.run_dir).stop_request
+        activity.folder = RunPaths(plan.run_dir).beats
         with log_file(RunPaths(plan.run_dir).log(mesh.rank)):
-            return _run(plan, plugins, mesh, startup, signals=signals)
+            stop.announce = logger.warning if mesh.rank == 0 else logger.info
+            return _run(plan, plugins, mesh, startup, stop, activity)
 
 
-def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *, signals: bool) -> Result:
+def _run(
+    plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, stop: StopRequests, activity: Activity
+) -> Result:
     logger.debug("launch %s: rank %d of %d, process %d", plan.launch, mesh.rank, mesh.degrees.world, os.getpid())
     if mesh.rank == 0:
         for change in plan.changes:
             logger.warning("changed since %s: %s", plan.weights.label, change)
         for warning in warnings(plan):
             logger.warning("%s", warning)
-    trainer = build_trainer(plan, plugins, mesh, startup)
+    if any_rank(stop.pending, mesh):
+        return Result(stop.outcome, 0, 0.0)
+    activity.enter("opening the data and building the network")
+    trainer = build_trainer(plan, plugins, mesh, startup, stop, activity)
+    if any_rank(stop.pending, mesh):
+        return Result(stop.outcome, 0, 0.0)
+    activity.enter("loading weights")
     load_training_state(trainer, plan.weights)
     startup.mark("weights")
     _check_steps_left(trainer, plan)
@@ -81,22 +96,28 @@ def _run(plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, *,
         trainer.trackers.start(plan, trainer.step)
     begun = time.perf_counter()
     try:
-        outcome = _train(trainer, signals=signals)
+        outcome = _train(trainer)
     except (CollectiveError, RunFailed):
         # Raised on all ranks. torchrun ends them all when the first one exits, and rank 0 may still have metrics
         # to send to a tracker's server.
         barrier(mesh)
         raise
+    barrier(mesh)  # A rank that leaves early ends the others under torchrun.
     return Result(outcome, trainer.step, time.perf_counter() - begun)
 
 
-def _train(trainer: Trainer, *, signals: bool) -> str:
+def _timeout(plan: RunPlan) -> timedelta:
+    """Of collectives: later than the watch, which knows more."""
+    limits = plan.config.trainer.timeout
+    return timedelta(seconds=max(limits.startup, limits.step) + 60) if limits.startup and limits.step else FOREVER
+
+
+def _train(trainer: Trainer) -> str:
     outcome = "failed"
     try:
-        with trainer.stop.listening() if signals else nullcontext():
-            outcome = trainer.train()
-            if outcome == "stopped" and trainer.stop.interrupted:
-                outcome = "interrupted"
+        outcome = trainer.train()
+        if outcome == "stopped":
+            outcome = trainer.stop.outcome
     except KeyboardInterrupt:
         outcome = "interrupted"
         raise

@@ -9,9 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from attrs import frozen
 
+from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["Media", "MediaTracker", "Tracker", "TrackerGroup"]
+__all__ = ["AnswerTracker", "Media", "MediaTracker", "Tracker", "TrackerGroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,15 @@ class Tracker(Protocol):
 
     def finish(self, outcome: str) -> None:
         """The run ended: 'done', 'stopped' or 'failed'."""
+        ...
+
+
+@runtime_checkable
+class AnswerTracker(Protocol):
+    """A tracker that also takes what the model said in a validation."""
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A few answers to validation samples, after `step` steps."""
         ...
 
 
@@ -70,6 +80,16 @@ class TrackerGroup:
     def log(self, record: dict[str, Any]) -> None:
         """Call it on each."""
         self._each(lambda tracker: tracker.log(record))
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """Call it on each that takes answers, if there are any."""
+
+        def call(tracker: Tracker) -> None:
+            if isinstance(tracker, AnswerTracker):
+                tracker.log_answers(step, answers)
+
+        if answers:
+            self._each(call)
 
     def finish(self, outcome: str) -> None:
         """Call it on each."""

@@ -33,6 +33,7 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, sum_over_data
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import RunFailed
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim.adamw import adamw_step
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import adapters_changed, trains_only_lora
@@ -43,6 +44,7 @@ from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import add_to_record, publish_record
 from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
+from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
@@ -50,8 +52,9 @@ from cosmos_core.train.fetch import StepBatches, fetch
 from cosmos_core.train.member_metrics import MemberMetrics
 from cosmos_core.train.metrics import AsyncMetrics, peak_memory
 from cosmos_core.train.nonfinite import NonFiniteGuard
+from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
-from cosmos_core.train.stop import StopRequests
+from cosmos_core.train.stragglers import Stragglers
 from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
 
@@ -67,7 +70,8 @@ class Trainer:
     step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the current step, before any
     callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
     previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
-    startup: clock of the phases up to the first step. tried_step: of the newest save, which may have failed.
+    startup: clock of the phases up to the first step. activity: what this rank is doing. tried_step: of the newest
+    save, which may have failed. samples: of the newest step on this rank, key and dataset of each, by micro-batch.
     """
 
     config: RunConfig
@@ -92,10 +96,13 @@ class Trainer:
     base: AdapterBase | None = None
     launch: int | None = None
     startup: StartUp = field(default_factory=StartUp)
+    activity: Activity = field(default_factory=Activity)
     saved_step: int = 0
     tried_step: int = 0
+    samples: list[list[tuple[str, str]]] = field(default_factory=list)
     failed_saves: int = 0
     stop_requested: bool = False
+    scoring: Scoring = field(default_factory=Scoring)
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     guard: NonFiniteGuard = field(init=False)
     member_metrics: MemberMetrics = field(init=False)
@@ -105,6 +112,8 @@ class Trainer:
         names = [member.label for member in self.config.dataloader_train.mixture]
         self.member_metrics = MemberMetrics(names, self.mesh.device)
         self._rate_names = rate_names(self.model, self.config.optimizer)
+        self._stopping, self._waited = False, 0.0
+        self._stragglers = Stragglers(self.config.trainer.logging_iter)
 
     @property
     def is_main(self) -> bool:
@@ -140,19 +149,23 @@ class Trainer:
 
     def _loop(self) -> str:
         trainer = self.config.trainer
+        self.activity.enter("callbacks at the start")
         self.emit("train_start")
         if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
             self.validate()
         micro_batches, begun = iter(self.loader), self.step
         self.startup.mark("callbacks")
+        if any_rank(self._asked_to_stop, self.mesh):
+            return "stopped"
         while self.step < self.max_iter:
             self.emit("step_start")
-            self.train_step(micro_batches)
+            self.train_step(micro_batches, first=self.step == begun)
+            self.activity.enter("callbacks after the step")
             self.emit("step_end")
             if self.is_main:
                 self._report(first=self.step == begun + 1)
             last = self.step == self.max_iter
-            stopping = self._stop_agreed()
+            stopping = self._stopping if self.mesh.distributed else self._asked_to_stop
             if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
                 self.validate()
             if last:
@@ -176,21 +189,26 @@ class Trainer:
         if interval and self.step % interval == 0:
             logger.info("step %d: learning-rate factor %g", self.step, factor(self.config.scheduler, self.step))
 
-    def train_step(self, micro_batches: Iterator[MicroBatch]) -> None:
+    def train_step(self, micro_batches: Iterator[MicroBatch], *, first: bool = False) -> None:
         """One optimizer step. Everything numeric of a step is in this function, in order.
 
         The host never waits for the device here: metrics are read while the next step's gradients are computed, and
         the device decides whether to update. Raises CollectiveError when one rank cannot use its data, RunFailed when
-        the previous step was not finite and the run must end.
+        the previous step was not finite and the run must end. first: of this process, which compiles.
         """
         started = time.perf_counter()
+        self.activity.enter("loading data", step=self.step + 1, long=first)
 
         # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
-        step = fetch(micro_batches, self.config.trainer.grad_accum_iter, self.family, self.mesh)
+        # They also agree here on a request to stop.
+        count, asked = self.config.trainer.grad_accum_iter, self._asked_to_stop
+        step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited)
+        self._stopping, self._waited = step.stopping, step.waited
         data_wait = time.perf_counter() - started
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
         # not depend on how samples are packed. FSDP averages gradients over data ranks; data_world undoes that.
+        self.activity.enter("forward and backward", long=first)
         self.model.train()
         outputs: list[StepOutput] = []
         for number, batch in enumerate(step.batches):
@@ -198,6 +216,7 @@ class Trainer:
             outputs.append(self.family.training_step(self.model, batch, self.rng))
             (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
             self.emit("after_backward")
+            self.activity.alive()
 
         # Finite check on the unclipped loss and norm, the same on every rank.
         metrics = self._mean(outputs, step)
@@ -205,6 +224,7 @@ class Trainer:
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
         # The callback grad_clip clips. The previous step is logged and checked here, while the device works.
+        self.activity.enter("update", long=first)
         self.emit("before_optimizer_step")
         self.flush()
 
@@ -215,10 +235,12 @@ class Trainer:
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.step, finite)
-        self.loader_state = step.loader_state
+        self.loader_state, self.samples = step.loader_state, step.samples
 
         # Start copying metrics to the host; on the CPU they are there already.
         record = {"step": self.step, **rates, "seconds": time.perf_counter() - started, "data_wait": data_wait}
+        if self.is_main and len(step.waits) > 1:
+            self._stragglers.add(step.waits, record["seconds"])
         record["memory_gib"] = peak_memory(self.mesh.device)
         if step.packing_efficiency is not None:
             record["pack_filled"] = step.packing_efficiency
@@ -259,6 +281,7 @@ class Trainer:
         """Log one pass over the validation data, with the averaged weights when they are kept. Collective."""
         self.flush()
         assert self.validation is not None
+        self.activity.enter("validation")
         task = Evaluation(
             family=self.family,
             model=self.model,
@@ -268,8 +291,14 @@ class Trainer:
             weights=self.averaged_weights,
             folder=self.paths.validation(self.step),
             limit=self.config.trainer.max_val_iter,
+            scoring=self.scoring,
+            num_answers=None if self.scoring.own else self.family.num_sample_answers,
+            num_pictured=self.family.num_sample_answers,
+            alive=self.activity.alive,
         )
-        self.trackers.log({"step": self.step, **evaluate(task)})
+        evaluated = evaluate(task)
+        self.trackers.log({"step": self.step, **evaluated.metrics})
+        self.trackers.log_answers(self.step, evaluated.answers[: self.family.num_sample_answers])
         pictures = sorted(task.folder.glob("*.png")) if self.is_main else []
         self.trackers.log_media(self.step, [Media(f"val/{path.stem}", path) for path in pictures])
 
@@ -279,6 +308,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the state after `step` steps. Collective. Raises UserError, RunFailed."""
+        self.activity.enter("saving a checkpoint")
         self.flush()
         self.guard.check_before_saving(self.step)
         path = checkpointing.save(self)
@@ -343,13 +373,10 @@ class Trainer:
         self.flush()
         return not self.guard.in_doubt
 
-    def _stop_agreed(self) -> bool:
-        """Whether any rank was asked to stop; several ranks agree every `logging_iter` steps. Collective."""
-        pending = self.stop.pending or self.stop_requested
-        if not self.mesh.distributed:
-            return pending
-        due = self.step % self.config.trainer.logging_iter == 0
-        return due and any_rank(pending, self.mesh)
+    @property
+    def _asked_to_stop(self) -> bool:
+        """Whether this rank was asked, by a signal, the file or a callback."""
+        return self.stop.pending or self.stop_requested
 
     def _check_adapters_changed(self) -> None:
         """Raises CollectiveError when the whole run left every adapter at zero."""

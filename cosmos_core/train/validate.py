@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import nn
 
 from cosmos_core.console import Progress, progress
@@ -21,19 +20,30 @@ from cosmos_core.data.samples import Answer
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, gather_objects, sum_over_data
 from cosmos_core.distributed.rng import CounterRng
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.agreement import raise_if_any_rank_failed
+from cosmos_core.train.answer_files import Shown, score_and_write
+from cosmos_core.train.answer_page import pictures, question
 from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.scores import Scoring
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluated", "Evaluation", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+DENOMINATOR = "_denominator"
 
 
-@frozen(eq=False)
+@frozen(eq=False, kw_only=True)
 class Evaluation:
-    """An evaluation. weights: context in which the model has the weights to evaluate. folder: for files of scores.
+    """An evaluation. weights: context in which the model has the weights to evaluate. folder: for files of answers.
 
-    limit: most batches a rank takes.
+    limit: most batches a rank takes. scoring: metrics of answers. num_answers: most answers, the files' included; None
+    for one to each sample. num_pictured: how many answers the page shows with their pictures, of each rank.
+
+    strict: whether a metric that fails is an error, once all files are written; else it is a warning. alive: called
+    after each batch.
     """
 
     family: ModelFamily
@@ -44,18 +54,31 @@ class Evaluation:
     weights: Callable[[], AbstractContextManager[None]]
     folder: Path
     limit: int | None
+    scoring: Scoring = field(factory=Scoring)
+    num_answers: int | None = None
+    num_pictured: int = 0
+    strict: bool = False
+    alive: Callable[[], None] = lambda: None
 
 
-def evaluate(task: Evaluation) -> dict[str, float]:
-    """One pass over the validation data; metrics by name, the same on every rank."""
+@frozen
+class Evaluated:
+    """metrics: by name, the same on every rank. answers: of all ranks by key, on rank 0."""
+
+    metrics: dict[str, float]
+    answers: list[Answer]
+
+
+def evaluate(task: Evaluation) -> Evaluated:
+    """One pass over the validation data. Collective."""
     rng = CounterRng(stream_seed(task.seed, "validation"))
     sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=task.mesh.device))
     packs = islice(iter(task.loader), task.limit)
     answers: list[Answer] = []
-    scores = task.loader.source.scores
+    shown: dict[str, Shown] = {}
     task.model.eval()
     batch: Any = None
-    with task.weights(), torch.no_grad(), _shown(task) as validating:
+    with task.weights(), torch.no_grad(), _progress(task) as validating:
         while True:
             pack, failure = _next(packs)
             raise_if_any_rank_failed(failure, task.mesh)
@@ -66,17 +89,37 @@ def evaluate(task: Evaluation) -> dict[str, float]:
             # A rank that ran out repeats its last batch uncounted: FSDP forward is a collective.
             for name, value in task.family.validation_step(task.model, batch, rng).items():
                 sums[name] += value.double() * (pack is not None)
-            if scores or _too_few(answers, task):
+            if _too_few(answers, task):
                 batch_answers = task.family.answers(task.model, batch)
-                answers += batch_answers if pack is not None else []
+                if pack is not None and batch_answers:
+                    answers += batch_answers
+                    shown |= _pictured(task, pack, task.num_pictured - len(shown))
+            task.alive()
             if pack is not None:
                 validating.advance(1 if task.limit is not None else len(pack.items))
-    totals = {name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()}
-    denominator = totals.pop("loss_denominator")
-    return {name: value / denominator for name, value in totals.items()} | _scored(task, answers)
+    metrics = _means({name: float(sum_over_data(value, task.mesh)) for name, value in sums.items()})
+    gathered = _gathered(answers, task)
+    return Evaluated(metrics | _scored(task, gathered, shown, metrics), gathered)
 
 
-def _shown(task: Evaluation) -> AbstractContextManager[Progress]:
+def _means(totals: dict[str, float]) -> dict[str, float]:
+    """Each sum over its own ``<name>_denominator``, else over ``loss_denominator``; none where that is 0."""
+    denominators = {name: totals.pop(name) for name in list(totals) if name.endswith(DENOMINATOR)}
+    means = {}
+    for name, total in totals.items():
+        count = denominators.get(name + DENOMINATOR, denominators["loss" + DENOMINATOR])
+        if count or name + DENOMINATOR not in denominators:
+            means[name] = total / count
+    return means
+
+
+def _pictured(task: Evaluation, pack: MicroBatch, count: int) -> dict[str, Shown]:
+    """The first `count` samples of a pack as the page shows them, by key."""
+    inputs = {item.key: task.family.model_input(item.value) for item in pack.items[: max(count, 0)]}
+    return {key: Shown(question(value), pictures(value)) for key, value in inputs.items() if value is not None}
+
+
+def _progress(task: Evaluation) -> AbstractContextManager[Progress]:
     """Progress of rank 0: in batches where they are limited, else in its samples."""
     if task.limit is not None:
         return progress("validating", task.limit, "batches")
@@ -84,12 +127,11 @@ def _shown(task: Evaluation) -> AbstractContextManager[Progress]:
 
 
 def _too_few(answers: list[Answer], task: Evaluation) -> bool:
-    """Whether all ranks have fewer answers than the family gives to data that does not score them. Collective."""
-    limit = task.family.num_sample_answers
-    if not limit:
-        return False
+    """Whether all ranks have fewer answers than are asked for. Collective."""
+    if task.num_answers is None or not task.num_answers:
+        return task.num_answers is None
     count = torch.tensor(float(len(answers)), dtype=torch.float64, device=task.mesh.device)
-    return float(sum_over_data(count, task.mesh)) < limit
+    return float(sum_over_data(count, task.mesh)) < task.num_answers
 
 
 def _next(packs: Iterator[MicroBatch]) -> tuple[MicroBatch | None, UserError | None]:
@@ -107,20 +149,26 @@ def _no_batch(task: Evaluation) -> UserError:
     )
 
 
-def _scored(task: Evaluation, answers: list[Answer]) -> dict[str, float]:
-    """The dataset's metrics over all ranks' answers; rank 0 writes the files."""
-    gathered = gather_objects(answers if task.mesh.rank % task.mesh.degrees.context == 0 else [], task.mesh)
-    ordered = sorted((answer for part in gathered for answer in part), key=lambda answer: answer.key)
-    metrics: dict[str, float] = {}
-    if task.mesh.rank == 0 and ordered:
-        task.folder.mkdir(parents=True, exist_ok=True)
-        source = task.loader.source
-        _write_answers(ordered if source.scores else ordered[: task.family.num_sample_answers], task.folder)
-        metrics = source.score(ordered, task.folder) if source.scores else {}
-    return gather_objects(metrics, task.mesh)[0]
+def _gathered(answers: list[Answer], task: Evaluation) -> list[Answer]:
+    """All ranks' answers by key, as many as were asked for."""
+    parts = gather_objects(answers if task.mesh.rank % task.mesh.degrees.context == 0 else [], task.mesh)
+    ordered = sorted((answer for part in parts for answer in part), key=lambda answer: answer.key)
+    return ordered[: task.num_answers]
 
 
-def _write_answers(answers: list[Answer], folder: Path) -> None:
-    """``answers.jsonl``: for each sample its key, what the model said, and the answer in the data."""
-    lines = [json.dumps(asdict(answer), ensure_ascii=False) + "\n" for answer in answers]
-    (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8", errors="replace")
+def _scored(
+    task: Evaluation, answers: list[Answer], shown: dict[str, Shown], losses: dict[str, float]
+) -> dict[str, float]:
+    """The metrics of all ranks' answers; rank 0 writes the files. Raises UserError if `strict`."""
+    parts = gather_objects(shown, task.mesh)
+    figures: dict[str, float] = {}
+    problems: list[Problem] = []
+    if task.mesh.rank == 0 and answers:
+        every = {key: value for part in parts for key, value in part.items()}
+        categories = task.loader.source.categories
+        figures, problems = score_and_write(answers, task.scoring, categories, every, losses, task.folder)
+    if problems and task.strict:
+        raise UserError(f"a metric failed; the other figures and all answers are in {task.folder}", problems)
+    for problem in problems:
+        logger.warning("%s", problem.message)
+    return gather_objects(figures, task.mesh)[0]

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from cosmos_core.config.env import disabled_plugins, launched_rank
+from cosmos_core.config.env import disabled_plugins, error_file, launched_rank
+from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.console.logs import logging_to_console
 from cosmos_core.console.streams import escape_unprintable
-from cosmos_core.errors import ReportedError
+from cosmos_core.console.terminal import leave_drawing
+from cosmos_core.errors import ReportedError, disk_faults_reported
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
-from cosmos_core.launch.hard_exit import hard_exit
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
-from cosmos_core.launch.parent_death import set_parent_death_signal
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.plan.make import plan_in
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.manager import PluginManager
+from cosmos_core.train.activity import Activity
+from cosmos_core.train.watch import Watch
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from cosmos_core.train.startup import StartUp
@@ -28,30 +38,60 @@ if TYPE_CHECKING:
 __all__ = ["execute", "main"]
 
 
-def execute(plan: RunPlan, plugins: PluginManager, *, signals: bool = True) -> str:
+def execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, own_process: bool = True) -> str:
     """Run the plan on this rank: 'done', 'stopped' or 'interrupted'; ``outcome.json`` says how it ended.
 
-    Rank 0 logs to the console, the other ranks their warnings. signals: SIGINT and SIGTERM ask to save and stop.
+    Rank 0 logs to the console, the other ranks their warnings. stop: requests to save and stop.
+    own_process: whether this process may be ended when the run hangs; otherwise that is logged.
     """
     from cosmos_core.train.process_state import preserved_process_state
 
     launched = launched_rank()
     packages = {status.candidate.module.partition(".")[0] for status in plugins.statuses}
     with preserved_process_state(), logging_to_console(launched.rank if launched is not None else 0, packages):
-        return _execute(plan, plugins, signals=signals)
+        return _execute(plan, plugins, stop, own_process=own_process or launched is not None)
 
 
-def _execute(plan: RunPlan, plugins: PluginManager, *, signals: bool) -> str:
+def _execute(plan: RunPlan, plugins: PluginManager, stop: StopRequests, *, own_process: bool) -> str:
     from cosmos_core.train.run import run
 
+    launched = launched_rank()
     startup = _clock(plan)
+    activity = Activity(RunPaths(plan.run_dir).beats if plan.launch is not None else None)
+    watch = Watch(
+        activity,
+        rank=launched.rank if launched is not None else 0,
+        world=plan.degrees.world,
+        config=plan.config.trainer,
+        stop=stop,
+        end=partial(_end, plan) if own_process else _log,
+    )
     try:
-        result = run(plan, plugins, startup=startup, signals=signals)
+        with watch.running(), disk_faults_reported(plan.run_dir):
+            result = run(plan, plugins, startup=startup, stop=stop, activity=activity)
     except BaseException as error:
-        _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
+        with suppress(OSError):  # A full disk does not take the outcome either; the error matters more.
+            _record(plan, error_outcome(error), reported=isinstance(error, ReportedError))
         raise
     _record(plan, {"outcome": result.outcome, "step": result.step, "seconds": round(result.seconds, 3)})
     return result.outcome
+
+
+def _end(plan: RunPlan, error: ReportedError) -> None:
+    """End this rank from another thread, since the one that trains may never return."""
+    logger.debug("the watch ends this rank", exc_info=error)
+    with suppress(ReportedError), error_recorded():
+        raise error
+    _record(plan, error_outcome(error), reported=True)
+    if error_file() is None:  # Else the launcher tells, or torchrun.
+        shutil.rmtree(RunPaths(plan.run_dir).beats, ignore_errors=True)
+        leave_drawing()
+        print(render(error), file=sys.stderr, flush=True)
+    os._exit(EXIT_CODES["failed"])
+
+
+def _log(error: ReportedError) -> None:
+    logger.error("%s", render(error))
 
 
 def _clock(plan: RunPlan) -> StartUp:
@@ -91,8 +131,7 @@ def _work(run_dir: Path, launch: int) -> int:
         with error_recorded():
             config = read_resolved(RunPaths(run_dir).launch(launch).config_toml, plugins.registry)
             plan = plan_in(run_dir, config, world=launched.world, distributions=plugins.distributions, launch=launch)
-            # The launcher passes requests to stop on as a file. A signal comes from torchrun, to end this rank at once.
-            execute(plan, plugins, signals=False)
+            execute(plan, plugins, StopRequests())  # The launcher passes requests on as a file.
     except ReportedError as error:
         return EXIT_CODES[error_outcome(error)["outcome"]]
     except Exception:
@@ -103,15 +142,10 @@ def _work(run_dir: Path, launch: int) -> int:
 
 
 def main(run_dir: str, launch: str) -> int:
-    """``python -m cosmos_core.train.worker RUN_DIR LAUNCH`` under torchrun; the exit code."""
-    set_parent_death_signal()
+    """The program of each child of our agent; returns the exit code."""
     escape_unprintable()
     from torch.distributed.elastic.multiprocessing.errors import record
 
     code = record(_work)(Path(run_dir), int(launch))
     assert code is not None, "it is None only for SystemExit"
     return code
-
-
-if __name__ == "__main__":
-    hard_exit(main(*sys.argv[1:]))

@@ -12,6 +12,7 @@ from cosmos_core.builtin.config import GradClip
 from cosmos_core.config import RunConfig
 from cosmos_core.data import MicroBatch
 from cosmos_core.distributed import CounterRng, Mesh, to_local
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, Trainer
 from cosmos_core.train.tracker import TrackerGroup
@@ -59,7 +60,7 @@ def trainer_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, m
         callbacks={"grad_clip": GradClipCallback(GradClip(clip_norm=CLIP), None)},  # type: ignore[arg-type]
         trackers=TrackerGroup({}),
         paths=None,  # type: ignore[arg-type]
-        stop=None,  # type: ignore[arg-type]
+        stop=StopRequests(),
     )
 
 

@@ -99,7 +99,7 @@ def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
 def test_a_full_disk_while_saving(tmp_path: Path) -> None:
     """A limit on file size stands in for the disk: the system's answer takes the same way through the program."""
     run = (*HELLO, *SHORT, "model.hidden=512", "--output-root", str(tmp_path))
-    arguments = [sys.executable, "-m", "cosmos_core", *run]
+    arguments = [sys.executable, "-m", "cosmos_core", *run, "--nproc", "2"]
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))

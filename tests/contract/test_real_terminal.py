@@ -1,4 +1,4 @@
-"""A run in a real terminal, made narrower and wider, and ended with Ctrl-C."""
+"""A run in a real terminal, made narrower and wider, and ended with Ctrl-C; a conversation in one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.command import ROOT
+from tests.tiny_reasoner import write_reasoner
 
 STEPS = 100_000
 OPTIONS = (
@@ -57,19 +59,36 @@ class Screen:
     def press(self, key: str) -> None:
         self._tmux("send-keys", key)
 
+    def type(self, line: str) -> None:
+        """A line and Enter."""
+        self._tmux("send-keys", "-l", line)
+        self.press("Enter")
+
     def close(self) -> None:
         subprocess.run(["tmux", "-L", self.name, "kill-server"], capture_output=True)
 
 
 @pytest.fixture
 def screen(tmp_path: Path) -> Iterator[Screen]:
+    yield from opened(f"run hello {OPTIONS}", tmp_path, 60)
+
+
+@pytest.fixture
+def conversation(tmp_path: Path) -> Iterator[Screen]:
+    write_reasoner(tmp_path / "reasoner")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    yield from opened("chat reasoner --max-tokens 4000", tmp_path, 100)
+
+
+def opened(arguments: str, folder: Path, width: int) -> Iterator[Screen]:
+    """A screen with a `cosmos` command in it."""
     if shutil.which("tmux") is None:
         assert not os.environ.get("CI"), "install tmux: this test needs a real terminal"
         pytest.skip("needs tmux")
-    command = f"env -u CI -u NO_COLOR -u COLUMNS {shlex.quote(sys.executable)} -m cosmos_core run hello {OPTIONS}"
-    opened = Screen(f"cosmos-{os.getpid()}", f"PYTHONPATH={shlex.quote(_python_path())} {command}", tmp_path, 60)
-    yield opened
-    opened.close()
+    command = f"env -u CI -u NO_COLOR -u COLUMNS {shlex.quote(sys.executable)} -m cosmos_core {arguments}"
+    screen = Screen(f"cosmos-{os.getpid()}", f"PYTHONPATH={shlex.quote(_python_path())} {command}", folder, width)
+    yield screen
+    screen.close()
 
 
 def _python_path() -> str:
@@ -119,3 +138,20 @@ def test_a_run_fits_its_terminal_at_every_width_and_says_what_ctrl_c_does(screen
     assert log.count("validation loss") >= 2
     assert re.search(rf"step 10/{STEPS}: loss \d", log)
     assert "Ctrl-C once more" in log
+
+
+def test_a_conversation_shows_answers_as_they_come_and_ctrl_c_ends_only_the_answer(conversation: Screen) -> None:
+    conversation.wait(r"^you> *$")
+    conversation.type("/image red.png")
+    conversation.wait("red.png goes with the next message")
+    conversation.type("What is it?")
+    before = conversation.wait(r"^you> What is it\?$")
+    while conversation.lines() == before:  # The answer has begun.
+        time.sleep(0.1)
+    conversation.press("C-c")
+    conversation.press("Enter")
+    conversation.wait(r"^you> *$")
+    conversation.type("/help")
+    conversation.wait("/reset        forget the conversation")
+    conversation.press("C-d")
+    assert conversation.wait("exit ")[-1] == "exit 0"

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import yaml
 
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.plugin import PluginManager
@@ -121,7 +122,7 @@ def test_a_signal_saves_and_exits(
     process.send_signal(number)
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == code
-    assert "once more ends at once, without saving" in stderr
+    assert "ends at once, without saving" in stderr
     outcome = json.loads((run_dir / "outcome.json").read_text())
     assert outcome["outcome"] == word
     latest = (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip()
@@ -140,7 +141,7 @@ def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     stderr = process.communicate(timeout=120)[1]
     assert process.returncode == 75
-    assert stderr.count("SIGTERM once more ends at once, without saving") == 1
+    assert stderr.count("ends at once, without saving") == 1
     assert all((run_dir / f"logs/rank_{rank}.log").read_text().count("launch 1: rank") == 1 for rank in (0, 1))
     assert json.loads((run_dir / "outcome.json").read_text())["step"] < 20
     cosmos(*arguments(tmp_path, "stopped", *both))
@@ -217,3 +218,65 @@ def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path) -> None
     process.communicate(timeout=60)
     assert process.returncode == 75
     assert "resume from" in cosmos(*command, f"trainer.max_iter={metric_records(run_dir)[-1]['step'] + 1}").stderr
+
+
+@pytest.mark.ranks
+def test_no_rank_outlives_a_launcher_that_is_killed_while_they_start(tmp_path: Path) -> None:
+    for moment in (0.8, 3.0):
+        root = tmp_path / str(moment)
+        process = start(*arguments(root, "orphans", "--nproc", "2", "dataloader_train.num_workers=1"))
+        time.sleep(moment)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+        deadline = time.monotonic() + 20
+        while alive := [each for each in psutil.process_iter(["cmdline"]) if str(root) in str(each.info["cmdline"])]:
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.1)
+        assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+@pytest.mark.ranks
+def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(uninterrupted: Path, tmp_path: Path) -> None:
+    """One rank stands for all: it equals the run in one process to the last bit."""
+    run_dir = directory(tmp_path, "restarted")
+    process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"))
+    for launch, step in ((1, 14), (2, 23)):
+        wait_for(reached(run_dir, step), process)
+        rank_of(process).kill()
+        wait_for((run_dir / f"launches/{launch + 1}").is_dir, process)
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 0
+    assert "warning: rank 0 was killed by SIGKILL" in stderr
+    assert "starting again (2 of at most 2 times)" in stderr
+    assert losses(run_dir) == losses(uninterrupted)
+    records = [yaml.safe_load((run_dir / f"launches/{n}/launch_info.yaml").read_text()) for n in (1, 2, 3)]
+    assert "restart" not in records[0]
+    assert [record["restart"]["number"] for record in records[1:]] == [1, 2]
+    assert records[1]["restart"]["after"].startswith("rank 0 was killed by SIGKILL")
+    assert (records[1]["weights"]["kind"], records[2]["weights"]["kind"]) == ("resume", "resume")
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "done"
+
+
+def rank_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The rank below a launcher and its agent."""
+    (agent,) = psutil.Process(process.pid).children()
+    (rank,) = agent.children()
+    return rank
+
+
+@pytest.mark.ranks
+def test_every_sample_is_trained_on_once_over_four_one_and_three_ranks(tmp_path: Path) -> None:
+    """Two resumes from the middle of an epoch, with workers."""
+    shared = ("trainer.run_validation=false", "checkpoint.save_iter=100", "trainer.log_samples=true")
+    shared += ("dataloader_train.num_workers=1", "dataloader_train.max_samples_per_batch=4")
+
+    def train(name: str, steps: int, nproc: int) -> list[str]:
+        arguments = ("run", "hello", f"job.name={name}", *shared, f"trainer.max_iter={steps}")
+        cosmos(*arguments, "--nproc", str(nproc), "--output-root", str(tmp_path))
+        files = sorted(directory(tmp_path, name).glob("samples_rank*.jsonl"))
+        return sorted(json.loads(line)["key"] for file in files for line in file.read_text().splitlines())
+
+    for steps, nproc in ((5, 4), (9, 1)):
+        train("changing", steps, nproc)
+    assert train("changing", 13, 3) == train("alone", 5 * 4 + 4 + 4 * 3, 1)

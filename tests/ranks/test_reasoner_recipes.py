@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 import cosmos_vlm
+from cosmos_data_videophy.scoring import rating
 from tests.command import cosmos, losses, metric_records, module
 from tests.fake_hub import serving
 
@@ -105,12 +106,13 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
 
 def assert_counted(figures: dict[str, Any], folder: Path, data: Path) -> None:
     """The figures are those of the answers that were written down, one to each of the data's questions."""
-    answers = {record["key"]: record for record in map(json.loads, (folder / "ratings.jsonl").read_text().splitlines())}
+    answers = {record["key"]: record for record in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
     entries = {entry["id"]: entry for entry in json.loads((data / "meta.json").read_text())}
     assert answers.keys() == entries.keys()
     for key, entry in entries.items():
         said = json.loads((data / entry["conversation"]).read_text())["conversations"][-1]["content"][0]["text"]
-        assert (answers[key]["reference"], answers[key]["category"]) == (int(said), entry["category"])
+        assert (answers[key]["reference"], answers[key]["category"]) == (said, entry["category"])
+        answers[key] = {name: rating(answers[key][name]) for name in ("prediction", "reference")}
     groups = {"": list(answers.values())}
     for entry in entries.values():
         groups.setdefault(f"_{entry['category']}", []).append(answers[entry["id"]])
@@ -140,7 +142,7 @@ def test_ranks_that_see_different_data_are_refused(tmp_path: Path) -> None:
     more = (*SMALL, "dataloader_train.dataset.path=pictures", "--output-root", str(tmp_path / "runs"))
     refused = module(*torchrun, *more, cwd=tmp_path, code=1).stderr
     assert "the ranks see different data; nothing was started" in refused
-    assert "rank 1 sees 48 rows" in refused
+    assert "sees 48 rows" in refused
     assert "dataloader_train.dataset" in refused
 
 

@@ -16,6 +16,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.data.video import write_mp4
 from cosmos_core.errors import UserError
 from cosmos_core.launch import launch
+from cosmos_core.launch.stop import StopRequests
 from tests.command import cosmos, metric_records, module
 
 SHORT = (
@@ -225,7 +226,7 @@ def test_a_rank_that_cannot_read_the_record_says_so(tmp_path: Path, capfd: pytes
     (run_dir / "outcome.json").unlink()
     (run_dir / "launches/1/config.toml").write_text('[job]\ntask = "tiny"\nnome = "x"\n')
     with pytest.raises(UserError) as refusal:
-        launch(run_dir, 1, 2)
+        launch(run_dir, 1, 2, StopRequests())
     assert "job.nome: unknown key" in render(refusal.value)
     assert "Traceback" not in capfd.readouterr().err
     assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "refused"

@@ -12,6 +12,8 @@ from random import Random
 
 import psutil
 
+from cosmos_core.plan.manifest import NOTES
+
 __all__ = ["DISK", "FAULTS", "damage_newest"]
 
 Fault = Callable[["subprocess.Popen[str]", Random], None]
@@ -103,7 +105,7 @@ def damage_newest(checkpoints: Path, random: Random) -> bool:
     found = sorted(checkpoints.glob("iter_*"))
     if len(found) < 2:
         return False
-    path = random.choice([path for path in sorted(found[-1].rglob("*")) if path.is_file()])
+    path = random.choice([path for path in sorted(found[-1].rglob("*")) if path.is_file() and path.name not in NOTES])
     content = path.read_bytes()
     how = random.choice(["bit", "cut", "gone"])
     if how == "gone":

@@ -259,6 +259,7 @@ def test_no_room_is_a_drawer() -> None:
         ["report", "--help"],
         *(["data", "prepare", name, "--help"] for name in ("bridge", "videophy2")),
         ["data", "cache", "--help"],
+        ["chat", "--help"],
     ],
     ids=" ".join,
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
 from cosmos_core.builtin.config import LossCurve
 from cosmos_core.plan.paths import RunPaths
+from cosmos_core.report.metrics_file import read_metrics
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.tracker import Media
 from cosmos_core.train.trainer import Trainer
@@ -40,10 +40,10 @@ class LossCurveCallback(Callback):
         metrics = RunPaths(self.context.run_dir).metrics
         if not (self.config.enabled and trainer.is_main and metrics.is_file()):
             return
-        records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        records = read_metrics(metrics)
         # A loss that is not finite is null in the file; the curve has a gap there.
-        steps = [record for record in records if record.get("loss") is not None]
-        figure = _figure(steps, [record for record in records if record.get("val_loss") is not None])
+        steps = [record for record in records.steps if record.get("loss") is not None]
+        figure = _figure(steps, [record for record in records.validations if record["val_loss"] is not None])
         hidden = self.context.folder / ".loss_curve.partial.png"
         figure.savefig(hidden, dpi=110)
         hidden.replace(self.context.folder / "loss_curve.png")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from cosmos_core.builtin.config import Console as ConsoleConfig
 from cosmos_core.console.layout import bar_line, clock, fit, number
 from cosmos_core.console.terminal import is_terminal, kept, show
+from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["ConsoleTracker"]
 
 logger = logging.getLogger(__name__)
 
+SHOWN_ANSWERS, TEXT = 3, 80
+"""Answers printed after a validation, and most characters of each text."""
 WINDOW = 50
 """Steps over which speed and data wait are averaged."""
 
@@ -66,6 +71,12 @@ class ConsoleTracker:
                 logger.debug("%s", text)
             else:
                 _print(text)
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """Print the first few, a line each."""
+        for answer in answers[:SHOWN_ANSWERS] if self.config.enabled else ():
+            said, true = (textwrap.shorten(text, TEXT) for text in (answer.prediction, answer.reference))
+            _print(f"step {step}/{self._last}: {answer.key}: answered {said!r}, the data says {true!r}")
 
     def finish(self, outcome: str) -> None:
         """Remove the lines at the bottom, and say how the run ended."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from cosmos_core.builtin.config import Jsonl
 from cosmos_core.plan.paths import RunPaths
@@ -13,31 +15,50 @@ from cosmos_core.strict_json import dumps
 
 __all__ = ["JsonlTracker"]
 
+logger = logging.getLogger(__name__)
+
 
 class JsonlTracker:
-    """Appends records; on resume, records of steps that will be repeated are removed first."""
+    """Appends records; on resume, records of steps that will be repeated are removed first.
+
+    What the disk does not take is kept and written with the next record.
+    """
 
     def __init__(self, config: Jsonl) -> None:
         self.config = config
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
+        self._pending = b""
+        self._told = False
 
     def start(self, plan: RunPlan, step: int) -> None:
         """Open the file after truncating it to `step`."""
         path = RunPaths(plan.run_dir).metrics
         _keep_up_to(path, step, resumed=plan.weights.kind == "resume")
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Write one record and flush it."""
-        if self._file is not None:
-            self._file.write(dumps(record) + "\n")
-            self._file.flush()
+        """Write one record."""
+        self._pending += dumps(record).encode() + b"\n"
+        self._write()
 
     def finish(self, outcome: str) -> None:
         """Close the file."""
+        self._told = False
+        self._write()
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _write(self) -> None:
+        try:
+            while self._pending and self._file is not None:
+                self._pending = self._pending[self._file.write(self._pending) :]
+        except OSError as error:
+            if not self._told:
+                logger.warning("metrics.jsonl cannot be written (%s); its records wait until it can", error.strerror)
+            self._told = True
+        else:
+            self._told = False
 
 
 def _keep_up_to(path: Path, step: int, *, resumed: bool) -> None:

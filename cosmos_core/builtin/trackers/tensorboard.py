@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from cosmos_core.builtin.config import Tensorboard
+from cosmos_core.data.samples import Answer
 from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.train.tracker import Media
@@ -44,6 +45,12 @@ class TensorboardTracker:
         for name, value in record.items():
             if name != "step":
                 self._writer.add_scalar(f"{prefix}/{name}", value, record["step"])
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A text a sample."""
+        for answer in answers:
+            text = f"answered: {answer.prediction}\n\nthe data says: {answer.reference}"
+            self._writer.add_text(f"val/answers/{answer.key}", text, step)
 
     def finish(self, outcome: str) -> None:
         """Flush and close."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from cosmos_core.builtin.config import Wandb
 from cosmos_core.config.dump import to_plain
+from cosmos_core.data.samples import Answer
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import replace_file
@@ -54,6 +55,16 @@ class WandbTracker:
         prefix = "val" if "val_loss" in record else "train"
         metrics = {f"{prefix}/{name}": value for name, value in record.items() if name != "step"}
         self._run.log(metrics, step=record["step"])
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A table."""
+        if self._run is None:
+            return
+        import wandb
+
+        rows = [[answer.key, answer.prediction, answer.reference] for answer in answers]
+        table = wandb.Table(columns=["sample", "answer", "data"], data=rows)
+        self._run.log({"val/answers": table}, step=step)
 
     def finish(self, outcome: str) -> None:
         """Close the W&B run."""

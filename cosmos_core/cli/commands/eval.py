@@ -8,11 +8,12 @@ import click
 
 from cosmos_core.cli.complete import key_values, run_directories, steps
 from cosmos_core.cli.output import print_notes
+from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.paths import RunPaths
-from cosmos_core.plan.source import Source, find_source
-from cosmos_core.plugin.descriptors import CheckpointSpec
+from cosmos_core.plan.source import Source, locate_source
+from cosmos_core.plugin.descriptors import CheckpointSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes
 from cosmos_core.strict_json import dumps
@@ -22,7 +23,7 @@ __all__ = ["evaluate"]
 
 @click.command("eval")
 @click.argument("source", shell_complete=run_directories)
-@click.argument("overrides", nargs=-1, shell_complete=key_values)
+@click.argument("overrides", metavar="[DATASET_OR_RECIPE] [KEY=VALUE]...", nargs=-1, shell_complete=key_values)
 @click.option("--recipe", help="Recipe that says data and settings; for a SOURCE that no run recorded them for.")
 @click.option(
     "--step",
@@ -37,6 +38,8 @@ __all__ = ["evaluate"]
     show_default=True,
     help="Of a run: the average if it kept one, the weights themselves, or what it started from.",
 )
+@click.option("--metric", "metrics", multiple=True, metavar="MODULE:FUNCTION", help="One more figure of the answers.")
+@click.option("--answers", type=click.IntRange(min=0), help="At most so many answers; default: to all samples.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many batches; default: all.")
 @click.option(
     "-o",
@@ -53,70 +56,136 @@ def evaluate(
     recipe: str | None,
     step: int | None,
     weights: str,
+    metrics: tuple[str, ...],
+    answers: int | None,
     limit: int | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Evaluate SOURCE on validation data. OVERRIDES are key=value pairs as for `cosmos run`.
+    """Evaluate SOURCE on validation data: `cosmos eval SOURCE [DATASET_OR_RECIPE] [key=value ...]`.
 
     SOURCE is a run directory, one of its checkpoints, an export, a converted base, a published folder or name, or a
     recipe, which means the weights that a new run of it would start from.
+
+    DATASET_OR_RECIPE is a file or folder with data of your own, a dataset's type, or a recipe, which gives the settings
+    too; by default the validation data that the run recorded.
+
+    answers.html in the output folder shows what the model said beside what the data says. --metric adds a figure: a
+    function that takes a list of answers (key, prediction, reference) and returns a number, or a list of one for each.
 
     \b
     Examples:
       cosmos eval outputs/train/cosmos3/sft/vision_sft_nano
       cosmos eval RUN --step 400 dataloader_val.dataset.path=other_data --json
-      cosmos eval my_export --recipe vision_sft_nano
+      cosmos eval my_export questions.jsonl --metric my_metrics:politeness
+      cosmos eval my_export vision_sft_nano
       cosmos eval vision_sft_nano
     """
-    from cosmos_core.recipes.loading import load_recorded, resolve
+    from cosmos_core.train.evaluate_run import EvaluationTask, evaluate_run
 
+    data, recipe, overrides = _parted(overrides, recipe, plugins)
     found = _find(source, plugins, step=step)
     if found is not None and weights != "fresh" and any(text.startswith("checkpoint.load_path=") for text in overrides):
         raise UserError("SOURCE says which weights are evaluated; leave checkpoint.load_path out, or evaluate a recipe")
-    record = found.record if found is not None else None
-    if recipe is None and record is not None:
-        config = load_recorded(record, overrides, plugins=plugins)
-    else:
-        resolved = resolve(_recipe(source, found, recipe), overrides, plugins=plugins)
-        print_notes(resolved.notes)
-        config = resolved.config
+    config = _configuration(source, found, recipe, data, overrides, plugins)
     folder = output if output is not None else _folder(source, found)
-    from cosmos_core.train.evaluate_run import evaluate_run
-
-    metrics = evaluate_run(found, config, folder, plugins=plugins, weights=weights, limit=limit)
+    task = EvaluationTask(
+        source=found, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
+    )
+    figures = evaluate_run(task, plugins=plugins)
     folder.mkdir(parents=True, exist_ok=True)
     evaluated = _evaluated(source, found, weights)
-    report = {"weights": evaluated, "overrides": list(overrides), "metrics": metrics}
+    said = {"dataset": data} if data is not None else {}
+    report = {"weights": evaluated, **said, "overrides": list(overrides), "metrics": figures}
     (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
     if as_json:
-        click.echo(dumps(metrics))
+        click.echo(dumps(figures))
         return
-    for name, value in metrics.items():
+    for name, value in figures.items():
         click.echo(f"{name}: {value:.4f}")
     click.echo(f"weights: {evaluated}\nfiles: {folder}", err=True)
 
 
+def _parted(
+    words: tuple[str, ...], recipe: str | None, plugins: PluginManager
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Dataset, recipe and overrides, where the first word may be either of the former. Raises UserError."""
+    if not words or "=" in words[0]:
+        return None, recipe, words
+    if not _is_recipe(words[0]):
+        _check_dataset(words[0], plugins)
+        return words[0], recipe, words[1:]
+    if recipe is not None:
+        raise UserError(f"{words[0]} is a recipe, and --recipe names another one; leave one out")
+    return None, words[0], words[1:]
+
+
+def _is_recipe(name: str) -> bool:
+    return name.endswith(".toml") or name.rpartition(":")[2] in [recipe.name for recipe in list_recipes()]
+
+
+def _check_dataset(name: str, plugins: PluginManager) -> None:
+    """Raises UserError for a word that is no file, folder, dataset or recipe."""
+    datasets = [spec.name for spec in plugins.registry.all(DatasetSpec)]
+    if Path(name).exists() or name.rpartition(":")[2] in datasets:
+        return
+    recipes = [recipe.name for recipe in list_recipes()]
+    message = f"'{name}' is no file or folder, no dataset, no recipe, and no key=value"
+    hint = did_you_mean(name, [*datasets, *recipes]) or f"datasets: {', '.join(datasets)}"
+    raise UserError("it is not clear on what to evaluate", [Problem(message=message, hint=hint)])
+
+
+def _configuration(
+    name: str,
+    source: Source | None,
+    recipe: str | None,
+    data: str | None,
+    overrides: tuple[str, ...],
+    plugins: PluginManager,
+) -> RunConfig:
+    """Settings and data: what the run recorded or the recipe says, with other data if it is named."""
+    from cosmos_core.recipes.loading import load_recorded, resolve
+    from cosmos_core.recipes.with_dataset import dataset_table, with_dataset
+
+    record = source.record if source is not None else None
+    if data is None and recipe is None and record is not None:
+        return load_recorded(record, overrides, plugins=plugins)
+    if data is None:
+        resolved = resolve(_recipe(name, source, recipe), overrides, plugins=plugins)
+    else:
+        config: RunConfig | None = None
+        if recipe is None and record is not None:
+            config = load_recorded(record, plugins=plugins)
+        elif recipe is not None or source is None or source.kind != "published":
+            config = resolve(_recipe(name, source, recipe), plugins=plugins).config
+        task = config.job.task if config is not None else _reader(source, plugins)
+        resolved = with_dataset(config, task, dataset_table(data, plugins), overrides, plugins=plugins)
+    print_notes(resolved.notes)
+    return resolved.config
+
+
+def _reader(source: Source | None, plugins: PluginManager) -> str:
+    """The task of the family that reads a published folder as it is. Raises UserError when none does."""
+    for spec in plugins.registry.all(ModelFamilySpec):
+        if source is not None and source.format in spec.reads:
+            return spec.name
+    raise UserError("no installed model family reads these weights; name a recipe: --recipe NAME_OR_FILE")
+
+
 def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | None:
     """The folder that SOURCE names, fetched if it is a published name; None for a recipe. Raises UserError."""
-    if Path(name).is_dir():
-        return find_source(Path(name), plugins, step=step)
-    recipes = [recipe.name for recipe in list_recipes()]
-    if name.endswith(".toml") or name.rpartition(":")[2] in recipes:
+    if not Path(name).is_dir() and _is_recipe(name):
         if step is not None:
             raise UserError("--step is for run directories; a recipe has no checkpoints")
         return None
     published = [spec.name for spec in plugins.registry.all(CheckpointSpec)]
-    if name in published:
-        from cosmos_core.hub.reference import locate_checkpoint
-
-        return find_source(locate_checkpoint(name, plugins.registry).path, plugins, step=step)
+    if Path(name).is_dir() or name in published:
+        return locate_source(name, plugins, step=step)
     message = (
         f"{name} is no folder, no recipe (`cosmos recipes list`) and no published name (`cosmos checkpoints list`)"
     )
-    raise UserError(
-        "there is nothing to evaluate", [Problem(message=message, hint=did_you_mean(name, [*recipes, *published]))]
-    )
+    hint = did_you_mean(name, [*(recipe.name for recipe in list_recipes()), *published])
+    raise UserError("there is nothing to evaluate", [Problem(message=message, hint=hint)])
 
 
 def _evaluated(name: str, source: Source | None, weights: str) -> str:

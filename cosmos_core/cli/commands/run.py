@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from shlex import join
@@ -26,6 +27,12 @@ __all__ = ["run"]
 @click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine; default: its GPUs, else 1.")
 @click.option("--dry-run", is_flag=True, help="Print configuration and plan, check everything, start nothing.")
 @click.option("--fresh", is_flag=True, help="Take a new run directory instead of resuming; nothing is deleted.")
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Start again and resume, at most so often, when a process dies or hangs.",
+)
 @click.option("--verify", is_flag=True, help="Compare checksums of the whole checkpoint before resuming from it.")
 @click.option("--output-root", type=click.Path(path_type=Path, file_okay=False), help="Parent of run directories.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
@@ -37,6 +44,7 @@ def run(
     nproc: int | None,
     dry_run: bool,
     fresh: bool,
+    max_restarts: int,
     verify: bool,
     output_root: Path | None,
     as_json: bool,
@@ -49,34 +57,42 @@ def run(
     Examples:
       cosmos run vision_sft_demo
       cosmos run vision_sft_nano --nproc 8 optimizer.lr=5e-5
+      cosmos run vision_sft_nano --nproc 8 --max-restarts 3
       cosmos run ./my_recipe.toml --dry-run --json
       torchrun --nproc-per-node 8 -m cosmos_core run vision_sft_nano
     """
     from cosmos_core.cli.output import print_notes
     from cosmos_core.launch.devices import visible_gpus
     from cosmos_core.launch.outcome import EXIT_CODES
+    from cosmos_core.launch.stop import StopRequests
     from cosmos_core.launch.train import plan_run, start_run
 
-    if launched_rank() is not None and (nproc is not None or fresh):
-        raise click.UsageError("--nproc and --fresh cannot be used under torchrun, which starts the processes itself")
+    if launched_rank() is not None and (nproc is not None or fresh or max_restarts):
+        raise click.UsageError(
+            "--nproc, --fresh and --max-restarts cannot be used under torchrun, which starts the processes itself"
+        )
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run; a run writes its figures to metrics.jsonl")
-    plan = plan_run(
-        recipe,
-        overrides,
-        plugins=plugins,
-        nproc=nproc,
-        default_nproc=max(visible_gpus(), 1),
-        fresh=fresh,
-        output_root=output_root,
-        notify=lambda note: print_notes([note]),
-        verify=True if verify else False if dry_run else None,
-    )
-    if dry_run:
-        _print_plan(plan, as_json)
-        return 0
-    report = partial(_report, plan)
-    return EXIT_CODES[start_run(plan, plugins, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)]
+    stop = StopRequests()
+    with nullcontext() if dry_run else stop.listening(until_exit=True):
+        plan = plan_run(
+            recipe,
+            overrides,
+            plugins=plugins,
+            nproc=nproc,
+            default_nproc=max(visible_gpus(), 1),
+            fresh=fresh,
+            max_restarts=max_restarts,
+            output_root=output_root,
+            notify=lambda note: print_notes([note]),
+            verify=True if verify else False if dry_run else None,
+        )
+        if dry_run:
+            _print_plan(plan, as_json)
+            return 0
+        report = partial(_report, plan)
+        outcome = start_run(plan, plugins, stop, recipe=recipe, overrides=overrides, command=sys.argv, ended=report)
+    return EXIT_CODES[outcome]
 
 
 def _print_plan(plan: RunPlan, as_json: bool) -> None:

@@ -61,7 +61,14 @@ def test_a_run_its_checkpoint_and_its_exports_give_the_same_figure(place: Path) 
     for name in ("export", "export/transformer", "bare"):
         assert evaluated(place, str(place / name), *RECIPE) == pytest.approx(run, rel=1e-5), name
     report = json.loads((run_dir(place) / "evaluation/metrics.json").read_text())
-    assert report["metrics"] == {"val_loss": run}
+    levels = {f"val_loss_sigma_{level}" for level in (0.2, 0.5, 0.8)}
+    assert report["metrics"].keys() == {"val_loss", "caption_effect", *levels}
+    assert report["metrics"]["val_loss"] == run
+    assert len(set(report["metrics"].values())) == 5
+    alone = ("dataloader_val.max_samples_per_batch=1", "model.validation.noise_levels=[]")
+    evaluated(place, str(run_dir(place)), *alone)
+    report = json.loads((run_dir(place) / "evaluation/metrics.json").read_text())
+    assert report["metrics"] == {"val_loss": pytest.approx(run, rel=1e-5)}
     assert report["weights"] == f"{checkpoint} (ema)"
     assert (place / "out/evaluation/export/metrics.json").is_file()
 

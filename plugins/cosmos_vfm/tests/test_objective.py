@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,7 @@ from cosmos_core.distributed import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
-from cosmos_vfm.config import Flow, VfmConfig
+from cosmos_vfm.config import Flow, Validation, VfmConfig
 from cosmos_vfm.config import TextTokenizer as TextConfig
 from cosmos_vfm.config import VideoTokenizer as VideoConfig
 from cosmos_vfm.family import VfmFamily
@@ -160,13 +163,14 @@ def test_solver_steps_through_the_native_schedule(steps: int, shift: float, star
     assert timesteps[-len(end) :] == end
 
 
-def family(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
+def family(validation: Validation | None = None, **flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     config = VfmConfig(
         tier="tiny",
         precision="float32",
         tokenizer=VideoConfig(type="block_dct"),
         text_tokenizer=TextConfig(type="words"),
         flow=Flow(**flow),
+        validation=validation or Validation(),
     )
     data = DataloaderConfig(dataset=DatasetConfig(type="none"), max_samples_per_batch=4)
     built = VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
@@ -175,8 +179,8 @@ def family(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
     return built, network
 
 
-def initialised(**flow: object) -> tuple[VfmFamily, Cosmos3Network]:
-    built, network = family(**flow)
+def initialised(validation: Validation | None = None, **flow: object) -> tuple[VfmFamily, Cosmos3Network]:
+    built, network = family(validation, **flow)
     from cosmos_vfm.initialise import initialise
 
     initialise(network, CounterRng(3), 4, dict(network.named_parameters()))
@@ -238,6 +242,49 @@ def test_validation_does_not_depend_on_how_it_is_batched() -> None:
     parts = [built.validation_step(network, built.collate([item]), CounterRng(1)) for item in items]
     assert float(whole["val_loss"]) == pytest.approx(sum(float(part["val_loss"]) for part in parts), rel=1e-5)
     assert float(whole["loss_denominator"]) == 4
+
+
+def validated(items: list[Item], **options: Any) -> dict[str, float]:
+    """Sums of a validation of these clips as one batch."""
+    built, network = initialised(validation=Validation(**options))
+    network.requires_grad_(False)
+    prepared = [Item(item.position, built.prepare(item.value)) for item in items]
+    return {
+        name: float(value)
+        for name, value in built.validation_step(network, built.collate(prepared), CounterRng(1)).items()
+    }
+
+
+def with_captions(*captions: str) -> list[Item]:
+    return [
+        Item(index, replace(clip, caption=text)) for index, (clip, text) in enumerate(zip(MIXED, captions, strict=True))
+    ]
+
+
+def test_the_loss_at_a_level_has_every_clip_at_that_sigma_and_the_noise_of_its_position() -> None:
+    built, network = initialised()
+    items = [Item(index, built.prepare(one)) for index, one in enumerate(MIXED)]
+    batch = built.collate(items)
+    network.requires_grad_(False)
+    clips = built._with_noise(batch, CounterRng(1))
+    expected = built._losses(network, clips, torch.full([4], 0.3), batch.inputs).sum()
+    figures = validated([Item(index, one) for index, one in enumerate(MIXED)], noise_levels=(0.3, 0.9))
+    assert figures["val_loss_sigma_0.3"] == pytest.approx(float(expected), rel=1e-6)
+    assert figures["val_loss_sigma_0.9"] != figures["val_loss_sigma_0.3"]
+
+
+def test_the_effect_of_captions_is_the_loss_with_those_of_other_clips_less_the_loss_with_their_own() -> None:
+    """They move by two places: one place would leave a clip with an equal caption."""
+    own = validated(with_captions("red ball", "blue", "blue", "small green box"))
+    moved = validated(with_captions("blue", "small green box", "red ball", "blue"), caption_effect=False)
+    assert "caption_effect" not in moved
+    assert own["caption_effect_denominator"] == 4
+    assert own["caption_effect"] == pytest.approx(moved["val_loss"] - own["val_loss"], abs=1e-5) != 0
+
+
+def test_equal_captions_have_no_effect_to_report() -> None:
+    figures = validated(with_captions("same", "same", "same", "same"))
+    assert (figures["caption_effect"], figures["caption_effect_denominator"]) == (0, 0)
 
 
 def test_sizes_the_video_tokenizer_cannot_take_are_unreadable_samples() -> None:

@@ -93,11 +93,11 @@ def test_llava_data_gets_words_from_a_folder_without_a_network(place: Path, tmp_
     """The recipe names a backbone on the Hub; the folder that is there has all files."""
     data = [f"dataloader_{name}.dataset.path={place / 'data'}" for name in ("train", "val")]
     validation = ("dataloader_val.dataset.type=llava_ov", "dataloader_val.max_samples_per_batch=1")
-    workers = ("dataloader_val.num_workers=0", "model.max_new_tokens=2", "model.num_sample_answers=2")
+    workers = ("dataloader_val.num_workers=0", "model.max_new_tokens=2", "--answers", "2")
     offline = {**UNREACHABLE, "HF_HOME": str(tmp_path / "empty")}
     options = (*data, *validation, *workers, "model.precision=float32", "-o", str(tmp_path / "out"))
     figures = evaluated(place, str(place / "export"), "--recipe", "llava_ov", *options, **offline)
-    assert figures.keys() == {"val_loss"}
+    assert figures.keys() == {"val_loss", "exact_match"}
     said = answers(tmp_path / "out")
     assert [(answer["key"], answer["reference"]) for answer in said] == [("row0", "A picture."), ("row1", "A picture.")]
     assert json.loads((tmp_path / "out/metrics.json").read_text())["metrics"] == figures

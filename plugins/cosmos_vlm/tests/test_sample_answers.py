@@ -68,8 +68,9 @@ def validated(place: Path, folder: Path, **options: Any) -> tuple[dict[str, floa
         weights=nullcontext,
         folder=folder / "out",
         limit=None,
+        num_answers=family.num_sample_answers,
     )
-    figures = evaluate(task)
+    figures = evaluate(task).metrics
     file = folder / "out/answers.jsonl"
     return figures, [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 

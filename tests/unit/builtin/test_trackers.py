@@ -13,16 +13,20 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cosmos_core.builtin.config import Tensorboard, Wandb
+from cosmos_core.builtin.config import Jsonl, Tensorboard, Wandb
+from cosmos_core.builtin.trackers.jsonl import JsonlTracker
 from cosmos_core.builtin.trackers.tensorboard import TensorboardTracker
 from cosmos_core.builtin.trackers.wandb import WandbTracker
 from cosmos_core.config import TrackerConfig
+from cosmos_core.data import Answer
 from cosmos_core.data.video import write_mp4
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
+from cosmos_core.report.metrics_file import read_metrics
 from cosmos_core.train import Media
 from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
+from tests.unit.logged import logged
 
 SHORT = ("trainer.max_iter=4", "scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
 
@@ -167,6 +171,26 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
     assert good.seen == [{"step": 1}, {"step": 2}]
 
 
+def test_answers_go_to_the_trackers_that_take_them() -> None:
+    class Plain:
+        def log(self, record: dict) -> None: ...
+        def start(self, plan: object, step: int) -> None: ...
+        def finish(self, outcome: str) -> None: ...
+
+    class Reading(Plain):
+        seen: list[tuple[int, list[Answer]]] = []
+
+        def log_answers(self, step: int, answers: list[Answer]) -> None:
+            self.seen.append((step, answers))
+
+    answers = [Answer("a", "said", "true")]
+    reading = Reading()
+    trackers = TrackerGroup({"plain": Plain(), "reading": reading})
+    trackers.log_answers(1, [])
+    trackers.log_answers(2, answers)
+    assert reading.seen == [(2, answers)]
+
+
 @pytest.mark.parametrize("broken", ["start", "log", "finish"])
 def test_a_tracker_that_failed_once_is_never_called_again(broken: str) -> None:
     calls: dict[str, list[str]] = {"bad": [], "good": []}
@@ -197,3 +221,33 @@ def test_a_tracker_that_failed_once_is_never_called_again(broken: str) -> None:
     trackers.finish("done")
     events = ["start", "log", "log", "finish", "finish"]
     assert calls == {"bad": events[: events.index(broken) + 1], "good": events}
+
+
+def test_records_that_the_disk_does_not_take_wait_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes half of the second record, then nothing, then everything."""
+
+    class Disk:
+        def __init__(self) -> None:
+            self.file, self.answers = (tmp_path / "metrics.jsonl").open("wb", buffering=0), [100, 10, 0, 0, 100]
+
+        def write(self, data: bytes) -> int:
+            count = self.answers.pop(0) if self.answers else 1000
+            if count == 0:
+                raise OSError(28, "No space left on device")
+            return self.file.write(data[:count])
+
+        def close(self) -> None:
+            self.file.close()
+
+    tracker = JsonlTracker(Jsonl())
+    monkeypatch.setattr(tracker, "_file", Disk())
+    with logged("cosmos_core.builtin") as lines:
+        for step in range(1, 6):
+            tracker.log({"step": step, "loss": 0.5})
+        tracker.finish("done")
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in records.steps] == [1, 2, 3, 4, 5]
+    assert records.damaged == 0
+    assert lines == ["metrics.jsonl cannot be written (No space left on device); its records wait until it can"]

@@ -90,13 +90,16 @@ def test_names_from_plugins() -> None:
     assert values("plugins", "show", "v") == ["vfm", "videophy", "vlm"]
     assert "Cosmos3-Nano" in values("convert", "Cosmos3-N")
     assert "Wan2.2-VAE" in values("checkpoints", "fetch", "Wan")
+    assert "Cosmos3-Nano-Reasoner" in values("chat", "Cosmos3-Nano-")
     assert values("convert", "X", "--from", "c") == ["cosmos3"]
     assert {"dcp", "hf", "vlm"} == set(values("convert", "X", "--to", ""))
     assert {"vfm", "vlm"} <= set(values("export", "--task", ""))
 
 
 @pytest.mark.parametrize(
-    "line", ["cosmos run vision_sft_nano optimizer.", "cosmos export ", "cosmos data prepare "], ids=repr
+    "line",
+    ["cosmos run vision_sft_nano optimizer.", "cosmos export ", "cosmos chat ", "cosmos data prepare "],
+    ids=repr,
 )
 def test_a_completion_imports_nothing_heavy(line: str) -> None:
     words = line.split(" ")

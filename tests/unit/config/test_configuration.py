@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.config import RunConfig
-from cosmos_core.config.dump import digest, to_toml
+from cosmos_core.config.dump import to_toml
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
@@ -205,7 +205,6 @@ def test_a_dump_loads_as_the_same_run(write, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(to_toml(config))
     again = read_resolved(tmp_path / "config.toml", PLUGINS.registry)
     assert again == config
-    assert digest(again) == digest(config)
 
 
 @pytest.mark.parametrize(

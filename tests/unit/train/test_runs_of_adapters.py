@@ -16,6 +16,7 @@ from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.config import AdaptedModelConfig, OptimizerConfig, RunConfig
 from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.errors import UserError
+from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.plan import RunPaths
 from cosmos_core.plan.plan import WeightSource
@@ -24,7 +25,6 @@ from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Trainer
 from cosmos_core.train.build import build_loader, materialise
 from cosmos_core.train.checkpointing import load_training_state
-from cosmos_core.train.stop import StopRequests
 from cosmos_core.train.weights import load_base
 from tests.benchmarks.running import trainer_of
 

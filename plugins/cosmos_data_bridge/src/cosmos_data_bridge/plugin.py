@@ -19,6 +19,9 @@ __all__ = ["COSMOS_API"]
 
 COSMOS_API = 1
 
+_EVALUATED = {"cfg_dropout_rate": 0.0, "conditioning_config": {"0": 1.0}}
+_CARRIED = ("resolution", "num_video_frames", "temporal_interval_mode", "frame_selection_mode", "caption_suffix")
+
 
 @hookimpl
 def cosmos_datasets() -> Iterable[DatasetSpec]:
@@ -30,6 +33,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_data_bridge.dataset:BridgeSource",
         yields="video_text",
         prepare="cosmos_data_bridge.prepare:bridge",
+        evaluated=_EVALUATED,
+        carried=_CARRIED,
     )
     yield DatasetSpec(
         name="folder",
@@ -38,6 +43,8 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         source="cosmos_data_bridge.folder.dataset:FolderSource",
         yields="video_text",
         prepare="cosmos_data_bridge.folder.command:folder",
+        evaluated=_EVALUATED,
+        carried=_CARRIED,
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -12,22 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from cosmos_core.data import Answer, Chat, MapSource, Message, UnreadableSample, Video
+from cosmos_core.data import Chat, MapSource, Message, UnreadableSample, Video
 from cosmos_core.data.chat import MediaReader, read_video, to_chat
 from cosmos_core.data.text_files import as_utf8
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.manifest import read_manifest
-from cosmos_data_videophy.scoring import is_no_rating, metrics, rate, write_report
+from cosmos_data_videophy.scoring import is_no_rating
 
 __all__ = ["VideophySource"]
 
-logger = logging.getLogger(__name__)
-
 
 class VideophySource(MapSource):
-    """Chat records, in the manifest's order. Scores ratings."""
-
-    scores = True
+    """Chat records, in the manifest's order."""
 
     def __init__(self, config: VideophyConfig) -> None:
         self.config = config
@@ -59,21 +54,10 @@ class VideophySource(MapSource):
         _check_rating(chat.messages, conversation)
         return chat
 
-    def score(self, answers: Sequence[Answer], folder: Path) -> dict[str, float]:
-        """Accuracy, error and rank correlation of the ratings; ``ratings.jsonl`` and ``confusion.png``.
-
-        unscored: number of answers without a rating in the data to compare with; only if there are any.
-        """
-        rated, unscored = rate(answers, self._categories)
-        values = {}
-        if rated:
-            write_report(rated, folder)
-            values = metrics(rated)
-        if unscored:
-            message = "%d of %d answers are not scored: the data has no rating from 1 to 5 there; the first is %s"
-            logger.warning(message, len(unscored), len(answers), unscored[0])
-            values["unscored"] = float(len(unscored))
-        return values
+    @property
+    def categories(self) -> Mapping[str, str]:
+        """Of the manifest, by key."""
+        return self._categories
 
     def _video(self, path: Path) -> Video:
         if path in self._decoded:

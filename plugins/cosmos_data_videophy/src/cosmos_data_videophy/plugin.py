@@ -7,7 +7,7 @@ from os.path import isdir, isfile
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import DatasetSpec, Problem, hookimpl
+from cosmos_core.plugin import DatasetSpec, MetricSpec, Problem, hookimpl
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -30,6 +30,19 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         prepare="cosmos_data_videophy.prepare:videophy2",
         # A part of a rating is no rating.
         overlong=("error", "skip", "resize"),
+    )
+
+
+@hookimpl
+def cosmos_metrics() -> Iterable[MetricSpec]:
+    """How well ratings agree with the data's."""
+    yield MetricSpec(
+        name="videophy2",
+        summary="Accuracy, error and rank correlation of ratings from 1 to 5",
+        metric="cosmos_data_videophy.scoring:ratings",
+        errors=("mean_absolute_error", "unreadable"),
+        datasets=("videophy2",),
+        report="cosmos_data_videophy.scoring:draw_confusion",
     )
 
 

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import asdict, frozen
 
 from cosmos_core.data import Answer
+from cosmos_core.train import rank_correlation
 
-__all__ = ["GRADES", "Rated", "is_no_rating", "metrics", "rate", "rating", "write_report"]
+__all__ = ["GRADES", "draw_confusion", "is_no_rating", "rating", "ratings"]
 
 GRADES = (1, 2, 3, 4, 5)
 _RATING = re.compile(r"\b([1-5])\b")
-
-
-@frozen
-class Rated:
-    """An answer as a number.
-
-    prediction: None when no rating could be read, which counts as wrong. category: '' for none.
-    """
-
-    key: str
-    prediction: int | None
-    reference: int
-    category: str
 
 
 def rating(text: str) -> int | None:
@@ -46,65 +32,34 @@ def is_no_rating(text: str) -> bool:
         return False
 
 
-def rate(answers: Sequence[Answer], categories: dict[str, str]) -> tuple[list[Rated], list[str]]:
-    """The answers whose reference is a rating, and the keys of the others."""
-    rated, unscored = [], []
-    for answer in answers:
-        reference = rating(answer.reference)
-        if reference is None:
-            unscored.append(answer.key)
-        else:
-            rated.append(Rated(answer.key, rating(answer.prediction), reference, categories.get(answer.key, "")))
-    return rated, unscored
+def ratings(answers: Sequence[Answer]) -> dict[str, float | list[float | None]]:
+    """accuracy, unreadable, mean_absolute_error, and rank_correlation of the readable answers.
 
-
-def metrics(rated: Sequence[Rated]) -> dict[str, float]:
-    """accuracy, unreadable (a share), mean_absolute_error and rank_correlation of the readable answers.
-
-    All but `unreadable` also as <name>_<category>. The error needs a readable answer, the correlation also some
-    variation; without, they are left out.
+    An answer without a rating counts as wrong. Answers that the data has no rating for are left out; unscored is their
+    number, if there are any.
     """
-    unreadable = sum(answer.prediction is None for answer in rated) / len(rated)
-    values = {"accuracy": _accuracy(rated), "unreadable": unreadable, **_agreement(rated)}
-    for category in sorted({answer.category for answer in rated} - {""}):
-        members = [answer for answer in rated if answer.category == category]
-        of_category = {"accuracy": _accuracy(members), **_agreement(members)}
-        values |= {f"{name}_{category}": value for name, value in of_category.items()}
-    return values
+    pairs = [(rating(answer.prediction), rating(answer.reference)) for answer in answers]
+    readable = [(own, true) for own, true in pairs if own is not None and true is not None]
+    figures: dict[str, float | list[float | None]] = {
+        "accuracy": [None if true is None else float(own == true) for own, true in pairs],
+        "unreadable": [None if true is None else float(own is None) for own, true in pairs],
+        "mean_absolute_error": [None if own is None or true is None else abs(own - true) for own, true in pairs],
+    }
+    correlation = rank_correlation([own for own, _ in readable], [true for _, true in readable])
+    unscored = sum(true is None for _, true in pairs)
+    optional = {"rank_correlation": correlation, "unscored": unscored or None}
+    return figures | {name: value for name, value in optional.items() if value is not None}
 
 
-def _agreement(rated: Sequence[Rated]) -> dict[str, float]:
-    """mean_absolute_error and rank_correlation, as far as the readable answers determine them."""
-    readable = [answer for answer in rated if answer.prediction is not None]
-    pairs = np.array([(answer.prediction, answer.reference) for answer in readable]).reshape(-1, 2)
-    if not len(pairs):
-        return {}
-    values = {"mean_absolute_error": float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())}
-    predicted, true = (_ranks(column) for column in pairs.T)
-    if predicted.std() > 0 and true.std() > 0:
-        values["rank_correlation"] = float(np.corrcoef(predicted, true)[0, 1])
-    return values
-
-
-def _accuracy(rated: Sequence[Rated]) -> float:
-    return sum(answer.prediction == answer.reference for answer in rated) / len(rated)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, ties at their mean, for Spearman's coefficient."""
-    ordered = np.sort(values)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") - 1) / 2
-
-
-def write_report(rated: Sequence[Rated], folder: Path) -> None:
-    """``ratings.jsonl``, and ``confusion.png`` with references in rows and predictions in columns."""
-    lines = [json.dumps(asdict(answer)) + "\n" for answer in rated]
-    (folder / "ratings.jsonl").write_text("".join(lines), encoding="utf-8")
+def draw_confusion(answers: Sequence[Answer], folder: Path) -> None:
+    """``confusion.png``: ratings of the data in rows, of the model in columns."""
     counts = np.zeros((len(GRADES), len(GRADES) + 1), int)
-    for answer in rated:
-        column = len(GRADES) if answer.prediction is None else answer.prediction - 1
-        counts[answer.reference - 1, column] += 1
-    _confusion_plot(counts).savefig(folder / "confusion.png", dpi=110)
+    for answer in answers:
+        true, own = rating(answer.reference), rating(answer.prediction)
+        if true is not None:
+            counts[true - 1, len(GRADES) if own is None else own - 1] += 1
+    if counts.any():
+        _confusion_plot(counts).savefig(folder / "confusion.png", dpi=110)
 
 
 def _confusion_plot(counts: np.ndarray) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.data import Item
 from cosmos_core.distributed import to_device
@@ -31,12 +31,14 @@ class VideoBatch:
 
     videos: same-shape groups of clips in sample order, uint8 [b, 3, T, H, W] or latents float32 [b, 48, T, H, W].
     positions: global sample positions; they key every random draw. num_condition_frames: int64 [B], latent frames.
+    specs: what `inputs` were packed from.
     """
 
     videos: tuple[torch.Tensor, ...]
     positions: tuple[int, ...]
     num_condition_frames: torch.Tensor
     inputs: PackedInputs
+    specs: tuple[SequenceSpec, ...]
 
     def to(self, device: torch.device) -> VideoBatch:
         """On `device`."""
@@ -47,6 +49,21 @@ class VideoBatch:
             inputs=self.inputs.to(device),
         )
 
+    def with_swapped_captions(self) -> tuple[PackedInputs, list[bool]]:
+        """Inputs whose captions moved on to other clips of the batch, and which clips got another text.
+
+        They move by as many places as gives most clips another one.
+        """
+        texts = [spec.text_ids for spec in self.specs]
+
+        def changed(places: int) -> list[bool]:
+            return [text != moved for text, moved in zip(texts, texts[places:] + texts[:places], strict=True)]
+
+        places = max(range(len(texts)), key=lambda count: sum(changed(count)))
+        moved = zip(self.specs, texts[places:] + texts[:places], strict=True)
+        swapped = pack_inputs([evolve(spec, text_ids=text) for spec, text in moved])
+        return swapped.to(self.inputs.text_ids.device), changed(places)
+
     @property
     def tokens(self) -> int:
         """Tokens of both towers."""
@@ -56,10 +73,12 @@ class VideoBatch:
 def collate(items: list[Item]) -> VideoBatch:
     """Pack prepared samples in the given order."""
     samples: list[Prepared] = [item.value for item in items]
+    specs = tuple(sample.spec for sample in samples)
     groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.video.shape)]
     return VideoBatch(
         videos=tuple(torch.stack([sample.video for sample in group]) for group in groups),
         positions=tuple(item.position for item in items),
         num_condition_frames=torch.tensor([sample.spec.num_condition_frames for sample in samples]),
-        inputs=pack_inputs([sample.spec for sample in samples]),
+        inputs=pack_inputs(specs),
+        specs=specs,
     )

@@ -80,6 +80,16 @@ class Sampling:
 
 
 @frozen(kw_only=True)
+class Validation:
+    """What validation measures beside its loss (docs/models/generator.md, Validation)."""
+
+    noise_levels: tuple[float, ...] = option(
+        (0.2, 0.5, 0.8), "Sigmas whose loss is reported too; []: none. Each costs a forward pass.", above=0, high=1
+    )
+    caption_effect: bool = option(True, "Report how much the loss rises when clips swap captions; a forward pass.")
+
+
+@frozen(kw_only=True)
 class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
@@ -102,6 +112,7 @@ class VfmConfig(AdaptedModelConfig):
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
     flow: Flow = section(Flow, "Objective.")
     sampling: Sampling = section(Sampling, "Generation.", on_resume="list")
+    validation: Validation = section(Validation, "Validation.", on_resume="list")
 
     @num_layers.validator
     def _no_more_than_there_are(self, attribute: Any, value: int | None) -> None:

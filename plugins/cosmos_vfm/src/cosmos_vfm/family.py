@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
 from torch import nn
 
 from cosmos_core.data import Item, UnreadableSample, VideoText
@@ -25,7 +25,7 @@ from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.flow.objective import frame_noise_mask, interpolate, item_losses
 from cosmos_vfm.flow.sigmas import draw_sigma, inverse_cdf, shift_for, time_shift
 from cosmos_vfm.initialise import initialise
-from cosmos_vfm.network import Cosmos3Network
+from cosmos_vfm.network import Cosmos3Network, PackedInputs
 from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec
@@ -40,6 +40,15 @@ logger = logging.getLogger(__name__)
 
 FLOAT32_BYTES = 4
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+@frozen(eq=False)
+class _Clips:
+    """Clips of one shape: latents and noise [b, 48, T, H, W], and the mask of the frames that get noise."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    noise_mask: torch.Tensor
 
 
 class VfmFamily(ModelFamily):
@@ -177,7 +186,7 @@ class VfmFamily(ModelFamily):
             draw_sigma(distribution, shift, rng.generator("sigma", position))
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
-        losses = self._losses(model, batch, torch.tensor(sigma), rng)
+        losses = self._losses(model, self._with_noise(batch, rng), torch.tensor(sigma), batch.inputs)
         losses = losses * self._scales(batch, losses.device)
         samples = torch.stack([losses.detach(), torch.ones_like(losses)])
         return StepOutput(loss=losses.sum(), tokens=batch.tokens, flops=self._flops(model, batch), samples=samples)
@@ -189,13 +198,26 @@ class VfmFamily(ModelFamily):
         return training_flops(self.network, sequences.text.lengths, sequences.latents.lengths, self._backward)
 
     def validation_step(self, model: nn.Module, batch: VideoBatch, rng: CounterRng) -> dict[str, torch.Tensor]:
-        """Summed loss at sigmas that spread evenly over the training distribution and depend only on the position."""
-        sigma = [
+        """Summed loss at sigmas that spread evenly over the training distribution and depend only on the position.
+
+        Beside it the loss at each of ``model.validation.noise_levels``, and how much it rises with swapped captions.
+        """
+        spread = [
             float(time_shift(inverse_cdf(torch.tensor((0.5 + position * GOLDEN_RATIO) % 1), distribution), shift))
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
-        losses = self._losses(model, batch, torch.tensor(sigma), rng)
-        return {"val_loss": losses.sum(), "loss_denominator": torch.tensor(float(len(losses)), device=losses.device)}
+        sigma, clips, measured = torch.tensor(spread), self._with_noise(batch, rng), self.config.validation
+        losses = self._losses(model, clips, sigma, batch.inputs)
+        sums = {"val_loss": losses.sum(), "loss_denominator": torch.tensor(float(len(losses)), device=losses.device)}
+        for level in measured.noise_levels:
+            at_level = self._losses(model, clips, torch.full_like(sigma, level), batch.inputs)
+            sums[f"val_loss_sigma_{level:g}"] = at_level.sum()
+        if measured.caption_effect:
+            swapped, changed = batch.with_swapped_captions()
+            rise = self._losses(model, clips, sigma, swapped) - losses
+            counted = torch.tensor(changed, dtype=rise.dtype, device=rise.device)
+            sums |= {"caption_effect": (rise * counted).sum(), "caption_effect_denominator": counted.sum()}
+        return sums
 
     def sample(
         self,
@@ -263,11 +285,9 @@ class VfmFamily(ModelFamily):
         ]
         return to_device(torch.tensor(scales), device)
 
-    def _losses(self, model: nn.Module, batch: VideoBatch, sigma: torch.Tensor, rng: CounterRng) -> torch.Tensor:
-        """Loss of every clip, float32 [B], in sample order."""
-        device = batch.num_condition_frames.device
-        sigma = to_device(sigma, device)
-        tokens, targets, start = [], [], 0
+    def _with_noise(self, batch: VideoBatch, rng: CounterRng) -> list[_Clips]:
+        """Latents and noise of each group of clips. The noise of a clip depends on its position alone."""
+        device, groups, start = batch.num_condition_frames.device, [], 0
         for group in batch.videos:
             with torch.no_grad():
                 latents = group if group.is_floating_point() else self.video_tokenizer.encode(group)
@@ -281,11 +301,21 @@ class VfmFamily(ModelFamily):
                 ]
             )
             noise_mask = frame_noise_mask(batch.num_condition_frames[part], latents.shape[2])
-            noised, target = interpolate(latents, noise, sigma[part], noise_mask)
-            tokens.append(patchify(noised.to(self.precision)).flatten(0, 1))
-            targets.append((target, noise_mask))
+            groups.append(_Clips(latents, noise, noise_mask))
             start += len(group)
-        velocity = model(torch.cat(tokens), sigma, batch.inputs)
+        return groups
+
+    def _losses(
+        self, model: nn.Module, clips: Sequence[_Clips], sigma: torch.Tensor, inputs: PackedInputs
+    ) -> torch.Tensor:
+        """Loss of every clip, float32 [B], in sample order. sigma: [B]."""
+        sigma = to_device(sigma, clips[0].noise.device)
+        tokens, targets = [], []
+        for group, levels in zip(clips, sigma.split([len(group.noise) for group in clips]), strict=True):
+            noised, target = interpolate(group.latents, group.noise, levels, group.noise_mask)
+            tokens.append(patchify(noised.to(self.precision)).flatten(0, 1))
+            targets.append((target, group.noise_mask))
+        velocity = model(torch.cat(tokens), sigma, inputs)
         return _item_losses(
             velocity, targets, [len(part) for part in tokens], self.config.flow.normalize_loss_by_active
         )

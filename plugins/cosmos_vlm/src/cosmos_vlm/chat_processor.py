@@ -21,7 +21,7 @@ from cosmos_vlm.chat_template import Grid, RenderedChat, generation_prompt, rend
 from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
 
-__all__ = ["IGNORE_INDEX", "ChatProcessor", "TokenizedConversation"]
+__all__ = ["IGNORE_INDEX", "PADS", "ChatProcessor", "PromptMedia", "TokenizedConversation", "TokenizedPrompt"]
 
 IGNORE_INDEX = -100
 PADS = ("<|image_pad|>", "<|video_pad|>")
@@ -61,6 +61,23 @@ class TokenizedConversation:
     def num_loss_tokens(self) -> int:
         """Tokens that are learned."""
         return int((self.labels != IGNORE_INDEX).sum())
+
+
+@frozen(eq=False)
+class PromptMedia:
+    """An image or a video of a prompt. patches: uint8 [p, 1536]. grid: (t, h, w) in patches."""
+
+    patches: torch.Tensor
+    grid: Grid
+    is_video: bool
+
+
+@frozen(eq=False)
+class TokenizedPrompt:
+    """ids: int64 [n], up to where the assistant answers. media: in order of appearance."""
+
+    ids: torch.Tensor
+    media: tuple[PromptMedia, ...]
 
 
 @frozen(eq=False)
@@ -150,6 +167,23 @@ class ChatProcessor:
         if not conversation.num_loss_tokens:
             raise UnreadableSample(chat.where or chat.key, "the assistant says nothing")
         return conversation
+
+    def prompt(self, chat: Chat) -> TokenizedPrompt:
+        """What the model is given to answer the dialog with the assistant's next message.
+
+        Raises UnreadableSample as `encode` does, except that nothing need be learned.
+        """
+        try:
+            rendered = render_chat(chat, self.tokenizer, self.limits)
+            ids = self._tokens(rendered).ids
+        except ValueError as error:
+            raise UnreadableSample(chat.key, str(error)) from None
+        parts = [part for message in chat.messages for part in message.content if not isinstance(part, str)]
+        media = (
+            PromptMedia(patches, grid, isinstance(part, Video))
+            for part, patches, grid in zip(parts, rendered.patches, rendered.grids, strict=True)
+        )
+        return TokenizedPrompt(torch.cat([ids, ids.new_tensor(self.generation_prompt)]), tuple(media))
 
     def _tokens(self, rendered: RenderedChat) -> _Tokens:
         """Raises ValueError as `_tokenize` does."""

@@ -80,7 +80,7 @@ class VlmConfig(AdaptedModelConfig):
         on_resume="list",
     )
     num_sample_answers: int = option(
-        8, "Answers that validation writes where the dataset does not score them.", low=0, on_resume="list"
+        8, "Answers that validation asks for where no metric is made for the dataset.", low=0, on_resume="list"
     )
     loss_chunk_size: int = option(
         2048, "Learned tokens whose logits exist at a time.", unit="tokens", low=1, on_resume="list"

@@ -36,6 +36,8 @@ from cosmos_vlm.weights import config_folder, fresh_weights, load_weights, resto
 
 __all__ = ["VlmFamily"]
 
+ANSWER_TOKENS = 64
+
 
 class VlmFamily(ModelFamily):
     """ModelFamily of the reasoner; every learned token counts the same."""
@@ -92,6 +94,11 @@ class VlmFamily(ModelFamily):
         """Configuration, tokenizer, processor and weights of a published folder; `initialize` reads them."""
         backbone = Backbone(model_name=str(folder))
         return evolve(config, backbone=backbone, init="pretrained", lora_enabled=False)
+
+    @classmethod
+    def answering(cls, config: VlmConfig) -> VlmConfig:
+        """With answers of at most 64 tokens, unless `max_new_tokens` says more or fewer."""
+        return evolve(config, max_new_tokens=config.max_new_tokens or ANSWER_TOKENS)
 
     def parallelize(self, model: nn.Module, mesh: Mesh) -> None:
         """Checkpoint activations, compile and shard, block by block."""

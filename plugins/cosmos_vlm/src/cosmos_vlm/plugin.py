@@ -9,7 +9,16 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import CheckpointSpec, ConverterSpec, DataPath, DatasetSpec, ModelFamilySpec, Problem, hookimpl
+from cosmos_core.plugin import (
+    CheckpointSpec,
+    CommandSpec,
+    ConverterSpec,
+    DataPath,
+    DatasetSpec,
+    ModelFamilySpec,
+    Problem,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from cosmos_core.plan import RunPlan
@@ -55,6 +64,7 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
         config="cosmos_vlm.config:ChatConfig",
         source="cosmos_vlm.data.chat:ChatSource",
         yields="chat",
+        carried=("target_fps", "max_frames"),
     )
 
 
@@ -66,6 +76,14 @@ def cosmos_checkpoints() -> Iterable[CheckpointSpec]:
     for repository, revision in PINNED.items():
         name = repository.partition("/")[2]
         yield CheckpointSpec(name=name, summary="Reasoner, Qwen3-VL", repo=repository, revision=revision)
+
+
+@hookimpl
+def cosmos_commands() -> Iterable[CommandSpec]:
+    """Conversations with a reasoner."""
+    yield CommandSpec(
+        path=("chat",), summary="Talk with a reasoner", command="cosmos_vlm.commands.chat:chat", group="models"
+    )
 
 
 @hookimpl

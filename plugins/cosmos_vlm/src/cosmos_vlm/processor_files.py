@@ -10,9 +10,11 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_vlm.catalog import PINNED
 from cosmos_vlm.config import VlmConfig
+from cosmos_vlm.tokenizer import lacking_configs
 
-__all__ = ["PixelLimits", "pixel_limits", "write_processor"]
+__all__ = ["PixelLimits", "check_processor", "pixel_limits", "write_processor"]
 
 IMAGE, VIDEO = "preprocessor_config.json", "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"
@@ -30,6 +32,27 @@ class PixelLimits:
 
     image: tuple[int, int] = (65_536, 16_777_216)
     video: tuple[int, int] = (4_096, 25_165_824)
+
+
+def check_processor(folder: Path) -> None:
+    """Raises UserError with the files that a folder lacks to chat, and the command that fetches each."""
+    lacking = lacking_configs(folder)
+    if not (folder / PROCESSOR).is_file():
+        lacking += [name for name in (IMAGE, VIDEO) if not (folder / name).is_file()]
+    problems = [
+        Problem(message=f"has no {name}", file=str(folder), hint=f"`{_fetching(folder, name)}` fetches it")
+        for name in lacking
+    ]
+    if problems:
+        raise UserError("the model's processor is not complete", problems)
+
+
+def _fetching(folder: Path, name: str) -> str:
+    """The command for a file that is the same in all published models of this architecture, but for config.json."""
+    repository, revision = next(iter(PINNED.items()))
+    if name == "config.json":
+        repository, revision = "OWNER/REPOSITORY", "main"
+    return f"hf download {repository} {name} --revision {revision} --local-dir {folder}"
 
 
 def pixel_limits(config: VlmConfig, folder: Path) -> PixelLimits:

@@ -1,0 +1,86 @@
+"""A page of answers: what the model was shown and asked, what it said, what the data says, sortable by each figure."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from attrs import field, frozen
+
+from cosmos_core.data.samples import Answer
+from cosmos_core.train.model_input import ModelInput
+
+__all__ = ["Row", "pictures", "question", "write_page"]
+
+TEMPLATE = Path(__file__).with_name("answers.html")
+SIDE, MOST_FRAMES, MILLISECONDS = 256, 16, 500
+"""Of pictures and clips in the page: longest side in pixels, frames of a clip, time that each is shown."""
+_REPEATED = re.compile(r"(<[^<>\s]+>)\1+")
+"""A token that stands for a part of a picture, again and again."""
+
+
+@frozen(kw_only=True)
+class Row:
+    """An answer in the page. pictures: ``data:`` URLs. values: figures of this answer, None where it has none."""
+
+    answer: Answer
+    category: str = ""
+    question: str = ""
+    pictures: tuple[str, ...] = ()
+    values: Mapping[str, float | None] = field(factory=dict)
+
+
+def question(shown: ModelInput) -> str:
+    """The text that the model was given, without what it learns."""
+    text = "".join(text for text, learned in shown.text if not learned)
+    return _REPEATED.sub(r"\1", text).strip()
+
+
+def pictures(shown: ModelInput) -> tuple[str, ...]:
+    """Frames as ``data:`` URLs: pictures, and a moving one for each run of different frames of one size."""
+    return tuple(_data_url(list(run)) for _, run in groupby(_different(shown.frames), key=lambda frame: frame.shape))
+
+
+def _different(frames: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Without frames that repeat the one before; an image is stored as two frames where a model takes pairs."""
+    before: torch.Tensor | None = None
+    for frame in frames:
+        if before is None or not torch.equal(frame, before):
+            yield frame
+        before = frame
+
+
+def _data_url(frames: list[torch.Tensor]) -> str:
+    numbers = np.unique(np.linspace(0, len(frames) - 1, min(MOST_FRAMES, len(frames))).round().astype(int))
+    images = [_small(frames[number]) for number in numbers]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer, "WEBP", quality=80, method=2, save_all=len(images) > 1, append_images=images[1:],
+        duration=MILLISECONDS, loop=0,
+    )  # fmt: skip
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _small(frame: torch.Tensor) -> PIL.Image.Image:
+    image = PIL.Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
+    image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def write_page(
+    path: Path, title: str, figures: Mapping[str, float], rows: Sequence[Row], errors: Collection[str]
+) -> None:
+    """Write one HTML file with everything in it. errors: figures that are worse the larger they are."""
+    from jinja2 import Environment
+
+    columns = list(dict.fromkeys(name for row in rows for name in row.values))
+    template = Environment(autoescape=True, trim_blocks=False).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(title=title, figures=figures, rows=rows, columns=columns, errors=sorted(errors))
+    path.write_text(text, encoding="utf-8", errors="replace")

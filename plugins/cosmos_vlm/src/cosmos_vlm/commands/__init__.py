@@ -1,0 +1,3 @@
+"""Commands of this plugin."""
+
+__all__: list[str] = []

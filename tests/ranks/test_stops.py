@@ -1,0 +1,158 @@
+"""Stops as clusters, terminals and tools send them: to the launcher, to its group, to every process, more than once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.command import metric_records
+from tests.ranks.test_kill_and_resume import directory, reached, start, wait_for
+
+LONG = (
+    "run",
+    "hello",
+    "trainer.max_iter=100000",
+    "trainer.run_validation=false",
+    "checkpoint.save_iter=100000",
+    "trainer.logging_iter=3000",
+    "model.hidden=512",
+    "model.layers=4",
+    "dataloader_train.num_workers=2",
+)
+
+
+def command(root: Path, *extra: str) -> tuple[str, ...]:
+    return (*LONG, "job.name=run", *extra, "--output-root", str(root))
+
+
+def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The process and everything below it."""
+    top = psutil.Process(process.pid)
+    return [top, *top.children(recursive=True)]
+
+
+def send(process: subprocess.Popen[str], number: signal.Signals, target: str) -> None:
+    if target == "launcher":
+        process.send_signal(number)
+    elif target == "group":
+        os.killpg(process.pid, number)
+    else:
+        for member in tree(process):
+            member.send_signal(number)
+
+
+def steps(run_dir: Path) -> int:
+    return max(record["step"] for record in metric_records(run_dir))
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize(
+    ("ranks", "number", "target", "code"),
+    [
+        (2, signal.SIGTERM, "every process", 75),
+        (2, signal.SIGINT, "every process", 130),
+        (1, signal.SIGHUP, "every process", 75),
+        (1, signal.SIGUSR2, "group", 75),
+    ],
+)
+def test_a_stop_saves_within_two_steps(
+    tmp_path: Path, ranks: int, number: signal.Signals, target: str, code: int
+) -> None:
+    run_dir = directory(tmp_path, "run")
+    process = start(*command(tmp_path, "--nproc", str(ranks)))
+    wait_for(reached(run_dir, 2), process)
+    members = tree(process)
+    assert len(members) >= 3 * ranks
+    send(process, number, target)
+    signalled = steps(run_dir)
+    time.sleep(0.05)
+    send(process, number, target)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert "Traceback" not in stderr
+    assert "Warning" not in stderr
+    assert stderr.count("finishing the step, then saving a checkpoint and stopping") == 1
+    outcome = json.loads((run_dir / "outcome.json").read_text())
+    assert outcome["outcome"] == {75: "stopped", 130: "interrupted"}[code]
+    assert outcome["step"] <= signalled + 3, "a step may have ended that was not written yet"
+    assert (run_dir / f"checkpoints/iter_{outcome['step']:09d}").is_dir()
+    assert not psutil.wait_procs(members, timeout=10)[1]
+    assert not list(run_dir.glob(".stop*"))
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize(("ranks", "seconds"), [(1, 1.0), (2, 2.0)])
+def test_a_stop_while_starting_is_not_lost(tmp_path: Path, ranks: int, seconds: float) -> None:
+    process = start(*command(tmp_path, "--nproc", str(ranks)))
+    time.sleep(seconds)
+    send(process, signal.SIGTERM, "every process")
+    stderr = process.communicate(timeout=90)[1]
+    assert process.returncode == 75, stderr
+    assert "Traceback" not in stderr
+    run_dir = directory(tmp_path, "run")
+    saved = list((run_dir / "checkpoints").glob("iter_*")) if run_dir.is_dir() else []
+    assert len(saved) <= 1, "on a fast machine the first step may be done"
+
+
+HANGING_SAVE = """
+import sys
+
+if {"run", "cosmos_core.train.worker:main"} & set(sys.orig_argv):
+    import importlib, time
+
+    def save(trainer):
+        while True:
+            time.sleep(0.01)
+
+    importlib.import_module("cosmos_core.train.checkpointing").save = save
+"""
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_later_signal_ends_at_once_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING_SAVE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    run_dir = directory(tmp_path, "run")
+    process = start(*command(tmp_path, "--nproc", str(ranks)))
+    wait_for(reached(run_dir, 1), process)
+    members = tree(process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(5.2)
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(0.3)
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert time.monotonic() - begun < 5
+    assert "Traceback" not in stderr
+    assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "interrupted"
+    assert not psutil.wait_procs(members, timeout=10)[1]
+
+
+@pytest.mark.ranks
+def test_ranks_of_an_outer_torchrun_stop_when_all_of_them_are_signalled(tmp_path: Path) -> None:
+    """torchrun's own agent ends with 1 for any exit code of a rank."""
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = subprocess.Popen(
+        [*torchrun, "-m", "cosmos_core", *command(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    run_dir = directory(tmp_path, "run")
+    wait_for(reached(run_dir, 2), process)
+    send(process, signal.SIGTERM, "every process")
+    stderr = process.communicate(timeout=60)[1]
+    outcome = json.loads((run_dir / "outcome.json").read_text())
+    assert outcome["outcome"] == "stopped", stderr
+    assert (run_dir / f"checkpoints/iter_{outcome['step']:09d}").is_dir()
