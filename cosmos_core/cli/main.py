@@ -23,7 +23,7 @@ __all__ = ["main", "root_command"]
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
-FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS)
+FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 """Errors of the system that name the path to change."""
 NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
 

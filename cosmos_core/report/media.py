@@ -16,6 +16,8 @@ MOST_BYTES = 20_000_000
 """Of samples in one page; what does not fit is linked."""
 MOST_FILES = 24
 """Of one folder on the page."""
+MOST_NUMBERED = 3
+"""Of folders called 001, 002 and so on beside each other, such as those of `cosmos generate`: the newest."""
 LONGEST_CAPTION = 4000
 TYPES = {
     ".mp4": "video/mp4",
@@ -84,6 +86,8 @@ def _by_folder(run_dir: Path) -> dict[str, list[Path]]:
     for path, names, files in os.walk(run_dir):
         folder = Path(path)
         names[:] = [name for name in _first_and_last(names) if name[0] != "."]
+        older = sorted((name for name in names if name.isdecimal()), key=int)[:-MOST_NUMBERED]
+        names[:] = [name for name in names if name not in older]
         if folder == run_dir:
             names[:] = [name for name in names if name not in ELSEWHERE]
         place = folder.parent if _is_state(folder) else folder

@@ -73,4 +73,4 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     step = record.get("step") if isinstance(record, dict) else None
-    return record if isinstance(step, int) and not isinstance(step, bool) else None
+    return record if isinstance(step, int) and not isinstance(step, bool) and step >= 0 else None

@@ -16,14 +16,17 @@ from safetensors.torch import save_file
 
 from cosmos_core.data.video import check_decodes, decode_frames, write_mp4
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan import read_export
 from cosmos_core.plugin import PluginManager
-from cosmos_vfm.config import Sampling
+from cosmos_vfm.checkpoints.load import settings_of
+from cosmos_vfm.config import Sampling, TextTokenizer
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.generate.clips import Settings, plan_clips
-from cosmos_vfm.generate.job import Job, configure_sources
+from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources
 from cosmos_vfm.generate.model import complete
 from cosmos_vfm.generate.prompt_file import Row
 from cosmos_vfm.generate.ranks import Rank, spawn_ranks
+from cosmos_vfm.generate.recorded import recorded_generation
 from cosmos_vfm.generate.run import generate_all, generate_share
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
@@ -208,7 +211,7 @@ def test_ranks_divide_the_clips(place: Path, tmp_path: Path) -> None:
 
 def test_all_that_is_wrong_with_the_clips_is_told_at_once(place: Path, tmp_path: Path) -> None:
     rows = (
-        {"prompt": "a", "frames": 24},
+        {"prompt": "a", "frames": 0},
         {"prompt": "b", "size": "100x64"},
         {"prompt": "c", "image": "none.png"},
         {"prompt": "d", "video": "start.mp4", "frames": 5},
@@ -218,11 +221,11 @@ def test_all_that_is_wrong_with_the_clips_is_told_at_once(place: Path, tmp_path:
     (place / "bad.jsonl").write_text("\n".join(map(json.dumps, rows)))
     said = refused(str(place / "published"), "--prompts", str(place / "bad.jsonl"), "-o", str(tmp_path / "out"))
     for number, words in enumerate(
-        ("take 21 or 25", "96x64", "no such file", "take at least 9", "continues one of them", "no frame rate"), 1
+        ("at least 1", "96x64", "no such file", "take at least 9", "continues one of them", "no frame rate"), 1
     ):
         assert f"bad.jsonl:{number}" in said
         assert words in said
-    assert "--frames: is 24" in refused(str(place / "published"), "-p", "a", "--frames", "24")
+    assert "--frames: is -3" in refused(str(place / "published"), "-p", "a", "--frames", "-3")
     (tmp_path / "noise.png").write_bytes(b"no picture")
     said = refused(str(place / "published"), "-p", "a", "--image", str(tmp_path / "noise.png"))
     assert "noise.png" in said
@@ -326,6 +329,56 @@ def test_out_of_memory_says_what_to_lower_and_keeps_what_is_done(
     assert all(word in problem.hint for word in ("--size", "--frames", "--offload", "--one-clip"))
     assert (tmp_path / "clip_000.mp4").is_file()
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
+
+
+def configured(source: Path, *overrides: str, **more: Any) -> ConfiguredSource:
+    return complete(configure_sources(Job(source=str(source), overrides=overrides, **more), PLUGINS)[0], PLUGINS)
+
+
+def test_an_export_and_its_run_have_the_same_defaults_and_overrides_win(place: Path) -> None:
+    record = read_export(place / "merged")
+    assert record is not None
+    run, export = configured(run_dir(place)), configured(place / "merged")
+    assert (record.generation["size"], record.generation["steps"], record.generation["tier"]) == ("64", 20, "tiny")
+    assert run.generation == export.generation == record.generation
+    assert configured(place / "merged", "model.sampling.steps=3").generation["steps"] == 3
+    assert configured(place / "base").generation == {}
+
+
+def test_an_export_of_a_base_says_the_defaults_of_its_size(place: Path, tmp_path: Path) -> None:
+    cosmos("export", str(place / "base"), "-o", str(tmp_path / "export"))
+    record = read_export(tmp_path / "export")
+    assert record is not None
+    assert [record.generation[name] for name in ("tier", "steps", "guidance")] == ["tiny", 20, 3.0]
+    own = configured(tmp_path / "export").model
+    assert own.tokenizer.vae_path == str(tmp_path / "export/vae")
+    assert own.text_tokenizer.path == str(tmp_path / "export/text_tokenizer")
+    gone = evolve(own, text_tokenizer=TextTokenizer(path=str(tmp_path / "gone/tokenizer")))
+    assert settings_of(gone, tmp_path / "export").text_tokenizer == own.text_tokenizer
+    elsewhere = evolve(own, text_tokenizer=TextTokenizer(path="Qwen/Qwen3-VL-8B-Instruct"))
+    assert settings_of(elsewhere, tmp_path / "export").text_tokenizer == elsewhere.text_tokenizer
+
+
+def test_damaged_defaults_of_an_export_are_all_told(place: Path, tmp_path: Path) -> None:
+    values = {"size": 5, "frames": "x", "fps": 0, "steps": True, "guidance": 1.0, "tells_size": "yes", "modes": 3}
+    (tmp_path / "cosmos_export.json").write_text(json.dumps({"format": 1, "task": "vfm", "generation": values}))
+    with pytest.raises(UserError, match="defaults that the export carries") as caught:
+        recorded_generation(tmp_path)
+    keys = {problem.key.removeprefix("generation.") for problem in caught.value.problems}
+    assert keys == {"size", "frames", "fps", "steps", "tells_size"}
+
+
+def test_options_that_do_nothing_for_a_source_are_told(place: Path) -> None:
+    with pytest.raises(UserError, match="--weights live is for runs"):
+        configured(place / "merged", weights="live")
+    with pytest.raises(UserError, match="no recipe is used"):
+        configured(run_dir(place), recipe="vision_sft_demo")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_loaded(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    said = refused(str(place / "published"), "-p", "a", *SHORT, "-o", str(tmp_path / "file/out"))
+    assert "-o: Not a directory; choose another folder" in said
 
 
 def test_a_full_folder_is_left_alone(place: Path, tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from PIL import Image
 
 from cosmos_core.errors import UserError
 from cosmos_vfm.config import Sampling
+from cosmos_vfm.generate import clips
 from cosmos_vfm.generate.canvas import ASPECTS, RESOLUTIONS, aspect_of, nearest_frames, parse_size
 from cosmos_vfm.generate.clips import Settings, plan_clips
 from cosmos_vfm.generate.contact_sheet import Row as SheetRow
 from cosmos_vfm.generate.contact_sheet import font_for, wrapped, write_contact_sheet
 from cosmos_vfm.generate.defaults import NEGATIVE, defaults_of
 from cosmos_vfm.generate.media import cover, cover_and_crop
+from cosmos_vfm.generate.page import Cell, PageRow, write_page
 from cosmos_vfm.generate.prompt_file import Row, read_prompts
 from cosmos_vfm.generate.prompts import Facts, negative_text, prompt_text
 from cosmos_vfm.network.patches import grid
@@ -156,6 +158,107 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() ->
     picture = plan_clips(rows[1:], Settings(frames=1), tier="nano", sampling=Sampling())[0]
     assert (picture.mode, picture.steps, picture.width, picture.suffix) == ("text2image", 50, 960, ".png")
     assert picture.negative == "This image is of 960x960 resolution."
+
+
+def test_defaults_that_weights_carry_win_over_those_of_the_model_size() -> None:
+    recorded = {
+        "size": "256",
+        "frames": 93,
+        "fps": 16.0,
+        "steps": 7,
+        "tells_duration": False,
+        "modes": ["text to video"],
+    }
+    clip = plan_clips([Row(prompt="a")], Settings(), tier="nano", sampling=Sampling(), recorded=recorded)[0]
+    assert (clip.width, clip.height, clip.frames, clip.fps, clip.steps) == (320, 192, 93, 16.0, 7)
+    assert clip.text == "a. This video is of 192x320 resolution."
+    told = plan_clips(
+        [Row(prompt="a")], Settings(tells_facts=True), tier="nano", sampling=Sampling(), recorded=recorded
+    )
+    assert told[0].text == "a. The video is 5.8 seconds long and is of 16 FPS. This video is of 192x320 resolution."
+    picture = plan_clips([Row(prompt="a")], Settings(frames=1), tier="nano", sampling=Sampling(), recorded=recorded)[0]
+    assert (picture.width, picture.height, picture.steps) == (256, 256, 50)
+    sentences = {"tells_duration": True, "tells_size": True}
+    demo = plan_clips([Row(prompt="a")], Settings(), tier="tiny", sampling=Sampling(), recorded=sentences)[0]
+    assert demo.text == "a"
+
+
+def test_a_structured_caption_gets_only_the_facts_that_are_told() -> None:
+    duration, size = Facts(93, 256, 256, 24.0, tells_size=False), Facts(93, 256, 256, 24.0, tells_duration=False)
+    assert set(json.loads(prompt_text("{}", duration, escape=True))) == {"duration", "fps"}
+    assert set(json.loads(prompt_text("{}", size, escape=True))) == {"resolution", "aspect_ratio"}
+
+
+def test_lengths_are_rounded_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(clips.logger, "warning", lambda text, *values: told.append(text % values))
+    rows = [Row(prompt="a", frames=24, file="p.csv", line=2), Row(prompt="b", frames=25)]
+    first, second = plan_clips(rows, Settings(), tier="nano", sampling=Sampling())
+    assert (first.frames, second.frames) == (25, 25)
+    assert "1.0 seconds" in first.text
+    assert len(told) == 1
+    assert told[0].startswith("p.csv:2: 24 frames do not fit")
+    assert told[0].endswith("25 are made (21 fit too)")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (Settings(guidance=float("nan")), "--guidance"),
+        (Settings(shift=float("inf")), "--shift"),
+        (Settings(interval=(900.0, 100.0)), "--guidance-interval"),
+        (Settings(interval=(float("nan"), 100.0)), "--guidance-interval"),
+        (Settings(fps=0.0), "--fps"),
+        (Settings(fps=1e9), "--fps"),
+        (Settings(frames=-3), "--frames"),
+        (Settings(frames=1_000_000_001), "--frames"),
+        (Settings(size="999984x16000"), "--frames"),
+        (Settings(seed=2**32 - 1), "--seed"),
+        (Settings(condition_frames=3), "--condition-frames"),
+        (Settings(keep_last=True), "--keep-last"),
+        (Settings(size="64x64", aspect="16:9"), "--aspect"),
+    ],
+    ids=str,
+)
+def test_options_that_nothing_can_be_made_with_are_named(settings: Settings, key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        plan_clips([Row(prompt="a"), Row(prompt="b")], settings, tier="tiny", sampling=Sampling())
+    assert {problem.key for problem in caught.value.problems} == {key}
+
+
+def test_seeds_of_a_file_are_checked() -> None:
+    rows = [Row(prompt="a", seed=seed, file="p.csv", line=seed) for seed in (-1, 2**32)]
+    with pytest.raises(UserError) as caught:
+        plan_clips(rows, Settings(), tier="tiny", sampling=Sampling())
+    assert [(problem.key, problem.line) for problem in caught.value.problems] == [("seed", -1), ("seed", 2**32)]
+
+
+def test_a_table_without_a_prompt_column_is_told_once(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.csv", "text,width\nx,1\ny,2\n"),
+        ("b.csv", "A robot arm\n"),
+        ("c.csv", "prompt;frames\na;5\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError) as caught:
+            read_prompts(tmp_path / name)
+        assert [problem.line for problem in caught.value.problems] == [1]
+        assert "'prompt'" in caught.value.problems[0].message
+    (tmp_path / "null.jsonl").write_text('{"prompt": null}')
+    with pytest.raises(UserError):
+        read_prompts(tmp_path / "null.jsonl")
+    (tmp_path / "LOUD.TXT").write_text("a")
+    assert [row.prompt for row in read_prompts(tmp_path / "LOUD.TXT")] == ["a"]
+
+
+def test_small_clips_are_shown_larger_and_large_ones_as_they_are(tmp_path: Path) -> None:
+    row = PageRow("a <script>alert(1)</script>", [Cell("small", "s.mp4", 64), Cell("large", "l.mp4", 320)])
+    write_page(tmp_path / "p.html", "t", [row])
+    text = (tmp_path / "p.html").read_text()
+    assert 'src="s.mp4" width="256"' in text
+    assert "64 pixels wide, shown 4 times as large" in text
+    assert 'src="l.mp4" width="320"' in text
+    assert "<script>" not in text
 
 
 def test_prompt_files_of_each_kind_say_the_same(tmp_path: Path) -> None:

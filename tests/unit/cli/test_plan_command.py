@@ -8,12 +8,13 @@ import pytest
 
 from tests.command import cosmos
 
+AUTO = "model.activation_checkpointing.mode=auto"
 KEYS = {"peak_gib", "items", "fits", "step_seconds", "checkpoint_gib", "disk_gib", "hours"}
 
 
 @pytest.mark.torch
 def test_a_plan_needs_neither_data_nor_base_nor_tokenizers() -> None:
-    settings = ("checkpoint.keep_last=2", "dataloader_train.cache=latents")
+    settings = (AUTO, "checkpoint.keep_last=2", "dataloader_train.cache=latents")
     done = cosmos("plan", "vision_sft_nano", "--gpus", "8xH100-80GB", *settings, "--json")
     plan = json.loads(done.stdout)
     assert plan.keys() >= KEYS
@@ -30,7 +31,7 @@ def test_a_plan_needs_neither_data_nor_base_nor_tokenizers() -> None:
 
 @pytest.mark.torch
 def test_a_plan_in_words_names_the_change_that_makes_it_fit() -> None:
-    done = cosmos("plan", "vision_sft_nano", "--gpus", "2xH100")
+    done = cosmos("plan", "vision_sft_nano", AUTO, "--gpus", "2xH100")
     lines = done.stdout.splitlines()
     assert lines[0] == "machine: 2xH100-80GB, 79.2 GiB each"
     assert "recomputation: full (auto)" in lines

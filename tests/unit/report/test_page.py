@@ -105,6 +105,17 @@ def test_a_run_that_failed_before_its_first_step_has_a_page(tmp_path: Path, chro
         assert seen["overflow"] <= 0
 
 
+def test_of_numbered_folders_only_the_newest_are_on_the_page(tmp_path: Path) -> None:
+    run = run_folder(tmp_path)
+    for number in (1, 2, 9, 10, 11):
+        folder = run / f"generated/{number:03d}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(folder / "clip_000.png")
+    text = written(run)
+    shown = [number for number in (1, 2, 9, 10, 11) if f'<p class="soft">generated/{number:03d}</p>' in text]
+    assert shown == [9, 10, 11]
+
+
 def test_damaged_rows_are_counted_and_values_that_are_not_finite_are_gaps(tmp_path: Path) -> None:
     losses = [None if step in (3, 4) else 1.0 / step for step in range(1, 11)]
     run = run_folder(tmp_path, records=[step_record(step, loss) for step, loss in enumerate(losses, 1)])

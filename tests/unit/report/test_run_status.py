@@ -60,10 +60,10 @@ def test_damaged_files_hide_nothing_else(tmp_path: Path) -> None:
     (folder / "launches/1/config.toml").write_text("[[")
     (folder / "launches/1/launch_info.yaml").write_text("a: [")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    rows = [lines[0], '{"step": 2, "lo', '["no record"]', '{"loss": 3}', '{"step": 3, "loss": null}']
+    rows = [lines[0], '{"step": 2, "lo', '["no record"]', '{"loss": 3}', '{"step": 3, "loss": null}', '{"step": -5}']
     (folder / "metrics.jsonl").write_bytes("\n".join(rows).encode() + b"\n\xff\xfe\n")
     metrics = read_metrics(folder / "metrics.jsonl")
-    assert ([record["step"] for record in metrics.steps], metrics.damaged) == ([1, 3], 4)
+    assert ([record["step"] for record in metrics.steps], metrics.damaged) == ([1, 3], 5)
     read = status(folder)
     assert (read.state, read.step, read.total, read.loss) == ("failed", 3, None, None)
     assert read_record(folder).last_figures == {"step": 3}

@@ -10,12 +10,17 @@ from shlex import join
 from cosmos_core.errors import Problem
 from cosmos_vfm.config import VfmConfig
 
-__all__ = ["VAE_FILE", "file_problems"]
+__all__ = ["VAE_FILE", "file_problems", "is_missing_folder"]
 
 VAE_FILE = "Wan2.2_VAE.pth"
 VAE_FOLDER = "examples/checkpoints/wan22_vae"
 """Where recipes look for it."""
 VIDEO_KEY, TEXT_KEY = "model.tokenizer.vae_path", "model.text_tokenizer.path"
+
+
+def is_missing_folder(path: str) -> bool:
+    """Whether a tokenizer's path names a folder, not a name of the Hub, and is not there."""
+    return (path.startswith(("/", ".", "~")) or path.count("/") > 1) and not exists(path)
 
 
 def file_problems(model: VfmConfig, *, video: str = f"{VIDEO_KEY}=", text: str = f"{TEXT_KEY}=") -> Iterable[Problem]:
@@ -31,8 +36,7 @@ def file_problems(model: VfmConfig, *, video: str = f"{VIDEO_KEY}=", text: str =
             hint=f"`{command}` downloads it{setting}; or set WAN_VAE_PATH to its path",
         )
     path = model.text_tokenizer.path
-    local = path is not None and (path.startswith(("/", ".", "~")) or path.count("/") > 1)
-    if model.text_tokenizer.type == "hf" and path is not None and local and not exists(path):
+    if model.text_tokenizer.type == "hf" and path is not None and is_missing_folder(path):
         hint = (
             f"`{TEXT_KEY}=null` takes the model's own" if text.endswith("=") else f"set {text}to a folder that has it"
         )

@@ -6,18 +6,16 @@ import re
 from typing import Any
 
 from cosmos_core.config import RunConfig
-from cosmos_core.config.dump import to_plain
+from cosmos_core.errors import UserError
 from cosmos_core.plan import read_base
 from cosmos_core.plugin import Conversion, ExportUse
 from cosmos_vfm.checkpoints.components import PIPELINE
+from cosmos_vfm.checkpoints.load import settings_of
 from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.generate.canvas import RESOLUTIONS, parse_size
+from cosmos_vfm.generate.recorded import generation_of
 
 __all__ = ["describe"]
-
-SIZES = {"256": (320, 192), "480": (832, 480), "704": (1280, 704), "720": (1280, 720), "768": (1360, 768)}
-"""Width and height at 16:9 by training resolution."""
-MODES = {"0": "text to video", "1": "image to video"}
-"""By clean leading latent frames; more is "video to video"."""
 
 PIPELINE_CODE = """
 import torch
@@ -71,7 +69,7 @@ def describe(request: Conversion, config: RunConfig | None) -> ExportUse:
     origin = str(read_base(request.base).get("origin", "")) if request.base is not None else ""
     repository = re.fullmatch(r"([\w.-]+/[\w.-]+)@\w+", origin)
     base_model = repository[1] if repository else ""
-    generation = _generation(config)
+    generation = generation_of(_model(request, config), config)
     return ExportUse(
         generation=generation,
         library="diffusers" if request.options.get("format") != "hf" else "",
@@ -81,33 +79,14 @@ def describe(request: Conversion, config: RunConfig | None) -> ExportUse:
     )
 
 
-def _generation(config: RunConfig | None) -> dict[str, Any]:
-    """Defaults by name: those of ``[model.sampling]``, and what the training data says of clips and captions."""
-    model = config.model if config is not None and isinstance(config.model, VfmConfig) else VfmConfig()
-    defaults: dict[str, Any] = {
-        "tier": model.tier,
-        "steps": model.sampling.steps,
-        "guidance": model.sampling.guidance,
-        "shift": model.sampling.shift,
-        "system_prompt": False,
-    }
-    if config is None:
-        return defaults
-    data: dict[str, Any] = to_plain(config)["dataloader_train"]["dataset"]
-    defaults["max_caption_tokens"] = config.dataloader_train.max_caption_tokens
-    if "resolution" in data:
-        defaults["size"] = str(data["resolution"])
-    if data.get("num_video_frames", -1) > 0:
-        defaults["frames"] = data["num_video_frames"]
-    if data.get("conditioning_fps", -1) > 0:
-        defaults["fps"] = data["conditioning_fps"]
-    if "append_duration_fps_timestamps" in data:
-        defaults["tells_duration"] = data["append_duration_fps_timestamps"]
-        defaults["tells_size"] = data.get("append_resolution_info", True)
-    if isinstance(weights := data.get("conditioning_config"), dict):
-        modes = (MODES.get(frames, "video to video") for frames, weight in weights.items() if weight)
-        defaults["modes"] = list(dict.fromkeys(modes))
-    return defaults
+def _model(request: Conversion, config: RunConfig | None) -> VfmConfig:
+    """Of the run, else of the weights' size; the default size for weights of no released one."""
+    if config is not None and isinstance(config.model, VfmConfig):
+        return config.model
+    try:
+        return settings_of(VfmConfig(), request.source)
+    except UserError:
+        return VfmConfig()
 
 
 def _code(request: Conversion, config: RunConfig | None, generation: dict[str, Any], base: str) -> str:
@@ -118,7 +97,8 @@ def _code(request: Conversion, config: RunConfig | None, generation: dict[str, A
     dtype = request.options.get("dtype") or (config.model.precision if config is not None else "bfloat16")
     if not (request.output / PIPELINE).is_file():
         return TRANSFORMER_CODE.format(dtype=dtype)
-    width, height = SIZES.get(str(generation.get("size")), (64, 64))
+    size = str(generation.get("size"))
+    width, height = parse_size(size, "1,1" if size == "64" else "16,9") if size in RESOLUTIONS else (64, 64)
     return PIPELINE_CODE.format(
         dtype=dtype,
         width=width,

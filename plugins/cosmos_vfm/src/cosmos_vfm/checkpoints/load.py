@@ -15,6 +15,7 @@ from cosmos_vfm.checkpoints.components import FOLDER
 from cosmos_vfm.checkpoints.diffusers_config import Shapes, matching_size, to_diffusers_config
 from cosmos_vfm.checkpoints.published import framework_name, open_published
 from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.required_files import is_missing_folder
 from cosmos_vfm.sizes import MODEL_SIZES
 
 __all__ = ["load_published", "settings_of"]
@@ -39,7 +40,8 @@ def settings_of(config: VfmConfig, folder: Path) -> VfmConfig:
     here = video.vae_path is not None and Path(video.vae_path).exists()
     if video.type == "wan22" and not here and (components / "vae").is_dir():
         video = evolve(video, vae_path=str(components / "vae"))
-    if text.type == "hf" and text.path is None and (components / "text_tokenizer").is_dir():
+    elsewhere = text.path is not None and not is_missing_folder(text.path)
+    if text.type == "hf" and not elsewhere and (components / "text_tokenizer").is_dir():
         text = evolve(text, path=str(components / "text_tokenizer"))
     tier = config.tier if same else size
     return evolve(config, tier=tier, tokenizer=video, text_tokenizer=text, lora_enabled=False)

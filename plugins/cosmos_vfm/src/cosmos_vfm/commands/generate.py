@@ -36,7 +36,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--recipe", help="Recipe with settings for a SOURCE that no run recorded them for.")
 @click.option("--size", help="WIDTHxHEIGHT, or 256, 480, 704, 720, 768.")
 @click.option("--aspect", type=click.Choice(ASPECTS), help="With a resolution as --size; default: 16:9, pictures 1:1.")
-@click.option("--frames", type=int, help="Length, 1 + 4n; 1 makes a picture.")
+@click.option("--frames", type=int, help="Length, rounded up to 1 + 4n; 1 makes a picture.")
 @click.option("--fps", type=float, help="Frames a second.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the noise; clip i has SEED + i.  [default: 0]")
 @click.option("--negative", help="Negative prompt; @FILE reads it from a file.")
@@ -46,7 +46,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option(
     "--guidance-interval", "interval", type=(float, float), help="Guide only between these timesteps (0-1000)."
 )
-@click.option("--condition-frames", type=POSITIVE, default=2, show_default=True, help="Latent frames of --video kept.")
+@click.option("--condition-frames", type=POSITIVE, help="Latent frames of --video kept.  [default: 2]")
 @click.option("--keep-last", is_flag=True, help="Continue the end of --video, not its beginning.")
 @click.option("--facts/--no-facts", default=None, help="Tell the model duration, rate and size with each prompt.")
 @click.option(

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from attrs import evolve, frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.config import Sampling
-from cosmos_vfm.generate.canvas import ASPECTS, nearest_frames, parse_size
+from cosmos_vfm.generate.canvas import ASPECTS, RESOLUTIONS, nearest_frames, parse_size
 from cosmos_vfm.generate.defaults import Defaults, defaults_of
 from cosmos_vfm.generate.prompt_file import Row
 from cosmos_vfm.generate.prompts import Facts, negative_text, prompt_text
 
 __all__ = ["Clip", "Settings", "plan_clips"]
 
+logger = logging.getLogger(__name__)
+
+MOST_SEED = 2**32 - 1
+MOST_FPS = 1000
+MOST_TOKENS = 2**20
+"""Latent tokens of a clip; the base models' longest clips have 44,160."""
+PIXELS_OF_TOKEN = 32 * 32
+
 
 @frozen(kw_only=True)
 class Settings:
     """What the command line says for all clips; None for what it leaves to the file or to the defaults.
 
-    tells_facts: give prompts duration, frame rate and size. escape: write structured captions in ASCII.
+    tells_facts: give prompts duration, frame rate and size; None: as the weights were trained. escape: write structured
+    captions in ASCII.
     """
 
     size: str | None = None
@@ -34,7 +47,7 @@ class Settings:
     guidance: float | None = None
     shift: float | None = None
     interval: tuple[float, float] | None = None
-    condition_frames: int = 2
+    condition_frames: int | None = None
     keep_last: bool = False
     tells_facts: bool | None = None
     escape: bool = True
@@ -77,11 +90,24 @@ class Clip:
         return ".png" if self.frames == 1 else ".mp4"
 
 
-def plan_clips(rows: Sequence[Row], settings: Settings, *, tier: str, sampling: Sampling) -> list[Clip]:
-    """One clip a row. tier, sampling: of the model. Raises UserError with every problem of every row."""
-    clips, problems = [], []
+def plan_clips(
+    rows: Sequence[Row],
+    settings: Settings,
+    *,
+    tier: str,
+    sampling: Sampling,
+    recorded: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Clip]:
+    """One clip a row. tier, sampling, recorded: of the model, as in `defaults_of`.
+
+    A length that the video tokenizer does not take is rounded up, and the log says so. Raises UserError with every
+    problem of every row.
+    """
+    clips, problems = [], list(_settings_problems(rows, settings))
     for index, row in enumerate(rows):
-        clip, wrong = _clip(index, row, settings, tier, sampling)
+        asked = settings.frames if settings.frames is not None else row.frames
+        image = asked == 1 and row.image is None and row.video is None
+        clip, wrong = _clip(index, row, settings, defaults_of(tier, sampling, image=image, recorded=recorded))
         clips.append(clip)
         problems += wrong
     if problems:
@@ -89,32 +115,64 @@ def plan_clips(rows: Sequence[Row], settings: Settings, *, tier: str, sampling: 
     return clips
 
 
-def _clip(index: int, row: Row, settings: Settings, tier: str, sampling: Sampling) -> tuple[Clip, list[Problem]]:
-    asked_frames = settings.frames if settings.frames is not None else row.frames
-    given = row.image or row.video
-    defaults = defaults_of(tier, sampling, image=asked_frames == 1 and given is None)
-    frames = defaults.frames if asked_frames is None else asked_frames
-    fps = settings.fps or row.fps or defaults.fps
+def _settings_problems(rows: Sequence[Row], settings: Settings) -> Iterator[Problem]:
+    """What is wrong with options, whatever the rows say."""
+    for key, value in (("--guidance", settings.guidance), ("--shift", settings.shift)):
+        if value is not None and not isfinite(value):
+            yield Problem(message=f"is {value}, which is no finite number", key=key)
+    if settings.interval is not None and not 0 <= settings.interval[0] < settings.interval[1] <= 1000:
+        message = f"is {settings.interval[0]} {settings.interval[1]}"
+        hint = "give two timesteps from 0 to 1000, the lower one first"
+        yield Problem(message=message, key="--guidance-interval", hint=hint)
+    if not any(row.video for row in rows):
+        unused = {"--condition-frames": settings.condition_frames is not None, "--keep-last": settings.keep_last}
+        for key in (name for name, given in unused.items() if given):
+            yield Problem(message="is about --video, and there is none", key=key)
+    if settings.aspect is not None and settings.size is not None and settings.size not in RESOLUTIONS:
+        hint = f"leave it out, or give one of {', '.join(RESOLUTIONS)} as --size"
+        yield Problem(message=f"is {settings.aspect}, and --size says width and height", key="--aspect", hint=hint)
+
+
+def _rounded(frames: int, row: Row) -> int:
+    """The next number of frames that the video tokenizer takes."""
+    if frames < 1 or frames in nearest_frames(frames):
+        return frames
+    below, above = nearest_frames(frames)
+    where = f"{row.file}:{row.line}: " if row.file else ""
+    text = "%s%d frames do not fit the video tokenizer, which takes 1 and then groups of 4: %d are made (%d fit too)"
+    logger.warning(text, where, frames, above, below)
+    return above
+
+
+def _clip(index: int, row: Row, settings: Settings, defaults: Defaults) -> tuple[Clip, list[Problem]]:
+    asked = settings.frames if settings.frames is not None else row.frames
+    frames = _rounded(defaults.frames if asked is None else asked, row)
+    fps = settings.fps if settings.fps is not None else defaults.fps if row.fps is None else row.fps
     width, height, problems = _size(row, settings, defaults)
-    condition_frames = 1 if row.image is not None else settings.condition_frames if row.video is not None else 0
+    of_video = 2 if settings.condition_frames is None else settings.condition_frames
+    condition_frames = 1 if row.image is not None else of_video if row.video is not None else 0
+    seed = settings.seed + index if settings.seed is not None else row.seed if row.seed is not None else index
     problems += _problems(row, frames, fps, condition_frames)
-    facts = Facts(frames, height, width, fps)
+    problems += _size_problems(row, frames, width, height)
+    if not 0 <= seed <= MOST_SEED:
+        problems.append(row.problem(f"is {seed} for clip {index}; it goes from 0 to {MOST_SEED}", "seed"))
+    told = settings.tells_facts
+    duration, size = (defaults.tells_duration, defaults.tells_size) if told is None else (told, told)
+    facts = Facts(frames, height, width, fps, duration, size)
     negative = settings.negative if settings.negative is not None else row.negative_prompt
     negative = defaults.negative if negative is None else negative
-    tells = defaults.tells_facts if settings.tells_facts is None else settings.tells_facts
-    tells = tells and not problems
     mode = "image2video" if row.image else "video2video" if row.video else "text2image" if frames == 1 else "text2video"
     clip = Clip(
         index=index,
         prompt=row.prompt,
-        text=prompt_text(row.prompt, facts, escape=settings.escape) if tells else row.prompt,
-        negative=negative_text(negative, facts) if tells else negative,
+        text=prompt_text(row.prompt, facts, escape=settings.escape) if not problems else row.prompt,
+        negative=negative_text(negative, facts) if not problems else negative,
         mode=mode,
         width=width,
         height=height,
         frames=frames,
         fps=fps,
-        seed=settings.seed + index if settings.seed is not None else row.seed if row.seed is not None else index,
+        seed=seed,
         steps=settings.steps or defaults.steps,
         guidance=defaults.guidance if settings.guidance is None else settings.guidance,
         shift=settings.shift or defaults.shift,
@@ -137,17 +195,25 @@ def _size(row: Row, settings: Settings, defaults: Defaults) -> tuple[int, int, l
         return 0, 0, [where.problem(str(error), "size")]
 
 
+def _size_problems(row: Row, frames: int, width: int, height: int) -> Iterator[Problem]:
+    """A clip so large that no device holds it: the machine would be out of memory before it says so."""
+    tokens = (1 + frames // 4) * width * height // PIXELS_OF_TOKEN
+    if tokens > MOST_TOKENS:
+        message = f"is {frames}, which makes {tokens:,} latent tokens at {width}x{height}"
+        hint = f"take fewer, or a smaller size: at most {MOST_TOKENS:,} tokens"
+        yield row.problem(message, "frames", hint)
+
+
 def _problems(row: Row, frames: int, fps: float, condition_frames: int) -> list[Problem]:
     problems = []
-    if frames < 1 or frames not in nearest_frames(frames):
-        nearest = " or ".join(map(str, nearest_frames(max(frames, 1))))
-        message = f"is {frames}, but the video tokenizer takes 1 frame, then groups of 4"
-        problems.append(row.problem(message, "frames", f"take {nearest}"))
+    if frames < 1:
+        problems.append(row.problem(f"is {frames}, and a clip has at least 1", "frames"))
     elif condition_frames and frames <= 1 + 4 * (condition_frames - 1):
         message = f"is {frames}, and the given {'image' if row.image else 'video'} is as long already"
         problems.append(row.problem(message, "frames", f"take at least {1 + 4 * condition_frames}"))
-    if not 0 < fps < float("inf"):
-        problems.append(row.problem(f"is {fps}, which is no frame rate", "fps"))
+    if not 0 < fps <= MOST_FPS:
+        message = f"is {fps}, which is no frame rate"
+        problems.append(row.problem(message, "fps", f"take a number above 0, at most {MOST_FPS}"))
     if row.image is not None and row.video is not None:
         problems.append(row.problem("is given beside an image; a clip continues one of them", "video"))
     for key, path in (("image", row.image), ("video", row.video)):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -18,7 +21,7 @@ MOST_PROMPT_TOKENS = 4096
 class Defaults:
     """size: a resolution of the canvas table, or WIDTHxHEIGHT. negative: the text before its sentences.
 
-    tells_facts: whether prompts get duration, frame rate and size.
+    tells_duration, tells_size: whether prompts get duration and frame rate, and size.
     """
 
     size: str
@@ -29,7 +32,8 @@ class Defaults:
     guidance: float
     shift: float
     negative: str
-    tells_facts: bool = True
+    tells_duration: bool = True
+    tells_size: bool = True
 
 
 NEGATIVE = json.dumps(
@@ -84,7 +88,11 @@ NEGATIVE = json.dumps(
 
 _VIDEO = Defaults("720", "16,9", 189, 24.0, steps=35, guidance=6.0, shift=10.0, negative=NEGATIVE)
 _IMAGE = Defaults("720", "1,1", 1, 24.0, steps=50, guidance=4.0, shift=3.0, negative="")
-_TINY = Defaults("64x64", "1,1", 17, 5.0, steps=20, guidance=3.0, shift=3.0, negative="", tells_facts=False)
+_TINY = Defaults(
+    "64x64", "1,1", 17, 5.0, 20, guidance=3.0, shift=3.0, negative="", tells_duration=False, tells_size=False
+)
+_SENTENCES = ("tells_duration", "tells_size")
+_RECORDED = ("size", "frames", "fps", "steps", "guidance", "shift")
 _BY_SIZE = {
     "tiny": (_TINY, evolve(_TINY, frames=1)),
     "tiny_edge": (_TINY, evolve(_TINY, frames=1)),
@@ -92,15 +100,24 @@ _BY_SIZE = {
 }
 
 
-def defaults_of(tier: str, sampling: Sampling, *, image: bool) -> Defaults:
-    """Of a model size for videos, or for pictures. sampling: ``[model.sampling]``, which wins where a recipe set it."""
+def defaults_of(
+    tier: str, sampling: Sampling, *, image: bool, recorded: Mapping[str, Any] = MappingProxyType({})
+) -> Defaults:
+    """Of a model size for videos, or for pictures. sampling: ``[model.sampling]``, which wins where a recipe set it.
+
+    recorded: defaults that the weights carry, by name; they win. A picture takes the size alone, since the others are
+    for videos. Sentences that training left out are left out, and never added where the model size has none.
+    """
     video, picture = _BY_SIZE.get(tier, (_VIDEO, _IMAGE))
+    own = {name: recorded[name] for name in (("size",) if image else _RECORDED) if name in recorded}
+    own |= {name: getattr(video, name) and recorded.get(name, True) for name in _SENTENCES}
     if image:
-        return picture
+        return evolve(picture, **own)
     plain = Sampling()
-    return evolve(
+    tuned = evolve(
         video,
         steps=sampling.steps if sampling.steps != plain.steps else video.steps,
         guidance=sampling.guidance if sampling.guidance != plain.guidance else video.guidance,
         shift=sampling.shift if sampling.shift != plain.shift else video.shift,
     )
+    return evolve(tuned, **own)

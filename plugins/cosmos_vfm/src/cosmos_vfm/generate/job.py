@@ -19,6 +19,7 @@ from cosmos_core.recipes.loading import load_recorded, resolve
 from cosmos_core.strict_json import read_object
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.generate.clips import Clip
+from cosmos_vfm.generate.recorded import generation_of, recorded_generation
 
 __all__ = ["ConfiguredSource", "Job", "configure_sources", "default_output"]
 
@@ -28,7 +29,7 @@ class ConfiguredSource:
     """A source with the settings that its weights run with.
 
     label: short, and another for each source of a command. recorded: whether a run or a recipe gave the settings.
-    weights: of a run, as in `load_source`.
+    weights: of a run, as in `load_source`. generation: defaults that the weights carry, as an export records them.
     """
 
     label: str
@@ -36,6 +37,7 @@ class ConfiguredSource:
     config: RunConfig = field(repr=False)
     recorded: bool
     weights: str = "ema"
+    generation: Mapping[str, Any] = field(factory=dict)
 
     @property
     def model(self) -> VfmConfig:
@@ -112,15 +114,32 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
         if source.kind == "published":
             check_reads(source, "vfm", plugins)
             _check_steps(source.folder)
+        if not configured and job.weights == "live" and source.kind not in ("run", "checkpoint"):
+            raise UserError(f"--weights live is for runs; {source.folder} is {source.label}")
         labels = [other.label for other in configured]
         config = _config(source, job, configured[0].config if configured else None, plugins)
         recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
         weights = "ema" if configured and job.weights == "fresh" else job.weights
         label = _label(name, source, labels) + ("-start" if weights == "fresh" else "")
+        generation = _generation(source, config, job)
         configured.append(
-            ConfiguredSource(label=label, source=source, config=config, recorded=recorded, weights=weights)
+            ConfiguredSource(
+                label=label, source=source, config=config, recorded=recorded, weights=weights, generation=generation
+            )
         )
+    if job.recipe is not None and all(one.source.record is not None for one in configured):
+        problem = Problem(message=f"is {job.recipe}", key="--recipe", hint="leave it out; key=value changes a setting")
+        raise UserError("the settings of these weights are recorded, so no recipe is used", [problem])
     return configured
+
+
+def _generation(source: Source, config: RunConfig, job: Job) -> Mapping[str, Any]:
+    """What the weights say of their use: a run as its export would say it."""
+    exported = recorded_generation(source.folder) if source.kind == "published" else {}
+    if source.record is None or (exported and not job.overrides):
+        return exported
+    assert isinstance(config.model, VfmConfig)
+    return generation_of(config.model, config)
 
 
 def _find(name: str, plugins: PluginManager, step: int | None) -> Source:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,9 +80,15 @@ def cover_and_crop(frames: torch.Tensor, width: int, height: int) -> torch.Tenso
 
 def _image(path: Path) -> torch.Tensor:
     try:
-        with Image.open(path) as opened:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as opened,
+        ):
             picture = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        reason = f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller"
+        raise _unreadable(path, "image", reason) from None
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise _unreadable(path, "image", str(error)) from None
     return torch.from_numpy(picture).permute(2, 0, 1)[:, None].float()
 

@@ -10,6 +10,9 @@ from jinja2 import Environment
 
 __all__ = ["Cell", "PageRow", "write_page"]
 
+SMALLEST = 256
+"""Pixels across that a clip should have in the page."""
+
 
 @frozen
 class Cell:
@@ -19,6 +22,16 @@ class Cell:
     file: str
     width: int
     facts: Mapping[str, object] = {}
+
+    @property
+    def times(self) -> int:
+        """How much larger it is shown: clips of a few pixels are hidden by their own controls."""
+        return max(1, SMALLEST // self.width)
+
+    @property
+    def shown(self) -> int:
+        """Pixels across in the page."""
+        return self.width * self.times
 
 
 @frozen
@@ -39,7 +52,8 @@ _TEMPLATE = """<!doctype html>
 body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 100em; padding: 0 1em;
   color: #222; background: #fff }
 section { border-top: 1px solid #ccc; padding: 1em 0 }
-.caption { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 60em; margin: 0 0 .7em }
+.caption { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 60em; margin: 0 0 .7em; max-height: 14em;
+  overflow-y: auto }
 .clips { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
 figure { margin: 0; max-width: 100% }
 figcaption { color: #555; overflow-wrap: anywhere }
@@ -56,11 +70,12 @@ dt { float: left; clear: left; min-width: 8em } dd { margin-left: 9em }
 <p class="caption" dir="auto">{{ row.caption or "(empty prompt)" }}</p>
 <div class="clips">
 {% for cell in row.cells %}
-<figure style="width: {{ [cell.width, 160] | max }}px">
-{% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ row.caption }}" width="{{ cell.width }}">
-{% else %}<video src="{{ cell.file | url }}" width="{{ cell.width }}" controls autoplay loop muted playsinline></video>
+<figure style="width: {{ [cell.shown, 160] | max }}px">
+{% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ row.caption }}" width="{{ cell.shown }}">
+{% else %}<video src="{{ cell.file | url }}" width="{{ cell.shown }}" controls autoplay loop muted playsinline></video>
 {% endif %}
-<figcaption>{{ cell.title }}</figcaption>
+<figcaption>{{ cell.title }}
+{%- if cell.times > 1 %}; {{ cell.width }} pixels wide, shown {{ cell.times }} times as large{% endif %}</figcaption>
 {% if cell.facts %}<details><summary>settings</summary><dl>
 {% for name, value in cell.facts.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}
 </dl></details>{% endif %}

@@ -54,12 +54,12 @@ def read_prompts(path: Path) -> list[Row]:
     except UserError as error:
         raise UserError("the prompts cannot be read", error.problems) from None
     readers = {".jsonl": _json_lines, ".csv": _csv, ".txt": _text}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         message = f"its name ends in {path.suffix!r}; prompts are read from {', '.join(readers)}"
         raise UserError("the prompts cannot be read", [Problem(message=message, file=str(path))])
     rows: list[Row] = []
     problems: list[Problem] = []
-    for line, values in readers[path.suffix](text):
+    for line, values in readers[path.suffix.lower()](text):
         if isinstance(values, str):
             problems.append(Problem(message=values, file=str(path), line=line))
             continue
@@ -93,6 +93,9 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     reader = csv.DictReader(io.StringIO(text))
+    if "prompt" not in (reader.fieldnames or ()):
+        yield 1, f"names no column 'prompt'; the first line names the columns with commas between: {', '.join(KEYS)}"
+        return
     while True:
         try:
             values = next(reader)
@@ -135,8 +138,9 @@ def _row(values: dict[str, Any], path: Path, line: int) -> tuple[Row, list[Probl
                 raise ValueError
             read[key] = converted
         except (TypeError, ValueError, OverflowError):
-            wrong(f"is {value!r:.80}, which is no {'text' if kind is str else 'number'}", key)
-    if "prompt" not in values:
+            name = {str: "text", int: "whole number"}.get(kind, "number")
+            wrong(f"is {value!r:.80}, which is no {name}", key)
+    if values.get("prompt") is None:
         wrong("is missing", "prompt")
     for key in ("image", "video"):
         if key in read:

@@ -15,22 +15,27 @@ __all__ = ["Facts", "negative_text", "prompt_text"]
 
 @frozen
 class Facts:
-    """What the model is told about a clip beside its prompt. One frame is a picture."""
+    """What the model is told about a clip beside its prompt. One frame is a picture.
+
+    tells_duration, tells_size: whether it is told duration and frame rate, and size.
+    """
 
     frames: int
     height: int
     width: int
     fps: float
+    tells_duration: bool = True
+    tells_size: bool = True
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """As the base models' training data says them."""
-        size = f"{self.height}x{self.width} resolution."
-        if self.frames == 1:
-            return (f"This image is of {size}",)
+        what = "image" if self.frames == 1 else "video"
+        size = (f"This {what} is of {self.height}x{self.width} resolution.",) if self.tells_size else ()
+        if self.frames == 1 or not self.tells_duration:
+            return size
         seconds = self.frames / self.fps
-        duration = f"The video is {seconds:.1f} seconds long and is of {self.fps:.0f} FPS."
-        return duration, f"This video is of {size}"
+        return f"The video is {seconds:.1f} seconds long and is of {self.fps:.0f} FPS.", *size
 
 
 def prompt_text(prompt: str, facts: Facts, *, escape: bool) -> str:
@@ -38,15 +43,19 @@ def prompt_text(prompt: str, facts: Facts, *, escape: bool) -> str:
 
     escape: write JSON in ASCII, as the released models' training data was; a fine-tuned model reads what it trained on.
     """
+    if not (facts.tells_duration or facts.tells_size):
+        return prompt
     caption = _structured(prompt)
     if caption is None:
         return _with_sentences(prompt, facts)
-    seconds = int(facts.frames / facts.fps)
-    told: dict[str, Any] = {"duration": f"{seconds}s", "fps": float(facts.fps)}
-    if facts.frames == 1:
-        told = {}
+    told: dict[str, Any] = {}
+    if facts.tells_duration and facts.frames == 1:
         caption = {key: value for key, value in caption.items() if key not in ("duration", "fps")}
-    told |= {"resolution": {"H": facts.height, "W": facts.width}, "aspect_ratio": aspect_of(facts.width, facts.height)}
+    elif facts.tells_duration:
+        told = {"duration": f"{int(facts.frames / facts.fps)}s", "fps": float(facts.fps)}
+    if facts.tells_size:
+        told["resolution"] = {"H": facts.height, "W": facts.width}
+        told["aspect_ratio"] = aspect_of(facts.width, facts.height)
     return json.dumps(caption | told, ensure_ascii=escape)
 
 

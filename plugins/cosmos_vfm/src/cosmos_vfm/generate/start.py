@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def start(
     settings = evolve(settings, escape=not first.fine_tuned)
     items = _validation_items(first, validation, plugins) if validation else []
     rows = [_row_of(item) for item in items] if validation else rows
-    clips = plan_clips(rows, settings, tier=first.model.tier, sampling=first.model.sampling)
+    clips = plan_clips(rows, settings, tier=first.model.tier, sampling=first.model.sampling, recorded=first.generation)
     clips = [_as_data_has_it(clip, item) for clip, item in zip(clips, items, strict=True)] if validation else clips
     _check_ranks(job, sources, len(clips))
     for adapter in job.adapters:
@@ -50,9 +51,7 @@ def start(
     check_media(clips)
     _check_lengths(job, sources, clips)
     folder = output if output is not None else default_output(first.source, job.source, output_root())
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; choose another folder or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     conditions: dict[int, Any] = {clip.index: _first_frames(item) for clip, item in zip(clips, items, strict=False)}
     conditions = {index: frames for index, frames in conditions.items() if frames is not None}
     ready = evolve(job, sources=tuple(sources), clips=tuple(clips), conditions=conditions, output=folder)
@@ -62,6 +61,19 @@ def start(
         truths[clip.index] = write_clip(folder, f"{clip.name}_data", item.pixels(), clip.fps)
     labels = [configured.label for configured in sources]
     return folder, write_overview(folder, clips, labels, truths)
+
+
+def _make(folder: Path) -> None:
+    """Create an empty folder. Raises UserError when it is not empty, or cannot be created or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} is there already; choose another folder or remove it")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = Problem(message=str(error.strerror), key="-o", file=str(folder), hint="choose another folder")
+        raise UserError("the folder for the files cannot be written; nothing was started", [problem]) from None
 
 
 def _check_ranks(job: Job, sources: Sequence[ConfiguredSource], clips: int) -> None:
