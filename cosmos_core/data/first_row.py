@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import text_of
+from cosmos_core.data.text_files import json_in, text_of
 from cosmos_core.errors import Problem, UserError
 
 __all__ = ["ROW_FILES", "first_fields"]
@@ -32,9 +31,9 @@ def first_fields(file: Path) -> frozenset[str]:
 
 def _values(file: Path) -> Iterable[Any]:
     if file.suffix == ".jsonl":
-        return (_parsed(line, file, number) for number, line in _lines(file) if line.strip())
+        return (json_in(line, str(file), number) for number, line in _lines(file) if line.strip())
     text = text_of(_bytes(file), str(file))
-    content = _parsed(text, file, 1) if text.strip() else []
+    content = json_in(text, str(file)) if text.strip() else []
     return content if isinstance(content, list) else [None]
 
 
@@ -45,21 +44,14 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(stream, start=1):
                 yield number, text_of(line, str(file))
     except OSError as error:
-        raise _unreadable(error.strerror or str(error), file, None) from None
+        raise _unreadable(error.strerror or str(error), file) from None
 
 
 def _bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise _unreadable(error.strerror or str(error), file, None) from None
-
-
-def _parsed(text: str, file: Path, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _unreadable(error.msg, file, line + error.lineno - 1) from None
+        raise _unreadable(error.strerror or str(error), file) from None
 
 
 def _columns(file: Path) -> list[str]:
@@ -69,8 +61,8 @@ def _columns(file: Path) -> list[str]:
     try:
         return list(read_schema(file).names)
     except (OSError, pyarrow.ArrowException) as error:
-        raise _unreadable(str(error).splitlines()[0], file, None) from None
+        raise _unreadable(str(error).splitlines()[0], file) from None
 
 
-def _unreadable(message: str, file: Path, line: int | None) -> UserError:
-    return UserError("a file of rows cannot be read", [Problem(message=message, file=str(file), line=line)])
+def _unreadable(message: str, file: Path) -> UserError:
+    return UserError("a file of rows cannot be read", [Problem(message=message, file=str(file))])

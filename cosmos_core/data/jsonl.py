@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 from attrs import evolve, field, frozen
 
 from cosmos_core.data.dropped import Dropped, Drops
-from cosmos_core.data.text_files import as_utf8
+from cosmos_core.data.text_files import as_utf8, json_of
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
 from cosmos_core.names import text_fault
@@ -203,7 +203,7 @@ def _parse(
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(as_utf8(line))
+        record = json_of(as_utf8(line))
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):

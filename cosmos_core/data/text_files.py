@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 
-__all__ = ["as_utf8", "read_text", "text_of"]
+__all__ = ["as_utf8", "has_lone_surrogate", "json_in", "json_of", "read_text", "text_of"]
 
 MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -51,6 +53,33 @@ def as_utf8(data: bytes) -> str:
         start = error.start + len(data) - len(error.object)
         reason = f"is not UTF-8 (byte 0x{data[start]:02x}); perhaps it is Windows-1252 or Latin-1"
         raise UnicodeDecodeError("utf-8", data, start, start + 1, reason) from None
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether a text holds half of a character, as JSON's escapes allow; it cannot be written or tokenized."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def json_of(text: str | bytes) -> Any:
+    """A JSON value. Raises json.JSONDecodeError, also for values that Python cannot hold, such as very deep ones."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+        raise json.JSONDecodeError(reason, "", 0) from None
+
+
+def json_in(text: str, file: str, line: int = 1) -> Any:
+    """The JSON value in a file, or in its line `line`. Raises UserError with file and line."""
+    try:
+        return json_of(text)
+    except json.JSONDecodeError as error:
+        is_jsonl = error.msg == "Extra data" and file.endswith(".json")
+        hint = "one value a line is JSONL: call the file .jsonl" if is_jsonl else ""
+        problem = Problem(message=error.msg, file=file, line=line + error.lineno - 1, hint=hint)
+        raise UserError("a JSON file cannot be read", [problem]) from None
 
 
 def _unreadable(message: str, file: str, line: int | None, hint: str) -> UserError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from cosmos_core.data.samples import ToolCall
+from cosmos_core.data.text_files import has_lone_surrogate, json_of
 
 __all__ = ["FIELDS", "Dialog", "MediaReference", "Turn", "form_of", "parse_dialog"]
 
@@ -141,6 +141,8 @@ def _turn(value: Any) -> Turn:
     if speaker in CALLS:
         return Turn(role, (), _calls(_json(content, "is not a call in JSON")))
     turn = Turn(role, tuple(_content(content, literal=role == "assistant")), _calls(calls))
+    if any(isinstance(part, str) and has_lone_surrogate(part) for part in turn.content):
+        raise ValueError("holds half of a character (a lone surrogate)")
     if role == "assistant" and not turn.tool_calls and _is_blank(turn):
         raise ValueError("is an empty answer")
     return turn
@@ -246,6 +248,6 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def _json(text: Any, fault: str) -> Any:
     try:
-        return json.loads(text)
+        return json_of(text)
     except (ValueError, TypeError):
         raise ValueError(fault) from None

@@ -156,6 +156,7 @@ def test_calls_and_their_results_keep_their_parts(row: dict[str, Any]) -> None:
         ({"messages": [7, ANSWER]}, "turn 1 is not an object"),
         ({"messages": [{"content": "x"}, ANSWER]}, "turn 1 has no role"),
         ({"conversations": [{"from": "Human", "value": "x"}]}, "turn 1 has the unknown role 'Human'"),
+        (asked("x \ud800"), "turn 1 holds half of a character"),
         ({"messages": [{"role": "developer", "content": "x"}, ANSWER]}, "unknown role 'developer'"),
         ({"messages": [{**ANSWER, "reasoning": "hm"}]}, "has the field reasoning, which is not used"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [{}]}, ANSWER]}, "has the field tool_calls"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_core.data.text_files import read_text
+from cosmos_core.data.text_files import json_in, read_text
 from cosmos_core.errors import UserError
 
 
@@ -39,3 +39,19 @@ def test_other_encodings_are_named_with_their_line(tmp_path: Path, data: bytes, 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_text(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "line", "words"),
+    [
+        ("a.json", '{"a": 1}\n{"a": 2}', 2, "Extra data; one value a line is JSONL"),
+        ("a.jsonl", "[" * 200_000, 1, "nested too deeply"),
+        ("a.jsonl", "1" * 5000, 1, "Exceeds the limit"),
+    ],
+)
+def test_json_that_cannot_be_read_is_told_with_its_line(file: str, text: str, line: int, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        json_in(text, file)
+    [problem] = refused.value.problems
+    assert (problem.file, problem.line) == (file, line)
+    assert words in f"{problem.message}; {problem.hint}"

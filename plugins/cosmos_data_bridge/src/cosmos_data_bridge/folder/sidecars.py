@@ -8,14 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import read_text
+from cosmos_core.data.text_files import json_of, read_text
 from cosmos_core.errors import Problem, UserError
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
+from cosmos_data_bridge.folder.files import files_below
 
-__all__ = ["CAPTIONS", "MEDIA", "is_hidden", "pair", "sidecars"]
+__all__ = ["CAPTIONS", "MEDIA", "pair", "sidecars"]
 
 PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-VIDEOS = (".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
+VIDEOS = (
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
+    ".webm", ".wmv",
+)  # fmt: skip
 MEDIA = frozenset((*PICTURES, *VIDEOS))
 CAPTIONS = (".json", ".txt")
 """Where a clip has both, the first is taken."""
@@ -23,7 +27,7 @@ CAPTIONS = (".json", ".txt")
 
 def sidecars(root: Path) -> list[Entry]:
     """Every clip below `root` that has a caption. Raises UserError for clips without captions, and the reverse."""
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not is_hidden(path, root))
+    files = files_below(root)
     clips = {path: path for path in files if path.suffix.lower() in MEDIA}
     captions = {path: partial(read_text, path) for path in files if path.suffix.lower() in CAPTIONS}
     return pair(clips, captions, root, "")
@@ -63,15 +67,10 @@ def pair(
     return entries
 
 
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether a part of the path below `root` begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
 def _caption(text: str, file: Path) -> dict[str, Any]:
     """The caption fields in a `.txt` or `.json` file. Raises UserError with the file."""
     try:
-        return caption_fields(json.loads(text) if file.suffix.lower() == ".json" else text.strip())
+        return caption_fields(json_of(text) if file.suffix.lower() == ".json" else text.strip())
     except json.JSONDecodeError as error:
         problem = Problem(message=f"not JSON: {error.msg}", file=str(file), line=error.lineno)
     except ValueError as error:
@@ -85,4 +84,5 @@ def _missing(path: Path) -> Problem:
 
 
 def _alone(path: Path) -> Problem:
-    return Problem(message="a caption without a clip", file=str(path), hint="remove it, or add the clip")
+    hint = f"remove it, or add the clip; endings read: {' '.join(sorted(MEDIA))}"
+    return Problem(message="a caption without a clip", file=str(path), hint=hint)

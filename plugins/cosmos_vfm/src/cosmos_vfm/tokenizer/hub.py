@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from os.path import isdir
 from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.hub import unreachable
 from cosmos_vfm.tokenizer.text import CHAT, VISION_START, TextTokens
 
 __all__ = ["hub_tokens"]
@@ -45,10 +47,13 @@ def _load(name: str, revision: str) -> Any:
         raise UserError("there is no text tokenizer", [problem])
     from transformers import AutoTokenizer
 
+    fault = "" if isdir(name) else unreachable()
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=False, local_files_only=bool(fault)
+        )
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = f"it is not in the Hub's cache, and the Hub cannot be reached: {fault}" if fault else first_line(error)
         problem = Problem(
             message=f"cannot load '{name}': {reason}",
             key="model.text_tokenizer.path",

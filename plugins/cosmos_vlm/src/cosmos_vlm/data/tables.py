@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.data.text_files import text_of
+from cosmos_core.data.text_files import json_in, text_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import with_retries
 
@@ -113,7 +112,7 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
     """The values with their numbers; None for a .json file of something else. Raises UserError with file and line."""
     text = text_of(_bytes(location), location)
     if location.endswith(".json"):
-        content = _parsed(text, location, 1)
+        content = json_in(text, location)
         return list(enumerate(content)) if isinstance(content, list) else None
     # Not splitlines: it also splits at characters that a JSON string may contain.
     lines = enumerate(text.split("\n"), start=1)
@@ -121,7 +120,7 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
     problems: list[Problem] = []
     for number, line in lines:
         try:
-            values += [(number, _parsed(line, location, number))] if line.strip() else []
+            values += [(number, json_in(line, location, number))] if line.strip() else []
         except UserError as error:
             problems += error.problems
     if problems:
@@ -140,13 +139,6 @@ def _bytes(location: str) -> bytes:
         return read()
     except OSError as error:
         raise _unreadable(str(error), location, None) from None
-
-
-def _parsed(text: str, file: str, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _unreadable(error.msg, file, line + error.lineno - 1) from None
 
 
 def _unreadable(message: str, file: str, line: int | None) -> UserError:
