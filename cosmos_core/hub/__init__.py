@@ -1,6 +1,7 @@
 """From a name, a path or a Hub repository to files on this machine."""
 
 from cosmos_core.hub.containment import OutsidePath, contained, find_media
+from cosmos_core.hub.reachable import unreachable
 from cosmos_core.hub.reference import Snapshot, fetch, locate_checkpoint
 from cosmos_core.hub.repository import RepositoryFiles
 from cosmos_core.hub.retries import with_retries
@@ -13,5 +14,6 @@ __all__ = [
     "fetch",
     "find_media",
     "locate_checkpoint",
+    "unreachable",
     "with_retries",
 ]

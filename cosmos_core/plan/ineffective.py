@@ -19,6 +19,9 @@ def ineffective(config: RunConfig) -> Iterator[str]:
     account = config.trackers.get("wandb")
     if isinstance(account, TrackerConfig) and account.enabled and config.job.wandb_mode == "disabled":
         yield 'trackers.wandb has no effect: job.wandb_mode is "disabled"; "online" and "offline" switch it on'
+    validation = config.dataloader_val and config.dataloader_val.dataset
+    if validation and validation.changed != "refuse":
+        yield "dataloader_val.dataset.changed has no effect: validation reads all of its data each time"
     for field in attrs.fields(RunConfig):
         yield from _in_value(getattr(config, field.name), field.name)
 

@@ -65,6 +65,8 @@ def _unknown(source: Path | bytes) -> str:
     if isinstance(source, Path):
         with source.open("rb") as file:
             source = file.read(HEAD)
+    if not source:
+        return "image is empty"
     head = source[:HEAD].lstrip().lower()
     name = next((name for name, pattern in UNREAD.items() if pattern.match(head)), None)
     return f"image cannot be read: it is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"

@@ -260,6 +260,13 @@ def test_absent_tokenizer_files_are_one_clear_error(tmp_path: Path) -> None:
     assert refused.value.problems[0].key == "model.text_tokenizer.path"
 
 
+def test_without_a_network_a_tokenizer_that_is_not_cached_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmos_vfm.tokenizer.hub.unreachable", lambda: "no route")
+    with pytest.raises(UserError) as refused:
+        build_text_tokenizer(TextTokenizer(path="acme/not-cached"), MODEL_SIZES["nano"])
+    assert "not in the Hub's cache, and the Hub cannot be reached: no route" in refused.value.problems[0].message
+
+
 def test_deviations_follow_the_design() -> None:
     assert float(DCT.deviation[0]) == pytest.approx(2.5)
     assert float(DCT.deviation[1]) == pytest.approx(2.5 / math.sqrt(2))

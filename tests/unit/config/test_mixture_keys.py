@@ -169,3 +169,9 @@ def test_members_that_changed_came_or_went_are_listed_by_name(tmp_path: Path) ->
         'dataloader_train.mixture[1] not set -> "films"',
         'dataloader_train.mixture "clips" -> not set',
     ]
+
+
+def test_changed_does_nothing_for_validation(tmp_path: Path) -> None:
+    text = 'extends = "hello"\n[dataloader_val.dataset]\nchanged = "accept"\n'
+    (idle,) = ineffective(resolve(recipe(tmp_path, text), plugins=PLUGINS).config)
+    assert idle.startswith("dataloader_val.dataset.changed has no effect: ")

@@ -114,6 +114,8 @@ def test_a_picture_that_cannot_be_read_is_refused_by_its_format(name: str, tmp_p
         assert refused.value.reason == f"image cannot be read: it is {name}; convert it to PNG or JPEG"
     with pytest.raises(UnreadableSample, match="it is of a format that Pillow does not read"):
         read_image(b"words")
+    with pytest.raises(UnreadableSample, match="image is empty"):
+        read_image(b"")
 
 
 def test_levels_without_a_range_are_refused(tmp_path: Path) -> None:

@@ -224,7 +224,8 @@ def test_a_dry_run_reads_indices_without_torch(tmp_path: Path) -> None:
     index.write_text("{}\n")
     code = (
         "import sys\nfrom cosmos_core.cli.main import main\n"
-        "import cosmos_core.launch.hard_exit as ending\nending.hard_exit = sys.exit\n"
+        "import cosmos_core.launch.hard_exit\n"
+        "sys.modules['cosmos_core.launch.hard_exit'].hard_exit = sys.exit\n"
         f"sys.argv = ['cosmos', 'run', 'vision_sft_nano', '--dry-run', 'dataloader_train.dataset.path={tmp_path}']\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 2\nassert 'torch' not in sys.modules\n"
     )

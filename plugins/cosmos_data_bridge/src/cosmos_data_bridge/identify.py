@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.data.first_row import ROW_FILES, first_fields
+from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.rows import column_names
 from cosmos_data_bridge.folder.sidecars import MEDIA
 from cosmos_data_bridge.folder.tables import tables_of
@@ -42,6 +43,6 @@ def _manifest(file: Path) -> dict[str, Any]:
 
 def _has_clips(folder: Path) -> bool:
     """Whether there are clips, and no files of rows but those that caption them."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = files_below(folder)
     clips = {path.with_suffix("") for path in files if path.suffix.lower() in MEDIA}
     return bool(clips) and all(path.with_suffix("") in clips for path in files if path.suffix in ROW_FILES)

@@ -65,7 +65,9 @@ def folder(
     if not isinstance(dataset, BridgeConfig):
         types = " and ".join(f"'{data.type}'" for data in loader.datasets.values())
         raise UserError(f"recipe '{recipe}' trains on {types}, not on clips; choose another --recipe")
-    options = Options(Cut(window, stride), validation, copy, recipe, dataset.resolution)
+    # The written recipe lies elsewhere, so that a path must not depend on where this command runs.
+    extends = str(Path(recipe).resolve()) if recipe.endswith(".toml") else recipe
+    options = Options(Cut(window, stride), validation, copy, extends, dataset.resolution)
     written = write_folder(fetched(source, path_column, caption_column), output, options, click.echo)
     for name in ("train", "val"):
         text = (output / name / "video_dataset_file.jsonl").read_text(encoding="utf-8")

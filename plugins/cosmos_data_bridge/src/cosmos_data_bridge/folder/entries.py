@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import text_fault
 from cosmos_data_bridge.captions import check_captions
 
 __all__ = ["Entry", "caption_fields", "key_of", "no_problems", "unique"]
@@ -49,6 +50,8 @@ def caption_fields(value: Any) -> dict[str, Any]:
         fields = dict(value)
     else:
         fields = {"caption_json" if isinstance(value, Mapping) else "caption": value}
+    if ranges := fields.keys() & {"start_frame", "end_frame", "temporal_interval"}:
+        raise ValueError(f"'{min(ranges)}' is not read here: a caption is of the whole clip, or of all its windows")
     if all(field is None for field in fields.values()):
         raise ValueError("the caption is missing")
     check_captions(fields)
@@ -56,10 +59,19 @@ def caption_fields(value: Any) -> dict[str, Any]:
 
 
 def unique(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries in the order of their keys. Raises UserError when two have one key."""
+    """The entries in the order of their keys. Raises UserError when two have one key, or a name is not UTF-8."""
     by_key: dict[str, Entry] = {}
     problems = []
     for entry in entries:
+        if fault := text_fault(f"{entry.key} {entry.path}"):
+            problems.append(
+                Problem(
+                    message=f"the name of {entry.origin!r} {fault}",
+                    file=ascii(entry.file),
+                    line=entry.line,
+                    hint="rename it",
+                )
+            )
         first = by_key.setdefault(entry.key, entry)
         if first is not entry:
             places = f"{first.origin} and {entry.origin}" if first.origin != entry.origin else f"{entry.origin} twice"
@@ -71,7 +83,7 @@ def unique(entries: Iterable[Entry]) -> list[Entry]:
                     hint="rename or remove one",
                 )
             )
-    no_problems(problems, "clips have the same name")
+    no_problems(problems, "names of clips cannot be used")
     return [by_key[key] for key in sorted(by_key)]
 
 

@@ -26,7 +26,9 @@ def recipe_text(
         f"extends = {json.dumps(extends, ensure_ascii=False)}",
         f"\n[dataloader_train.dataset]\n{table}",
     ]
-    if has_validation:
+    if not has_validation:
+        lines.append("[trainer]\nrun_validation = false\n")
+    else:
         val = f'split = "val"\nresolution = "{resolution}"\ncfg_dropout_rate = 0.0'
         val += "\nconditioning_config = { 0 = 1.0 }"
         lines += [

@@ -34,7 +34,10 @@ def column_names(file: Path) -> list[str]:
         return _columnar(file, None)[0]
     if suffix == JSONL:
         return next((list(row) for _, row in _json_lines(file)), [])
-    return list(_csv(file).fieldnames or ())
+    try:
+        return list(_csv(file).fieldnames or ())
+    except csv.Error as error:
+        raise _not_csv(file, 1, error) from None
 
 
 def rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
@@ -49,17 +52,26 @@ def rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
         yield from _json_lines(file)
     else:
         reader = _csv(file)
+        last = 1
         try:
             for row in reader:
                 yield reader.line_num, row
+                last = reader.line_num
         except csv.Error as error:
-            problem = Problem(message=f"not CSV: {error}", file=str(file), line=reader.line_num + 1)
-            raise UserError(UNREADABLE, [problem]) from None
+            raise _not_csv(file, last + 1, error) from None
 
 
 def _csv(file: Path) -> csv.DictReader[str]:
-    text = io.StringIO(read_text(file), newline="")
-    return csv.DictReader(text, delimiter="\t" if file.suffix.lower() == TSV else ",")
+    """Strict, since a quote that is never closed would hide the rows after it. Some programs write semicolons."""
+    text = read_text(file)
+    header = text.partition("\n")[0]
+    delimiter = "\t" if file.suffix.lower() == TSV else ";" if ";" in header and "," not in header else ","
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+
+
+def _not_csv(file: Path, line: int, error: csv.Error) -> UserError:
+    reason = "a quote is opened in this row and never closed" if "end of data" in str(error) else f"not CSV: {error}"
+    return UserError(UNREADABLE, [Problem(message=reason, file=str(file), line=line)])
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:

@@ -12,11 +12,15 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
+from cosmos_data_bridge.folder.files import files_below
 
-__all__ = ["CAPTIONS", "MEDIA", "is_hidden", "pair", "sidecars"]
+__all__ = ["CAPTIONS", "MEDIA", "pair", "sidecars"]
 
 PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-VIDEOS = (".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
+VIDEOS = (
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
+    ".webm", ".wmv",
+)  # fmt: skip
 MEDIA = frozenset((*PICTURES, *VIDEOS))
 CAPTIONS = (".json", ".txt")
 """Where a clip has both, the first is taken."""
@@ -24,7 +28,7 @@ CAPTIONS = (".json", ".txt")
 
 def sidecars(root: Path) -> list[Entry]:
     """Every clip below `root` that has a caption. Raises UserError for clips without captions, and the reverse."""
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not is_hidden(path, root))
+    files = files_below(root)
     clips = {path: path for path in files if path.suffix.lower() in MEDIA}
     captions = {path: partial(read_text, path) for path in files if path.suffix.lower() in CAPTIONS}
     return pair(clips, captions, root, "")
@@ -64,11 +68,6 @@ def pair(
     return entries
 
 
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether a part of the path below `root` begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
 def _caption(text: str, file: Path) -> dict[str, Any]:
     """The caption fields in a `.txt` or `.json` file. Raises UserError with the file."""
     try:
@@ -86,4 +85,5 @@ def _missing(path: Path) -> Problem:
 
 
 def _alone(path: Path) -> Problem:
-    return Problem(message="a caption without a clip", file=str(path), hint="remove it, or add the clip")
+    hint = f"remove it, or add the clip; endings read: {' '.join(sorted(MEDIA))}"
+    return Problem(message="a caption without a clip", file=str(path), hint=hint)

@@ -16,9 +16,9 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import path_fault
 from cosmos_core.strict_json import loads
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
+from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import COLUMNAR, TABLES, Row, column_names, rows
-from cosmos_data_bridge.folder.sidecars import is_hidden
 
 __all__ = ["Columns", "Tables", "tables_of"]
 
@@ -142,8 +142,8 @@ def tables_of(source: Path, tell: Callable[[str], None]) -> tuple[Path, ...]:
     if described is not None:
         return (described,)
     by_split: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in COLUMNAR and path.is_file() and not is_hidden(path, source):
+    for path in files_below(source):
+        if path.suffix.lower() in COLUMNAR:
             by_split[_split(path.relative_to(source))].append(path)
     if len(by_split) > 1:
         names = ", ".join(sorted(filter(None, by_split)))
@@ -171,5 +171,8 @@ def _captions(row: Row, columns: Columns) -> dict[str, Any]:
     if caption is None:
         raise ValueError(f"column '{columns.caption}' is empty")
     if columns.caption == "caption_json" and isinstance(caption, str):
-        caption = loads(caption)
+        try:
+            caption = loads(caption)
+        except ValueError as error:
+            raise ValueError(f"column 'caption_json' is not JSON: {error}") from None
     return caption_fields(caption)

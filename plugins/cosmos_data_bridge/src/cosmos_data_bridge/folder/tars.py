@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.text_files import text_of
 from cosmos_data_bridge.folder.entries import Entry
+from cosmos_data_bridge.folder.files import files_below, is_hidden
 from cosmos_data_bridge.folder.media import MediaFolder
-from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, is_hidden, pair
+from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, pair
 
 __all__ = ["tars_of", "unpack"]
 
@@ -21,11 +22,11 @@ TAR = ".tar"
 def tars_of(source: Path) -> list[Path]:
     """A tar, or the tars below a folder that has no clips beside them; none for another source."""
     if not source.is_dir():
-        return [source] if source.suffix == TAR else []
-    files = [path for path in source.rglob("*") if path.is_file() and not is_hidden(path, source)]
+        return [source] if source.suffix.lower() == TAR else []
+    files = files_below(source)
     if any(path.suffix.lower() in MEDIA for path in files):
         return []
-    return sorted(path for path in files if path.suffix == TAR)
+    return [path for path in files if path.suffix.lower() == TAR]
 
 
 def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
@@ -34,7 +35,7 @@ def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
     root: the source it belongs to. Raises UserError for a damaged tar, and for clips and captions that do not match.
     """
     name = tar.name if tar == root else tar.relative_to(root).as_posix()
-    prefix = f"{name.removesuffix(TAR)}/"
+    prefix = f"{name[: -len(TAR)]}/"
     clips: dict[Path, Path] = {}
     captions: dict[Path, Callable[[], str]] = {}
     changed = tar.stat().st_mtime_ns
@@ -46,7 +47,8 @@ def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
                 write = partial(_write, read=read)
                 clips[tar / member] = media.place(f"{prefix}{member}", size, changed, write)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        problem = Problem(message=f"cannot be read to its end ({error})", file=str(tar), hint="fetch it again")
+        reason = first_line(error).rstrip(":")
+        problem = Problem(message=f"cannot be read to its end ({reason})", file=str(tar), hint="fetch it again")
         raise UserError("a tar is damaged", [problem]) from None
     return pair(clips, captions, tar, prefix)
 
@@ -57,7 +59,7 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes
         for member in archive:
             name = PurePosixPath(member.name)
             wanted = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
-            if member.isfile() and wanted and not name.is_absolute() and ".." not in name.parts:
+            if member.isfile() and wanted and not name.is_absolute() and not is_hidden(name):
                 yield name, member.size, partial(_content, archive, member)
         # A tar ends with two blocks of zeros; reading stops silently where a member's header is cut off.
         if tar.stat().st_size < archive.offset + tarfile.BLOCKSIZE:

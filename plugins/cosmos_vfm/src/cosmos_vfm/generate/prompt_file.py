@@ -93,7 +93,12 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     reader = csv.DictReader(io.StringIO(text))
-    if "prompt" not in (reader.fieldnames or ()):
+    try:
+        columns = reader.fieldnames or ()
+    except csv.Error as error:
+        yield 1, f"is not CSV: {error}"
+        return
+    if "prompt" not in columns:
         yield 1, f"names no column 'prompt'; the first line names the columns with commas between: {', '.join(KEYS)}"
         return
     while True:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from os.path import isdir
 from typing import Any
 
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.hub import unreachable
 from cosmos_vfm.tokenizer.text import CHAT, VISION_START, TextTokens
 
 __all__ = ["hub_tokens"]
@@ -49,7 +51,16 @@ def hub_tokens(name: str, revision: str) -> TextTokens:
 def _load(name: str, revision: str) -> TextTokens:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    fault = "" if isdir(name) else unreachable()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=False, local_files_only=bool(fault)
+        )
+    except (OSError, ValueError) as error:
+        if not fault:
+            raise
+        message = f"it is not in the Hub's cache, and the Hub cannot be reached: {fault}"
+        raise ValueError(message) from error
     if VISION_START not in tokenizer.get_vocab():
         tokenizer.add_special_tokens({"additional_special_tokens": [VISION_START]})
     return TextTokens(_HubEncoder(tokenizer), tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(VISION_START))

@@ -1,0 +1,133 @@
+"""Folders, tables and tars as people have them: linked folders, spreadsheets, archives of other systems."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from cosmos_core.errors import UserError
+from cosmos_data_bridge.folder.config import FolderConfig
+from cosmos_data_bridge.folder.dataset import FolderSource
+from cosmos_data_bridge.folder.rows import rows
+from cosmos_data_bridge.identify import dataset_of
+from tests.command import cosmos
+from tests.folder_clips import captions_of, prepare_here, small_video
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return small_video(tmp_path_factory.mktemp("video"))
+
+
+@pytest.fixture
+def clips(tmp_path: Path, video: bytes) -> Path:
+    root = tmp_path / "clips"
+    root.mkdir()
+    (root / "a.mp4").write_bytes(video)
+    (root / "a.txt").write_text("a cat")
+    return root
+
+
+def told(error: UserError) -> str:
+    return "\n".join(f"{problem.file}:{problem.line}  {problem.message}; {problem.hint}" for problem in error.problems)
+
+
+def fault(clips: Path, out: Path, *, copy: bool = False) -> str:
+    with pytest.raises(UserError) as refused:
+        prepare_here(clips, out, copy=copy)
+    return told(refused.value)
+
+
+def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Path, video: bytes) -> None:
+    other = tmp_path / "disk"
+    other.mkdir()
+    (other / "b.mp4").write_bytes(video)
+    (other / "b.txt").write_text("a dog")
+    (clips / "linked").symlink_to(other)
+    (clips / "linked" / "back").symlink_to(clips)
+    prepare_here(clips, tmp_path / "out")
+    assert captions_of(tmp_path / "out") == {"a": "a cat", "linked/b": "a dog"}
+    assert len(FolderSource(FolderConfig(type="folder", path=str(clips), validation=0.0))) == 2
+    assert dataset_of(clips) is not None
+
+
+def test_a_dataset_that_was_prepared_inside_its_source_is_no_part_of_it(clips: Path) -> None:
+    prepare_here(clips, clips / "out", copy=True)
+    assert captions_of(clips / "out") == {"a": "a cat"}
+    prepare_here(clips, clips / "out", copy=True)
+    prepare_here(clips, clips / "again")
+    assert captions_of(clips / "again") == {"a": "a cat"}
+
+
+def test_a_name_that_is_not_utf_8_is_refused(clips: Path, tmp_path: Path, video: bytes) -> None:
+    for suffix, content in ((b".mp4", video), (b".txt", b"x")):
+        Path(os.fsdecode(os.fsencode(clips) + b"/b\xff" + suffix)).write_bytes(content)
+    assert "holds bytes that are not UTF-8" in fault(clips, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ('{"caption": "x \\ud800"}', "half of a character"),
+        ("[" * 200_000, "has more than 100 levels"),
+        ('{"caption": ' + "1" * 5000 + "}", "holds a number of more than 4300 digits"),
+        ('{"caption": "x", "start_frame": "abc"}', "'start_frame' is not read here"),
+    ],
+)
+def test_captions_that_no_manifest_can_hold_are_refused_with_their_file(
+    clips: Path, tmp_path: Path, caption: str, words: str
+) -> None:
+    (clips / "a.txt").rename(clips / "a.json").write_text(caption)
+    message = fault(clips, tmp_path / "out")
+    assert f"{clips / 'a.json'}:1" in message
+    assert words in message
+
+
+def test_a_clip_of_a_kind_that_is_not_read_is_told_with_the_endings(clips: Path, tmp_path: Path) -> None:
+    (clips / "b.xyz").write_bytes(b"")
+    (clips / "b.txt").write_text("x")
+    message = fault(clips, tmp_path / "out")
+    assert "a caption without a clip" in message
+    assert "endings read: .3gp .avi" in message
+
+
+def test_semicolons_are_read_and_a_quote_that_is_never_closed_is_refused_with_its_row(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text('path;caption\na.mp4;"one, ""two""\nlines"\n')
+    assert list(rows(table, [])) == [(3, {"path": "a.mp4", "caption": 'one, "two"\nlines'})]
+    table.write_text('path,caption\na.mp4,x\nb.mp4,"y\nc.mp4,z\n')
+    with pytest.raises(UserError) as refused:
+        list(rows(table, []))
+    assert told(refused.value).startswith(f"{table}:3  a quote is opened in this row and never closed")
+
+
+def test_a_column_of_broken_json_is_told_by_name(clips: Path, tmp_path: Path) -> None:
+    (clips / "t.csv").write_text("path,caption_json\na.mp4,oops\n")
+    assert "column 'caption_json' is not JSON: Expecting value" in fault(clips / "t.csv", tmp_path / "out")
+
+
+def test_tars_of_other_systems_are_read(clips: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "SHARD.TAR", "w") as archive:
+        for path in sorted(clips.iterdir()):
+            archive.add(path, f"./deep/{path.name}")
+            archive.add(path, f"./deep/._{path.name}")
+    prepare_here(tmp_path / "SHARD.TAR", tmp_path / "out", copy=True)
+    assert captions_of(tmp_path / "out") == {"SHARD/deep/a": "a cat"}
+    (tmp_path / "junk.tar").write_bytes(b"x" * 3000)
+    assert "\n" not in fault(tmp_path / "junk.tar", tmp_path / "none", copy=True)
+
+
+def test_without_held_out_clips_the_recipe_does_not_validate_and_a_recipe_of_yours_is_found_from_anywhere(
+    clips: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('extends = "vision_sft_demo"\n')
+    out = tmp_path / "deep/out"
+    given = os.path.relpath(recipe)
+    cosmos("data", "prepare", "folder", str(clips), "-o", str(out), "--recipe", given, "--val", "0")
+    text = (out / "recipe.toml").read_text()
+    assert f'extends = "{recipe.resolve()}"' in text
+    assert "run_validation = false" in text
