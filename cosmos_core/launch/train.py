@@ -134,7 +134,7 @@ def plan_run(
     """Resolve, plan and check a run; nothing is started. Raises UserError.
 
     notify: called with what is accepted for the sake of old recipes. verify: read the whole checkpoint and compare its
-    checksums; by default after a launch that ended without saying how, or failed.
+    checksums; by default after a launch that ended without saying how, or failed, and with checkpoint.fallback.
     """
     launched = launched_rank()
     if launched is not None and (nproc is not None or fresh or max_restarts):
@@ -163,8 +163,8 @@ def plan_run(
         fresh=fresh,
     )
     plan = draft()
-    if main and _is_damaged(plan, verify):
-        plan = draft()  # Now it knows.
+    while main and _is_damaged(plan, verify):
+        plan = draft()  # Now it knows, and takes an earlier one or none.
     plan = evolve(plan, command=(recipe, *overrides), max_restarts=max_restarts)
     if main:
         preflight(plan, plugins)
@@ -174,8 +174,8 @@ def plan_run(
 def _is_damaged(plan: RunPlan, verify: bool | None) -> bool:
     """Whether the run's own checkpoint holds other bytes than were written; the checkpoint notes it."""
     checkpoint, ended = plan.weights.path, read_outcome(RunPaths(plan.run_dir))
-    unclean = ended in ("", "failed") and plan.resumes_itself
-    return checkpoint is not None and (unclean if verify is None else verify) and bool(verify_bytes(checkpoint))
+    doubtful = (ended in ("", "failed") or plan.config.checkpoint.fallback) and plan.resumes_itself
+    return checkpoint is not None and (doubtful if verify is None else verify) and bool(verify_bytes(checkpoint))
 
 
 def start_run(

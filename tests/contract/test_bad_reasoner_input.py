@@ -89,7 +89,7 @@ def of_another_type(text: str) -> str:
     ("damage", "reasons"),
     [
         (lambda text: text[: len(text) // 2], ("config.json:", "Unterminated string")),
-        (lambda text: "[]", ("config.json", "not an object")),
+        (lambda text: "[]", ("config.json", "not a JSON object")),
         (lambda text: "{}", ("config.json", "names no model_type")),
         (lambda text: text.replace('"qwen3_vl"', '"bert"'), ("config.json", "is of a 'bert' model")),
         (of_another_type, ("config.json", "hidden_size")),

@@ -263,7 +263,7 @@ BAD_ROWS = {
     "turn 2 is an empty answer": {"query": "x", "response": " "},
     "image file is missing": {"query": "<image>", "response": "x", "images": ["none.png"]},
     "image has more than 89 million pixels": {"query": "<image>", "response": "x", "images": ["huge.png"]},
-    "image cannot be read": {"query": "<image>", "response": "x", "images": ["empty.png"]},
+    "image is empty": {"query": "<image>", "response": "x", "images": ["empty.png"]},
     "is too elongated": {"query": "<image>", "response": "x", "images": ["line.png"]},
     "the field audios is not supported": {"query": "x", "response": "x", "audios": ["a.wav"]},
 }

@@ -38,6 +38,7 @@ class ConsoleTracker:
         # Texts, since another thread draws them.
         self._main: list[str] = []
         self._details: list[str] = []
+        self._more: list[str] = []
         self._validation: list[str] = []
         self._bottom = ExitStack()
 
@@ -66,7 +67,7 @@ class ConsoleTracker:
         self._recent.append(record)
         self._describe(record)
         if self._step % self._every == 0 or self._step == self._last:
-            text = f"{self._steps()}: {', '.join([*self._main, *self._details])}"
+            text = f"{self._steps()}: {', '.join([*self._main, *self._details, *self._more])}"
             if is_terminal():
                 logger.debug("%s", text)
             else:
@@ -88,7 +89,8 @@ class ConsoleTracker:
         return bar_line(self._steps(), self._step / self._last, self._main, width)
 
     def _details_line(self, width: int) -> str:
-        return fit([*self._details, f"elapsed {self._elapsed()}"] if self._details else [], width)
+        elapsed = [f"elapsed {self._elapsed()}"] if self._details else []
+        return fit([*self._details, *elapsed, *self._more], width)
 
     def _validation_line(self, width: int) -> str:
         return fit(self._validation, width)
@@ -111,6 +113,8 @@ class ConsoleTracker:
             f"grad {record['grad_norm']:.3f}",
             f"{tokens / max(seconds, 1e-9):,.0f} tokens/s",
             f"data wait {wait / max(seconds, 1e-9):.0%}",
+        ]
+        self._more = [
             *_utilisation(record),
             *([f"packs {record['pack_filled']:.0%} full"] if "pack_filled" in record else []),
             *(f"{name[5:]} {value:.4f}" for name, value in record.items() if name.startswith("loss/")),

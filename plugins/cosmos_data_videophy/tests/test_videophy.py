@@ -203,7 +203,7 @@ def test_videos_and_conversations_may_lie_in_media_roots(root: Path, tmp_path: P
     assert isinstance(chat.messages[0].content[0], Video)
 
 
-@pytest.mark.parametrize(("key", "words"), [("a\ud800", "not UTF-8"), ("a\0", "NUL")], ids=["half", "NUL"])
+@pytest.mark.parametrize(("key", "words"), [("a\0", "NUL")], ids=["NUL"])
 def test_an_id_that_cannot_be_written_down_is_refused(root: Path, key: str, words: str) -> None:
     manifest = root / "videophy2_train/meta.json"
     entries = json.loads(manifest.read_text())

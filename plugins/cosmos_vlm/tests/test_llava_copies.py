@@ -183,14 +183,14 @@ def test_a_broken_row_is_named_with_its_reason(tmp_path: Path, change: dict[str,
         LlavaSource(config_of(tmp_path / "copy")).get(0, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("name", ["r\ud800", "r\0"], ids=["half", "NUL"])
+@pytest.mark.parametrize("name", ["r\0"], ids=["NUL"])
 def test_a_row_whose_id_cannot_be_written_down_is_skipped_by_its_number(tmp_path: Path, name: str) -> None:
     (tmp_path / "data.json").write_text(json.dumps([{**row(0), "id": name, "image": "a.png"}]))
     with pytest.raises(UnreadableSample, match="row 0 .*: its id holds"):
         LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("name", ["a\0.png", "n" * 300 + ".png", "\ud800.png"], ids=["NUL", "long", "half"])
+@pytest.mark.parametrize("name", ["a\0.png", "n" * 300 + ".png"], ids=["NUL", "long"])
 def test_a_picture_that_no_file_can_be_called_is_skipped(tmp_path: Path, name: str) -> None:
     (tmp_path / "data.json").write_text(json.dumps([{**row(0), "image": name}]))
     with pytest.raises(UnreadableSample, match="row0 .*image path h"):

@@ -297,13 +297,9 @@ def contents(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_full_disk_leaves_the_earlier_checkpoint_the_latest(tmp_path: Path, number: int, wrapped: bool) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoint_the_latest(tmp_path: Path, number: int) -> None:
     save_checkpoint(tmp_path, 1, {}, {}, MESH)
-    error: OSError = OSError(number, "no room")
-    if wrapped:
-        error = OSError("outer")
-        error.__cause__ = OSError(number, "no room")
+    error = OSError(number, "no room")
     with pytest.raises(UserError, match="step 2 could not be written") as refused:
         save_checkpoint(tmp_path, 2, {}, Failing(error), MESH)
     assert "no room" in refused.value.problems[0].message
@@ -321,14 +317,6 @@ def test_a_full_disk_is_reported_when_another_rank_has_cleaned_up_already(tmp_pa
         save_checkpoint(tmp_path, 2, {}, CleanedUp(OSError(errno.ENOSPC, "no room")), MESH)
 
 
-def test_torchs_own_words_for_a_full_disk_are_understood(tmp_path: Path) -> None:
-    error = OSError("outer")
-    error.__context__ = RuntimeError("[enforce fail] PytorchStreamWriter failed writing file")
-    with pytest.raises(UserError, match="step 2 could not be written") as refused:
-        save_checkpoint(tmp_path, 2, {}, Failing(error), MESH)
-    assert "no space left" in refused.value.problems[0].message
-
-
 def test_an_interruption_while_tensors_are_written_stays_one(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {}, {}, MESH)
     with pytest.raises(KeyboardInterrupt):
@@ -336,12 +324,9 @@ def test_an_interruption_while_tensors_are_written_stays_one(tmp_path: Path) -> 
     assert (tmp_path / "latest_checkpoint.txt").read_text() == "iter_000000001\n"
 
 
-@pytest.mark.parametrize("cause", [None, RuntimeError("of another kind"), ValueError("PytorchStreamWriter")])
-def test_another_failure_is_raised_as_it_is(tmp_path: Path, cause: Exception | None) -> None:
-    error = PermissionError(errno.EACCES, "not yours")
-    error.__cause__ = cause
-    with pytest.raises(PermissionError):
-        save_checkpoint(tmp_path, 2, {}, Failing(error), MESH)
+def test_another_failure_is_raised_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="of another kind"):
+        save_checkpoint(tmp_path, 2, {}, Failing(ValueError("of another kind")), MESH)
     assert not (tmp_path / "latest_checkpoint.txt").exists()
 
 
