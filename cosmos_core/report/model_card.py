@@ -61,10 +61,6 @@ def _described(
     )
 
 
-def _default_weights(config: RunConfig | None) -> str:
-    return "ema" if config is not None and config.model.ema.enabled else "live"
-
-
 def _card(
     source: Source,
     export: ExportRecord,
