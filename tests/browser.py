@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Seen", "browser", "look"]
+__all__ = ["Seen", "browser", "chromium_path", "look"]
 
 WIDTHS = (400, 1600)
 """Pixels of a phone, and of a wide window."""
@@ -31,13 +31,19 @@ FACTS = """() => ({
 Seen = dict[str, Any]
 
 
-@contextmanager
-def browser() -> Iterator[Any]:
-    """One Chromium. Skips the test where there is none, but not where CI is set."""
+def chromium_path() -> str:
+    """The program. Skips the test where there is none, but not where CI is set."""
     path = shutil.which("chromium")
     if path is None:
         assert not os.environ.get("CI"), "install chromium: this test looks at pages"
         pytest.skip("needs chromium (apt-get install chromium)")
+    return path
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """One Chromium; as `chromium_path` where there is none."""
+    path = chromium_path()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

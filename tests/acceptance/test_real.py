@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_core.plugin import CommandSpec, PluginManager
 from tests.acceptance.real import REPORT, Acceptance, command_of
 from tests.acceptance.real_settings import STEPS, Settings, twin
 from tests.command import cosmos
 
-COMMANDS = {spec.name for spec in PluginManager.discover().registry.all(CommandSpec)}
-BOTH = {"generate", "chat"} <= COMMANDS
 PLAIN = Settings(
     generator="nothing",
     reasoner="nothing",
@@ -34,7 +31,6 @@ def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BOTH, reason="needs `cosmos generate` and `cosmos chat`")
 def test_all_steps_work_on_a_twin_of_the_published_weights(tmp_path: Path) -> None:
     report = Acceptance(tmp_path, twin(tmp_path), run).everything()
     assert {step["name"]: step.get("messages", "") for step in report["steps"] if step["state"] != "ok"} == {}

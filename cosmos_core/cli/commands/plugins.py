@@ -76,7 +76,9 @@ def _what(row: dict[str, object]) -> str:
     for name in provides:
         kind = name.partition(" ")[0]
         kinds.setdefault(name if kind.isdigit() else kind, []).append(name)
-    counts = [names[0] if len(names) == 1 else f"{len(names)} {kind.removesuffix('s')}s" for kind, names in kinds.items()]
+    counts = [
+        names[0] if len(names) == 1 else f"{len(names)} {kind.removesuffix('s')}s" for kind, names in kinds.items()
+    ]
     return str(row["reason"]) or ", ".join(counts) or "nothing"
 
 

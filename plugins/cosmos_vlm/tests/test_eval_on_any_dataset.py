@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from cosmos_core.data import Answer
 from cosmos_core.data.video import write_mp4
 from cosmos_core.train.answer_page import Row, write_page
+from tests.browser import chromium_path
 from tests.command import cosmos
 from tests.physics import write_physics
 from tests.tiny_reasoner import noise, write_reasoner
@@ -145,16 +145,20 @@ def test_bad_input_is_told(place: Path) -> None:
 
 
 def test_the_page_sorts_worst_first_in_a_browser(place: Path, tmp_path: Path) -> None:
-    """Debian's chromium, if it is here, prints the page after its script ran."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("needs chromium")
+    """Debian's chromium prints the page after its script ran."""
     rows = [
         Row(answer=Answer(key, "said", "true"), values={"error": value})
         for key, value in (("small", 0.5), ("large", 7.0), ("unread", None), ("none", 0.0))
     ]
     write_page(tmp_path / "answers.html", "Answers", {"error": 2.5}, rows, ["error"])
-    command = (browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{tmp_path}/answers.html")
+    command = (
+        chromium_path(),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--dump-dom",
+        f"file://{tmp_path}/answers.html",
+    )
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     places = [shown.index(f'data-name="sample">{key}') for key in ("unread", "large", "small", "none")]
     assert places == sorted(places)
