@@ -11,7 +11,7 @@ from typing import Any
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.text_files import read_text
 
-__all__ = ["DEEPEST", "dumps", "loads", "read_json", "read_object"]
+__all__ = ["DEEPEST", "dumps", "loads", "loads_at", "read_json", "read_object"]
 
 DEEPEST = 100
 """Levels of lists and objects that are read. Code that walks through deeper ones runs out of stack."""
@@ -52,6 +52,17 @@ def loads(text: str) -> Any:
     if ("\\ud" in text or "\\uD" in text) and not _is_utf8(value):
         raise ValueError("holds half of a character (a lone surrogate)")
     return value
+
+
+def loads_at(text: str, file: str, line: int, title: str) -> Any:
+    """As `loads`, of text that begins at a line of a file. Raises UserError with that title, file and line."""
+    try:
+        return loads(text)
+    except json.JSONDecodeError as error:
+        message, line = error.msg, line + error.lineno - 1
+    except ValueError as error:
+        message = str(error)
+    raise UserError(title, [Problem(message=message, file=file, line=line)])
 
 
 def _is_deep(value: Any) -> bool:

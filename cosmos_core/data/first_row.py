@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.strict_json import loads
+from cosmos_core.strict_json import loads_at
 from cosmos_core.text_files import text_of
 
 __all__ = ["ROW_FILES", "first_fields"]
+
+TITLE = "a file of rows cannot be read"
 
 ROW_FILES = (".json", ".jsonl", ".parquet")
 NOTHING = object()
@@ -33,9 +34,9 @@ def first_fields(file: Path) -> frozenset[str]:
 
 def _values(file: Path) -> Iterable[Any]:
     if file.suffix == ".jsonl":
-        return (_parsed(line, file, number) for number, line in _lines(file) if line.strip())
+        return (loads_at(line, str(file), number, TITLE) for number, line in _lines(file) if line.strip())
     text = text_of(_bytes(file), str(file))
-    content = _parsed(text, file, 1) if text.strip() else []
+    content = loads_at(text, str(file), 1, TITLE) if text.strip() else []
     return content if isinstance(content, list) else [None]
 
 
@@ -56,15 +57,6 @@ def _bytes(file: Path) -> bytes:
         raise _unreadable(error.strerror or str(error), file, None) from None
 
 
-def _parsed(text: str, file: Path, line: int) -> Any:
-    try:
-        return loads(text)
-    except JSONDecodeError as error:
-        raise _unreadable(error.msg, file, line + error.lineno - 1) from None
-    except ValueError as error:
-        raise _unreadable(str(error), file, line) from None
-
-
 def _columns(file: Path) -> list[str]:
     import pyarrow
     from pyarrow.parquet import read_schema
@@ -76,4 +68,4 @@ def _columns(file: Path) -> list[str]:
 
 
 def _unreadable(message: str, file: Path, line: int | None) -> UserError:
-    return UserError("a file of rows cannot be read", [Problem(message=message, file=str(file), line=line)])
+    return UserError(TITLE, [Problem(message=message, file=str(file), line=line)])

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import with_retries
-from cosmos_core.strict_json import loads
+from cosmos_core.strict_json import loads_at
 from cosmos_core.text_files import text_of
 
 __all__ = ["JSON", "PARQUET", "Block", "block_sizes", "holds_records", "place_of", "read_block"]
+
+TITLE = "a JSON file cannot be read"
 
 PARQUET, JSON = ".parquet", (".json", ".jsonl")
 REMOTE = "hf://"
@@ -114,7 +115,7 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
     """The values with their numbers; None for a .json file of something else. Raises UserError with file and line."""
     text = text_of(_bytes(location), location)
     if location.endswith(".json"):
-        content = _parsed(text, location, 1)
+        content = loads_at(text, location, 1, TITLE)
         return list(enumerate(content)) if isinstance(content, list) else None
     # Not splitlines: it also splits at characters that a JSON string may contain.
     lines = enumerate(text.split("\n"), start=1)
@@ -122,11 +123,11 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
     problems: list[Problem] = []
     for number, line in lines:
         try:
-            values += [(number, _parsed(line, location, number))] if line.strip() else []
+            values += [(number, loads_at(line, location, number, TITLE))] if line.strip() else []
         except UserError as error:
             problems += error.problems
     if problems:
-        raise UserError("a JSON file cannot be read", problems[:MAX_PROBLEMS])
+        raise UserError(TITLE, problems[:MAX_PROBLEMS])
     return values
 
 
@@ -143,14 +144,5 @@ def _bytes(location: str) -> bytes:
         raise _unreadable(str(error), location, None) from None
 
 
-def _parsed(text: str, file: str, line: int) -> Any:
-    try:
-        return loads(text)
-    except JSONDecodeError as error:
-        raise _unreadable(error.msg, file, line + error.lineno - 1) from None
-    except ValueError as error:
-        raise _unreadable(str(error), file, line) from None
-
-
 def _unreadable(message: str, file: str, line: int | None) -> UserError:
-    return UserError("a JSON file cannot be read", [Problem(message=message, file=file, line=line)])
+    return UserError(TITLE, [Problem(message=message, file=file, line=line)])
