@@ -24,6 +24,7 @@ from cosmos_core.data.sampler import Order, Place, initial_state, positions
 from cosmos_core.data.samples import Item, Record
 from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.data.used import UsedSamples, digest_of
+from cosmos_core.data.workers import workers_for
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.launch.parent import follow_parent
 from cosmos_core.launch.signals import stops_blocked
@@ -281,13 +282,14 @@ class PackedLoader:
 
     def _fetched(self) -> Iterator[_Fetched]:
         upcoming = positions(*self._start, self._world, self._end)
-        if self._config.num_workers == 0:
+        workers = workers_for(self._config.num_workers)
+        if workers == 0:
             return map(self._reader.__getitem__, upcoming)
         loader = torch.utils.data.DataLoader(
             self._reader,
             sampler=upcoming,
             batch_size=None,
-            num_workers=self._config.num_workers,
+            num_workers=workers,
             prefetch_factor=self._config.prefetch_factor,
             worker_init_fn=partial(_follow, os.getpid()),
         )
