@@ -37,6 +37,8 @@ GATHERED_UNITS = 2
 """Units whose weights are gathered at once: the one that runs and the next."""
 ADAM_BYTES, AVERAGE_BYTES, NORM_BYTES = 28, 12, 4
 """Read and written a trained parameter."""
+LEAST_WIDTH = 1024
+"""Narrower layers wait for their launches, so that no share of the peak holds."""
 REFERENCE = GPUS["H100-80GB"].tflops
 
 
@@ -63,8 +65,9 @@ class Estimate:
     forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
     before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
-    other_seconds: of further work, on an H100. utilisation: least and most of a GPU's peak that all FLOPs run at.
-    adapters: whether a checkpoint holds only what trains.
+    other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
+    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at. notes: lines for
+    people. adapters: whether a checkpoint holds only what trains.
     """
 
     parameters: ParameterCounts
@@ -79,7 +82,10 @@ class Estimate:
     flops: float
     recomputed: Mapping[str, float]
     other_seconds: float = 0.0
+    core_seconds: float = 0.0
+    width: int
     utilisation: tuple[float, float]
+    notes: tuple[str, ...] = ()
     adapters: bool = False
 
 
@@ -134,9 +140,9 @@ def peak(items: Mapping[str, float]) -> float:
 def step_seconds(
     estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, machine: Machine, recomputing: float = 1.0
 ) -> tuple[float, float] | None:
-    """Seconds of an optimizer step, least and most; None where the kind of GPU is not known."""
+    """Seconds of an optimizer step, least and most; None where no rate is known: of the GPU, or of so small a model."""
     gpu = machine.gpu
-    if gpu is None:
+    if gpu is None or estimate.width < LEAST_WIDTH:
         return None
     arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)

@@ -9,7 +9,7 @@ from attrs import frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 
-__all__ = ["GPUS", "Gpu", "Machine", "machine_of", "memory_of", "peak_tflops"]
+__all__ = ["GPUS", "Gpu", "Machine", "gpu_of", "machine_of", "memory_of"]
 
 
 @frozen(kw_only=True)
@@ -77,7 +77,7 @@ def memory_of(text: str) -> Machine:
     return Machine(text, 1, gib)
 
 
-def peak_tflops(device_name: str) -> float | None:
-    """Dense bfloat16 peak of a device with this driver's name; None where it is not known."""
+def gpu_of(device_name: str) -> Gpu | None:
+    """The kind of a device with this driver's name; None where it is not known. Memory may be that of another size."""
     words = f" {device_name.replace('-', ' ')} "
-    return next((gpu.tflops for gpu in GPUS.values() if f" {gpu.mark} " in words), None)
+    return next((gpu for gpu in GPUS.values() if f" {gpu.mark} " in words), None)

@@ -25,7 +25,8 @@ PARTS = 8
 class Case:
     """A configuration whose cost is known.
 
-    mode: of recomputation, never 'auto'. share: of the layers that recompute.
+    mode: of recomputation, never 'auto'. share: of the layers that recompute. looked_at: samples of the data that the
+    estimate is of; 0: of a usual sample.
     """
 
     estimate: Estimate
@@ -33,6 +34,7 @@ class Case:
     degrees: Degrees
     mode: str
     share: float = 1.0
+    looked_at: int = 0
 
     @cached_property
     def items(self) -> dict[str, float]:
@@ -136,10 +138,10 @@ def _halved(estimate: Estimate) -> Estimate:
         tokens=estimate.tokens / 2,
         kept={mode: {name: value / 2 for name, value in items.items()} for mode, items in estimate.kept.items()},
         working={mode: value / 2 for mode, value in estimate.working.items()},
-        before=estimate.before / 2,
         flops=estimate.flops / 2,
         recomputed={mode: value / 2 for mode, value in estimate.recomputed.items()},
         other_seconds=estimate.other_seconds / 2,
+        core_seconds=estimate.core_seconds / 2,
     )
 
 

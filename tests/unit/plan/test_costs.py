@@ -21,7 +21,7 @@ from cosmos_core.plan.costs import (
     step_seconds,
     usual_samples,
 )
-from cosmos_core.plan.gpus import GPUS, machine_of, memory_of, peak_tflops
+from cosmos_core.plan.gpus import GPUS, gpu_of, machine_of, memory_of
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 
@@ -47,6 +47,7 @@ def estimate(**changes: Any) -> Estimate:
         "working": dict.fromkeys(MODES, float(GIB)),
         "flops": 989e12,
         "recomputed": {"none": 0.0, "selective": 98.9e12, "full": 329e12},
+        "width": 4096,
         "utilisation": (0.5, 0.5),
         **changes,
     }
@@ -143,8 +144,10 @@ def test_memory_without_a_number_is_refused() -> None:
     [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA A100-SXM4-40GB", 312), ("NVIDIA L40S", 362), ("NVIDIA L4", 121)],
 )
 def test_peaks_are_found_by_the_drivers_name(device: str, peak: float) -> None:
-    assert peak_tflops(device) == peak
-    assert peak_tflops("GeForce GTX 1080") is None
+    gpu = gpu_of(device)
+    assert gpu is not None
+    assert gpu.tflops == peak
+    assert gpu_of("GeForce GTX 1080") is None
 
 
 def test_layers_that_recompute_nothing_keep_everything_and_cost_no_second_pass() -> None:
