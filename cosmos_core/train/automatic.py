@@ -13,7 +13,7 @@ from cosmos_core.data.workers import workers_for
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.costs import GIB, MODES
 from cosmos_core.plan.gpus import Machine, gpu_of
-from cosmos_core.plan.savings import Case, best_mode, cheapest
+from cosmos_core.plan.savings import Case, best_mode, cheapest, on_a_command_line
 from cosmos_core.train.costs import AUTO, case_of, described_mode, workers_needed
 from cosmos_core.train.family import ModelFamily
 
@@ -83,10 +83,11 @@ def _nothing_fits(case: Case, memory: float) -> UserError:
         if case.peak > memory
         else f"no mode leaves a margin: full recomputation takes about {case.peak:.1f} of {memory:.1f} GiB"
     )
-    hint = (
-        "set the mode to 'full' to try it all the same"
-        if case.peak <= memory
-        else (f"this would fit: {' '.join(change)}" if change else "take a smaller model, adapters, or larger GPUs")
-    )
+    if case.peak <= memory:
+        hint = "set the mode to 'full' to try it all the same"
+    elif change:
+        hint = f"this would fit: {on_a_command_line(change)}"
+    else:
+        hint = "take a smaller model or larger GPUs"
     problem = Problem(message=message, key="model.activation_checkpointing.mode", hint=hint)
     return UserError("the run does not fit; nothing was started", [problem])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from attrs import evolve, frozen
 
 from cosmos_core.config.run import RunConfig
-from cosmos_core.data.lengths import lengths_of
+from cosmos_core.data.lengths import Lengths, lengths_of
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.workers import workers_that_keep_up
 from cosmos_core.errors import Problem, UserError
@@ -31,6 +32,7 @@ class Costs:
     case: with the mode that trains. automatic: whether the planner took the mode. seconds: of a step, least and most.
     hours: to the end. steps_an_epoch: None where the data is not there. workers: of a rank, that keep up; None where
     the seconds are not known. change: settings that make it fit; empty when it does, None when nothing would.
+    change_here: the same without more GPUs.
     """
 
     case: Case
@@ -43,6 +45,7 @@ class Costs:
     checkpoint_gib: float
     num_checkpoints: int
     change: list[str] | None
+    change_here: list[str] | None
 
     @property
     def fits(self) -> bool:
@@ -62,36 +65,35 @@ def case_of(
 
     memory: GiB of each. data: what it trains on, whose metadata is read; absent: samples are as the options say.
     """
-    estimate, looked_at = _estimated(config, family, memory, data)
-    if estimate is None:
+    lengths = None if data is None else lengths_of(data)
+    estimated = partial(_estimate, family, lengths, memory)
+    if (estimate := estimated(config)) is None:
         return None
     checkpointing = config.model.activation_checkpointing
     automatic = checkpointing.mode == AUTO
     return Case(
         estimate=estimate,
+        estimated=estimated,
         config=config,
         degrees=solve_degrees(config.model.parallelism, world),
         mode=MODES[-1] if automatic else checkpointing.mode,
         share=1.0 if automatic else checkpointing.share,
-        looked_at=looked_at,
+        looked_at=0 if lengths is None else len(lengths.samples),
     )
 
 
-def _estimated(
-    config: RunConfig, family: type[ModelFamily], memory: float | None, data: MapSource | None
-) -> tuple[Estimate | None, int]:
-    """What a micro-batch costs, and how many samples of the data were looked at for it."""
-    lengths = None if data is None else lengths_of(data)
+def _estimate(
+    family: type[ModelFamily], lengths: Lengths | None, memory: float | None, config: RunConfig
+) -> Estimate | None:
     if lengths is None:
-        return family.estimate(config, None, memory), 0
+        return family.estimate(config, None, memory)
     usual = family.estimate(config, lengths.usual, memory)
     if usual is None:
-        return None, 0
+        return None
     # Times are those of usual packs; memory must do for the largest of the run.
     largest = family.estimate(config, lengths.in_the_largest_pack(usual.samples), memory)
     assert largest is not None
-    most = evolve(usual, kept=largest.kept, working=largest.working, loss=largest.loss, before=largest.before)
-    return most, len(lengths.samples)
+    return evolve(usual, kept=largest.kept, working=largest.working, loss=largest.loss, before=largest.before)
 
 
 def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: MapSource | None = None) -> Costs:
@@ -105,6 +107,7 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: 
     if automatic:
         case = best_mode(case, machine.memory) or case
     seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine, case.share)
+    fits = case.peak <= machine.memory
     step = case.estimate.samples * case.degrees.data * config.trainer.grad_accum_iter
     return Costs(
         case=case,
@@ -116,7 +119,8 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: 
         workers=workers_needed(case, machine),
         checkpoint_gib=checkpoint_bytes(case.estimate, config) / GIB,
         num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter),
-        change=[] if case.peak <= machine.memory else cheapest(case, machine.memory),
+        change=[] if fits else cheapest(case, machine.memory),
+        change_here=[] if fits else cheapest(case, machine.memory, more_gpus=False),
     )
 
 

@@ -13,7 +13,7 @@ from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.costs import GIB
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.plan.savings import Case, savings
+from cosmos_core.plan.savings import Case, on_a_command_line, savings
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.automatic import machine_here
@@ -67,7 +67,7 @@ def _planned(plan: RunPlan, plugins: PluginManager, device: torch.device, data: 
         return
     yield Problem(message=f"the plan expected {case.peak:.1f} GiB: {_items(case)}", hint="cosmos plan tells all of it")
     for saving in sorted(savings(case), key=lambda saving: -saving.gib)[:NUM_SETTINGS]:
-        yield Problem(message=f"saves about {saving.gib:.1f} GiB", key=saving.setting)
+        yield Problem(message=f"saves about {saving.gib:.1f} GiB", key=on_a_command_line(saving.settings))
 
 
 def _items(case: Case) -> str:

@@ -51,7 +51,7 @@ def plan(
 
     if gpus is not None and memory is not None:
         raise click.UsageError("--gpus and --memory exclude each other: a kind of GPU has its memory")
-    machine: Machine = machine_of(gpus or DEFAULT_GPU) if memory is None else memory_of(memory)
+    machine: Machine = machine_of(DEFAULT_GPU if gpus is None else gpus) if memory is None else memory_of(memory)
     config = resolve(recipe, overrides, plugins=plugins).config
 
     from cosmos_core.train.costs import costs
@@ -95,6 +95,7 @@ def _plain(costs: Costs) -> dict[str, Any]:
         "items": {name: round(value / GIB, 3) for name, value in costs.case.items.items()},
         "fits": costs.fits,
         "change": costs.change,
+        "change_here": costs.change_here,
         "step_seconds": None if costs.seconds is None else [round(value, 3) for value in costs.seconds],
         "workers": costs.workers,
         "tokens_a_step": _tokens(costs),
@@ -108,6 +109,18 @@ def _plain(costs: Costs) -> dict[str, Any]:
 def _tokens(costs: Costs) -> int:
     case = costs.case
     return round(case.estimate.tokens * case.degrees.data * case.config.trainer.grad_accum_iter)
+
+
+def _changes(costs: Costs) -> Iterator[str]:
+    from cosmos_core.plan.savings import on_a_command_line
+
+    by = costs.case.peak - costs.machine.memory
+    if not costs.change:
+        yield f"too much by {by:.1f} GiB; no setting makes it fit: take a smaller model or larger GPUs"
+        return
+    yield f"too much by {by:.1f} GiB; cheapest change that fits: {on_a_command_line(costs.change)}"
+    if costs.change_here and costs.change_here != costs.change:
+        yield f"without more GPUs: {on_a_command_line(costs.change_here)}"
 
 
 def _lengths(costs: Costs) -> str:
@@ -129,12 +142,7 @@ def _lines(costs: Costs) -> Iterator[str]:
     for name, gib in sorted(values["items"].items(), key=lambda item: -item[1]):
         yield f"  {gib:7.2f}  {name}"
     if not costs.fits:
-        by = case.peak - machine.memory
-        yield f"too much by {by:.1f} GiB; " + (
-            f"cheapest change that fits: {' '.join(costs.change)}"
-            if costs.change
-            else "no setting makes it fit: take a smaller model, adapters, or larger GPUs"
-        )
+        yield from _changes(costs)
     yield from estimate.notes
     if costs.workers is not None:
         yield f"loader workers that keep up: {costs.workers} a GPU"
