@@ -233,6 +233,9 @@ class DataloaderConfig:
         also=("auto",),
     )
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
+    worker_timeout: float = option(
+        180.0, "Workers that give nothing for so long are replaced, twice; 0: no limit.", unit="seconds", low=0
+    )
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
     cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")

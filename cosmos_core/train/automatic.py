@@ -9,7 +9,7 @@ from attrs import evolve
 
 from cosmos_core.config.run import RunConfig
 from cosmos_core.data.source import MapSource
-from cosmos_core.data.workers import workers_for
+from cosmos_core.data.worker_count import workers_for
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.costs import GIB, MODES
 from cosmos_core.plan.gpus import Machine, gpu_of

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from cosmos_core.config.run import RunConfig
 from cosmos_core.data.lengths import Lengths, lengths_of
 from cosmos_core.data.source import MapSource
-from cosmos_core.data.workers import workers_that_keep_up
+from cosmos_core.data.worker_count import workers_that_keep_up
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.costs import GIB, MODES, Estimate, checkpoint_bytes, checkpoints_kept, step_seconds
 from cosmos_core.plan.degrees import solve_degrees

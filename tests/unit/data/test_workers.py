@@ -1,59 +1,51 @@
-"""Loader workers size themselves by the rank's share of the cores and by what keeps up."""
+"""Loader workers that hang are replaced, and every sample still comes once and in order."""
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from cosmos_core.data.workers import MOST_WORKERS, cores, workers_for, workers_that_keep_up
+from cosmos_core.data.workers import read_in_workers
+from cosmos_core.errors import UserError
+from tests.unit.logged import logged
 
-
-@pytest.fixture
-def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
-
-
-def _of_ranks(monkeypatch: pytest.MonkeyPatch, here: int, world: int) -> None:
-    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": here}.items():
-        monkeypatch.setenv(name, str(value))
+TIMEOUT = 3.0
+"""Seconds; forking a worker must take less."""
 
 
-@pytest.mark.parametrize(
-    ("ranks_here", "needed", "workers"),
-    [(1, None, 15), (4, None, 3), (4, 2, 2), (16, None, 1), (64, 9, 1)],
-    ids=["alone", "shared", "fewer keep up", "a core each", "more ranks than cores"],
-)
-def test_workers_are_the_ranks_share_of_this_nodes_cores_less_its_own(
-    sixteen_cores: None, monkeypatch: pytest.MonkeyPatch, ranks_here: int, needed: int | None, workers: int
-) -> None:
-    _of_ranks(monkeypatch, ranks_here, 64)
-    assert workers_for("auto", needed) == workers
+class Hanging(torch.utils.data.Dataset[int]):
+    """Hangs at item 5, `times` times."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self.folder, self.times = folder, times
+
+    def __getitem__(self, position: int) -> int:
+        tries = len(list(self.folder.iterdir()))
+        if position == 5 and tries < self.times:
+            (self.folder / str(tries)).touch()
+            time.sleep(3600)
+        return position * 10
 
 
-def test_a_number_that_was_set_is_kept(sixteen_cores: None) -> None:
-    assert [workers_for(number) for number in (0, 3, 99)] == [0, 3, 99]
+def read(dataset: Hanging) -> list[int]:
+    items = read_in_workers(
+        dataset, range(12), num_workers=1, prefetch_factor=2, timeout=TIMEOUT, name=lambda position: f"clip {position}"
+    )
+    return list(items)
 
 
-def test_no_machine_gives_a_rank_more_than_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(256)))
-    assert workers_for("auto") == MOST_WORKERS
+def test_after_a_hang_each_item_comes_once_and_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with logged() as lines:
+        assert read(Hanging(tmp_path, 1)) == [10 * position for position in range(12)]
+    assert any("workers gave nothing for 3 seconds; the next sample is clip 5" in line for line in lines)
+    assert "in __getitem__" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("quota", "expected"), [("max 100000", 16), ("400000 100000", 4), ("50000 100000", 1), ("6400000 100000", 16)]
-)
-def test_the_quota_of_a_control_group_counts_as_cores(
-    sixteen_cores: None, tmp_path: Path, quota: str, expected: int
-) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(f"{quota}\n")
-    assert cores(file) == expected
-    assert cores(tmp_path / "absent") == 16
-
-
-def test_workers_keep_up_with_some_headroom() -> None:
-    assert workers_that_keep_up(core_seconds=2.0, step_seconds=1.0) == 3
-    assert workers_that_keep_up(core_seconds=0.0, step_seconds=1.0) == 1
-    assert workers_that_keep_up(core_seconds=500.0, step_seconds=1.0) == MOST_WORKERS
+def test_a_sample_that_always_hangs_ends_the_run_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 times in a row") as raised:
+        read(Hanging(tmp_path, 99))
+    assert "clip 5" in raised.value.problems[0].message
+    assert len(list(tmp_path.iterdir())) == 3
