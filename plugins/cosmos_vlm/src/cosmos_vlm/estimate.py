@@ -34,7 +34,8 @@ LOSS_BYTES, COMPILED_LOSS_BYTES = 21, 8
 MERGER_TENSORS = 5
 """Activations of a merger, of its inner width: it is never recomputed."""
 EAGER_TENSORS = 6.6
-"""Hidden states a layer that the tower takes beside what it saves, when it is not compiled: measured, not derived."""
+"""Hidden states a layer that the tower takes beside what it saves, when it is not compiled: fitted to the rows of
+test_estimate_reasoner.py, not derived; `tests/benchmarks/memory_table.py` fits it anew."""
 CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.001, (60e-9, 90e-9)
 """On one core, to read and tokenize a dialog; to read and resize a pixel of a picture and of a kept frame of a video,
 which includes frames that are decoded and left out. Measured with JPEG and mp4 files of 300 to 500 kilopixels."""
