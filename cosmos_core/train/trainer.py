@@ -30,7 +30,7 @@ from cosmos_core.config.run import RunConfig
 from cosmos_core.data.loader import MicroBatch, PackedLoader
 from cosmos_core.distributed.fsdp import set_requires_all_reduce
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import any_rank, sum_over_data
+from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import RunFailed
 from cosmos_core.launch.stop import StopRequests
@@ -48,13 +48,12 @@ from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
-from cosmos_core.train.fetch import StepBatches, fetch
-from cosmos_core.train.member_metrics import MemberMetrics
-from cosmos_core.train.metrics import AsyncMetrics, peak_memory
+from cosmos_core.train.fetch import fetch
+from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
-from cosmos_core.train.stragglers import Stragglers
+from cosmos_core.train.step_metrics import StepReport
 from cosmos_core.train.timing import PhaseTimes, Utilisation
 from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
@@ -108,16 +107,14 @@ class Trainer:
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     times: PhaseTimes = field(init=False)
     guard: NonFiniteGuard = field(init=False)
-    member_metrics: MemberMetrics = field(init=False)
+    step_report: StepReport = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
         self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
-        names = [member.label for member in self.config.dataloader_train.mixture]
-        self.member_metrics = MemberMetrics(names, self.mesh.device)
+        self.step_report = StepReport(self.config, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
         self._stopping, self._waited = False, 0.0
-        self._stragglers = Stragglers(self.config.trainer.logging_iter)
 
     @property
     def is_main(self) -> bool:
@@ -226,7 +223,7 @@ class Trainer:
             self.activity.alive()
 
         # Finite check on the unclipped loss and norm, the same on every rank.
-        metrics = self._mean(outputs, step)
+        metrics = self.step_report.means(outputs, step)
         self.grad_norm = gradient_norm(self.model)
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
@@ -246,38 +243,11 @@ class Trainer:
         self.loader_state, self.samples = step.loader_state, step.samples
 
         # Start copying metrics to the host; on the CPU they are there already.
-        record = {**self._facts(step, time.perf_counter() - started), **rates, "data_wait": data_wait}
+        record = {**self.step_report.facts(self.step, step, time.perf_counter() - started), **rates, "data_wait": data_wait}
         losses = [output.loss.detach() for output in outputs]
         self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
-
-    def _facts(self, step: StepBatches, seconds: float) -> dict[str, Any]:
-        """What the host knows of the step that took so long."""
-        if self.is_main and len(step.waits) > 1:
-            self._stragglers.add(step.waits, seconds)
-        facts = {"step": self.step, "seconds": seconds, "memory_gib": peak_memory(self.mesh.device)}
-        return facts if step.packing_efficiency is None else {**facts, "pack_filled": step.packing_efficiency}
-
-    def _mean(self, outputs: Sequence[StepOutput], step: StepBatches) -> dict[str, torch.Tensor]:
-        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP.
-
-        Of a mixture also the samples and mean losses of its members.
-        """
-        names = ["loss", *outputs[0].metrics]
-        sums = torch.zeros(len(names) + 2, dtype=torch.float64, device=self.mesh.device)
-        for output in outputs:
-            values = {"loss": output.loss, **output.metrics}
-            sums[:-2] += torch.stack([values[name].detach().double() for name in names])
-            sums[-2] += output.tokens
-            sums[-1] += (output.flops or 0.0) / 1e12
-        of_members = self.member_metrics.sums(outputs, step.datasets)
-        totals = sum_over_data(torch.cat([sums, of_members]), self.mesh)
-        *means, tokens, tflop = totals[: len(sums)]
-        counts = {"tokens": tokens} if outputs[0].flops is None else {"tokens": tokens, "tflop": tflop}
-        mean = {name: value / step.loss_denominator for name, value in zip(names, means, strict=True)}
-        has_losses = outputs[0].samples is not None
-        return {**mean, **counts, **self.member_metrics.metrics(totals[len(sums) :], has_losses=has_losses)}
 
     def flush(self) -> None:
         """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""
