@@ -136,10 +136,9 @@ def _rollback(launch: int, facts: Any) -> Rollback | None:
     """None for a damaged entry."""
     if not isinstance(facts, dict):
         return None
-    numbers = [facts.get(name) for name in ("from", "to", "samples")]
-    if not all(type(number) is int for number in numbers):
+    begun, ended, samples = (facts.get(name) for name in ("from", "to", "samples"))
+    if not isinstance(begun, int) or not isinstance(ended, int) or not isinstance(samples, int):
         return None
-    begun, ended, samples = map(int, numbers)
     file = facts.get("left_out")
     return Rollback(begun, ended, str(facts.get("why", "")), samples, f"launches/{launch}/{file}" if file else "")
 
