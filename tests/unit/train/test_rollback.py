@@ -142,17 +142,18 @@ def test_everything_goes_back_but_the_place_in_the_data_also_in_a_run_that_is_ki
     assert more.steps == list(range(back + 1, 11)), "without meeting the step again"
 
 
-def test_random_numbers_and_callbacks_go_back_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("save_iter", "back"), [(4, 4), (100, 0)])
+def test_random_numbers_go_back_too(tmp_path: Path, save_iter: int, back: int) -> None:
     numbers: list[float] = []
-    trainer, _ = ready(tmp_path, *OPTIONS, listening=Listening(lambda trainer, event: draw(event)))
 
-    def draw(event: str) -> None:
+    def draw(trainer: Trainer, event: str) -> None:
         if event == "step_start":
             numbers.append(torch.rand(()).item())
 
-    trainer.train()
-    assert numbers[7:10] == numbers[4:7], "steps 5, 6 and 7, twice"
-    assert len(numbers) == 13
+    options = (*OPTIONS, f"checkpoint.save_iter={save_iter}", "trainer.max_iter=7")
+    ready(tmp_path, *options, listening=Listening(draw))[0].train()
+    assert len(numbers) == FAILS + FAILS - back
+    assert numbers[FAILS:] == numbers[back:FAILS], "the steps after the one it went back to, twice"
 
 
 def test_after_so_many_times_the_run_ends_and_says_so_again_when_it_is_repeated(tmp_path: Path) -> None:
