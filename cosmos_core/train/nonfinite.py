@@ -104,10 +104,6 @@ class NonFiniteGuard:
             title = f"the weights are not finite after step {step}; they were not saved"
             raise NotFinite(title, what, Problem(message=what, hint=hint))
 
-    def forget(self) -> None:
-        """The run went back to before the steps that were skipped."""
-        self.in_a_row = 0
-
     def check_at_end(self, step: int) -> None:
         """Raises RunFailed when all steps of this process were skipped."""
         if self.judged and self.in_a_row == self.judged:

@@ -94,7 +94,6 @@ class Rollbacks:
         trainer.loader.load_state(data)
         trainer.loader_state = trainer.loader.state()
         self.count = count
-        trainer.guard.forget()
         self._tell(trainer, failed, failure)
         self._trained.clear()
         trainer.trackers.rewind(trainer.step)

@@ -143,15 +143,17 @@ def test_everything_goes_back_but_the_place_in_the_data_also_in_a_run_that_is_ki
 
 
 @pytest.mark.parametrize(("save_iter", "back"), [(4, 4), (100, 0)])
-def test_random_numbers_go_back_too(tmp_path: Path, save_iter: int, back: int) -> None:
+def test_random_numbers_and_callbacks_go_back_too(tmp_path: Path, save_iter: int, back: int) -> None:
     numbers: list[float] = []
 
     def draw(trainer: Trainer, event: str) -> None:
         if event == "step_start":
             numbers.append(torch.rand(()).item())
+            listening.saved += 100
 
-    options = (*OPTIONS, f"checkpoint.save_iter={save_iter}", "trainer.max_iter=7")
-    ready(tmp_path, *options, listening=Listening(draw))[0].train()
+    options, listening = (*OPTIONS, f"checkpoint.save_iter={save_iter}", "trainer.max_iter=7"), Listening(draw)
+    ready(tmp_path, *options, listening=listening)[0].train()
+    assert listening.saved // 100 == FAILS
     assert len(numbers) == FAILS + FAILS - back
     assert numbers[FAILS:] == numbers[back:FAILS], "the steps after the one it went back to, twice"
 
