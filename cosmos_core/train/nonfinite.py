@@ -97,10 +97,8 @@ class NonFiniteGuard:
     def check_before_saving(self, step: int) -> None:
         """Raises NotFinite when the last update made a weight infinite or NaN; earlier checkpoints stay."""
         if any_rank(not all_finite(self.model), self.mesh):
-            what, hint = (
-                "an update made weights infinite or NaN",
-                "lower optimizer.lr; the previous checkpoint stays the latest",
-            )
+            what = "an update made weights infinite or NaN"
+            hint = "lower optimizer.lr; the previous checkpoint stays the latest"
             title = f"the weights are not finite after step {step}; they were not saved"
             raise NotFinite(title, what, Problem(message=what, hint=hint))
 

@@ -66,7 +66,7 @@ class Rollbacks:
     def begin(self, trainer: Trainer) -> None:
         """Before the first step of this process."""
         if self.enabled:
-            states = {name: callback.state_dict() for name, callback in trainer.callbacks.items()}
+            states = {name: values for name, callback in trainer.callbacks.items() if (values := callback.state_dict())}
             self._start = _Start(deepcopy(states), random_state())
 
     def note(self, trainer: Trainer) -> None:
