@@ -48,10 +48,12 @@ def plan(
     from cosmos_core.cli.output import print_json
     from cosmos_core.plan.gpus import machine_of, memory_of
     from cosmos_core.recipes.loading import resolve
+    from cosmos_core.recipes.peek import check_can_run
 
     if gpus is not None and memory is not None:
         raise click.UsageError("--gpus and --memory exclude each other: a kind of GPU has its memory")
     machine: Machine = machine_of(DEFAULT_GPU if gpus is None else gpus) if memory is None else memory_of(memory)
+    check_can_run(recipe)
     config = resolve(recipe, overrides, plugins=plugins).config
 
     from cosmos_core.train.costs import costs

@@ -57,3 +57,4 @@ def test_a_misspelt_gpu_memory_without_a_unit_and_two_machines_are_refused() -> 
     assert "--memory: '24' has no unit; write 24GB" in cosmos("plan", "hello", "--memory", "24", code=2).stderr
     both = cosmos("plan", "vision_sft_nano", "--gpus", "8xH100-80GB", "--memory", "24GB", code=2)
     assert "--gpus and --memory exclude each other" in both.stderr
+    assert "cannot run yet" in cosmos("plan", "videophy2_sft_edge", "checkpoint.load_path=x", code=2).stderr
