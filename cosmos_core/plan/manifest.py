@@ -14,7 +14,7 @@ from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
-from cosmos_core.plan.paths import ADAPTER_BASE, LAUNCH_FILE
+from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE, LAUNCH_FILE
 from cosmos_core.strict_json import loads
 
 __all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
@@ -22,7 +22,7 @@ __all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "damage", "
 MANIFEST = "manifest.json"
 DAMAGED = "damaged.json"
 """Written by `verify` into a checkpoint whose bytes are not those that were written."""
-NOTES = (ADAPTER_BASE, LAUNCH_FILE)
+NOTES = (FROZEN_BASE, ADAPTER_BASE, LAUNCH_FILE)
 """Files without a checksum, which people may edit; whoever reads them checks them."""
 MANIFEST_FORMAT = 1
 """Format number of ``manifest.json``."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from attrs import evolve, frozen
+from safetensors.torch import save_file
 from torch import nn
 
 from cosmos_core.builtin.tiny.family import TinyFamily
-from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.config import AdaptedModelConfig, OptimizerConfig, RunConfig
@@ -19,6 +19,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.plan import RunPaths
+from cosmos_core.plan.frozen_base import FrozenBase, fingerprint
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
@@ -90,17 +91,22 @@ def ready(root: Path, config: RunConfig, source: WeightSource = SCRATCH, files: 
     return trainer
 
 
+def tensors_of(trainer: Trainer) -> dict[str, str | None]:
+    """What the record of a base says of a run of adapters alone."""
+    return {name: None if "lora_" in name else "float32" for name in trainer.model.state_dict()}
+
+
 def weights(trainer: Trainer) -> dict[str, list[float]]:
     return {name: value.flatten().tolist() for name, value in trainer.model.state_dict().items()}
 
 
 def test_adapters_on_fresh_weights_go_on_from_the_seed(tmp_path: Path) -> None:
     first = ready(tmp_path, config_of(adapters=True))
-    expected = AdapterBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3)
+    expected = FrozenBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3, tensors=tensors_of(first))
     assert first.base == expected
     assert first.train() == "done"
     path = first.paths.iteration(3)
-    assert AdapterBase.read(path) == expected
+    assert FrozenBase.read(path) == expected
     assert all(".lora_" in name for name in stored_keys(path / "model"))
     again = ready(tmp_path, config_of(adapters=True), WeightSource(kind="resume", path=path))
     assert (weights(again), again.step, again.base) == (weights(first), 3, expected)
@@ -117,7 +123,8 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
         tmp_path / "run", config_of(adapters=True, seed=9, strict=False), WeightSource(kind="warm", path=base)
     )
     folder = base / "model"
-    expected = AdapterBase(folder=str(folder), digest=fingerprint(folder), dcp=True, rank=4, alpha=6)
+    digest, tensors = fingerprint(folder), tensors_of(first)
+    expected = FrozenBase(folder=str(folder), digest=digest, dcp=True, rank=4, alpha=6, tensors=tensors)
     assert first.base == expected
     begun, below = weights(first), weights(whole)
     assert {name: value for name, value in begun.items() if "lora_" not in name} == below
@@ -135,10 +142,11 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
 def test_adapters_on_the_familys_own_files_record_them(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    (files / "model.safetensors").write_bytes(b"weights")
+    whole = ready(tmp_path / "whole", config_of(adapters=False)).model.state_dict()
+    save_file(whole, files / "model.safetensors")
     trainer = ready(tmp_path, config_of(adapters=True), files=files)
-    digest = fingerprint(files)
-    assert trainer.base == AdapterBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6)
+    digest, tensors = fingerprint(files), tensors_of(trainer)
+    assert trainer.base == FrozenBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6, tensors=tensors)
 
 
 def test_a_run_that_changed_no_adapter_is_refused_at_its_end(tmp_path: Path) -> None:
