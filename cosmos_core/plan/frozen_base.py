@@ -11,7 +11,7 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import deep_mapping, ge, in_, instance_of, optional
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
 from cosmos_core.strict_json import read_object
@@ -91,9 +91,11 @@ class FrozenBase:
         folder = Path(self.folder)
         if not folder.is_dir():
             return f"no such folder: {folder}"
-        if fingerprint(folder) != self.digest:
-            return f"{folder} holds other weights than the run was trained on"
-        return None
+        try:
+            same = fingerprint(folder) == self.digest
+        except OSError as error:
+            return f"{folder} cannot be read: {first_line(error)}"
+        return None if same else f"{folder} holds other weights than the run was trained on"
 
     def check(self, checkpoint: Path, seed: int | None = None) -> None:
         """Raises UserError when the base is missing or is not the one that the checkpoint was trained on.

@@ -31,6 +31,8 @@ def base_of_start(trainer: Trainer, source: WeightSource, loaded: Loaded) -> Fro
     from left to its own base stay with that, so that no base needs another one.
     """
     frozen = _frozen(trainer.model)
+    if not frozen:
+        return None
     below = FrozenBase.read(source.path) if source.path is not None else None
     if below is not None and below.lacking:
         base, names = below, below.lacking.keys() & loaded.tensors
@@ -49,7 +51,7 @@ def base_on_resume(trainer: Trainer, checkpoint: Path, base: FrozenBase | None) 
     frozen = _frozen(trainer.model)
     if base is None:
         if frozen and trainer.config.checkpoint.include_frozen is False:
-            message = f"is false, but {checkpoint} does not say which base its frozen weights are from"
+            message = f"is false, but {checkpoint} names no base that its frozen weights are from"
             problem = Problem(message=message, key="checkpoint.include_frozen", hint="leave it out")
             raise UserError("frozen weights cannot be left to a base; nothing was started", [problem])
         return None
@@ -72,8 +74,11 @@ def _frozen(model: nn.Module) -> dict[str, str]:
 
 
 def _noted(trainer: Trainer, base: FrozenBase, in_base: dict[str, str]) -> FrozenBase | None:
-    """The record for the next checkpoints. in_base: dtype of each frozen tensor that the base has."""
-    if not in_base:
+    """The record for the next checkpoints. in_base: dtype of each frozen tensor that the base has.
+
+    Fresh weights are a base for adapters alone: nothing else could be exported without its frozen weights.
+    """
+    if not in_base or (not base.folder and base.rank is None):
         return None
     left_out = trainer.config.checkpoint.leaves_frozen(adapters_alone=trains_only_lora(trainer.model))
     return evolve(base, tensors={name: in_base.get(name) for name in trainer.model.state_dict()}, left_out=left_out)
