@@ -158,6 +158,15 @@ class CheckpointConfig:
     )
     strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
     fallback: bool = option(False, "Resume from the newest undamaged checkpoint where newer ones are damaged.")
+    include_frozen: bool | None = option(
+        None,
+        "Save frozen weights too, so that a checkpoint needs no base; false leaves them to the base. "
+        "Absent: true, and false for a run that trains adapters alone.",
+    )
+
+    def leaves_frozen(self, *, adapters_alone: bool) -> bool:
+        """Whether checkpoints leave frozen weights to their base. adapters_alone: of a run that trains nothing else."""
+        return adapters_alone if self.include_frozen is None else not self.include_frozen
 
 
 @frozen(kw_only=True)

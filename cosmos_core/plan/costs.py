@@ -73,7 +73,7 @@ class Estimate:
     before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
     other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
     width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at. notes: lines for
-    people. adapters: whether a checkpoint holds only what trains.
+    people. adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -164,11 +164,12 @@ def step_seconds(
 
 
 def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:
-    """Of one checkpoint: weights, moments, average; with adapters only what trains."""
+    """Of one checkpoint: weights, moments, average; only what trains where frozen weights are left to the base."""
     master = BYTES[config.model.parallelism.fsdp_master_dtype]
     average = 4 if config.model.ema.enabled else 0
-    whole = 0 if estimate.adapters else estimate.parameters.frozen * BYTES[config.model.precision]
-    return float(whole + estimate.parameters.trained * (3 * master + average))
+    left_out = config.checkpoint.leaves_frozen(adapters_alone=estimate.adapters)
+    frozen_bytes = 0 if left_out else estimate.parameters.frozen * BYTES[config.model.precision]
+    return float(frozen_bytes + estimate.parameters.trained * (3 * master + average))
 
 
 def checkpoints_kept(config: CheckpointConfig, steps: int) -> int:
