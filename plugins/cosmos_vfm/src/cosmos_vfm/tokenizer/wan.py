@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-from cosmos_vfm.tokenizer.video import normalise, to_pixels
+from cosmos_vfm.config import PIXELS_AT_ONCE
+from cosmos_vfm.tokenizer.video import to_pixels
+from cosmos_vfm.tokenizer.wan_encoder import WanEncoder
 from cosmos_vfm.tokenizer.wan_files import find_vae, read_config, stored_weights, vae_error
 
 __all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "rename_original"]
@@ -81,16 +83,20 @@ def rename_original(name: str) -> str:
 
 
 class WanVae:
-    """VideoVAE that wraps AutoencoderKLWan of diffusers. Weights, input and statistics share one dtype."""
+    """VideoVAE that wraps AutoencoderKLWan of diffusers. Weights, input and statistics share one dtype.
 
-    def __init__(self, vae: Any) -> None:
+    pixels_at_once: how many are encoded at once, of several clips or of a part of one.
+    """
+
+    def __init__(self, vae: Any, pixels_at_once: int = PIXELS_AT_ONCE) -> None:
         self.vae = vae.eval().requires_grad_(False)
+        self.encoder = WanEncoder(self.vae, pixels_at_once)
         dtype = vae.dtype
         self.mean = torch.tensor(vae.config.latents_mean, dtype=dtype).view(1, -1, 1, 1, 1)
         self.inverse_std = 1.0 / torch.tensor(vae.config.latents_std, dtype=dtype).view(1, -1, 1, 1, 1)
 
     @classmethod
-    def load(cls, path: str | None, dtype: torch.dtype) -> WanVae:
+    def load(cls, path: str | None, dtype: torch.dtype, pixels_at_once: int = PIXELS_AT_ONCE) -> WanVae:
         """From the original .pth file, a folder of diffusers, or a folder with ``vae/``. Raises UserError."""
         from diffusers import AutoencoderKLWan
 
@@ -99,7 +105,7 @@ class WanVae:
         with torch.device("meta"):
             vae = AutoencoderKLWan.from_config(config)
         vae.load_state_dict(_renamed(location, vae, dtype), strict=True, assign=True)
-        return cls(vae)
+        return cls(vae, pixels_at_once)
 
     def to(self, device: torch.device) -> WanVae:
         """On `device`, in place."""
@@ -108,14 +114,13 @@ class WanVae:
         return self
 
     def compile(self) -> None:
-        """Compile the encoder, which diffusers calls once per four frames."""
-        self.vae.encoder.forward = torch.compile(self.vae.encoder.forward)
+        """Compile the encoder."""
+        self.encoder.compile()
 
     @torch.no_grad()
     def encode(self, videos: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, 1 + 4n, H, W] -> float32 latents: mean of the posterior, normalised per channel."""
-        mean = self.vae.encode(normalise(videos).to(self.vae.dtype)).latent_dist.mode()
-        return ((mean - self.mean) * self.inverse_std).float()
+        return ((self.encoder(videos) - self.mean) * self.inverse_std).float()
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
