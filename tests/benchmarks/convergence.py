@@ -141,9 +141,7 @@ def _report(options: argparse.Namespace, curves: dict[str, Curve], card: str) ->
     path = options.out / f"{options.model}.json"
     path.write_text(json.dumps({**record, "largest_difference": difference, "losses": losses}) + "\n", encoding="utf-8")
     _draw(curves, window, f"{options.model}, {card}", path.with_suffix(".svg"))
-    print(
-        f"smoothed losses differ by at most {100 * difference:.3f} % from those of {peer}; see {path.with_suffix('.svg')}"
-    )
+    print(f"smoothed losses differ by at most {100 * difference:.3f} % from those of {peer}; picture in {options.out}")
     if difference > BOUND:
         raise SystemExit(1)
 

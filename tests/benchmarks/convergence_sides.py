@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cosmos_core.distributed import Mesh
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.sizes import MODEL_SIZES
+from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
 from tests.benchmarks import vfm_ours, vlm_ours
 from tests.benchmarks.fit_vfm import MINI
 from tests.benchmarks.running import stepper
@@ -102,21 +102,28 @@ def reasoner_sides(mesh: Mesh, place: Path, *, smoke: bool) -> dict[str, Callabl
     """Cosmos, then transformers in padded micro-batches. place: an empty folder."""
     case = PACKS[smoke]
     folder = write_backbone(place / "backbone", case)
-    ours = _reasoner(mesh, folder, smoke=smoke, compiled=False)
-    packs = lru_cache(maxsize=None)(ours.dialogs)
-    del ours
+
+    packs: dict[int, list[TokenizedConversation]] = {}
+
+    def pack(step: int, processor: ChatProcessor) -> list[TokenizedConversation]:
+        """Made once, as its pictures take long."""
+        if step not in packs:
+            packs[step] = case.dialogs(step, processor)
+        return packs[step]
 
     def cosmos() -> Losses:
-        built = _reasoner(mesh, folder, smoke=smoke, compiled=not smoke)
-        items = ([Item(index, dialog) for index, dialog in enumerate(packs(step))] for step in count())
-        yield from _ours(built.run, items)
+        ours = _reasoner(mesh, folder, smoke=smoke, compiled=not smoke)
+        members = (pack(step, ours.family.processor) for step in count())
+        yield from _ours(ours.run, ([Item(index, one) for index, one in enumerate(dialogs)] for dialogs in members))
 
     def transformers() -> Losses:
-        built = _reasoner(mesh, folder, smoke=smoke, compiled=False)
-        peer, schedule = Transformers(built, plain=True), built.config.scheduler
-        del built
+        ours = _reasoner(mesh, folder, smoke=smoke, compiled=False)
+        peer, schedule, processor = Transformers(ours, plain=True), ours.config.scheduler, ours.family.processor
+        del ours
         clear()
-        yield from _plain(peer.optimizer, schedule, lambda step: peer.update(micro_batches(packs(step), GROUPS)))
+        yield from _plain(
+            peer.optimizer, schedule, lambda step: peer.update(micro_batches(pack(step, processor), GROUPS))
+        )
 
     return {"cosmos": cosmos, "transformers": transformers}
 

@@ -26,7 +26,7 @@ MARGIN = 15_000
 class Diffusers:
     """The same weights as `ours`, rounded to the compute dtype.
 
-    plain: float32 weights under autocast and no recomputation, the plainest way to train in bfloat16.
+    plain: trained weights in float32 under autocast and no recomputation, the plainest way to train in bfloat16.
     """
 
     def __init__(self, ours: Ours, *, compiled: bool, plain: bool = False) -> None:
@@ -37,14 +37,16 @@ class Diffusers:
         with torch.device(device):
             model = Cosmos3OmniTransformer(**config)
         frequencies = model.rotary_emb.inv_freq.clone()
-        model.to(torch.float32 if plain else self.dtype)
+        model.to(self.dtype)
         model.rotary_emb.inv_freq = frequencies
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(any(part in name for part in TRAINED) or "to_add_out" in name)
+            if plain and parameter.requires_grad:
+                parameter.data = parameter.data.float()
         with torch.no_grad():
             parameters = dict(model.named_parameters())
             for name, value in ours.model.named_parameters():
                 parameters[to_diffusers(name)].copy_(to_local(value.data))
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(any(part in name for part in TRAINED) or "to_add_out" in name)
         model.train()
         self.plain = plain
         if device.type == "cuda" and not plain:
