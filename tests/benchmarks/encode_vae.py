@@ -1,8 +1,8 @@
 """Encoding of clips beside diffusers: ``python -m tests.benchmarks.encode_vae``.
 
 The Wan 2.2 VAE with random weights, in bfloat16. Latents are compared first; if they differ, nothing is timed. What is
-encoded "at once" is one clip, the recipes' default, or the most that is allowed. ``--profile`` shows the dearest kernels
-of a recipe's way, ``--smoke`` runs all of it in small on any machine.
+encoded "at once" is one clip, the recipes' default, or the most that is allowed. ``--profile`` shows the dearest
+kernels of a recipe's way, ``--smoke`` runs all of it in small on any machine.
 """
 
 from __future__ import annotations
