@@ -1,7 +1,7 @@
 """Encoding of clips beside diffusers: ``python -m tests.benchmarks.encode_vae``.
 
 The Wan 2.2 VAE with random weights, in bfloat16. Latents are compared first; if they differ, nothing is timed. What is
-encoded "at once" is one clip, the recipes' default, or the most that is allowed. ``--profile`` shows the dearest
+encoded "at once" is one clip, a run's share of the card, or the most that works. ``--profile`` shows the dearest
 kernels of a recipe's way, ``--smoke`` runs all of it in small on any machine.
 """
 
@@ -17,7 +17,7 @@ from attrs import frozen
 from diffusers import AutoencoderKLWan
 from torch.utils.flop_counter import FlopCounterMode
 
-from cosmos_vfm.config import MOST_PIXELS_AT_ONCE, PIXELS_AT_ONCE
+from cosmos_vfm.tokenizer.encode_limit import pixels_at_once
 from cosmos_vfm.tokenizer.video import normalise
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG
 from cosmos_vfm.tokenizer.wan_encoder import LOOK_BACK, WanEncoder
@@ -29,6 +29,8 @@ BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """Of the relative difference of latents, by the dtype of the arithmetic: some fifty roundings that add up at random."""
 BEFORE, AFTER = "diffusers, all together", "cosmos compiled, default at once"
 """The two ways that the goal compares."""
+MOST_PIXELS = 50_000_000
+"""At once; of more, activations would have more elements than kernels with 32-bit indices can take."""
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
@@ -45,7 +47,7 @@ class Shape:
 
     @property
     def pixels(self) -> int:
-        """Of a clip, as `model.tokenizer.pixels_at_once` counts them."""
+        """Of a clip, as `WanEncoder.limit` counts them."""
         return (self.frames + LOOK_BACK) * self.height * self.width
 
     def videos(self, device: torch.device, clips: int | None = None) -> torch.Tensor:
@@ -70,6 +72,8 @@ class Contenders:
 
     def __init__(self, device: torch.device, *, small: bool) -> None:
         torch.manual_seed(0)
+        cuda = device.type == "cuda"
+        self.default = pixels_at_once(torch.cuda.get_device_properties(device).total_memory / GIB if cuda else None)
         width = {"base_dim": 8, "decoder_base_dim": 8} if small else {}
         with torch.device(device):
             self.theirs = AutoencoderKLWan(**{**WAN_CONFIG, **width}).eval().requires_grad_(False)
@@ -96,8 +100,8 @@ class Contenders:
     def ways(self, shape: Shape, *, compiled: bool) -> dict[str, Encode]:
         """All that is timed."""
         together = self.diffusers(self.theirs)
-        most = min(shape.clips * shape.pixels, MOST_PIXELS_AT_ONCE)
-        limits = {"one": min(shape.pixels, most), "default": PIXELS_AT_ONCE, "most": most}
+        most = min(shape.clips * shape.pixels, MOST_PIXELS)
+        limits = {"one": min(shape.pixels, most), "default": self.default, "most": most}
         if shape.clips == 1:
             del limits["one"]
         ways: dict[str, Encode] = {

@@ -13,8 +13,6 @@ from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
 __all__ = [
     "DEFAULT_SHIFT",
-    "MOST_PIXELS_AT_ONCE",
-    "PIXELS_AT_ONCE",
     "CompileTokenizer",
     "DrawSamples",
     "Flow",
@@ -24,10 +22,6 @@ __all__ = [
     "VideoTokenizer",
 ]
 
-PIXELS_AT_ONCE = 12_000_000
-"""Two clips of 93 frames at 320x192; 4.6 GiB compiled, 8.8 otherwise."""
-MOST_PIXELS_AT_ONCE = 50_000_000
-"""Of more, activations would have more elements than kernels with 32-bit indices can take."""
 DEFAULT_SHIFT = {"256": 3.0, "480": 5.0, "720": 10.0}
 
 
@@ -41,13 +35,6 @@ class VideoTokenizer:
     vae_path: str | None = option(
         None,
         "Wan2.2_VAE.pth, or a folder with a diffusers AutoencoderKLWan.",
-        on_resume="list",
-    )
-    pixels_at_once: int = option(
-        PIXELS_AT_ONCE,
-        "Pixels that the Wan VAE encodes at once, of several clips or of a part of one; memory grows with it.",
-        low=1,
-        high=MOST_PIXELS_AT_ONCE,
         on_resume="list",
     )
 

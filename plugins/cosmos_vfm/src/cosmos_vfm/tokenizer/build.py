@@ -32,4 +32,4 @@ def build_video_tokenizer(config: VideoTokenizer, dtype: torch.dtype) -> VideoVA
         return BlockDct()
     from cosmos_vfm.tokenizer.wan import WanVae
 
-    return WanVae.load(config.vae_path, dtype, config.pixels_at_once)
+    return WanVae.load(config.vae_path, dtype)

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from cosmos_vfm.config import PIXELS_AT_ONCE
+from cosmos_vfm.tokenizer.encode_limit import pixels_at_once
 from cosmos_vfm.tokenizer.video import to_pixels
 from cosmos_vfm.tokenizer.wan_encoder import WanEncoder
 from cosmos_vfm.tokenizer.wan_files import find_vae, read_config, stored_weights, vae_error
 
 __all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "rename_original"]
 
+GIB = 2**30
 LATENTS_MEAN = [
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
     -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502, -0.2055, -0.0322,
@@ -83,20 +84,17 @@ def rename_original(name: str) -> str:
 
 
 class WanVae:
-    """VideoVAE that wraps AutoencoderKLWan of diffusers. Weights, input and statistics share one dtype.
+    """VideoVAE that wraps AutoencoderKLWan of diffusers. Weights, input and statistics share one dtype."""
 
-    pixels_at_once: how many are encoded at once, of several clips or of a part of one.
-    """
-
-    def __init__(self, vae: Any, pixels_at_once: int = PIXELS_AT_ONCE) -> None:
+    def __init__(self, vae: Any) -> None:
         self.vae = vae.eval().requires_grad_(False)
-        self.encoder = WanEncoder(self.vae, pixels_at_once)
+        self.encoder = WanEncoder(self.vae, pixels_at_once(None))
         dtype = vae.dtype
         self.mean = torch.tensor(vae.config.latents_mean, dtype=dtype).view(1, -1, 1, 1, 1)
         self.inverse_std = 1.0 / torch.tensor(vae.config.latents_std, dtype=dtype).view(1, -1, 1, 1, 1)
 
     @classmethod
-    def load(cls, path: str | None, dtype: torch.dtype, pixels_at_once: int = PIXELS_AT_ONCE) -> WanVae:
+    def load(cls, path: str | None, dtype: torch.dtype) -> WanVae:
         """From the original .pth file, a folder of diffusers, or a folder with ``vae/``. Raises UserError."""
         from diffusers import AutoencoderKLWan
 
@@ -105,11 +103,13 @@ class WanVae:
         with torch.device("meta"):
             vae = AutoencoderKLWan.from_config(config)
         vae.load_state_dict(_renamed(location, vae, dtype), strict=True, assign=True)
-        return cls(vae, pixels_at_once)
+        return cls(vae)
 
     def to(self, device: torch.device) -> WanVae:
-        """On `device`, in place."""
+        """On `device`, in place. How much is encoded at once follows from its memory."""
         self.vae.to(device)
+        memory = torch.cuda.get_device_properties(device).total_memory / GIB if device.type == "cuda" else None
+        self.encoder.limit = pixels_at_once(memory)
         self.mean, self.inverse_std = self.mean.to(device), self.inverse_std.to(device)
         return self
 
