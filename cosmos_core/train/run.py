@@ -29,6 +29,7 @@ from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.build import build_trainer, needs_mixed_precision
 from cosmos_core.train.checkpointing import load_training_state
 from cosmos_core.train.costs import device_memory, with_mode
+from cosmos_core.train.determinism import deterministic_kernels, missing_kernel_explained
 from cosmos_core.train.out_of_memory import out_of_memory_explained
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
@@ -62,7 +63,8 @@ def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRe
         raise UserError("nothing was started", [Problem(message="this process has a process group already", hint=hint)])
     mixed = needs_mixed_precision(plan.config.model)
     activity.enter("joining the other ranks")
-    with process_group(plan.degrees, mixed_precision=mixed, timeout=_timeout(plan)) as mesh, error_recorded():
+    group = process_group(plan.degrees, mixed_precision=mixed, timeout=_timeout(plan))
+    with deterministic_kernels(plan.config.trainer.deterministic), group as mesh, error_recorded():
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
         stop.file = RunPaths(plan.run_dir).stop_request
@@ -84,7 +86,7 @@ def _run(
     family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
     config = with_mode(plan.config, family, plan.degrees.world, device_memory(mesh.device))
     plan = evolve(plan, config=config)
-    with out_of_memory_explained(plan, plugins, mesh.device):
+    with out_of_memory_explained(plan, plugins, mesh.device), missing_kernel_explained():
         return _built_and_trained(plan, plugins, mesh, startup, stop, activity)
 
 
