@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -290,6 +291,8 @@ class PackedLoader:
             num_workers=self._config.num_workers,
             prefetch_factor=self._config.prefetch_factor,
             worker_init_fn=partial(_follow, os.getpid()),
+            # A fork server, Python's default from 3.14 on, would be their parent, and they follow this process.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
         )
         with stops_blocked():  # Workers are started here.
             return iter(loader)
