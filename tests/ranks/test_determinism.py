@@ -17,14 +17,13 @@ __all__ = ["place"]
 
 
 def train_twice(folder: Path, root: Path) -> None:
-    """Whole, with adapters and recomputation, and as one pack of both ranks."""
+    """Of one pack on both ranks, and of adapters on sharded weights."""
     MODEL_SIZES["tiny"] = TWELVE_HEADS
     workers = ("trainer.deterministic=true", "dataloader_train.num_workers=2")
     with deterministic_kernels(True):
         for setup in (
-            Setup("generator", (2, 1, 1), "selective"),
-            Setup("generator", (1, 1, 2), "full", lora=True),
-            Setup("reasoner", (1, 2, 1), "full", pieces=2),
+            Setup("generator", (1, 1, 2), "selective"),
+            Setup("reasoner", (2, 1, 1), "full", lora=True, pieces=2),
         ):
             first, second = (trained(setup, root, *workers) for _ in range(2))
             assert first["told"] == second["told"], setup.label
