@@ -21,7 +21,11 @@ IMPORTED = (
     "cosmos_core.train.run",
     "cosmos_data_bridge.dataset",
     "cosmos_vfm.family",
+    "cosmos_vfm.callbacks.every_n_draw_sample",
+    "cosmos_vlm.data.chat",
     "cosmos_vlm.family",
+    "PIL.PngImagePlugin",
+    "tomlkit",
     "tests.tiny_reasoner",
 )
 
