@@ -23,13 +23,15 @@ from cosmos_core.distributed.fsdp import full_tensor
 from cosmos_core.distributed.runtime import mesh_of_group
 from cosmos_core.errors import UserError
 from cosmos_core.launch.train import plan_run
+from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.savings import MARGIN
 from cosmos_core.plugin import ModelFamilySpec, PluginManager
 from cosmos_core.train import Trainer, trainer
+from cosmos_core.train.automatic import settled
 from cosmos_core.train.build import build_trainer
 from cosmos_core.train.checkpointing import load_training_state
-from cosmos_core.train.costs import case_of, with_mode
+from cosmos_core.train.costs import case_of
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_data_bridge.writing import SyntheticOptions, write_synthetic
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
@@ -182,9 +184,10 @@ def on_a_small_card(config: RunConfig, world: int) -> RunConfig:
     """With what 'auto' chooses where a part of the layers has to recompute; on a CPU nothing has to."""
     family = PLUGINS.registry.get(ModelFamilySpec, config.job.task).family.load()
     half = evolve(config.model.activation_checkpointing, mode="selective", share=0.5)
-    case = case_of(evolve(config, model=evolve(config.model, activation_checkpointing=half)), family, world)
+    halved = evolve(config, model=evolve(config.model, activation_checkpointing=half))
+    case = case_of(halved, family, world, memory=80.0)
     assert case is not None
-    resolved = with_mode(config, family, world, 1.000001 * case.peak / MARGIN)
+    resolved = settled(config, family, Machine("a small card", world, 1.000001 * case.peak / MARGIN))
     assert resolved.model.activation_checkpointing.mode == "selective"
     return resolved
 
