@@ -62,6 +62,8 @@ def read_in_workers(
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
             worker_init_fn=partial(_begin_worker, os.getpid()),
+            # A fork server, Python's default from 3.14 on, would be their parent, and they follow this process.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
             timeout=timeout,
         )
         others = set(active_children())
