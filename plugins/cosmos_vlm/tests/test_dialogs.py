@@ -12,7 +12,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX
-from cosmos_vlm.vision import fit_image, fit_video, normalised, patches_of
+from cosmos_vlm.vision import fit_image, fit_video, frame_pairs, patches_of, tower_patches
 from tests.tiny_reasoner import family_of, noise, write_reasoner
 
 
@@ -146,8 +146,8 @@ def test_images_are_cut_as_the_library_cuts_them(size: tuple[int, int]) -> None:
     image = PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy())
     expected = processor(image, return_tensors="pt")
     fitted = fit_image(*size, 65_536, 16_777_216)
-    cut, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
-    rows = normalised(cut, torch.float32)
+    cut, grid = patches_of(pixels[None], fitted)
+    rows = tower_patches(cut, frame_pairs([grid], [1]), torch.float32)
     assert [list(grid)] == expected["image_grid_thw"].tolist()
     if fitted == size:
         torch.testing.assert_close(rows, expected["pixel_values"], atol=1e-6, rtol=0)
