@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cosmos_core.config.run import DataloaderConfig
+from cosmos_core.data.handover import start_worker
 from cosmos_core.data.mixture import members_of, order_of
 from cosmos_core.data.overlong import OverlongSample, PackLimit, Shorten
 from cosmos_core.data.packing import PreparedSample, pack_stream
@@ -25,7 +26,6 @@ from cosmos_core.data.samples import Item, Record
 from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.data.used import UsedSamples, digest_of
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.launch.parent import follow_parent
 from cosmos_core.launch.signals import stops_blocked
 from cosmos_core.seeds import stream_seed
 
@@ -58,12 +58,13 @@ class MicroBatch:
     """One pack.
 
     state: what to save if this is the last one trained on. packing_efficiency: its tokens as a fraction of the cap;
-    None without a cap.
+    None without a cap. batch: of the items, once the family collated them.
     """
 
     items: list[Item]
     state: dict[str, Any]
     packing_efficiency: float | None = None
+    batch: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,7 @@ class PackedLoader:
             batch_size=None,
             num_workers=self._config.num_workers,
             prefetch_factor=self._config.prefetch_factor,
-            worker_init_fn=partial(_follow, os.getpid()),
+            worker_init_fn=partial(start_worker, os.getpid()),
         )
         with stops_blocked():  # Workers are started here.
             return iter(loader)
@@ -320,10 +321,6 @@ class PackedLoader:
     def _reasons(self) -> list[Problem]:
         problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
         return problems + [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
-
-
-def _follow(parent: int, worker: int) -> None:
-    follow_parent(parent)
 
 
 def _named(config: DataloaderConfig) -> str:

@@ -46,6 +46,7 @@ from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
 from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError
+from cosmos_core.train.ahead import micro_batches_of
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import StepBatches, fetch
@@ -157,7 +158,7 @@ class Trainer:
         self.emit("train_start")
         if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
             self.validate()
-        micro_batches, begun = iter(self.loader), self.step
+        micro_batches, begun = micro_batches_of(self), self.step
         self.startup.mark("callbacks")
         if any_rank(self._asked_to_stop, self.mesh):
             return "stopped"
