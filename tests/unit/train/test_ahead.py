@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from cosmos_core.data import Item, MicroBatch
 from cosmos_core.errors import UserError
+from cosmos_core.train import Trainer
 from cosmos_core.train.ahead import drawn_ahead
+from tests.unit.train.runs import Listening, ready
 
 FAMILY: Any = SimpleNamespace(collate=lambda items: [item.value for item in items])
 
@@ -81,3 +84,22 @@ def test_closing_ends_the_source_and_its_thread() -> None:
     assert source.closed
     assert before <= len(source.threads) <= 3
     assert not source.threads[1].is_alive()
+
+
+def test_a_run_that_stops_with_packs_drawn_ahead_resumes_exactly(tmp_path: Path) -> None:
+    """Some samples of the toy data cannot be read, so that packs and positions differ."""
+    several = ("trainer.grad_accum_iter=2", "trainer.run_validation=false")
+
+    def stop(trainer: Trainer, event: str) -> None:
+        trainer.stop_requested = (event, trainer.step) == ("step_end", 3)
+
+    whole, expected = ready(tmp_path / "whole", *several)
+    assert whole.train() == "done"
+    first, begun = ready(tmp_path / "cut", *several, "dataloader_train.num_workers=2", listening=Listening(stop))
+    assert first.train() == "stopped"
+    second, gone_on = ready(tmp_path / "cut", *several, "dataloader_train.num_workers=1", listening=Listening())
+    assert (second.step, second.train()) == (3, "done")
+    assert [row["loss"] for row in (*begun, *gone_on)] == [row["loss"] for row in expected]
+    for loader in (first.loader, second.loader, whole.loader):
+        assert loader.skipped
+    assert second.loader_state == whole.loader_state
