@@ -64,7 +64,7 @@ class Estimate:
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
     before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
     other_seconds: of further work, on an H100. utilisation: least and most of a GPU's peak that all FLOPs run at.
-    adapters: whether a checkpoint holds only what trains.
+    adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -148,11 +148,12 @@ def step_seconds(
 
 
 def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:
-    """Of one checkpoint: weights, moments, average; with adapters only what trains."""
+    """Of one checkpoint: weights, moments, average; only what trains where frozen weights are left to the base."""
     master = BYTES[config.model.parallelism.fsdp_master_dtype]
     average = 4 if config.model.ema.enabled else 0
-    whole = 0 if estimate.adapters else estimate.parameters.frozen * BYTES[config.model.precision]
-    return float(whole + estimate.parameters.trained * (3 * master + average))
+    left_out = config.checkpoint.leaves_frozen(adapters_alone=estimate.adapters)
+    frozen_bytes = 0 if left_out else estimate.parameters.frozen * BYTES[config.model.precision]
+    return float(frozen_bytes + estimate.parameters.trained * (3 * master + average))
 
 
 def checkpoints_kept(config: CheckpointConfig, steps: int) -> int:

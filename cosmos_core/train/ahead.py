@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["collated", "drawn_ahead", "micro_batches_of"]
 
 
-def micro_batches_of(trainer: Trainer) -> Iterator[MicroBatch]:
-    """Those of the steps to come. Without loader workers they are read here, since validation shares the reader."""
-    config = trainer.config
-    count = config.trainer.grad_accum_iter
-    if not config.dataloader_train.num_workers:
-        return iter(trainer.loader)
-    return drawn_ahead(trainer.loader, trainer.family, ahead=count, total=(trainer.max_iter - trainer.step) * count)
+def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
+    """Those of the steps to come; to be closed before the loader gets another state.
+
+    Without loader workers they are read in this thread, since validation shares the reader.
+    """
+    if trainer.config.dataloader_train.num_workers:
+        count = trainer.config.trainer.grad_accum_iter
+        total = (trainer.max_iter - trainer.step) * count
+        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total)
+    else:
+        yield from trainer.loader
 
 
 def collated(pack: MicroBatch, family: ModelFamily) -> MicroBatch:
@@ -35,7 +39,7 @@ def collated(pack: MicroBatch, family: ModelFamily) -> MicroBatch:
     return replace(pack, items=items, batch=family.collate(pack.items))
 
 
-def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int, total: int) -> Iterator[MicroBatch]:
+def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int, total: int) -> Generator[MicroBatch]:
     """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
 
     A pack's state and errors come with it. The first is drawn in this thread, which must be the one that starts the

@@ -102,9 +102,12 @@ def test_the_disk_holds_what_is_kept_and_the_one_that_is_being_written(settings:
     assert checkpoints_kept(CheckpointConfig(save_iter=100, **settings), 1000) == count
 
 
-def test_a_checkpoint_of_adapters_holds_only_them() -> None:
+def test_a_checkpoint_holds_frozen_weights_but_where_they_are_left_to_a_base() -> None:
+    whole, left = "checkpoint.include_frozen=true", "checkpoint.include_frozen=false"
     assert checkpoint_bytes(estimate(), config("model.precision=bfloat16")) == 17e9
+    assert checkpoint_bytes(estimate(), config("model.precision=bfloat16", left)) == 16e9
     assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false")) == 12e9
+    assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false", whole)) == 14e9
 
 
 def test_a_pack_holds_what_the_tightest_limit_lets_in() -> None:
