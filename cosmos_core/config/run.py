@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs import frozen
@@ -247,7 +247,12 @@ class DataloaderConfig:
     )
     pool: Pool = section(Pool, "The pool packer.", unless=("packing", ("fill",)))
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
-    num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
+    num_workers: int | Literal["auto"] = option(
+        "auto",
+        "Processes that decode, of each rank; 'auto': as many as keep up and have a core; 0: the training process.",
+        low=0,
+        also=("auto",),
+    )
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
     worker_timeout: float = option(
         180.0, "Workers that give nothing for so long are replaced, twice; 0: no limit.", unit="seconds", low=0
