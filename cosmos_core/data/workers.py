@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 REPLACED = 2
 """Times in a row that silent workers are replaced before the run ends."""
+SILENT = "DataLoader timed out"
+"""How torch's error begins; errors of datasets may be about time, too."""
 TRACEBACK_SECONDS = 0.5
 """Given to silent workers to write their tracebacks."""
 
@@ -77,7 +79,7 @@ def read_in_workers(
                 yield item
             return
         except RuntimeError as error:
-            if "timed out" not in str(error):
+            if not str(error).startswith(SILENT):
                 raise
         silent += 1
         title = f"the {num_workers} loader workers gave nothing for {timeout:g} seconds"

@@ -12,7 +12,7 @@ from cosmos_core.data.workers import read_in_workers
 from cosmos_core.errors import UserError
 from tests.unit.logged import logged
 
-TIMEOUT = 3.0
+TIMEOUT = 1.5
 """Seconds; forking a worker must take less."""
 
 
@@ -40,7 +40,7 @@ def read(dataset: Hanging) -> list[int]:
 def test_after_a_hang_each_item_comes_once_and_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with logged() as lines:
         assert read(Hanging(tmp_path, 1)) == [10 * position for position in range(12)]
-    assert any("workers gave nothing for 3 seconds; the next sample is clip 5" in line for line in lines)
+    assert any("workers gave nothing for 1.5 seconds; the next sample is clip 5" in line for line in lines)
     assert "in __getitem__" in capfd.readouterr().err
 
 
