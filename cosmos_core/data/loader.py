@@ -280,7 +280,8 @@ class PackedLoader:
 
     def _fetched(self) -> Iterator[_Fetched]:
         upcoming = positions(*self._start, self._world, self._end)
-        workers = workers_for(self._config.num_workers)
+        samples = None if self._end is None else math.ceil(self._end / self._world)
+        workers = workers_for(self._config.num_workers, samples)
         if workers == 0:
             return map(self._reader.__getitem__, upcoming)
         return read_in_workers(
