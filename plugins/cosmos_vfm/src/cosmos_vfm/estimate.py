@@ -64,7 +64,8 @@ def estimate(config: RunConfig) -> Estimate:
     text, latents = clips.lengths
     flops = clips.count * training_flops(size, [text], [latents], towers)
     tokenizer = model.tokenizer.type == "wan22"
-    online = tokenizer and config.dataloader_train.cache is None
+    # A cache that the run fills is empty at first.
+    online = tokenizer and (config.dataloader_train.cache is None or config.dataloader_train.fills_cache)
     return Estimate(
         parameters=count_parameters(network, network.layers),
         sample=_described(clips),
