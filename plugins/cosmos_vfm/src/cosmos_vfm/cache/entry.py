@@ -70,7 +70,8 @@ def from_bytes(content: bytes, path: Path, caption: str, *, with_ids: bool) -> C
 
 
 def _checksum(latents: torch.Tensor) -> int:
-    return zlib.crc32(latents.flatten().view(torch.uint8).numpy().data)
+    about = f"{latents.dtype} {tuple(latents.shape)}".encode()
+    return zlib.crc32(latents.flatten().view(torch.uint8).numpy().data, zlib.crc32(about))
 
 
 def _metadata(content: bytes) -> dict[str, str]:

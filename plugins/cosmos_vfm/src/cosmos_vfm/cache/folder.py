@@ -85,9 +85,13 @@ class LatentCache:
             content = path.read_bytes()
         except OSError:
             return None
-        if self._limit is not None:
-            _note_use(path)
-        return from_bytes(content, path, caption, with_ids=self._same_text)
+        if self._limit is None:
+            return from_bytes(content, path, caption, with_ids=self._same_text)
+        _note_use(path)
+        try:
+            return from_bytes(content, path, caption, with_ids=self._same_text)
+        except UserError:
+            return None  # Other formats have other folders, so that the number is damaged.
 
 
 def described(error: OSError, folder: Path) -> str:
