@@ -182,7 +182,8 @@ def test_latents_of_another_size_are_not_taken_and_pixels_are_known_by_themselve
 
 def test_a_cache_that_is_lost_during_a_run_is_filled_again(tmp_path: Path) -> None:
     family = family_of(tmp_path)
-    shutil.rmtree(cache_of(family).folder)
+    shutil.rmtree(tmp_path)
+    assert cache_of(family).is_empty
     assert prepared(family, Stored()).video.dtype == torch.uint8
     cache_of(family).write("ab12", Cached(LATENTS, "", None))
     assert torch.equal(prepared(family_of(tmp_path), Stored()).video, LATENTS)

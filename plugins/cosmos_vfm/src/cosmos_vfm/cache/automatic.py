@@ -11,7 +11,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.strict_json import read_object
 from cosmos_vfm.cache.entry import FORMAT
 from cosmos_vfm.cache.eviction import AUTOMATIC
-from cosmos_vfm.cache.folder import INDEX, LatentCache, described
+from cosmos_vfm.cache.folder import INDEX, LatentCache, described, write_index
 
 __all__ = ["open_automatic"]
 
@@ -28,17 +28,17 @@ def open_automatic(data: DataloaderConfig, video_tokenizer: str, text: str) -> L
     name = sha256(f"{FORMAT} {video_tokenizer}".encode()).hexdigest()[:16]
     folder = Path(data.cache_dir) / f"{AUTOMATIC}{name}"
     try:
-        _remove_damaged(folder / INDEX)
-        return LatentCache(folder, video_tokenizer, text, create=True, limit=data.cache_gib * 2**30)
+        if not _is_readable(folder / INDEX):
+            write_index(folder, video_tokenizer, text)  # It says only what the folder's name says.
+        return LatentCache(folder, video_tokenizer, text, limit=data.cache_gib * 2**30)
     except OSError as error:
         logger.warning("latents are not kept, training encodes every clip: %s", described(error, folder))
         return None
 
 
-def _remove_damaged(index: Path) -> None:
-    """An index says only what the folder's name says, so that it can be written again."""
-    if index.is_file():
-        try:
-            read_object(index)
-        except UserError:
-            index.unlink(missing_ok=True)
+def _is_readable(index: Path) -> bool:
+    try:
+        read_object(index)
+    except UserError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from cosmos_core.strict_json import read_object
 from cosmos_vfm.cache.entry import FORMAT, PACKAGE, Cached, from_bytes, to_bytes
 from cosmos_vfm.cache.eviction import PARTIAL, PARTS, make_room
 
-__all__ = ["INDEX", "LatentCache", "described"]
+__all__ = ["INDEX", "LatentCache", "described", "write_index"]
 
 INDEX = "cache.json"
 NOTED_EVERY = 3600
@@ -40,9 +40,7 @@ class LatentCache:
         self.folder, self._limit = folder, limit
         index = folder / INDEX
         if create and not index.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            made = {"format": FORMAT, "codec": video_tokenizer, "text": text}
-            _write_whole(index, f"{json.dumps(made)}\n".encode())
+            write_index(folder, video_tokenizer, text)
         record = _read(index)
         check_format(record, index, FORMAT, package=PACKAGE)
         made_with = record.get("codec")
@@ -58,7 +56,7 @@ class LatentCache:
     @property
     def is_empty(self) -> bool:
         """Whether it holds no clip."""
-        return not any(entry.is_dir() for entry in os.scandir(self.folder))
+        return next(self.folder.glob("*/*.safetensors"), None) is None
 
     def path(self, identity: str) -> Path:
         """File of a clip, whether it exists or not."""
@@ -68,10 +66,10 @@ class LatentCache:
         """Store a clip. The file appears when it is complete. Raises OSError."""
         path = self.path(identity)
         content = to_bytes(value if self._same_text else Cached(value.latents, value.caption, None))
+        path.parent.mkdir(parents=True, exist_ok=True)
         if self._limit is not None:
             make_room(self.folder.parent, path.parent.name, len(content), self._limit)
-            _check_space(self.folder.parent, len(content))
-        path.parent.mkdir(parents=True, exist_ok=True)
+            _check_space(path.parent, len(content))
         _write_whole(path, content)
 
     def read(self, identity: str, caption: str) -> Cached | None:
@@ -92,6 +90,13 @@ class LatentCache:
             return from_bytes(content, path, caption, with_ids=self._same_text)
         except UserError:
             return None  # Other formats have other folders, so that the number is damaged.
+
+
+def write_index(folder: Path, video_tokenizer: str, text: str) -> None:
+    """Say what a folder holds, whatever was said before. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"format": FORMAT, "codec": video_tokenizer, "text": text}
+    _write_whole(folder / INDEX, f"{json.dumps(record)}\n".encode())
 
 
 def described(error: OSError, folder: Path) -> str:
