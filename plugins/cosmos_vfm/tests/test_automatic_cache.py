@@ -141,8 +141,16 @@ def cut(content: bytes) -> bytes:
     return content[:50]
 
 
-def one_bit(content: bytes) -> bytes:
-    return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def bit_of_the_latents(content: bytes) -> bytes:
+    return flipped(content, len(content) // 2)
+
+
+def bit_of_the_format(content: bytes) -> bytes:
+    return flipped(content, len(content) - 3)
 
 
 def zeros(content: bytes) -> bytes:
@@ -153,7 +161,7 @@ def nothing(content: bytes) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize("damage", [cut, one_bit, zeros, nothing])
+@pytest.mark.parametrize("damage", [cut, bit_of_the_latents, bit_of_the_format, zeros, nothing])
 def test_a_damaged_entry_is_ignored_and_written_again(tmp_path: Path, damage: Any) -> None:
     family, clip = family_of(tmp_path), Stored()
     cache_of(family).write("ab12", Cached(LATENTS, "", None))
@@ -302,3 +310,4 @@ def test_what_was_encoded_is_written_by_the_end_of_the_run(tmp_path: Path) -> No
     assert torch.equal(first.latents, LATENTS)
     assert torch.equal(third.latents, LATENTS + 2)
     assert missing is None
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
