@@ -64,9 +64,10 @@ def from_bytes(content: bytes, path: Path, caption: str, *, with_ids: bool) -> C
             return None
         if with_ids and "ids" in tensors and _metadata(content).get("caption") == _digest(caption):
             ids = tuple(tensors["ids"].flatten().tolist())
-    except (SafetensorError, KeyError, ValueError, RuntimeError):  # The last two for what is not one number.
+        latents = latents.float()
+    except (SafetensorError, KeyError, ValueError, RuntimeError):  # The last two for tensors of other kinds.
         return None
-    return Cached(latents.float(), caption, ids) if latents.ndim == 4 and len(latents) == CHANNELS else None
+    return Cached(latents, caption, ids) if latents.ndim == 4 and len(latents) == CHANNELS else None
 
 
 def _checksum(latents: torch.Tensor) -> int:
