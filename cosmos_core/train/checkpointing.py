@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.retention import remove_old
 from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
-from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.data.resume import plain
 from cosmos_core.data.sampler import ONE_DATASET_FORMAT, is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
-from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.plan import WeightSource
+from cosmos_core.train.base_record import base_of_start, base_on_resume
+from cosmos_core.train.spikes import is_spikes_state
 from cosmos_core.train.weights import check_finite, initialise_rest, load_base, load_checkpoint, log_differences
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ TRAINER_FORMAT = 1
 """Format number of a checkpoint's ``trainer/``."""
 MOST_STEPS = 2**53
 """Larger numbers of steps are damage."""
+LATER = ("rollbacks", "spikes")
+"""Entries of ``trainer/`` that older checkpoints lack."""
 RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
 """Entries of every random state; one of a process with a GPU has another."""
 
@@ -82,7 +83,7 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
     resumes = source.kind == "resume"
     if source.path is not None and resumes:
         _check_format(source.path / "trainer", mesh)
-        trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True)
+        base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
         num_layers = trainer.family.num_layers
@@ -93,9 +94,10 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
     if source.path is not None and trainer.is_main:
         log_differences(config.model, loaded, fresh, restarted)
     if source.path is not None and resumes:
+        trainer.base = base_on_resume(trainer, source.path, base)
         _restore_training(trainer, source.path)
-    elif trains_only_lora(model):
-        trainer.base = _adapter_base(trainer, source)
+    else:
+        trainer.base = base_of_start(trainer, source, loaded)
 
 
 def _check_format(folder: Path, mesh: Mesh) -> None:
@@ -125,12 +127,20 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
 
 
 def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> None:
-    """Raises UserError for steps that no run has completed."""
+    """Raises UserError for steps that no run has completed, and other counts and figures that no run writes."""
+    counts = (
+        ("scheduler", "last_epoch", "steps"),
+        ("trainer", "iteration", "steps"),
+        ("trainer", "rollbacks", "times"),
+    )
     problems = [
-        Problem(message=f"is {value!r:.80}, not a number of steps", key=key, file=str(checkpoint / part))
-        for part, key in (("scheduler", "last_epoch"), ("trainer", "iteration"))
-        if type(value := state[part][key]) is not int or not 0 <= value <= MOST_STEPS
+        Problem(message=f"is {value!r:.80}, not a number of {unit}", key=key, file=str(checkpoint / part))
+        for part, key, unit in counts
+        if key in state[part] and (type(value := state[part][key]) is not int or not 0 <= value <= MOST_STEPS)
     ]
+    if not is_spikes_state(spikes := state["trainer"].get("spikes", [])):
+        message = f"is {spikes!r:.80}, not the figures of the last steps"
+        problems.append(Problem(message=message, key="spikes", file=str(checkpoint / "trainer")))
     if problems:
         raise UserError("the checkpoint does not say how far it was trained; nothing was started", problems)
 
@@ -141,7 +151,7 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
     Random states of the cosmos-framework scripts have another form and are skipped; training draws from `CounterRng`
     and does not need them.
     """
-    template: dict[str, Any] = {"iteration": None}
+    template: dict[str, Any] = {"iteration": None, **{name: None for name in LATER if name in stored}}
     own = f"rng_state_{trainer.mesh.rank}"
     randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}
     if randomness.keys() >= RANDOM_STATE:
@@ -153,19 +163,3 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
         if values and all(f"callbacks.{name}.{key}" in stored for key in values)
     }
     return {**template, "callbacks": stored_callbacks} if stored_callbacks else template
-
-
-def _adapter_base(trainer: Trainer, source: WeightSource) -> AdapterBase:
-    """The base of a run's adapters: a converted base, the family's own files, or fresh weights."""
-    model = trainer.config.model
-    assert isinstance(model, AdaptedModelConfig)
-    folder = source.path / "model" if source.path is not None else trainer.family.weights_folder
-    return AdapterBase(
-        folder=str(folder.resolve()) if folder is not None else "",
-        digest=fingerprint(folder) if folder is not None else "",
-        dcp=source.path is not None,
-        rank=model.lora_rank,
-        alpha=model.lora_alpha,
-        seed=trainer.rng.seed if folder is None else None,
-        num_layers=trainer.family.num_layers,
-    )

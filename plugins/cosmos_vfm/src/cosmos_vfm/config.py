@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os.path import isdir
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from attrs import frozen
@@ -92,6 +92,8 @@ class Validation:
 @frozen(kw_only=True)
 class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
+
+    usual_lora_targets: ClassVar[str] = "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen"
 
     tier: str = option("nano", "Model size.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
     num_layers: int | None = option(

@@ -14,7 +14,7 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 
-from cosmos_core.config import RunConfig
+from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
@@ -113,9 +113,9 @@ class VfmFamily(ModelFamily):
         return self._video_tokenizer
 
     @classmethod
-    def estimate(cls, config: RunConfig) -> Estimate:
+    def estimate(cls, config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None) -> Estimate:
         """What a full micro-batch of usual clips costs."""
-        return estimate(config)
+        return estimate(config, sample, memory)
 
     def move_to(self, device: torch.device) -> None:
         """Compute there from now on; the network stays where it is."""
