@@ -158,7 +158,7 @@ class DrawSamples:
 class CompileTokenizer:
     """torch.compile of the encoder of the video tokenizer."""
 
-    enabled: bool = option(False, "Compile the encoder.")
+    enabled: bool = option(False, "Compile the encoder, on a CUDA device.")
     compile_after_iterations: int = option(
         3, "Compile after this many micro-batches.", low=0, unless=("enabled", (False,))
     )
