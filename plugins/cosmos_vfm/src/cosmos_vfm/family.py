@@ -331,7 +331,7 @@ class VfmFamily(ModelFamily):
         return latents
 
     def _encoded(self, model: nn.Module, clips: torch.Tensor) -> torch.Tensor:
-        """Context-parallel peers have the same clips; each encodes some of them, unless a cache had some for one alone."""
+        """Context-parallel peers have the same clips; each encodes some. With a cache they may lack other ones."""
         assert isinstance(model, Cosmos3Network)
         with torch.no_grad(), self.times.phase("vae"):
             if model.context is None or self.context.data.cache is not None:
