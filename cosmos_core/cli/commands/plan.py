@@ -156,3 +156,5 @@ def _lines(costs: Costs) -> Iterator[str]:
         yield f"hours for {case.config.trainer.max_iter:,} steps: {costs.hours:.1f}"
     yield f"a checkpoint: {costs.checkpoint_gib:.1f} GiB"
     yield f"disk over the run: {values['disk_gib']:.1f} GiB, {costs.num_checkpoints} checkpoints at most"
+    if (data := case.config.dataloader_train).fills_cache:
+        yield f"latent cache: {data.cache_gib:g} GiB more at most, which all runs share"
