@@ -27,7 +27,7 @@ from cosmos_core.plan.manifest import write_manifest
 from cosmos_core.plan.paths import iteration_name
 from cosmos_core.plan.trained import write_launch
 
-__all__ = ["SaveFailed", "save_checkpoint"]
+__all__ = ["SaveFailed", "save_checkpoint", "save_failure"]
 
 
 class SaveFailed(UserError):
@@ -43,10 +43,12 @@ def save_checkpoint(
     *,
     base: AdapterBase | None = None,
     launch: int | None = None,
+    shown: bool = True,
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
 
     base: the base weights, for a checkpoint of adapters alone. launch: number of the launch that trained the weights.
+    shown: whether people see the progress.
 
     If the run is killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks
     have written everything, and ``latest_checkpoint.txt`` is replaced last. Collective. Raises SaveFailed on all ranks
@@ -64,7 +66,7 @@ def save_checkpoint(
             write_launch(hidden, launch)
 
     def write() -> None:
-        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes") as saving:
+        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes", shown=shown) as saving:
             for name, component in components.items():
                 writer, planner = HashingWriter(hidden / name), _CountingPlanner(saving)
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
@@ -80,7 +82,7 @@ def save_checkpoint(
         reason = _fault(part) if on_all or mesh.rank == 0 else None
         if any_rank(reason is not None, mesh):
             shutil.rmtree(hidden, ignore_errors=True)
-            raise _failed(step, checkpoints, reason or "another rank could not write")
+            raise save_failure(step, checkpoints, reason)
     return final
 
 
@@ -125,10 +127,13 @@ def _size(item: WriteItem) -> int:
     return part.chunk.sizes.numel() * part.properties.dtype.itemsize if part is not None else 0
 
 
-def _failed(step: int, checkpoints: Path, reason: str) -> SaveFailed:
+def save_failure(step: int, checkpoints: Path, reason: str | None) -> SaveFailed:
+    """The error of every rank when a checkpoint is not complete. reason: of this rank; None when another has one."""
     hint = "mend the disk or free some space, then run the same command again"
     title = f"the checkpoint of step {step} could not be written; earlier ones are complete"
-    return SaveFailed(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
+    return SaveFailed(
+        title, [Problem(message=reason or "another rank could not write", file=str(checkpoints), hint=hint)]
+    )
 
 
 def _interrupted(error: CheckpointException) -> bool:
