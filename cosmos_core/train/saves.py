@@ -42,7 +42,7 @@ class Saves:
         self._job: SaveJob | None = None
         self._saver: BackgroundSaver | None = None
         self._in_background = False
-        self._processes = 0
+        self._started = 0
         self._blocked = 0.0
         self._newest = time.monotonic()
         self._all_finished = self._overdue = False
@@ -80,7 +80,6 @@ class Saves:
         if any_rank(together > free_host_memory(), mesh):
             logger.warning("saving in the background needs %.1f GiB of host memory; saves block", together / 2**30)
             return
-        self._in_background = True
         self._start_process(components)
 
     def after_step(self) -> None:
@@ -91,9 +90,7 @@ class Saves:
             return
         self.tried_step = self._trainer.step
         try:
-            if self._in_background:
-                self._begin()
-            else:
+            if not self._in_background or not self._begin():
                 self.save()
         except SaveFailed as error:
             self._go_on_after(error)
@@ -162,22 +159,27 @@ class Saves:
         trainer.flush()
         return not trainer.guard.in_doubt
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
+        """Begin to save in the background; whether that was possible."""
         trainer = self._trainer
         self.settle()
         begun = self._enter()
         components, mesh = trainer.state_dict(), trainer.mesh
         if self._saver is not None and any_rank(not self._saver.fits(components), mesh):
             self.close()
-        saver = self._saver or self._start_process(components)
+        if self._saver is None:
+            self._start_process(components)
+        if self._saver is None:
+            return False
         self._job = self._new_job()
         buffers = {f"{LIVE}{name}" for name, _ in trainer.model.named_buffers()}
-        saver.begin(self._job, components, at_once=buffers)
+        self._saver.begin(self._job, components, at_once=buffers)
         self._all_finished = False
         self._blocked = time.perf_counter() - begun
         trainer.times.add("saving", self._blocked)
         if trainer.is_main:
             logger.info("saving %s in the background", trainer.paths.iteration(trainer.step).name)
+        return True
 
     def _enter(self) -> float:
         """A save begins: when, by the clock of durations. Raises RunFailed when the weights are not finite."""
@@ -188,10 +190,17 @@ class Saves:
         self._newest = time.monotonic()
         return time.perf_counter()
 
-    def _start_process(self, components: dict[str, dict[str, Any]]) -> BackgroundSaver:
-        self._processes += 1
-        self._saver = BackgroundSaver(components, self._trainer.mesh, f"saves {self._processes}")
-        return self._saver
+    def _start_process(self, components: dict[str, dict[str, Any]]) -> None:
+        """Start the process of this rank, unless the system of any rank refuses memory or process."""
+        self._started += 1
+        mesh = self._trainer.mesh
+        try:
+            self._saver = BackgroundSaver(components, mesh, f"saves {self._started}")
+        except OSError as error:
+            logger.warning("no process can save in the background: %s; saves block", error)
+        self._in_background = not any_rank(self._saver is None, mesh)
+        if not self._in_background:
+            self.close()
 
     def _new_job(self) -> SaveJob:
         trainer = self._trainer
