@@ -44,7 +44,7 @@ class Callback:
         """After the update; `trainer.step` counts it."""
 
     def checkpoint_saved(self, trainer: Trainer, path: Path) -> None:
-        """A checkpoint is complete and visible at `path`."""
+        """A checkpoint is complete and visible at `path`; `trainer.step` may be some steps further."""
 
     def train_end(self, trainer: Trainer) -> None:
         """The loop ended normally, at its end or on a stop request."""

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.costs import GIB, MODES, checkpoint_bytes, checkpoints_kept, step_seconds
+from cosmos_core.plan.costs import GIB, MODES, checkpoint_bytes, checkpoints_kept, staging_bytes, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.savings import Case, best_mode, cheapest
@@ -29,8 +29,8 @@ class Costs:
     """Of a run.
 
     case: with the mode that trains. automatic: whether the planner took the mode. seconds: of a step, least and most.
-    hours: to the end. steps_an_epoch: None where the data is not there. change: settings that make it fit; empty when
-    it does, None when nothing would.
+    hours: to the end. steps_an_epoch: None where the data is not there. pinned_gib: of the host's memory for each GPU.
+    change: settings that make it fit; empty when it does, None when nothing would.
     """
 
     case: Case
@@ -41,6 +41,7 @@ class Costs:
     steps_an_epoch: int | None
     checkpoint_gib: float
     num_checkpoints: int
+    pinned_gib: float
     change: list[str] | None
 
     @property
@@ -77,16 +78,18 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_sa
     if automatic:
         case = best_mode(case, machine.memory) or case
     seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine, case.share)
+    hours = None if seconds is None else config.trainer.max_iter * sum(seconds) / 2 / 3600
     step = case.estimate.samples * case.degrees.data * config.trainer.grad_accum_iter
     return Costs(
         case=case,
         machine=machine,
         automatic=automatic,
         seconds=seconds,
-        hours=None if seconds is None else config.trainer.max_iter * sum(seconds) / 2 / 3600,
+        hours=hours,
         steps_an_epoch=None if num_samples is None else max(1, round(num_samples / step)),
         checkpoint_gib=checkpoint_bytes(case.estimate, config) / GIB,
-        num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter),
+        num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter, hours),
+        pinned_gib=staging_bytes(case.estimate, config, case.degrees) / GIB,
         change=[] if case.peak <= machine.memory else cheapest(case, machine.memory),
     )
 

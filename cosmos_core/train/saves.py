@@ -20,6 +20,7 @@ from cosmos_core.distributed.host_memory import free_host_memory
 from cosmos_core.distributed.reduce import any_rank
 
 if TYPE_CHECKING:
+    from cosmos_core.train.fetch import StepBatches
     from cosmos_core.train.trainer import Trainer
 
 __all__ = ["Saves"]
@@ -48,19 +49,16 @@ class Saves:
         self._all_finished = self._overdue = False
 
     @property
-    def unfinished(self) -> bool:
-        """Whether this rank still writes. Not collective."""
-        return self._job is not None and self._saver is not None and not self._saver.finished
-
-    @property
-    def overdue(self) -> bool:
-        """Whether the last save was `save_every_minutes` ago, by the clock of rank 0. Not collective."""
+    def votes(self) -> dict[str, bool]:
+        """What `fetch` asks every rank: whether it still saves, and on rank 0 whether a save is due by its clock."""
+        saving = self._job is not None and self._saver is not None and not self._saver.finished
         minutes = self._config.save_every_minutes
-        return self._trainer.is_main and minutes is not None and time.monotonic() >= self._newest + 60 * minutes
+        overdue = self._trainer.is_main and minutes is not None and time.monotonic() >= self._newest + 60 * minutes
+        return {"saving": saving, "overdue": overdue}
 
-    def hear(self, *, unfinished: bool, overdue: bool) -> None:
-        """What any rank said of the two."""
-        self._all_finished, self._overdue = not unfinished, overdue
+    def hear(self, step: StepBatches) -> None:
+        """What any rank answered. Not collective."""
+        self._all_finished, self._overdue = not step.saving, step.overdue
 
     def prepare(self) -> None:
         """After the first step: start the process that saves, if there will be saves before the last one.

@@ -217,11 +217,10 @@ class Trainer:
 
         # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
         # They also agree here on a request to stop, and on saves.
-        count, asked, saves = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves
-        votes = {"stopping": asked, "saving": saves.unfinished, "overdue": saves.overdue}
-        step = fetch(micro_batches, count, self.family, self.mesh, waited=self._waited, **votes)
+        count, asked, votes = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves.votes
+        step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited, **votes)
         self._stopping, self._waited = step.stopping, step.waited
-        saves.hear(unfinished=step.saving, overdue=step.overdue)
+        self.saves.hear(step)
         data_wait = time.perf_counter() - started
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does

@@ -9,7 +9,7 @@ import pytest
 from tests.command import cosmos
 
 AUTO = "model.activation_checkpointing.mode=auto"
-KEYS = {"peak_gib", "items", "fits", "step_seconds", "checkpoint_gib", "disk_gib", "hours"}
+KEYS = {"peak_gib", "items", "fits", "step_seconds", "pinned_gib", "checkpoint_gib", "disk_gib", "hours"}
 
 
 @pytest.mark.torch
