@@ -174,9 +174,10 @@ class Staging:
         self.memory.release()
 
     def _copy(self, tensor: torch.Tensor, slot: Slot) -> None:
-        self.memory.view(slot).copy_(to_local(tensor.detach()), non_blocking=True)
+        self.memory.view(slot).copy_(to_local(tensor), non_blocking=True)
 
 
+@torch.no_grad()
 def placed(
     components: Mapping[str, Any], note: Callable[[torch.Tensor, Slot, tuple[str, ...]], None]
 ) -> dict[str, Any]:
@@ -186,8 +187,8 @@ def placed(
     def place(tensor: torch.Tensor, path: tuple[str, ...]) -> Slot:
         nonlocal end
         sharding = Sharding.of(tensor) if isinstance(tensor, DTensor) else None
-        offset = -(-end // ALIGNMENT) * ALIGNMENT
-        slot = Slot(offset, tuple(to_local(tensor.detach()).shape), tensor.dtype, sharding)
+        offset = _aligned(end)
+        slot = Slot(offset, tuple(to_local(tensor).shape), tensor.dtype, sharding)
         end = slot.end
         note(tensor, slot, path)
         return slot
@@ -198,11 +199,23 @@ def placed(
     return {name: _mapped(value, leaf, (name,)) for name, value in components.items()}
 
 
+@torch.no_grad()
 def size_of(components: Mapping[str, Any]) -> int:
     """Bytes of staging memory that this rank needs for them."""
-    ends = [0]
-    placed(components, lambda tensor, slot, path: ends.append(slot.end))
-    return max(ends)
+    end = 0
+
+    def add(value: Any, path: tuple[str, ...]) -> None:
+        nonlocal end
+        if isinstance(value, torch.Tensor):
+            end = _aligned(end) + to_local(value).nbytes
+
+    for name, value in components.items():
+        _mapped(value, add, (name,))
+    return end
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def unstaged(components: Mapping[str, Any], memory: StagingMemory, mesh: DeviceMesh | None) -> dict[str, Any]:
