@@ -86,10 +86,10 @@ class StagingMemory:
         torch.cuda.set_device(device)
         whole = self._whole()
         whole.zero_()  # So that the driver finds pages, and does not hold everybody up while they are made.
-        error = torch.cuda.cudart().cudaHostRegister(whole.data_ptr(), self.size, 0)
-        self._pinned = error == torch.cuda.cudart().cudaError.success
+        code = int(torch.cuda.cudart().cudaHostRegister(whole.data_ptr(), self.size, 0))
+        self._pinned = code == 0
         if not self._pinned:
-            logger.warning("%d bytes for saves cannot be pinned (%s); copying will be slower", self.size, error)
+            logger.warning("%d bytes for saves cannot be pinned (CUDA error %d); copies are slower", self.size, code)
 
     def release(self) -> None:
         """Give it back. Views that others still have stay valid."""

@@ -42,6 +42,7 @@ KILLED = -signal.SIGKILL
 EXPECTED = {
     "kill a rank": {0, 1, KILLED},
     "kill all ranks": {0, 1, KILLED},
+    "kill a saver": {0},
     "kill the launcher": {0, KILLED},
     "stop a rank": {0, 1, 75, KILLED},
     "signal the group": {0, 75, 130},
