@@ -58,8 +58,12 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def reached(run_dir: Path, step: int) -> Callable[[], bool]:
+def reached(run_dir: Path, step: int, *, saved: int | None = None) -> Callable[[], bool]:
+    """Whether a run has trained `step` and has the checkpoint of the step `saved`."""
+
     def check() -> bool:
+        if saved is not None and not (run_dir / f"checkpoints/iter_{saved:09d}").is_dir():
+            return False
         try:
             return any(record["step"] >= step for record in metric_records(run_dir) if "loss" in record)
         except (OSError, ValueError):
@@ -84,7 +88,7 @@ def same_weights(first: Path, second: Path) -> bool:
 def test_killed_between_saves_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: Path) -> None:
     run_dir = directory(tmp_path, "killed")
     process = start(*arguments(tmp_path, "killed", *SLOW))
-    wait_for(reached(run_dir, 14), process)
+    wait_for(reached(run_dir, 14, saved=10), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert max(record["step"] for record in metric_records(run_dir)) < 40
@@ -242,7 +246,7 @@ def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(uninterrupted:
     run_dir = directory(tmp_path, "restarted")
     process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"))
     for launch, step in ((1, 14), (2, 23)):
-        wait_for(reached(run_dir, step), process)
+        wait_for(reached(run_dir, step, saved=10), process)
         rank_of(process).kill()
         wait_for((run_dir / f"launches/{launch + 1}").is_dir, process)
     stderr = process.communicate(timeout=120)[1]
