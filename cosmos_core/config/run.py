@@ -234,6 +234,9 @@ class DataloaderConfig:
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
     num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
+    worker_timeout: float = option(
+        180.0, "Workers that give nothing for so long are replaced, twice; 0: no limit.", unit="seconds", low=0
+    )
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
     cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")

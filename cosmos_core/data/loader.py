@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +22,8 @@ from cosmos_core.data.sampler import Order, Place, initial_state, positions
 from cosmos_core.data.samples import Item, Record
 from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.data.used import UsedSamples, digest_of
+from cosmos_core.data.workers import read_in_workers
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.launch.parent import follow_parent
-from cosmos_core.launch.signals import stops_blocked
 from cosmos_core.seeds import stream_seed
 
 __all__ = ["MicroBatch", "PackedLoader", "Preparation"]
@@ -283,16 +280,14 @@ class PackedLoader:
         upcoming = positions(*self._start, self._world, self._end)
         if self._config.num_workers == 0:
             return map(self._reader.__getitem__, upcoming)
-        loader = torch.utils.data.DataLoader(
+        return read_in_workers(
             self._reader,
-            sampler=upcoming,
-            batch_size=None,
+            upcoming,
             num_workers=self._config.num_workers,
             prefetch_factor=self._config.prefetch_factor,
-            worker_init_fn=partial(_follow, os.getpid()),
+            timeout=self._config.worker_timeout,
+            name=lambda position: self.source.key(self._order.place(position).index),
         )
-        with stops_blocked():  # Workers are started here.
-            return iter(loader)
 
     def _skip(self, where: str, reason: str, fetched: _Fetched) -> None:
         self.skipped[reason] += self._seen.skip(fetched.place.index, bad=not fetched.overlong)
@@ -320,10 +315,6 @@ class PackedLoader:
     def _reasons(self) -> list[Problem]:
         problems = [Problem(message=f"{number} x {reason}") for reason, number in self.skipped.most_common()]
         return problems + [Problem(message=f"first: {where}") for where in sorted(self._reported)[:5]]
-
-
-def _follow(parent: int, worker: int) -> None:
-    follow_parent(parent)
 
 
 def _named(config: DataloaderConfig) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import platform
-import sys
+import re
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from traceback import walk_stack
+from tempfile import TemporaryFile
 
 from attrs import asdict, frozen
 
@@ -23,6 +24,8 @@ COLLECTIVES = os.path.join("torch", "distributed", "")
 """Part of the path of files whose functions wait for other ranks."""
 FRAMES = 16
 """Innermost frames of a stack that are kept."""
+_THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+).*\n((?:  .*\n)*)", re.MULTILINE)
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 @frozen
@@ -86,16 +89,21 @@ def remove_beat(folder: Path, rank: int) -> None:
 
 
 def _where(thread: int) -> tuple[str, tuple[str, ...]]:
-    """The collective that some thread of this process waits in, and the stack of `thread`."""
-    frames = sys._current_frames()
-    collective = ""
-    for other, frame in frames.items():
-        if other != threading.get_ident() and COLLECTIVES in frame.f_code.co_filename:
-            codes = [called.f_code for called, _ in walk_stack(frame)]
-            api = [code.co_name for code in codes if code.co_filename.endswith("distributed_c10d.py")]
-            collective = api[-1] if api else codes[0].co_name
-    # `walk_stack` reads no source, unlike `extract_stack`.
-    own = list(walk_stack(frames[thread]))[:FRAMES] if thread in frames else []
-    return collective, tuple(
-        f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}" for frame, line in own[::-1]
-    )
+    """The collective that some thread of this process waits in, and the stack of `thread`.
+
+    The text comes from faulthandler: with CPython 3.11, walking through the frames of threads that go on running
+    (``sys._current_frames``) corrupts memory once in some ten thousand times.
+    """
+    text, collective, own = "", "", list[str]()
+    with suppress(OSError), TemporaryFile() as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        text = file.read().decode(errors="replace")
+    for number, calls in _THREAD.findall(text):
+        frames = _FRAME.findall(calls)  # Innermost first.
+        if int(number, 16) == thread:
+            own = [f"{file}:{line} in {name}" for file, line, name in frames[:FRAMES][::-1]]
+        if int(number, 16) != threading.get_ident() and frames and COLLECTIVES in frames[0][0]:
+            api = [name for file, _, name in frames if file.endswith("distributed_c10d.py")]
+            collective = api[-1] if api else frames[0][2]
+    return collective, tuple(own)

@@ -1,0 +1,129 @@
+"""Reads ahead in worker processes; workers that hang are replaced."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+import torch
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.launch.parent import follow_parent
+from cosmos_core.launch.signals import stops_blocked
+
+__all__ = ["read_in_workers"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REPLACED = 2
+"""Times in a row that silent workers are replaced before the run ends."""
+TRACEBACK_SECONDS = 0.5
+"""Given to silent workers to write their tracebacks."""
+
+
+def read_in_workers(
+    dataset: torch.utils.data.Dataset[T],
+    positions: Iterable[int],
+    *,
+    num_workers: int,
+    prefetch_factor: int,
+    timeout: float,
+    name: Callable[[int], str],
+) -> Iterator[T]:
+    """The items of `dataset` at `positions`, in their order. name: of the item at a position, for messages.
+
+    Workers are forked from a process that has threads, and they read files that may never answer, so they can hang.
+    When none has given anything for `timeout` seconds (0: no limit), their tracebacks go to stderr, and new workers
+    start at the item that is missing. Raises UserError when these are silent too, `REPLACED` times in a row.
+    """
+    read_ahead: deque[int] = deque()
+    upcoming, silent = iter(positions), 0
+    while True:
+        sampler = _noted(chain(list(read_ahead), upcoming), read_ahead)
+        read_ahead.clear()
+        loader = torch.utils.data.DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            worker_init_fn=partial(_begin_worker, os.getpid()),
+            timeout=timeout,
+        )
+        others = set(active_children())
+        with stops_blocked(), _writing_tracebacks():  # Workers are started here.
+            items = iter(loader)
+        workers = set(active_children()) - others
+        try:
+            for item in items:
+                read_ahead.popleft()
+                silent = 0
+                yield item
+            return
+        except RuntimeError as error:
+            if "timed out" not in str(error):
+                raise
+        silent += 1
+        title = f"the {num_workers} loader workers gave nothing for {timeout:g} seconds"
+        logger.warning("%s; the next sample is %s. Where they hang:", title, name(read_ahead[0]))
+        _write_tracebacks(workers)
+        for worker in workers:
+            worker.terminate()  # Those that still run Python end at once.
+        del items
+        _kill(workers)
+        if silent > REPLACED:
+            raise UserError(f"{title}, {silent} times in a row", [_still_silent(name(read_ahead[0]))])
+
+
+def _still_silent(sample: str) -> Problem:
+    message = f"waits for {sample}; stderr has the tracebacks of the workers"
+    hint = "look at that sample and its disk; raise worker_timeout of the dataloader where so long is right"
+    return Problem(message=message, hint=hint)
+
+
+def _noted(positions: Iterator[int], read_ahead: deque[int]) -> Iterator[int]:
+    for position in positions:
+        read_ahead.append(position)
+        yield position
+
+
+def _begin_worker(parent: int, worker: int) -> None:
+    follow_parent(parent)
+
+
+@contextmanager
+def _writing_tracebacks() -> Iterator[None]:
+    """Processes forked inside write their tracebacks at SIGQUIT, whatever they hang in: it needs no lock."""
+    faulthandler.register(signal.SIGQUIT, sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.unregister(signal.SIGQUIT)
+
+
+def _write_tracebacks(workers: set[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.pid is not None and worker.is_alive():
+            os.kill(worker.pid, signal.SIGQUIT)
+    time.sleep(TRACEBACK_SECONDS)
+
+
+def _kill(workers: set[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+            worker.join()

@@ -1,0 +1,51 @@
+"""Loader workers that hang are replaced, and every sample still comes once and in order."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cosmos_core.data.workers import read_in_workers
+from cosmos_core.errors import UserError
+from tests.unit.logged import logged
+
+TIMEOUT = 3.0
+"""Seconds; forking a worker must take less."""
+
+
+class Hanging(torch.utils.data.Dataset[int]):
+    """Hangs at item 5, `times` times."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self.folder, self.times = folder, times
+
+    def __getitem__(self, position: int) -> int:
+        tries = len(list(self.folder.iterdir()))
+        if position == 5 and tries < self.times:
+            (self.folder / str(tries)).touch()
+            time.sleep(3600)
+        return position * 10
+
+
+def read(dataset: Hanging) -> list[int]:
+    items = read_in_workers(
+        dataset, range(12), num_workers=1, prefetch_factor=2, timeout=TIMEOUT, name=lambda position: f"clip {position}"
+    )
+    return list(items)
+
+
+def test_after_a_hang_each_item_comes_once_and_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with logged() as lines:
+        assert read(Hanging(tmp_path, 1)) == [10 * position for position in range(12)]
+    assert any("workers gave nothing for 3 seconds; the next sample is clip 5" in line for line in lines)
+    assert "in __getitem__" in capfd.readouterr().err
+
+
+def test_a_sample_that_always_hangs_ends_the_run_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 times in a row") as raised:
+        read(Hanging(tmp_path, 99))
+    assert "clip 5" in raised.value.problems[0].message
+    assert len(list(tmp_path.iterdir())) == 3
