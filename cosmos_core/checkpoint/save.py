@@ -27,7 +27,7 @@ from cosmos_core.plan.manifest import write_manifest
 from cosmos_core.plan.paths import iteration_name
 from cosmos_core.plan.trained import write_launch
 
-__all__ = ["SaveFailed", "save_checkpoint", "save_failure"]
+__all__ = ["SaveFailed", "save_checkpoint"]
 
 
 class SaveFailed(UserError):
@@ -82,7 +82,7 @@ def save_checkpoint(
         reason = _fault(part) if on_all or mesh.rank == 0 else None
         if any_rank(reason is not None, mesh):
             shutil.rmtree(hidden, ignore_errors=True)
-            raise save_failure(step, checkpoints, reason)
+            raise _failed(step, checkpoints, reason or "another rank could not write")
     return final
 
 
@@ -127,13 +127,10 @@ def _size(item: WriteItem) -> int:
     return part.chunk.sizes.numel() * part.properties.dtype.itemsize if part is not None else 0
 
 
-def save_failure(step: int, checkpoints: Path, reason: str | None) -> SaveFailed:
-    """The error of every rank when a checkpoint is not complete. reason: of this rank; None when another has one."""
+def _failed(step: int, checkpoints: Path, reason: str) -> SaveFailed:
     hint = "mend the disk or free some space, then run the same command again"
     title = f"the checkpoint of step {step} could not be written; earlier ones are complete"
-    return SaveFailed(
-        title, [Problem(message=reason or "another rank could not write", file=str(checkpoints), hint=hint)]
-    )
+    return SaveFailed(title, [Problem(message=reason, file=str(checkpoints), hint=hint)])
 
 
 def _interrupted(error: CheckpointException) -> bool:

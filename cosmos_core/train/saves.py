@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosmos_core.checkpoint.background import BackgroundSaver
 from cosmos_core.checkpoint.job import SaveJob
-from cosmos_core.checkpoint.save import SaveFailed, save_failure
+from cosmos_core.checkpoint.save import SaveFailed
 from cosmos_core.checkpoint.staging import size_of
 from cosmos_core.checkpoint.state import LIVE
 from cosmos_core.config.env import launched_rank
@@ -117,10 +117,11 @@ class Saves:
         trainer.times.add("saving", waited)
         for record in reply.records:
             logging.getLogger(record.name).handle(record)
-        if any_rank(reply.failed, trainer.mesh):
-            if any_rank(reply.crash is not None, trainer.mesh):
-                self.close()
-            self._go_on_after(reply.error or save_failure(job.step, job.paths.checkpoints, reply.crash))
+        if any_rank(reply.crash is not None, trainer.mesh):
+            self._save_here_from_now_on(reply.crash or "a process that saves failed on another rank")
+            return
+        if reply.error is not None:  # Then all ranks have one.
+            self._go_on_after(reply.error)
             return
         path = job.paths.iteration(job.step)
         self._blocked += waited
@@ -161,11 +162,12 @@ class Saves:
         """Begin to save in the background; whether that was possible."""
         trainer = self._trainer
         self.settle()
-        begun = self._enter()
-        components, mesh = trainer.state_dict(), trainer.mesh
-        if self._saver is not None and any_rank(not self._saver.fits(components), mesh):
-            self.close()
         if self._saver is None:
+            return False
+        begun = self._enter()
+        components = trainer.state_dict()
+        if any_rank(not self._saver.fits(components), trainer.mesh):
+            self.close()
             self._start_process(components)
         if self._saver is None:
             return False
@@ -178,6 +180,12 @@ class Saves:
         if trainer.is_main:
             logger.info("saving %s in the background", trainer.paths.iteration(trainer.step).name)
         return True
+
+    def _save_here_from_now_on(self, reason: str) -> None:
+        """Without processes that save, whatever ended one; the checkpoint that is lost is made up for soon."""
+        self.close()
+        self._in_background, self.tried_step = False, self._trainer.saved_step
+        logger.log(logging.WARNING if self._trainer.is_main else logging.INFO, "%s; saves block from now on", reason)
 
     def _enter(self) -> float:
         """A save begins: when, by the clock of durations. Raises RunFailed when the weights are not finite."""
