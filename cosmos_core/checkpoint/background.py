@@ -13,7 +13,7 @@ from typing import Any
 
 from cosmos_core.checkpoint.job import SaveJob
 from cosmos_core.checkpoint.saving_process import Reply, Request, Setup
-from cosmos_core.checkpoint.staging import Staged, Staging
+from cosmos_core.checkpoint.staging import Staged, Staging, StagingMemory
 from cosmos_core.config.env import child_environment, launched_rank, rendezvous
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.launch.parent import child_command
@@ -34,23 +34,19 @@ class BackgroundSaver:
     """
 
     def __init__(self, components: Mapping[str, Any], mesh: Mesh, name: str) -> None:
-        """Start the process; collective in it, not here. name: the same on all ranks, and new for each process."""
+        """Start the process. name: the same on all ranks, and new for each process. Raises OSError."""
+        self._staged: Staged | None = None
         self._staging = Staging(components, mesh.device)
         self._connection, theirs = Pipe()
-        memory, given = self._staging.memory, theirs.fileno()
-        with stops_blocked():
-            self._process = subprocess.Popen(
-                [sys.executable, *child_command(PROGRAM, str(given), str(memory.file), str(memory.size))],
-                pass_fds=(given, memory.file),
-                env=child_environment(CUDA_VISIBLE_DEVICES=""),  # It must not take memory of a GPU.
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+        try:
+            self._process = _started(theirs.fileno(), self._staging.memory)
+        except OSError:
+            self._staging.release()
+            raise
         theirs.close()
         place = rendezvous() if mesh.distributed and launched_rank() is not None else None
-        self._connection.send(Setup(mesh.rank, mesh.degrees, mesh.distributed, place, name))
-        self._staged: Staged | None = None
+        with suppress(OSError):  # When the process ended, `result` says so.
+            self._connection.send(Setup(mesh.rank, mesh.degrees, mesh.distributed, place, name))
 
     def fits(self, components: Mapping[str, Any]) -> bool:
         """Whether there is room for a state that may have grown."""
@@ -62,7 +58,7 @@ class BackgroundSaver:
 
         def hand_over() -> None:
             staged.wait()
-            with suppress(OSError):  # When the process ended, `result` says so.
+            with suppress(OSError):
                 self._connection.send(Request(job, staged.components))
 
         Thread(target=hand_over, name="save", daemon=True).start()
@@ -93,6 +89,19 @@ class BackgroundSaver:
         self._process.wait()
         self._connection.close()
         self._staging.release()
+
+
+def _started(connection: int, memory: StagingMemory) -> subprocess.Popen[bytes]:
+    """The process with its end of the connection and the memory, by their descriptors."""
+    with stops_blocked():
+        return subprocess.Popen(
+            [sys.executable, *child_command(PROGRAM, str(connection), str(memory.file), str(memory.size))],
+            pass_fds=(connection, memory.file),
+            env=child_environment(CUDA_VISIBLE_DEVICES=""),  # It must not take memory of a GPU.
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def _cause(code: int) -> str:

@@ -42,7 +42,6 @@ class Saves:
         self.tried_step = self.failed = 0
         self._job: SaveJob | None = None
         self._saver: BackgroundSaver | None = None
-        self._in_background = False
         self._started = 0
         self._blocked = 0.0
         self._newest = time.monotonic()
@@ -76,7 +75,7 @@ class Saves:
         launched = launched_rank()
         together = size * (launched.local_world if launched is not None else 1)
         if any_rank(together > free_host_memory(), mesh):
-            logger.warning("saving in the background needs %.1f GiB of host memory; saves block", together / 2**30)
+            self._tell(f"saving in the background needs {together / 2**30:.1f} GiB of the host's memory; saves block")
             return
         self._start_process(components)
 
@@ -88,7 +87,7 @@ class Saves:
             return
         self.tried_step = self._trainer.step
         try:
-            if not self._in_background or not self._begin():
+            if not self._begin():
                 self.save()
         except SaveFailed as error:
             self._go_on_after(error)
@@ -114,7 +113,8 @@ class Saves:
         reply = self._saver.result()
         self._job = None
         waited = time.perf_counter() - begun
-        trainer.times.add("saving", waited)
+        if not self._all_finished:
+            trainer.times.add("saving", waited)
         for record in reply.records:
             logging.getLogger(record.name).handle(record)
         if any_rank(reply.crash is not None, trainer.mesh):
@@ -184,8 +184,8 @@ class Saves:
     def _save_here_from_now_on(self, reason: str) -> None:
         """Without processes that save, whatever ended one; the checkpoint that is lost is made up for soon."""
         self.close()
-        self._in_background, self.tried_step = False, self._trainer.saved_step
-        logger.log(logging.WARNING if self._trainer.is_main else logging.INFO, "%s; saves block from now on", reason)
+        self.tried_step = self._trainer.saved_step
+        self._tell(f"{reason}; saves block from now on")
 
     def _enter(self) -> float:
         """A save begins: when, by the clock of durations. Raises RunFailed when the weights are not finite."""
@@ -203,10 +203,13 @@ class Saves:
         try:
             self._saver = BackgroundSaver(components, mesh, f"saves {self._started}")
         except OSError as error:
-            logger.warning("no process can save in the background: %s; saves block", error)
-        self._in_background = not any_rank(self._saver is None, mesh)
-        if not self._in_background:
+            self._tell(f"no process can save in the background: {error}; saves block")
+        if any_rank(self._saver is None, mesh):
             self.close()
+
+    def _tell(self, text: str) -> None:
+        """A warning of rank 0; what the other ranks know is in their logs."""
+        logger.log(logging.WARNING if self._trainer.is_main else logging.INFO, "%s", text)
 
     def _new_job(self) -> SaveJob:
         trainer = self._trainer
