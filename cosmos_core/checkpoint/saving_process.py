@@ -26,6 +26,8 @@ from cosmos_core.plan.plan import Degrees
 
 __all__ = ["Reply", "Request", "Setup", "main"]
 
+logger = logging.getLogger(__name__)
+
 FOREVER = timedelta(days=7)
 """Of its collectives: one rank's disk may be slow. Who waits for the save watches over it."""
 
@@ -71,7 +73,7 @@ class _Records(logging.Handler):
     """Keeps what is logged, for the rank to log."""
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -91,6 +93,7 @@ def main(connection: str, file: str, size: str) -> int:
     log = _Records()
     logging.getLogger("cosmos_core").addHandler(log)
     logging.getLogger("cosmos_core").setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     rank = Connection(int(connection))
     try:
         setup = rank.recv()
@@ -101,8 +104,8 @@ def main(connection: str, file: str, size: str) -> int:
     except (EOFError, BrokenPipeError):  # The rank needs it no longer.
         return 0
     except Exception as error:  # Also a collective whose peer is gone. The rank decides what follows.
-        logging.getLogger(__name__).info("%s", traceback.format_exc())
-        reason = f"the process that saves failed: {type(error).__name__}: {first_line(error)}"
+        logger.debug("%s", traceback.format_exc())
+        reason = f"the process that saves failed: {type(error).__name__}: {first_line(error):.150}"
         rank.send(Reply(crash=reason, records=log.taken()))
         return 1
 
