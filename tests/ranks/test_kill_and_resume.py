@@ -34,7 +34,9 @@ RUN = (
     "dataloader_train.max_bad_sample_fraction=0.5",
 )
 SLOW = ("model.hidden=512", "model.layers=4")
-"""Steps long enough to be hit by a signal."""
+"""Steps long enough to be hit by a signal, and a state that is saved in the background."""
+WAITING = (*SLOW, "checkpoint.async_save=false")
+"""Saves that training waits for."""
 
 
 def arguments(root: Path, name: str, *extra: str) -> tuple[str, ...]:
@@ -121,7 +123,7 @@ def test_a_signal_saves_and_exits(
     uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int, word: str
 ) -> None:
     run_dir = directory(tmp_path, "stopped")
-    process = start(*arguments(tmp_path, "stopped", *SLOW))
+    process = start(*arguments(tmp_path, "stopped", *WAITING))
     wait_for(reached(run_dir, 3), process)
     process.send_signal(number)
     stderr = process.communicate(timeout=60)[1]
@@ -131,13 +133,13 @@ def test_a_signal_saves_and_exits(
     assert outcome["outcome"] == word
     latest = (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip()
     assert latest == f"iter_{outcome['step']:09d}"
-    cosmos(*arguments(tmp_path, "stopped", *SLOW))
+    cosmos(*arguments(tmp_path, "stopped", *WAITING))
     assert losses(run_dir) == losses(uninterrupted)
 
 
 @pytest.mark.ranks
 def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path) -> None:
-    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *SLOW)
+    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *WAITING)
     cosmos(*arguments(tmp_path, "whole", *both))
     run_dir = directory(tmp_path, "stopped")
     process = start(*arguments(tmp_path, "stopped", *both))
