@@ -83,8 +83,11 @@ class Saves:
         """Hear of a save that is complete, and save when it is due."""
         if self._all_finished:
             self.settle()
-        if not self._due():
-            return
+        if self._due():
+            self.save_or_go_on()
+
+    def save_or_go_on(self) -> None:
+        """Begin to save, in the background where that is possible. Raises SaveFailed after too many that failed."""
         self.tried_step = self._trainer.step
         try:
             if not self._begin():

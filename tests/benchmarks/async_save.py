@@ -3,7 +3,8 @@
 On two GPUs: ``torchrun --nproc-per-node 2 -m tests.benchmarks.async_save``. It trains the toy family with a state of
 ``--gib``, or any recipe whose data is there: ``... async_save vision_sft_nano KEY=VALUE...``. Both ways train in one
 process, one after the other. Blocked is the time between two steps with a save, less that without one; slower compares
-the 20 steps after the save with the 20 before it. ``--smoke`` runs the same code with a small state on any machine.
+the 20 steps after the save with the 20 before it, so let ``--pack`` make a step as long as a real one. ``--smoke`` runs
+the same code with a small state on any machine.
 """
 
 from __future__ import annotations
