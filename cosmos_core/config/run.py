@@ -97,15 +97,27 @@ class TrainerConfig:
     max_val_iter: int | None = option(None, "At most this many validation batches; absent: all.", low=1)
     on_nonfinite: str = option(
         "skip",
-        "A step whose loss or gradient is not finite: 'skip' skips its update, 'stop' ends the run.",
-        choices=("skip", "stop"),
+        "A step whose loss or gradient is not finite: 'skip' skips its update, 'rollback' goes back to the last "
+        "checkpoint and leaves out the data since then, 'stop' ends the run.",
+        choices=("skip", "rollback", "stop"),
+    )
+    max_rollbacks: int = option(
+        3,
+        "How often a run goes back before such a step ends it.",
+        low=1,
+        unless=("on_nonfinite", ("skip", "stop")),
     )
     max_consecutive_nan: int = option(
         100,
         "Skipped non-finite steps in a row that end the run.",
         unit="steps",
         low=1,
-        unless=("on_nonfinite", ("stop",)),
+        unless=("on_nonfinite", ("rollback", "stop")),
+    )
+    spike_factor: float = option(
+        10.0,
+        "Log a loss or gradient norm that lies so many times its usual spread above its running median; 0: none.",
+        low=0,
     )
     timeout: TimeoutConfig = section(TimeoutConfig, "Ranks that hang.")
     stop_grace: float = option(

@@ -99,6 +99,10 @@ class Record:
         """Allow-listed launch environment; never a secret."""
         return self.root / "job_env.yaml"
 
+    def left_out(self, rollback: int) -> Path:
+        """The samples that a rollback of this number left out, one a line."""
+        return self.root / f"left_out_{rollback}.jsonl"
+
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them; config.toml last."""

@@ -19,6 +19,7 @@ TITLES = {
     "val_loss": "validation loss",
     "lr": "learning rate",
     "grad_norm": "gradient norm before clipping",
+    "spike": "spikes: spreads above the median of loss or gradient norm",
     "tokens/s": "tokens per second",
     "tflop/s": "model TFLOP per second",
     "data wait share": "share of the step spent waiting for data",
@@ -51,7 +52,8 @@ def charts_of(runs: Sequence[Run]) -> list[Chart]:
     colors = {run: number for number, (run, _) in enumerate(runs)}
     drawn: dict[str, list[Line]] = {}
     for name, of_runs in curves.items():
-        drawn[name] = [Line(run, values, colors[run]) for run, values in of_runs.items()]
+        dots = name == "spike"  # Few steps have one.
+        drawn[name] = [Line(run, values, colors[run], dots=dots) for run, values in of_runs.items()]
     for name, of_runs in validations.items():
         drawn[name] = [Line(run, values, colors[run], dots=True) for run, values in of_runs.items() if values]
     if len(runs) == 1 and "loss" in drawn and "val_loss" in drawn:

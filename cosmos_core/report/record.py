@@ -14,7 +14,7 @@ from cosmos_core.report.figures import last_figures
 from cosmos_core.report.metrics_file import last_metrics
 from cosmos_core.report.run_status import recorded_config
 
-__all__ = ["Launch", "RunRecord", "SavedCheckpoint", "read_record"]
+__all__ = ["Launch", "Rollback", "RunRecord", "SavedCheckpoint", "read_record"]
 
 
 @frozen
@@ -28,6 +28,23 @@ class SavedCheckpoint:
 
 
 @frozen
+class Rollback:
+    """The run went back from a step that was not finite. left_out: samples without which it went on; file: theirs."""
+
+    from_step: int
+    to_step: int
+    why: str
+    left_out: int
+    file: str
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        place = f": {self.file}" if self.file else ""
+        return f"step {self.from_step} to {self.to_step} ({self.why}), without {self.left_out} samples{place}"
+
+
+@frozen
 class Launch:
     """One launch, from its ``launch_info.yaml``. startup: seconds by phase. left_out: samples by reason, by loader."""
 
@@ -37,6 +54,7 @@ class Launch:
     processes: int | None
     startup: dict[str, float]
     left_out: dict[str, dict[str, int]]
+    rollbacks: list[Rollback] = field(factory=list)
 
 
 @frozen(kw_only=True)
@@ -47,6 +65,11 @@ class RunRecord:
     last_figures: dict[str, float]
     checkpoints: list[SavedCheckpoint]
     launches: list[Launch] = field(factory=list)
+
+    @property
+    def rollbacks(self) -> list[Rollback]:
+        """Of all launches, oldest first."""
+        return [rollback for launch in self.launches for rollback in launch.rollbacks]
 
 
 def read_record(run_dir: Path) -> RunRecord:
@@ -105,7 +128,19 @@ def _launch(number: int, info: Mapping[str, Any]) -> Launch:
         processes=processes if isinstance(processes, int) else None,
         startup=startup,
         left_out=left_out,
+        rollbacks=[found for facts in _table(info, "rollbacks").values() if (found := _rollback(number, facts))],
     )
+
+
+def _rollback(launch: int, facts: Any) -> Rollback | None:
+    """None for a damaged entry."""
+    if not isinstance(facts, dict):
+        return None
+    begun, ended, samples = (facts.get(name) for name in ("from", "to", "samples"))
+    if not isinstance(begun, int) or not isinstance(ended, int) or not isinstance(samples, int):
+        return None
+    file = facts.get("left_out")
+    return Rollback(begun, ended, str(facts.get("why", "")), samples, f"launches/{launch}/{file}" if file else "")
 
 
 def _checkpoints(paths: RunPaths) -> list[SavedCheckpoint]:

@@ -10,7 +10,7 @@ from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily,
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
 from cosmos_core.train.scores import rank_correlation
-from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, Tracker
+from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, RewindingTracker, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "MediaTracker",
     "ModelFamily",
     "ModelInput",
+    "RewindingTracker",
     "StepOutput",
     "Tracker",
     "Trainer",

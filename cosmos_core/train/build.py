@@ -135,6 +135,7 @@ def build_trainer(
         paths=paths,
         activity=activity or Activity(),
         stop=stop or StopRequests(paths.stop_request),
+        source=plan.weights,
         loader_state=loader.state(),
         launch=plan.launch,
         startup=startup,

@@ -1,4 +1,4 @@
-"""The eight events of a run, and the state of a callback in a checkpoint."""
+"""The nine events of a run, and the state of a callback in a checkpoint."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ class Callback:
 
     def checkpoint_saved(self, trainer: Trainer, path: Path) -> None:
         """A checkpoint is complete and visible at `path`; `trainer.step` may be some steps further."""
+
+    def rolled_back(self, trainer: Trainer) -> None:
+        """After a step that was not finite an earlier state is restored; the run goes on after `trainer.step`."""
 
     def train_end(self, trainer: Trainer) -> None:
         """The loop ended normally, at its end or on a stop request."""

@@ -18,6 +18,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.plan import WeightSource
+from cosmos_core.train.spikes import is_spikes_state
 from cosmos_core.train.weights import check_finite, initialise_rest, load_base, load_checkpoint, log_differences
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ TRAINER_FORMAT = 1
 """Format number of a checkpoint's ``trainer/``."""
 MOST_STEPS = 2**53
 """Larger numbers of steps are damage."""
+LATER = ("rollbacks", "spikes")
+"""Entries of ``trainer/`` that older checkpoints lack."""
 RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
 """Entries of every random state; one of a process with a GPU has another."""
 
@@ -88,12 +91,20 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
 
 
 def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> None:
-    """Raises UserError for steps that no run has completed."""
+    """Raises UserError for steps that no run has completed, and other counts and figures that no run writes."""
+    counts = (
+        ("scheduler", "last_epoch", "steps"),
+        ("trainer", "iteration", "steps"),
+        ("trainer", "rollbacks", "times"),
+    )
     problems = [
-        Problem(message=f"is {value!r:.80}, not a number of steps", key=key, file=str(checkpoint / part))
-        for part, key in (("scheduler", "last_epoch"), ("trainer", "iteration"))
-        if type(value := state[part][key]) is not int or not 0 <= value <= MOST_STEPS
+        Problem(message=f"is {value!r:.80}, not a number of {unit}", key=key, file=str(checkpoint / part))
+        for part, key, unit in counts
+        if key in state[part] and (type(value := state[part][key]) is not int or not 0 <= value <= MOST_STEPS)
     ]
+    if not is_spikes_state(spikes := state["trainer"].get("spikes", [])):
+        message = f"is {spikes!r:.80}, not the figures of the last steps"
+        problems.append(Problem(message=message, key="spikes", file=str(checkpoint / "trainer")))
     if problems:
         raise UserError("the checkpoint does not say how far it was trained; nothing was started", problems)
 
@@ -104,7 +115,7 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
     Random states of the cosmos-framework scripts have another form and are skipped; training draws from `CounterRng`
     and does not need them.
     """
-    template: dict[str, Any] = {"iteration": None}
+    template: dict[str, Any] = {"iteration": None, **{name: None for name in LATER if name in stored}}
     own = f"rng_state_{trainer.mesh.rank}"
     randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}
     if randomness.keys() >= RANDOM_STATE:

@@ -1,4 +1,4 @@
-"""Steps with a loss or gradient that is not finite: their updates are skipped, too many of them end the run."""
+"""Steps with a loss or gradient that is not finite: their updates are skipped; the run ends or goes back for them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,27 @@ from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, RunFailed
 from cosmos_core.optim.norm import all_finite
 
-__all__ = ["MicroBatchLoss", "NonFiniteGuard"]
+__all__ = ["MicroBatchLoss", "NonFiniteGuard", "NotFinite"]
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 12
 """Sample keys shown of one micro-batch."""
+
+
+class NotFinite(RunFailed):
+    """Raised on all ranks when a loss, gradient or weight is not finite and training cannot simply go on.
+
+    what: it is, in words. blamed: micro-batches that may be the cause, of all ranks.
+    """
+
+    def __init__(self, title: str, what: str, reason: Problem, blamed: Sequence[str] = ()) -> None:
+        super().__init__(title, [*(Problem(message=text) for text in blamed), reason])
+        self.what, self.blamed = what, list(blamed)
+
+    def because(self, reason: Problem) -> NotFinite:
+        """The same, with another reason why the run ends."""
+        return NotFinite(self.title, self.what, reason, self.blamed)
 
 
 @frozen
@@ -53,18 +68,21 @@ class NonFiniteGuard:
     def judge(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> bool:
         """Whether the step's update was made.
 
-        record: with loss and gradient norm over all ranks, before any repair. Raises RunFailed when the run must end.
+        record: with loss and gradient norm over all ranks, before any repair. Raises NotFinite when the run must end,
+        or go back to a checkpoint.
         """
         self.judged += 1
         if math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"]):
             self.in_a_row = 0
             return True
         self.in_a_row += 1
-        self._log(record, micro_batches)
+        if self.config.on_nonfinite != "rollback":
+            self._log(record, micro_batches)
         if any_rank(not all_finite(self.model), self.mesh):
             raise self._failed(record, "the weights themselves are not finite, so no later step can be", micro_batches)
-        if self.config.on_nonfinite == "stop":
-            raise self._failed(record, "trainer.on_nonfinite = 'stop' ends the run", micro_batches)
+        if self.config.on_nonfinite != "skip":
+            reason = f"trainer.on_nonfinite = '{self.config.on_nonfinite}' ends the run"
+            raise self._failed(record, reason, micro_batches)
         limit = self.config.max_consecutive_nan
         if self.in_a_row >= limit:
             reason = f"{limit} such steps in a row end the run (trainer.max_consecutive_nan)"
@@ -77,11 +95,12 @@ class NonFiniteGuard:
         return self.in_a_row > 0
 
     def check_before_saving(self, step: int) -> None:
-        """Raises RunFailed when the last update made a weight infinite or NaN; earlier checkpoints stay."""
+        """Raises NotFinite when the last update made a weight infinite or NaN; earlier checkpoints stay."""
         if any_rank(not all_finite(self.model), self.mesh):
+            what = "an update made weights infinite or NaN"
             hint = "lower optimizer.lr; the previous checkpoint stays the latest"
-            problem = Problem(message="an update made weights infinite or NaN", hint=hint)
-            raise RunFailed(f"the weights are not finite after step {step}; they were not saved", [problem])
+            title = f"the weights are not finite after step {step}; they were not saved"
+            raise NotFinite(title, what, Problem(message=what, hint=hint))
 
     def check_at_end(self, step: int) -> None:
         """Raises RunFailed when all steps of this process were skipped."""
@@ -103,12 +122,12 @@ class NonFiniteGuard:
                 "".join(f"; rank {self.mesh.rank}, {text}" for text in blamed),
             )
 
-    def _failed(self, record: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> RunFailed:
+    def _failed(self, record: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> NotFinite:
         """Names step, ranks and samples: those with a loss that is not finite, else all of the step."""
         ranks = gather_objects((_blamed(micro_batches), _described(micro_batches)), self.mesh)
         somewhere = any(blamed for blamed, _ in ranks)
-        problems = [
-            Problem(message=f"rank {rank}, {text}")
+        texts = [
+            f"rank {rank}, {text}"
             for rank, (blamed, everything) in enumerate(ranks)
             for text in (blamed if somewhere else everything)
         ]
@@ -116,9 +135,9 @@ class NonFiniteGuard:
             "lower optimizer.lr, or look at these samples; if the same command fails again at once, start from an "
             "earlier checkpoint: checkpoint.load_path=.../iter_<N>"
         )
-        problems.append(Problem(message=reason, hint=hint))
-        title = f"step {record['step']}: loss {record['loss']:g}, gradient norm {record['grad_norm']:g}; the last good "
-        return RunFailed(f"{title}checkpoint stays the latest", problems)
+        what = f"loss {record['loss']:g}, gradient norm {record['grad_norm']:g}"
+        title = f"step {record['step']}: {what}; the last good checkpoint stays the latest"
+        return NotFinite(title, what, Problem(message=reason, hint=hint), texts)
 
 
 def _blamed(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:

@@ -52,6 +52,11 @@ class SampleLog(Callback):
                 lines.append(json.dumps(line | ({"dataset": dataset} if dataset else {})))
         self._file.write("".join(f"{line}\n" for line in lines).encode())
 
+    def rolled_back(self, trainer: Trainer) -> None:
+        """Remove the lines of steps that follow again."""
+        self.train_end(trainer)
+        self.train_start(trainer)
+
     def train_end(self, trainer: Trainer) -> None:
         """Close the file."""
         if self._file is not None:

@@ -66,7 +66,7 @@ class Saves:
         """
         every, step = self._config.save_iter, self._trainer.step
         more = self._config.save_every_minutes is not None or (step // every + 1) * every < self._trainer.max_iter
-        if not more or not self._config.async_save or sys.platform != "linux":
+        if self._saver is not None or not more or not self._config.async_save or sys.platform != "linux":
             return
         components, mesh = self._trainer.state_dict(), self._trainer.mesh
         size = size_of(components)

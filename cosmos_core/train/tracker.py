@@ -12,7 +12,7 @@ from attrs import frozen
 from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["AnswerTracker", "Media", "MediaTracker", "Tracker", "TrackerGroup"]
+__all__ = ["AnswerTracker", "Media", "MediaTracker", "RewindingTracker", "Tracker", "TrackerGroup"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,15 @@ class MediaTracker(Protocol):
         ...
 
 
+@runtime_checkable
+class RewindingTracker(Protocol):
+    """A tracker that can take back what it logged, as one that resumes does."""
+
+    def rewind(self, step: int) -> None:
+        """The run went back to `step` completed steps; later ones follow again."""
+        ...
+
+
 class TrackerGroup:
     """All trackers as one; one that fails is switched off and never ends a run."""
 
@@ -90,6 +99,15 @@ class TrackerGroup:
 
         if answers:
             self._each(call)
+
+    def rewind(self, step: int) -> None:
+        """Call it on each that can take back."""
+
+        def call(tracker: Tracker) -> None:
+            if isinstance(tracker, RewindingTracker):
+                tracker.rewind(step)
+
+        self._each(call)
 
     def finish(self, outcome: str) -> None:
         """Call it on each."""

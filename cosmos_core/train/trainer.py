@@ -29,7 +29,7 @@ from cosmos_core.config.run import RunConfig
 from cosmos_core.data.loader import MicroBatch, PackedLoader
 from cosmos_core.distributed.fsdp import set_requires_all_reduce
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import any_rank, sum_over_data
+from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.errors import RunFailed
 from cosmos_core.launch.stop import StopRequests
@@ -40,6 +40,7 @@ from cosmos_core.optim.norm import gradient_norm
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import learning_rates, rate_names
 from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plan.record import add_to_record, publish_record
 from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
@@ -47,14 +48,15 @@ from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
-from cosmos_core.train.fetch import StepBatches, fetch
-from cosmos_core.train.member_metrics import MemberMetrics
-from cosmos_core.train.metrics import AsyncMetrics, peak_memory
-from cosmos_core.train.nonfinite import NonFiniteGuard
+from cosmos_core.train.fetch import fetch
+from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.nonfinite import NonFiniteGuard, NotFinite
+from cosmos_core.train.rollback import Rollbacks
 from cosmos_core.train.saves import Saves
 from cosmos_core.train.scores import Scoring
+from cosmos_core.train.spikes import Spikes
 from cosmos_core.train.startup import StartUp
-from cosmos_core.train.stragglers import Stragglers
+from cosmos_core.train.step_metrics import StepReport
 from cosmos_core.train.timing import PhaseTimes, Utilisation
 from cosmos_core.train.tracker import Media, TrackerGroup
 from cosmos_core.train.validate import Evaluation, evaluate
@@ -68,12 +70,12 @@ logger = logging.getLogger(__name__)
 class Trainer:
     """The parts of a run; callbacks get this object.
 
-    step: completed optimizer steps. loader_state: what to save after them. grad_norm: of the current step, before any
-    callback changed a gradient. record: metrics of the newest step that is on the host; on an accelerator that is the
-    previous step. base: base weights of the adapters, for checkpoints of adapters alone. launch: number of this launch.
-    startup: clock of the phases up to the first step. activity: what this rank is doing. saved_step: of the newest
-    complete checkpoint. samples: of the newest step on this rank, key and dataset of each, by micro-batch.
-    times: of the phases of the step to come, saves before it included.
+    source: what the process started from. step: completed optimizer steps. loader_state: what to save after them.
+    grad_norm: of the current step, before any callback changed a gradient. record: metrics of the newest step that is
+    on the host; on an accelerator that is the previous step. base: base weights of the adapters, for checkpoints of
+    adapters alone. launch: number of this launch. startup: clock of the phases up to the first step. activity: what
+    this rank is doing. saved_step: of the newest complete checkpoint. samples: of the newest step on this rank, key and
+    dataset of each, by micro-batch. times: of the phases of the step to come, saves before it included.
     """
 
     config: RunConfig
@@ -91,6 +93,7 @@ class Trainer:
     paths: RunPaths
     stop: StopRequests
 
+    source: WeightSource = field(default_factory=lambda: WeightSource(kind="scratch"))
     step: int = 0
     loader_state: dict[str, Any] = field(default_factory=dict)
     grad_norm: torch.Tensor | None = None
@@ -107,17 +110,19 @@ class Trainer:
     times: PhaseTimes = field(init=False)
     guard: NonFiniteGuard = field(init=False)
     saves: Saves = field(init=False)
-    member_metrics: MemberMetrics = field(init=False)
+    rollbacks: Rollbacks = field(init=False)
+    spikes: Spikes = field(init=False)
+    step_report: StepReport = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
         self.saves = Saves(self)
+        self.rollbacks = Rollbacks(self.config.trainer)
+        self.spikes = Spikes(self.config.trainer.spike_factor, self.mesh.rank)
         self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
-        names = [member.label for member in self.config.dataloader_train.mixture]
-        self.member_metrics = MemberMetrics(names, self.mesh.device)
+        self.step_report = StepReport(self.config, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
         self._stopping, self._waited = False, 0.0
-        self._stragglers = Stragglers(self.config.trainer.logging_iter)
 
     @property
     def is_main(self) -> bool:
@@ -165,35 +170,49 @@ class Trainer:
         trainer = self.config.trainer
         self.activity.enter("callbacks at the start")
         self.emit("train_start")
-        if trainer.run_validation and trainer.run_validation_on_start and self.step == 0:
+        if trainer.run_validation and trainer.run_validation_on_start and self.step == self.rollbacks.count == 0:
             self.validate()
-        micro_batches, begun = iter(self.loader), self.step
+        micro_batches, first = iter(self.loader), True
+        self.rollbacks.begin(self)
         self.startup.mark("callbacks")
         if any_rank(self._asked_to_stop, self.mesh):
             return "stopped"
         while self.step < self.max_iter:
-            self.emit("step_start")
-            self.train_step(micro_batches, first=self.step == begun)
-            self.activity.enter("callbacks after the step")
-            self.emit("step_end")
-            if self.is_main:
-                self._report(first=self.step == begun + 1)
-            if self.step == begun + 1:
-                self.saves.prepare()
-            last = self.step == self.max_iter
-            stopping = self._stopping if self.mesh.distributed else self._asked_to_stop
-            if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
-                self.validate()
-            if last:
-                self.flush()
-                self.guard.check_at_end(self.step)
-            if last or stopping:
-                self.save()
+            try:
+                stopping = self._advance(micro_batches, first=first)
+            except NotFinite as failure:
+                self.rollbacks.go_back(self, failure)
+                self.saves.save_or_go_on()  # With the new place in the data, so that a resumed run leaves out the same.
+                micro_batches = iter(self.loader)
             else:
-                self.saves.after_step()
-            if stopping and not last:
-                return "stopped"
+                first = False
+                if stopping and self.step < self.max_iter:
+                    return "stopped"
         return "done"
+
+    def _advance(self, micro_batches: Iterator[MicroBatch], *, first: bool) -> bool:
+        """One step, and what is due after it; whether the run was asked to stop. first: of this process."""
+        trainer = self.config.trainer
+        self.emit("step_start")
+        self.train_step(micro_batches, first=first)
+        self.activity.enter("callbacks after the step")
+        self.emit("step_end")
+        if self.is_main:
+            self._report(first=first)
+        if first:
+            self.saves.prepare()
+        last = self.step == self.max_iter
+        stopping = self._stopping if self.mesh.distributed else self._asked_to_stop
+        if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
+            self.validate()
+        if last:
+            self.flush()
+            self.guard.check_at_end(self.step)
+        if last or stopping:
+            self.save()
+        else:
+            self.saves.after_step()
+        return stopping
 
     def _report(self, *, first: bool) -> None:
         """After a step, on rank 0: publish the launch's record after the first, log the schedule's factor if asked."""
@@ -209,8 +228,8 @@ class Trainer:
         """One optimizer step. Everything numeric of a step is in this function, in order.
 
         The host never waits for the device here: metrics are read while the next step's gradients are computed, and
-        the device decides whether to update. Raises CollectiveError when one rank cannot use its data, RunFailed when
-        the previous step was not finite and the run must end. first: of this process, which compiles.
+        the device decides whether to update. Raises CollectiveError when one rank cannot use its data, NotFinite when
+        the previous step was not finite and the run must end or go back. first: of this process, which compiles.
         """
         started = time.perf_counter()
         self.activity.enter("loading data", step=self.step + 1, long=first)
@@ -239,7 +258,7 @@ class Trainer:
             self.activity.alive()
 
         # Finite check on the unclipped loss and norm, the same on every rank.
-        metrics = self._mean(outputs, step)
+        metrics = self.step_report.means(outputs, step)
         self.grad_norm = gradient_norm(self.model)
         finite = torch.isfinite(metrics["loss"]) & torch.isfinite(self.grad_norm)
 
@@ -258,46 +277,21 @@ class Trainer:
             if self.ema is not None:
                 self.ema.update(self.step, finite)
         self.loader_state, self.samples = step.loader_state, step.samples
+        self.rollbacks.note(self)
 
         # Start copying metrics to the host; on the CPU they are there already.
-        record = {**self._facts(step, time.perf_counter() - started), **rates, "data_wait": data_wait}
+        facts = self.step_report.facts(self.step, step, time.perf_counter() - started)
+        record = {**facts, **rates, "data_wait": data_wait}
         losses = [output.loss.detach() for output in outputs]
         self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
 
-    def _facts(self, step: StepBatches, seconds: float) -> dict[str, Any]:
-        """What the host knows of the step that took so long."""
-        if self.is_main and len(step.waits) > 1:
-            self._stragglers.add(step.waits, seconds)
-        facts = {"step": self.step, "seconds": seconds, "memory_gib": peak_memory(self.mesh.device)}
-        return facts if step.packing_efficiency is None else {**facts, "pack_filled": step.packing_efficiency}
-
-    def _mean(self, outputs: Sequence[StepOutput], step: StepBatches) -> dict[str, torch.Tensor]:
-        """Over all ranks: loss and the family's metrics averaged by the step's denominator; sums of tokens, TFLOP.
-
-        Of a mixture also the samples and mean losses of its members.
-        """
-        names = ["loss", *outputs[0].metrics]
-        sums = torch.zeros(len(names) + 2, dtype=torch.float64, device=self.mesh.device)
-        for output in outputs:
-            values = {"loss": output.loss, **output.metrics}
-            sums[:-2] += torch.stack([values[name].detach().double() for name in names])
-            sums[-2] += output.tokens
-            sums[-1] += (output.flops or 0.0) / 1e12
-        of_members = self.member_metrics.sums(outputs, step.datasets)
-        totals = sum_over_data(torch.cat([sums, of_members]), self.mesh)
-        *means, tokens, tflop = totals[: len(sums)]
-        counts = {"tokens": tokens} if outputs[0].flops is None else {"tokens": tokens, "tflop": tflop}
-        mean = {name: value / step.loss_denominator for name, value in zip(names, means, strict=True)}
-        has_losses = outputs[0].samples is not None
-        return {**mean, **counts, **self.member_metrics.metrics(totals[len(sums) :], has_losses=has_losses)}
-
     def flush(self) -> None:
-        """Log the newest step and check it. Collective. Raises RunFailed when the run must end."""
+        """Log the newest step and check it. Collective. Raises NotFinite when the run must end or go back."""
         newest = self.metrics.flush()
         if newest is not None:
-            self.record = {**newest.record, **self.utilisation.of(newest.record)}
+            self.record = self.spikes.marked({**newest.record, **self.utilisation.of(newest.record)}, newest.losses)
             self.trackers.log(self.record)
             self.guard.judge(newest.record, newest.losses)
 
@@ -344,6 +338,8 @@ class Trainer:
             "trainer": {
                 "format": checkpointing.TRAINER_FORMAT,
                 "iteration": self.step,
+                "rollbacks": self.rollbacks.count,
+                "spikes": self.spikes.state(),
                 "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
                 f"rng_state_{self.mesh.rank}": random_state(),
             },
@@ -358,6 +354,8 @@ class Trainer:
         restore_optimizer(self.model, self.optimizer, state["optim"])
         self.scheduler = build_scheduler(self.optimizer, self.config.scheduler, state["scheduler"]["last_epoch"])
         self.step = self.saved_step = int(state["trainer"]["iteration"])
+        self.rollbacks.count = state["trainer"].get("rollbacks", 0)
+        self.spikes.load_state(state["trainer"].get("spikes", {}))
         if (own := f"rng_state_{self.mesh.rank}") in state["trainer"]:
             restore_random_state(state["trainer"][own])
         for name, values in state["trainer"].get("callbacks", {}).items():

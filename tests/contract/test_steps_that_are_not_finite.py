@@ -102,3 +102,36 @@ def test_two_ranks_end_together_and_each_names_its_samples(tmp_path: Path) -> No
     assert "Traceback" not in said
     assert latest(run_dir) == "iter_000000002"
     assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "diverged"
+
+
+@pytest.mark.ranks
+def test_two_ranks_go_back_together_and_train_as_one_does(tmp_path: Path) -> None:
+    """Sample 0 is not finite; it comes in step 4."""
+    data = (
+        "dataloader_train.seed=267",
+        "dataloader_train.dataset.count=400",
+        "dataloader_train.dataset.not_finite=400",
+    )
+    back = (*data, "trainer.on_nonfinite=rollback", "checkpoint.save_iter=2", "trainer.max_iter=6")
+    run_dirs = []
+    for ranks in (1, 2):
+        batch = f"dataloader_train.max_samples_per_batch={10 // ranks}"
+        more = (*back, batch, "trainer.log_samples=true", "--nproc", str(ranks))
+        run_dir, said = run(tmp_path / str(ranks), *more, code=0)
+        run_dirs.append(run_dir)
+        assert "step 4: loss nan, gradient norm nan; back to step 2 (rollback 1 of 3); the data go on after" in said
+    rows = [[(row["step"], row["loss"], row["grad_norm"]) for row in metrics(run_dir)] for run_dir in run_dirs]
+    assert [step for step, *_ in rows[1]] == [1, 2, 3, 4, 5, 6]
+    assert rows[1] == [pytest.approx(row, rel=2e-5) for row in rows[0]]
+    left_out = [keys_of(run_dir / "launches/1/left_out_1.jsonl") for run_dir in run_dirs]
+    assert left_out[0] == left_out[1]
+    assert (len(left_out[1]), "0" in left_out[1]) == (20, True)
+    assert not left_out[1] & (
+        keys_of(run_dirs[1] / "samples_rank0.jsonl") | keys_of(run_dirs[1] / "samples_rank1.jsonl")
+    )
+    (told,) = json.loads(cosmos("runs", "show", str(run_dirs[1]), "--json").stdout)["rollbacks"]
+    assert (told["from_step"], told["to_step"], told["left_out"]) == (4, 2, 20)
+
+
+def keys_of(path: Path) -> set[str]:
+    return {json.loads(line)["key"] for line in path.read_text().splitlines()}

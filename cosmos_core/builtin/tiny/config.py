@@ -27,3 +27,4 @@ class TinyData(DatasetConfig):
     count: int = option(64, "Number of samples.", low=1)
     seed: int = option(0, "Seed of the points.", low=0)
     broken: int = option(0, "Every so many samples one is unreadable; 0: none.", low=0)
+    not_finite: int = option(0, "Every so many samples one has a target that is not finite; 0: none.", low=0)

@@ -28,4 +28,6 @@ class TinySource(MapSource):
         own = np.random.default_rng(stream_seed(self.config.seed, "tiny", index))
         x = own.uniform(-1, 1, (1 + index % 4, 2))
         y = np.sin(3 * x[:, 0]) + x[:, 1] ** 2
+        if self.config.not_finite and index % self.config.not_finite == 0:
+            y[0] = np.nan
         return torch.tensor(np.column_stack([x, y]), dtype=torch.float32)

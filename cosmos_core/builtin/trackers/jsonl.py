@@ -18,22 +18,33 @@ logger = logging.getLogger(__name__)
 
 
 class JsonlTracker:
-    """Appends records; on resume, records of steps that will be repeated are removed first.
+    """Appends records; records of steps that will be repeated are removed first, on resume and when a run goes back.
 
     What the disk does not take is kept and written with the next record.
     """
 
     def __init__(self, config: Jsonl) -> None:
         self.config = config
+        self._path: Path | None = None
         self._file: FileIO | None = None
         self._pending = b""
         self._told = False
 
     def start(self, plan: RunPlan, step: int) -> None:
         """Open the file after truncating it to `step`."""
-        path = RunPaths(plan.run_dir).metrics
-        _keep_up_to(path, step, resumed=plan.weights.kind == "resume")
-        self._file = path.open("ab", buffering=0)
+        self._path = RunPaths(plan.run_dir).metrics
+        self._open(step, resumed=plan.weights.kind == "resume")
+
+    def rewind(self, step: int) -> None:
+        """Truncate the file to `step`."""
+        self.finish("")
+        self._pending = b""
+        self._open(step, resumed=True)
+
+    def _open(self, step: int, *, resumed: bool) -> None:
+        assert self._path is not None, "started"
+        _keep_up_to(self._path, step, resumed=resumed)
+        self._file = self._path.open("ab", buffering=0)
 
     def log(self, record: dict[str, Any]) -> None:
         """Write one record."""

@@ -31,13 +31,23 @@ class TensorboardTracker:
 
     def __init__(self, config: Tensorboard) -> None:
         self.config = config
+        self._folder: Path | None = None
         self._writer: Any = None
 
     def start(self, plan: RunPlan, step: int) -> None:
         """Open the event file."""
+        self._folder = plan.run_dir / "tensorboard"
+        self._open(step + 1 if step else None)
+
+    def rewind(self, step: int) -> None:
+        """Open another event file, which hides what follows `step`."""
+        self.finish("")
+        self._open(step + 1)
+
+    def _open(self, purge_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(plan.run_dir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
 
     def log(self, record: dict[str, Any]) -> None:
         """One scalar a metric; validation metrics under ``val/``."""

@@ -72,6 +72,8 @@ def show(run: str, root: Path | None, as_json: bool) -> None:
       cosmos runs show vision_sft_demo
       cosmos runs show outputs/train/cosmos3/sft/vision_sft_demo --json
     """
+    from attrs import asdict
+
     from cosmos_core.report.record import read_record
 
     status = _status(_find(run, root))
@@ -80,6 +82,7 @@ def show(run: str, root: Path | None, as_json: bool) -> None:
         **_facts(status),
         **record.facts,
         "last": record.last_figures,
+        "rollbacks": [asdict(rollback) for rollback in record.rollbacks],
         "checkpoints": {checkpoint.name: checkpoint.size for checkpoint in record.checkpoints},
     }
     if as_json:
@@ -96,6 +99,7 @@ def show(run: str, root: Path | None, as_json: bool) -> None:
         "size": size_text(status.size),
         "changed": f"{_age(status.changed)} ago",
         "last": ", ".join(f"{name} {_number(value)}" for name, value in record.last_figures.items()),
+        "rollbacks": "; ".join(rollback.text for rollback in record.rollbacks),
         "checkpoints": ", ".join(f"{item.name} ({size_text(item.size)})" for item in record.checkpoints),
     }
     print_facts({name: value for name, value in shown.items() if value not in ("", None)}, as_json=False)

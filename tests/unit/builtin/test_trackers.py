@@ -89,6 +89,24 @@ def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) 
     run(tmp_path, *off, **env)
 
 
+def test_what_a_run_that_goes_back_logged_is_taken_back(tmp_path: Path) -> None:
+    plan: Any = SimpleNamespace(run_dir=tmp_path, weights=SimpleNamespace(kind="scratch"))
+    trackers = TrackerGroup({"board": TensorboardTracker(Tensorboard()), "jsonl": JsonlTracker(Jsonl())})
+    trackers.start(plan, 0)
+    for step, loss in ((1, 1.0), (2, 2.0), (3, 3.0)):
+        trackers.log({"step": step, "loss": loss})
+    trackers.rewind(1)
+    trackers.log({"step": 2, "loss": 4.0})
+    trackers.finish("done")
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path / "metrics.jsonl").steps] == [
+        (1, 1.0),
+        (2, 4.0),
+    ]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 1.0), (2, 4.0)]
+
+
 def test_pictures_and_clips_reach_the_board(tmp_path: Path) -> None:
     tracker = TensorboardTracker(Tensorboard())
     tracker.start(SimpleNamespace(run_dir=tmp_path), 0)  # type: ignore[arg-type]

@@ -84,6 +84,9 @@ def test_an_override_that_is_nested_too_deeply_is_refused(override: str) -> None
         ("job.name=2026-11-26", "got 2026-11-26 (a date); write '\"2026-11-26\"'"),
         ("trainer.max_iter=99999999999999999999", "must be at most 9223372036854775807"),
         ('trainer.max_iter="99999999999999999999"', "must be at most 9223372036854775807"),
+        ("trainer.max_rollbacks=-1", "trainer.max_rollbacks: must be at least 1"),
+        ("trainer.spike_factor=-2", "trainer.spike_factor: must be at least 0"),
+        ("trainer.on_nonfinite=back", "must be one of 'skip', 'rollback', 'stop'"),
     ],
 )
 def test_an_override_of_the_wrong_shape_says_what_is_right(override: str, words: str) -> None:

@@ -70,6 +70,7 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
             ("model.activation_checkpointing.save_ops_regex=['mm']",),
             ('save_ops_regex has no effect: model.activation_checkpointing.mode is "full"',),
         ),
+        (("trainer.max_rollbacks=5",), ('trainer.max_rollbacks has no effect: trainer.on_nonfinite is "skip"',)),
         (("trackers.wandb.enabled=true",), ("trackers.wandb has no effect", "job.wandb_mode")),
         (("model.ema.enabled=false", "model.ema.rate=0.2"), ("model.ema.rate has no effect",)),
         (("dataloader_val.pool.size=3",), ('dataloader_val.pool has no effect: dataloader_val.packing is "fill"',)),

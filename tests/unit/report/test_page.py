@@ -142,11 +142,18 @@ def test_samples_beyond_the_limit_are_linked_and_the_newest_are_inlined_first(tm
     assert "step 5" not in text
 
 
-def test_what_was_left_out_of_the_data_is_told_by_reason(tmp_path: Path) -> None:
+def test_what_was_left_out_by_reason_rollbacks_and_spikes_are_told(tmp_path: Path) -> None:
     left_out = {"training data": {"shorter than 61 frames": 17}, "validation data": {"cannot be decoded": 2}}
-    text = written(run_folder(tmp_path, info={"left_out": left_out}))
+    back = {"from": 9, "to": 5, "why": "loss nan", "samples": 20, "left_out": "left_out_1.jsonl"}
+    spike = {**step_record(11), "spike": 12.5}
+    records = [*map(step_record, range(1, 11)), spike]
+    text = written(run_folder(tmp_path, info={"left_out": left_out, "rollbacks": {"1": back}}, records=records))
     for part in ("shorter than 61 frames", ">17<", "cannot be decoded", ">2<"):
         assert part in text
+    assert "<h3>Rollbacks</h3>" in text
+    assert '>9</td><td class="number">5</td><td>loss nan</td><td class="number">20</td>' in text
+    assert "launches/1/left_out_1.jsonl" in text
+    assert "spikes: spreads above the median" in text
 
 
 def test_a_hundred_thousand_steps_are_drawn_thin_and_quickly(tmp_path: Path) -> None:

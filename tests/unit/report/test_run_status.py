@@ -103,11 +103,15 @@ def test_only_settings_that_differ_are_compared(tmp_path: Path) -> None:
     assert [row.key for row in rows] == ["job.task", "optimizer.lr"]
 
 
+ROLLBACK = {"from": 9, "to": 5, "why": "loss nan, gradient norm 1", "samples": 20, "left_out": "left_out_1.jsonl"}
+
+
 def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
     info = {
         "weights": {"kind": "warm", "path": "/bases/nano", "origin": "nvidia/Cosmos3-Nano@abc"},
         "left_out": {"training data": {"too short": 3}},
         "startup_seconds": {"imports": 2.5},
+        "rollbacks": {"1": ROLLBACK, "2": {"from": "x"}, "3": 7},
     }
     folder = run_folder(tmp_path, info=info)
     checkpoint(folder, 10)
@@ -121,5 +125,8 @@ def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
         (15, 0, False),
     ]
     assert record.launches[0].left_out == {"training data": {"too short": 3}}
+    assert [rollback.text for rollback in record.rollbacks] == [
+        "step 9 to 5 (loss nan, gradient norm 1), without 20 samples: launches/1/left_out_1.jsonl"
+    ]
     assert record.last_figures["tokens/s"] == 200
     assert RunPaths(folder).launch(1).config_toml.is_file()

@@ -40,6 +40,14 @@ class Rows(list[dict[str, Any]]):
     def log(self, row: dict[str, Any]) -> None:
         self.append(row)
 
+    def rewind(self, step: int) -> None:
+        self[:] = [row for row in self if row["step"] <= step]
+
+    @property
+    def steps(self) -> list[int]:
+        """Of the rows of steps."""
+        return [row["step"] for row in self if "loss" in row]
+
 
 class Listening(Callback):
     """Keeps the events of a run with the step they came at; `then` is called on each. Saves a count of its own."""
@@ -72,6 +80,9 @@ class Listening(Callback):
         assert path == trainer.paths.iteration(trainer.saved_step)
         self.saved += 1
         self.heard("checkpoint_saved", trainer)
+
+    def rolled_back(self, trainer: Trainer) -> None:
+        self.heard("rolled_back", trainer)
 
     def train_end(self, trainer: Trainer) -> None:
         self.heard("train_end", trainer)
