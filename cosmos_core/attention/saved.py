@@ -16,7 +16,8 @@ from cosmos_core.distributed.compile import compile_fn
 __all__ = ["LayerMemory", "SavedBytes", "layer_memory"]
 
 WORKING_TENSORS = 3
-"""Gradients and recomputed products of the widest activation's size that exist at once in a layer's backward pass."""
+"""Gradients and recomputed products of the widest activation's size that exist at once in a layer's backward pass: of a
+gated MLP, those of gate, up and their product."""
 
 
 @frozen

@@ -51,6 +51,7 @@ _COMMANDS = {
         ("checkpoints list", "checkpoints:list_all", "Published checkpoints"),
         ("checkpoints fetch", "checkpoints:fetch", "Download one"),
         ("checkpoints verify", "checkpoints:verify", "Find damage in a run's checkpoints"),
+        ("checkpoints pack", "checkpoints:pack", "Make a whole copy of one that needs its base"),
         ("convert", "convert:convert", "Convert a published checkpoint to a base"),
         ("export", "export:export", "Export a checkpoint for other programs"),
     ),

@@ -1,7 +1,6 @@
 """DCP checkpoints: written atomically, read without executing any code in them."""
 
 from cosmos_core.checkpoint.atomic_directory import atomic_directory
-from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain, stored_keys
 from cosmos_core.checkpoint.safetensors import Entry, Written, write_shards
@@ -19,12 +18,13 @@ from cosmos_core.checkpoint.weights import (
     check_nonzero_adapters,
     trained_weights,
 )
+from cosmos_core.plan.frozen_base import FrozenBase, fingerprint
 
 __all__ = [
-    "AdapterBase",
     "DcpWeights",
     "DcpWriter",
     "Entry",
+    "FrozenBase",
     "Loaded",
     "MergedWeights",
     "OverlaidWeights",

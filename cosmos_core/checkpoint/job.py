@@ -9,11 +9,11 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.retention import remove_old
 from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.config.run import CheckpointConfig
 from cosmos_core.distributed.mesh import Mesh
+from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.paths import RunPaths
 
 __all__ = ["SaveJob"]
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 class SaveJob:
     """What a checkpoint needs besides the components. loader: this rank's state of the data.
 
-    base: of a checkpoint of adapters alone. launch: number of the launch that trained the weights.
+    base: of the frozen weights, which may be left to it. launch: number of the launch that trained the weights.
     """
 
     paths: RunPaths
     config: CheckpointConfig
     step: int
     loader: dict[str, Any]
-    base: AdapterBase | None
+    base: FrozenBase | None
     launch: int | None
 
     def carry_out(self, components: Mapping[str, dict[str, Any]], mesh: Mesh, *, shown: bool = True) -> Path:

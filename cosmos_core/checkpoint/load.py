@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from cosmos_core.names import is_cut_off, nearest_part
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
 
-__all__ = ["Loaded", "load_component", "load_loader_states", "load_model"]
+__all__ = ["Loaded", "load_component", "load_from_base", "load_loader_states", "load_model"]
 
 SHOWN = 8
 _ADAPTER = ("lora_A.weight", "lora_B.weight")
@@ -69,7 +69,7 @@ def load_model(
     skip: Sequence[str] = (),
     strict: bool = True,
     whole: bool = True,
-    adapters_only: bool = False,
+    left_out: Collection[str] = (),
     num_layers: int | None = None,
 ) -> Loaded:
     """Load ``model/`` into the network and its average; the caller fills what the result does not name.
@@ -77,26 +77,22 @@ def load_model(
     skip: tensors whose name contains one of these are not loaded. strict: a missing tensor is an error; so is a stored
     tensor that the model lacks in a part it has (a part it lacks entirely, such as an action head, is only named in
     the result). whole, for resuming: every stored tensor is used, and an average is stored exactly when `ema` is set.
-    adapters_only: as in `model_state`. num_layers: of a model that is cut; stored layers past these are only named.
+    left_out: tensors that are not in it but in its base. num_layers: of a model that is cut; stored layers past these
+    are only named.
 
     Raises UserError listing what is missing, unused or of another shape, and for an entry of `skip` that is part of no
-    tensor's name. Unused adapters are always an error, since
-    the other weights would compute something else without them.
+    tensor's name. Unused adapters are always an error, since the other weights would compute something else without
+    them.
     """
     stored = SafeReader(folder).read_metadata().state_dict_metadata
-    own = model_state(model, ema, adapters_only=adapters_only)
+    own, below = model_state(model, ema), {f"{LIVE}{name}" for name in left_out}
     _check_skip(skip, [*stored, *own])
-    targets = {name: value for name, value in own.items() if not any(key in name for key in skip)}
+    targets = {name: own[name] for name in own if name not in below and not any(key in name for key in skip)}
     has_average = any(name in stored for name in targets if name.startswith(AVERAGED))
     if not has_average and not (whole and ema is not None):
         targets = {name: value for name, value in targets.items() if not name.startswith(AVERAGED)}
-    missing = sorted(name for name in targets if name not in stored)
-    other = sorted(
-        f"{name} {_size(stored[name])} instead of {tuple(value.shape)}"
-        for name, value in targets.items()
-        if name in stored and _size(stored[name]) != tuple(value.shape)
-    )
-    unused = sorted(name for name in stored if name not in targets)
+    missing, other = _compare(targets, stored)
+    unused = sorted(name for name in {*stored, *below} if name not in targets and name not in below & own.keys())
     surplus = [name for name in unused if not is_cut_off(name, num_layers) and not any(key in name for key in skip)]
     rejected = [name for name in surplus if _must_be_used(name, model, ema, strict=strict, whole=whole)]
     none_stored = not any(name in stored for name in targets)
@@ -107,6 +103,28 @@ def load_model(
     with torch.no_grad(), progress("loading weights", unit="bytes") as loading:
         load_component(folder, state, mesh, loading)
     return Loaded(_without(LIVE, state), _without(AVERAGED, state), tuple(unused))
+
+
+def load_from_base(folder: Path, model: nn.Module, names: Collection[str], mesh: Mesh) -> None:
+    """Load these tensors of the network from a DCP directory that may hold more. Raises UserError as `load_model`."""
+    own = model_state(model, None)
+    state: dict[str, Any] = {f"{LIVE}{name}": own[f"{LIVE}{name}"] for name in names}
+    missing, other = _compare(state, SafeReader(folder).read_metadata().state_dict_metadata)
+    if missing or other:
+        raise _mismatch(folder, missing, other, [])
+    with torch.no_grad(), progress("loading the base", unit="bytes") as loading:
+        load_component(folder, state, mesh, loading)
+
+
+def _compare(targets: Mapping[str, torch.Tensor], stored: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Tensors that are not stored, and those that are stored in another shape."""
+    missing = sorted(name for name in targets if name not in stored)
+    other = sorted(
+        f"{name} {_size(stored[name])} instead of {tuple(value.shape)}"
+        for name, value in targets.items()
+        if name in stored and _size(stored[name]) != tuple(value.shape)
+    )
+    return missing, other
 
 
 def _check_skip(skip: Sequence[str], names: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from cosmos_core.checkpoint.weights import StoredWeights
 from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["SHARD_BYTES", "Entry", "Written", "write_shards"]
+__all__ = ["GROUP_BYTES", "SHARD_BYTES", "Entry", "Written", "groups", "write_shards"]
 
 SHARD_BYTES = 5 * 10**9
 GROUP_BYTES = 2**28
@@ -85,7 +85,7 @@ def write_shards(
     with its source. resume: keep the files that are there. metadata: more entries for the files' headers. Raises
     UserError when a file differs.
     """
-    shards = list(_groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
+    shards = list(groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
     weight_map: dict[str, str] = {}
     kept = 0
     total = sum(entry.size for entry in entries.values())
@@ -117,7 +117,7 @@ def _holds(file: Path, names: Collection[str]) -> bool:
         return set(opened.keys()) == set(names)
 
 
-def _groups(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
+def groups(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
     """Consecutive names of at most `limit` bytes together; a larger tensor is a group of its own."""
     part: list[str] = []
     used = 0
@@ -172,7 +172,7 @@ def _header(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
 
 def _values(entries: Mapping[str, Entry]) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor in order, contiguous and in the dtype to write; each source is read once for a group."""
-    for names in _groups({name: entry.stored_size for name, entry in entries.items()}, GROUP_BYTES):
+    for names in groups({name: entry.stored_size for name, entry in entries.items()}, GROUP_BYTES):
         read: dict[tuple[int, str], torch.Tensor] = {}
         for source in {id(entries[name].source): entries[name].source for name in names}.values():
             own = {entries[name].name for name in names if entries[name].source is source}

@@ -15,13 +15,13 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, DefaultSavePlanner
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
-from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.hashing_writer import HashingWriter, collect_checksums
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.leftovers import PARTIAL, remove_leftovers
 from cosmos_core.plan.manifest import write_manifest
 from cosmos_core.plan.paths import iteration_name
@@ -41,13 +41,13 @@ def save_checkpoint(
     loader: Any,
     mesh: Mesh,
     *,
-    base: AdapterBase | None = None,
+    base: FrozenBase | None = None,
     launch: int | None = None,
     shown: bool = True,
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
 
-    base: the base weights, for a checkpoint of adapters alone. launch: number of the launch that trained the weights.
+    base: of the frozen weights, which may be left to it. launch: number of the launch that trained the weights.
     shown: whether people see the progress.
 
     If the run is killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks

@@ -15,7 +15,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from cosmos_core.optim.ema import Ema
-from cosmos_core.optim.lora import is_lora
 
 __all__ = [
     "AVERAGED",
@@ -35,13 +34,12 @@ _KINDS = ("state.", "param_groups.")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def model_state(model: nn.Module, ema: Ema | None, *, adapters_only: bool = False) -> dict[str, torch.Tensor]:
+def model_state(model: nn.Module, ema: Ema | None, left_out: Collection[str] = ()) -> dict[str, torch.Tensor]:
     """``net.<name>`` for parameters and persistent buffers, ``net_ema.<name>`` for the averages; all by reference.
 
-    adapters_only: low-rank adapters alone, for a run that trains nothing else.
+    left_out: names of what a checkpoint leaves to its base.
     """
-    values = model.state_dict().items()
-    state = {f"{LIVE}{name}": value for name, value in values if not adapters_only or is_lora(name)}
+    state = {f"{LIVE}{name}": value for name, value in model.state_dict().items() if name not in left_out}
     if ema is not None:
         state.update({f"{AVERAGED}{name}": value for name, value in ema.shadows.items()})
     return state

@@ -1,24 +1,25 @@
-"""Tensors of a checkpoint one by one, from any format: a run's, a base's, or a base with adapters."""
+"""Tensors of a checkpoint one by one, from any format: a run's with what it left to its base, a base's, adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from attrs import frozen
 
-from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import is_cut_off
+from cosmos_core.names import by_layer, is_cut_off
+from cosmos_core.plan.frozen_base import FrozenBase
 
 __all__ = [
+    "BaseWeights",
     "DcpWeights",
     "MergedWeights",
     "OverlaidWeights",
@@ -27,9 +28,17 @@ __all__ = [
     "TensorInfo",
     "check_nonzero_adapters",
     "trained_weights",
+    "whole_weights",
 ]
 
 A, B = ".lora_A.weight", ".lora_B.weight"
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Of frozen tensors, by the names in the record of their base."""
 
 
 @frozen
@@ -121,16 +130,11 @@ def _info(file: Any, name: str) -> TensorInfo:
 
 
 class MergedWeights:
-    """A base's weights with adapters merged: W + scale B A, computed in float32 and rounded once.
+    """A base's weights with adapters merged: W + scale B A, computed in float32 and rounded once."""
 
-    num_layers: of a base that was cut for training; the other layers are left out.
-    """
-
-    def __init__(
-        self, base: StoredWeights, adapters: StoredWeights, scale: float, num_layers: int | None = None
-    ) -> None:
+    def __init__(self, base: StoredWeights, adapters: StoredWeights, scale: float) -> None:
         self.base, self.adapters, self.scale = base, adapters, scale
-        used = [name for name in base.infos if not name.endswith((A, B)) and not is_cut_off(name, num_layers)]
+        used = [name for name in base.infos if not name.endswith((A, B))]
         self.infos = {name: base.infos[name] for name in used}
         self._adapted = {name.removesuffix(A) + ".weight" for name in adapters.infos if name.endswith(A)}
         unknown = sorted(self._adapted - set(self.infos))
@@ -153,13 +157,16 @@ class MergedWeights:
 class OverlaidWeights:
     """The tensors of `over`, and those of `under` that `over` lacks.
 
-    num_layers: layers of `under` past these are left out.
+    num_layers: layers of `under` past these are left out. order: names that come first.
     """
 
-    def __init__(self, over: StoredWeights, under: StoredWeights, num_layers: int | None = None) -> None:
+    def __init__(
+        self, over: StoredWeights, under: StoredWeights, num_layers: int | None = None, order: Iterable[str] = ()
+    ) -> None:
         self.over, self.under = over, under
         added = [name for name in under.infos if name not in over.infos and not is_cut_off(name, num_layers)]
-        self.infos = {**over.infos, **{name: under.infos[name] for name in added}}
+        infos = {**over.infos, **{name: under.infos[name] for name in added}}
+        self.infos = {name: infos[name] for name in (*(name for name in order if name in infos), *infos)}
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """Each from `over` where it has it, else from `under`."""
@@ -169,27 +176,63 @@ class OverlaidWeights:
         return {name: tensors[name] for name in names}
 
 
+class BaseWeights:
+    """What a checkpoint left to its base, in the dtypes that the run used.
+
+    Raises UserError when the base is fresh weights, which are in no folder, or lacks some.
+    """
+
+    def __init__(self, base: FrozenBase) -> None:
+        if not base.folder:
+            raise UserError("the checkpoint lacks its frozen weights: it was trained on fresh weights, not on a base")
+        folder = Path(base.folder)
+        self._source: StoredWeights = DcpWeights(folder, "live") if base.dcp else SafetensorsWeights(folder)
+        stored = self._source.infos
+        self.infos: dict[str, TensorInfo] = {}
+        if base.tensors is None:
+            names = [name for name in stored if not name.endswith((A, B)) and not is_cut_off(name, base.num_layers)]
+            self.infos = {name: stored[name] for name in names}
+        elif missing := [name for name in base.lacking if name not in stored]:
+            problem = Problem(message=f"lacks {by_layer(missing)}", file=str(folder))
+            raise UserError("the base lacks what the checkpoint left to it", [problem])
+        else:
+            self.infos = {name: TensorInfo(stored[name].shape, DTYPES[dtype]) for name, dtype in base.lacking.items()}
+
+    def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """From the base."""
+        return {name: value.to(self.infos[name].dtype) for name, value in self._source.read(names).items()}
+
+
+def whole_weights(checkpoint: Path, kind: str, base: FrozenBase | None = None) -> StoredWeights:
+    """The tensors of an ``iter_<N>`` folder or a base, and those that it left to its base.
+
+    kind: as in DcpWeights. base: instead of the checkpoint's own record. Raises UserError when the base is missing or
+    changed.
+    """
+    stored, base = DcpWeights(checkpoint / "model", kind), base or FrozenBase.read(checkpoint)
+    if base is None or not base.left_out:
+        return stored
+    base.check(checkpoint)
+    return OverlaidWeights(stored, BaseWeights(base), order=base.tensors or ())
+
+
 def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> StoredWeights:
     """The whole weights of an ``iter_<N>`` folder or a base, with adapters merged.
 
     kind: as in DcpWeights. scale: factor of adapters that are stored with whole weights, where the checkpoint does not
-    record it. Raises UserError when adapters are all zero, their base is missing or changed, or the scale is unknown.
+    record it. Raises UserError when adapters are all zero, a base is missing or changed, or the scale is unknown.
     """
-    stored, base = DcpWeights(checkpoint / "model", kind), AdapterBase.read(checkpoint)
-    if base is None:
-        if not any(name.endswith(A) for name in stored.infos):
-            return stored
-        if scale is None:
-            problem = Problem(message="no run's config.toml says their rank and alpha", file=str(checkpoint))
-            raise UserError("the checkpoint holds adapters beside whole weights; nothing was exported", [problem])
-        return MergedWeights(stored, stored, scale)
-    check_nonzero_adapters(stored)
-    base.check(checkpoint)
-    if base.dcp:
-        return MergedWeights(DcpWeights(Path(base.folder), "live"), stored, base.scale, base.num_layers)
-    if not base.folder:
-        raise UserError("the adapters were trained on fresh weights, so there is no base to merge them into")
-    return MergedWeights(SafetensorsWeights(Path(base.folder)), stored, base.scale, base.num_layers)
+    base = FrozenBase.read(checkpoint)
+    if base is not None and base.scale is not None:
+        check_nonzero_adapters(DcpWeights(checkpoint / "model", kind))
+        scale = base.scale
+    whole = whole_weights(checkpoint, kind)
+    if not any(name.endswith(A) for name in whole.infos):
+        return whole
+    if scale is None:
+        problem = Problem(message="no run's config.toml says their rank and alpha", file=str(checkpoint))
+        raise UserError("the checkpoint holds adapters beside whole weights; nothing was exported", [problem])
+    return MergedWeights(whole, whole, scale)
 
 
 def check_nonzero_adapters(adapters: StoredWeights) -> None:

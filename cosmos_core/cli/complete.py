@@ -195,4 +195,6 @@ def _choices(ctx: click.Context, keys: list[Key], name: str) -> list[str]:
     key = next((key for key in keys if key.name == trained), None)
     if key is None:
         return []
-    return ["true", "false"] if key.type == "true or false" else [str(choice) for choice in key.allowed.choices or ()]
+    if key.type == "true or false":
+        return ["true", "false"]
+    return [str(value) for value in (*(key.allowed.choices or ()), *key.allowed.also)]

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime, time
 from math import isfinite
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 from cattrs import (
@@ -80,6 +81,27 @@ def _scalar(kind: type) -> Callable[[Any, Any], Any]:
             return float(value)
         quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float | date | time) else ""
         raise TypeError(f"expected {_WORDS[kind]}, got {describe(value)}{quoted}")
+
+    return structure
+
+
+def _is_number_or_word(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and any(get_origin(part) is Literal for part in get_args(kind))
+
+
+def _number_or_word(kind: Any) -> Callable[[Any, Any], Any]:
+    """Of ``int | Literal["auto"]``."""
+    number, literal = get_args(kind)
+    words = get_args(literal)
+
+    def structure(value: Any, _: Any) -> Any:
+        if value in words:
+            return value
+        try:
+            return _scalar(number)(value, number)
+        except TypeError:
+            choices = " or ".join(f'"{word}"' for word in words)
+            raise TypeError(f"expected {_WORDS[number]} or {choices}, got {describe(value)}") from None
 
     return structure
 
@@ -172,6 +194,7 @@ def strict_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind in (str, int, float, bool):
         converter.register_structure_hook(kind, _scalar(kind))
+    converter.register_structure_hook_factory(_is_number_or_word, _number_or_word)
     converter.register_structure_hook_factory(_is_homogeneous_tuple, _tuple_hook(converter))
     converter.register_structure_hook_factory(_is_dict, _dict_hook(converter))
     converter.register_structure_hook_factory(attrs.has, _class_hook(converter))

@@ -121,7 +121,12 @@ class ModelConfig:
 
 @frozen(kw_only=True)
 class AdaptedModelConfig(ModelConfig):
-    """``[model]`` of a family that can train low-rank adapters instead of its weights (docs/training.md, Adapters)."""
+    """``[model]`` of a family that can train low-rank adapters instead of its weights (docs/training.md, Adapters).
+
+    usual_lora_targets: what a plan proposes as `lora_target_modules`.
+    """
+
+    usual_lora_targets: ClassVar[str] = "q_proj,k_proj,v_proj,o_proj"
 
     lora_enabled: bool = option(False, "Train low-rank adapters.")
     lora_rank: int = option(16, "Rank of the adapters.", low=1, unless=_NO_ADAPTERS)

@@ -80,6 +80,8 @@ def type_text(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_text(argument) for argument in arguments if argument is not type(None))
+    if origin is typing.Literal:
+        return " or ".join(map(value_text, arguments))
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return f"list of {type_text(arguments[0])}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs import frozen
@@ -164,6 +164,15 @@ class CheckpointConfig:
     )
     strict_resume: bool = option(True, "A tensor the checkpoint lacks is an error on a warm start.")
     fallback: bool = option(False, "Resume from the newest undamaged checkpoint where newer ones are damaged.")
+    include_frozen: bool | None = option(
+        None,
+        "Save frozen weights too, so that a checkpoint needs no base; false leaves them to the base. "
+        "Absent: true, and false for a run that trains adapters alone.",
+    )
+
+    def leaves_frozen(self, *, adapters_alone: bool) -> bool:
+        """Whether checkpoints leave frozen weights to their base. adapters_alone: of a run that trains nothing else."""
+        return adapters_alone if self.include_frozen is None else not self.include_frozen
 
 
 @frozen(kw_only=True)
@@ -244,7 +253,12 @@ class DataloaderConfig:
     )
     pool: Pool = section(Pool, "The pool packer.", unless=("packing", ("fill",)))
     max_caption_tokens: int = option(2048, "Captions are cut to this many tokens.", unit="tokens", low=1)
-    num_workers: int = option(4, "Processes that decode; 0 decodes in the training process.", low=0)
+    num_workers: int | Literal["auto"] = option(
+        "auto",
+        "Processes that decode, of each rank; 'auto': as many as keep up and have a core; 0: the training process.",
+        low=0,
+        also=("auto",),
+    )
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1)
     worker_timeout: float = option(
         180.0, "Workers that give nothing for so long are replaced, twice; 0: no limit.", unit="seconds", low=0

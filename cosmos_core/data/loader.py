@@ -22,6 +22,7 @@ from cosmos_core.data.sampler import Order, Place, initial_state, positions
 from cosmos_core.data.samples import Item, Record
 from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.data.used import UsedSamples, digest_of
+from cosmos_core.data.worker_count import workers_for
 from cosmos_core.data.workers import read_in_workers
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.seeds import stream_seed
@@ -278,12 +279,13 @@ class PackedLoader:
 
     def _fetched(self) -> Iterator[_Fetched]:
         upcoming = positions(*self._start, self._world, self._end)
-        if self._config.num_workers == 0:
+        workers = workers_for(self._config.num_workers)
+        if workers == 0:
             return map(self._reader.__getitem__, upcoming)
         return read_in_workers(
             self._reader,
             upcoming,
-            num_workers=self._config.num_workers,
+            num_workers=workers,
             prefetch_factor=self._config.prefetch_factor,
             timeout=self._config.worker_timeout,
             name=lambda position: self.source.key(self._order.place(position).index),

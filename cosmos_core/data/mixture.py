@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
+from cosmos_core.config.run import TypicalSample
 from cosmos_core.data.dropped import Dropped
 from cosmos_core.data.interleave import Interleaving
 from cosmos_core.data.sampler import EpochSampler, Order
@@ -68,6 +69,11 @@ class Mixture(MapSource):
         """The member's differences."""
         source, inner = self._at(index)
         return source.differences(inner)
+
+    def dimensions(self, index: int) -> TypicalSample | None:
+        """The member's."""
+        source, inner = self._at(index)
+        return source.dimensions(inner)
 
     def lazy_samples(self) -> Iterator[Any]:
         """Every clip of every member."""

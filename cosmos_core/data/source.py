@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cosmos_core.config.run import TypicalSample
 from cosmos_core.data.dropped import Dropped
 
 __all__ = ["MapSource", "UnreadableSample"]
@@ -59,6 +60,13 @@ class MapSource(ABC):
         A latent cache then replaces decoding.
         """
         return self.get(index, random)
+
+    def dimensions(self, index: int) -> TypicalSample | None:
+        """What sample `index` is like, from metadata alone and without decoding, for plans; None where that needs more.
+
+        Raises UnreadableSample.
+        """
+        return None
 
     def lazy_samples(self) -> Iterator[Any]:
         """Every clip once, as `get_lazy` returns it, with its caption.

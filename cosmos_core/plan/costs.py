@@ -29,15 +29,23 @@ MODES = ("none", "selective", "full")
 """Of recomputation, the fastest first."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RESERVE = 0.09
-"""Of what comes and goes in a step, the share that the allocator holds beside it."""
+"""Of what comes and goes in a step, the share that the allocator holds beside it. Fitted to the "card" rows of
+test_estimate.py and test_estimate_reasoner.py (H100, H200, torch 2.11); tests/benchmarks/memory_table.py fits anew.
+"""
 RESERVE_BEFORE = 0.8
-"""The same of what comes before the forward pass, whose blocks are of other sizes."""
+"""The same of what comes before the forward pass, whose blocks are of other sizes. One "card" row holds it."""
 CONTEXT, COLLECTIVES = 0.6 * GIB, 0.8 * GIB
-"""The driver's own memory, and the buffers of collectives between processes."""
+"""The driver's own memory, and NCCL's buffers: usual sizes, not measured by themselves."""
 GATHERED_UNITS = 2
-"""Units whose weights are gathered at once: the one that runs and the next."""
+"""Units whose weights are gathered at once: the one that runs and the next, which FSDP gathers ahead."""
 ADAM_BYTES, AVERAGE_BYTES, NORM_BYTES = 28, 12, 4
-"""Read and written a trained parameter."""
+"""Read and written a trained parameter: weight and two moments both ways, and the gradient; weight and average; the
+gradient. All in float32.
+"""
+OTHER_SPREAD, UPDATE_SPREAD = (0.9, 1.2), (1.0, 1.5)
+"""Of the measured seconds of further work, and of the bytes of an update at full bandwidth: least and most."""
+LEAST_WIDTH = 1024
+"""Narrower layers wait for their launches, so that no share of the peak holds."""
 REFERENCE = GPUS["H100-80GB"].tflops
 
 
@@ -64,8 +72,9 @@ class Estimate:
     forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
     before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
-    other_seconds: of further work, on an H100. utilisation: least and most of a GPU's peak that all FLOPs run at.
-    adapters: whether a checkpoint holds only what trains.
+    other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
+    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at. notes: lines for
+    people. adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -80,7 +89,10 @@ class Estimate:
     flops: float
     recomputed: Mapping[str, float]
     other_seconds: float = 0.0
+    core_seconds: float = 0.0
+    width: int
     utilisation: tuple[float, float]
+    notes: tuple[str, ...] = ()
     adapters: bool = False
 
 
@@ -135,9 +147,9 @@ def peak(items: Mapping[str, float]) -> float:
 def step_seconds(
     estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, machine: Machine, recomputing: float = 1.0
 ) -> tuple[float, float] | None:
-    """Seconds of an optimizer step, least and most; None where the kind of GPU is not known."""
+    """Seconds of an optimizer step, least and most; None where no rate is known: of the GPU, or of so small a model."""
     gpu = machine.gpu
-    if gpu is None:
+    if gpu is None or estimate.width < LEAST_WIDTH:
         return None
     arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)
@@ -145,15 +157,20 @@ def step_seconds(
     other = estimate.other_seconds * REFERENCE / gpu.tflops
     packs = config.trainer.grad_accum_iter
     slow, fast = estimate.utilisation
-    return packs * (arithmetic / fast + 0.9 * other) + update, packs * (arithmetic / slow + 1.2 * other) + 1.5 * update
+    least, most = (
+        packs * (arithmetic / share + spread * other) + times * update
+        for share, spread, times in zip((fast, slow), OTHER_SPREAD, UPDATE_SPREAD, strict=True)
+    )
+    return least, most
 
 
 def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:
-    """Of one checkpoint: weights, moments, average; with adapters only what trains."""
+    """Of one checkpoint: weights, moments, average; only what trains where frozen weights are left to the base."""
     master = BYTES[config.model.parallelism.fsdp_master_dtype]
     average = 4 if config.model.ema.enabled else 0
-    whole = 0 if estimate.adapters else estimate.parameters.frozen * BYTES[config.model.precision]
-    return float(whole + estimate.parameters.trained * (3 * master + average))
+    left_out = config.checkpoint.leaves_frozen(adapters_alone=estimate.adapters)
+    frozen_bytes = 0 if left_out else estimate.parameters.frozen * BYTES[config.model.precision]
+    return float(frozen_bytes + estimate.parameters.trained * (3 * master + average))
 
 
 def staging_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> float:

@@ -14,15 +14,15 @@ from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
-from cosmos_core.plan.paths import ADAPTER_BASE, LAUNCH_FILE
+from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE, LAUNCH_FILE
 from cosmos_core.strict_json import loads
 
-__all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "damage", "verify", "write_manifest"]
+__all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "checksums", "damage", "verify", "write_manifest"]
 
 MANIFEST = "manifest.json"
 DAMAGED = "damaged.json"
 """Written by `verify` into a checkpoint whose bytes are not those that were written."""
-NOTES = (ADAPTER_BASE, LAUNCH_FILE)
+NOTES = (FROZEN_BASE, ADAPTER_BASE, LAUNCH_FILE)
 """Files without a checksum, which people may edit; whoever reads them checks them."""
 MANIFEST_FORMAT = 1
 """Format number of ``manifest.json``."""
@@ -99,7 +99,7 @@ def verify(checkpoint: Path) -> list[str]:
     """What is wrong with a checkpoint's bytes; noted in the folder, so that `damage` knows. Reads every file."""
     wrong = list(_wrong_sizes(checkpoint))
     if not wrong:
-        wrong = _wrong_bytes(checkpoint, _read(checkpoint))
+        wrong = _wrong_bytes(checkpoint, checksums(checkpoint))
     note = checkpoint / DAMAGED
     try:
         if wrong:
@@ -114,7 +114,7 @@ def verify(checkpoint: Path) -> list[str]:
 
 def _wrong_sizes(checkpoint: Path) -> Iterator[str]:
     try:
-        records = _read(checkpoint)
+        records = checksums(checkpoint)
     except UserError as error:
         yield f"{MANIFEST} {error.problems[0].message}"
         return
@@ -142,8 +142,11 @@ def _wrong_bytes(checkpoint: Path, records: Mapping[str, FileRecord]) -> list[st
             return [line for line in pool.map(check, records) if line is not None]
 
 
-def _read(checkpoint: Path) -> dict[str, FileRecord]:
-    """Records by name; none for a checkpoint from before there were manifests. Raises UserError for a damaged one."""
+def checksums(checkpoint: Path) -> dict[str, FileRecord]:
+    """What the manifest says of each file, by name; nothing for a checkpoint from before there were manifests.
+
+    Raises UserError for a damaged one.
+    """
     path = checkpoint / MANIFEST
     if not path.is_file():
         return {}

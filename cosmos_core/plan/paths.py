@@ -15,6 +15,7 @@ __all__ = [
     "BASE_FILE",
     "EXPORT_CONFIG",
     "EXPORT_FILE",
+    "FROZEN_BASE",
     "LAUNCH_FILE",
     "OTHER_PLACE",
     "RUN_FORMAT",
@@ -28,8 +29,10 @@ __all__ = [
 
 _ITERATION = re.compile(r"iter_(\d{9})")
 
+FROZEN_BASE = "frozen_base.json"
+"""Beside ``model/`` in a checkpoint: the base that its frozen weights are from."""
 ADAPTER_BASE = "adapter_base.json"
-"""Beside ``model/`` in a checkpoint that holds adapters alone."""
+"""The same in checkpoints of older versions that hold adapters alone."""
 BASE_FILE = "base.json"
 """Beside ``model/`` of a converted base: its source and published configuration."""
 EXPORT_FILE = "cosmos_export.json"

@@ -15,10 +15,11 @@ from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.config.secrets import secret_keys
 from cosmos_core.errors import Problem
+from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.leftovers import leftover_bytes
 from cosmos_core.plan.newer import newer_records
 from cosmos_core.plan.overlong import unsupported_policies
-from cosmos_core.plan.paths import ADAPTER_BASE, RunPaths
+from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -40,6 +41,7 @@ def preflight(plan: RunPlan, plugins: PluginManager) -> None:
         *unsupported_policies(plan.config, plugins),
         *_callbacks(plan, plugins),
         *_media_roots(plan),
+        *_no_base(plan),
         *_space(plan),
         *plugins.check_run(plan),
     ]
@@ -68,9 +70,10 @@ def _changes(plan: RunPlan) -> list[Problem]:
 
 
 def _weights_alone(plan: RunPlan) -> str:
-    """The override that takes the checkpoint's weights and nothing else; "" where they are adapters without a base."""
+    """The override that takes the checkpoint's weights and nothing else; "" for a run of adapters alone."""
     path = plan.weights.path
-    return f"checkpoint.load_path={path}/model" if path is not None and not (path / ADAPTER_BASE).is_file() else ""
+    base = FrozenBase.read(path) if path is not None else None
+    return f"checkpoint.load_path={path}/model" if path is not None and (base is None or base.rank is None) else ""
 
 
 def _no_steps(plan: RunPlan) -> list[Problem]:
@@ -122,6 +125,14 @@ def _media_roots(plan: RunPlan) -> Iterator[Problem]:
                     yield Problem(message=f"no such folder: {folder}", key=f"{name}.{key}.media_roots[{index}]")
 
 
+def _no_base(plan: RunPlan) -> list[Problem]:
+    """Frozen weights that are to be left to a base, in a run that has none."""
+    if plan.config.checkpoint.include_frozen is not False or plan.weights.kind != "scratch":
+        return []
+    message = "is false, but the run starts from fresh weights, so there is no base to leave frozen ones to"
+    return [Problem(message=message, key="checkpoint.include_frozen", hint="leave it out")]
+
+
 def _callbacks(plan: RunPlan, plugins: PluginManager) -> list[Problem]:
     """Callbacks for other tasks."""
     task = plan.config.job.task
@@ -141,7 +152,9 @@ def _space(plan: RunPlan) -> list[Problem]:
     The space is estimated from the checkpoint that the run starts from.
     """
     needed = SPARE
-    if plan.weights.path is not None:
+    # What trains is not known here, so a base that keeps the frozen weights says nothing.
+    left_out = plan.weights.kind != "resume" and plan.config.checkpoint.include_frozen is False
+    if plan.weights.path is not None and not left_out:
         needed += sum(path.stat().st_size for path in plan.weights.path.rglob("*") if path.is_file())
     existing = next(path for path in (plan.run_dir, *plan.run_dir.absolute().parents) if exists(path))
     if not isdir(existing) or not access(existing, W_OK | X_OK):

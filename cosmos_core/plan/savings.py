@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from shlex import quote
+from typing import Any
 
 from attrs import evolve, frozen
 
+from cosmos_core.config.model import AdaptedModelConfig
+from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.plan.costs import MODES, Estimate, memory_items, peak
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.plan import Degrees
 
-__all__ = ["MARGIN", "Case", "Saving", "best_mode", "cheapest", "savings"]
+__all__ = ["MARGIN", "Case", "Saving", "best_mode", "cheapest", "on_a_command_line", "savings"]
 
 MARGIN = 0.95
 """Share of a card that a mode of recomputation may fill to be taken by itself."""
 MOST_GPUS = 64
 PARTS = 8
 """Of the layers, to choose how many recompute."""
+WORTH_NAMING = 0.05
+"""GiB that a setting must save."""
 
 
 @frozen(kw_only=True, slots=False)
 class Case:
     """A configuration whose cost is known.
 
-    mode: of recomputation, never 'auto'. share: of the layers that recompute.
+    estimated: what another configuration of the same run costs. mode: of recomputation, never 'auto'. share: of the
+    layers that recompute. looked_at: samples of the data that the estimate is of; 0: of a usual sample.
     """
 
     estimate: Estimate
+    estimated: Callable[[RunConfig], Estimate | None]
     config: RunConfig
     degrees: Degrees
     mode: str
     share: float = 1.0
+    looked_at: int = 0
 
     @cached_property
     def items(self) -> dict[str, float]:
@@ -47,14 +56,15 @@ class Case:
 
 @frozen
 class Saving:
-    """setting: to write behind the command. gib: saved on each GPU. case: with it."""
+    """settings: to write behind the command. gib: saved on each GPU. case: with them."""
 
-    setting: str
+    settings: tuple[str, ...]
     gib: float
     case: Case
 
 
-Change = Callable[[Case], tuple[str, Case] | None]
+Changed = tuple[tuple[str, ...], Case]
+Change = Callable[[Case], Changed | None]
 
 
 def best_mode(case: Case, memory: float) -> Case | None:
@@ -66,96 +76,168 @@ def best_mode(case: Case, memory: float) -> Case | None:
 
 def savings(case: Case) -> list[Saving]:
     """Every change by itself that saves anything, the one that costs least speed or quality first."""
-    changed = [change(case) for change in _CHANGES]
-    found = [Saving(setting, case.peak - other.peak, other) for setting, other in filter(None, changed)]
-    return [saving for saving in found if saving.gib > 0.05]
+    return _savings(case, (*_CHANGES, _more_gpus, _adapters))
 
 
-def cheapest(case: Case, memory: float) -> list[str] | None:
-    """Settings that make it fit on cards of so many GiB: one if one does, else several; None where all do not."""
-    alone = next((saving for saving in savings(case) if saving.case.peak <= memory), None)
-    if alone is not None:
-        return [alone.setting]
-    settings: dict[str, str] = {}
-    for setting, other in _together(case):
-        settings[setting.replace(" ", "=").partition("=")[0]] = setting
-        if other.peak <= memory:
-            return list(settings.values())
+def cheapest(case: Case, memory: float, *, more_gpus: bool = True) -> list[str] | None:
+    """Settings that make it fit on cards of so many GiB; None where all do not.
+
+    One setting if one does, else several. Adapters come last, since they train something else. more_gpus: whether these
+    are a setting.
+    """
+    changes = (*_CHANGES, _more_gpus) if more_gpus else _CHANGES
+    fitting = _fitting(case, memory, changes)
+    if fitting is not None:
+        return fitting
+    adapted = _adapters(case)
+    if adapted is None:
+        return None
+    settings, other = adapted
+    rest = [] if other.peak <= memory else _fitting(other, memory, changes)
+    return None if rest is None else [*settings, *rest]
+
+
+def on_a_command_line(settings: Iterable[str]) -> str:
+    """Settings as a shell takes them."""
+    return " ".join(text if text.startswith("--") else quote(text) for text in settings)
+
+
+def _savings(case: Case, changes: Iterable[Change]) -> list[Saving]:
+    found = [Saving(settings, case.peak - other.peak, other) for settings, other in _tried(case, changes)]
+    return [saving for saving in found if saving.gib > WORTH_NAMING]
+
+
+def _tried(case: Case, changes: Iterable[Change]) -> Iterator[Changed]:
+    return filter(None, (change(case) for change in changes))
+
+
+def _fitting(case: Case, memory: float, changes: Iterable[Change]) -> list[str] | None:
+    """One change that fits, else several of which none is needless, smaller packs and more GPUs as often as they go."""
+    for saving in _savings(case, changes):
+        if saving.case.peak <= memory:
+            return list(saving.settings)
+    applied: list[Change] = []
+    for change in changes:
+        while (changed := change(_after(case, applied)[1])) is not None:
+            applied.append(change)
+            if changed[1].peak <= memory:
+                return list(_after(case, _needed(case, memory, applied))[0])
     return None
 
 
-def _together(case: Case) -> Iterator[tuple[str, Case]]:
-    """One change after the other, smaller packs and more GPUs as often as they go."""
-    for change in _CHANGES:
-        while (changed := change(case)) is not None:
-            setting, case = changed
-            yield setting, case
+def _needed(case: Case, memory: float, applied: list[Change]) -> list[Change]:
+    """Without those that the others make needless."""
+    for index in reversed(range(len(applied))):
+        others = applied[:index] + applied[index + 1 :]
+        if _after(case, others)[1].peak <= memory:
+            applied = others
+    return applied
 
 
-def _recompute(case: Case) -> tuple[str, Case] | None:
+def _after(case: Case, applied: Iterable[Change]) -> Changed:
+    """Settings of all these changes, the last of each key, and the case with them."""
+    together: dict[str, str] = {}
+    for change in applied:
+        if (changed := change(case)) is not None:
+            settings, case = changed
+            together |= {setting.replace(" ", "=").partition("=")[0]: setting for setting in settings}
+    return tuple(together.values()), case
+
+
+def _recompute(case: Case) -> Changed | None:
     if case.share < 1:
-        return "model.activation_checkpointing.share=1.0", evolve(case, share=1.0)
+        return ("model.activation_checkpointing.share=1.0",), evolve(case, share=1.0)
     if case.mode == MODES[-1]:
         return None
     mode = MODES[MODES.index(case.mode) + 1]
-    return f"model.activation_checkpointing.mode={mode}", evolve(case, mode=mode)
+    return (f"model.activation_checkpointing.mode={mode}",), evolve(case, mode=mode)
 
 
-def _cache(case: Case) -> tuple[str, Case] | None:
+def _cache(case: Case) -> Changed | None:
     if not case.estimate.before:
         return None
-    loader = evolve(case.config.dataloader_train, cache="DIR")
+    config = _with(case.config, {"dataloader_train.cache": "DIR"})
     estimate = evolve(case.estimate, before=0.0, other_seconds=0.0)
-    return "dataloader_train.cache=DIR", evolve(
-        case, estimate=estimate, config=evolve(case.config, dataloader_train=loader)
-    )
+    return ("dataloader_train.cache=DIR",), evolve(case, config=config, estimate=estimate)
 
 
-def _smaller_packs(case: Case) -> tuple[str, Case] | None:
+def _smaller_packs(case: Case) -> Changed | None:
     """Half of the samples, and twice the micro-batches, so that a step trains on as many."""
-    if case.estimate.samples < 2:
+    loader, samples = case.config.dataloader_train, case.estimate.samples
+    if samples < 2:
         return None
-    loader = case.config.dataloader_train
-    if loader.max_samples_per_batch is not None and case.estimate.samples >= loader.max_samples_per_batch:
-        setting = f"dataloader_train.max_samples_per_batch={loader.max_samples_per_batch // 2}"
-        loader = evolve(loader, max_samples_per_batch=loader.max_samples_per_batch // 2)
+    if loader.max_samples_per_batch is not None and samples >= loader.max_samples_per_batch:
+        name, value = "max_samples_per_batch", loader.max_samples_per_batch // 2
     elif loader.max_sequence_length is not None:
-        setting = f"dataloader_train.max_sequence_length={loader.max_sequence_length // 2}"
-        loader = evolve(loader, max_sequence_length=loader.max_sequence_length // 2)
+        name, value = "max_sequence_length", loader.max_sequence_length // 2
     else:
         return None
-    trainer = evolve(case.config.trainer, grad_accum_iter=2 * case.config.trainer.grad_accum_iter)
-    config = evolve(case.config, dataloader_train=loader, trainer=trainer)
-    return setting, evolve(case, config=config, estimate=_halved(case.estimate))
+    packs = 2 * case.config.trainer.grad_accum_iter
+    config = _with(case.config, {f"dataloader_train.{name}": value, "trainer.grad_accum_iter": packs})
+    settings = (f"dataloader_train.{name}={value}", f"trainer.grad_accum_iter={packs}")
+    return settings, evolve(case, config=config, estimate=_halved(case.estimate))
 
 
 def _halved(estimate: Estimate) -> Estimate:
+    """Of half a pack. What is encoded at once stays."""
     return evolve(
         estimate,
         samples=estimate.samples / 2,
         tokens=estimate.tokens / 2,
         kept={mode: {name: value / 2 for name, value in items.items()} for mode, items in estimate.kept.items()},
         working={mode: value / 2 for mode, value in estimate.working.items()},
-        before=estimate.before / 2,
         flops=estimate.flops / 2,
         recomputed={mode: value / 2 for mode, value in estimate.recomputed.items()},
         other_seconds=estimate.other_seconds / 2,
+        core_seconds=estimate.core_seconds / 2,
     )
 
 
-def _no_average(case: Case) -> tuple[str, Case] | None:
-    model = case.config.model
-    if not model.ema.enabled:
+def _no_average(case: Case) -> Changed | None:
+    if not case.config.model.ema.enabled:
         return None
-    model = evolve(model, ema=evolve(model.ema, enabled=False))
-    return "model.ema.enabled=false", evolve(case, config=evolve(case.config, model=model))
+    return ("model.ema.enabled=false",), evolve(case, config=_with(case.config, {"model.ema.enabled": False}))
 
 
-def _more_gpus(case: Case) -> tuple[str, Case] | None:
+def _more_gpus(case: Case) -> Changed | None:
     parallelism, world = case.config.model.parallelism, 2 * case.degrees.world
     if parallelism.data_parallel_shard_degree != -1 or world > MOST_GPUS:
         return None
-    return f"--nproc {world}", evolve(case, degrees=solve_degrees(parallelism, world))
+    return (f"--nproc {world}",), evolve(case, degrees=solve_degrees(parallelism, world))
 
 
-_CHANGES: tuple[Change, ...] = (_recompute, _cache, _smaller_packs, _no_average, _more_gpus)
+def _adapters(case: Case) -> Changed | None:
+    model = case.config.model
+    if not isinstance(model, AdaptedModelConfig) or model.lora_enabled:
+        return None
+    values = {
+        "model.lora_enabled": True,
+        "model.lora_target_modules": model.usual_lora_targets,
+        "model.ema.enabled": False,
+        "optimizer.keys_to_select": ("lora_",),
+    }
+    differing = {key: value for key, value in values.items() if _get(case.config, key.split(".")) != value}
+    settings = tuple(f"{key}={value_text(value)}" for key, value in differing.items())
+    config = _with(case.config, differing)
+    estimate = case.estimated(config)
+    return None if estimate is None else (settings, evolve(case, config=config, estimate=estimate))
+
+
+_CHANGES: tuple[Change, ...] = (_recompute, _cache, _smaller_packs, _no_average)
+
+
+def _get(section: Any, path: list[str]) -> Any:
+    value = getattr(section, path[0])
+    return value if len(path) == 1 else _get(value, path[1:])
+
+
+def _with(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """With other values at these keys."""
+    for key, value in values.items():
+        config = _set(config, key.split("."), value)
+    return config
+
+
+def _set(section: Any, path: list[str], value: Any) -> Any:
+    name, *rest = path
+    return evolve(section, **{name: _set(getattr(section, name), rest, value) if rest else value})

@@ -8,14 +8,17 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import PIL.Image
 import torch
 from attrs import field, frozen
 
 from cosmos_core.data.samples import Answer
 from cosmos_core.train.model_input import ModelInput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["Row", "pictures", "question", "write_page"]
 
@@ -68,8 +71,10 @@ def _data_url(frames: list[torch.Tensor]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _small(frame: torch.Tensor) -> PIL.Image.Image:
-    image = PIL.Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
+def _small(frame: torch.Tensor) -> Image:
+    from PIL.Image import fromarray  # Few runs write such a page.
+
+    image = fromarray(frame.permute(1, 2, 0).contiguous().numpy())
     image.thumbnail((SIDE, SIDE))
     return image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from attrs import evolve
@@ -44,6 +45,7 @@ __all__ = [
     "build_trainer",
     "materialise",
     "needs_mixed_precision",
+    "open_data",
     "open_dataset",
     "validation_loader",
 ]
@@ -98,17 +100,18 @@ def build_trainer(
     startup: StartUp | None = None,
     stop: StopRequests | None = None,
     activity: Activity | None = None,
+    *,
+    data: Sequence[MapSource] | None = None,
 ) -> Trainer:
     """All parts of a run; weights and moments are uninitialised until `load_training_state`.
 
-    The data is opened first, since a network takes long to build. startup: clock of the phases before the first step.
-    stop: requests to stop; by default the run directory's file. activity: for the watch. Raises UserError, on every
-    rank if the data cannot be opened or differs between ranks.
+    startup: clock of the phases before the first step. stop: requests to stop; by default the run directory's file.
+    activity: for the watch. data: as `open_data` returns it; absent: opened first, since a network takes long to build.
+    Raises UserError, on every rank if the data cannot be opened or differs between ranks.
     """
     config, paths = plan.config, RunPaths(plan.run_dir)
     startup = startup or StartUp(silent=True)
-    sources = _open_data(config, plugins, mesh)
-    startup.mark("data")
+    sources = open_data(config, plugins, mesh) if data is None else data
     family = build_family(config, plugins, mesh.device)
     startup.mark("family")
     model = materialise(config, family, mesh)
@@ -148,7 +151,7 @@ def _scoring(config: RunConfig, plugins: PluginManager) -> Scoring:
     return Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins)
 
 
-def _open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
+def open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
     """The training data and, if there is validation, the validation data. Raises UserError on every rank."""
     sections = {"dataloader_train": config.dataloader_train}
     if config.trainer.run_validation and config.dataloader_val is not None:

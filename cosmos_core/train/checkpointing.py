@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosmos_core.checkpoint.base import AdapterBase, fingerprint
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
-from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.data.sampler import is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
-from cosmos_core.optim.lora import trains_only_lora
 from cosmos_core.plan.plan import WeightSource
+from cosmos_core.train.base_record import base_of_start, base_on_resume
 from cosmos_core.train.spikes import is_spikes_state
 from cosmos_core.train.weights import check_finite, initialise_rest, load_base, load_checkpoint, log_differences
 
@@ -48,7 +46,7 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
     resumes = source.kind == "resume"
     if source.path is not None and resumes:
         _check_format(source.path / "trainer", mesh)
-        trainer.base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True)
+        base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
         num_layers = trainer.family.num_layers
@@ -59,9 +57,10 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
     if source.path is not None and trainer.is_main:
         log_differences(config.model, loaded, fresh, restarted)
     if source.path is not None and resumes:
+        trainer.base = base_on_resume(trainer, source.path, base)
         _restore_training(trainer, source.path)
-    elif trains_only_lora(model):
-        trainer.base = _adapter_base(trainer, source)
+    else:
+        trainer.base = base_of_start(trainer, source, loaded)
 
 
 def _check_format(folder: Path, mesh: Mesh) -> None:
@@ -127,19 +126,3 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
         if values and all(f"callbacks.{name}.{key}" in stored for key in values)
     }
     return {**template, "callbacks": stored_callbacks} if stored_callbacks else template
-
-
-def _adapter_base(trainer: Trainer, source: WeightSource) -> AdapterBase:
-    """The base of a run's adapters: a converted base, the family's own files, or fresh weights."""
-    model = trainer.config.model
-    assert isinstance(model, AdaptedModelConfig)
-    folder = source.path / "model" if source.path is not None else trainer.family.weights_folder
-    return AdapterBase(
-        folder=str(folder.resolve()) if folder is not None else "",
-        digest=fingerprint(folder) if folder is not None else "",
-        dcp=source.path is not None,
-        rank=model.lora_rank,
-        alpha=model.lora_alpha,
-        seed=trainer.rng.seed if folder is None else None,
-        num_layers=trainer.family.num_layers,
-    )

@@ -1,15 +1,26 @@
-"""What a recipe costs on a machine: memory, time and disk, and the mode of recomputation that fits."""
+"""What a recipe costs on a machine: memory, time and disk."""
 
 from __future__ import annotations
 
-import logging
+from functools import partial
+from typing import Final
 
-import torch
 from attrs import evolve, frozen
 
 from cosmos_core.config.run import RunConfig
+from cosmos_core.data.lengths import Lengths, lengths_of
+from cosmos_core.data.source import MapSource
+from cosmos_core.data.worker_count import workers_that_keep_up
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.costs import GIB, MODES, checkpoint_bytes, checkpoints_kept, staging_bytes, step_seconds
+from cosmos_core.plan.costs import (
+    GIB,
+    MODES,
+    Estimate,
+    checkpoint_bytes,
+    checkpoints_kept,
+    staging_bytes,
+    step_seconds,
+)
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.savings import Case, best_mode, cheapest
@@ -17,11 +28,9 @@ from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["AUTO", "Costs", "case_of", "costs", "described_mode", "device_memory", "with_mode"]
+__all__ = ["AUTO", "Costs", "case_of", "costs", "described_mode", "workers_needed"]
 
-logger = logging.getLogger(__name__)
-
-AUTO = "auto"
+AUTO: Final = "auto"
 
 
 @frozen(kw_only=True)
@@ -29,8 +38,9 @@ class Costs:
     """Of a run.
 
     case: with the mode that trains. automatic: whether the planner took the mode. seconds: of a step, least and most.
-    hours: to the end. steps_an_epoch: None where the data is not there. pinned_gib: of the host's memory for each GPU.
-    change: settings that make it fit; empty when it does, None when nothing would.
+    hours: to the end. steps_an_epoch: None where the data is not there. workers: of a rank, that keep up; None where
+    the seconds are not known. change: settings that make it fit; empty when it does, None when nothing would.
+    change_here: the same without more GPUs. pinned_gib: of the host's memory for each GPU.
     """
 
     case: Case
@@ -39,10 +49,12 @@ class Costs:
     seconds: tuple[float, float] | None
     hours: float | None
     steps_an_epoch: int | None
+    workers: int | None
     checkpoint_gib: float
     num_checkpoints: int
     pinned_gib: float
     change: list[str] | None
+    change_here: list[str] | None
 
     @property
     def fits(self) -> bool:
@@ -50,27 +62,53 @@ class Costs:
         return self.case.peak <= self.machine.memory
 
 
-def case_of(config: RunConfig, family: type[ModelFamily], world: int) -> Case | None:
-    """A recipe on so many GPUs, with the last mode where it says 'auto'; None where the family tells no costs."""
-    estimate = family.estimate(config)
-    if estimate is None:
+def case_of(
+    config: RunConfig,
+    family: type[ModelFamily],
+    world: int,
+    *,
+    memory: float | None = None,
+    data: MapSource | None = None,
+) -> Case | None:
+    """A recipe on so many GPUs, with the last mode where it says 'auto'; None where the family tells no costs.
+
+    memory: GiB of each. data: what it trains on, whose metadata is read; absent: samples are as the options say.
+    """
+    lengths = None if data is None else lengths_of(data)
+    estimated = partial(_estimate, family, lengths, memory)
+    if (estimate := estimated(config)) is None:
         return None
     checkpointing = config.model.activation_checkpointing
-    degrees = solve_degrees(config.model.parallelism, world)
     automatic = checkpointing.mode == AUTO
     return Case(
         estimate=estimate,
+        estimated=estimated,
         config=config,
-        degrees=degrees,
+        degrees=solve_degrees(config.model.parallelism, world),
         mode=MODES[-1] if automatic else checkpointing.mode,
         share=1.0 if automatic else checkpointing.share,
+        looked_at=0 if lengths is None else len(lengths.samples),
     )
 
 
-def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_samples: int | None = None) -> Costs:
-    """Raises UserError where the family tells no costs, or the mesh does not fit. num_samples: of the data."""
+def _estimate(
+    family: type[ModelFamily], lengths: Lengths | None, memory: float | None, config: RunConfig
+) -> Estimate | None:
+    if lengths is None:
+        return family.estimate(config, None, memory)
+    usual = family.estimate(config, lengths.usual, memory)
+    if usual is None:
+        return None
+    # Times are those of usual packs; memory must do for the largest of the run.
+    largest = family.estimate(config, lengths.in_the_largest_pack(usual.samples), memory)
+    assert largest is not None
+    return evolve(usual, kept=largest.kept, working=largest.working, loss=largest.loss, before=largest.before)
+
+
+def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: MapSource | None = None) -> Costs:
+    """Raises UserError where the family tells no costs, or the mesh does not fit. data: as of `case_of`."""
     family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
-    case = case_of(config, family, machine.count)
+    case = case_of(config, family, machine.count, memory=machine.memory, data=data)
     if case is None:
         problem = Problem(message=f"the family '{config.job.task}' does not tell what it costs", key="job.task")
         raise UserError("nothing was planned", [problem])
@@ -79,6 +117,7 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_sa
         case = best_mode(case, machine.memory) or case
     seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine, case.share)
     hours = None if seconds is None else config.trainer.max_iter * sum(seconds) / 2 / 3600
+    fits = case.peak <= machine.memory
     step = case.estimate.samples * case.degrees.data * config.trainer.grad_accum_iter
     return Costs(
         case=case,
@@ -86,59 +125,24 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, num_sa
         automatic=automatic,
         seconds=seconds,
         hours=hours,
-        steps_an_epoch=None if num_samples is None else max(1, round(num_samples / step)),
+        steps_an_epoch=None if data is None else max(1, round(len(data) / step)),
+        workers=workers_needed(case, machine),
         checkpoint_gib=checkpoint_bytes(case.estimate, config) / GIB,
         num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter, hours),
         pinned_gib=staging_bytes(case.estimate, config, case.degrees) / GIB,
-        change=[] if case.peak <= machine.memory else cheapest(case, machine.memory),
+        change=[] if fits else cheapest(case, machine.memory),
+        change_here=[] if fits else cheapest(case, machine.memory, more_gpus=False),
     )
 
 
-def device_memory(device: torch.device) -> float | None:
-    """GiB of a GPU; None of a CPU, which has no fixed limit."""
-    return torch.cuda.get_device_properties(device).total_memory / GIB if device.type == "cuda" else None
-
-
-def with_mode(config: RunConfig, family: type[ModelFamily], world: int, memory: float | None) -> RunConfig:
-    """With a mode of recomputation in place of 'auto'. memory: GiB of each card; None without a limit, as on a CPU.
-
-    Raises UserError where nothing fits: by how much, and what would.
-    """
-    checkpointing = config.model.activation_checkpointing
-    if checkpointing.mode != AUTO:
-        return config
-    mode, share, case = MODES[0], 1.0, None
-    if memory is not None and (case := case_of(config, family, world)) is not None:
-        fitting = best_mode(case, memory)
-        if fitting is None:
-            raise _nothing_fits(case, memory)
-        mode, share, case = fitting.mode, fitting.share, fitting
-    elif memory is not None:
-        mode = MODES[-1]
-    expected = "" if case is None else f" (about {case.peak:.1f} of {memory:.1f} GiB)"
-    logger.info("recomputation: %s, by mode = auto%s", described_mode(mode, share), expected)
-    return evolve(
-        config, model=evolve(config.model, activation_checkpointing=evolve(checkpointing, mode=mode, share=share))
-    )
+def workers_needed(case: Case, machine: Machine) -> int | None:
+    """Loader workers of a rank that keep up with its fastest steps; None where the seconds of a step are not known."""
+    seconds = step_seconds(case.estimate, case.config, case.degrees, case.mode, machine, case.share)
+    if seconds is None:
+        return None
+    return workers_that_keep_up(case.estimate.core_seconds, seconds[0] / case.config.trainer.grad_accum_iter)
 
 
 def described_mode(mode: str, share: float) -> str:
     """A mode and in how many of the layers, for people."""
     return mode if share == 1 else f"{mode} in {share:.0%} of the layers"
-
-
-def _nothing_fits(case: Case, memory: float) -> UserError:
-    change = cheapest(case, memory)
-    message = (
-        f"no mode fits: with full recomputation this takes about {case.peak:.1f} GiB on each GPU, which has "
-        f"{memory:.1f}: {case.peak - memory:.1f} too much"
-        if case.peak > memory
-        else f"no mode leaves a margin: full recomputation takes about {case.peak:.1f} of {memory:.1f} GiB"
-    )
-    hint = (
-        "set the mode to 'full' to try it all the same"
-        if case.peak <= memory
-        else (f"this would fit: {' '.join(change)}" if change else "take a smaller model, adapters, or larger GPUs")
-    )
-    problem = Problem(message=message, key="model.activation_checkpointing.mode", hint=hint)
-    return UserError("the run does not fit; nothing was started", [problem])

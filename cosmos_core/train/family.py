@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cosmos_core.config.model import ModelConfig
-from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.run import DataloaderConfig, RunConfig, TypicalSample
 from cosmos_core.data.samples import Answer, Item
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
@@ -180,9 +180,13 @@ class ModelFamily(ABC):
         raise UserError(f"{type(self).__name__} cannot generate samples")
 
     @classmethod
-    def estimate(cls, config: RunConfig) -> Estimate | None:
-        """What a full micro-batch of usual samples costs, from the meta device; None if unknown.
+    def estimate(
+        cls, config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None
+    ) -> Estimate | None:
+        """What a full micro-batch costs, from the meta device; None if unknown.
 
-        Nothing need be on disk: neither data, nor weights, nor tokenizers. Raises UserError.
+        sample: what its samples are like; absent: as the dataset's options say. memory: GiB of each card, for work that
+        is done in parts; None on a CPU. Nothing need be on disk: neither data, nor weights, nor tokenizers. Raises
+        UserError.
         """
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from attrs import evolve, frozen
 
 from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
+from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.distributed.runtime import process_group
@@ -26,9 +28,9 @@ from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError, broadcast_config
-from cosmos_core.train.build import build_trainer, needs_mixed_precision
+from cosmos_core.train.automatic import machine_here, settled
+from cosmos_core.train.build import build_trainer, needs_mixed_precision, open_data
 from cosmos_core.train.checkpointing import load_training_state
-from cosmos_core.train.costs import device_memory, with_mode
 from cosmos_core.train.out_of_memory import out_of_memory_explained
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
@@ -81,20 +83,29 @@ def _run(
             logger.warning("changed since %s: %s", plan.weights.label, change)
         for warning in warnings(plan):
             logger.warning("%s", warning)
-    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
-    config = with_mode(plan.config, family, plan.degrees.world, device_memory(mesh.device))
-    plan = evolve(plan, config=config)
-    with out_of_memory_explained(plan, plugins, mesh.device):
-        return _built_and_trained(plan, plugins, mesh, startup, stop, activity)
-
-
-def _built_and_trained(
-    plan: RunPlan, plugins: PluginManager, mesh: Mesh, startup: StartUp, stop: StopRequests, activity: Activity
-) -> Result:
     if any_rank(stop.pending, mesh):
         return Result(stop.outcome, 0, 0.0)
     activity.enter("opening the data and building the network")
-    trainer = build_trainer(plan, plugins, mesh, startup, stop, activity)
+    data = open_data(plan.config, plugins, mesh)
+    startup.mark("data")
+    family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
+    config = settled(plan.config, family, machine_here(mesh.device, plan.degrees.world), data[0])
+    plan = evolve(plan, config=config)
+    startup.mark("plan")
+    with out_of_memory_explained(plan, plugins, mesh.device, data[0]):
+        return _built_and_trained(plan, plugins, mesh, startup, stop, activity, data)
+
+
+def _built_and_trained(
+    plan: RunPlan,
+    plugins: PluginManager,
+    mesh: Mesh,
+    startup: StartUp,
+    stop: StopRequests,
+    activity: Activity,
+    data: Sequence[MapSource],
+) -> Result:
+    trainer = build_trainer(plan, plugins, mesh, startup, stop, activity, data=data)
     if any_rank(stop.pending, mesh):
         return Result(stop.outcome, 0, 0.0)
     activity.enter("loading weights")

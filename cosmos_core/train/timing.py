@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cosmos_core.plan.gpus import peak_tflops
+from cosmos_core.plan.gpus import gpu_of
 
 __all__ = ["FIRST_DETAILED", "PhaseTimes", "Utilisation"]
 
@@ -64,7 +64,8 @@ class Utilisation:
 
     def __init__(self, device: torch.device, world: int) -> None:
         self._world = world
-        self._peak = peak_tflops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        gpu = gpu_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        self._peak = None if gpu is None else gpu.tflops
 
     def of(self, record: Mapping[str, Any]) -> dict[str, float]:
         """``mfu`` of model FLOPs; nothing where FLOPs or peak are not known."""

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.state import (
     model_state,
     optimizer_state,
@@ -39,6 +38,7 @@ from cosmos_core.optim.lora import adapters_changed, trains_only_lora
 from cosmos_core.optim.norm import gradient_norm
 from cosmos_core.optim.schedule import build_scheduler
 from cosmos_core.optim.select import learning_rates, rate_names
+from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plan.record import add_to_record, publish_record
@@ -72,9 +72,9 @@ class Trainer:
 
     source: what the process started from. step: completed optimizer steps. loader_state: what to save after them.
     grad_norm: of the current step, before any callback changed a gradient. record: metrics of the newest step that is
-    on the host; on an accelerator that is the previous step. base: base weights of the adapters, for checkpoints of
-    adapters alone. launch: number of this launch. startup: clock of the phases up to the first step. activity: what
-    this rank is doing. saved_step: of the newest complete checkpoint. samples: of the newest step on this rank, key and
+    on the host; on an accelerator that is the previous step. base: of the frozen weights, which checkpoints may leave
+    to it. launch: number of this launch. startup: clock of the phases up to the first step. activity: what this rank is
+    doing. saved_step: of the newest complete checkpoint. samples: of the newest step on this rank, key and
     dataset of each, by micro-batch. times: of the phases of the step to come, saves before it included.
     """
 
@@ -98,7 +98,7 @@ class Trainer:
     loader_state: dict[str, Any] = field(default_factory=dict)
     grad_norm: torch.Tensor | None = None
     record: dict[str, Any] = field(default_factory=dict)
-    base: AdapterBase | None = None
+    base: FrozenBase | None = None
     launch: int | None = None
     startup: StartUp = field(default_factory=StartUp)
     activity: Activity = field(default_factory=Activity)
@@ -234,8 +234,7 @@ class Trainer:
         started = time.perf_counter()
         self.activity.enter("loading data", step=self.step + 1, long=first)
 
-        # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
-        # They also agree here on a request to stop, and on saves.
+        # Micro-batches and their loss denominator, alike on context-parallel peers. Stops and saves are agreed on here.
         count, asked, votes = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves.votes
         step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited, **votes)
         self._stopping, self._waited = step.stopping, step.waited
@@ -332,7 +331,7 @@ class Trainer:
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The components of a checkpoint; tensors by reference. `loader_state` is a file of each rank."""
         return {
-            "model": dict(model_state(self.model, self.ema, adapters_only=trains_only_lora(self.model))),
+            "model": dict(model_state(self.model, self.ema, self.base.lacking if self.base is not None else ())),
             "optim": optimizer_state(self.model, self.optimizer),
             "scheduler": self.scheduler.state_dict(),
             "trainer": {

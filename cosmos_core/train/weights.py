@@ -1,4 +1,4 @@
-"""Fills a network from a checkpoint, from the base of its adapters, and by its family for the rest."""
+"""Fills a network from a checkpoint, from the base under it, and by its family for the rest."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import torch
 from attrs import evolve
 from torch import nn
 
-from cosmos_core.checkpoint.base import AdapterBase
-from cosmos_core.checkpoint.load import Loaded, load_model
+from cosmos_core.checkpoint.load import Loaded, load_from_base, load_model
 from cosmos_core.checkpoint.state import AVERAGED
+from cosmos_core.checkpoint.weights import BaseWeights
 from cosmos_core.config.model import ModelConfig
+from cosmos_core.console import progress
+from cosmos_core.distributed.fsdp import load_full_tensor
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import gather_objects
 from cosmos_core.distributed.rng import CounterRng
@@ -21,30 +24,56 @@ from cosmos_core.names import by_layer
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora, trains_only_lora
 from cosmos_core.optim.norm import not_finite
+from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["check_finite", "initialise_rest", "load_base", "load_checkpoint", "log_differences"]
+__all__ = ["check_finite", "initialise_rest", "left_to_base", "load_base", "load_checkpoint", "log_differences"]
 
 logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(
     checkpoint: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, seed: int, whole: bool
-) -> tuple[AdapterBase | None, Loaded]:
-    """Load an ``iter_<N>`` of a run into the network and its average, after the base of its adapters.
+) -> tuple[FrozenBase | None, Loaded]:
+    """Load an ``iter_<N>`` of a run into the network and its average, after what it left to its base.
 
     seed: of the run, from which fresh base weights are drawn. whole: as in `load_model`. Returns the record of the
-    base, None for a checkpoint of whole weights, and what was filled. Raises UserError when something does not fit,
-    or when the base is missing or has changed.
+    base, None for a checkpoint without, and what was filled. Raises UserError when something does not fit, or when the
+    base is missing or has changed.
     """
-    base, below = AdapterBase.read(checkpoint), Loaded()
-    if base is not None:
+    base = FrozenBase.read(checkpoint)
+    left_out = left_to_base(base, model)
+    if base is not None and left_out:
         base.check(checkpoint, seed)
-        if base.dcp:
-            folder = Path(base.folder)
-            below = load_model(folder, model, None, mesh, skip=("lora_",), whole=False, num_layers=base.num_layers)
-    own = load_model(checkpoint / "model", model, ema, mesh, whole=whole, adapters_only=base is not None)
-    return base, evolve(own, tensors=own.tensors | below.tensors)
+    own = load_model(checkpoint / "model", model, ema, mesh, whole=whole, left_out=left_out)
+    return base, evolve(own, tensors=own.tensors | _load_below(base, model, left_out, mesh))
+
+
+def left_to_base(base: FrozenBase | None, model: nn.Module) -> frozenset[str]:
+    """Names of the network's tensors that a checkpoint left to its base."""
+    if base is None or not base.left_out:
+        return frozenset()
+    if base.tensors is None:
+        return frozenset(name for name, _ in model.named_parameters() if not is_lora(name))
+    return frozenset(base.lacking)
+
+
+def _load_below(base: FrozenBase | None, model: nn.Module, names: Collection[str], mesh: Mesh) -> frozenset[str]:
+    """Load `names` from a checked base; returns those that were filled, none of a base of fresh weights."""
+    if base is None or not base.folder or not names:
+        return frozenset()
+    if base.dcp:
+        load_from_base(Path(base.folder), model, names, mesh)
+        return frozenset(names)
+    own, stored = model.state_dict(), BaseWeights(base)
+    if other := [name for name in names if stored.infos[name].shape != own[name].shape]:
+        problem = Problem(message=f"holds tensors of another shape: {by_layer(other)}", file=base.folder)
+        raise UserError("the base does not fit the model; nothing was started", [problem])
+    with torch.no_grad(), progress("loading the base", len(names), "tensors") as loading:
+        for name in names:
+            load_full_tensor(own[name], stored.read([name])[name])
+            loading.advance(1)
+    return frozenset(names)
 
 
 def load_base(
@@ -57,17 +86,30 @@ def load_base(
     strict: bool,
     num_layers: int | None = None,
 ) -> Loaded:
-    """Load weights alone, to start from: ``model/`` below `folder`.
+    """Load weights alone, to start from: ``model/`` below `folder`, and what that left to its own base.
 
     A base has no adapters for a run that trains nothing else. num_layers: as in `load_model`. Raises UserError.
     """
-    if AdapterBase.read(folder) is not None:
+    base = FrozenBase.read(folder)
+    if base is not None and base.rank is not None:
         hint = "cosmos export folds adapters into their base; cosmos convert makes a base of what it wrote"
-        problem = Problem(message="holds adapters alone, without the weights below them", file=str(folder), hint=hint)
+        problem = Problem(message="holds adapters that trained alone, beside their base", file=str(folder), hint=hint)
         raise UserError("a run cannot start from adapters alone; nothing was started", [problem])
     skipped = (*skip, "lora_") if trains_only_lora(model) else tuple(skip)
+    left_out = left_to_base(base, model)
+    if base is not None and left_out:
+        base.check(folder)
     source = folder / "model"
-    loaded = load_model(source, model, ema, mesh, skip=skipped, strict=strict, whole=False, num_layers=num_layers)
+    loaded = load_model(
+        *(source, model, ema, mesh),
+        skip=skipped,
+        strict=strict,
+        whole=False,
+        left_out=left_out,
+        num_layers=num_layers,
+    )
+    names = [name for name in model.state_dict() if name in left_out and not any(key in name for key in skipped)]
+    loaded = evolve(loaded, tensors=loaded.tensors | _load_below(base, model, names, mesh))
     if not loaded.tensors:
         message, key = f"leaves out every tensor of {folder}", "checkpoint.keys_to_skip_loading"
         problem = Problem(message=message, key=key, hint="leave out less, or unset checkpoint.load_path")

@@ -17,7 +17,7 @@ from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, Trainer
 from cosmos_core.train.tracker import TrackerGroup
 
-__all__ = ["fill", "norm_of", "stepper", "trainer_of"]
+__all__ = ["CLIP", "fill", "norm_of", "stepper", "trainer_of"]
 
 CLIP = 0.1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from attrs import frozen
 
@@ -16,7 +18,7 @@ from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.video import SPATIAL
 
-__all__ = ["CASES", "Case", "NoisyClip"]
+__all__ = ["CASES", "Case", "NoisyClip", "with_noise"]
 
 SEED = 42
 
@@ -45,12 +47,6 @@ class Case:
         """Latent tokens of a clip."""
         return self.spec(0, 1).latent_tokens
 
-    @property
-    def shift(self) -> float:
-        """Time shift for the size of the clips in pixels."""
-        _, height, width = self.shape
-        return shift_for(Flow().shift, SPATIAL * width, SPATIAL * height)
-
     def spec(self, index: int, vocab: int) -> SequenceSpec:
         """Description of clip `index`, with random token ids that depend on `index` only."""
         ids = torch.randint(0, vocab, (self.text,), generator=torch.Generator().manual_seed(index))
@@ -67,13 +63,7 @@ class Case:
 
     def noisy_clips(self, step: int, vocab: int, device: torch.device) -> list[NoisyClip]:
         """The same clips with the noise that training draws for them."""
-        rng, clips = CounterRng(SEED), []
-        for item in self.items(step, vocab):
-            generator = rng.generator("noise", item.position, device=device)
-            noise = torch.randn(item.value.video.shape, device=device, generator=generator)
-            sigma = draw_sigma("waver", self.shift, rng.generator("sigma", item.position))
-            clips.append(NoisyClip(item.value.spec, item.value.video.to(device), noise, sigma))
-        return clips
+        return with_noise(self.items(step, vocab), device)
 
     def tflop(self, network: NetworkConfig) -> float:
         """Model TFLOP of a step: forward for frozen weights, forward and backward for trained ones.
@@ -82,6 +72,18 @@ class Case:
         """
         text, latents = [self.text] * self.clips, [self.vision] * self.clips
         return training_flops(network, text, latents, (Backward.NONE, Backward.WEIGHTS)) / 1e12
+
+
+def with_noise(items: Iterable[Item], device: torch.device) -> list[NoisyClip]:
+    """Clips of the loader with the sigma and noise that training draws for them."""
+    rng, clips = CounterRng(SEED), []
+    for item in items:
+        latents, generator = item.value.video, rng.generator("noise", item.position, device=device)
+        noise = torch.randn(latents.shape, device=device, generator=generator)
+        shift = shift_for(Flow().shift, SPATIAL * latents.shape[-1], SPATIAL * latents.shape[-2])
+        sigma = draw_sigma("waver", shift, rng.generator("sigma", item.position))
+        clips.append(NoisyClip(item.value.spec, latents.to(device), noise, sigma))
+    return clips
 
 
 CASES = {

@@ -40,14 +40,24 @@ class _Filled(VlmFamily):
 class Ours:
     """A model of `case`'s size with everything around it, on one process.
 
-    master: dtype of the stored weights and of AdamW's moments.
+    master: dtype of the stored weights and of AdamW's moments. lr: instead of the recipe's learning rate.
     """
 
     def __init__(
-        self, case: Case, folder: Path, mesh: Mesh, *, recompute: str, compiled: bool, master: str = "float32"
+        self,
+        case: Case,
+        folder: Path,
+        mesh: Mesh,
+        *,
+        recompute: str,
+        compiled: bool,
+        master: str = "float32",
+        lr: float | None = None,
     ) -> None:
         self.case, self.mesh = case, mesh
         self.config = _config(case, folder, recompute, compiled, master)
+        if lr is not None:
+            self.config = evolve(self.config, optimizer=evolve(self.config.optimizer, lr=lr))
         self.family = _Filled(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
         self.model = build_model(self.config, self.family, mesh, CounterRng(0))
         self.run = trainer_of(self.config, self.family, self.model, mesh)

@@ -32,14 +32,19 @@ def micro_batches(dialogs: Sequence[TokenizedConversation], count: int) -> list[
 
 
 class Transformers:
-    """The same weights as `ours`, rounded to the precision of the arithmetic."""
+    """The same weights as `ours`, rounded to the precision of the arithmetic.
 
-    def __init__(self, ours: Ours) -> None:
+    plain: float32 weights under autocast, the plainest way to train in bfloat16.
+    """
+
+    def __init__(self, ours: Ours, *, plain: bool = False) -> None:
         self.device = ours.mesh.device
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.plain = plain
         self.config: Any = AutoConfig.from_pretrained(ours.family.folder)
         with torch.device(self.device):
-            model: Any = Qwen3VLForConditionalGeneration._from_config(self.config, dtype=self.dtype)
+            stored = torch.float32 if plain else self.dtype
+            model: Any = Qwen3VLForConditionalGeneration._from_config(self.config, dtype=stored)
         theirs = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in ours.model.named_parameters():
@@ -52,6 +57,7 @@ class Transformers:
             self.trained,
             lr=rates.lr,
             betas=rates.betas,
+            eps=rates.eps,
             weight_decay=rates.weight_decay,
             fused=self.device.type == "cuda",
         )
@@ -78,14 +84,18 @@ class Transformers:
         batches = [self._batch(group) for group in groups]
         total = self._num_loss_tokens(groups)
 
-        def step() -> float:
-            loss = self._backward(batches, total)
-            torch.nn.utils.clip_grad_norm_(self.trained, CLIP)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            return float(loss)
+        return lambda: self._update(batches, total)
 
-        return step
+    def update(self, groups: list[list[TokenizedConversation]]) -> float:
+        """One optimizer step; the mean loss before it."""
+        return self._update([self._batch(group) for group in groups], self._num_loss_tokens(groups))
+
+    def _update(self, batches: list[dict[str, torch.Tensor]], total: int) -> float:
+        loss = self._backward(batches, total)
+        torch.nn.utils.clip_grad_norm_(self.trained, CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss)
 
     def loss_and_norm(self, groups: list[list[TokenizedConversation]]) -> tuple[float, float]:
         """Mean loss and gradient norm, without an update."""
@@ -97,7 +107,8 @@ class Transformers:
     def _backward(self, batches: list[dict[str, torch.Tensor]], total: int) -> torch.Tensor:
         loss = torch.zeros((), device=self.device)
         for batch in batches:
-            part = self.model(**batch, use_cache=False, num_items_in_batch=total).loss
+            with torch.autocast(self.device.type, self.dtype, enabled=self.plain and self.dtype == torch.bfloat16):
+                part = self.model(**batch, use_cache=False, num_items_in_batch=total).loss
             part.backward()
             loss += part.detach()
         return loss

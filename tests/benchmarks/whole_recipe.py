@@ -13,6 +13,7 @@ the wheels of cosmos-core and of its plugins, whose entry points name the recipe
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import subprocess
@@ -71,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stop", action="store_true", help="also SIGTERM a run, and time how it saves and ends")
     parser.add_argument("--samples", action="store_true", help="draw the samples that the generator's recipe draws")
     parser.add_argument("--set", action="append", default=[], help="another override, KEY=VALUE; may be repeated")
+    parser.add_argument("--memory-table", type=Path, help="print planned beside measured memory; add the rows here")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if options.cached and options.recipe != "vision_sft_nano":
@@ -87,7 +89,7 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
     settings = [*inputs.overrides, *options.set]
     if options.cached:
         settings.append(f"dataloader_train.cache={_latents(inputs, options, settings)}")
-    rows, phases, packs = [], [], _packs(inputs, settings)
+    rows, phases, memory, packs = [], [], [], _packs(inputs, settings)
     modes = options.modes.split(",")
     for mode in (*modes, *(["stop"] if options.stop else [])):
         save = options.save == "all" or (options.save == "first" and not rows) or mode == "stop"
@@ -95,12 +97,32 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
         figures = _figures(seen, options, packs)
         rows.append({"mode": mode, "outcome": seen.outcome, **figures, "device": device})
         phases.append({"mode": mode, **seen.phases, "first row": seen.first_row or ""})
+        if options.memory_table is not None and seen.outcome in ("done", "enough"):
+            memory.append(_memory(inputs, options, settings, mode, seen))
         if seen.folder is not None:
             shutil.rmtree(seen.folder / "checkpoints")  # Many gigabytes each.
         show(f"{inputs.recipe}, {mode}", rows[-1:])
         show(f"start of {inputs.recipe}, {mode}, seconds", phases[-1:])
     show(f"start of {inputs.recipe}, seconds", phases)
     show(_title(inputs, options), rows)
+    shown = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in memory]
+    show("planned and measured memory, GiB", shown)
+
+
+def _memory(
+    inputs: Inputs, options: argparse.Namespace, settings: list[str], mode: str, seen: Observed
+) -> dict[str, Any]:
+    """A row of the table of memory, added to the file."""
+    import torch
+
+    from tests.benchmarks.memory_table import memory_row
+
+    card = torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
+    settings = [*settings, f"model.activation_checkpointing.mode={mode}"]
+    row = memory_row(inputs.recipe, settings, options.gpus, card, seen.measured)
+    with options.memory_table.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    return row
 
 
 def _title(inputs: Inputs, options: argparse.Namespace) -> str:

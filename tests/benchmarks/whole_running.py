@@ -14,15 +14,24 @@ from typing import Any
 
 import psutil
 import yaml
-from attrs import define, field
+from attrs import define, field, frozen
 
 from cosmos_core.launch.outcome import EXIT_CODES
 
-__all__ = ["Observed", "observe"]
+__all__ = ["Measured", "Observed", "observe"]
 
 POLL = 0.2
 PATIENCE = 60.0
 """Seconds in which processes must be gone after they were asked to end."""
+
+
+@frozen
+class Measured:
+    """GiB at the peak of a run: torch's allocated and reserved memory, and what the driver says is taken."""
+
+    allocated: float
+    reserved: float
+    card: float
 
 
 @define
@@ -71,13 +80,24 @@ class Observed:
     @property
     def peak_gib(self) -> list[float]:
         """Most memory allocated on each rank's device, as `device_monitor` read it."""
+        return self._device_column("peak_gpu_mem_gb")
+
+    @property
+    def measured(self) -> Measured | None:
+        """Most memory on any rank's device, as torch and the driver say; None without a device."""
+        columns = ("peak_gpu_mem_gb", "peak_gpu_mem_reserved_gb", "gpu_mem_used_gb")
+        peaks = [max(self._device_column(name), default=None) for name in columns]
+        return Measured(*(peak for peak in peaks if peak is not None)) if None not in peaks else None
+
+    def _device_column(self, name: str) -> list[float]:
+        """The largest value on each rank."""
         path = next(self.folder.rglob("prof_data.csv"), None) if self.folder is not None else None
         if path is None:
             return []
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["peak_gpu_mem_gb"]]
+            rows = [row for row in csv.DictReader(file) if row[name]]
         ranks = sorted({int(row["rank"]) for row in rows})
-        return [max(float(row["peak_gpu_mem_gb"]) for row in rows if int(row["rank"]) == rank) for rank in ranks]
+        return [max(float(row[name]) for row in rows if int(row["rank"]) == rank) for rank in ranks]
 
     @property
     def checkpoint(self) -> tuple[float, float] | None:

@@ -109,7 +109,7 @@ KINDS = (
     Kind(f"{HELLO.checkpoint(HERE)}/dataloader/rank_0.pkl", read_pickle, write_pickle, RESUME),
     Kind(f"{HELLO.folder(HERE)}/launch_info.yaml", read_yaml, write_yaml, RESUME),
     Kind(f"{HELLO.folder(HERE)}/outcome.json", read_json, write_json, RESUME),
-    Kind(f"{ADAPTERS.checkpoint(HERE)}/adapter_base.json", read_json, write_json, EXPORT),
+    Kind(f"{ADAPTERS.checkpoint(HERE)}/*_base.json", read_json, write_json, EXPORT),
     Kind("base/base.json", read_json, write_json, START),
     Kind("latents/cache.json", read_json, write_json, CACHE, "cosmos-vfm"),
     Kind("latents/*/*.safetensors", read_clip, write_clip, CACHE, "cosmos-vfm"),

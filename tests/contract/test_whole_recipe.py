@@ -9,11 +9,24 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.memory_table import CONSTANTS, QUANTITIES, fit
 from tests.benchmarks.whole_inputs import prepare
 from tests.benchmarks.whole_recipe import main
 from tests.benchmarks.whole_running import observe
 
-PHASES = ["mode", "command", "imports", "devices", "data", "family", "network", "weights", "callbacks", "first step"]
+PHASES = [
+    "mode",
+    "command",
+    "imports",
+    "devices",
+    "data",
+    "plan",
+    "family",
+    "network",
+    "weights",
+    "callbacks",
+    "first step",
+]
 
 
 def tables(
@@ -56,11 +69,35 @@ def test_the_reasoner_trains_on_what_is_prepared_and_is_ended_after_its_steps(
     folder = str(tmp_path / "inputs")
     tables(capsys, monkeypatch, "llava_ov_packed", "--prepare", folder)
     command = ("llava_ov_packed", "--run", folder, "--modes", "selective", "--steps", "2", "--save", "none")
-    found = tables(capsys, monkeypatch, *command)
+    rows = tmp_path / "rows.jsonl"
+    found = tables(capsys, monkeypatch, *command, "--memory-table", str(rows))
     (row,) = found["whole llava_ov_packed, 1 layers, 1 processes, online"]
     assert row["outcome"] in ("enough", "done")
     assert row["steps"] == 1
     assert row["TFLOP a pack"] > 0
+    (planned,) = map(json.loads, rows.read_text().splitlines())
+    assert planned["planned card"] > planned["planned reserved"] > planned["planned allocated"] > 0
+    assert planned["slopes"]["EAGER_TENSORS"]["card"] > 0
+    with pytest.raises(SystemExit, match="0 measured rows"):
+        fit([planned])
+
+
+def test_constants_that_made_the_rows_are_found_again_and_a_fit_is_judged_by_rows_that_it_did_not_see() -> None:
+    def row(size: float, mode: float) -> dict[str, Any]:
+        slopes = dict.fromkeys(CONSTANTS, dict.fromkeys(QUANTITIES, 0.0))
+        slopes |= {"RESERVE": {"allocated": 0.0, "reserved": size, "card": size}}
+        slopes |= {"WORKING_TENSORS": dict.fromkeys(QUANTITIES, mode)}
+        planned = {"allocated": size, "reserved": 1.09 * size, "card": 1.09 * size + 1}
+        # Twice the reserve, and half a working tensor more.
+        true = {of: value + 0.5 * mode + (0.09 * size if of != "allocated" else 0) for of, value in planned.items()}
+        return {**{f"planned {of}": value for of, value in planned.items()}, **true, "slopes": slopes}
+
+    found = fit([row(size, mode) for size, mode in ((20, 1), (30, 3), (40, 1), (50, 4), (60, 2), (70, 3))])
+    assert found["constants"]["RESERVE"] == (0.09, pytest.approx(0.18))
+    assert found["constants"]["WORKING_TENSORS"] == (3, pytest.approx(3.5))
+    assert found["constants"]["EAGER_TENSORS"][0] == found["constants"]["EAGER_TENSORS"][1], "no row depends on it"
+    assert found["errors"]["tested"][0] > 0.05
+    assert found["errors"]["tested"][1] < 1e-9
 
 
 def test_a_run_over_its_limit_is_ended_and_says_so(tmp_path: Path) -> None:

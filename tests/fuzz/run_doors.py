@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from cosmos_core.checkpoint import (
-    AdapterBase,
+    FrozenBase,
     load_component,
     load_loader_states,
     open_safetensors,
@@ -53,7 +53,7 @@ def checkpoint(folder: Path) -> None:
 def base(folder: Path) -> None:
     """The records of a converted base, and of an adapter's."""
     read_base(folder)
-    if (record := AdapterBase.read(folder)) is not None:
+    if (record := FrozenBase.read(folder)) is not None:
         record.check(folder)
 
 
@@ -89,7 +89,7 @@ def run_doors(folder: Path) -> Iterator[Door]:
     yield Door("loader state", loader, lambda path: load_loader_states(next(path.glob("*/dataloader"))), 2)
     (folder / "base").mkdir()
     write_base(folder / "base", source_revision="a@b", config={"num_layers": 2})
-    AdapterBase(folder=str(folder / "base"), digest="", dcp=True, rank=4, alpha=8, seed=None).write(folder / "base")
+    FrozenBase(folder=str(folder / "base"), digest="", dcp=True, rank=4, alpha=8, seed=None).write(folder / "base")
     yield Door("base", contents(folder / "base"), base, 3)
     LatentCache(folder / "cache", "codec", "text", create=True).write(
         IDENTITY, Cached(torch.ones(48, 1, 2, 2), "a ball", (1, 2))

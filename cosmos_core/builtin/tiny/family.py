@@ -10,45 +10,18 @@ import torch
 from torch import nn
 
 from cosmos_core.builtin.tiny.config import TinyModel
+from cosmos_core.builtin.tiny.estimate import estimate
+from cosmos_core.builtin.tiny.network import TinyNetwork
+from cosmos_core.config.run import RunConfig, TypicalSample
 from cosmos_core.data.samples import Item
 from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing
 from cosmos_core.distributed.compile import compile_blocks
 from cosmos_core.distributed.fsdp import dtype, load_full_tensor, shard
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
-from cosmos_core.train.family import BuildContext, ModelFamily, StepOutput
+from cosmos_core.train.family import BuildContext, Estimate, ModelFamily, StepOutput
 
 __all__ = ["TinyFamily"]
-
-
-class Block(nn.Module):
-    """x + down(relu(up(x)))."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(hidden, 2 * hidden)
-        self.down = nn.Linear(2 * hidden, hidden)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, hidden] -> [n, hidden]."""
-        return x + self.down(torch.relu(self.up(x)))
-
-
-class TinyNetwork(nn.Module):
-    """[n, 2] -> [n, 1]."""
-
-    def __init__(self, config: TinyModel) -> None:
-        super().__init__()
-        self.embed = nn.Linear(2, config.hidden)
-        self.blocks = nn.ModuleList(Block(config.hidden) for _ in range(config.layers))
-        self.head = nn.Linear(config.hidden, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Predicted y."""
-        hidden = self.embed(x)
-        for block in self.blocks:
-            hidden = block(hidden)
-        return self.head(hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +44,11 @@ class TinyFamily(ModelFamily):
         super().__init__(config, context)
         self.config = config
         self.precision = dtype(config.precision)
+
+    @classmethod
+    def estimate(cls, config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None) -> Estimate:
+        """What a full micro-batch of points costs; they are all alike."""
+        return estimate(config)
 
     def build(self) -> nn.Module:
         """The network."""

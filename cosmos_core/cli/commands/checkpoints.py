@@ -6,25 +6,29 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.cli.complete import checkpoint_names
+from cosmos_core.cli.complete import checkpoint_names, run_directories, steps
 from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.descriptors import CheckpointSpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["checkpoints", "fetch", "list_all", "verify"]
+__all__ = ["checkpoints", "fetch", "list_all", "pack", "verify"]
 
+PACKED = "packed"
+"""Folder of a run with whole copies; its record is found from there."""
 SHORT = 12
 """Characters of a commit in a table; JSON has all."""
 
 
 @click.group("checkpoints")
 def checkpoints() -> None:
-    """List and download the published checkpoints that commands know by name; verify those of runs.
+    """List and download the published checkpoints that commands know by name; verify and pack those of runs.
 
     \b
     Examples:
       cosmos checkpoints list
       cosmos checkpoints verify outputs/train/cosmos3/sft/hello
+      cosmos checkpoints pack outputs/train/cosmos3/sft/hello
       cosmos checkpoints fetch Wan2.2-VAE -o examples/checkpoints/wan22_vae
     """
 
@@ -68,19 +72,18 @@ def fetch(plugins: PluginManager, name: str, output: Path | None, as_json: bool)
 
 
 @click.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
 @json_option
 def verify(folder: Path, as_json: bool) -> int:
     """Compare every file of FOLDER, a run or one checkpoint, with the checksums taken when it was written.
 
-    Exit code 2 when something is damaged.
+    The base that frozen weights were left to is compared by its digest. Exit code 2 when something is damaged.
 
     \b
     Examples:
       cosmos checkpoints verify outputs/train/cosmos3/sft/hello
       cosmos checkpoints verify outputs/train/cosmos3/sft/hello/checkpoints/iter_000000100
     """
-    from cosmos_core.errors import UserError
     from cosmos_core.plan.checkpoint import complete_ones
     from cosmos_core.plan.manifest import MANIFEST
     from cosmos_core.plan.manifest import verify as verify_bytes
@@ -90,7 +93,7 @@ def verify(folder: Path, as_json: bool) -> int:
     unknown = [path for path in found if not (path / MANIFEST).is_file()]
     if unknown == [folder]:
         raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")
-    wrong = {path: verify_bytes(path) for path in found if path not in unknown}
+    wrong = {path: verify_bytes(path) + _wrong_base(path) for path in found if path not in unknown}
     if as_json:
         print_json({path.name: lines for path, lines in wrong.items()})
     else:
@@ -98,3 +101,51 @@ def verify(folder: Path, as_json: bool) -> int:
             state = "no manifest, from an older version" if path in unknown else "; ".join(wrong[path]) or "whole"
             click.echo(f"{path.name}: {state}")
     return 2 if any(wrong.values()) else 0
+
+
+def _wrong_base(checkpoint: Path) -> list[str]:
+    """What is wrong with the base that a checkpoint needs."""
+    from cosmos_core.plan.frozen_base import FrozenBase
+
+    base = FrozenBase.read(checkpoint)
+    fault = base.fault() if base is not None and base.left_out else None
+    return [] if fault is None else [f"its base: {fault}"]
+
+
+@click.command("pack")
+@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: RUN/packed/iter_<N>.")
+@click.option(
+    "--step", type=click.IntRange(min=0), shell_complete=steps, help="Which checkpoint of a run; default: the latest."
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where the base is now; default: where the checkpoint says.",
+)
+@json_option
+@click.pass_obj
+def pack(
+    plugins: PluginManager, source: Path, output: Path | None, step: int | None, base: Path | None, as_json: bool
+) -> None:
+    """Copy a checkpoint of SOURCE, a run or one iter_<N>, with the frozen weights that it left to its base.
+
+    Memory use does not grow with the model, and the copy appears when it is complete.
+
+    \b
+    Examples:
+      cosmos checkpoints pack outputs/train/cosmos3/sft/vision_sft_super
+      cosmos checkpoints pack RUN/checkpoints/iter_000000200 -o whole_200 --base /moved/base
+    """
+    from cosmos_core.checkpoint.pack import pack as write_whole
+    from cosmos_core.plan.source import find_source
+
+    found = find_source(source, plugins, step=step)
+    if found.kind not in ("run", "checkpoint") or found.weights is None:
+        lacks = "holds no complete checkpoint" if found.weights is None else f"is {found.label}, which needs no base"
+        raise UserError("nothing was packed", [Problem(message=lacks, file=str(source))])
+    checkpoint = found.weights.resolve()
+    if output is None and checkpoint.parent.name != "checkpoints":
+        raise UserError("nothing was packed", [Problem(message=f"{checkpoint} is in no run", hint="say where with -o")])
+    facts = write_whole(checkpoint, output or checkpoint.parent.parent / PACKED / checkpoint.name, base)
+    print_facts({"source": str(checkpoint), **facts}, as_json)

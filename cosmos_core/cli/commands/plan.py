@@ -12,6 +12,7 @@ from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
     from cosmos_core.config.run import RunConfig
+    from cosmos_core.data.source import MapSource
     from cosmos_core.plan.gpus import Machine
     from cosmos_core.train.costs import Costs
 
@@ -47,23 +48,25 @@ def plan(
     from cosmos_core.cli.output import print_json
     from cosmos_core.plan.gpus import machine_of, memory_of
     from cosmos_core.recipes.loading import resolve
+    from cosmos_core.recipes.peek import check_can_run
 
     if gpus is not None and memory is not None:
         raise click.UsageError("--gpus and --memory exclude each other: a kind of GPU has its memory")
-    machine: Machine = machine_of(gpus or DEFAULT_GPU) if memory is None else memory_of(memory)
+    machine: Machine = machine_of(DEFAULT_GPU if gpus is None else gpus) if memory is None else memory_of(memory)
+    check_can_run(recipe)
     config = resolve(recipe, overrides, plugins=plugins).config
 
     from cosmos_core.train.costs import costs
 
-    planned = costs(config, plugins, machine, num_samples=_num_samples(config, plugins))
+    planned = costs(config, plugins, machine, data=_data(config, plugins))
     if as_json:
         print_json(_plain(planned))
     else:
         click.echo("\n".join(_lines(planned)))
 
 
-def _num_samples(config: RunConfig, plugins: PluginManager) -> int | None:
-    """Of data that lies on this machine; nothing is fetched."""
+def _data(config: RunConfig, plugins: PluginManager) -> MapSource | None:
+    """Data that lies on this machine; nothing is fetched."""
     from pathlib import Path
 
     from cosmos_core.errors import UserError
@@ -73,7 +76,7 @@ def _num_samples(config: RunConfig, plugins: PluginManager) -> int | None:
         if dataset.hub_names or (dataset.place is not None and not Path(dataset.place).exists()):
             return None
     try:
-        return len(open_dataset(config.dataloader_train, plugins))
+        return open_dataset(config.dataloader_train, plugins)
     except UserError:
         return None  # Training tells what is wrong with it; a plan needs none.
 
@@ -88,12 +91,15 @@ def _plain(costs: Costs) -> dict[str, Any]:
         "share": costs.case.share,
         "trained": estimate.parameters.trained,
         "frozen": estimate.parameters.frozen,
+        "lengths": _lengths(costs),
         "peak_gib": round(costs.case.peak, 2),
         "memory_gib": round(costs.machine.memory, 2),
         "items": {name: round(value / GIB, 3) for name, value in costs.case.items.items()},
         "fits": costs.fits,
         "change": costs.change,
+        "change_here": costs.change_here,
         "step_seconds": None if costs.seconds is None else [round(value, 3) for value in costs.seconds],
+        "workers": costs.workers,
         "tokens_a_step": _tokens(costs),
         "steps_an_epoch": costs.steps_an_epoch,
         "hours": None if costs.hours is None else round(costs.hours, 2),
@@ -108,6 +114,23 @@ def _tokens(costs: Costs) -> int:
     return round(case.estimate.tokens * case.degrees.data * case.config.trainer.grad_accum_iter)
 
 
+def _changes(costs: Costs) -> Iterator[str]:
+    from cosmos_core.plan.savings import on_a_command_line
+
+    by = costs.case.peak - costs.machine.memory
+    if not costs.change:
+        yield f"too much by {by:.1f} GiB; no setting makes it fit: take a smaller model or larger GPUs"
+        return
+    yield f"too much by {by:.1f} GiB; cheapest change that fits: {on_a_command_line(costs.change)}"
+    if costs.change_here and costs.change_here != costs.change:
+        yield f"without more GPUs: {on_a_command_line(costs.change_here)}"
+
+
+def _lengths(costs: Costs) -> str:
+    looked_at = costs.case.looked_at
+    return f"{looked_at} samples of the data" if looked_at else "typical sample"
+
+
 def _lines(costs: Costs) -> Iterator[str]:
     from cosmos_core.train.costs import described_mode
 
@@ -115,18 +138,17 @@ def _lines(costs: Costs) -> Iterator[str]:
     values, estimate = _plain(costs), case.estimate
     yield f"machine: {values['gpus']}, {machine.memory:.1f} GiB each"
     yield f"parameters: {estimate.parameters.trained:,} trained, {estimate.parameters.frozen:,} frozen"
+    yield f"lengths: {values['lengths']}"
     yield f"a usual sample: {estimate.sample}; {estimate.samples:.1f} in a pack"
     yield f"recomputation: {described_mode(case.mode, case.share)}{' (auto)' if costs.automatic else ''}"
     yield f"memory on each GPU: {case.peak:.1f} GiB, {'which fits' if costs.fits else 'WHICH DOES NOT FIT'}"
     for name, gib in sorted(values["items"].items(), key=lambda item: -item[1]):
         yield f"  {gib:7.2f}  {name}"
     if not costs.fits:
-        by = case.peak - machine.memory
-        yield f"too much by {by:.1f} GiB; " + (
-            f"cheapest change that fits: {' '.join(costs.change)}"
-            if costs.change
-            else "no setting makes it fit: take a smaller model, adapters, or larger GPUs"
-        )
+        yield from _changes(costs)
+    yield from estimate.notes
+    if costs.workers is not None:
+        yield f"loader workers that keep up: {costs.workers} a GPU"
     yield f"tokens a step: {values['tokens_a_step']:,}"
     if costs.steps_an_epoch is not None:
         yield f"steps an epoch: {costs.steps_an_epoch:,}"

@@ -46,16 +46,16 @@ class MediaReader:
 
         Raises UnreadableSample.
         """
-        return read_image(self._open(source, "image"))
+        return read_image(self.locate(source, "image"))
 
     def video(self, source: Any) -> Video:
         """A video, from the same, or one that is open. Raises UnreadableSample."""
         if isinstance(source, Video):
             return source
-        return read_video(self._open(source, "video"), self.target_fps, self.max_frames)
+        return read_video(self.locate(source, "video"), self.target_fps, self.max_frames)
 
-    def _open(self, source: Any, kind: str) -> Path | bytes:
-        """Where the data are, or the embedded data."""
+    def locate(self, source: Any, kind: str) -> Path | bytes:
+        """Where an image or a video is, or its embedded data. Raises UnreadableSample."""
         if isinstance(source, Mapping):
             source = source.get("bytes") or source.get("path")
         if isinstance(source, str) and source.startswith("data:"):

@@ -16,6 +16,7 @@ from cosmos_core.config import AdaptedModelConfig
 from cosmos_core.distributed import CounterRng
 from cosmos_core.errors import UserError
 from cosmos_core.optim import initialise_lora, inject_lora, select_trainable
+from cosmos_core.plan.manifest import verify
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
@@ -23,6 +24,7 @@ from cosmos_vfm.checkpoints.names import to_diffusers
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
+from tests.fixtures.reading import tensors
 
 TINY = MODEL_SIZES["tiny"]
 LORA = (
@@ -59,6 +61,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cosmos("convert", str(root / "published"), "-o", str(root / "base"))
     train(root, "whole")
     return root
+
+
+@pytest.fixture(scope="module")
+def exported(root: Path) -> Path:
+    """Where the run is exported as ``merged`` and as ``adapter``."""
+    folder = root / "exported"
+    cosmos("export", str(run_dir(root, "whole")), "-o", str(folder / "adapter"), "--adapter")
+    printed = cosmos("export", str(run_dir(root, "whole")), "-o", str(folder / "merged"), "--verify").stdout
+    assert "with the adapters merged" in printed
+    return folder
 
 
 def train(root: Path, name: str, *more: str, code: int = 0) -> str:
@@ -106,7 +118,7 @@ def test_a_checkpoint_holds_the_adapters_alone_and_names_its_base(root: Path) ->
     keys = stored_keys(checkpoint / "model")
     assert len(keys) == TINY.layers * 4 * 2
     assert all("_moe_gen.lora_" in key and key.startswith("net.") for key in keys)
-    record = json.loads((checkpoint / "adapter_base.json").read_text())
+    record = json.loads((checkpoint / "frozen_base.json").read_text())
     assert (record["folder"], record["rank"], record["alpha"]) == (str(root / "base/model"), 16, 32)
 
 
@@ -116,20 +128,35 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(root: Path) -> None:
     assert losses(run_dir(root, "parts"))[-2:] == losses(run_dir(root, "whole"))[-2:]
 
 
-def test_merged_weights_give_the_output_of_the_adapted_ones(root: Path, tmp_path: Path) -> None:
-    printed = cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "out"), "--verify").stdout
-    assert "with the adapters merged" in printed
-    merged = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
+def test_merged_weights_give_the_output_of_the_adapted_ones(exported: Path) -> None:
+    merged = load_file(exported / "merged/transformer/diffusion_pytorch_model.safetensors")
     before = oracle().state_dict()
     changed = {name for name, value in merged.items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "self_attn.add_" in name or "self_attn.to_add_out" in name}
-    cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "adapter"), "--adapter")
     adapted = oracle()
-    adapted.load_lora_adapter(tmp_path / "adapter", weight_name="pytorch_lora_weights.safetensors")
-    folded = Cosmos3OmniTransformer.from_pretrained(tmp_path / "out/transformer")
+    adapted.load_lora_adapter(exported / "adapter", weight_name="pytorch_lora_weights.safetensors")
+    folded = Cosmos3OmniTransformer.from_pretrained(exported / "merged/transformer")
     plain, through_adapter, through_merge = (small_pass(model) for model in (oracle(), adapted, folded))
     assert not torch.allclose(plain, through_adapter, rtol=1e-3)
     torch.testing.assert_close(through_adapter, through_merge, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_that_saves_its_base_too_is_the_same_run(root: Path, exported: Path, tmp_path: Path) -> None:
+    """Losses, exports and adapters bit for bit; and the checkpoint of adapters alone is packed to the same tensors."""
+    train(root, "full", "checkpoint.include_frozen=true")
+    alone, full = (run_dir(root, name) for name in ("whole", "full"))
+    assert losses(alone) == losses(full)
+    cosmos("export", str(full), "-o", str(tmp_path / "merged"))
+    cosmos("export", str(full), "-o", str(tmp_path / "adapter"), "--adapter")
+    for name in ("merged/transformer/diffusion_pytorch_model", "adapter/pytorch_lora_weights"):
+        file = f"{name}.safetensors"
+        assert (tmp_path / file).read_bytes() == (exported / file).read_bytes()
+    cosmos("checkpoints", "pack", str(alone), "--step", "2")
+    packed, saved = (folder / "iter_000000002" for folder in (alone / "packed", full / "checkpoints"))
+    assert verify(packed) == []
+    found, expected = (tensors(folder / "model") for folder in (packed, saved))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_adapters_are_exported_in_the_given_dtype_and_verified(root: Path, tmp_path: Path) -> None:
@@ -148,9 +175,8 @@ def test_adapters_that_training_left_at_zero_are_not_exported(root: Path, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_diffusers_loads_the_weights_of_the_run(root: Path, tmp_path: Path) -> None:
-    cosmos("export", str(run_dir(root, "whole")), "-o", str(tmp_path / "out"))
-    merged = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
+def test_diffusers_loads_the_weights_of_the_run(root: Path, exported: Path) -> None:
+    merged = load_file(exported / "merged/transformer/diffusion_pytorch_model.safetensors")
     _, model = load_for_eval(run_dir(root, "whole"), plugins=PluginManager.discover())
     modules = dict(model.named_modules())
     for name, value in model.named_parameters():
@@ -179,17 +205,19 @@ def test_a_run_that_changes_no_adapter_is_an_error(root: Path) -> None:
 
 def test_another_base_than_the_trained_one_is_rejected(root: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir(root, "whole"), tmp_path / "run")
-    record = tmp_path / "run/checkpoints/iter_000000004/adapter_base.json"
+    record = tmp_path / "run/checkpoints/iter_000000004/frozen_base.json"
     values = json.loads(record.read_text())
     shutil.copytree(root / "base", tmp_path / "base")
     data = next((tmp_path / "base/model").glob("*.distcp"))
     data.write_bytes(data.read_bytes()[:-200] + bytes(200))
     record.write_text(json.dumps({**values, "folder": str(tmp_path / "base/model")}))
     stderr = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
-    assert "other weights than the adapters were trained on" in stderr
+    assert "other weights than the run was trained on" in stderr
     record.write_text(json.dumps({**values, "folder": str(tmp_path / "gone")}))
     stderr = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
     assert "no such folder" in stderr
+    said = cosmos("checkpoints", "verify", str(tmp_path / "run"), code=2).stdout
+    assert f"iter_000000004: its base: no such folder: {tmp_path / 'gone'}" in said
     assert not (tmp_path / "out").exists()
 
 

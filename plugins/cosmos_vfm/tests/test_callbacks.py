@@ -35,6 +35,10 @@ def family_with(vae: Path) -> VfmFamily:
     return VfmFamily(config, BuildContext(device=torch.device("cpu"), data=data))
 
 
+REGIONS = 3
+"""Functions of the encoder that are compiled."""
+
+
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
@@ -51,29 +55,32 @@ def test_the_video_tokenizer_is_compiled_once_at_the_set_step_and_gives_the_same
     """Traced but not lowered, which would take minutes. With a full latent cache the weights may not be loaded yet."""
     calls: list[Any] = []
     compile = partial(torch.compile, backend="eager")
-    monkeypatch.setattr(torch, "compile", lambda function: calls.append(function) or compile(function))
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: calls.append(function) or compile(function, **options)
+    )
     family, video = family_with(vae), torch.randint(0, 256, (1, 3, 5, 32, 32), dtype=torch.uint8)
     plain = family_with(vae).video_tokenizer.encode(video)
     if loaded:
         family.video_tokenizer.encode(video)
-    trainer: Any = SimpleNamespace(family=family)
+    trainer: Any = SimpleNamespace(family=family, mesh=SimpleNamespace(device=torch.device("cuda")))
     options = CompileTokenizer(enabled=True, compile_after_iterations=after)
     callback = CompileTokenizerCallback(options, CallbackContext(tmp_path, tmp_path))
     callback.train_start(trainer)
     for number in range(1, 6):
-        assert len(calls) == (1 if loaded and number > after else 0)
+        assert len(calls) == (REGIONS if loaded and number > after else 0)
         callback.after_backward(trainer)
-    assert len(calls) == int(loaded)
+    assert len(calls) == REGIONS * loaded
     torch.testing.assert_close(family.video_tokenizer.encode(video), plain, rtol=1e-5, atol=1e-6)
-    assert len(calls) == 1
+    assert len(calls) == REGIONS
 
 
-def test_the_video_tokenizer_is_not_compiled_by_default(
-    vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("device", "enabled"), [("cuda", False), ("cpu", True)])
+def test_the_video_tokenizer_is_not_compiled_by_default_nor_on_a_host(
+    vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, enabled: bool
 ) -> None:
-    monkeypatch.setattr(torch, "compile", lambda function: pytest.fail("compiled"))
-    trainer: Any = SimpleNamespace(family=family_with(vae))
-    callback = CompileTokenizerCallback(CompileTokenizer(), CallbackContext(tmp_path, tmp_path))
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    trainer: Any = SimpleNamespace(family=family_with(vae), mesh=SimpleNamespace(device=torch.device(device)))
+    callback = CompileTokenizerCallback(CompileTokenizer(enabled=enabled), CallbackContext(tmp_path, tmp_path))
     callback.train_start(trainer)
     for _ in range(5):
         callback.after_backward(trainer)

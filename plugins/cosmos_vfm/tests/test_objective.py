@@ -266,11 +266,41 @@ def test_the_loss_at_a_level_has_every_clip_at_that_sigma_and_the_noise_of_its_p
     items = [Item(index, built.prepare(one)) for index, one in enumerate(MIXED)]
     batch = built.collate(items)
     network.requires_grad_(False)
-    clips = built._with_noise(batch, CounterRng(1))
+    clips = built._with_noise(network, batch, CounterRng(1))
     expected = built._losses(network, clips, torch.full([4], 0.3), batch.inputs).sum()
     figures = validated([Item(index, one) for index, one in enumerate(MIXED)], noise_levels=(0.3, 0.9))
     assert figures["val_loss_sigma_0.3"] == pytest.approx(float(expected), rel=1e-6)
     assert figures["val_loss_sigma_0.9"] != figures["val_loss_sigma_0.3"]
+
+
+class Peer:
+    """The second of two context-parallel processes that have the same clips; the other's part is made of zeros."""
+
+    def own(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips[len(clips) // 2 :]
+
+    def gather(self, own: torch.Tensor, count: int) -> torch.Tensor:
+        return torch.cat([own.new_zeros(count - len(own), *own.shape[1:]), own])
+
+
+def test_clips_of_one_shape_are_encoded_together_and_each_by_one_context_peer() -> None:
+    built, network = initialised()
+    order = [MIXED[index] for index in (0, 1, 0, 0, 0)]
+    batch = built.collate([Item(index, built.prepare(one)) for index, one in enumerate(order)])
+    assert [len(group) for group in batch.videos] == [1, 1, 3]
+    whole = [group.latents for group in built._with_noise(network, batch, CounterRng(1))]
+    expected = built.video_tokenizer.encode(torch.stack([one.video for one in order[2:]]))
+    assert torch.equal(whole[2], expected)
+    assert torch.equal(whole[0], expected[:1])
+    network.context = Peer()  # type: ignore[assignment]
+    shared = [group.latents for group in built._with_noise(network, batch, CounterRng(1))]
+    assert [float(latents.abs().sum()) > 0 for latents in (shared[0], shared[1], *shared[2])] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_the_effect_of_captions_is_the_loss_with_those_of_other_clips_less_the_loss_with_their_own() -> None:

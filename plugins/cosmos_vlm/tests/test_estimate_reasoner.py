@@ -8,10 +8,11 @@ import torch
 from cosmos_core.errors import UserError
 from cosmos_core.plan.costs import GIB, memory_items
 from cosmos_core.plan.degrees import solve_degrees
-from cosmos_core.plan.gpus import machine_of
+from cosmos_core.plan.gpus import Machine, machine_of
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
-from cosmos_core.train.costs import costs, with_mode
+from cosmos_core.train.automatic import settled
+from cosmos_core.train.costs import costs
 from cosmos_vlm.estimate import estimate
 from cosmos_vlm.family import VlmFamily
 
@@ -56,7 +57,8 @@ def test_auto_recomputes_as_little_as_fits_and_says_what_would_fit_where_nothing
     config = load("llava_ov_packed", (*PACKED, "model.activation_checkpointing.mode=auto"), plugins=plugins)
 
     def mode(world: int, memory: float | None) -> tuple[str, float]:
-        checkpointing = with_mode(config, VlmFamily, world, memory).model.activation_checkpointing
+        machine = None if memory is None else Machine("", world, memory)
+        checkpointing = settled(config, VlmFamily, machine).model.activation_checkpointing
         return checkpointing.mode, checkpointing.share
 
     assert mode(1, None) == ("none", 1.0), "a CPU has no limit"

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from cosmos_core.checkpoint import SafetensorsWeights, stored_keys, write_shards
+from cosmos_core.checkpoint.pack import pack
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_vfm.sizes import NetworkConfig
@@ -24,6 +25,7 @@ from cosmos_vlm.checkpoints import merge as merging
 from cosmos_vlm.checkpoints import merge_onto_tower
 from tests.command import cosmos, losses
 from tests.fake_hub import serving
+from tests.fixtures.reading import tensors
 from tests.physics import write_physics
 from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
@@ -123,12 +125,37 @@ def test_a_format_that_is_not_a_reasoners_is_refused(place: Path, tmp_path: Path
     assert (tmp_path / "out/config.json").is_file()
 
 
+def test_a_tower_that_is_left_to_the_backbone_changes_nothing_but_the_size(place: Path, tmp_path: Path) -> None:
+    """Losses, the resumed run and the export are those of the run that saves its frozen tower too."""
+    leaving = "checkpoint.include_frozen=false"
+    train(place, "left", leaving, "trainer.max_iter=2")
+    train(place, "left", leaving)
+    assert losses(run_dir(place, "left")) == losses(run_dir(place, "full"))
+    full, left = (run_dir(place, name) / "checkpoints/iter_000000004" for name in ("full", "left"))
+    missing = stored_keys(full / "model") - stored_keys(left / "model")
+    assert missing
+    assert all(name.startswith("net.model.visual.") for name in missing)
+    for name in ("full", "left"):
+        cosmos("export", str(run_dir(place, name)), "-o", str(tmp_path / name))
+    exports = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("full", "left")]
+    assert exports[0] == exports[1]
+    plugins = PluginManager.discover()
+    whole, followed = (
+        load_for_eval(run_dir(place, name), plugins=plugins)[1].state_dict() for name in ("full", "left")
+    )
+    assert all(torch.equal(whole[name], followed[name]) for name in whole)
+    pack(left, tmp_path / "packed")
+    packed, saved = (tensors(folder / "model") for folder in (tmp_path / "packed", full))
+    assert packed.keys() == saved.keys()
+    assert all(torch.equal(packed[name], saved[name]) for name in saved)
+
+
 def test_an_adapter_run_saves_adapters_and_resumes_on_them(place: Path) -> None:
     checkpoint = run_dir(place, "lora") / "checkpoints/iter_000000004"
     keys = stored_keys(checkpoint / "model")
     assert len(keys) == 3 * 4 * 2
     assert all(key.startswith("net.model.language_model.") and ".lora_" in key for key in keys)
-    assert json.loads((checkpoint / "adapter_base.json").read_text())["dcp"] is False
+    assert json.loads((checkpoint / "frozen_base.json").read_text())["dcp"] is False
     train(place, "parts", *LORA, "trainer.max_iter=2")
     assert "resume from" in train(place, "parts", *LORA)
     assert losses(run_dir(place, "parts")) == losses(run_dir(place, "lora"))
@@ -216,11 +243,11 @@ def test_adapters_on_the_tower_train_too(place: Path) -> None:
 
 def test_adapters_on_a_changed_backbone_are_refused(place: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir(place, "lora"), tmp_path / "run")
-    record = tmp_path / "run/checkpoints/iter_000000004/adapter_base.json"
+    record = tmp_path / "run/checkpoints/iter_000000004/frozen_base.json"
     write_reasoner(tmp_path / "other", seed=1)
     record.write_text(json.dumps({**json.loads(record.read_text()), "folder": str(tmp_path / "other")}))
     said = cosmos("export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), code=2).stderr
-    assert "other weights than the adapters were trained on" in said
+    assert "other weights than the run was trained on" in said
 
 
 def merge(place: Path, source: Path, output: Path, *more: str, code: int = 0) -> str:

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
 
 from cosmos_core.checkpoint import (
-    AdapterBase,
+    FrozenBase,
     load_component,
     read_weight_map,
     save_checkpoint,
@@ -168,12 +168,16 @@ def test_an_index_of_weights_names_files_of_its_own_folder(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize(
-    "change", [{"folder": 3}, {"rank": 0}, {"rank": "8"}, {"alpha": None}, {"seed": "x"}, {"dcp": 1}]
+    "change",
+    [
+        *({"folder": 3}, {"rank": 0}, {"rank": "8"}, {"alpha": None}, {"seed": "x"}, {"dcp": 1}),
+        *({"left_out": 1}, {"tensors": ["w"]}, {"tensors": {"w": "float31"}}, {"tensors": {"w": {}}}),
+    ],
 )
-def test_the_record_of_an_adapters_base_has_values_of_its_types(tmp_path: Path, change: dict[str, object]) -> None:
-    AdapterBase(folder="/base", digest="0", dcp=True, rank=8, alpha=16).write(tmp_path)
-    assert AdapterBase.read(tmp_path) is not None
-    path = tmp_path / "adapter_base.json"
+def test_the_record_of_a_checkpoints_base_has_values_of_its_types(tmp_path: Path, change: dict[str, object]) -> None:
+    FrozenBase(folder="/base", digest="0", dcp=True, rank=8, alpha=16).write(tmp_path)
+    assert FrozenBase.read(tmp_path) is not None
+    path = tmp_path / "frozen_base.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match="is damaged"):
-        AdapterBase.read(tmp_path)
+        FrozenBase.read(tmp_path)

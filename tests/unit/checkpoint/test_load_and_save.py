@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import nn
 
-from cosmos_core.checkpoint.base import AdapterBase
 from cosmos_core.checkpoint.load import Loaded, load_loader_states, load_model
 from cosmos_core.checkpoint.save import save_checkpoint
 from cosmos_core.checkpoint.state import (
@@ -30,6 +29,7 @@ from cosmos_core.console import Progress
 from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.optim.ema import Ema
+from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.trained import Trained, trained_by
 
@@ -214,11 +214,12 @@ def test_a_checkpoint_of_adapters_alone_fills_them_alone(tmp_path: Path) -> None
             self.body.lora_A = nn.Linear(3, 1, bias=False)  # type: ignore[union-attr]
             self.body.lora_A.weight.data.fill_(value)  # type: ignore[union-attr]
 
-    state = model_state(Adapted(1.0), None, adapters_only=True)
+    others = {name for name in Adapted(1.0).state_dict() if "lora_" not in name}
+    state = model_state(Adapted(1.0), None, others)
     assert state.keys() == {"net.body.lora_A.weight"}
     folder = save_checkpoint(tmp_path, 1, {"model": state}, {}, MESH) / "model"
     model = Adapted(0.0)
-    assert load_model(folder, model, None, MESH, adapters_only=True).tensors == {"body.lora_A.weight"}
+    assert load_model(folder, model, None, MESH, left_out=others).tensors == {"body.lora_A.weight"}
     assert values([model.body.lora_A.weight]) == {1.0}  # type: ignore[union-attr]
     assert values([model.body.weight]) == {0.0}  # type: ignore[union-attr]
 
@@ -351,10 +352,10 @@ def test_a_save_counts_the_bytes_that_it_writes(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_adapters_build_on_is_recorded(tmp_path: Path) -> None:
-    base = AdapterBase(folder="/base", digest="abc", dcp=True, rank=4, alpha=8, seed=None)
+    base = FrozenBase(folder="/base", digest="abc", dcp=True, rank=4, alpha=8, seed=None)
     path = save_checkpoint(tmp_path, 1, {}, {}, MESH, base=base)
-    assert AdapterBase.read(path) == base
-    assert AdapterBase.read(save_checkpoint(tmp_path, 2, {}, {}, MESH)) is None
+    assert FrozenBase.read(path) == base
+    assert FrozenBase.read(save_checkpoint(tmp_path, 2, {}, {}, MESH)) is None
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_is_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

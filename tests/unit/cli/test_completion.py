@@ -80,10 +80,10 @@ def test_runs_below_the_output_root_and_their_checkpoints(tmp_path: Path, monkey
     run = tmp_path / "cosmos3/sft/mine"
     for step in (20, 400):
         (run / f"checkpoints/iter_{step:09d}").mkdir(parents=True)
-    for command in ("export", "eval"):
-        assert values(command, f"{tmp_path}/cos") == [str(run)]
-        assert values(command, str(run), "--step", "") == ["20", "400"]
-        assert offered(command, "elsewhere")[0].type == "dir"
+    for command in (("export",), ("eval",), ("checkpoints", "pack")):
+        assert values(*command, f"{tmp_path}/cos") == [str(run)]
+        assert values(*command, str(run), "--step", "") == ["20", "400"]
+        assert offered(*command, "elsewhere")[0].type == "dir"
 
 
 def test_names_from_plugins() -> None:

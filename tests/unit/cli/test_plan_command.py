@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.whole_data import DialogSizes, write_pictures
 from tests.command import cosmos
 
 AUTO = "model.activation_checkpointing.mode=auto"
@@ -27,20 +29,32 @@ def test_a_plan_needs_neither_data_nor_base_nor_tokenizers() -> None:
     assert plan["hours"] == pytest.approx(500 * (low + high) / 2 / 3600, abs=0.01)
     assert plan["disk_gib"] == pytest.approx(3 * plan["checkpoint_gib"], abs=0.1)
     assert plan["steps_an_epoch"] is None
+    assert plan["lengths"] == "typical sample"
+    assert plan["workers"] >= 1
 
 
 @pytest.mark.torch
-def test_a_plan_in_words_names_the_change_that_makes_it_fit() -> None:
-    done = cosmos("plan", "vision_sft_nano", AUTO, "--gpus", "2xH100")
-    lines = done.stdout.splitlines()
-    assert lines[0] == "machine: 2xH100-80GB, 79.2 GiB each"
-    assert "recomputation: full (auto)" in lines
-    (change,) = [line for line in lines if "cheapest change that fits" in line]
-    assert change.endswith(": --nproc 4")
+def test_a_plan_of_data_that_is_here_goes_by_its_samples_and_of_tiny_sizes_tells_no_seconds(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", DialogSizes(70, 96, 64, 4, 6))
+    data = f"dataloader_train.dataset.path={tmp_path / 'data'}"
+    here = cosmos("plan", "llava_ov_packed", AUTO, data, "--memory", "24GB").stdout
+    assert here.startswith("machine: 1x24GB, 22.4 GiB each\n")
+    assert "recomputation: full (auto)\n" in here
+    assert "cheapest change that fits: --nproc 16\n" in here
+    assert "lengths: 64 samples of the data" in here
+    assert "a usual sample: a picture of 96x64" in here
+    assert "steps an epoch: 4\n" in here
+    assert "without more GPUs: model.lora_enabled=true 'optimizer.keys_to_select=[\"lora_\"]'" in here
+    tiny = json.loads(cosmos("plan", "hello", "--json").stdout)
+    assert (tiny["fits"], tiny["step_seconds"], tiny["hours"], tiny["workers"]) == (True, None, None, None)
+    assert tiny["lengths"] == "typical sample"
+    assert tiny["peak_gib"] == 0.6
 
 
-def test_a_family_that_tells_no_costs_a_misspelt_gpu_and_two_machines_are_refused() -> None:
+def test_a_misspelt_gpu_memory_without_a_unit_and_two_machines_are_refused() -> None:
     misspelt = cosmos("plan", "vision_sft_nano", "--gpus", "8xH101", code=2)
     assert "--gpus: '8xH101' is no known kind of GPU; did you mean 'H100'?" in misspelt.stderr
-    assert "--memory" in cosmos("plan", "vision_sft_nano", "--gpus", "H100", "--memory", "24GB", code=2).stderr
-    assert "does not tell what it costs" in cosmos("plan", "hello", code=2).stderr
+    assert "--memory: '24' has no unit; write 24GB" in cosmos("plan", "hello", "--memory", "24", code=2).stderr
+    both = cosmos("plan", "vision_sft_nano", "--gpus", "8xH100-80GB", "--memory", "24GB", code=2)
+    assert "--gpus and --memory exclude each other" in both.stderr
+    assert "cannot run yet" in cosmos("plan", "videophy2_sft_edge", "checkpoint.load_path=x", code=2).stderr

@@ -53,6 +53,8 @@ def loaded(recipe: str, *overrides: str) -> RunConfig:
         ("hello", f"{SHARD} = 0", "shard_degree", "at least 1, or -1; got 0"),
         ("hello", "trainer.callbacks.grad_clip.clip_norm = 0", "trainer.callbacks.grad_clip.clip_norm", "above 0"),
         ("hello", "dataloader_train.max_bad_sample_fraction = 1.5", "max_bad_sample_fraction", "at most 1"),
+        ("hello", "dataloader_train.num_workers = 'many'", "num_workers", 'whole number or "auto", got "many"'),
+        ("hello", "dataloader_train.num_workers = -1", "num_workers", "must be at least 0, or auto; got -1"),
         (DEMO, f"{DATA}.num_video_frames = 0", "num_video_frames", "at least 1, or -1"),
         (DEMO, f"{DATA}.conditioning_fps = -2", "conditioning_fps", "above 0, or -1"),
         (DEMO, MIX + " = {0 = 1.0, 1 = -0.1}", "_config.1", "least 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from cosmos_core.plan.costs import (
     step_seconds,
     usual_samples,
 )
-from cosmos_core.plan.gpus import GPUS, machine_of, memory_of, peak_tflops
+from cosmos_core.plan.gpus import GPUS, Machine, gpu_of, machine_of, memory_of
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 
@@ -48,6 +49,7 @@ def estimate(**changes: Any) -> Estimate:
         "working": dict.fromkeys(MODES, float(GIB)),
         "flops": 989e12,
         "recomputed": {"none": 0.0, "selective": 98.9e12, "full": 329e12},
+        "width": 4096,
         "utilisation": (0.5, 0.5),
         **changes,
     }
@@ -87,6 +89,7 @@ def test_seconds_follow_the_peak_of_the_gpu_and_what_is_recomputed() -> None:
     assert seconds("H100", "full") - seconds("H100", "none") == pytest.approx(2 * 329 / 989)
     assert seconds("A100", "none") > 3 * seconds("H100", "none")
     assert step_seconds(estimate(), config(), ALONE, "none", memory_of("24GB")) is None
+    assert step_seconds(estimate(width=160), config(), ALONE, "none", machine_of("H100")) is None, "bound by launches"
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,12 @@ def test_the_disk_holds_what_is_kept_and_the_one_that_is_being_written(settings:
     assert checkpoints_kept(CheckpointConfig(save_iter=100, **settings), 1000) == count
 
 
-def test_a_checkpoint_of_adapters_holds_only_them() -> None:
+def test_a_checkpoint_holds_frozen_weights_but_where_they_are_left_to_a_base() -> None:
+    whole, left = "checkpoint.include_frozen=true", "checkpoint.include_frozen=false"
     assert checkpoint_bytes(estimate(), config("model.precision=bfloat16")) == 17e9
+    assert checkpoint_bytes(estimate(), config("model.precision=bfloat16", left)) == 16e9
     assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false")) == 12e9
+    assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false", whole)) == 14e9
 
 
 def test_saves_in_the_background_need_a_processs_share_of_a_checkpoint_in_host_memory() -> None:
@@ -137,19 +143,34 @@ def test_gpus_are_named_with_and_without_memory_and_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"),
-    [("8xH101", "did you mean 'H100'?"), ("4xMI300", "known are H100-80GB"), ("0xH100", "did you mean 'H100'?")],
+    ("read", "text", "message", "hint"),
+    [
+        (machine_of, "8xH101", "no known kind", "did you mean 'H100'?"),
+        (machine_of, "RTX4090-48GB", "no known kind", "did you mean 'RTX4090-24GB'?"),
+        (machine_of, "A6000", "no known kind", "did you mean 'RTXA6000'?"),
+        (machine_of, "4xMI300", "no known kind", "known are H100-80GB"),
+        (machine_of, "0xH100", "no number of GPUs", "write it like 8xH100"),
+        (machine_of, "-1xH100", "no number of GPUs", "write it like 8xH100"),
+        (machine_of, "8", "names no kind", "write it like 8xH100-80GB"),
+        (machine_of, "8x", "names no kind", "write it like 8xH100-80GB"),
+        (machine_of, "", "names no kind", "write it like 8xH100-80GB"),
+        (memory_of, "24", "has no unit", "write 24GB"),
+        (memory_of, "-1GB", "no amount of memory", "write it like 24GB"),
+        (memory_of, "0GB", "no amount of memory", "write it like 24GB"),
+        (memory_of, "0", "no amount of memory", "write it like 24GB"),
+        (memory_of, "24TB", "no amount of memory", "write it like 24GB"),
+        (memory_of, "lots", "no amount of memory", "write it like 24GB"),
+    ],
 )
-def test_an_unknown_gpu_gets_the_nearest_name(text: str, hint: str) -> None:
+def test_a_machine_that_makes_no_sense_is_one_error_that_says_what_to_write(
+    read: Callable[[str], Machine], text: str, message: str, hint: str
+) -> None:
     with pytest.raises(UserError) as raised:
-        machine_of(text)
-    assert raised.value.problems[0].hint.startswith(hint)
-
-
-def test_memory_without_a_number_is_refused() -> None:
-    for text in ("lots", "0GB", "24TB"):
-        with pytest.raises(UserError):
-            memory_of(text)
+        read(text)
+    (problem,) = raised.value.problems
+    assert problem.key == ("--gpus" if read is machine_of else "--memory")
+    assert message in problem.message
+    assert problem.hint.startswith(hint)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +178,10 @@ def test_memory_without_a_number_is_refused() -> None:
     [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA A100-SXM4-40GB", 312), ("NVIDIA L40S", 362), ("NVIDIA L4", 121)],
 )
 def test_peaks_are_found_by_the_drivers_name(device: str, peak: float) -> None:
-    assert peak_tflops(device) == peak
-    assert peak_tflops("GeForce GTX 1080") is None
+    gpu = gpu_of(device)
+    assert gpu is not None
+    assert gpu.tflops == peak
+    assert gpu_of("GeForce GTX 1080") is None
 
 
 def test_layers_that_recompute_nothing_keep_everything_and_cost_no_second_pass() -> None:

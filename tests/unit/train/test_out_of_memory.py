@@ -41,6 +41,7 @@ def _estimate(config: RunConfig) -> Estimate:
         working=dict.fromkeys(("none", "selective", "full"), 0.5 * GIB),
         flops=1e12,
         recomputed=dict.fromkeys(("none", "selective", "full"), 0.0),
+        width=4096,
         utilisation=(0.4, 0.5),
     )
 
@@ -49,7 +50,7 @@ def test_memory_that_runs_out_in_a_step_is_told_beside_the_plan_and_leaves_the_l
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugins = PluginManager.discover()
-    monkeypatch.setattr(TinyFamily, "estimate", classmethod(lambda cls, config: _estimate(config)))
+    monkeypatch.setattr(TinyFamily, "estimate", classmethod(lambda cls, config, *rest: _estimate(config)))
     step, calls = TinyFamily.training_step, []
 
     def fails_in_the_fourth(self: TinyFamily, *arguments: object) -> object:

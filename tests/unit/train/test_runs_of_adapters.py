@@ -6,101 +6,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from attrs import evolve, frozen
-from torch import nn
+from attrs import evolve
+from safetensors.torch import save_file
 
-from cosmos_core.builtin.tiny.family import TinyFamily
-from cosmos_core.checkpoint.base import AdapterBase, fingerprint
-from cosmos_core.checkpoint.reader import stored_keys
-from cosmos_core.checkpoint.save import save_checkpoint
-from cosmos_core.config import AdaptedModelConfig, OptimizerConfig, RunConfig
-from cosmos_core.distributed import CounterRng, local_mesh
+from cosmos_core.checkpoint import FrozenBase, fingerprint, save_checkpoint, stored_keys
+from cosmos_core.config import OptimizerConfig
 from cosmos_core.errors import UserError
-from cosmos_core.launch.stop import StopRequests
-from cosmos_core.optim import initialise_lora, inject_lora
-from cosmos_core.plan import RunPaths
 from cosmos_core.plan.plan import WeightSource
-from cosmos_core.plugin import PluginManager
-from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Trainer
-from cosmos_core.train.build import build_loader, materialise
-from cosmos_core.train.checkpointing import load_training_state
+from cosmos_core.train.build import materialise
 from cosmos_core.train.weights import load_base
-from tests.benchmarks.running import trainer_of
-
-PLUGINS, MESH = PluginManager.discover(), local_mesh()
-SCRATCH = WeightSource(kind="scratch")
+from tests.unit.train.adapted import MESH, AdaptedFamily, config_of, ready, weights
 
 
-@frozen(kw_only=True)
-class AdaptedTiny(AdaptedModelConfig):
-    """The toy model's options beside those of adapters."""
-
-    hidden: int = 16
-    layers: int = 2
-    noise: float = 0.0
-
-
-class AdaptedFamily(TinyFamily):
-    """The toy family with adapters. files: where it claims to read its weights from."""
-
-    files: Path | None = None
-
-    @property
-    def weights_folder(self) -> Path | None:
-        return self.files
-
-    def build(self) -> nn.Module:
-        model = super().build()
-        inject_lora(model, self.config)  # type: ignore[arg-type]
-        return model
-
-    def initialize(self, model: nn.Module, streams: CounterRng, names: frozenset[str]) -> None:  # type: ignore[override]
-        super().initialize(model, streams, names)
-        initialise_lora(model, streams, names)
-
-
-def config_of(*, adapters: bool, seed: int = 3, lr: float = 1e-2, strict: bool = True) -> RunConfig:
-    config = load("hello", ("trainer.max_iter=3", "trainer.run_validation=false"), plugins=PLUGINS)
-    options = {"lora_enabled": adapters, "lora_rank": 4, "lora_alpha": 6, "lora_target_modules": "up,down"}
-    model = AdaptedTiny(init="random", precision="float32", **options)
-    return evolve(
-        config,
-        model=evolve(model, ema=evolve(model.ema, enabled=not adapters)),
-        optimizer=OptimizerConfig(lr=lr, keys_to_select=("lora_",) if adapters else ()),
-        trainer=evolve(config.trainer, seed=seed),
-        checkpoint=evolve(config.checkpoint, strict_resume=strict),
-    )
-
-
-def ready(root: Path, config: RunConfig, source: WeightSource = SCRATCH, files: Path | None = None) -> Trainer:
-    family = AdaptedFamily(config.model, BuildContext(MESH.device, config.dataloader_train))  # type: ignore[arg-type]
-    family.files = files
-    trainer = trainer_of(config, family, materialise(config, family, MESH), MESH)
-    trainer.paths = RunPaths(root)
-    trainer.stop = StopRequests(trainer.paths.stop_request)
-    loader = build_loader(config.dataloader_train, family, PLUGINS, MESH)
-    assert loader is not None
-    trainer.loader = loader
-    trainer.loader_state = loader.state()
-    with torch.no_grad():
-        for parameter in trainer.model.parameters():
-            parameter.fill_(float("nan"))
-    load_training_state(trainer, source)
-    return trainer
-
-
-def weights(trainer: Trainer) -> dict[str, list[float]]:
-    return {name: value.flatten().tolist() for name, value in trainer.model.state_dict().items()}
+def tensors_of(trainer: Trainer) -> dict[str, str | None]:
+    """What the record of a base says of a run of adapters alone."""
+    return {name: None if "lora_" in name else "float32" for name in trainer.model.state_dict()}
 
 
 def test_adapters_on_fresh_weights_go_on_from_the_seed(tmp_path: Path) -> None:
     first = ready(tmp_path, config_of(adapters=True))
-    expected = AdapterBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3)
+    expected = FrozenBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3, tensors=tensors_of(first))
     assert first.base == expected
     assert first.train() == "done"
     path = first.paths.iteration(3)
-    assert AdapterBase.read(path) == expected
+    assert FrozenBase.read(path) == expected
     assert all(".lora_" in name for name in stored_keys(path / "model"))
     again = ready(tmp_path, config_of(adapters=True), WeightSource(kind="resume", path=path))
     assert (weights(again), again.step, again.base) == (weights(first), 3, expected)
@@ -117,7 +47,8 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
         tmp_path / "run", config_of(adapters=True, seed=9, strict=False), WeightSource(kind="warm", path=base)
     )
     folder = base / "model"
-    expected = AdapterBase(folder=str(folder), digest=fingerprint(folder), dcp=True, rank=4, alpha=6)
+    digest, tensors = fingerprint(folder), tensors_of(first)
+    expected = FrozenBase(folder=str(folder), digest=digest, dcp=True, rank=4, alpha=6, tensors=tensors)
     assert first.base == expected
     begun, below = weights(first), weights(whole)
     assert {name: value for name, value in begun.items() if "lora_" not in name} == below
@@ -135,10 +66,11 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
 def test_adapters_on_the_familys_own_files_record_them(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    (files / "model.safetensors").write_bytes(b"weights")
+    whole = ready(tmp_path / "whole", config_of(adapters=False)).model.state_dict()
+    save_file(whole, files / "model.safetensors")
     trainer = ready(tmp_path, config_of(adapters=True), files=files)
-    digest = fingerprint(files)
-    assert trainer.base == AdapterBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6)
+    digest, tensors = fingerprint(files), tensors_of(trainer)
+    assert trainer.base == FrozenBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6, tensors=tensors)
 
 
 def test_a_run_that_changed_no_adapter_is_refused_at_its_end(tmp_path: Path) -> None:

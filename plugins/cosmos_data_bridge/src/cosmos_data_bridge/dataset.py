@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from attrs import evolve
 
+from cosmos_core.config import TypicalSample
 from cosmos_core.data import MapSource, UnreadableSample, VideoText
 from cosmos_core.data.dropped import Dropped
 from cosmos_core.data.jsonl import ClipIndex, ClipRecord, Window, captions_of
+from cosmos_core.data.lengths import tokens_of
 from cosmos_core.data.video import ClipFile, Timeline, probe
 from cosmos_data_bridge.captions import ClipFacts, choose, model_text
 from cosmos_data_bridge.config import BridgeConfig
@@ -106,6 +108,14 @@ class BridgeSource(MapSource):
         """The same, with the clip not decoded yet."""
         clip, windows = self._entries[index]
         return self._sample(clip, windows[int(random.integers(len(windows)))], self.config, random)
+
+    def dimensions(self, index: int) -> TypicalSample:
+        """Of the first window, from the file's header."""
+        clip, windows = self._entries[index]
+        without_dropout = evolve(self.config, cfg_dropout_rate=0.0)
+        sample = self._sample(clip, windows[0], without_dropout, np.random.default_rng(0))
+        _, frames, height, width = sample.video.shape
+        return TypicalSample(frames=frames, height=height, width=width, text=tokens_of(sample.caption))
 
     def lazy_samples(self) -> Iterator[VideoText | UnreadableSample]:
         """Every window with its caption, or the reason why it cannot be used."""

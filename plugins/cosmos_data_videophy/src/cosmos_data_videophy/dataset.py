@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from cosmos_core.config import TypicalSample
 from cosmos_core.data import Chat, MapSource, Message, UnreadableSample, Video
-from cosmos_core.data.chat import MediaReader, read_video, to_chat
+from cosmos_core.data.chat import MediaReader, dimensions_of_video, read_video, to_chat
+from cosmos_core.data.lengths import tokens_of
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import as_utf8
 from cosmos_data_videophy.config import VideophyConfig
@@ -54,6 +56,12 @@ class VideophySource(MapSource):
         chat = to_chat(row, key, str(conversation), MediaReader())
         _check_rating(chat.messages, conversation)
         return chat
+
+    def dimensions(self, index: int) -> TypicalSample:
+        """Of entry `index`, from the video's header."""
+        _, media, conversation = self._entries[index]
+        reader = MediaReader(target_fps=self.config.target_fps, max_frames=self.config.max_frames)
+        return dimensions_of_video(media, reader, tokens_of(str(_row(conversation))))
 
     @property
     def categories(self) -> Mapping[str, str]:

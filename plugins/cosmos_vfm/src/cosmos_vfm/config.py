@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os.path import isdir
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from attrs import frozen
@@ -93,6 +93,8 @@ class Validation:
 class VfmConfig(AdaptedModelConfig):
     """``[model]`` of the generator."""
 
+    usual_lora_targets: ClassVar[str] = "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen"
+
     tier: str = option("nano", "Model size.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
     num_layers: int | None = option(
         None, "Only the first layers of that size, for benchmarks and debugging; absent: all.", low=1
@@ -156,7 +158,7 @@ class DrawSamples:
 class CompileTokenizer:
     """torch.compile of the encoder of the video tokenizer."""
 
-    enabled: bool = option(False, "Compile the encoder.")
+    enabled: bool = option(False, "Compile the encoder, on a CUDA device.")
     compile_after_iterations: int = option(
         3, "Compile after this many micro-batches.", low=0, unless=("enabled", (False,))
     )

@@ -18,6 +18,7 @@ from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.layer import DecoderLayer
 from cosmos_vfm.network.model import TOKEN_SIZE
 from cosmos_vfm.network.patches import grid
+from cosmos_vfm.tokenizer.encode_limit import BYTES_A_PIXEL, pixels_at_once
 from cosmos_vfm.tokenizer.video import latent_shape
 
 if TYPE_CHECKING:
@@ -27,10 +28,13 @@ __all__ = ["estimate"]
 
 USUAL = TypicalSample(frames=93, height=192, width=320, text=735)
 """Where a dataset does not say what its samples are: a clip of four seconds with a structured caption."""
-VAE_PARAMETERS, VAE_CHANNELS, VAE_LIVE = 0.705e9, 160, 10
-"""Of the Wan 2.2 VAE: parameters, channels of its widest activations, and how many such exist at once."""
+VAE_PARAMETERS = 0.705e9
+"""Of the Wan 2.2 VAE."""
 VAE_SECONDS = 21e-9
-"""To encode a pixel of a frame on an H100."""
+"""To encode a pixel of a frame on an H100: 2.4 s for a pack of 20.5 clips of 93 frames of 320x192."""
+CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.005, 25e-9
+"""On one core, to read a clip's record, caption and latents, and to decode and resize a pixel of a frame: measured with
+mp4 files of 480p that become 256p; larger files take longer."""
 COMPILED, EAGER = (0.50, 0.60), (0.25, 0.42)
 """Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
 
@@ -38,8 +42,8 @@ COMPILED, EAGER = (0.50, 0.60), (0.25, 0.42)
 class _Clips:
     """Tokens of a full micro-batch."""
 
-    def __init__(self, config: RunConfig, model: VfmConfig) -> None:
-        self.each = config.dataloader_train.typical or USUAL
+    def __init__(self, config: RunConfig, model: VfmConfig, sample: TypicalSample | None) -> None:
+        self.each = sample or config.dataloader_train.typical or USUAL
         frames, rows, columns = latent_shape(self.each.frames, self.each.height, self.each.width)
         height, width = grid(rows, columns)
         latents = frames * height * width
@@ -48,41 +52,46 @@ class _Clips:
         self.count = usual_samples(config.dataloader_train, text + latents + 1, cap if cap > 0 else None)
         self.text, self.latents = round(self.count * text), round(self.count * latents)
         self.lengths = (text, latents)
+        self.pixels = self.count * self.each.frames * self.each.height * self.each.width
 
 
-def estimate(config: RunConfig) -> Estimate:
-    """Of `config`, whose family is the generator's."""
+def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None) -> Estimate:
+    """Of `config`, whose family is the generator's; arguments as of `ModelFamily.estimate`."""
     model = config.model
     assert isinstance(model, VfmConfig)
-    size, clips = model.network, _Clips(config, model)
+    size, clips = model.network, _Clips(config, model, sample)
     with torch.device("meta"):
         network = Cosmos3Network(size)
     inject_lora(network, model)
     select_trainable(network, config.optimizer.keys_to_select)
     towers = backward_of_towers(network)
-    memory = _memory(network, size, clips, model, towers)
+    layers = _layers_memory(network, size, clips, model, towers)
     text, latents = clips.lengths
     flops = clips.count * training_flops(size, [text], [latents], towers)
     tokenizer = model.tokenizer.type == "wan22"
     online = tokenizer and config.dataloader_train.cache is None
+    pixels_decoded = clips.pixels if config.dataloader_train.cache is None else 0.0
     return Estimate(
         parameters=count_parameters(network, network.layers),
         sample=_described(clips),
         samples=clips.count,
         tokens=clips.text + clips.latents,
-        kept={mode: {"activations": value} for mode, value in memory.kept.items()},
-        working=memory.working,
+        kept={mode: {"activations": value} for mode, value in layers.kept.items()},
+        working=layers.working,
         fixed={"video tokenizer": VAE_PARAMETERS * 2} if tokenizer else {},
-        before=_encoding(clips) if online else 0.0,
+        before=_encoding(clips, memory) if online else 0.0,
         flops=flops,
         recomputed=_recomputed(size, clips, towers),
-        other_seconds=clips.count * _pixels(clips.each) * VAE_SECONDS if online else 0.0,
+        other_seconds=clips.pixels * VAE_SECONDS if online else 0.0,
+        core_seconds=clips.count * CORE_SECONDS + pixels_decoded * CORE_SECONDS_A_PIXEL,
+        width=size.hidden,
+        notes=(_encoded_at_once(clips, memory),) if online else (),
         utilisation=COMPILED if model.compile.enabled else EAGER,
         adapters=trains_only_lora(network),
     )
 
 
-def _memory(
+def _layers_memory(
     network: Cosmos3Network, size: NetworkConfig, clips: _Clips, config: VfmConfig, towers: tuple[Backward, Backward]
 ) -> LayerMemory:
     """Kept by all layers, and worked with in one; of the understanding tower only if gradients go through it."""
@@ -159,16 +168,16 @@ def _attention(size: NetworkConfig, text: int, latents: int, towers: list[Backwa
     return float(own + (2 * q * text**2 if towers[0] is not Backward.NONE else 0))
 
 
-def _encoding(clips: _Clips) -> float:
-    """Bytes while the video tokenizer encodes the clips of a micro-batch, four frames at a time."""
-    pixels = clips.each.height * clips.each.width
-    widest = 2 * VAE_CHANNELS * 4 * pixels / 4
-    whole_clip = 3 * clips.each.frames * pixels * (1 + 4 + 2)
-    return clips.count * (VAE_LIVE * widest + whole_clip)
+def _encoding(clips: _Clips, memory: float | None) -> float:
+    """Bytes while the clips of a micro-batch are encoded: activations of what is encoded at once, and all pixels."""
+    return BYTES_A_PIXEL * min(clips.pixels, pixels_at_once(memory)) + 3 * clips.pixels
 
 
-def _pixels(sample: TypicalSample) -> int:
-    return sample.frames * sample.height * sample.width
+def _encoded_at_once(clips: _Clips, memory: float | None) -> str:
+    share = pixels_at_once(memory) * clips.count / clips.pixels
+    whole = f"{min(share, clips.count):.1f} of the {clips.count:.1f} clips of a pack"
+    at_once = whole if share >= 1 else "parts of clips"
+    return f"the video tokenizer encodes {at_once} at once"
 
 
 def _described(clips: _Clips) -> str:

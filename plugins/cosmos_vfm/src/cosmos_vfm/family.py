@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 
-from cosmos_core.config import RunConfig
+from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.data import Item, UnreadableSample, VideoText
 from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
@@ -98,9 +98,9 @@ class VfmFamily(ModelFamily):
         return self._video_tokenizer
 
     @classmethod
-    def estimate(cls, config: RunConfig) -> Estimate:
+    def estimate(cls, config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None) -> Estimate:
         """What a full micro-batch of usual clips costs."""
-        return estimate(config)
+        return estimate(config, sample, memory)
 
     def move_to(self, device: torch.device) -> None:
         """Compute there from now on; the network stays where it is."""
@@ -194,7 +194,7 @@ class VfmFamily(ModelFamily):
             draw_sigma(distribution, shift, rng.generator("sigma", position))
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
-        losses = self._losses(model, self._with_noise(batch, rng), torch.tensor(sigma), batch.inputs)
+        losses = self._losses(model, self._with_noise(model, batch, rng), torch.tensor(sigma), batch.inputs)
         losses = losses * self._scales(batch, losses.device)
         samples = torch.stack([losses.detach(), torch.ones_like(losses)])
         return StepOutput(loss=losses.sum(), tokens=batch.tokens, flops=self._flops(model, batch), samples=samples)
@@ -214,7 +214,7 @@ class VfmFamily(ModelFamily):
             float(time_shift(inverse_cdf(torch.tensor((0.5 + position * GOLDEN_RATIO) % 1), distribution), shift))
             for position, (distribution, shift) in zip(batch.positions, self._sigma_distributions(batch), strict=True)
         ]
-        sigma, clips, measured = torch.tensor(spread), self._with_noise(batch, rng), self.config.validation
+        sigma, clips, measured = torch.tensor(spread), self._with_noise(model, batch, rng), self.config.validation
         losses = self._losses(model, clips, sigma, batch.inputs)
         sums = {"val_loss": losses.sum(), "loss_denominator": torch.tensor(float(len(losses)), device=losses.device)}
         for level in measured.noise_levels:
@@ -285,8 +285,25 @@ class VfmFamily(ModelFamily):
             distributions += [(distribution, shift_for(flow.shift, width, height))] * count
         return distributions
 
-    def _timed_encoding(self, group: torch.Tensor) -> AbstractContextManager[None]:
-        return nullcontext() if group.is_floating_point() else self.times.phase("vae")
+    def _latents(self, model: nn.Module, videos: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Latents of every group; those of one shape are encoded together."""
+        latents, of_shape = list(videos), defaultdict[torch.Size, list[int]](list)
+        for index, group in enumerate(videos):
+            if not group.is_floating_point():
+                of_shape[group.shape[1:]].append(index)
+        for indices in of_shape.values():
+            encoded = self._encoded(model, torch.cat([videos[index] for index in indices]))
+            for index, part in zip(indices, encoded.split([len(videos[index]) for index in indices]), strict=True):
+                latents[index] = part
+        return latents
+
+    def _encoded(self, model: nn.Module, clips: torch.Tensor) -> torch.Tensor:
+        """Context-parallel peers have the same clips; each encodes some of them."""
+        assert isinstance(model, Cosmos3Network)
+        with torch.no_grad(), self.times.phase("vae"):
+            if model.context is None:
+                return self.video_tokenizer.encode(clips)
+            return model.context.gather(self.video_tokenizer.encode(model.context.own(clips)), len(clips))
 
     def _scales(self, batch: VideoBatch, device: torch.device) -> torch.Tensor:
         flow = self.config.flow
@@ -296,13 +313,11 @@ class VfmFamily(ModelFamily):
         ]
         return to_device(torch.tensor(scales), device)
 
-    def _with_noise(self, batch: VideoBatch, rng: CounterRng) -> list[_Clips]:
+    def _with_noise(self, model: nn.Module, batch: VideoBatch, rng: CounterRng) -> list[_Clips]:
         """Latents and noise of each group of clips. The noise of a clip depends on its position alone."""
         device, groups, start = batch.num_condition_frames.device, [], 0
-        for group in batch.videos:
-            with torch.no_grad(), self._timed_encoding(group):
-                latents = group if group.is_floating_point() else self.video_tokenizer.encode(group)
-            part = slice(start, start + len(group))
+        for latents in self._latents(model, batch.videos):
+            part = slice(start, start + len(latents))
             noise = torch.stack(
                 [
                     torch.randn(
@@ -313,7 +328,7 @@ class VfmFamily(ModelFamily):
             )
             noise_mask = frame_noise_mask(batch.num_condition_frames[part], latents.shape[2])
             groups.append(_Clips(latents, noise, noise_mask))
-            start += len(group)
+            start += len(latents)
         return groups
 
     def _losses(

@@ -34,7 +34,11 @@ LOSS_BYTES, COMPILED_LOSS_BYTES = 21, 8
 MERGER_TENSORS = 5
 """Activations of a merger, of its inner width: it is never recomputed."""
 EAGER_TENSORS = 6.6
-"""Hidden states a layer that the tower takes beside what it saves, when it is not compiled: measured, not derived."""
+"""Hidden states a layer that the tower takes beside what it saves, when it is not compiled: fitted to the rows of
+test_estimate_reasoner.py, not derived; `tests/benchmarks/memory_table.py` fits it anew."""
+CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.001, (60e-9, 90e-9)
+"""On one core, to read and tokenize a dialog; to read and resize a pixel of a picture and of a kept frame of a video,
+which includes frames that are decoded and left out. Measured with JPEG and mp4 files of 300 to 500 kilopixels."""
 COMPILED, EAGER = (0.40, 0.52), (0.36, 0.48)
 """Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
 
@@ -42,8 +46,8 @@ COMPILED, EAGER = (0.40, 0.52), (0.36, 0.48)
 class _Dialogs:
     """Tokens and patches of a full micro-batch."""
 
-    def __init__(self, config: RunConfig, model: VlmConfig) -> None:
-        self.each = config.dataloader_train.typical or USUAL
+    def __init__(self, config: RunConfig, model: VlmConfig, sample: TypicalSample | None) -> None:
+        self.each = sample or config.dataloader_train.typical or USUAL
         self.seqlens = _patches(self.each, model)
         self.visual = sum(self.seqlens) // MERGE**2
         self.length = self.visual + self.each.text
@@ -65,11 +69,11 @@ def _patches(sample: TypicalSample, model: VlmConfig) -> list[int]:
     return [rows * columns // PATCH**2] * -(-sample.frames // TEMPORAL)
 
 
-def estimate(config: RunConfig) -> Estimate:
-    """Of `config`, whose family is the reasoner's."""
+def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None) -> Estimate:
+    """Of `config`, whose family is the reasoner's; arguments as of `ModelFamily.estimate`."""
     model = config.model
     assert isinstance(model, VlmConfig)
-    architecture, dialogs = sizes_of(model.backbone), _Dialogs(config, model)
+    architecture, dialogs = sizes_of(model.backbone), _Dialogs(config, model, sample)
     if model.num_layers is not None:
         cut(architecture, model.num_layers)
     with torch.device("meta"):
@@ -78,24 +82,26 @@ def estimate(config: RunConfig) -> Estimate:
     inject_lora(network, model)
     select_trainable(network, config.optimizer.keys_to_select)
     parts = BackwardOfParts.of(network)
-    memory = _memories(network, dialogs, model, parts)
+    stacks = _memories(network, dialogs, model, parts)
     text = architecture.text_config
-    modes = memory["language model"].kept
+    modes = stacks["language model"].kept
     return Estimate(
         parameters=count_parameters(network, network.blocks),
         sample=_described(dialogs),
         samples=dialogs.count,
         tokens=dialogs.tokens,
         kept={
-            mode: {**{name: part.kept[mode] for name, part in memory.items()}, "loss": _loss_kept(dialogs, text, parts)}
+            mode: {**{name: part.kept[mode] for name, part in stacks.items()}, "loss": _loss_kept(dialogs, text, parts)}
             for mode in modes
         },
-        working={mode: max(part.working[mode] for part in memory.values()) for mode in modes},
+        working={mode: max(part.working[mode] for part in stacks.values()) for mode in modes},
         loss=(COMPILED_LOSS_BYTES if model.compile.enabled else LOSS_BYTES)
         * min(model.loss_chunk_size, dialogs.learned)
         * text.vocab_size,
         flops=_flops(architecture, dialogs, parts),
         recomputed=_recomputed(architecture, dialogs, parts),
+        core_seconds=dialogs.count * _core_seconds(dialogs.each),
+        width=text.hidden_size,
         utilisation=COMPILED if model.compile.enabled else EAGER,
         adapters=trains_only_lora(network),
     )
@@ -172,6 +178,11 @@ def _recomputed(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) ->
         mixing = 4 * vision.hidden_size * vision.depth * sum(length**2 for length in dialogs.seqlens)
         linear, attention = linear + whole - mixing, attention + mixing
     return {"none": 0.0, "selective": dialogs.count * linear, "full": dialogs.count * (linear + attention)}
+
+
+def _core_seconds(sample: TypicalSample) -> float:
+    a_pixel = CORE_SECONDS_A_PIXEL[0 if sample.frames == 1 else 1]
+    return CORE_SECONDS + sample.frames * sample.height * sample.width * a_pixel
 
 
 def _described(dialogs: _Dialogs) -> str:

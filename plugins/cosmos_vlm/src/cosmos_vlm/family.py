@@ -12,7 +12,7 @@ import torch
 from attrs import evolve
 from torch import nn
 
-from cosmos_core.config import RunConfig
+from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.data import Answer, Chat, Item
 from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
@@ -59,9 +59,9 @@ class VlmFamily(ModelFamily):
         self._backward: BackwardOfParts | None = None
 
     @classmethod
-    def estimate(cls, config: RunConfig) -> Estimate:
+    def estimate(cls, config: RunConfig, sample: TypicalSample | None = None, memory: float | None = None) -> Estimate:
         """What a full micro-batch of usual dialogs costs."""
-        return estimate(config)
+        return estimate(config, sample, memory)
 
     @property
     def num_layers(self) -> int | None:

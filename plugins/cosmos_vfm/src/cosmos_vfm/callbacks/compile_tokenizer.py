@@ -10,9 +10,9 @@ __all__ = ["CompileTokenizerCallback"]
 
 
 class CompileTokenizerCallback(Callback):
-    """torch.compile of the encoder after `compile_after_iterations` micro-batches.
+    """torch.compile of the encoder after `compile_after_iterations` micro-batches, once for all sizes.
 
-    Every new size compiles on first use.
+    Only on CUDA: elsewhere compiling takes longer than it saves.
     """
 
     config: CompileTokenizer
@@ -28,6 +28,7 @@ class CompileTokenizerCallback(Callback):
         self._compile_if_due(trainer)
 
     def _compile_if_due(self, trainer: Trainer) -> None:
-        if self.config.enabled and self.micro_batches == self.config.compile_after_iterations:
+        is_due = self.config.enabled and self.micro_batches == self.config.compile_after_iterations
+        if is_due and trainer.mesh.device.type == "cuda":
             assert isinstance(trainer.family, VfmFamily)
             trainer.family.compile_video_tokenizer()

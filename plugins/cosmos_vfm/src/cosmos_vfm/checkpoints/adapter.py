@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 
 from cosmos_core.checkpoint import (
-    AdapterBase,
     Entry,
+    FrozenBase,
     StoredWeights,
     atomic_directory,
     check_nonzero_adapters,
     write_shards,
 )
 from cosmos_core.errors import UserError
+from cosmos_core.optim import is_lora
 from cosmos_vfm.checkpoints.names import to_diffusers
 
 __all__ = ["BASE_METADATA", "export_adapter"]
@@ -33,15 +34,17 @@ def export_adapter(
 
     Raises UserError when there are no adapters, or all are zero.
     """
-    base = AdapterBase.read(checkpoint)
-    if base is None:
+    base = FrozenBase.read(checkpoint)
+    if base is None or base.rank is None:
         trained_with_others = any(".lora_" in name for name in weights.infos)
         content = "adapters together with other weights" if trained_with_others else "full weights and no adapters"
         raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
     base.check_whole()
     check_nonzero_adapters(weights)
     entries = {
-        PREFIX + to_diffusers(name): Entry(weights, name, dtype or info.dtype) for name, info in weights.infos.items()
+        PREFIX + to_diffusers(name): Entry(weights, name, dtype or info.dtype)
+        for name, info in weights.infos.items()
+        if is_lora(name)
     }
     targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in entries})
     settings = {"r": base.rank, "lora_alpha": base.alpha, "target_modules": targets}

@@ -110,6 +110,8 @@ def _entry(source: StoredWeights, name: str, dtype: torch.dtype | None) -> Entry
 
 
 def _describe_weights(source: StoredWeights) -> str:
+    if isinstance(source, OverlaidWeights) and isinstance(source.over, DcpWeights):
+        return f"{_describe_weights(source.over)}, {len(source.infos) - len(source.over.infos)} of the base"
     if isinstance(source, DcpWeights):
         return f"{source.averaged} averaged, {len(source.infos) - source.averaged} live tensors"
     return f"{len(source.infos)} tensors of the base with the adapters merged"

@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 
-from cosmos_vfm.tokenizer.video import normalise, to_pixels
+from cosmos_vfm.tokenizer.encode_limit import pixels_at_once
+from cosmos_vfm.tokenizer.video import to_pixels
+from cosmos_vfm.tokenizer.wan_encoder import WanEncoder
 from cosmos_vfm.tokenizer.wan_files import find_vae, read_config, stored_weights, vae_error
 
 __all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "rename_original"]
 
+GIB = 2**30
 LATENTS_MEAN = [
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
     -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502, -0.2055, -0.0322,
@@ -85,6 +88,7 @@ class WanVae:
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae.eval().requires_grad_(False)
+        self.encoder = WanEncoder(self.vae, pixels_at_once(None))
         dtype = vae.dtype
         self.mean = torch.tensor(vae.config.latents_mean, dtype=dtype).view(1, -1, 1, 1, 1)
         self.inverse_std = 1.0 / torch.tensor(vae.config.latents_std, dtype=dtype).view(1, -1, 1, 1, 1)
@@ -102,20 +106,21 @@ class WanVae:
         return cls(vae)
 
     def to(self, device: torch.device) -> WanVae:
-        """On `device`, in place."""
+        """On `device`, in place. How much is encoded at once follows from its memory."""
         self.vae.to(device)
+        memory = torch.cuda.get_device_properties(device).total_memory / GIB if device.type == "cuda" else None
+        self.encoder.limit = pixels_at_once(memory)
         self.mean, self.inverse_std = self.mean.to(device), self.inverse_std.to(device)
         return self
 
     def compile(self) -> None:
-        """Compile the encoder, which diffusers calls once per four frames."""
-        self.vae.encoder.forward = torch.compile(self.vae.encoder.forward)
+        """Compile the encoder."""
+        self.encoder.compile()
 
     @torch.no_grad()
     def encode(self, videos: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, 1 + 4n, H, W] -> float32 latents: mean of the posterior, normalised per channel."""
-        mean = self.vae.encode(normalise(videos).to(self.vae.dtype)).latent_dist.mode()
-        return ((mean - self.mean) * self.inverse_std).float()
+        return ((self.encoder(videos) - self.mean) * self.inverse_std).float()
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from cosmos_core.checkpoint import (
-    AdapterBase,
     DcpWeights,
     Entry,
+    FrozenBase,
     StoredWeights,
     atomic_directory,
     check_nonzero_adapters,
@@ -81,14 +81,15 @@ def export_adapter(
     weights: what the run calls the folder or repository whose weights it adapts. Raises UserError when there are no
     adapters, when they were trained beside other weights, or when training changed none.
     """
-    adapters, base = DcpWeights(checkpoint / "model", "live"), AdapterBase.read(checkpoint)
-    if base is None:
+    adapters, base = DcpWeights(checkpoint / "model", "live"), FrozenBase.read(checkpoint)
+    if base is None or base.rank is None:
         beside = any(is_lora(name) for name in adapters.infos)
         holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"
         raise UserError(f"{checkpoint} holds {holds}; leave --adapter out")
     base.check_whole()
     check_nonzero_adapters(adapters)
-    entries = {PEFT + name: Entry(adapters, name, dtype or info.dtype) for name, info in adapters.infos.items()}
+    stored = {name: info for name, info in adapters.infos.items() if is_lora(name)}
+    entries = {PEFT + name: Entry(adapters, name, dtype or info.dtype) for name, info in stored.items()}
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -97,7 +98,7 @@ def export_adapter(
         "lora_alpha": base.alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted({name.rpartition(".lora_")[0] for name in adapters.infos}),
+        "target_modules": sorted({name.rpartition(".lora_")[0] for name in stored}),
     }
     with atomic_directory(output, "nothing was exported") as hidden:
         write_shards(hidden, "adapter_model", entries, verify=verify)
@@ -110,7 +111,7 @@ def export_adapter(
     }
 
 
-def _adapted(base: AdapterBase, weights: str) -> dict[str, str]:
+def _adapted(base: FrozenBase, weights: str) -> dict[str, str]:
     """Where peft finds what the adapters were trained on: the folder, or in the Hub cache its repository and commit."""
     if not base.folder:
         raise UserError("the adapters were trained on fresh weights, so there is no base to load them onto")

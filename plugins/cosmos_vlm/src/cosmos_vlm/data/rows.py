@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from attrs import evolve
 
+from cosmos_core.config import TypicalSample
 from cosmos_core.data import Chat, MapSource, UnreadableSample
-from cosmos_core.data.chat import MediaReader
+from cosmos_core.data.chat import MediaReader, dimensions_of_row
 from cosmos_core.errors import UserError
 from cosmos_core.names import text_fault
 from cosmos_vlm.config import RowsConfig
@@ -106,6 +107,13 @@ class RowsSource(MapSource):
         if fault := text_fault(key):
             raise UnreadableSample(f"row {index} ({place})", f"its id {fault}")
         return self.chat(row, key, f"{key} ({place})")
+
+    def dimensions(self, index: int) -> TypicalSample | None:
+        """Of row `index` of a local copy; None of one that is streamed."""
+        if self._copy is None:
+            return None
+        row, place = self._row(index)
+        return dimensions_of_row(row, f"row {index} ({place})", self.media)
 
     def identity(self, index: int) -> str:
         """The row's id, or a digest of its content. Raises UserError for files that cannot be read."""

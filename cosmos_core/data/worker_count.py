@@ -1,0 +1,44 @@
+"""How many processes read for a rank, where the configuration leaves it open."""
+
+from __future__ import annotations
+
+import os
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+from cosmos_core.config.env import launched_rank
+
+__all__ = ["MOST_WORKERS", "cores", "workers_for", "workers_that_keep_up"]
+
+MOST_WORKERS = 16
+"""Of a rank. More seldom help: the process that trains takes what they read."""
+HEADROOM = 1.5
+"""Samples differ, and a core that decodes beside others is slower than a core alone."""
+CGROUP = Path("/sys/fs/cgroup/cpu.max")
+
+
+def workers_for(configured: int | Literal["auto"], needed: int | None = None) -> int:
+    """Workers of this rank. needed: how many keep up, where that is known.
+
+    "auto" takes them as far as this rank's share of the cores goes, less one core for the process itself; at least one.
+    """
+    if configured != "auto":
+        return configured
+    launched = launched_rank()
+    share = cores() // (launched.local_world if launched is not None else 1)
+    return max(1, min(share - 1, MOST_WORKERS, MOST_WORKERS if needed is None else needed))
+
+
+def workers_that_keep_up(core_seconds: float, step_seconds: float) -> int:
+    """To prepare a micro-batch while one trains. core_seconds: to prepare it. step_seconds: it trains, at the least."""
+    return max(1, min(MOST_WORKERS, ceil(HEADROOM * core_seconds / step_seconds)))
+
+
+def cores(quota: Path = CGROUP) -> int:
+    """Cores that this process may use: those of its affinity, and of its control group's quota if that is less."""
+    allowed = len(os.sched_getaffinity(0))
+    if not quota.is_file():
+        return allowed
+    microseconds, _, period = quota.read_text(encoding="ascii").partition(" ")
+    return allowed if microseconds == "max" else max(1, min(allowed, int(microseconds) // int(period)))

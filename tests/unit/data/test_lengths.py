@@ -1,0 +1,77 @@
+"""Plans look at a few samples, spread over the data, and read nothing but metadata."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from cosmos_core.config import TypicalSample
+from cosmos_core.data import MapSource, UnreadableSample
+from cosmos_core.data.chat import MediaReader, dimensions_of_row
+from cosmos_core.data.lengths import Lengths, lengths_of
+from cosmos_core.errors import UserError
+
+
+class _Clips(MapSource):
+    """Every tenth clip cannot be used; nothing can be decoded."""
+
+    def __init__(self, count: int, problem: type[Exception] | None = None) -> None:
+        self.count, self.problem, self.asked = count, problem, list[int]()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get(self, index: int, random: np.random.Generator) -> Any:
+        raise AssertionError("a plan decodes nothing")
+
+    def dimensions(self, index: int) -> TypicalSample | None:
+        self.asked.append(index)
+        if self.problem is not None:
+            raise self.problem("unreadable")
+        if index % 10 == 0:
+            raise UnreadableSample(str(index), "broken")
+        return TypicalSample(frames=1 + index % 2, height=10, width=10, text=100)
+
+
+def test_at_most_64_samples_are_looked_at_from_the_first_to_the_last() -> None:
+    source = _Clips(100_000)
+    lengths = lengths_of(source)
+    assert lengths is not None
+    assert (len(source.asked), min(source.asked), max(source.asked)) == (64, 0, 99_999)
+    assert 40 < len(lengths.samples) < 64, "those that can be read"
+    assert lengths_of(_Clips(3)) is not None
+
+
+def test_data_that_cannot_be_read_has_no_lengths() -> None:
+    assert lengths_of(_Clips(1)) is None
+    assert lengths_of(_Clips(100, UserError)) is None
+
+
+def test_the_largest_pack_lies_between_the_usual_and_the_longest_sample() -> None:
+    frames = (1, 1, 1, 1, 2, 3, 4, 19)
+    lengths = Lengths(tuple(TypicalSample(frames=number, height=10, width=10, text=10 * number) for number in frames))
+    assert (lengths.usual.frames, lengths.usual.text) == (4, 40)
+    alone, many = lengths.in_the_largest_pack(1), lengths.in_the_largest_pack(10_000)
+    assert (alone.frames, alone.text) == (19, 190)
+    assert (many.frames, many.text) == (4, 42)
+
+
+def _row(**media: object) -> dict[str, object]:
+    question = "<image><image>" if media else "x" * 400
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "y" * 40}], **media}
+
+
+def test_a_dialog_is_measured_by_its_text_and_by_the_headers_of_its_media() -> None:
+    assert dimensions_of_row(_row(), "", MediaReader()) == TypicalSample(frames=0, height=0, width=0, text=110)
+    pictures = []
+    for size in ((40, 30), (20, 10)):
+        PIL.Image.new("RGB", size).save(file := io.BytesIO(), "PNG")
+        pictures.append(file.getvalue()[:60])  # The header alone.
+    measured = dimensions_of_row(_row(images=pictures), "", MediaReader())
+    assert measured == TypicalSample(frames=1, height=35, width=40, text=10)
+    with pytest.raises(UnreadableSample, match="row 1: image cannot be read"):
+        dimensions_of_row(_row(images=[b"none", b"none"]), "row 1", MediaReader())
