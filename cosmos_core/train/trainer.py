@@ -237,9 +237,8 @@ class Trainer:
         # Micro-batches and their loss denominator, alike on context-parallel peers. Stops and saves are agreed on here.
         count, asked, votes = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves.votes
         step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited, **votes)
-        self._stopping, self._waited = step.stopping, step.waited
+        self._stopping, self._waited, data_wait = step.stopping, step.waited, time.perf_counter() - started
         self.saves.hear(step)
-        data_wait = time.perf_counter() - started
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
         # not depend on how samples are packed. FSDP averages gradients over data ranks; data_world undoes that.
@@ -280,8 +279,8 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         facts = self.step_report.facts(self.step, step, time.perf_counter() - started)
-        record = {**facts, **rates, "data_wait": data_wait}
         losses = [output.loss.detach() for output in outputs]
+        record = {**facts, **rates, "data_wait": data_wait}
         self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
