@@ -16,11 +16,12 @@ from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
+from cosmos_vlm.chat_processor import TokenizedConversation
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
-from cosmos_vlm.vision import normalised
+from cosmos_vlm.vision import frame_pairs, tower_patches
 
-__all__ = ["family_of", "media_of", "network_of", "noise", "write_reasoner", "write_tokenizer"]
+__all__ = ["family_of", "media_of", "network_of", "noise", "pixels_of", "write_reasoner", "write_tokenizer"]
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -129,19 +130,25 @@ def network_of(family: VlmFamily) -> Any:
     return model
 
 
+def pixels_of(dialog: TokenizedConversation) -> torch.Tensor:
+    """What the tower takes of a dialog's images and videos: float32 [p, 1536], as transformers' processor gives it."""
+    return tower_patches(dialog.patches, frame_pairs(dialog.grids, dialog.num_frames), torch.float32)
+
+
 def media_of(
-    config: Any, ids: torch.Tensor, patches: torch.Tensor, grids: Sequence[tuple[int, int, int]]
+    config: Any, ids: torch.Tensor, dialog: TokenizedConversation, grids: Sequence[tuple[int, int, int]] | None = None
 ) -> dict[str, torch.Tensor]:
-    """Inputs of transformers' Qwen3-VL beside the ids [n] of a dialog, for its images and videos."""
+    """Inputs of transformers' Qwen3-VL beside the ids [n] of a dialog, for its images and videos, or the first ones."""
+    patches = pixels_of(dialog)
     names = {
         config.image_token_id: ("pixel_values", "image_grid_thw"),
         config.video_token_id: ("pixel_values_videos", "video_grid_thw"),
     }
     inputs: dict[str, list[torch.Tensor]] = {}
     pads, used = [token for token in ids.tolist() if token in names], 0
-    for t, h, w in grids:
+    for t, h, w in dialog.grids if grids is None else grids:
         values, places = names[pads[used // 4]]
-        inputs.setdefault(values, []).append(normalised(patches[used : used + t * h * w], torch.float32))
+        inputs.setdefault(values, []).append(patches[used : used + t * h * w])
         inputs.setdefault(places, []).append(torch.tensor([[t, h, w]]))
         used += t * h * w
     assert used == 4 * len(pads)

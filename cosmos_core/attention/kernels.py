@@ -5,6 +5,8 @@
 | batches, lengths that come again | cuDNN from Hopper on, else Flash | torch's kernel |
 | sequences of unequal lengths | varlen from Ampere on, in 16 bits; else padded batches through Flash | padded batches |
 | a mask that keeps sequences apart | FlexAttention, compiled | torch's kernel under a dense mask |
+
+Where operators must be deterministic, cuDNN is left out; the backward passes of the others then keep an order.
 """
 
 from __future__ import annotations
@@ -181,6 +183,11 @@ def _has_varlen_kernel(device: torch.device) -> bool:
     return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= _AMPERE
 
 
-@cache
 def _prefers_cudnn(device: torch.device) -> bool:
+    return _is_hopper(device) and not torch.are_deterministic_algorithms_enabled()
+
+
+@cache
+def _is_hopper(device: torch.device) -> bool:
+    """Or newer."""
     return torch.cuda.get_device_capability(device) >= _HOPPER

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_core.config.env import is_set
+from cosmos_core.config.env import has_cublas_workspaces, is_set, lookup
 from cosmos_core.errors import Problem
 from cosmos_core.plugin.descriptors import (
     CallbackSpec,
@@ -197,6 +197,10 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
 
     if isinstance(plan.config.model, AdaptedModelConfig):
         yield from _adapters(plan.config.model, plan.config.optimizer.keys_to_select)
+    workspaces = lookup("CUBLAS_WORKSPACE_CONFIG")
+    if plan.config.trainer.deterministic and workspaces is not None and not has_cublas_workspaces():
+        message = f"needs fixed workspaces of cuBLAS, but CUBLAS_WORKSPACE_CONFIG is {workspaces!r}"
+        yield Problem(message=message, key="trainer.deterministic", hint="unset the variable, or set it to :4096:8")
     account = plan.config.trackers.get("wandb", Wandb())
     mode = plan.config.job.wandb_mode if account.enabled else "disabled"
     if mode != "disabled" and find_spec("wandb") is None:

@@ -15,6 +15,8 @@ __all__ = [
     "child_environment",
     "disabled_plugins",
     "error_file",
+    "fix_cublas_workspaces",
+    "has_cublas_workspaces",
     "is_set",
     "job_environment",
     "launched_rank",
@@ -32,7 +34,8 @@ __all__ = [
 _RECORDED = {
     "PWD", "DATASET_PATH", "BASE_CHECKPOINT_PATH", "WAN_VAE_PATH", "VIDEOPHYSICS_ROOT", "VLM_SAFETENSORS_PATH",
     "IMAGINAIRE_OUTPUT_ROOT", "HF_HOME", "CUDA_VISIBLE_DEVICES", "COSMOS_DISABLE_PLUGINS", "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_JOB_ID", "SLURM_JOB_NAME",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "CUBLAS_WORKSPACE_CONFIG", "RANK", "LOCAL_RANK", "WORLD_SIZE",
+    "SLURM_JOB_ID", "SLURM_JOB_NAME",
     "SLURM_NNODES", "SLURM_NTASKS", "SLURM_JOB_PARTITION", "NGC_JOB_ID", "NGC_ARRAY_SIZE",
 }  # fmt: skip
 
@@ -144,6 +147,16 @@ def prepare_threads() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def has_cublas_workspaces() -> bool:
+    """Whether cuBLAS is told to use workspaces of fixed sizes; without them the last bits of its results may differ."""
+    return os.environ.get("CUBLAS_WORKSPACE_CONFIG") in (":4096:8", ":16:8")
+
+
+def fix_cublas_workspaces() -> None:
+    """Tell cuBLAS so; must run before CUDA starts. What the user set is kept."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def threads_per_rank(ranks: int) -> dict[str, str]:

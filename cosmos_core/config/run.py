@@ -90,6 +90,7 @@ class TrainerConfig:
     logging_iter: int = option(10, "Console and tracker cadence.", unit="steps", low=1)
     log_samples: bool = option(False, "Write every sample that was trained on to samples_rank<r>.jsonl.")
     seed: int = option(42, "Seed of weights, noise, timesteps and data order.", low=0)
+    deterministic: bool = option(False, "Repeat to the last bit, also on a GPU, at some cost in speed.")
     distributed_parallelism: str = option("fsdp", "How parameters are distributed.", choices=("fsdp",))
     run_validation: bool = option(False, "Evaluate on dataloader_val during the run.")
     run_validation_on_start: bool = option(True, "Evaluate before the first step too, when validation is on.")

@@ -56,12 +56,13 @@ class MicroBatch:
     """One pack.
 
     state: what to save if this is the last one trained on. packing_efficiency: its tokens as a fraction of the cap;
-    None without a cap.
+    None without a cap. batch: of the items, once the family collated them.
     """
 
     items: list[Item]
     state: dict[str, Any]
     packing_efficiency: float | None = None
+    batch: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 import torch
 
+from cosmos_core.data.handover import start_worker
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.launch.parent import follow_parent
 from cosmos_core.launch.signals import stops_blocked
 
 __all__ = ["read_in_workers"]
@@ -61,7 +61,9 @@ def read_in_workers(
             batch_size=None,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
-            worker_init_fn=partial(_begin_worker, os.getpid()),
+            worker_init_fn=partial(start_worker, os.getpid()),
+            # A fork server, Python's default from 3.14 on, would be their parent, and they follow this process.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
             timeout=timeout,
         )
         others = set(active_children())
@@ -99,10 +101,6 @@ def _noted(positions: Iterator[int], read_ahead: deque[int]) -> Iterator[int]:
     for position in positions:
         read_ahead.append(position)
         yield position
-
-
-def _begin_worker(parent: int, worker: int) -> None:
-    follow_parent(parent)
 
 
 @contextmanager

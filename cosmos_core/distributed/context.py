@@ -78,7 +78,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, own: torch.Tensor, context: ContextGroup) -> torch.Tensor:
         ctx.context = context
         whole = own.new_empty(context.size * len(own), *own.shape[1:])
-        dist.all_gather_into_tensor(whole, own.contiguous(), group=context.group)
+        dist.all_gather(list(whole.chunk(context.size)), own.contiguous(), group=context.group)
         return whole
 
     @staticmethod

@@ -16,7 +16,7 @@ from cosmos_core.distributed.host_memory import keep_freed_memory
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.plan.plan import Degrees
 
-__all__ = ["local_mesh", "process_group"]
+__all__ = ["local_mesh", "mesh_of_group", "process_group"]
 
 TIMEOUT = timedelta(minutes=30)
 
@@ -49,9 +49,7 @@ def process_group(degrees: Degrees, *, mixed_precision: bool, timeout: timedelta
     _share_cores(launched)
     _init_group(launched, device, timeout)
     try:
-        shape = (degrees.replicate, degrees.shard * degrees.context)
-        device_mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
-        yield Mesh(dist.get_rank(), degrees, device, device_mesh, _context_group(degrees, device))
+        yield mesh_of_group(degrees, device)
     except BaseException:
         # NCCL's teardown waits for the peers, and they may be in a collective that this rank never joins. A rank that
         # torchrun started exits instead, and torchrun ends the others.
@@ -59,6 +57,13 @@ def process_group(degrees: Degrees, *, mixed_precision: bool, timeout: timedelta
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def mesh_of_group(degrees: Degrees, device: torch.device) -> Mesh:
+    """The mesh over all processes of the group that there is. Collective."""
+    shape = (degrees.replicate, degrees.shard * degrees.context)
+    device_mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
+    return Mesh(dist.get_rank(), degrees, device, device_mesh, _context_group(degrees, device))
 
 
 def _context_group(degrees: Degrees, device: torch.device) -> dist.ProcessGroup | None:

@@ -8,13 +8,15 @@ import signal
 import sys
 import threading
 
-from cosmos_core.launch.signals import STOP_SIGNALS
 from cosmos_core.refs import Ref
+from cosmos_core.stop_signals import STOP_SIGNALS
 
 __all__ = ["child_command", "follow_parent", "set_parent_death_signal"]
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+# Looked up here, not in a forked child: another thread of the parent may have held the loader's lock during the fork.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def child_command(program: Ref, *arguments: str) -> list[str]:
@@ -28,8 +30,8 @@ def set_parent_death_signal(parent: int) -> None:
     Children live in sessions of their own, so nothing else tells them that the launcher was killed: they would go on
     training in a run directory that the next launch takes over. Does nothing outside Linux.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # It ended before the kernel was asked.
             os._exit(1)
 

@@ -1,4 +1,4 @@
-"""The signals that ask a run to stop, and who reacts to them.
+"""Who reacts to the signals that ask a run to stop.
 
 Schedulers and terminals signal every process of a run, so one process of a launch reacts and the others must not:
 the launcher, or each rank that something else than our launcher started.
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["STOP_SIGNALS", "handling_signals", "stops_blocked"]
+from cosmos_core.stop_signals import STOP_SIGNALS
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+__all__ = ["handling_signals", "stops_blocked"]
 
 
 @contextmanager

@@ -152,7 +152,7 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def collate(self, items: Sequence[Item]) -> Batch:
-        """One packed micro-batch."""
+        """One packed micro-batch, on the host. Called in another thread, while `training_step` has an earlier batch."""
 
     @abstractmethod
     def loss_denominator(self, batch: Any) -> float:

@@ -14,6 +14,7 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import sum_over_data
 from cosmos_core.errors import UserError
 from cosmos_core.train.agreement import raise_if_any_rank_failed
+from cosmos_core.train.ahead import collated
 from cosmos_core.train.family import ModelFamily
 
 __all__ = ["StepBatches", "fetch"]
@@ -69,8 +70,8 @@ def fetch(
     failure: UserError | None = None
     try:
         for _ in range(count):
-            fetched.append(next(micro_batches))
-            batches.append(family.collate(fetched[-1].items).to(mesh.device))
+            fetched.append(collated(next(micro_batches), family))
+            batches.append(fetched[-1].batch.to(mesh.device))
     except UserError as error:
         failure = error
     # On the host, so that it does not wait for the device's last update.

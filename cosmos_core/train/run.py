@@ -31,6 +31,7 @@ from cosmos_core.train.agreement import CollectiveError, broadcast_config
 from cosmos_core.train.automatic import machine_here, settled
 from cosmos_core.train.build import build_trainer, needs_mixed_precision, open_data
 from cosmos_core.train.checkpointing import load_training_state
+from cosmos_core.train.determinism import deterministic_kernels, missing_kernel_explained
 from cosmos_core.train.out_of_memory import out_of_memory_explained
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.trainer import Trainer
@@ -64,7 +65,8 @@ def run(plan: RunPlan, plugins: PluginManager, *, startup: StartUp, stop: StopRe
         raise UserError("nothing was started", [Problem(message="this process has a process group already", hint=hint)])
     mixed = needs_mixed_precision(plan.config.model)
     activity.enter("joining the other ranks")
-    with process_group(plan.degrees, mixed_precision=mixed, timeout=_timeout(plan)) as mesh, error_recorded():
+    group = process_group(plan.degrees, mixed_precision=mixed, timeout=_timeout(plan))
+    with deterministic_kernels(plan.config.trainer.deterministic), group as mesh, error_recorded():
         startup.mark("devices")
         plan = broadcast_config(plan, mesh)
         stop.file = RunPaths(plan.run_dir).stop_request
@@ -92,7 +94,7 @@ def _run(
     config = settled(plan.config, family, machine_here(mesh.device, plan.degrees.world), data[0])
     plan = evolve(plan, config=config)
     startup.mark("plan")
-    with out_of_memory_explained(plan, plugins, mesh.device, data[0]):
+    with out_of_memory_explained(plan, plugins, mesh.device, data[0]), missing_kernel_explained():
         return _built_and_trained(plan, plugins, mesh, startup, stop, activity, data)
 
 

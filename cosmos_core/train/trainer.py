@@ -46,6 +46,7 @@ from cosmos_core.plan.schedule import factor
 from cosmos_core.train import checkpointing
 from cosmos_core.train.activity import Activity
 from cosmos_core.train.agreement import CollectiveError
+from cosmos_core.train.ahead import micro_batches_of
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import fetch
@@ -172,7 +173,7 @@ class Trainer:
         self.emit("train_start")
         if trainer.run_validation and trainer.run_validation_on_start and self.step == self.rollbacks.count == 0:
             self.validate()
-        micro_batches, first = iter(self.loader), True
+        micro_batches, first = micro_batches_of(self), True
         self.rollbacks.begin(self)
         self.startup.mark("callbacks")
         if any_rank(self._asked_to_stop, self.mesh):
@@ -181,9 +182,10 @@ class Trainer:
             try:
                 stopping = self._advance(micro_batches, first=first)
             except NotFinite as failure:
+                micro_batches.close()
                 self.rollbacks.go_back(self, failure)
                 self.saves.save_or_go_on()  # With the new place in the data, so that a resumed run leaves out the same.
-                micro_batches = iter(self.loader)
+                micro_batches = micro_batches_of(self)
             else:
                 first = False
                 if stopping and self.step < self.max_iter:

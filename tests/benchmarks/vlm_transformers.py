@@ -10,7 +10,7 @@ from transformers import AutoConfig, Qwen3VLForConditionalGeneration
 
 from cosmos_core.distributed import to_local
 from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
-from cosmos_vlm.vision import normalised
+from cosmos_vlm.vision import frame_pairs, tower_patches
 from tests.benchmarks.running import CLIP
 from tests.benchmarks.vlm_ours import Ours
 
@@ -137,6 +137,8 @@ class Transformers:
         ):
             members = [dialog for dialog in group if dialog.grids and dialog.has_video == is_video]
             if members:
-                inputs[pixels] = normalised(torch.cat([dialog.patches for dialog in members]), self.dtype)
-                inputs[grid] = torch.tensor([size for dialog in members for size in dialog.grids])
+                grids = [size for dialog in members for size in dialog.grids]
+                pairs = frame_pairs(grids, [count for dialog in members for count in dialog.num_frames])
+                patches = torch.cat([dialog.patches for dialog in members])
+                inputs[pixels], inputs[grid] = tower_patches(patches, pairs, self.dtype), torch.tensor(grids)
         return {name: value.to(self.device) for name, value in inputs.items()}

@@ -338,7 +338,8 @@ def test_an_image_that_does_not_decode_is_skipped_with_its_row(place: Path, tmp_
     assert re.search(r"skipped row2 \(.*, row 2 of row group 0\): .*: image cannot be read", done.stderr)
 
 
-def test_an_attention_that_is_not_installed(place: Path, tmp_path: Path) -> None:
-    said = refused(place, tmp_path, "model.attn_implementation=flash_attention_2")
+def test_an_attention_that_is_not_installed_and_one_that_would_not_repeat(place: Path, tmp_path: Path) -> None:
+    said = refused(place, tmp_path, "model.attn_implementation=flash_attention_2", "trainer.deterministic=true")
     assert "flash_attn" in said
     assert "pip install flash-attn" in said
+    assert "model.attn_implementation: the backward pass of 'flash_attention_2' does not repeat to the last bit" in said

@@ -44,19 +44,6 @@ def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("alone"), data, "alone", "dataloader_train.max_samples_per_batch=8")[0]
 
 
-@pytest.mark.ranks
-def test_two_ranks_train_the_generator_as_one_process_does(data: Path, alone: Path, tmp_path: Path) -> None:
-    """Bound: 1e-4 relative, float32 sums in another order through four updates."""
-    both, _ = train(tmp_path, data, "both", "--nproc", "2", "dataloader_train.max_samples_per_batch=4")
-    assert losses(both).keys() == losses(alone).keys() == {1, 2, 3, 4}
-    for step, figures in losses(both).items():
-        assert figures == pytest.approx(losses(alone)[step], rel=1e-4)
-    ours, theirs = (
-        [record["val_loss"] for record in metric_records(run) if "val_loss" in record] for run in (both, alone)
-    )
-    assert ours == pytest.approx(theirs, rel=1e-4)
-
-
 def test_samples_are_drawn_before_and_after(alone: Path) -> None:
     folder = alone / "EveryNDrawSample"
     for name in ("step_000000000.png", "step_000000004.png", "comparison.png"):

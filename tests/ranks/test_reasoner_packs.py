@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from cosmos_core.config import ActivationCheckpointing, DataloaderConfig, DatasetConfig
 from cosmos_core.data import Chat, Image, Item, Message, Video
-from cosmos_core.distributed import CounterRng, Mesh, local_mesh, process_group
-from cosmos_core.launch import hard_exit
+from cosmos_core.distributed import CounterRng, Mesh, local_mesh
+from cosmos_core.distributed.runtime import mesh_of_group
 from cosmos_core.plan import Degrees
 from cosmos_core.train import BuildContext
 from cosmos_core.train.weights import initialise_rest
@@ -22,6 +20,7 @@ from cosmos_vlm.batch import collate
 from cosmos_vlm.chat_processor import IGNORE_INDEX
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.family import VlmFamily
+from tests.ranks.forked import on_ranks
 from tests.tiny_reasoner import write_reasoner
 
 Gradients = dict[str, torch.Tensor]
@@ -86,33 +85,26 @@ def gradients(family: VlmFamily, model: Any, packs: Sequence[Sequence[Chat]], to
     return {"loss": torch.stack(losses).sum(), **whole}
 
 
-def one_rank(rank: int, size: int, folder: str) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=(Path(folder) / "port").read_text())
-    with process_group(Degrees(replicate=1, shard=size, context=1), mixed_precision=False) as mesh:
-        family, model = model_of(Path(folder) / "tiny", mesh)
-        shares = SHARES[size]
-        total = sum(learned(family, share) for share in shares)
-        # Sharding averages gradients over the ranks.
-        found = gradients(family, model, [shares[rank]], total / size)
-        loss = found["loss"] / size
-        torch.distributed.all_reduce(loss)
-        if rank == 0:
-            torch.save({**found, "loss": loss}, Path(folder) / "found.pt")
-    hard_exit(0)
+def one_rank(folder: Path) -> None:
+    size = torch.distributed.get_world_size()
+    mesh = mesh_of_group(Degrees(replicate=1, shard=size, context=1), torch.device("cpu"))
+    family, model = model_of(folder / "tiny", mesh)
+    shares = SHARES[size]
+    total = sum(learned(family, share) for share in shares)
+    # Sharding averages gradients over the ranks.
+    found = gradients(family, model, [shares[mesh.rank]], total / size)
+    loss = found["loss"] / size
+    torch.distributed.all_reduce(loss)
+    if mesh.rank == 0:
+        torch.save({**found, "loss": loss}, folder / "found.pt")
 
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("size", SHARES)
 def test_packs_of_any_kinds_on_any_ranks_equal_dialogs_one_by_one(size: int, tmp_path: Path) -> None:
     """Bound: 1e-5 relative, float32; a rank without pictures passes through the tower like the others."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        (tmp_path / "port").write_text(str(free.getsockname()[1]))
     write_reasoner(tmp_path / "tiny")
-    mp.spawn(one_rank, (size, str(tmp_path)), nprocs=size)
+    on_ranks(one_rank, size, tmp_path)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     family, model = model_of(tmp_path / "tiny", local_mesh(torch.device("cpu")))
     everyone = [one for share in SHARES[size] for one in share]

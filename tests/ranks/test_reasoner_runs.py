@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from cosmos_core.checkpoint.reader import stored_keys
 from tests.command import cosmos, losses, metric_records
@@ -70,50 +66,6 @@ def test_the_frozen_tower_has_no_optimizer_state(alone: Path) -> None:
     moments = stored_keys(alone / "checkpoints/iter_000000004/optim")
     assert any("visual.merger" in name for name in moments)
     assert not any("visual.blocks" in name or "patch_embed" in name for name in moments)
-
-
-@pytest.mark.ranks
-def test_two_ranks_train_the_reasoner_as_one_process_does(place: Path, alone: Path, tmp_path: Path) -> None:
-    both, _ = train(place, tmp_path, "both", "--nproc", "2", "dataloader_train.max_samples_per_batch=2")
-    for step, figures in losses(both).items():
-        assert figures == pytest.approx(losses(alone)[step], rel=1e-4)
-    assert losses(both).keys() == losses(alone).keys()
-
-
-def write_dialogs(folder: Path) -> None:
-    """Sixteen rows whose answers are of 1 to 61 letters, about pictures of one to three tokens."""
-    rows = []
-    for number in range(16):
-        data = io.BytesIO()
-        Image.new("RGB", (32, 32 * (1 + number % 3)), (16 * number, 90, 200)).save(data, "PNG")
-        said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "abcd" * number + "e"}]
-        rows.append({"id": f"{number}", "image": {"bytes": data.getvalue(), "path": None}, "conversations": said})
-    folder.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet", row_group_size=4)
-
-
-@pytest.mark.ranks
-def test_learned_tokens_count_the_same_however_they_are_cut(place: Path, tmp_path: Path) -> None:
-    """Dialogs with unequal numbers of learned tokens, eight a step, in one piece or by ranks and micro-batches; so the
-    pieces differ in weight. Bound: 1e-5 relative, float32, loss and norm of the gradient.
-    """
-    write_dialogs(tmp_path / "rows")
-    found = {}
-    for ranks, pieces in ((1, 1), (1, 4), (2, 2), (4, 2)):
-        name = f"{ranks}x{pieces}"
-        cosmos(
-            *("run", "llava_ov", "--nproc", str(ranks), f"job.name={name}", "--output-root", str(tmp_path / "runs")),
-            *(*SMALL, f"model.backbone.model_name={place / 'tiny'}", "model.image_min_pixels=1024"),
-            *(f"dataloader_train.dataset.path={tmp_path / 'rows'}", f"trainer.grad_accum_iter={pieces}"),
-            *(f"dataloader_train.max_samples_per_batch={8 // ranks // pieces}", "optimizer.lr=1e-4"),
-        )
-        found[name] = losses(tmp_path / "runs/cosmos3/vlm_llava_ov_demo" / name)
-    whole = found.pop("1x1")
-    assert whole.keys() == {1, 2, 3, 4}
-    for name, figures in found.items():
-        assert figures.keys() == whole.keys()
-        for step, pair in figures.items():
-            assert pair == pytest.approx(whole[step], rel=1e-5), (name, step)
 
 
 @pytest.mark.ranks

@@ -15,7 +15,7 @@ CORE = ROOT / "cosmos_core"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").exists())
 
 # Rooms that a room may import beside its own files; the lowest row may be imported by all.
-BASE = {"errors", "formats", "names", "refs", "seeds", "strict_json", "text_files"}
+BASE = {"errors", "formats", "names", "refs", "seeds", "stop_signals", "strict_json", "text_files"}
 LEVELS = [
     {"cli"},
     {"builtin", "testing"},

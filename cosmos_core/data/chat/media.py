@@ -113,7 +113,7 @@ def read_video(source: Path | bytes, target_fps: float, max_frames: int) -> Vide
     timeline = probe(source)
     fps = float(timeline.fps)
     numbers = frame_numbers(timeline.frames, fps, target_fps, max_frames)
-    pixels = torch.from_numpy(decode_frames(source, numbers)).permute(3, 0, 1, 2).contiguous()
+    pixels = torch.from_numpy(decode_frames(source, numbers)).permute(3, 0, 1, 2)
     seconds = tuple(timeline.seconds(number) for number in numbers)
     return Video(pixels, seconds, str(source), tuple(numbers), fps)
 

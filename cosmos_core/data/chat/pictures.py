@@ -36,9 +36,9 @@ def read_image(source: Path | bytes) -> Image:
     """An image, turned upright as its metadata says; grey of 16 bits is scaled to 8. Raises UnreadableSample."""
     where = "an embedded image" if isinstance(source, bytes) else str(source)
     try:
-        with _opened(source, where) as stored:
-            image = PIL.ImageOps.exif_transpose(stored)
-            pixels = np.asarray(_in_8_bits(image, where).convert("RGB"))
+        with _opened(source, where) as image:
+            PIL.ImageOps.exif_transpose(image, in_place=True)
+            pixels = np.array(_rgb(_in_8_bits(image, where)))
     except FileNotFoundError:
         raise UnreadableSample(where, "image file is missing") from None
     except PIL.UnidentifiedImageError:
@@ -46,7 +46,7 @@ def read_image(source: Path | bytes) -> Image:
     except IMAGE_ERRORS as error:
         raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
     file = None if isinstance(source, bytes) else str(source)
-    return Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1), file)
+    return Image(torch.from_numpy(pixels).permute(2, 0, 1), file)
 
 
 def _opened(source: Path | bytes, where: str) -> PIL.Image.Image:
@@ -70,6 +70,11 @@ def _unknown(source: Path | bytes) -> str:
     head = source[:HEAD].lstrip().lower()
     name = next((name for name, pattern in UNREAD.items() if pattern.match(head)), None)
     return f"image cannot be read: it is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Pillow would copy an image that has these colours already."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _in_8_bits(image: PIL.Image.Image, where: str) -> PIL.Image.Image:

@@ -63,8 +63,7 @@ def test_answers_are_what_transformers_generates(folder: Path, oracle: Any, kind
         header = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False, return_tensors="pt")[0]
         prompt = torch.cat([dialog.ids[: dialog.prompt_len], header])
         shown = dialog.grids[: dialog.num_prompt_media]
-        patches = dialog.patches[: sum(t * h * w for t, h, w in shown)]
-        media = media_of(oracle.config, prompt, patches, shown)
+        media = media_of(oracle.config, prompt, dialog, shown)
         said = oracle.generate(prompt[None], max_new_tokens=4, do_sample=False, **media)[0, len(prompt) :]
         assert answer.prediction == tokenizer.decode(said, skip_special_tokens=True), answer.key
 

@@ -27,10 +27,9 @@ from cosmos_vlm.config import ChatConfig
 from cosmos_vlm.data.chat import ChatSource
 from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import tokenizer_of
-from cosmos_vlm.vision import normalised
 from tests.chat_oracle import template_messages, written_by_transformers
 from tests.command import cosmos
-from tests.tiny_reasoner import media_of, write_reasoner
+from tests.tiny_reasoner import media_of, pixels_of, write_reasoner
 from tests.unit.logged import logged
 
 DIALOGS = 30
@@ -194,8 +193,8 @@ def test_tokens_labels_positions_and_pixels_equal_transformers(folder: Path, ora
     dialog = encoded(folder, number, oracle)
     assert dialog.ids.tolist() == tokens["input_ids"]
     assert dialog.labels.tolist() == expected_labels(text, messages, tokens)
-    torch.testing.assert_close(normalised(dialog.patches, torch.float32), expected_patches(messages), atol=1e-6, rtol=0)
-    media = media_of(model.config, dialog.ids, dialog.patches, dialog.grids)
+    torch.testing.assert_close(pixels_of(dialog), expected_patches(messages), atol=1e-6, rtol=0)
+    media = media_of(model.config, dialog.ids, dialog)
     grids = {name: value for name, value in media.items() if name.endswith("_thw") or name == "mm_token_type_ids"}
     positions, _ = model.model.get_rope_index(dialog.ids[None], **grids)
     assert torch.equal(dialog.positions, positions[:, 0])

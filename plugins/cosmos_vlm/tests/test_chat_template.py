@@ -15,6 +15,7 @@ from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
 from cosmos_vlm.chat_template import render_chat
 from cosmos_vlm.processor_files import PixelLimits
+from cosmos_vlm.vision import frame_pairs
 from tests.chat_oracle import template_messages, written_by_transformers
 from tests.tiny_reasoner import write_tokenizer
 
@@ -190,11 +191,12 @@ def test_a_dialog_has_patches_and_visual_tokens_of_its_media_alone(
     dialog = dialog_of(tokenizer, turns(parts, "3"))
     assert (dialog.kind, dialog.grids) == (kind, grids)
     assert (dialog.patches.dtype, dialog.visual_token_indices.dtype) == (torch.uint8, torch.int64)
-    assert dialog.patches.shape == (sum(t * h * w for t, h, w in dialog.grids), 3 * 2 * 16 * 16)
+    num_patches = sum(count * h * w for count, (_, h, w) in zip(dialog.num_frames, dialog.grids, strict=True))
+    assert dialog.patches.shape == (num_patches, 3 * 16 * 16)
     pads = [tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")]
     is_pad = torch.isin(dialog.ids, torch.tensor(pads))
     assert dialog.visual_token_indices.tolist() == is_pad.nonzero()[:, 0].tolist()
-    assert int(is_pad.sum()) * 4 == len(dialog.patches)
+    assert int(is_pad.sum()) * 4 == len(frame_pairs(dialog.grids, dialog.num_frames))
 
 
 @pytest.mark.parametrize("parts", [("<|im_", "end|>"), ("<|vision_start|><|image", "_pad|><|vision_end|>")])

@@ -10,7 +10,7 @@ import torch
 
 from cosmos_core.data import Chat, Message, Video
 from cosmos_vlm.chat_processor import TokenizedConversation
-from tests.tiny_reasoner import family_of, write_reasoner
+from tests.tiny_reasoner import family_of, pixels_of, write_reasoner
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_frames_are_shown_in_pairs_and_a_last_one_alone_twice(
     assert re.findall(r"<([\d.]+) seconds>", text) == shown.split()
     assert dialog.grids == ((len(repeated) // 2, 4, 4),)
     whole = prepared(frames[:, repeated], tuple(float(number) for number in range(len(repeated))))
-    assert torch.equal(dialog.patches, whole.patches)
+    assert torch.equal(pixels_of(dialog), pixels_of(whole))
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_a_single_frame_has_the_size_of_a_pair(
         for pixels, times in ((frame, (1.0,)), (frame.expand(-1, 2, -1, -1), (1.0, 1.0)))
     )
     assert single.grids == pair.grids == (grid,)
-    assert torch.equal(single.patches, pair.patches)
+    assert torch.equal(pixels_of(single), pixels_of(pair))
     assert torch.equal(single.ids, pair.ids)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import pytest
-import torch
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX
-from cosmos_vlm.vision import fit_image, fit_video, normalised, patches_of
+from cosmos_vlm.vision import fit_video
 from tests.tiny_reasoner import family_of, noise, write_reasoner
 
 
@@ -132,27 +129,6 @@ def test_dialogs_without_an_assistant_or_with_another_role_are_unreadable(
 ) -> None:
     with pytest.raises(UnreadableSample, match=reason):
         family_of(folder).prepare(Chat("chat", messages))
-
-
-@pytest.mark.parametrize("size", [(320, 256), (64, 96), (480, 640), (224, 224), (3000, 40)])
-def test_images_are_cut_as_the_library_cuts_them(size: tuple[int, int]) -> None:
-    pixels = noise(3, *size, seed=5)
-    processor = Qwen2VLImageProcessorPil(
-        size={"shortest_edge": 65_536, "longest_edge": 16_777_216},
-        patch_size=16,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    image = PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    expected = processor(image, return_tensors="pt")
-    fitted = fit_image(*size, 65_536, 16_777_216)
-    cut, grid = patches_of(pixels[None].expand(2, -1, -1, -1), fitted)
-    rows = normalised(cut, torch.float32)
-    assert [list(grid)] == expected["image_grid_thw"].tolist()
-    if fitted == size:
-        torch.testing.assert_close(rows, expected["pixel_values"], atol=1e-6, rtol=0)
-    else:
-        assert float((rows - expected["pixel_values"]).abs().mean()) < 0.02
 
 
 @pytest.mark.parametrize(

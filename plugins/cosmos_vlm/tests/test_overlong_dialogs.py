@@ -10,7 +10,7 @@ import torch
 
 from cosmos_core.data import Chat, Image, Message, UnreadableSample, Video
 from cosmos_vlm.chat_processor import IGNORE_INDEX
-from tests.tiny_reasoner import family_of, write_reasoner
+from tests.tiny_reasoner import family_of, pixels_of, write_reasoner
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -40,7 +40,7 @@ def test_the_largest_media_become_smaller_until_the_dialog_fits(family: Any, con
     resized = family.shorten(chat, whole, "resize", most)
     assert most * 0.7 < len(resized.ids) <= most
     assert len(resized.ids) - len(resized.visual_token_indices) == texts
-    assert 4 * len(resized.visual_token_indices) == len(resized.patches)
+    assert 4 * len(resized.visual_token_indices) == len(pixels_of(resized))
     if content[-1] is SMALL:
         assert resized.grids[1] == whole.grids[1]
     assert (resized.labels != IGNORE_INDEX).sum() == (whole.labels != IGNORE_INDEX).sum()

@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def oracle_logits(oracle: Any, dialog: TokenizedConversation) -> torch.Tensor:
     """Of one dialog from transformers' own forward, which computes positions by itself."""
-    media = media_of(oracle.config, dialog.ids, dialog.patches, dialog.grids)
+    media = media_of(oracle.config, dialog.ids, dialog)
     return oracle(input_ids=dialog.ids[None], use_cache=False, **media).logits[0]
 
 

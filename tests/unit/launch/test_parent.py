@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from cosmos_core.launch.parent import child_command
-from cosmos_core.launch.signals import STOP_SIGNALS, stops_blocked
+from cosmos_core.launch.signals import stops_blocked
 from cosmos_core.refs import Ref
+from cosmos_core.stop_signals import STOP_SIGNALS
 
 WAITING = Ref("tests.unit.launch.test_parent:waiting")
 

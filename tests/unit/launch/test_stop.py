@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.launch import stop as stop_module
-from cosmos_core.launch.signals import STOP_SIGNALS
 from cosmos_core.launch.stop import StopRequests
+from cosmos_core.stop_signals import STOP_SIGNALS
 
 
 @pytest.fixture

@@ -104,13 +104,16 @@ def kill_after(back: int) -> Callable[[Trainer, str], None]:
     return kill
 
 
-@pytest.mark.parametrize(("save_iter", "back", "late"), [(4, 4, False), (3, 6, True), (100, 0, True)])
+@pytest.mark.parametrize(
+    ("save_iter", "back", "late", "workers"), [(4, 4, False, 0), (3, 6, True, 1), (100, 0, True, 0)]
+)
 def test_everything_goes_back_but_the_place_in_the_data_also_in_a_run_that_is_killed_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_iter: int, back: int, late: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_iter: int, back: int, late: bool, workers: int
 ) -> None:
     if late and back:
         monkeypatch.setattr(saves_module, "SMALLEST", 0)  # Then the checkpoint is still being written.
-    listening, options = Listening(), (*OPTIONS, f"checkpoint.save_iter={save_iter}")
+    settings = (f"checkpoint.save_iter={save_iter}", f"dataloader_train.num_workers={workers}")
+    listening, options = Listening(), (*OPTIONS, *settings)
     trainer, rows = ready(tmp_path / "one", *options, listening=listening, recorded=True)
     trainer.metrics = LateMetrics() if late else AsyncMetrics()
     with logged("cosmos_core.train.rollback") as lines:

@@ -168,11 +168,12 @@ def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
 
     heads, degree = MODEL_SIZES[model.tier].heads, plan.degrees.context
     if heads % degree:
-        divisors = ", ".join(str(number) for number in range(1, heads + 1) if heads % number == 0)
+        world = plan.degrees.world
+        divisors = [str(number) for number in range(1, world + 1) if heads % number == 0 and world % number == 0]
         yield Problem(
             message=f"is {degree}, which does not divide the {heads} heads of model size '{model.tier}'",
             key="model.parallelism.context_parallel_shard_degree",
-            hint=f"set it to one of {divisors}",
+            hint=f"for {world} processes it can be {', '.join(divisors)}",
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from cosmos_core.data import Item
 from cosmos_core.distributed import to_device
 from cosmos_vlm.chat_processor import IGNORE_INDEX, TokenizedConversation
+from cosmos_vlm.vision import frame_pairs
 
 __all__ = ["ChatBatch", "collate"]
 
@@ -24,8 +25,9 @@ class ChatBatch:
     int64 [L], positions with a target. position_in_sequence: int64 [N], counted from 0 in each conversation.
     positions: int64 [3, N], time, row, column. visual_token_indices: int64 [V].
 
-    patches: uint8 [P, 1536]. grids: int64 [M, 3] of each image or video, always on the host. vision_seqlens: patches
-    of each image or frame pair. image_in_prompt: whether each of `grids` comes before the assistant's last message.
+    patches: uint8 [R, 768], each of one frame. pairs: int64 [P, 2], which two of them the tower takes as one. grids:
+    int64 [M, 3] of each image or video, always on the host. vision_seqlens: pairs of each image or frame pair.
+    image_in_prompt: whether each of `grids` comes before the assistant's last message.
 
     lengths: tokens of each conversation. prompt_lens: those before the assistant's last message. keys: of the samples.
     references: text of that message.
@@ -38,6 +40,7 @@ class ChatBatch:
     positions: torch.Tensor
     visual_token_indices: torch.Tensor
     patches: torch.Tensor
+    pairs: torch.Tensor
     grids: torch.Tensor
     vision_seqlens: tuple[int, ...]
     lengths: tuple[int, ...]
@@ -73,6 +76,7 @@ def collate(items: Sequence[Item]) -> ChatBatch:
             [sample.visual_token_indices + offset for sample, offset in zip(samples, offsets, strict=False)]
         ),
         patches=torch.cat([sample.patches for sample in samples]),
+        pairs=frame_pairs(grids, [count for sample in samples for count in sample.num_frames]),
         grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
         vision_seqlens=tuple(rows * columns for count, rows, columns in grids for _ in range(count)),
         lengths=tuple(len(sample.ids) for sample in samples),

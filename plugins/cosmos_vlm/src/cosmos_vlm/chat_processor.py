@@ -9,7 +9,7 @@ joined with one that begins the answer.
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ import torch
 from attrs import frozen
 
 from cosmos_core.data import Chat, UnreadableSample, Video
-from cosmos_vlm.chat_template import Grid, RenderedChat, generation_prompt, render_chat
+from cosmos_vlm.chat_template import RenderedChat, generation_prompt, render_chat
 from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
+from cosmos_vlm.vision import Grid
 
 __all__ = ["IGNORE_INDEX", "PADS", "ChatProcessor", "PromptMedia", "TokenizedConversation", "TokenizedPrompt"]
 
@@ -35,9 +36,11 @@ class TokenizedConversation:
 
     positions: int64 [3, n], time, row, column.
 
-    patches: uint8 [p, 1536]. grids: (t, h, w) in patches of each image or video, in order of appearance. prompt_len:
-    tokens before the assistant's last message with text; num_prompt_media: how many of `grids` come before it;
-    reference: its text. has_video: whether a video is among the media. visual_token_indices: int64 [v].
+    patches: uint8 [r, 768], each of one frame. grids: (t, h, w) in patches of frame pairs of each image or video, in
+    order of appearance; num_frames: of each, 1 for an image.
+
+    prompt_len: tokens before the assistant's last message with text; num_prompt_media: how many of `grids` come before
+    it; reference: its text. has_video: whether a video is among the media. visual_token_indices: int64 [v].
     """
 
     key: str
@@ -46,6 +49,7 @@ class TokenizedConversation:
     positions: torch.Tensor
     patches: torch.Tensor
     grids: tuple[Grid, ...]
+    num_frames: tuple[int, ...]
     prompt_len: int
     reference: str
     num_prompt_media: int
@@ -65,10 +69,11 @@ class TokenizedConversation:
 
 @frozen(eq=False)
 class PromptMedia:
-    """An image or a video of a prompt. patches: uint8 [p, 1536]. grid: (t, h, w) in patches."""
+    """An image or a video of a prompt. patches, grid, num_frames: as in TokenizedConversation."""
 
     patches: torch.Tensor
     grid: Grid
+    num_frames: int
     is_video: bool
 
 
@@ -89,42 +94,6 @@ class _Tokens:
     positions: torch.Tensor
     visual_token_indices: torch.Tensor
     prompt_len: int
-
-
-class _TokenBuilder:
-    """Collects tokens with their labels and positions. prompt_len: how many of them belong to the prompt."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.labels: list[int] = []
-        self.positions: list[tuple[int, int, int]] = []
-        self.visual_token_indices: list[int] = []
-        self.next_position = 0
-        self.prompt_len = 0
-
-    def add_text(self, token: int, *, learned: bool) -> None:
-        self.ids.append(token)
-        self.labels.append(token if learned else IGNORE_INDEX)
-        self.positions.append((self.next_position,) * 3)
-        self.next_position += 1
-
-    def add_vision(self, token: int, rows: int, columns: int) -> None:
-        """An image or a frame pair: rows x columns tokens at one time."""
-        self.visual_token_indices += range(len(self.ids), len(self.ids) + rows * columns)
-        self.ids += [token] * rows * columns
-        self.labels += [IGNORE_INDEX] * rows * columns
-        first = self.next_position
-        self.positions += [(first, first + row, first + column) for row, column in product(range(rows), range(columns))]
-        self.next_position += max(rows, columns)
-
-    def build(self) -> _Tokens:
-        return _Tokens(
-            ids=torch.tensor(self.ids),
-            labels=torch.tensor(self.labels),
-            positions=torch.from_numpy(np.array(self.positions, np.int64).T.copy()),
-            visual_token_indices=torch.tensor(self.visual_token_indices, dtype=torch.int64),
-            prompt_len=self.prompt_len,
-        )
 
 
 class ChatProcessor:
@@ -156,8 +125,9 @@ class ChatProcessor:
             ids=tokens.ids,
             labels=tokens.labels,
             positions=tokens.positions,
-            patches=torch.cat(rendered.patches) if rendered.patches else torch.zeros(0, 1536, dtype=torch.uint8),
+            patches=_joined(rendered.patches),
             grids=tuple(rendered.grids),
+            num_frames=tuple(rendered.num_frames),
             prompt_len=tokens.prompt_len,
             reference=rendered.reference,
             num_prompt_media=rendered.num_prompt_media,
@@ -180,8 +150,10 @@ class ChatProcessor:
             raise UnreadableSample(chat.key, str(error)) from None
         parts = [part for message in chat.messages for part in message.content if not isinstance(part, str)]
         media = (
-            PromptMedia(patches, grid, isinstance(part, Video))
-            for part, patches, grid in zip(parts, rendered.patches, rendered.grids, strict=True)
+            PromptMedia(patches, grid, num_frames, isinstance(part, Video))
+            for part, patches, grid, num_frames in zip(
+                parts, rendered.patches, rendered.grids, rendered.num_frames, strict=True
+            )
         )
         return TokenizedPrompt(torch.cat([ids, ids.new_tensor(self.generation_prompt)]), tuple(media))
 
@@ -211,13 +183,35 @@ class ChatProcessor:
         for name, token in self.special.items():
             if ids.count(token) != rendered.template_text.count(name):
                 raise ValueError(f"a text holds the token {name}")
-        pads = {self.special[name] for name in PADS}
-        builder, pad_sizes = _TokenBuilder(), iter(rendered.pad_sizes)
-        for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True):
-            if token in pads:
-                builder.add_vision(token, *next(pad_sizes))
-            else:
-                builder.add_text(token, learned=any(rendered.loss_mask[start:end]))
-            if start < rendered.prompt_len:
-                builder.prompt_len = len(builder.ids)
-        return builder.build()
+        pads = [self.special[name] for name in PADS]
+        return _expanded(np.array(ids, np.int64), np.array(encoded["offset_mapping"], np.int64), pads, rendered)
+
+
+def _expanded(
+    tokens: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], pads: Sequence[int], rendered: RenderedChat
+) -> _Tokens:
+    """A pad becomes as many tokens as its image or frame pair has. tokens: int64 [m]; offsets: [m, 2], characters."""
+    starts, ends = offsets.reshape(-1, 2).T
+    is_pad = np.isin(tokens, pads)
+    num_learned = np.append(0, np.asarray(rendered.loss_mask)).cumsum()
+    labels = np.where(~is_pad & (num_learned[ends] > num_learned[starts]), tokens, IGNORE_INDEX)
+    sizes = np.ones((len(tokens), 2), np.int64)
+    sizes[is_pad] = np.reshape(rendered.pad_sizes, (-1, 2))
+    counts, extents = sizes.prod(1), sizes.max(1)
+    # Of each token that comes out: which one it comes from, and its place among those that come from it.
+    origins = np.repeat(np.arange(len(tokens)), counts)
+    places = np.arange(len(origins)) - (np.cumsum(counts) - counts)[origins]
+    columns = sizes[origins, 1]
+    first = (np.cumsum(extents) - extents)[origins]
+    return _Tokens(
+        ids=torch.from_numpy(tokens[origins]),
+        labels=torch.from_numpy(labels[origins]),
+        positions=torch.from_numpy(np.stack([first, first + places // columns, first + places % columns])),
+        visual_token_indices=torch.from_numpy(is_pad[origins].nonzero()[0]),
+        prompt_len=int(counts[starts < rendered.prompt_len].sum()),
+    )
+
+
+def _joined(patches: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of all images and videos; those of a single one are not copied."""
+    return patches[0] if len(patches) == 1 else torch.cat([torch.zeros(0, 768, dtype=torch.uint8), *patches])

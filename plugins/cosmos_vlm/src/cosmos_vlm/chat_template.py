@@ -18,9 +18,9 @@ from attrs import frozen
 from cosmos_core.data import Chat, Image, Message, Video
 from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
-from cosmos_vlm.vision import MERGE, fit_image, fit_video, patches_of
+from cosmos_vlm.vision import MERGE, Grid, fit_image, fit_video, patches_of
 
-__all__ = ["Grid", "RenderedChat", "generation_prompt", "render_chat"]
+__all__ = ["RenderedChat", "generation_prompt", "render_chat"]
 
 ROLES = ("system", "user", "assistant", "tool")
 HEADER, END = "<|im_start|>", "<|im_end|>"
@@ -41,15 +41,13 @@ FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
 """What the expressions of a template may raise, beside its own errors."""
 TAGS = re.compile(f"(<think>|{THOUGHT_END})")
 
-Grid = tuple[int, int, int]
-
 
 class RenderedChat:
     """Text with one pad for each image and each frame pair of a video.
 
     loss_mask: for each character, whether it is learned. template_text: all that the template added. pad_sizes: rows
     and columns of tokens that each pad stands for. prompt_len: characters before the assistant's last message with
-    text. patches, grids, num_prompt_media, reference: as in TokenizedConversation.
+    text. patches: of each image or video. grids, num_frames, num_prompt_media, reference: as in TokenizedConversation.
     """
 
     def __init__(self) -> None:
@@ -59,6 +57,7 @@ class RenderedChat:
         self.pad_sizes: list[tuple[int, int]] = []
         self.patches: list[torch.Tensor] = []
         self.grids: list[Grid] = []
+        self.num_frames: list[int] = []
         self.prompt_len, self.num_prompt_media, self.reference = 0, 0, ""
 
     def add_text(self, text: str, *, learned: bool) -> None:
@@ -77,7 +76,6 @@ class RenderedChat:
             grid, texts = self._add_image(media, limits), [IMAGE]
         else:
             grid, texts = self._add_video(media, limits)
-        self.grids.append(grid)
         self.pad_sizes += [(grid[1] // MERGE, grid[2] // MERGE)] * grid[0]
         for text in texts:
             self.add_template_text(text)
@@ -85,20 +83,24 @@ class RenderedChat:
     def _add_image(self, image: Image, limits: PixelLimits) -> Grid:
         _, height, width = image.pixels.shape
         size = fit_image(height, width, *limits.image)
-        patches, grid = patches_of(image.pixels[None], size)
-        self.patches.append(patches)
-        return grid
+        return self._add_frames(image.pixels[None], size)
 
     def _add_video(self, video: Video, limits: PixelLimits) -> tuple[Grid, list[str]]:
         frames, seconds = video.pixels.transpose(0, 1), list(video.seconds)
         height, width = frames.shape[-2:]
         # One frame is shown as a pair.
         size = fit_video(max(len(frames), 2), height, width, *limits.video)
-        patches, grid = patches_of(frames, size)
-        self.patches.append(patches)
+        grid = self._add_frames(frames, size)
         seconds += seconds[-1:] * (2 * grid[0] - len(seconds))
         pairs = zip(seconds[::2], seconds[1::2], strict=True)
         return grid, [FRAME_PAIR.format((first + second) / 2) for first, second in pairs]
+
+    def _add_frames(self, frames: torch.Tensor, size: tuple[int, int]) -> Grid:
+        patches, grid = patches_of(frames, size)
+        self.patches.append(patches)
+        self.grids.append(grid)
+        self.num_frames.append(len(frames))
+        return grid
 
 
 def render_chat(chat: Chat, tokenizer: Any, limits: PixelLimits) -> RenderedChat:

@@ -146,19 +146,18 @@ class VlmFamily(ModelFamily):
 
     def model_input(self, value: TokenizedConversation) -> ModelInput:
         """Images and frames as the vision tower takes them, an odd last frame repeated, and every token's text."""
-        sizes = [t * h * w for t, h, w in value.grids]
-        tokens = value.ids[value.visual_token_indices].split([size // MERGE**2 for size in sizes])
+        sizes = [count * h * w for count, (_, h, w) in zip(value.num_frames, value.grids, strict=True)]
+        tokens = value.ids[value.visual_token_indices].split([t * h * w // MERGE**2 for t, h, w in value.grids])
         image = self.processor.special["<|image_pad|>"]
-        # The tower takes an image as a pair of equal frames.
-        media = tuple(
-            tuple(frames_of(patches, grid)[: 1 if pads[0] == image else None])
-            for patches, grid, pads in zip(value.patches.split(sizes), value.grids, tokens, strict=True)
-        )
+        media = []
+        for patches, grid, pads in zip(value.patches.split(sizes), value.grids, tokens, strict=True):
+            frames = list(frames_of(patches, grid))
+            media.append((*frames, *frames[-1:] * (len(frames) % 2 if pads[0] != image else 0)))
         learned = groupby(zip(value.ids.tolist(), (value.labels != IGNORE_INDEX).tolist(), strict=True), itemgetter(1))
         text = (
             (self.processor.tokenizer.decode([token for token, _ in run]), is_learned) for is_learned, run in learned
         )
-        return ModelInput(media, tuple(text))
+        return ModelInput(tuple(media), tuple(text))
 
     def num_tokens(self, value: TokenizedConversation) -> int:
         """Tokens of the conversation, visual tokens included."""

@@ -50,7 +50,7 @@ def _without_later_media(batch: ChatBatch) -> ChatBatch:
     ]
     return replace(
         batch,
-        patches=batch.patches[rows.repeat_interleave(batch.grids.prod(1)).to(batch.patches.device)],
+        pairs=batch.pairs[rows.repeat_interleave(batch.grids.prod(1)).to(batch.pairs.device)],
         grids=batch.grids[rows],
         vision_seqlens=tuple(compress(batch.vision_seqlens, vision_in_prompt)),
         image_in_prompt=(True,) * sum(batch.image_in_prompt),

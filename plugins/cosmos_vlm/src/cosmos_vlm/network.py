@@ -15,7 +15,7 @@ from cosmos_core.distributed import to_device
 from cosmos_vlm.attention import COSMOS
 from cosmos_vlm.batch import ChatBatch
 from cosmos_vlm.loss import ChunkLoss, chunk_loss, summed_cross_entropy
-from cosmos_vlm.vision import normalised, tower_inputs
+from cosmos_vlm.vision import tower_inputs, tower_patches
 
 __all__ = ["ReasonerNetwork"]
 
@@ -102,12 +102,12 @@ class ReasonerNetwork(nn.Module):
         return bool(len(batch.grids)) or trains or not self.is_single_process
 
     def _run_tower(self, batch: ChatBatch, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        patches, grids, seqlens = batch.patches, batch.grids, batch.vision_seqlens
+        patches, grids, seqlens = tower_patches(batch.patches, batch.pairs, dtype), batch.grids, batch.vision_seqlens
         if not len(grids):
             t, h, w = DUMMY_GRID
             patches, grids, seqlens = patches.new_zeros(t * h * w, 1536), grids.new_tensor([DUMMY_GRID]), (h * w,) * t
         output = self.model.visual(
-            normalised(patches, dtype),
+            patches,
             grid_thw=grids,
             **tower_inputs(grids, self.model.visual, patches.device),
             **self._sequences(seqlens, patches.device),

@@ -153,6 +153,10 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
         if model.attn_implementation == "flash_attention_2" and find_spec("flash_attn") is None:
             hint = "pip install flash-attn, or set it to 'cosmos'"
             yield Problem(message="needs the package flash_attn", key="model.attn_implementation", hint=hint)
+        if model.attn_implementation == "flash_attention_2" and plan.config.trainer.deterministic:
+            message = "the backward pass of 'flash_attention_2' does not repeat to the last bit"
+            hint = "set it to 'cosmos', or trainer.deterministic=false"
+            yield Problem(message=message, key="model.attn_implementation", hint=hint)
         if model.ema.enabled:
             yield Problem(message="the reasoner keeps no average", key="model.ema.enabled", hint="set it to false")
         yield from _backbone(model.backbone)

@@ -6,6 +6,7 @@ See docs/models/reasoner.md, Image and video sizes; docs/models/reasoner.md, Pat
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,12 +19,15 @@ __all__ = [
     "MERGE",
     "PATCH",
     "TEMPORAL",
+    "Grid",
     "fit_image",
     "fit_video",
+    "frame_pairs",
     "frames_of",
     "normalised",
     "patches_of",
     "tower_inputs",
+    "tower_patches",
 ]
 
 PATCH = 16
@@ -31,6 +35,8 @@ MERGE = 2
 TEMPORAL = 2
 FACTOR = PATCH * MERGE
 LARGEST_RATIO = 200
+
+Grid = tuple[int, int, int]
 
 
 def _sides(height: int, width: int, frames: int, compared: int, low: int, high: int) -> tuple[int, int]:
@@ -60,27 +66,43 @@ def fit_video(frames: int, height: int, width: int, low: int, high: int) -> tupl
     return _sides(height, width, frames, round(frames / TEMPORAL) * TEMPORAL, low, high)
 
 
-def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """uint8 [T, 3, H, W] -> uint8 rows [t h w, 1536] and the grid (t, h, w).
+def patches_of(frames: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, Grid]:
+    """uint8 [T, 3, H, W] -> uint8 rows [T h w, 768], a patch of one frame each, and the grid (t, h, w) of frame pairs.
 
-    An odd number of frames is completed by repeating the last. Four consecutive rows become one token.
+    Four consecutive rows become one token. Bytes are resized as bytes, which is what transformers' processor does.
     """
     if tuple(frames.shape[-2:]) != size:
-        resized = interpolate(frames.float(), size, mode="bicubic", antialias=True)
-        frames = resized.round_().clamp_(0, 255).to(torch.uint8)
-    if len(frames) % TEMPORAL:
-        frames = torch.cat([frames, frames[-1:]])
-    t, h, w = len(frames) // TEMPORAL, size[0] // PATCH, size[1] // PATCH
-    blocks = frames.reshape(t, TEMPORAL, 3, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
-    rows = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * TEMPORAL * PATCH * PATCH)
-    return rows, (t, h, w)
+        frames = interpolate(frames, size, mode="bicubic", antialias=True)
+    count, h, w = len(frames), size[0] // PATCH, size[1] // PATCH
+    blocks = frames.reshape(count, 3, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
+    rows = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(count * h * w, 3 * PATCH * PATCH)
+    return rows, (math.ceil(count / TEMPORAL), h, w)
 
 
-def frames_of(patches: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-    """The inverse of `patches_of`: uint8 [T, 3, H, W] of rows [t h w, 1536]."""
-    t, h, w = grid
-    blocks = patches.reshape(t, h // MERGE, w // MERGE, MERGE, MERGE, 3, TEMPORAL, PATCH, PATCH)
-    return blocks.permute(0, 6, 5, 1, 3, 7, 2, 4, 8).reshape(TEMPORAL * t, 3, PATCH * h, PATCH * w)
+def frames_of(patches: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """The inverse of `patches_of`: uint8 [T, 3, H, W] of rows [T h w, 768]."""
+    _, h, w = grid
+    blocks = patches.reshape(-1, h // MERGE, w // MERGE, MERGE, MERGE, 3, PATCH, PATCH)
+    return blocks.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(-1, 3, PATCH * h, PATCH * w)
+
+
+def frame_pairs(grids: Sequence[Grid], num_frames: Sequence[int]) -> torch.Tensor:
+    """int64 [P, 2]: for each patch of the tower the rows of its two frames, of images and videos one after another.
+
+    An image makes a pair with itself, as does the last of an odd number of frames.
+    """
+    pairs, begin = [torch.zeros(0, TEMPORAL, dtype=torch.int64)], 0
+    for (t, h, w), count in zip(grids, num_frames, strict=True):
+        frames = torch.arange(TEMPORAL * t).clamp_(max=count - 1).view(t, 1, TEMPORAL)
+        pairs.append((begin + frames * h * w + torch.arange(h * w)[:, None]).view(-1, TEMPORAL))
+        begin += count * h * w
+    return torch.cat(pairs)
+
+
+def tower_patches(patches: torch.Tensor, pairs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[P, 1536] in -1..1 of uint8 [R, 768] and int64 [P, 2], as the tower takes them: by color, then frame."""
+    both = normalised(patches, dtype)[pairs].view(-1, TEMPORAL, 3, PATCH * PATCH)
+    return both.transpose(1, 2).reshape(-1, 3 * TEMPORAL * PATCH * PATCH)
 
 
 def normalised(patches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -33,12 +33,20 @@ class ThreeWay(TwoWay):
         return torch.cat(parts)
 
 
-@cache
 def uses_natten(device: torch.device) -> bool:
     """Whether both attentions run in NATTEN instead of FlexAttention.
 
-    NATTEN built without its kernels falls back to an uncompiled FlexAttention, whose backward pass is wrong
-    (seen on an H100 with NATTEN 0.21.7 and torch 2.11).
+    Not where operators must be deterministic: the backward passes of some of its kernels cannot be.
+    """
+    return _has_natten(device) and not torch.are_deterministic_algorithms_enabled()
+
+
+@cache
+def _has_natten(device: torch.device) -> bool:
+    """Whether NATTEN is there with its kernels.
+
+    Built without them it falls back to an uncompiled FlexAttention, whose backward pass is wrong (seen on an H100 with
+    NATTEN 0.21.7 and torch 2.11).
     """
     if device.type != "cuda" or find_spec("natten") is None:
         return False

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from cosmos_vlm.chat.model import ChatModel
 from cosmos_vlm.chat.settings import Settings
 from cosmos_vlm.chat_processor import PADS, TokenizedPrompt
-from cosmos_vlm.vision import normalised
+from cosmos_vlm.vision import frame_pairs, tower_patches
 
 __all__ = ["answers", "stream"]
 
@@ -103,8 +103,10 @@ def _inputs(prompts: Sequence[TokenizedPrompt], model: ChatModel) -> dict[str, t
     for is_video, (pixels, grids) in MEDIA.items():
         media = [part for prompt in prompts for part in prompt.media if part.is_video == is_video]
         if media:
-            inputs[pixels] = normalised(torch.cat([part.patches for part in media]), model.model.dtype)
-            inputs[grids] = torch.tensor([part.grid for part in media])
+            shapes, num_frames = zip(*((part.grid, part.num_frames) for part in media), strict=True)
+            patches = torch.cat([part.patches for part in media])
+            inputs[pixels] = tower_patches(patches, frame_pairs(shapes, num_frames), model.model.dtype)
+            inputs[grids] = torch.tensor(shapes)
     return {name: value.to(model.device) for name, value in inputs.items()}
 
 

@@ -1,0 +1,58 @@
+"""Micro-batches of the next step, drawn and collated in a thread while the model computes this one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from cosmos_core.data.loader import MicroBatch
+from cosmos_core.train.family import ModelFamily
+
+if TYPE_CHECKING:
+    from cosmos_core.train.trainer import Trainer
+
+__all__ = ["collated", "drawn_ahead", "micro_batches_of"]
+
+
+def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
+    """Those of the steps to come; to be closed before the loader gets another state.
+
+    Without loader workers they are read in this thread, since validation shares the reader.
+    """
+    if trainer.config.dataloader_train.num_workers:
+        count = trainer.config.trainer.grad_accum_iter
+        total = (trainer.max_iter - trainer.step) * count
+        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total)
+    else:
+        yield from trainer.loader
+
+
+def collated(pack: MicroBatch, family: ModelFamily) -> MicroBatch:
+    """The pack with its batch. Its samples are let go: they hold the same data once more."""
+    if pack.batch is not None:
+        return pack
+    items = [replace(item, value=None) for item in pack.items]
+    return replace(pack, items=items, batch=family.collate(pack.items))
+
+
+def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int, total: int) -> Generator[MicroBatch]:
+    """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
+
+    A pack's state and errors come with it. The first is drawn in this thread, which must be the one that starts the
+    loader's workers. Closing waits for the pack that is being made.
+    """
+    batches = (collated(pack, family) for pack in islice(packs, total))
+    pack = next(batches, None)
+    thread = ThreadPoolExecutor(1, "packs")
+    try:
+        pending = deque(thread.submit(next, batches, None) for _ in range(ahead))
+        while pack is not None:
+            yield pack
+            pending.append(thread.submit(next, batches, None))
+            pack = pending.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)

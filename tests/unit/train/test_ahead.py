@@ -1,0 +1,105 @@
+"""Packs that a thread draws and collates while the model computes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cosmos_core.data import Item, MicroBatch
+from cosmos_core.errors import UserError
+from cosmos_core.train import Trainer
+from cosmos_core.train.ahead import drawn_ahead
+from tests.unit.train.runs import Listening, ready
+
+FAMILY: Any = SimpleNamespace(collate=lambda items: [item.value for item in items])
+
+
+class Packs:
+    """Two samples each; remembers how many were drawn, and in which threads."""
+
+    def __init__(self, bad: int = -1) -> None:
+        self.bad = bad
+        self.threads: list[threading.Thread] = []
+        self.drawn = threading.Condition()
+        self.closed = False
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        try:
+            for number in range(100):
+                with self.drawn:
+                    self.threads.append(threading.current_thread())
+                    self.drawn.notify_all()
+                if number == self.bad:
+                    raise UserError("not today")
+                yield MicroBatch(
+                    [Item(2 * number + place, f"{number}.{place}", "k", "d") for place in (0, 1)], {"at": number}
+                )
+        finally:
+            self.closed = True
+
+    def wait(self, count: int) -> None:
+        """Until as many were drawn."""
+        with self.drawn:
+            assert self.drawn.wait_for(lambda: len(self.threads) >= count, timeout=20)
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_packs_come_in_order_each_with_its_own_state_and_no_samples(ahead: int) -> None:
+    source = Packs()
+    packs = drawn_ahead(source, FAMILY, ahead=ahead, total=6)
+    for number, pack in enumerate(packs):
+        source.wait(min(number + 1 + ahead, 6))
+        assert (pack.batch, pack.state) == ([f"{number}.0", f"{number}.1"], {"at": number})
+        assert [(item.position, item.value, item.key, item.dataset) for item in pack.items] == [
+            (2 * number, None, "k", "d"),
+            (2 * number + 1, None, "k", "d"),
+        ]
+    assert number == 5
+    assert len(source.threads) == 6, "none is read that no step uses"
+    assert source.threads[0] is threading.current_thread(), "which starts the workers"
+    assert all(thread is not threading.current_thread() for thread in source.threads[1:])
+
+
+def test_an_error_comes_with_its_pack() -> None:
+    packs = drawn_ahead(Packs(bad=2), FAMILY, ahead=3, total=6)
+    assert [pack.state["at"] for pack in islice(packs, 2)] == [0, 1]
+    with pytest.raises(UserError, match="not today"):
+        next(packs)
+
+
+def test_closing_ends_the_source_and_its_thread() -> None:
+    source = Packs()
+    packs = drawn_ahead(source, FAMILY, ahead=2, total=90)
+    next(packs)
+    source.wait(2)
+    before = len(source.threads)
+    packs.close()  # type: ignore[attr-defined]
+    del packs
+    assert source.closed
+    assert before <= len(source.threads) <= 3
+    assert not source.threads[1].is_alive()
+
+
+def test_a_run_that_stops_with_packs_drawn_ahead_resumes_exactly(tmp_path: Path) -> None:
+    """Some samples of the toy data cannot be read, so that packs and positions differ."""
+    several = ("trainer.grad_accum_iter=2", "trainer.run_validation=false")
+
+    def stop(trainer: Trainer, event: str) -> None:
+        trainer.stop_requested = (event, trainer.step) == ("step_end", 3)
+
+    whole, expected = ready(tmp_path / "whole", *several)
+    assert whole.train() == "done"
+    first, begun = ready(tmp_path / "cut", *several, "dataloader_train.num_workers=2", listening=Listening(stop))
+    assert first.train() == "stopped"
+    second, gone_on = ready(tmp_path / "cut", *several, "dataloader_train.num_workers=1", listening=Listening())
+    assert (second.step, second.train()) == (3, "done")
+    assert [row["loss"] for row in (*begun, *gone_on)] == [row["loss"] for row in expected]
+    for loader in (first.loader, second.loader, whole.loader):
+        assert loader.skipped
+    assert second.loader_state == whole.loader_state
