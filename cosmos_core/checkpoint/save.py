@@ -43,10 +43,12 @@ def save_checkpoint(
     *,
     base: FrozenBase | None = None,
     launch: int | None = None,
+    shown: bool = True,
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
 
     base: of the frozen weights, which may be left to it. launch: number of the launch that trained the weights.
+    shown: whether people see the progress.
 
     If the run is killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks
     have written everything, and ``latest_checkpoint.txt`` is replaced last. Collective. Raises SaveFailed on all ranks
@@ -64,7 +66,7 @@ def save_checkpoint(
             write_launch(hidden, launch)
 
     def write() -> None:
-        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes") as saving:
+        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes", shown=shown) as saving:
             for name, component in components.items():
                 writer, planner = HashingWriter(hidden / name), _CountingPlanner(saving)
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)

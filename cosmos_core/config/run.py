@@ -144,6 +144,12 @@ class CheckpointConfig:
 
     load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
     save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
+    save_every_minutes: float | None = option(
+        None, "Also save when the last save is so long ago, after the next step.", unit="minutes", above=0
+    )
+    async_save: bool = option(
+        True, "Write checkpoints in a process beside each rank while training goes on; the last one is waited for."
+    )
     max_failed_saves: int = option(
         2, "Go on after so many saves in a row that the disk did not take; each is tried twice.", unit="saves", low=0
     )
