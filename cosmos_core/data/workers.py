@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -35,6 +36,8 @@ SILENT = "DataLoader timed out"
 """How torch's error begins; errors of datasets may be about time, too."""
 TRACEBACK_SECONDS = 0.5
 """Given to silent workers to write their tracebacks."""
+_STARTING = Lock()
+"""Held while workers start: validation may start its own while a thread replaces those of the training data."""
 
 
 def read_in_workers(
@@ -68,10 +71,10 @@ def read_in_workers(
             multiprocessing_context="fork" if sys.platform == "linux" else None,
             timeout=timeout,
         )
-        others = set(active_children())
-        with stops_blocked(), _writing_tracebacks():  # Workers are started here.
-            items = iter(loader)
-        workers = set(active_children()) - others
+        with _STARTING, stops_blocked(), _writing_tracebacks():
+            others = set(active_children())
+            items = iter(loader)  # Workers are started here.
+            workers = set(active_children()) - others
         try:
             for item in items:
                 read_ahead.popleft()
