@@ -52,7 +52,7 @@ def save(trainer: Trainer) -> Path:
         folder = _save(trainer)
     if trainer.is_main:
         try:
-            removed = remove_old(trainer.paths, trainer.config.checkpoint)
+            removed = remove_old(trainer.paths, trainer.config.checkpoint, trainer.step)
         except OSError as error:
             logger.warning("an old checkpoint could not be removed: %s", error)
         else:
