@@ -20,8 +20,9 @@ __all__ = ["remove_old"]
 def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[Path]:
     """Remove what `keep_last`, `keep_every` and `keep_best` leave out; returns it. For one process. Raises OSError.
 
-    newest: step of the checkpoint just written. Later ones are damaged and were gone back from; the run writes over them.
-    Damaged ones take no good one's place. A kill on the way leaves hidden folders alone, which the next save removes.
+    newest: step of the checkpoint just written. Later ones are damaged, and the run resumed from one before them; it
+    writes over them. Damaged ones take no good one's place. A kill on the way leaves hidden folders alone, which the
+    next save removes.
     """
     if config.keep_last is None:
         return []
