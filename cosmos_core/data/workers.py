@@ -20,10 +20,10 @@ from typing import TypeVar
 import torch
 
 from cosmos_core.data.handover import start_worker
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, RankLost, UserError, first_line
 from cosmos_core.launch.signals import stops_blocked
 
-__all__ = ["read_in_workers"]
+__all__ = ["lost_workers_explained", "read_in_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,26 @@ def read_in_workers(
         _kill(workers)
         if silent > REPLACED:
             raise UserError(f"{title}, {silent} times in a row", [_still_silent(name(read_ahead[0]))])
+
+
+@contextmanager
+def lost_workers_explained() -> Iterator[None]:
+    """Raises RankLost in place of torch's error for a worker that was killed or crashed.
+
+    torch raises it wherever the main thread is when the signal comes, such as in the forward pass.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        message = first_line(error).strip().rstrip(".")
+        hint = (
+            "the kernel kills processes when memory runs out: try a smaller dataloader_train.num_workers or "
+            "prefetch_factor; num_workers=0 shows what crashes; the same command resumes"
+        )
+        title = "a loader worker was lost; the last complete checkpoint stays the latest"
+        raise RankLost(title, [Problem(message=message, hint=hint)]) from error
 
 
 def _still_silent(sample: str) -> Problem:

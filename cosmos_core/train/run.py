@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
 from cosmos_core.data.source import MapSource
+from cosmos_core.data.workers import lost_workers_explained
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier
 from cosmos_core.distributed.runtime import process_group
@@ -94,7 +95,11 @@ def _run(
     config = settled(plan.config, family, machine_here(mesh.device, plan.degrees.world), data[0])
     plan = evolve(plan, config=config)
     startup.mark("plan")
-    with out_of_memory_explained(plan, plugins, mesh.device, data[0]), missing_kernel_explained():
+    with (
+        out_of_memory_explained(plan, plugins, mesh.device, data[0]),
+        missing_kernel_explained(),
+        lost_workers_explained(),
+    ):
         return _built_and_trained(plan, plugins, mesh, startup, stop, activity, data)
 
 
