@@ -18,9 +18,10 @@ from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.data.handover import start_worker
-from cosmos_core.errors import Problem, RankLost, UserError, first_line
+from cosmos_core.errors import Problem, RankLost, UserError
 from cosmos_core.launch.signals import stops_blocked
 
 __all__ = ["lost_workers_explained", "read_in_workers"]
@@ -95,14 +96,17 @@ def read_in_workers(
 def lost_workers_explained() -> Iterator[None]:
     """Raises RankLost in place of torch's error for a worker that was killed or crashed.
 
-    torch raises it wherever the main thread is when the signal comes, such as in the forward pass.
+    torch raises it wherever the main thread is when the signal comes, such as in the forward pass, or in a save, which
+    wraps it.
     """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, CheckpointException) as error:
+        causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+        lost = next((cause for cause in causes if str(cause).startswith("DataLoader worker (pid")), None)
+        if lost is None:
             raise
-        message = first_line(error).strip().rstrip(".")
+        message = str(lost).partition("\n")[0].strip().rstrip(".")
         hint = (
             "the kernel kills processes when memory runs out: try a smaller dataloader_train.num_workers or "
             "prefetch_factor; num_workers=0 shows what crashes; the same command resumes"

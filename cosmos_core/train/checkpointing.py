@@ -50,6 +50,7 @@ def save(trainer: Trainer) -> Path:
         if trainer.is_main:
             logger.warning("%s; trying once more", error)
         folder = _save(trainer)
+    logger.info("saved %s", folder)
     if trainer.is_main:
         try:
             removed = remove_old(trainer.paths, trainer.config.checkpoint, trainer.step)

@@ -321,7 +321,6 @@ class Trainer:
         path = checkpointing.save(self)
         self.times.add("saving", time.perf_counter() - begun)
         self.saved_step, self.failed_saves = self.step, 0
-        logger.info("saved %s", path)
         self.emit("checkpoint_saved", path)
         return path
 

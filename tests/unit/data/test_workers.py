@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from pathlib import Path
+from traceback import StackSummary
 
 import pytest
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.data.workers import lost_workers_explained, read_in_workers
 from cosmos_core.errors import RankLost, UserError
@@ -68,6 +70,12 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_plain_message(tmp_path: Pat
     [problem] = raised.value.problems
     assert problem.message.startswith("DataLoader worker (pid")
     assert "num_workers" in problem.hint
+
+
+def test_a_worker_that_is_killed_during_a_save_is_told_the_same_way(tmp_path: Path) -> None:
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    with pytest.raises(RankLost, match="a loader worker was lost"), lost_workers_explained():
+        raise CheckpointException("write", {0: (killed, StackSummary())})
 
 
 def test_other_errors_are_no_lost_workers() -> None:
