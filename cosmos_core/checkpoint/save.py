@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +32,11 @@ from cosmos_core.plan.trained import write_launch
 __all__ = ["SaveFailed", "save_checkpoint"]
 
 
+RENAME_EXCHANGE = 2
+"""renameat2(2)."""
+_LIBC = ctypes.CDLL(None)
+
+
 class SaveFailed(UserError):
     """Raised when a checkpoint could not be written; earlier ones are complete."""
 
@@ -43,10 +50,12 @@ def save_checkpoint(
     *,
     base: FrozenBase | None = None,
     launch: int | None = None,
+    shown: bool = True,
 ) -> Path:
     """Write every component as DCP, and this rank's loader state; returns the folder, visible on return.
 
     base: of the frozen weights, which may be left to it. launch: number of the launch that trained the weights.
+    shown: whether people see the progress.
 
     If the run is killed at any moment, the previous checkpoint stays the latest: the folder is renamed when all ranks
     have written everything, and ``latest_checkpoint.txt`` is replaced last. Collective. Raises SaveFailed on all ranks
@@ -64,7 +73,7 @@ def save_checkpoint(
             write_launch(hidden, launch)
 
     def write() -> None:
-        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes") as saving:
+        with without_single_process_warning(), progress(f"saving {final.name}", unit="bytes", shown=shown) as saving:
             for name, component in components.items():
                 writer, planner = HashingWriter(hidden / name), _CountingPlanner(saving)
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
@@ -157,7 +166,9 @@ def _write_synced(path: Path, values: Any) -> None:
 def _publish(hidden: Path, final: Path) -> None:
     for folder in (*(path for path in hidden.iterdir() if path.is_dir()), hidden):
         _sync_folder(folder)
-    if final.exists():
+    if not final.exists():
+        hidden.rename(final)
+    elif not _exchanged(hidden, final):
         # Saving a step again: move the old one aside first, so that the folder never holds parts of both.
         replaced = final.with_name(f".{final.name}.replaced{PARTIAL}")
         final.rename(replaced)
@@ -166,8 +177,6 @@ def _publish(hidden: Path, final: Path) -> None:
         except OSError:
             replaced.rename(final)
             raise
-    else:
-        hidden.rename(final)
     latest = final.parent / "latest_checkpoint.txt"
     written = latest.with_name(f".{latest.name}{PARTIAL}")
     with written.open("w", encoding="utf-8") as file:
@@ -177,6 +186,14 @@ def _publish(hidden: Path, final: Path) -> None:
     _sync_folder(final.parent)
     written.replace(latest)
     _sync_folder(final.parent)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step, so that a kill finds one or the other; whether the file system can."""
+    if sys.platform != "linux":
+        return False
+    here = -100  # AT_FDCWD
+    return _LIBC.renameat2(here, os.fsencode(first), here, os.fsencode(second), RENAME_EXCHANGE) == 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -38,6 +38,8 @@ EXPERIMENTS = {
 _ACTION = "action_"
 """How the names of the published action recipes begin."""
 
+_OF_THE_CACHE = ("cache", "cache_dir", "cache_gib")
+
 _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
     "vfm": (("model", "attn_implementation"), ("model", "backbone")),
     "vlm": (
@@ -46,8 +48,7 @@ _INEFFECTIVE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model", "tokenizer"),
         ("dataloader_train", "max_caption_tokens"),
         ("dataloader_val", "max_caption_tokens"),
-        ("dataloader_train", "cache"),
-        ("dataloader_val", "cache"),
+        *((loader, key) for loader in ("dataloader_train", "dataloader_val") for key in _OF_THE_CACHE),
         ("trainer", "callbacks", "compile_tokenizer"),
     ),
 }

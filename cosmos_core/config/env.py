@@ -11,6 +11,7 @@ from cosmos_core.errors import Problem, UserError
 
 __all__ = [
     "LaunchedRank",
+    "Rendezvous",
     "child_environment",
     "disabled_plugins",
     "error_file",
@@ -24,6 +25,7 @@ __all__ = [
     "output_root",
     "plain_output_requested",
     "prepare_threads",
+    "rendezvous",
     "secrets_present",
     "threads_per_rank",
     "visible_devices",
@@ -46,6 +48,15 @@ class LaunchedRank:
     local_rank: int
     world: int
     local_world: int
+
+
+@frozen
+class Rendezvous:
+    """Where the ranks of a launch find each other. attempt: how often torchrun started them again."""
+
+    host: str
+    port: int
+    attempt: int
 
 
 def lookup(name: str) -> str | None:
@@ -99,6 +110,12 @@ def launched_rank() -> LaunchedRank | None:
         world=world,
         local_world=_number("LOCAL_WORLD_SIZE", world),
     )
+
+
+def rendezvous() -> Rendezvous:
+    """The store that torchrun's ranks share: MASTER_ADDR and MASTER_PORT. Raises UserError for what is no number."""
+    host = os.environ.get("MASTER_ADDR") or "localhost"
+    return Rendezvous(host, _number("MASTER_PORT", 29500), _number("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def _number(name: str, default: int) -> int:

@@ -144,6 +144,12 @@ class CheckpointConfig:
 
     load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
     save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
+    save_every_minutes: float | None = option(
+        None, "Also save when the last save is so long ago, after the next step.", unit="minutes", above=0
+    )
+    async_save: bool = option(
+        True, "Write checkpoints in a process beside each rank while training goes on; the last one is waited for."
+    )
     max_failed_saves: int = option(
         2, "Go on after so many saves in a row that the disk did not take; each is tried twice.", unit="saves", low=0
     )
@@ -260,7 +266,18 @@ class DataloaderConfig:
     )
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")
-    cache: str | None = option(None, "Folder of `cosmos data cache`; samples it lacks are encoded as they come.")
+    cache: str | None = option(
+        None,
+        "Folder of `cosmos data cache`; samples it lacks are encoded as they come. 'auto': what is encoded is kept.",
+    )
+    cache_dir: str | None = option(
+        None,
+        "Where 'auto' keeps it, for all runs; absent: latent_cache in the output root.",
+        unless=("cache", (None,)),
+    )
+    cache_gib: float = option(
+        100.0, "What 'auto' keeps; the longest unused goes first.", unit="GiB", above=0, unless=("cache", (None,))
+    )
     max_bad_sample_fraction: float = option(
         0.05, "Fraction of unreadable samples above which the run ends.", low=0, high=1
     )
@@ -269,6 +286,11 @@ class DataloaderConfig:
         "What becomes of a sample longer than a pack: it ends the run, is left out, or is made shorter by the family.",
         choices=("error", "skip", "resize", "truncate_answer"),
     )
+
+    @property
+    def fills_cache(self) -> bool:
+        """Whether what is encoded is kept, in `cache_dir`."""
+        return self.cache == "auto"
 
     @property
     def datasets(self) -> dict[str, DatasetConfig]:

@@ -20,7 +20,10 @@ class StoredClip(Protocol):
         ...
 
     def identity(self) -> str:
-        """The same for the same pixels, whatever the file is called."""
+        """A digest: the same for the same pixels, whatever the file is called, and another for all others.
+
+        Datasets share a cache by it.
+        """
         ...
 
     def load(self) -> torch.Tensor:

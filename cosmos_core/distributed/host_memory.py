@@ -1,11 +1,14 @@
-"""Memory reuse for training on the CPU: what one step frees is kept for the next."""
+"""Memory of the host: what is free, and reuse of freed memory for training on the CPU."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
-__all__ = ["keep_freed_memory"]
+import psutil
+
+__all__ = ["free_host_memory", "keep_freed_memory"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Constants of glibc's ``malloc.h``."""
@@ -25,3 +28,17 @@ def keep_freed_memory() -> None:
     if tune is not None:
         tune(MMAP_THRESHOLD, LARGEST_ON_THE_HEAP)
         tune(TRIM_THRESHOLD, KEPT)
+
+
+def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that processes can still take: of the machine, and of this container if it has a limit.
+
+    group: folder of the control group. Its cache of files counts as free.
+    """
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
+        lines = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return min(free, limit - used + int(lines["active_file"]) + int(lines["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # No such group, or no limit, which is "max".
+        return free

@@ -28,7 +28,7 @@ _TABLES = {("trainer", "callbacks"), ("trackers",)}
 _LISTS = {("dataloader_train", "mixture")}
 """Lists of tables with names."""
 
-_PATHS = {"path", "load_path", "vae_path", "safetensors_path", "cache"}
+_PATHS = {"path", "load_path", "vae_path", "safetensors_path", "cache", "cache_dir"}
 """Keys whose values name places on this machine."""
 
 

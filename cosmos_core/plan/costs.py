@@ -19,6 +19,7 @@ __all__ = [
     "checkpoints_kept",
     "memory_items",
     "peak",
+    "staging_bytes",
     "step_seconds",
     "usual_samples",
 ]
@@ -172,9 +173,22 @@ def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:
     return float(frozen_bytes + estimate.parameters.trained * (3 * master + average))
 
 
-def checkpoints_kept(config: CheckpointConfig, steps: int) -> int:
-    """Most checkpoints on the disk at once over a run of so many steps; the newest is written before one is removed."""
+def staging_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> float:
+    """Of pinned host memory that each process needs to save while training goes on; 0 where no save does."""
+    checkpoint = config.checkpoint
+    before_end = checkpoint.save_iter < config.trainer.max_iter or checkpoint.save_every_minutes is not None
+    share = 1 / (degrees.shard * degrees.context)
+    return checkpoint_bytes(estimate, config) * share if checkpoint.async_save and before_end else 0.0
+
+
+def checkpoints_kept(config: CheckpointConfig, steps: int, hours: float | None = None) -> int:
+    """Most checkpoints on the disk at once over a run of so many steps; the newest is written before one is removed.
+
+    hours: that it takes, where that is known; for those that are saved by the clock.
+    """
     saves = math.ceil(steps / config.save_iter)
+    if hours is not None and config.save_every_minutes is not None:
+        saves = min(steps, saves + int(60 * hours / config.save_every_minutes))
     if config.keep_last is None:
         return saves
     every = steps // config.keep_every if config.keep_every is not None else 0

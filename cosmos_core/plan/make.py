@@ -24,6 +24,9 @@ __all__ = ["draft_plan", "make_plan", "plan_in"]
 
 T = TypeVar("T")
 
+CACHE = "latent_cache"
+"""Beside the projects in an output root."""
+
 
 def make_plan(
     config: RunConfig, *, output_root: Path, world: int, distributions: Mapping[str, str], fresh: bool = False
@@ -37,6 +40,7 @@ def draft_plan(
     config: RunConfig, *, output_root: Path, world: int, distributions: Mapping[str, str], fresh: bool = False
 ) -> RunPlan:
     """As `make_plan`, with what is wrong in the plan's `problems`, so that the other checks can still be made."""
+    config = _with_cache_dir(config, output_root)
     return _draft_in(_run_dir(config.job, output_root, fresh), config, world=world, distributions=distributions)
 
 
@@ -100,6 +104,15 @@ def _with_absolute_load_path(config: RunConfig) -> RunConfig:
     if not path:
         return config
     return evolve(config, checkpoint=evolve(config.checkpoint, load_path=str(Path(path).absolute())))
+
+
+def _with_cache_dir(config: RunConfig, output_root: Path) -> RunConfig:
+    """With the folder that a run fills named, where it fills one; it serves all runs of an output root."""
+    data = config.dataloader_train
+    if not data.fills_cache or data.cache_dir is not None:
+        return config
+    folder = str((output_root / CACHE).absolute())
+    return evolve(config, dataloader_train=evolve(data, cache_dir=folder))
 
 
 def _run_dir(job: JobConfig, output_root: Path, fresh: bool) -> Path:

@@ -127,6 +127,9 @@ class RunPlan:
             texts[label] = "; ".join(_described(data, total) for data in loader.datasets.values())
         datasets = [data for loader in loaders.values() for data in loader.datasets.values()]
         names = dict.fromkeys((*self.config.model.hub_names, *(name for data in datasets for name in data.hub_names)))
+        data = self.config.dataloader_train
+        if data.fills_cache:
+            texts["latent cache"] = f"filled by this run in {data.cache_dir}, at most {data.cache_gib:g} GiB"
         return {**texts, "not checked": f"on the Hub: {', '.join(names)}"} if names else texts
 
     def _changes(self) -> dict[str, str]:

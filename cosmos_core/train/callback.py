@@ -44,7 +44,7 @@ class Callback:
         """After the update; `trainer.step` counts it."""
 
     def checkpoint_saved(self, trainer: Trainer, path: Path) -> None:
-        """A checkpoint is complete and visible at `path`."""
+        """A checkpoint is complete and visible at `path`; `trainer.step` may be some steps further."""
 
     def rolled_back(self, trainer: Trainer) -> None:
         """After a step that was not finite an earlier state is restored; the run goes on after `trainer.step`."""

@@ -1,4 +1,4 @@
-"""Saves a trainer's state, and loads it: all of it, or the weights alone."""
+"""Loads a trainer's state: all of it, or the weights alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
-from cosmos_core.checkpoint.retention import remove_old
-from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
-from cosmos_core.data.resume import plain
-from cosmos_core.data.sampler import ONE_DATASET_FORMAT, is_loader_state
+from cosmos_core.data.sampler import is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
@@ -25,7 +22,7 @@ from cosmos_core.train.weights import check_finite, initialise_rest, load_base, 
 if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
 
-__all__ = ["TRAINER_FORMAT", "load_training_state", "save"]
+__all__ = ["TRAINER_FORMAT", "load_training_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,41 +34,6 @@ LATER = ("rollbacks", "spikes")
 """Entries of ``trainer/`` that older checkpoints lack."""
 RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
 """Entries of every random state; one of a process with a GPU has another."""
-
-
-def save(trainer: Trainer) -> Path:
-    """Write ``iter_<step>``, at the second try if need be; returns the complete folder. Raises SaveFailed.
-
-    Checkpoints that need not be kept are removed afterwards.
-    """
-    try:
-        folder = _save(trainer)
-    except SaveFailed as error:
-        if trainer.is_main:
-            logger.warning("%s; trying once more", error)
-        folder = _save(trainer)
-    logger.info("saved %s", folder)
-    if trainer.is_main:
-        try:
-            removed = remove_old(trainer.paths, trainer.config.checkpoint, trainer.step)
-        except OSError as error:
-            logger.warning("an old checkpoint could not be removed: %s", error)
-        else:
-            if removed:
-                logger.info("removed %s", ", ".join(path.name for path in removed))
-    return folder
-
-
-def _save(trainer: Trainer) -> Path:
-    return save_checkpoint(
-        trainer.paths.checkpoints,
-        trainer.step,
-        trainer.state_dict(),
-        {"format": ONE_DATASET_FORMAT, **plain(trainer.loader_state)},
-        trainer.mesh,
-        base=trainer.base,
-        launch=trainer.launch,
-    )
 
 
 def load_training_state(trainer: Trainer, source: WeightSource) -> None:

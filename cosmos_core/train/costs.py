@@ -12,7 +12,15 @@ from cosmos_core.data.lengths import Lengths, lengths_of
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.worker_count import workers_that_keep_up
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.costs import GIB, MODES, Estimate, checkpoint_bytes, checkpoints_kept, step_seconds
+from cosmos_core.plan.costs import (
+    GIB,
+    MODES,
+    Estimate,
+    checkpoint_bytes,
+    checkpoints_kept,
+    staging_bytes,
+    step_seconds,
+)
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.savings import Case, best_mode, cheapest
@@ -32,7 +40,7 @@ class Costs:
     case: with the mode that trains. automatic: whether the planner took the mode. seconds: of a step, least and most.
     hours: to the end. steps_an_epoch: None where the data is not there. workers: of a rank, that keep up; None where
     the seconds are not known. change: settings that make it fit; empty when it does, None when nothing would.
-    change_here: the same without more GPUs.
+    change_here: the same without more GPUs. pinned_gib: of the host's memory for each GPU.
     """
 
     case: Case
@@ -44,6 +52,7 @@ class Costs:
     workers: int | None
     checkpoint_gib: float
     num_checkpoints: int
+    pinned_gib: float
     change: list[str] | None
     change_here: list[str] | None
 
@@ -107,6 +116,7 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: 
     if automatic:
         case = best_mode(case, machine.memory) or case
     seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine, case.share)
+    hours = None if seconds is None else config.trainer.max_iter * sum(seconds) / 2 / 3600
     fits = case.peak <= machine.memory
     step = case.estimate.samples * case.degrees.data * config.trainer.grad_accum_iter
     return Costs(
@@ -114,11 +124,12 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: 
         machine=machine,
         automatic=automatic,
         seconds=seconds,
-        hours=None if seconds is None else config.trainer.max_iter * sum(seconds) / 2 / 3600,
+        hours=hours,
         steps_an_epoch=None if data is None else max(1, round(len(data) / step)),
         workers=workers_needed(case, machine),
         checkpoint_gib=checkpoint_bytes(case.estimate, config) / GIB,
-        num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter),
+        num_checkpoints=checkpoints_kept(config.checkpoint, config.trainer.max_iter, hours),
+        pinned_gib=staging_bytes(case.estimate, config, case.degrees) / GIB,
         change=[] if fits else cheapest(case, machine.memory),
         change_here=[] if fits else cheapest(case, machine.memory, more_gpus=False),
     )

@@ -26,7 +26,7 @@ class StepBatches:
 
     loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. datasets: members of the
     mixture that they come from, alike. packing_efficiency: mean fraction of the token cap that is used, None without a
-    cap. stopping: whether any rank was asked to stop.
+    cap. stopping: whether any rank was asked to stop. saving, overdue: whether any rank still saves, or should.
 
     waited: seconds that this rank waited here for the others. waits: of every rank, a step ago.
     """
@@ -38,6 +38,8 @@ class StepBatches:
     datasets: list[tuple[str, ...]]
     packing_efficiency: float | None
     stopping: bool
+    saving: bool
+    overdue: bool
     waited: float
     waits: list[float]
 
@@ -54,10 +56,13 @@ def fetch(
     mesh: Mesh,
     *,
     stopping: bool = False,
+    saving: bool = False,
+    overdue: bool = False,
     waited: float = 0.0,
 ) -> StepBatches:
-    """The next `count` micro-batches. stopping: whether this rank was asked to stop. waited: by it, in the last call.
+    """The next `count` micro-batches. waited: by this rank, in the last call.
 
+    stopping: whether this rank was asked to stop. saving, overdue: whether it still saves, or knows that a save is due.
     Raises CollectiveError on every rank when one of them cannot use its data.
     """
     fetched: list[MicroBatch] = []
@@ -70,10 +75,12 @@ def fetch(
     except UserError as error:
         failure = error
     # On the host, so that it does not wait for the device's last update.
-    local = [sum(family.loss_denominator(batch) for batch in batches), float(failure is not None), float(stopping)]
+    local = [sum(family.loss_denominator(batch) for batch in batches)]
+    local += map(float, (failure is not None, stopping, saving, overdue))
     local += [waited * mesh.degrees.context if rank == mesh.rank else 0.0 for rank in range(mesh.world)]
     begun = time.perf_counter()
-    denominator, failures, stops, *waits = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
+    totals = sum_over_data(torch.tensor(local, dtype=torch.float64), mesh).tolist()
+    denominator, failures, stops, saves, due, *waits = totals
     met = time.perf_counter()
     if failures:
         raise_if_any_rank_failed(failure, mesh)
@@ -86,6 +93,8 @@ def fetch(
         datasets=[tuple(item.dataset for item in pack.items) for pack in fetched],
         packing_efficiency=sum(efficiencies) / len(efficiencies) if efficiencies else None,
         stopping=stops > 0,
+        saving=saves > 0,
+        overdue=due > 0,
         waited=met - begun,
         waits=waits,
     )

@@ -87,6 +87,7 @@ class Rollbacks:
             message = f"the run went back {self.count} times before, as often as trainer.max_rollbacks allows"
             hint = "lower optimizer.lr, look at these samples, or raise it to leave out the data since that checkpoint"
             raise failure.because(Problem(message=message, hint=hint)) from None
+        trainer.saves.settle()  # A save under way counts, and must not see what follows.
         trainer.activity.enter("going back to a checkpoint")
         failed, count = trainer.step, self.count + 1
         data = gather_objects(plain(trainer.loader_state), trainer.mesh)
@@ -148,10 +149,7 @@ class Rollbacks:
 
 
 def _last_good(trainer: Trainer) -> WeightSource:
-    """The run's newest checkpoint, or before the first one what it started from. Raises UserError for a damaged one.
-
-    A save that is still being written must be waited for here, so that it counts.
-    """
+    """The run's newest checkpoint, or before the first one what it started from. Raises UserError for a damaged one."""
     own = trainer.paths.iteration(trainer.saved_step)
     exists, wrong = gather_objects(_state_of(own), trainer.mesh)[0]
     if wrong:

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from cosmos_core.checkpoint.save import SaveFailed
 from cosmos_core.checkpoint.state import (
     model_state,
     optimizer_state,
@@ -54,6 +53,7 @@ from cosmos_core.train.fetch import fetch
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard, NotFinite
 from cosmos_core.train.rollback import Rollbacks
+from cosmos_core.train.saves import Saves
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.spikes import Spikes
 from cosmos_core.train.startup import StartUp
@@ -75,7 +75,7 @@ class Trainer:
     grad_norm: of the current step, before any callback changed a gradient. record: metrics of the newest step that is
     on the host; on an accelerator that is the previous step. base: of the frozen weights, which checkpoints may leave
     to it. launch: number of this launch. startup: clock of the phases up to the first step. activity: what this rank is
-    doing. tried_step: of the newest save, which may have failed. samples: of the newest step on this rank, key and
+    doing. saved_step: of the newest complete checkpoint. samples: of the newest step on this rank, key and
     dataset of each, by micro-batch. times: of the phases of the step to come, saves before it included.
     """
 
@@ -104,20 +104,20 @@ class Trainer:
     startup: StartUp = field(default_factory=StartUp)
     activity: Activity = field(default_factory=Activity)
     saved_step: int = 0
-    tried_step: int = 0
     samples: list[list[tuple[str, str]]] = field(default_factory=list)
-    failed_saves: int = 0
     stop_requested: bool = False
     scoring: Scoring = field(default_factory=Scoring)
     metrics: AsyncMetrics = field(default_factory=AsyncMetrics)
     times: PhaseTimes = field(init=False)
     guard: NonFiniteGuard = field(init=False)
+    saves: Saves = field(init=False)
     rollbacks: Rollbacks = field(init=False)
     spikes: Spikes = field(init=False)
     step_report: StepReport = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.config.trainer, self.model, self.mesh)
+        self.saves = Saves(self)
         self.rollbacks = Rollbacks(self.config.trainer)
         self.spikes = Spikes(self.config.trainer.spike_factor, self.mesh.rank)
         self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
@@ -144,18 +144,28 @@ class Trainer:
         try:
             outcome = self._loop()
         except BaseException as error:
-            if isinstance(error, CollectiveError) and self.step > self.saved_step:
-                self.save()
-            elif self.metrics.ready:
-                with suppress(RunFailed):
-                    self.flush()
+            self._save_what_is_left(error)
             self.emit("failed", error)
             raise
+        finally:
+            self.saves.close()
         self.emit("train_end")
         self.loader.report("at the end")
         if outcome == "done":
             self._check_adapters_changed()
         return outcome
+
+    def _save_what_is_left(self, error: BaseException) -> None:
+        if isinstance(error, CollectiveError):
+            self.saves.settle()
+            if self.step > self.saved_step:
+                self.save()
+                return
+        if not isinstance(error, KeyboardInterrupt):
+            self.saves.finish()
+        if self.metrics.ready:
+            with suppress(RunFailed):
+                self.flush()
 
     def _loop(self) -> str:
         trainer = self.config.trainer
@@ -174,7 +184,7 @@ class Trainer:
             except NotFinite as failure:
                 micro_batches.close()
                 self.rollbacks.go_back(self, failure)
-                self._save_or_go_on()  # With the new place in the data, so that a resumed run leaves out the same.
+                self.saves.save_or_go_on()  # With the new place in the data, so that a resumed run leaves out the same.
                 micro_batches = micro_batches_of(self)
             else:
                 first = False
@@ -191,6 +201,8 @@ class Trainer:
         self.emit("step_end")
         if self.is_main:
             self._report(first=first)
+        if first:
+            self.saves.prepare()
         last = self.step == self.max_iter
         stopping = self._stopping if self.mesh.distributed else self._asked_to_stop
         if trainer.run_validation and (self.step % trainer.validation_iter == 0 or last):
@@ -200,8 +212,8 @@ class Trainer:
             self.guard.check_at_end(self.step)
         if last or stopping:
             self.save()
-        elif self._save_due():
-            self._save_or_go_on()
+        else:
+            self.saves.after_step()
         return stopping
 
     def _report(self, *, first: bool) -> None:
@@ -224,12 +236,11 @@ class Trainer:
         started = time.perf_counter()
         self.activity.enter("loading data", step=self.step + 1, long=first)
 
-        # Micro-batches and their total loss denominator. Context-parallel peers get the same ones.
-        # They also agree here on a request to stop.
-        count, asked = self.config.trainer.grad_accum_iter, self._asked_to_stop
-        step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited)
-        self._stopping, self._waited = step.stopping, step.waited
-        data_wait = time.perf_counter() - started
+        # Micro-batches and their loss denominator, alike on context-parallel peers. Stops and saves are agreed on here.
+        count, asked, votes = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves.votes
+        step = fetch(micro_batches, count, self.family, self.mesh, stopping=asked, waited=self._waited, **votes)
+        self._stopping, self._waited, data_wait = step.stopping, step.waited, time.perf_counter() - started
+        self.saves.hear(step)
 
         # Forward and backward. Each loss is divided by the whole step's denominator on all ranks, so the result does
         # not depend on how samples are packed. FSDP averages gradients over data ranks; data_world undoes that.
@@ -253,6 +264,7 @@ class Trainer:
 
         # The callback grad_clip clips. The previous step is logged and checked here, while the device works.
         self.activity.enter("update", long=first)
+        self.saves.before_change()
         self.emit("before_optimizer_step")
         self.flush()
 
@@ -269,8 +281,8 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         facts = self.step_report.facts(self.step, step, time.perf_counter() - started)
-        record = {**facts, **rates, "data_wait": data_wait}
         losses = [output.loss.detach() for output in outputs]
+        record = {**facts, **rates, "data_wait": data_wait}
         self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
@@ -310,31 +322,12 @@ class Trainer:
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While inside, the averaged weights replace the live ones, if there is an average."""
+        self.saves.before_change()
         return self.ema.swapped_in() if self.ema is not None else nullcontext()
 
     def save(self) -> Path:
         """Write a checkpoint of the state after `step` steps. Collective. Raises UserError, RunFailed."""
-        self.activity.enter("saving a checkpoint")
-        self.flush()
-        self.guard.check_before_saving(self.step)
-        begun = time.perf_counter()
-        path = checkpointing.save(self)
-        self.times.add("saving", time.perf_counter() - begun)
-        self.saved_step, self.failed_saves = self.step, 0
-        self.emit("checkpoint_saved", path)
-        return path
-
-    def _save_or_go_on(self) -> None:
-        """Save; what the disk does not take is only logged a few times in a row. Collective."""
-        self.tried_step = self.step
-        try:
-            self.save()
-        except SaveFailed as error:
-            self.failed_saves += 1
-            if self.failed_saves > self.config.checkpoint.max_failed_saves:
-                raise
-            if self.is_main:
-                logger.warning("%s; training goes on", error)
+        return self.saves.save()
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The components of a checkpoint; tensors by reference. `loader_state` is a file of each rank."""
@@ -375,14 +368,6 @@ class Trainer:
         """Call one event on every callback, in order."""
         for callback in self.callbacks.values():
             getattr(callback, event)(self, *arguments)
-
-    def _save_due(self) -> bool:
-        """Every `save_iter` steps; not after a skipped step, so that the last good checkpoint stays the latest."""
-        every = self.config.checkpoint.save_iter
-        if self.step // every == max(self.saved_step, self.tried_step) // every:
-            return False
-        self.flush()
-        return not self.guard.in_doubt
 
     @property
     def _asked_to_stop(self) -> bool:

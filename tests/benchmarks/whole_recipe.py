@@ -65,6 +65,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--modes", default=",".join(MODES), help="of recomputation, with commas")
     parser.add_argument("--cached", action="store_true", help="read latents, which `cosmos data cache` encodes first")
+    automatic = "keep latents as the runs encode them; name a mode twice to see it with and without encoding"
+    parser.add_argument("--cache-auto", action="store_true", help=automatic)
     parser.add_argument("--online", dest="cached", action="store_false", help="encode videos in the step (the default)")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--limit", type=float, default=240.0, help="seconds for each mode, its save included")
@@ -75,8 +77,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--memory-table", type=Path, help="print planned beside measured memory; add the rows here")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
-    if options.cached and options.recipe != "vision_sft_nano":
-        parser.error("--cached: only the generator has latents")
+    if (options.cached or options.cache_auto) and options.recipe != "vision_sft_nano":
+        parser.error("--cached, --cache-auto: only the generator has latents")
     return options
 
 
@@ -89,6 +91,9 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
     settings = [*inputs.overrides, *options.set]
     if options.cached:
         settings.append(f"dataloader_train.cache={_latents(inputs, options, settings)}")
+    if options.cache_auto:
+        settings += ["dataloader_train.cache=auto", f"dataloader_train.cache_dir={inputs.folder / 'latent_cache'}"]
+        shutil.rmtree(inputs.folder / "latent_cache", ignore_errors=True)
     rows, phases, memory, packs = [], [], [], _packs(inputs, settings)
     modes = options.modes.split(",")
     for mode in (*modes, *(["stop"] if options.stop else [])):
@@ -127,7 +132,11 @@ def _memory(
 
 def _title(inputs: Inputs, options: argparse.Namespace) -> str:
     depth = "all layers" if inputs.layers is None else f"{inputs.layers} layers"
-    return f"whole {inputs.recipe}, {depth}, {options.gpus} processes, {'cached' if options.cached else 'online'}"
+    return f"whole {inputs.recipe}, {depth}, {options.gpus} processes, {_source_of_latents(options)}"
+
+
+def _source_of_latents(options: argparse.Namespace) -> str:
+    return "cache = auto" if options.cache_auto else "cached" if options.cached else "online"
 
 
 def _latents(inputs: Inputs, options: argparse.Namespace, settings: list[str]) -> Path:
@@ -187,6 +196,11 @@ def _figures(seen: Observed, options: argparse.Namespace, packs: int) -> dict[st
             "packs filled": statistics.mean(row["pack_filled"] for row in rows),
             "data wait s": middle["data_wait"],
             "data wait %": 100 * sum(row["data_wait"] for row in rows) / sum(row["seconds"] for row in rows),
+            **(
+                {"cache hits %": 100 * statistics.mean(row["cache_hit_rate"] for row in rows)}
+                if options.cache_auto
+                else {}
+            ),
             "TFLOP a pack": statistics.median(row["tflop"] for row in rows) / packs / options.gpus,
             "MFU %": 100 * statistics.median(busy) / options.gpus / HARDWARE_TFLOPS,
             "MFU % but for data": 100 * statistics.median(working) / options.gpus / HARDWARE_TFLOPS,

@@ -34,7 +34,9 @@ RUN = (
     "dataloader_train.max_bad_sample_fraction=0.5",
 )
 SLOW = ("model.hidden=512", "model.layers=4")
-"""Steps long enough to be hit by a signal."""
+"""Steps long enough to be hit by a signal, and a state that is saved in the background."""
+WAITING = (*SLOW, "checkpoint.async_save=false")
+"""Saves that training waits for."""
 
 
 def arguments(root: Path, name: str, *extra: str) -> tuple[str, ...]:
@@ -58,8 +60,12 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def reached(run_dir: Path, step: int) -> Callable[[], bool]:
+def reached(run_dir: Path, step: int, *, saved: int | None = None) -> Callable[[], bool]:
+    """Whether a run has trained `step` and has the checkpoint of the step `saved`."""
+
     def check() -> bool:
+        if saved is not None and not (run_dir / f"checkpoints/iter_{saved:09d}").is_dir():
+            return False
         try:
             return any(record["step"] >= step for record in metric_records(run_dir) if "loss" in record)
         except (OSError, ValueError):
@@ -84,7 +90,7 @@ def same_weights(first: Path, second: Path) -> bool:
 def test_killed_between_saves_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: Path) -> None:
     run_dir = directory(tmp_path, "killed")
     process = start(*arguments(tmp_path, "killed", *SLOW))
-    wait_for(reached(run_dir, 14), process)
+    wait_for(reached(run_dir, 14, saved=10), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert max(record["step"] for record in metric_records(run_dir)) < 40
@@ -117,7 +123,7 @@ def test_a_signal_saves_and_exits(
     uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int, word: str
 ) -> None:
     run_dir = directory(tmp_path, "stopped")
-    process = start(*arguments(tmp_path, "stopped", *SLOW))
+    process = start(*arguments(tmp_path, "stopped", *WAITING))
     wait_for(reached(run_dir, 3), process)
     process.send_signal(number)
     stderr = process.communicate(timeout=60)[1]
@@ -127,13 +133,13 @@ def test_a_signal_saves_and_exits(
     assert outcome["outcome"] == word
     latest = (run_dir / "checkpoints/latest_checkpoint.txt").read_text().strip()
     assert latest == f"iter_{outcome['step']:09d}"
-    cosmos(*arguments(tmp_path, "stopped", *SLOW))
+    cosmos(*arguments(tmp_path, "stopped", *WAITING))
     assert losses(run_dir) == losses(uninterrupted)
 
 
 @pytest.mark.ranks
 def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path) -> None:
-    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *SLOW)
+    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *WAITING)
     cosmos(*arguments(tmp_path, "whole", *both))
     run_dir = directory(tmp_path, "stopped")
     process = start(*arguments(tmp_path, "stopped", *both))
@@ -242,7 +248,7 @@ def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(uninterrupted:
     run_dir = directory(tmp_path, "restarted")
     process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"))
     for launch, step in ((1, 14), (2, 23)):
-        wait_for(reached(run_dir, step), process)
+        wait_for(reached(run_dir, step, saved=10), process)
         rank_of(process).kill()
         wait_for((run_dir / f"launches/{launch + 1}").is_dir, process)
     stderr = process.communicate(timeout=120)[1]

@@ -38,6 +38,13 @@ def _tree(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
     return [top, *top.children(recursive=True)]
 
 
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def _send(processes: list[psutil.Process], number: int) -> None:
     for process in processes:
         try:
@@ -54,6 +61,12 @@ def kill_a_rank(launcher: subprocess.Popen[str], random: Random) -> None:
 def kill_all_ranks(launcher: subprocess.Popen[str], random: Random) -> None:
     """SIGKILL to every rank at once."""
     _send(_ranks(launcher), signal.SIGKILL)
+
+
+def kill_a_saver(launcher: subprocess.Popen[str], random: Random) -> None:
+    """SIGKILL to a process that saves in the background, if there is one."""
+    savers = [process for process in _tree(launcher) if "saving_process" in _command(process)]
+    _send(savers[:1], signal.SIGKILL)
 
 
 def kill_the_launcher(launcher: subprocess.Popen[str], random: Random) -> None:
@@ -92,6 +105,7 @@ def signal_every_process(launcher: subprocess.Popen[str], random: Random) -> Non
 FAULTS: dict[str, Fault] = {
     "kill a rank": kill_a_rank,
     "kill all ranks": kill_all_ranks,
+    "kill a saver": kill_a_saver,
     "kill the launcher": kill_the_launcher,
     "stop a rank": stop_a_rank,
     "signal the group": signal_the_group,

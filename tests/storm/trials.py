@@ -33,7 +33,7 @@ RUN = (
     "checkpoint.fallback=true",
     "model.noise=0.3",
     "optimizer.lr=1e-3",
-    "model.hidden=256",
+    "model.hidden=320",
     "model.layers=3",
     "trainer.grad_accum_iter=2",
     "dataloader_train.num_workers=1",
@@ -42,6 +42,7 @@ KILLED = -signal.SIGKILL
 EXPECTED = {
     "kill a rank": {0, 1, KILLED},
     "kill all ranks": {0, 1, KILLED},
+    "kill a saver": {0},
     "kill the launcher": {0, KILLED},
     "stop a rank": {0, 1, 75, KILLED},
     "signal the group": {0, 75, 130},
@@ -118,7 +119,9 @@ class Storm:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
         self._started = time.time()
-        command = [sys.executable, "-m", "cosmos_core", *RUN, "--nproc", str(ranks), "--output-root", str(root)]
+        beside = f"checkpoint.async_save={str(self._random.random() < 0.5).lower()}"
+        options = (beside, "--nproc", str(ranks), "--output-root", str(root))
+        command = [sys.executable, "-m", "cosmos_core", *RUN, *options]
         with (root / "log").open("a") as log:
             return subprocess.Popen(
                 command,

@@ -117,9 +117,15 @@ class ConsoleTracker:
         self._more = [
             *_utilisation(record),
             *([f"packs {record['pack_filled']:.0%} full"] if "pack_filled" in record else []),
+            *self._hits(),
             *(f"{name[5:]} {value:.4f}" for name, value in record.items() if name.startswith("loss/")),
             *rates[1:],
         ]
+
+    def _hits(self) -> list[str]:
+        """How many clips of the last steps a latent cache had."""
+        rates = [record["cache_hit_rate"] for record in self._recent if "cache_hit_rate" in record]
+        return [f"cache: {sum(rates) / len(rates):.0%} of clips were encoded before"] if rates else []
 
 
 def _utilisation(record: dict[str, Any]) -> list[str]:

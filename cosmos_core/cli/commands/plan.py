@@ -103,6 +103,7 @@ def _plain(costs: Costs) -> dict[str, Any]:
         "tokens_a_step": _tokens(costs),
         "steps_an_epoch": costs.steps_an_epoch,
         "hours": None if costs.hours is None else round(costs.hours, 2),
+        "pinned_gib": round(costs.pinned_gib, 2),
         "checkpoint_gib": round(costs.checkpoint_gib, 2),
         "disk_gib": round(costs.checkpoint_gib * costs.num_checkpoints, 2),
     }
@@ -154,5 +155,9 @@ def _lines(costs: Costs) -> Iterator[str]:
     if costs.seconds is not None and costs.hours is not None:
         yield f"seconds a step: {costs.seconds[0]:.2f} to {costs.seconds[1]:.2f}"
         yield f"hours for {case.config.trainer.max_iter:,} steps: {costs.hours:.1f}"
+    if costs.pinned_gib:
+        yield f"pinned memory of the host for saves in the background: {costs.pinned_gib:.1f} GiB for each GPU"
     yield f"a checkpoint: {costs.checkpoint_gib:.1f} GiB"
     yield f"disk over the run: {values['disk_gib']:.1f} GiB, {costs.num_checkpoints} checkpoints at most"
+    if (data := case.config.dataloader_train).fills_cache:
+        yield f"latent cache: {data.cache_gib:g} GiB more at most, which all runs share"

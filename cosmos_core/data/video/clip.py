@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+from functools import lru_cache
+from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from cosmos_core.data.video.timeline import probe
 
 __all__ = ["ClipFile", "cover_and_crop", "decode"]
 
+REMEMBERED = 2**16
+"""Files whose digests a process keeps."""
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -59,6 +63,13 @@ def decode(path: Path, first: int, last: int, step: int, *, target: Size) -> Fra
     return np.stack(frames_by_number(path, timeline, range(first, last + 1, step), converter))
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _hash_of_file(path: Path, size: int, changed: int) -> Any:
+    """A hash object with the content; to be copied before it is updated."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256")
+
+
 @frozen
 class ClipFile:
     """StoredClip of the frames first, first + step, ..., last of a file, covered and cropped to `target`."""
@@ -78,7 +89,8 @@ class ClipFile:
         """Digest of the file's content, the frames, and the sizes before and after. Raises UnreadableSample."""
         timeline = probe(self.path)
         try:
-            content = sha256(self.path.read_bytes())
+            about = self.path.stat()
+            content = _hash_of_file(self.path, about.st_size, about.st_mtime_ns).copy()
         except OSError:
             raise UnreadableSample(str(self.path), "file is missing") from None
         source = (timeline.width, timeline.height)

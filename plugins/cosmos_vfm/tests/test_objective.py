@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -301,6 +302,10 @@ def test_clips_of_one_shape_are_encoded_together_and_each_by_one_context_peer() 
         True,
         True,
     ]
+    # Peers look into a cache at other moments, and one that lacks no clip joins no exchange.
+    built.context = replace(built.context, data=evolve(built.context.data, cache="auto"))
+    alone = [group.latents for group in built._with_noise(network, batch, CounterRng(1))]
+    assert all(torch.equal(latents, other) for latents, other in zip(alone, whole, strict=True))
 
 
 def test_the_effect_of_captions_is_the_loss_with_those_of_other_clips_less_the_loss_with_their_own() -> None:

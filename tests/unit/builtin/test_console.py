@@ -42,14 +42,14 @@ def test_steps_are_told_at_the_cadence_and_validations_with_all_metrics(
     tracker.start(plan, 0)
     assert told(capsys) == [f"{name}: {text}" for name, text in plan.summary().items()]
     for number in range(1, 6):
-        tracker.log(step(number, **({"pack_filled": 0.9} if number == 4 else {})))
+        tracker.log(step(number, **({"pack_filled": 0.9, "cache_hit_rate": 0.4} if number == 4 else {})))
     tracker.log({"step": 5, "accuracy": 0.4321, "val_loss": 0.25, "answers": 500})
     tracker.finish("done")
-    figures = "grad 0.500, 500 tokens/s, data wait 25%"
+    figures, hits = "grad 0.500, 500 tokens/s, data wait 25%", "cache: 40% of clips were encoded before"
     assert told(capsys) == [
         f"step 2/5: loss 0.5000, eta 0:00:06, lr 1.00e-03, {figures}, lr/head 2.00e-03",
-        f"step 4/5: loss 0.2500, eta 0:00:02, lr 1.00e-03, {figures}, packs 90% full, lr/head 2.00e-03",
-        f"step 5/5: loss 0.2000, eta 0:00:00, lr 1.00e-03, {figures}, lr/head 2.00e-03",
+        f"step 4/5: loss 0.2500, eta 0:00:02, lr 1.00e-03, {figures}, packs 90% full, {hits}, lr/head 2.00e-03",
+        f"step 5/5: loss 0.2000, eta 0:00:00, lr 1.00e-03, {figures}, {hits}, lr/head 2.00e-03",
         "step 5/5: validation loss 0.2500, accuracy 0.4321, answers 500",
         "done at step 5/5, loss 0.2000 after 0:00:00",
     ]

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,22 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_the_latest(tmp_path: Path, nu
     assert "no room" in refused.value.problems[0].message
     assert contents(tmp_path) == {"iter_000000001", "latest_checkpoint.txt"}
     assert (tmp_path / "latest_checkpoint.txt").read_text() == "iter_000000001\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere folders are exchanged by two renames")
+def test_a_step_that_is_saved_again_is_there_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between two renames would leave neither."""
+    folder = save_checkpoint(tmp_path, 1, {}, {"format": 1}, MESH)
+    rename = Path.rename
+
+    def checked(path: Path, target: Path) -> Path:
+        assert path != folder, "it is moved away before the new one is in its place"
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", checked)
+    save_checkpoint(tmp_path, 1, {}, {"format": 2}, MESH)
+    assert load_loader_states(folder / "dataloader") == [{"format": 2}]
+    assert contents(tmp_path) == {"iter_000000001", "latest_checkpoint.txt"}
 
 
 def test_a_full_disk_is_reported_when_another_rank_has_cleaned_up_already(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cosmos_core.plan.costs import (
     checkpoint_bytes,
     checkpoints_kept,
     memory_items,
+    staging_bytes,
     step_seconds,
     usual_samples,
 )
@@ -112,6 +113,19 @@ def test_a_checkpoint_holds_frozen_weights_but_where_they_are_left_to_a_base() -
     assert checkpoint_bytes(estimate(), config("model.precision=bfloat16", left)) == 16e9
     assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false")) == 12e9
     assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false", whole)) == 14e9
+
+
+def test_saves_in_the_background_need_a_processs_share_of_a_checkpoint_in_host_memory() -> None:
+    four = Degrees(replicate=2, shard=2, context=1)
+    saving = ("model.precision=bfloat16", "trainer.max_iter=200", "checkpoint.save_iter=100")
+    assert staging_bytes(estimate(), config(*saving), ALONE) == 17e9
+    assert staging_bytes(estimate(), config(*saving), four) == 8.5e9
+    assert staging_bytes(estimate(), config(*saving, "checkpoint.async_save=false"), ALONE) == 0
+    rarely = (*saving, "checkpoint.save_iter=200")
+    assert staging_bytes(estimate(), config(*rarely), ALONE) == 0
+    by_clock = config(*rarely, "checkpoint.save_every_minutes=30")
+    assert staging_bytes(estimate(), by_clock, ALONE) == 17e9
+    assert checkpoints_kept(by_clock.checkpoint, 200, hours=2.0) == 5
 
 
 def test_a_pack_holds_what_the_tightest_limit_lets_in() -> None:

@@ -58,6 +58,18 @@ def test_the_run_directory_is_project_group_name(tmp_path: Path) -> None:
     assert plan(tmp_path, "job.group=trial", "job.name=b").run_dir == tmp_path / "cosmos3/trial/b"
 
 
+def test_a_cache_that_runs_fill_has_a_folder_which_the_plan_tells(tmp_path: Path) -> None:
+    """All runs of an output root share it; a folder that the recipe names is kept, and so is one already filled."""
+    auto = plan(tmp_path, "dataloader_train.cache=auto", "dataloader_train.cache_gib=7.5")
+    assert auto.config.dataloader_train.cache_dir == f"{tmp_path}/latent_cache"
+    assert auto.summary()["latent cache"] == f"filled by this run in {tmp_path}/latent_cache, at most 7.5 GiB"
+    named = plan(tmp_path, "dataloader_train.cache=auto", "dataloader_train.cache_dir=/scratch")
+    assert named.config.dataloader_train.cache_dir == "/scratch"
+    for other in (plan(tmp_path), plan(tmp_path, "dataloader_train.cache=/latents")):
+        assert other.config.dataloader_train.cache_dir is None
+        assert "latent cache" not in other.summary()
+
+
 def test_fresh_takes_the_first_free_name(tmp_path: Path) -> None:
     (tmp_path / "cosmos3/sft/hello").mkdir(parents=True)
     (tmp_path / "cosmos3/sft/hello-2").mkdir()

@@ -77,7 +77,7 @@ class Listening(Callback):
         self.heard("step_end", trainer)
 
     def checkpoint_saved(self, trainer: Trainer, path: Path) -> None:
-        assert path == trainer.paths.iteration(trainer.step)
+        assert path == trainer.paths.iteration(trainer.saved_step)
         self.saved += 1
         self.heard("checkpoint_saved", trainer)
 

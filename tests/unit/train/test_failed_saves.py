@@ -34,7 +34,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_a_save_that_fails_once_is_repeated_and_nothing_half_written_stays(tmp_path: Path, disk: list[bool]) -> None:
     trainer, _ = ready(tmp_path)
     disk[:] = [False]
-    with logged("cosmos_core.train") as lines:
+    with logged("cosmos_core") as lines:
         assert trainer.train() == "done"
     assert steps_of(trainer) == [2, 4, 6]
     (line,) = (line for line in lines if "could not be written" in line)

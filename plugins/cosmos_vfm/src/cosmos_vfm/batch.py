@@ -18,11 +18,15 @@ __all__ = ["Prepared", "VideoBatch", "collate"]
 
 @frozen
 class Prepared:
-    """A clip and the description of its tokens. video: uint8 pixels [3, T, H, W] or float32 latents [48, T, H, W]."""
+    """A clip and the description of its tokens. video: uint8 pixels [3, T, H, W] or float32 latents [48, T, H, W].
+
+    identity: under which the cache keeps the latents once they are encoded; "" if it does not.
+    """
 
     key: str
     video: torch.Tensor
     spec: SequenceSpec
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class VideoBatch:
 
     videos: same-shape groups of clips in sample order, uint8 [b, 3, T, H, W] or latents float32 [b, 48, T, H, W].
     positions: global sample positions; they key every random draw. num_condition_frames: int64 [B], latent frames.
-    specs: what `inputs` were packed from.
+    specs: what `inputs` were packed from. identities: of the clips that the cache is to keep, "" for others.
     """
 
     videos: tuple[torch.Tensor, ...]
@@ -39,6 +43,7 @@ class VideoBatch:
     num_condition_frames: torch.Tensor
     inputs: PackedInputs
     specs: tuple[SequenceSpec, ...]
+    identities: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> VideoBatch:
         """On `device`."""
@@ -81,4 +86,5 @@ def collate(items: list[Item]) -> VideoBatch:
         num_condition_frames=torch.tensor([sample.spec.num_condition_frames for sample in samples]),
         inputs=pack_inputs(specs),
         specs=specs,
+        identities=tuple(sample.identity for sample in samples),
     )

@@ -69,8 +69,10 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
     text, latents = clips.lengths
     flops = clips.count * training_flops(size, [text], [latents], towers)
     tokenizer = model.tokenizer.type == "wan22"
-    online = tokenizer and config.dataloader_train.cache is None
-    pixels_decoded = clips.pixels if config.dataloader_train.cache is None else 0.0
+    # A cache that the run fills is empty at first.
+    from_pixels = config.dataloader_train.cache is None or config.dataloader_train.fills_cache
+    online = tokenizer and from_pixels
+    pixels_decoded = clips.pixels if from_pixels else 0.0
     return Estimate(
         parameters=count_parameters(network, network.layers),
         sample=_described(clips),

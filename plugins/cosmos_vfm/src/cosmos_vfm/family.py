@@ -20,7 +20,14 @@ from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import Backward, BuildContext, Estimate, ModelFamily, ModelInput, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
-from cosmos_vfm.cache import Cached, LatentCache, text_identity, video_tokenizer_identity
+from cosmos_vfm.cache import (
+    LatentCache,
+    LatentWriter,
+    clip_identity,
+    open_automatic,
+    text_identity,
+    video_tokenizer_identity,
+)
 from cosmos_vfm.checkpoints.load import load_published, settings_of
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.estimate import estimate
@@ -66,7 +73,13 @@ class VfmFamily(ModelFamily):
         self._video_tokenizer: VideoVAE | None = None
         self._compile_on_load = False
         self._backward: tuple[Backward, Backward] | None = None
-        self.cache = self.open_cache(context.data.cache) if context.data.cache is not None else None
+        self.cache: LatentCache | None = None
+        self._writer: LatentWriter | None = None
+        if context.data.fills_cache:
+            self.cache = open_automatic(context.data, video_tokenizer_identity(config), self._text_identity())
+            self._writer = LatentWriter(self.cache) if self.cache is not None else None
+        elif context.data.cache is not None:
+            self.cache = self.open_cache(context.data.cache)
 
     @property
     def num_layers(self) -> int | None:
@@ -81,12 +94,14 @@ class VfmFamily(ModelFamily):
 
     def open_cache(self, folder: str, *, create: bool = False) -> LatentCache:
         """The latent cache in a folder. Raises UserError when another video tokenizer made it."""
-        text = text_identity(self.config, self.network, self.context.data.max_caption_tokens)
-        return LatentCache(Path(folder), video_tokenizer_identity(self.config), text, create=create)
+        return LatentCache(Path(folder), video_tokenizer_identity(self.config), self._text_identity(), create=create)
+
+    def _text_identity(self) -> str:
+        return text_identity(self.config, self.network, self.context.data.max_caption_tokens)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for loader workers, without the video tokenizer."""
-        return {**self.__dict__, "_video_tokenizer": None}
+        """State for loader workers, which only read the cache, without the video tokenizer."""
+        return {**self.__dict__, "_video_tokenizer": None, "_writer": None}
 
     @property
     def video_tokenizer(self) -> VideoVAE:
@@ -133,7 +148,7 @@ class VfmFamily(ModelFamily):
 
     def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         """Fresh values. Loads the video tokenizer too, so that bad files are reported before training starts."""
-        if self.cache is None:
+        if self.cache is None or self.cache.is_empty:
             _ = self.video_tokenizer
         initialise(model, rng, self.network.layers, names)
         initialise_lora(model, rng, names)
@@ -152,19 +167,24 @@ class VfmFamily(ModelFamily):
         _, frames, height, width = sample.video.shape
         if frames % TEMPORAL != 1 or height % SPATIAL or width % SPATIAL:
             raise UnreadableSample(sample.key, f"{frames} frames of {width}x{height} do not fit the video tokenizer")
-        cached = self._cached(sample)
+        shape = latent_shape(frames, height, width)
+        identity = self._identity(sample)
+        cached = self.cache.read(identity, sample.caption) if self.cache is not None and identity else None
+        if cached is not None and cached.latents.shape[1:] != shape:
+            cached = None
         ids = cached.ids if cached is not None else None
         if ids is None:
             ids = self.text.ids(sample.caption, self.context.data.max_caption_tokens)
-        shape = latent_shape(frames, height, width)
-        num_condition_frames = min(sample.condition_frames, shape[0] - 1)
-        video = sample.pixels() if cached is None else cached.latents
-        return Prepared(sample.key, video, SequenceSpec(ids, shape, sample.fps, num_condition_frames))
+        spec = SequenceSpec(ids, shape, sample.fps, min(sample.condition_frames, shape[0] - 1))
+        if cached is not None:
+            return Prepared(sample.key, cached.latents, spec)
+        return Prepared(sample.key, sample.pixels(), spec, identity if self.context.data.fills_cache else "")
 
-    def _cached(self, sample: VideoText) -> Cached | None:
-        if self.cache is None or isinstance(sample.video, torch.Tensor):
-            return None
-        return self.cache.read(sample.video.identity(), sample.caption)
+    def _identity(self, sample: VideoText) -> str:
+        """What the cache calls a clip; "" without one, and for pixels, which `cosmos data cache` does not list."""
+        if self.cache is None or (isinstance(sample.video, torch.Tensor) and not self.context.data.fills_cache):
+            return ""
+        return clip_identity(sample.video)
 
     def model_input(self, value: Prepared) -> ModelInput:
         """Frames as the video tokenizer takes them, and the caption in its template; no text is learned."""
@@ -197,7 +217,20 @@ class VfmFamily(ModelFamily):
         losses = self._losses(model, self._with_noise(model, batch, rng), torch.tensor(sigma), batch.inputs)
         losses = losses * self._scales(batch, losses.device)
         samples = torch.stack([losses.detach(), torch.ones_like(losses)])
-        return StepOutput(loss=losses.sum(), tokens=batch.tokens, flops=self._flops(model, batch), samples=samples)
+        return StepOutput(
+            loss=losses.sum(),
+            tokens=batch.tokens,
+            metrics=self._cache_hits(batch, losses.device),
+            flops=self._flops(model, batch),
+            samples=samples,
+        )
+
+    def _cache_hits(self, batch: VideoBatch, device: torch.device) -> dict[str, torch.Tensor]:
+        """Clips that were encoded before; of all ranks the same name, whether or not their cache can be written."""
+        if self.context.data.cache is None:
+            return {}
+        hits = sum(len(group) for group in batch.videos if group.is_floating_point())
+        return {"cache_hit_rate": torch.full((), float(hits), device=device)}
 
     def _flops(self, model: nn.Module, batch: VideoBatch) -> float:
         if self._backward is None:
@@ -298,10 +331,10 @@ class VfmFamily(ModelFamily):
         return latents
 
     def _encoded(self, model: nn.Module, clips: torch.Tensor) -> torch.Tensor:
-        """Context-parallel peers have the same clips; each encodes some of them."""
+        """Context-parallel peers have the same clips; each encodes some. With a cache they may lack other ones."""
         assert isinstance(model, Cosmos3Network)
         with torch.no_grad(), self.times.phase("vae"):
-            if model.context is None:
+            if model.context is None or self.context.data.cache is not None:
                 return self.video_tokenizer.encode(clips)
             return model.context.gather(self.video_tokenizer.encode(model.context.own(clips)), len(clips))
 
@@ -318,6 +351,8 @@ class VfmFamily(ModelFamily):
         device, groups, start = batch.num_condition_frames.device, [], 0
         for latents in self._latents(model, batch.videos):
             part = slice(start, start + len(latents))
+            if self._writer is not None:
+                self._writer.write(batch.identities[part], latents)
             noise = torch.stack(
                 [
                     torch.randn(

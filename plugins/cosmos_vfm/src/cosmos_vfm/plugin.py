@@ -178,8 +178,12 @@ def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
 
 
 def _cache(plan: RunPlan) -> Iterable[Problem]:
-    folder = plan.config.dataloader_train.cache
-    if folder is not None and not isfile(f"{folder}/cache.json"):
+    data = plan.config.dataloader_train
+    folder = data.cache
+    if data.fills_cache and data.cache_dir is not None and isfile(data.cache_dir):
+        hint = "name a folder, which need not exist"
+        yield Problem(message=f"{data.cache_dir} is a file", key="dataloader_train.cache_dir", hint=hint)
+    if folder is not None and not data.fills_cache and not isfile(f"{folder}/cache.json"):
         others = [text for text in plan.command if not text.startswith("dataloader_train.cache=")]
         command = join(("cosmos", "data", "cache", *others, "-o", folder))
         key = "dataloader_train.cache"

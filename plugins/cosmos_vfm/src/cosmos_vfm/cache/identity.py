@@ -1,0 +1,54 @@
+"""Texts that differ where a latent or a caption's tokens would differ."""
+
+from __future__ import annotations
+
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+import torch
+
+from cosmos_core.data import StoredClip
+from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.sizes import NetworkConfig
+from cosmos_vfm.tokenizer.wan_files import find_vae
+
+__all__ = ["clip_identity", "text_identity", "video_tokenizer_identity"]
+
+
+def clip_identity(video: torch.Tensor | StoredClip) -> str:
+    """The same for the same pixels: of a clip that is not decoded from its file, else from the pixels themselves.
+
+    Raises UnreadableSample.
+    """
+    if not isinstance(video, torch.Tensor):
+        return video.identity()
+    digest = sha256(repr(tuple(video.shape)).encode())
+    digest.update(video.flatten().numpy().data)
+    return digest.hexdigest()
+
+
+def video_tokenizer_identity(config: VfmConfig) -> str:
+    """Text that changes with the video tokenizer, any byte of its weights, and its precision.
+
+    Raises UserError when the weights are missing.
+    """
+    tokenizer, weights = config.tokenizer, ""
+    if tokenizer.type == "wan22":
+        weights = _digest_of_files(find_vae(tokenizer.vae_path))
+    return f"{tokenizer.type} {config.precision} {weights}".strip()
+
+
+def text_identity(config: VfmConfig, network: NetworkConfig, limit: int) -> str:
+    """Text that changes with the text tokenizer and the token limit."""
+    tokenizer = config.text_tokenizer
+    return f"{tokenizer.type} {tokenizer.path or network.text_model} {network.text_revision} {limit}"
+
+
+def _digest_of_files(path: Path) -> str:
+    """Digest of all bytes of a file, or of the weights and configuration in a folder."""
+    files = [path] if path.is_file() else sorted((*path.glob("*.json"), *path.glob("*.safetensors")))
+    digest = sha256()
+    for name in files:
+        with name.open("rb") as file:
+            digest.update(file_digest(file, "sha256").digest())
+    return digest.hexdigest()

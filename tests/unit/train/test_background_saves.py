@@ -1,0 +1,105 @@
+"""Saves that go on in a process of their own while training does."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from cosmos_core.plan.manifest import verify
+from cosmos_core.train import Trainer, saves
+from tests.unit.logged import logged
+from tests.unit.train.runs import Listening, ready, steps_of
+
+
+@pytest.fixture(autouse=True)
+def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also tiny states are saved in the background."""
+    monkeypatch.setattr(saves, "SMALLEST", 0)
+
+
+def savers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "saving_process" in " ".join(child.cmdline())]
+
+
+def test_it_saves_what_the_weights_were_and_tells_of_complete_checkpoints_alone(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+
+    def hear(trainer: Trainer, event: str) -> None:
+        if event == "checkpoint_saved":
+            told.append((trainer.paths.latest.read_text().strip(), trainer.saved_step))
+
+    plain, _ = ready(tmp_path / "plain", "checkpoint.async_save=false")
+    assert plain.train() == "done"
+    trainer, _ = ready(tmp_path / "beside", "checkpoint.keep_last=2", listening=Listening(hear))
+    with logged("cosmos_core") as lines:
+        assert trainer.train() == "done"
+    assert not savers()
+    assert steps_of(trainer) == [4, 6]
+    assert told == [("iter_000000002", 2), ("iter_000000004", 4), ("iter_000000006", 6)]
+    for part in ("model", "optim", "dataloader"):
+        for path in (plain.paths.iteration(4) / part).glob("[!.]*"):
+            same = trainer.paths.iteration(4) / part / path.name
+            assert same.read_bytes() == path.read_bytes(), path
+    assert verify(trainer.paths.iteration(4)) == []
+    assert [line for line in lines if line.startswith(("saving", "removed"))] == [
+        "saving iter_000000002 in the background",
+        "saving iter_000000004 in the background",
+        "removed iter_000000002",
+    ]
+    pattern = r"saved \S+/iter_000000004: training waited \d+\.\d\d s, \d+\.\d s in the background"
+    assert any(re.fullmatch(pattern, line) for line in lines)
+
+
+def test_where_the_saver_is_killed_training_itself_makes_up_for_the_save_and_saves_from_then_on(tmp_path: Path) -> None:
+    def kill(trainer: Trainer, event: str) -> None:
+        if event == "step_start" and trainer.step == 2:
+            (saver,) = savers()
+            saver.kill()
+            while saver.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
+
+    trainer, _ = ready(tmp_path, "checkpoint.max_failed_saves=0", listening=Listening(kill))
+    with logged("cosmos_core") as lines:
+        assert trainer.train() == "done"
+    assert steps_of(trainer) == [3, 4, 6]
+    assert "the process that saves ended with SIGKILL; saves block from now on" in lines
+    assert not savers()
+
+
+def test_a_save_that_goes_on_when_the_run_fails_is_completed(tmp_path: Path) -> None:
+    def fail(trainer: Trainer, event: str) -> None:
+        if event == "after_backward" and trainer.step == 4:
+            raise RuntimeError("planted")
+
+    trainer, _ = ready(tmp_path, listening=Listening(fail))
+    with pytest.raises(RuntimeError, match="planted"):
+        trainer.train()
+    assert steps_of(trainer) == [2, 4]
+    assert not savers()
+
+
+def test_minutes_save_too_and_a_run_without_saves_before_its_end_starts_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, seen = [0.0], []
+
+    def tick(trainer: Trainer, event: str) -> None:
+        if event == "step_start":
+            clock[0] += 60
+            seen.append(len(savers()))
+
+    monkeypatch.setattr(saves, "time", SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter))
+    rarely = ("checkpoint.save_iter=6",)
+    trainer, _ = ready(tmp_path / "end", *rarely, listening=Listening(tick))
+    assert trainer.train() == "done"
+    assert steps_of(trainer) == [6]
+    minutes = ("checkpoint.save_every_minutes=2", "checkpoint.async_save=false")
+    trainer, _ = ready(tmp_path / "minutes", *rarely, *minutes, listening=Listening(tick))
+    assert trainer.train() == "done"
+    assert steps_of(trainer) == [2, 4, 6]
+    assert not any(seen)
