@@ -19,12 +19,13 @@ from threading import Lock
 from typing import TypeVar
 
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.data.handover import start_worker
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, RankLost, UserError
 from cosmos_core.launch.signals import stops_blocked
 
-__all__ = ["read_in_workers"]
+__all__ = ["lost_workers_explained", "read_in_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,29 @@ def read_in_workers(
         _kill(workers)
         if silent > REPLACED:
             raise UserError(f"{title}, {silent} times in a row", [_still_silent(name(read_ahead[0]))])
+
+
+@contextmanager
+def lost_workers_explained() -> Iterator[None]:
+    """Raises RankLost in place of torch's error for a worker that was killed or crashed.
+
+    torch raises it wherever the main thread is when the signal comes, such as in the forward pass, or in a save, which
+    wraps it.
+    """
+    try:
+        yield
+    except (RuntimeError, CheckpointException) as error:
+        causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+        lost = next((cause for cause in causes if str(cause).startswith("DataLoader worker (pid")), None)
+        if lost is None:
+            raise
+        message = str(lost).partition("\n")[0].strip().rstrip(".")
+        hint = (
+            "the kernel kills processes when memory runs out: try a smaller dataloader_train.num_workers or "
+            "prefetch_factor; num_workers=0 shows what crashes; the same command resumes"
+        )
+        title = "a loader worker was lost; the last complete checkpoint stays the latest"
+        raise RankLost(title, [Problem(message=message, hint=hint)]) from error
 
 
 def _still_silent(sample: str) -> Problem:

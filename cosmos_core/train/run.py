@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
 from cosmos_core.data.source import MapSource
+from cosmos_core.data.workers import lost_workers_explained
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier, gather_objects
 from cosmos_core.distributed.runtime import process_group
@@ -96,7 +97,11 @@ def _run(
     checkpointing = gather_objects(config.model.activation_checkpointing, mesh)[0]
     plan = evolve(plan, config=evolve(config, model=evolve(config.model, activation_checkpointing=checkpointing)))
     startup.mark("plan")
-    with out_of_memory_explained(plan, plugins, mesh.device, data[0]), missing_kernel_explained():
+    with (
+        out_of_memory_explained(plan, plugins, mesh.device, data[0]),
+        missing_kernel_explained(),
+        lost_workers_explained(),
+    ):
         return _built_and_trained(plan, plugins, mesh, startup, stop, activity, data)
 
 
