@@ -20,7 +20,6 @@ from cosmos_core.plugin.descriptors import (
 from cosmos_core.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from cosmos_core.config.model import AdaptedModelConfig
     from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["COSMOS_API"]
@@ -193,10 +192,7 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     from importlib.util import find_spec
 
     from cosmos_core.builtin.config import Tensorboard, Wandb
-    from cosmos_core.config.model import AdaptedModelConfig
 
-    if isinstance(plan.config.model, AdaptedModelConfig):
-        yield from _adapters(plan.config.model, plan.config.optimizer.keys_to_select)
     workspaces = lookup("CUBLAS_WORKSPACE_CONFIG")
     if plan.config.trainer.deterministic and workspaces is not None and not has_cublas_workspaces():
         message = f"needs fixed workspaces of cuBLAS, but CUBLAS_WORKSPACE_CONFIG is {workspaces!r}"
@@ -213,26 +209,6 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     if isinstance(board, Tensorboard) and board.enabled and find_spec("tensorboard") is None:
         hint = "pip install 'cosmos-core[tensorboard]', or set trackers.tensorboard.enabled=false"
         yield Problem(message="needs the package tensorboard", key="trackers.tensorboard", hint=hint)
-
-
-def _adapters(model: AdaptedModelConfig, keys: Iterable[str]) -> Iterable[Problem]:
-    trained = any("lora_" in key for key in keys)
-    if model.lora_enabled and not trained:
-        yield Problem(
-            message="selects no adapter, but model.lora_enabled is true",
-            key="optimizer.keys_to_select",
-            hint='set it to ["lora_"]',
-        )
-    if trained and not model.lora_enabled:
-        yield Problem(
-            message="selects adapters, but model.lora_enabled is false",
-            key="optimizer.keys_to_select",
-            hint="set model.lora_enabled=true",
-        )
-    if model.lora_enabled and model.ema.enabled:
-        yield Problem(
-            message="keeps averages of adapters, which nothing reads", key="model.ema.enabled", hint="set it to false"
-        )
 
 
 def _netrc_knows_wandb() -> bool:

@@ -21,7 +21,8 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
     """A hidden directory beside `output`, renamed to `output` when the block ends without an exception.
 
     undone: ends error messages, such as "nothing was exported". made_of: identifies the sources; files that an
-    interrupted attempt with the same sources left are kept. Raises UserError when `output` exists or a write fails.
+    interrupted attempt with the same sources left are kept. Without it a failed attempt leaves nothing. Raises
+    UserError when `output` exists or a write fails.
     """
     if fault := path_fault(str(output)):
         problem = Problem(message=f"the path {fault}", file=repr(str(output)), hint="choose another folder")
@@ -37,6 +38,9 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
     except OSError as error:
         problem = Problem(message=error.strerror or str(error), file=str(error.filename or output))
         raise UserError(f"{output} cannot be written; {undone}", [problem]) from error
+    finally:
+        if made_of is None:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _begin(hidden: Path, made_of: str | None) -> None:

@@ -58,7 +58,7 @@ class SaveJob:
 
     def _remove_old(self) -> None:
         try:
-            removed = remove_old(self.paths, self.config)
+            removed = remove_old(self.paths, self.config, self.step)
         except OSError as error:
             logger.warning("an old checkpoint could not be removed: %s", error)
         else:

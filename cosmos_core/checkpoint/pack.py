@@ -17,6 +17,7 @@ from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import StoredWeights, whole_weights
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.runtime import local_mesh
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.checkpoint import damaged
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.manifest import MANIFEST, FileRecord, checksums, verify, write_manifest
@@ -32,9 +33,20 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
     """Write `output`, a whole copy of an ``iter_<N>``; it appears when it is complete. Returns facts to print.
 
     folder: where the base is now, if not where the checkpoint says. The copy notes its base, so that a run may leave
-    frozen weights to it again. Memory holds a few tensors. Raises UserError when the checkpoint is damaged, or when the
-    base is missing or has changed.
+    frozen weights to it again. Memory holds a few tensors. Raises UserError when the checkpoint is damaged, when the
+    base is missing or has changed, or when a run that goes on removed the checkpoint.
     """
+    try:
+        return _pack(checkpoint, output, folder)
+    except UserError as error:
+        if checkpoint.is_dir():
+            raise
+        hint = "its run goes on and keeps few: pack the newest again, or raise checkpoint.keep_last"
+        problem = Problem(message="was removed while it was read", file=str(checkpoint), hint=hint)
+        raise UserError(f"the checkpoint is gone; {UNDONE}", [problem]) from error
+
+
+def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, str]:
     base = FrozenBase.read(checkpoint)
     if base is not None and folder is not None:
         inner = folder / MODEL

@@ -10,27 +10,31 @@ from pathlib import Path
 from cosmos_core.config.run import CheckpointConfig, KeepBest
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.leftovers import PARTIAL
+from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.report.metrics_file import read_metrics
 
 __all__ = ["remove_old"]
 
 
-def remove_old(paths: RunPaths, config: CheckpointConfig) -> list[Path]:
+def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[Path]:
     """Remove what `keep_last`, `keep_every` and `keep_best` leave out; returns it. For one process. Raises OSError.
 
-    A kill on the way leaves hidden folders alone, which the next save removes.
+    newest: step of the checkpoint just written. Later ones are damaged, and the run resumed from one before them; it
+    writes over them. Damaged ones take no good one's place. A kill on the way leaves hidden folders alone, which the
+    next save removes.
     """
     if config.keep_last is None:
         return []
-    checkpoints = {step_of(path) or 0: path for path in complete_ones(paths.checkpoints)}
-    steps = sorted(checkpoints)
+    complete = {step_of(path) or 0: path for path in complete_ones(paths.checkpoints)}
+    checkpoints = {step: path for step, path in complete.items() if step <= newest}
+    steps = sorted(step for step, path in checkpoints.items() if not damage(path))
     keep = set(steps[-config.keep_last :])
     if config.keep_every is not None:
         keep |= {step for step in steps if step % config.keep_every == 0}
     if config.keep_best.count:
         keep |= _best(steps, _validations(paths.metrics, config.keep_best.metric), config.keep_best)
-    removed = [checkpoints[step] for step in steps if step not in keep]
+    removed = [path for step, path in sorted(checkpoints.items()) if step not in keep]
     for path in removed:
         hidden = path.with_name(f".{path.name}.removed{PARTIAL}")
         path.rename(hidden)

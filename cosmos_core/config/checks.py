@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.config.run import DataloaderConfig, RunConfig, SchedulerConfig
 from cosmos_core.names import path_fault
 
@@ -23,6 +24,8 @@ TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
 def cross_field(config: RunConfig) -> Iterator[Complaint]:
     """Key, message and hint of every broken rule."""
     yield from _scheduler(config.scheduler)
+    if isinstance(config.model, AdaptedModelConfig):
+        yield from _adapters(config.model, config.optimizer.keys_to_select)
     yield from _caps(config.dataloader_train, "dataloader_train")
     yield from _members(config.dataloader_train, "dataloader_train")
     if config.dataloader_val is not None:
@@ -51,6 +54,18 @@ def _scheduler(scheduler: SchedulerConfig) -> Iterator[Complaint]:
         if warm >= cycle:
             message = f"a warm-up of {warm} steps never ends within its cycle of {cycle}"
             yield ("scheduler", "warm_up_steps"), message, "make it shorter than the cycle"
+
+
+def _adapters(model: AdaptedModelConfig, keys: Sequence[str]) -> Iterator[Complaint]:
+    trained = any("lora_" in key for key in keys)
+    if model.lora_enabled and not trained:
+        message = "selects no adapter, but model.lora_enabled is true"
+        yield ("optimizer", "keys_to_select"), message, 'set it to ["lora_"]'
+    if trained and not model.lora_enabled:
+        message = "selects adapters, but model.lora_enabled is false"
+        yield ("optimizer", "keys_to_select"), message, "set model.lora_enabled=true"
+    if model.lora_enabled and model.ema.enabled:
+        yield ("model", "ema", "enabled"), "keeps averages of adapters, which nothing reads", "set it to false"
 
 
 def _caps(loader: DataloaderConfig, name: str) -> Iterator[Complaint]:

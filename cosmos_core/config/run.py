@@ -157,7 +157,11 @@ class CheckpointConfig:
         None, "Remove checkpoints but the newest so many; absent: keep all.", unit="checkpoints", low=1
     )
     keep_every: int | None = option(
-        None, "With keep_last: also keep those of every so many steps.", unit="steps", low=1
+        None,
+        "With keep_last: also keep those of every so many steps.",
+        unit="steps",
+        low=1,
+        unless=("keep_last", (None,)),
     )
     keep_best: KeepBest = section(KeepBest, "Also keep those that validated best.")
     keys_to_skip_loading: tuple[str, ...] = option(

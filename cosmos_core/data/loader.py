@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,31 +260,34 @@ class PackedLoader:
 
     def _samples(self, taken: _Cursor) -> Iterator[PreparedSample]:
         epoch = 0
-        for fetched in self._fetched():
-            taken.advance(fetched.position)
-            is_first = self._seen.add(fetched.place.index)
-            if self._used is not None and fetched.failed is None:
-                self._used.read(fetched.position, fetched.place, fetched.digest)
-            if self._order.epoch(fetched.position) > epoch:
-                epoch = self._order.epoch(fetched.position)
-                self.report(f"after epoch {epoch}")
-            if fetched.failed is not None:
-                raise UserError(*fetched.failed)
-            if fetched.skipped is not None:
-                self._skip(*fetched.skipped, fetched)
-            else:
-                self._seen.shortened += fetched.overlong and is_first
-                self._seen.in_a_row = 0
-                item = Item(fetched.position, fetched.value, fetched.key, self._names[fetched.place.member])
-                yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
+        with closing(self._fetched()) as items:  # Also when a sample ends the run.
+            for fetched in items:
+                taken.advance(fetched.position)
+                is_first = self._seen.add(fetched.place.index)
+                if self._used is not None and fetched.failed is None:
+                    self._used.read(fetched.position, fetched.place, fetched.digest)
+                if self._order.epoch(fetched.position) > epoch:
+                    epoch = self._order.epoch(fetched.position)
+                    self.report(f"after epoch {epoch}")
+                if fetched.failed is not None:
+                    raise UserError(*fetched.failed)
+                if fetched.skipped is not None:
+                    self._skip(*fetched.skipped, fetched)
+                else:
+                    self._seen.shortened += fetched.overlong and is_first
+                    self._seen.in_a_row = 0
+                    item = Item(fetched.position, fetched.value, fetched.key, self._names[fetched.place.member])
+                    yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
         self._check_skipped(at_end=True)
 
-    def _fetched(self) -> Iterator[_Fetched]:
+    def _fetched(self) -> Generator[_Fetched]:
         upcoming = positions(*self._start, self._world, self._end)
-        workers = workers_for(self._config.num_workers)
+        samples = None if self._end is None else math.ceil(self._end / self._world)
+        workers = workers_for(self._config.num_workers, samples)
         if workers == 0:
-            return map(self._reader.__getitem__, upcoming)
-        return read_in_workers(
+            yield from map(self._reader.__getitem__, upcoming)
+            return
+        yield from read_in_workers(
             self._reader,
             upcoming,
             num_workers=workers,

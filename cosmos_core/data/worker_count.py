@@ -19,7 +19,7 @@ CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
 def workers_for(configured: int | Literal["auto"], needed: int | None = None) -> int:
-    """Workers of this rank. needed: how many keep up, where that is known.
+    """Workers of this rank. needed: more are not, as so many keep up, or there are so few samples.
 
     "auto" takes them as far as this rank's share of the cores goes, less one core for the process itself; at least one.
     """

@@ -15,15 +15,17 @@ from functools import partial
 from itertools import chain
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
+from threading import Lock
 from typing import TypeVar
 
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.data.handover import start_worker
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, RankLost, UserError
 from cosmos_core.launch.signals import stops_blocked
 
-__all__ = ["read_in_workers"]
+__all__ = ["lost_workers_explained", "read_in_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,12 @@ T = TypeVar("T")
 
 REPLACED = 2
 """Times in a row that silent workers are replaced before the run ends."""
+SILENT = "DataLoader timed out"
+"""How torch's error begins; errors of datasets may be about time, too."""
 TRACEBACK_SECONDS = 0.5
 """Given to silent workers to write their tracebacks."""
+_STARTING = Lock()
+"""Held while workers start: validation may start its own while a thread replaces those of the training data."""
 
 
 def read_in_workers(
@@ -66,10 +72,10 @@ def read_in_workers(
             multiprocessing_context="fork" if sys.platform == "linux" else None,
             timeout=timeout,
         )
-        others = set(active_children())
-        with stops_blocked(), _writing_tracebacks():  # Workers are started here.
-            items = iter(loader)
-        workers = set(active_children()) - others
+        with _STARTING, stops_blocked(), _writing_tracebacks():
+            others = set(active_children())
+            items = iter(loader)  # Workers are started here.
+            workers = set(active_children()) - others
         try:
             for item in items:
                 read_ahead.popleft()
@@ -77,7 +83,7 @@ def read_in_workers(
                 yield item
             return
         except RuntimeError as error:
-            if "timed out" not in str(error):
+            if not str(error).startswith(SILENT):
                 raise
         silent += 1
         title = f"the {num_workers} loader workers gave nothing for {timeout:g} seconds"
@@ -89,6 +95,29 @@ def read_in_workers(
         _kill(workers)
         if silent > REPLACED:
             raise UserError(f"{title}, {silent} times in a row", [_still_silent(name(read_ahead[0]))])
+
+
+@contextmanager
+def lost_workers_explained() -> Iterator[None]:
+    """Raises RankLost in place of torch's error for a worker that was killed or crashed.
+
+    torch raises it wherever the main thread is when the signal comes, such as in the forward pass, or in a save, which
+    wraps it.
+    """
+    try:
+        yield
+    except (RuntimeError, CheckpointException) as error:
+        causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+        lost = next((cause for cause in causes if str(cause).startswith("DataLoader worker (pid")), None)
+        if lost is None:
+            raise
+        message = str(lost).partition("\n")[0].strip().rstrip(".")
+        hint = (
+            "the kernel kills processes when memory runs out: try a smaller dataloader_train.num_workers or "
+            "prefetch_factor; num_workers=0 shows what crashes; the same command resumes"
+        )
+        title = "a loader worker was lost; the last complete checkpoint stays the latest"
+        raise RankLost(title, [Problem(message=message, hint=hint)]) from error
 
 
 def _still_silent(sample: str) -> Problem:

@@ -16,6 +16,8 @@ LARGEST_ON_THE_HEAP = 32 * 2**20
 """Bytes; the largest value that glibc accepts."""
 KEPT = 2**31 - 1
 """Bytes."""
+# Looked up here, not in a forked child: another thread of the parent may have held the loader's lock during the fork.
+_mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
 
 def keep_freed_memory() -> None:
@@ -24,10 +26,9 @@ def keep_freed_memory() -> None:
     By default glibc returns large tensors to the system when they are freed, and every step needs fresh pages: 19,000
     instead of 1,200 in a step of the reasoner's demo, up to a tenth of its time. Other allocators are not changed.
     """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if tune is not None:
-        tune(MMAP_THRESHOLD, LARGEST_ON_THE_HEAP)
-        tune(TRIM_THRESHOLD, KEPT)
+    if _mallopt is not None:
+        _mallopt(MMAP_THRESHOLD, LARGEST_ON_THE_HEAP)
+        _mallopt(TRIM_THRESHOLD, KEPT)
 
 
 def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:

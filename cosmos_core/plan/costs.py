@@ -73,8 +73,8 @@ class Estimate:
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
     before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
     other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
-    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at. notes: lines for
-    people. adapters: whether nothing but adapters trains.
+    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where it was
+    measured. notes: lines for people. adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -91,7 +91,7 @@ class Estimate:
     other_seconds: float = 0.0
     core_seconds: float = 0.0
     width: int
-    utilisation: tuple[float, float]
+    utilisation: tuple[float, float] | None
     notes: tuple[str, ...] = ()
     adapters: bool = False
 
@@ -149,7 +149,7 @@ def step_seconds(
 ) -> tuple[float, float] | None:
     """Seconds of an optimizer step, least and most; None where no rate is known: of the GPU, or of so small a model."""
     gpu = machine.gpu
-    if gpu is None or estimate.width < LEAST_WIDTH:
+    if gpu is None or estimate.utilisation is None or estimate.width < LEAST_WIDTH:
         return None
     arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)

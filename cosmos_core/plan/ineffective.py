@@ -22,6 +22,10 @@ def ineffective(config: RunConfig) -> Iterator[str]:
     validation = config.dataloader_val and config.dataloader_val.dataset
     if validation and validation.changed != "refuse":
         yield "dataloader_val.dataset.changed has no effect: validation reads all of its data each time"
+    if config.checkpoint.keep_best.count and config.checkpoint.keep_last is None:
+        yield "checkpoint.keep_best has no effect: all checkpoints stay without checkpoint.keep_last"
+    elif config.checkpoint.keep_best.count and not config.trainer.run_validation:
+        yield "checkpoint.keep_best has no effect: trainer.run_validation is false, so no checkpoint is the best"
     for field in attrs.fields(RunConfig):
         yield from _in_value(getattr(config, field.name), field.name)
 

@@ -43,16 +43,19 @@ def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int,
     """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
 
     A pack's state and errors come with it. The first is drawn in this thread, which must be the one that starts the
-    loader's workers. Closing waits for the pack that is being made.
+    loader's workers. Closing waits for the pack that is being made, and closes `packs`.
     """
     batches = (collated(pack, family) for pack in islice(packs, total))
     pack = next(batches, None)
     thread = ThreadPoolExecutor(1, "packs")
+    pending = deque(thread.submit(next, batches, None) for _ in range(ahead))
     try:
-        pending = deque(thread.submit(next, batches, None) for _ in range(ahead))
         while pack is not None:
             yield pack
             pending.append(thread.submit(next, batches, None))
             pack = pending.popleft().result()
     finally:
-        thread.shutdown(cancel_futures=True)
+        for waiting in pending:
+            waiting.cancel()
+        thread.submit(batches.close)  # There, since workers that the thread replaced are killed when it ends.
+        thread.shutdown()

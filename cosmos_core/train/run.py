@@ -14,8 +14,9 @@ from attrs import evolve, frozen
 from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
 from cosmos_core.data.source import MapSource
+from cosmos_core.data.workers import lost_workers_explained
 from cosmos_core.distributed.mesh import Mesh
-from cosmos_core.distributed.reduce import any_rank, barrier
+from cosmos_core.distributed.reduce import any_rank, barrier, gather_objects
 from cosmos_core.distributed.runtime import process_group
 from cosmos_core.errors import Problem, RunFailed, UserError
 from cosmos_core.launch.error_files import error_recorded
@@ -92,9 +93,15 @@ def _run(
     startup.mark("data")
     family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
     config = settled(plan.config, family, machine_here(mesh.device, plan.degrees.world), data[0])
-    plan = evolve(plan, config=config)
+    # Ranks may see different data for a moment; what they recompute must be the same.
+    checkpointing = gather_objects(config.model.activation_checkpointing, mesh)[0]
+    plan = evolve(plan, config=evolve(config, model=evolve(config.model, activation_checkpointing=checkpointing)))
     startup.mark("plan")
-    with out_of_memory_explained(plan, plugins, mesh.device, data[0]), missing_kernel_explained():
+    with (
+        out_of_memory_explained(plan, plugins, mesh.device, data[0]),
+        missing_kernel_explained(),
+        lost_workers_explained(),
+    ):
         return _built_and_trained(plan, plugins, mesh, startup, stop, activity, data)
 
 
@@ -174,6 +181,6 @@ def _left_out(trainer: Trainer) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for name, loader in (("training data", trainer.loader), ("validation data", trainer.validation)):
         if loader is not None and (loader.source.filtered or loader.skipped):
-            unreadable = {f"{reason} (while reading)": count for reason, count in loader.skipped.items()}
+            unreadable = {f"{reason} (while reading)": count for reason, count in dict(loader.skipped).items()}
             counts[name] = {**loader.source.filtered, **unreadable}
     return counts

@@ -355,7 +355,7 @@ class Trainer:
         self.scheduler = build_scheduler(self.optimizer, self.config.scheduler, state["scheduler"]["last_epoch"])
         self.step = self.saved_step = int(state["trainer"]["iteration"])
         self.rollbacks.count = state["trainer"].get("rollbacks", 0)
-        self.spikes.load_state(state["trainer"].get("spikes", {}))
+        self.spikes.load_state(state["trainer"].get("spikes", []))
         if (own := f"rng_state_{self.mesh.rank}") in state["trainer"]:
             restore_random_state(state["trainer"][own])
         for name, values in state["trainer"].get("callbacks", {}).items():

@@ -81,12 +81,6 @@ def test_a_bad_line_in_the_index(data: Path, tmp_path: Path) -> None:
     assert f"{index}:4" in error
 
 
-def test_lora_flags_that_disagree(data: Path, tmp_path: Path) -> None:
-    run = ("run", "vision_sft_demo", "--output-root", str(tmp_path / "runs"))
-    assert "selects no adapter" in refused(*run, "model.lora_enabled=true", DATASET_PATH=str(data))
-    assert "lora_enabled is false" in refused(*run, 'optimizer.keys_to_select=["lora_"]', DATASET_PATH=str(data))
-
-
 def test_a_checkpoint_of_another_shape(tmp_path: Path) -> None:
     cosmos(*HELLO, *SHORT, "--output-root", str(tmp_path))
     base = tmp_path / "cosmos3/sft/hello/checkpoints/iter_000000006/model"

@@ -45,7 +45,6 @@ MESHES = {
     2: [(2, 1, 1), (1, 2, 1), (1, 1, 2)],
     4: [(4, 1, 1), (2, 2, 1), (2, 1, 2), (1, 2, 2), (1, 1, 4)],
     6: [(6, 1, 1), (2, 3, 1), (3, 1, 2), (2, 1, 3), (1, 2, 3), (1, 1, 6)],
-    8: [(2, 2, 2)],
 }
 """Degrees (shard, replicate, context) by number of processes."""
 MODES = ("none", "selective", "full", "auto")

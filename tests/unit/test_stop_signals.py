@@ -43,7 +43,8 @@ def signalled(
     return subprocess.run(
         [sys.executable, "-m", "cosmos_core", *command],
         env={**os.environ, "PYTHONPATH": paths, "IMAGINAIRE_OUTPUT_ROOT": str(folder / "runs")},
-        preexec_fn=(lambda: signal.signal(number, signal.SIG_IGN)) if ignored else None,
+        # Not as these tests were started: a shell's background job ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL),
         capture_output=True,
         text=True,
         check=False,

@@ -45,5 +45,5 @@ def estimate(config: RunConfig) -> Estimate:
         flops=3 * forward,
         recomputed={"none": 0.0, "selective": forward, "full": forward},
         width=model.hidden,
-        utilisation=(0.0, 0.0),
+        utilisation=None,
     )

@@ -56,6 +56,17 @@ def test_llava_rows_become_dialogs(tmp_path: Path) -> None:
         LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path / "none")))
 
 
+def test_what_rows_are_like_is_told_without_keeping_the_blocks_that_tell_it(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (60, 40)).save(header := io.BytesIO(), "PNG")
+    picture = {"bytes": header.getvalue() + bytes(2**20), "path": None}
+    rows = [{**row(number), "image": picture} for number in range(8)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train-0.parquet", row_group_size=1)
+    source, before = LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path))), pa.total_allocated_bytes()
+    seen = [source.dimensions(index) for index in range(8)]
+    assert {(one.frames, one.height, one.width) for one in seen if one is not None} == {(1, 40, 60)}
+    assert pa.total_allocated_bytes() - before < 2 * 2**20, "one block of eight"
+
+
 def keys_of(source: LlavaSource) -> set[str]:
     return {source.get(index, np.random.default_rng(0)).key for index in range(len(source))}
 

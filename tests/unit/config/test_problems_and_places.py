@@ -144,3 +144,18 @@ def test_a_misspelt_section_and_key_get_a_suggestion(tmp_path: Path) -> None:
         "did you mean 'optimizer'?",
         "did you mean 'max_iter'?",
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (("model.lora_enabled=true",), {"optimizer.keys_to_select", "model.ema.enabled"}),
+        (('optimizer.keys_to_select=["lora_"]',), {"optimizer.keys_to_select"}),
+    ],
+)
+def test_flags_of_adapters_that_disagree_are_refused_before_anything_is_planned(
+    overrides: tuple[str, ...], keys: set[str]
+) -> None:
+    with pytest.raises(UserError) as error:
+        load("vision_sft_nano", overrides, plugins=PLUGINS)
+    assert {problem.key for problem in error.value.problems} == keys

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 
+from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.data import PackedLoader, Preparation
 from cosmos_core.data.worker_count import MOST_WORKERS, cores, workers_for, workers_that_keep_up
+from tests.unit.data.numbers import Numbers
 
 
 @pytest.fixture
@@ -30,6 +34,14 @@ def test_workers_are_the_ranks_share_of_this_nodes_cores_less_its_own(
 ) -> None:
     _of_ranks(monkeypatch, ranks_here, 64)
     assert workers_for("auto", needed) == workers
+
+
+def test_one_pass_has_no_more_workers_than_its_rank_has_samples(sixteen_cores: None) -> None:
+    config = DataloaderConfig(dataset=DatasetConfig(type="numbers"), max_samples_per_batch=1)
+    preparation, before = Preparation(lambda sample: sample, lambda sample: 1), len(active_children())
+    packs = iter(PackedLoader(Numbers(5), config=config, preparation=preparation, rank=0, world=2, epochs=1))
+    next(packs)
+    assert len(active_children()) - before == 3
 
 
 def test_a_number_that_was_set_is_kept(sixteen_cores: None) -> None:

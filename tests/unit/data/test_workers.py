@@ -1,18 +1,22 @@
-"""Loader workers that hang are replaced, and every sample still comes once and in order."""
+"""Loader workers that hang are replaced, and every sample still comes once and in order; killed ones end the run."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
+from traceback import StackSummary
 
 import pytest
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
-from cosmos_core.data.workers import read_in_workers
-from cosmos_core.errors import UserError
+from cosmos_core.data.workers import lost_workers_explained, read_in_workers
+from cosmos_core.errors import RankLost, UserError
 from tests.unit.logged import logged
 
-TIMEOUT = 3.0
+TIMEOUT = 1.5
 """Seconds; forking a worker must take less."""
 
 
@@ -40,7 +44,7 @@ def read(dataset: Hanging) -> list[int]:
 def test_after_a_hang_each_item_comes_once_and_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with logged() as lines:
         assert read(Hanging(tmp_path, 1)) == [10 * position for position in range(12)]
-    assert any("workers gave nothing for 3 seconds; the next sample is clip 5" in line for line in lines)
+    assert any("workers gave nothing for 1.5 seconds; the next sample is clip 5" in line for line in lines)
     assert "in __getitem__" in capfd.readouterr().err
 
 
@@ -49,3 +53,31 @@ def test_a_sample_that_always_hangs_ends_the_run_by_name(tmp_path: Path) -> None
         read(Hanging(tmp_path, 99))
     assert "clip 5" in raised.value.problems[0].message
     assert len(list(tmp_path.iterdir())) == 3
+
+
+class Killed(Hanging):
+    """Its worker is killed at item 5."""
+
+    def __getitem__(self, position: int) -> int:
+        if position == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return position
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_a_plain_message(tmp_path: Path) -> None:
+    with pytest.raises(RankLost, match="a loader worker was lost") as raised, lost_workers_explained():
+        read(Killed(tmp_path, 0))
+    [problem] = raised.value.problems
+    assert problem.message.startswith("DataLoader worker (pid")
+    assert "num_workers" in problem.hint
+
+
+def test_a_worker_that_is_killed_during_a_save_is_told_the_same_way(tmp_path: Path) -> None:
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    with pytest.raises(RankLost, match="a loader worker was lost"), lost_workers_explained():
+        raise CheckpointException("write", {0: (killed, StackSummary())})
+
+
+def test_other_errors_are_no_lost_workers() -> None:
+    with pytest.raises(RuntimeError, match="^the kernel failed$"), lost_workers_explained():
+        raise RuntimeError("the kernel failed")

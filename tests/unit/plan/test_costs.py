@@ -90,6 +90,7 @@ def test_seconds_follow_the_peak_of_the_gpu_and_what_is_recomputed() -> None:
     assert seconds("A100", "none") > 3 * seconds("H100", "none")
     assert step_seconds(estimate(), config(), ALONE, "none", memory_of("24GB")) is None
     assert step_seconds(estimate(width=160), config(), ALONE, "none", machine_of("H100")) is None, "bound by launches"
+    assert step_seconds(estimate(utilisation=None), config(), ALONE, "none", machine_of("H100")) is None, "not measured"
 
 
 @pytest.mark.parametrize(

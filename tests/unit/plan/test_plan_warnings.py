@@ -71,6 +71,12 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
             ('save_ops_regex has no effect: model.activation_checkpointing.mode is "full"',),
         ),
         (("trainer.max_rollbacks=5",), ('trainer.max_rollbacks has no effect: trainer.on_nonfinite is "skip"',)),
+        (("checkpoint.keep_every=2",), ("checkpoint.keep_every has no effect: checkpoint.keep_last is not set",)),
+        (("checkpoint.keep_best.count=1",), ("checkpoint.keep_best has no effect: all checkpoints stay",)),
+        (
+            ("checkpoint.keep_best.count=1", "checkpoint.keep_last=1", "trainer.run_validation=false"),
+            ("checkpoint.keep_best has no effect: trainer.run_validation is false",),
+        ),
         (("trackers.wandb.enabled=true",), ("trackers.wandb has no effect", "job.wandb_mode")),
         (("model.ema.enabled=false", "model.ema.rate=0.2"), ("model.ema.rate has no effect",)),
         (("dataloader_val.pool.size=3",), ('dataloader_val.pool has no effect: dataloader_val.packing is "fill"',)),

@@ -27,7 +27,7 @@ class Packs:
         self.bad = bad
         self.threads: list[threading.Thread] = []
         self.drawn = threading.Condition()
-        self.closed = False
+        self.closed_in: threading.Thread | None = None
 
     def __iter__(self) -> Iterator[MicroBatch]:
         try:
@@ -41,7 +41,7 @@ class Packs:
                     [Item(2 * number + place, f"{number}.{place}", "k", "d") for place in (0, 1)], {"at": number}
                 )
         finally:
-            self.closed = True
+            self.closed_in = threading.current_thread()
 
     def wait(self, count: int) -> None:
         """Until as many were drawn."""
@@ -73,15 +73,14 @@ def test_an_error_comes_with_its_pack() -> None:
         next(packs)
 
 
-def test_closing_ends_the_source_and_its_thread() -> None:
+def test_closing_ends_the_source_in_its_thread_whose_workers_end_with_it() -> None:
     source = Packs()
     packs = drawn_ahead(source, FAMILY, ahead=2, total=90)
     next(packs)
     source.wait(2)
     before = len(source.threads)
     packs.close()  # type: ignore[attr-defined]
-    del packs
-    assert source.closed
+    assert source.closed_in is source.threads[1]
     assert before <= len(source.threads) <= 3
     assert not source.threads[1].is_alive()
 

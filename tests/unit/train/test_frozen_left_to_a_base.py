@@ -161,6 +161,24 @@ def test_a_damaged_checkpoint_is_not_packed(copied: Path) -> None:
         pack(checkpoint, copied / "out")
 
 
+def test_a_checkpoint_that_its_run_removes_meanwhile_is_told_so_and_nothing_stays(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = iteration(copied, "part")
+
+    def removed_meanwhile(folder: Path) -> list[str]:
+        shutil.rmtree(folder / "model")
+        folder.rename(folder.with_name(".removed"))
+        return []
+
+    monkeypatch.setattr("cosmos_core.checkpoint.pack.verify", removed_meanwhile)
+    with pytest.raises(UserError, match="the checkpoint is gone; nothing was packed") as caught:
+        pack(checkpoint, copied / "out")
+    assert "checkpoint.keep_last" in caught.value.problems[0].hint
+    assert not list(copied.glob("*out*"))
+    assert not list(copied.glob(".*out*"))
+
+
 def test_a_run_that_starts_from_such_a_checkpoint_needs_no_base_but_the_first(place: Path, tmp_path: Path) -> None:
     """Of its frozen weights those that were trained before are saved, the others are left to the first base."""
     start = WeightSource(kind="warm", path=iteration(place, "part"))

@@ -9,6 +9,7 @@ import pytest
 
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.leftovers import leftover_bytes
+from cosmos_core.plan.manifest import DAMAGED
 from cosmos_core.train import Trainer
 from tests.unit.train.runs import ready, steps_of
 
@@ -56,3 +57,18 @@ def test_a_run_goes_on_from_what_stayed(tmp_path: Path) -> None:
     assert trainer.step == 8
     trainer.train()
     assert steps_of(trainer) == [8, 9]
+
+
+def test_damaged_checkpoints_take_no_place_of_the_one_just_written(tmp_path: Path) -> None:
+    first, _ = ready(tmp_path, "trainer.max_iter=6", "checkpoint.save_iter=2")
+    first.train()
+    for step in (4, 6):
+        (first.paths.iteration(step) / DAMAGED).write_text('["model/.metadata is missing"]\n')
+    second, _ = ready(tmp_path, *EIGHT, "trainer.max_iter=3", "checkpoint.fallback=true", "checkpoint.keep_last=1")
+    assert second.step == 2
+    second.train()
+    assert latest_complete(second.paths.checkpoints) == second.paths.iteration(3)
+    assert steps_of(second) == [3, 4, 6]
+    third, _ = ready(tmp_path, *EIGHT, "trainer.max_iter=7", "checkpoint.save_iter=4", "checkpoint.keep_last=2")
+    third.train()
+    assert steps_of(third) == [4, 7], "both written anew or never damaged"

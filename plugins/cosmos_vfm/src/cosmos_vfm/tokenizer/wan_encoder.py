@@ -72,7 +72,7 @@ class WanEncoder:
             kept: list[torch.Tensor] | None = None
             of_parts = []
             for part in parts:
-                past = _Past(self._pointwise, kept)
+                past = _Past(self._pointwise, kept, keeps=part is not parts[-1])
                 of_parts.append(self._encode(batch[:, :, part], past))
                 kept = past.kept
             latents.append(torch.cat(of_parts, dim=TIME))
@@ -118,8 +118,9 @@ class _Pointwise:
 class _Past:
     """Frames before a part. kept: the last frames of the input of each layer that looks back, in the layers' order."""
 
-    def __init__(self, pointwise: _Pointwise, before: Sequence[torch.Tensor] | None) -> None:
-        self.pointwise = pointwise
+    def __init__(self, pointwise: _Pointwise, before: Sequence[torch.Tensor] | None, *, keeps: bool) -> None:
+        """before: what the part before kept. keeps: whether another part follows, which needs the same of this one."""
+        self.pointwise, self._keeps = pointwise, keeps
         self._before: Iterator[torch.Tensor] | None = None if before is None else iter(before)
         self.kept: list[torch.Tensor] = []
 
@@ -129,8 +130,9 @@ class _Past:
         return self._before is None
 
     def keep(self, x: torch.Tensor, count: int) -> None:
-        """Keep the last `count` frames for the next part."""
-        self.kept.append(x[:, :, -count:].clone())
+        """Keep the last `count` frames for the next part, if there is one."""
+        if self._keeps:
+            self.kept.append(x[:, :, -count:].clone())
 
     def join(self, x: torch.Tensor, count: int) -> torch.Tensor:
         """`x` with the `count` frames before it, which are zeros before a clip."""

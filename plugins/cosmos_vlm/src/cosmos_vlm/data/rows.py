@@ -113,6 +113,8 @@ class RowsSource(MapSource):
         if self._copy is None:
             return None
         row, place = self._row(index)
+        for older in list(self._cache)[:-1]:
+            del self._cache[older]  # The process that asks goes on to train, and its workers read for themselves.
         return dimensions_of_row(row, f"row {index} ({place})", self.media)
 
     def identity(self, index: int) -> str:
