@@ -74,7 +74,7 @@ def test_no_secret_reaches_the_run_directory(run_dir: Path) -> None:
 
 def test_the_launch_says_how_long_each_phase_of_its_start_took(run_dir: Path) -> None:
     seconds = yaml.safe_load((run_dir / "launch_info.yaml").read_text())["startup_seconds"]
-    phases = ["imports", "devices", "data", "family", "network", "weights", "callbacks", "first step"]
+    phases = ["imports", "devices", "data", "plan", "family", "network", "weights", "callbacks", "first step"]
     assert list(seconds) == phases
     assert all(0 <= value < 60 for value in seconds.values())
 
