@@ -125,16 +125,25 @@ def test_time_embeddings_equal_the_oracle(pipeline: Cosmos3OmniPipeline) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_latents_are_the_pipelines(pipeline: Cosmos3OmniPipeline, folder: Path, dtype: torch.dtype) -> None:
-    """Statistics in the video tokenizer's dtype, the posterior's mean, float32 afterwards."""
+def test_latents_are_the_pipelines(folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """Statistics in the video tokenizer's dtype, the posterior's mean, float32 afterwards.
+
+    With diffusers' own encoder they are the same to the last bit; ours sums in another order.
+    """
     video_tokenizer = WanVae.load(str(folder / "vae"), dtype)
     whole = Cosmos3OmniPipeline.from_pretrained(folder, torch_dtype=dtype)
     video = torch.randint(0, 256, (2, 3, 9, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = whole._encode_video(video.float() / 127.5 - 1)
-    actual = video_tokenizer.encode(video)
+    actual, expected = video_tokenizer.encode(video), expected.float()
     assert actual.dtype == torch.float32
-    assert torch.equal(actual, expected.float())
+    assert float((actual - expected).norm() / expected.norm()) < (1e-6 if dtype == torch.float32 else 1e-2)
+
+    def encoder(videos: torch.Tensor) -> torch.Tensor:
+        return whole.vae.encode((videos.float() / 127.5 - 1).to(dtype)).latent_dist.mode()  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(video_tokenizer, "encoder", encoder)
+    assert torch.equal(video_tokenizer.encode(video), expected)
 
 
 @pytest.mark.parametrize("model_size", MODEL_SIZES)
