@@ -34,7 +34,7 @@ __all__ = ["SaveFailed", "save_checkpoint"]
 
 RENAME_EXCHANGE = 2
 """renameat2(2)."""
-_LIBC = ctypes.CDLL(None)
+_renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
 
 
 class SaveFailed(UserError):
@@ -190,10 +190,9 @@ def _publish(hidden: Path, final: Path) -> None:
 
 def _exchanged(first: Path, second: Path) -> bool:
     """Exchange two folders in one step, so that a kill finds one or the other; whether the file system can."""
-    if sys.platform != "linux":
-        return False
     here = -100  # AT_FDCWD
-    return _LIBC.renameat2(here, os.fsencode(first), here, os.fsencode(second), RENAME_EXCHANGE) == 0
+    names = (here, os.fsencode(first), here, os.fsencode(second))
+    return _renameat2 is not None and _renameat2(*names, RENAME_EXCHANGE) == 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from math import ceil
 from pathlib import Path
 from typing import Literal
@@ -37,7 +38,7 @@ def workers_that_keep_up(core_seconds: float, step_seconds: float) -> int:
 
 def cores(quota: Path = CGROUP) -> int:
     """Cores that this process may use: those of its affinity, and of its control group's quota if that is less."""
-    allowed = len(os.sched_getaffinity(0))
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not quota.is_file():
         return allowed
     microseconds, _, period = quota.read_text(encoding="ascii").partition(" ")
