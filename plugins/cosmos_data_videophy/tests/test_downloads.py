@@ -211,7 +211,7 @@ def started(*options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -232,8 +232,8 @@ def test_an_interrupted_download_stops_soon_and_continues(tmp_path: Path, server
         wait_for(lambda: (out / "videophy2_train/media/video_0001.mp4").exists() and half_written(out, server))
         process.send_signal(signal.SIGINT)
         begun = time.monotonic()
-        _, said = process.communicate(timeout=60)
-        assert time.monotonic() - begun < 10
+        _, said = process.communicate(timeout=120)
+        assert time.monotonic() - begun < 20, "all clips take 24 seconds"
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
@@ -249,8 +249,11 @@ def test_an_interrupted_download_stops_soon_and_continues(tmp_path: Path, server
 
 
 def half_written(out: Path, server: Server) -> bool:
-    parts = [path.stat().st_size for path in (out / "videophy2_train/media").glob("*.part")]
-    return any(0 < size < len(server.files["clip2.mp4"]) for size in parts)
+    try:
+        sizes = [path.stat().st_size for path in (out / "videophy2_train/media").glob("*.part")]
+    except FileNotFoundError:  # That one is whole just now.
+        return False
+    return any(0 < size < len(server.files["clip2.mp4"]) for size in sizes)
 
 
 def sound(out: Path, server: Server) -> list[str]:

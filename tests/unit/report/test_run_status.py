@@ -71,9 +71,9 @@ def test_damaged_files_hide_nothing_else(tmp_path: Path) -> None:
 
 def test_the_newest_record_of_a_long_file_is_read_without_the_rest(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, records=(step_record(step) for step in range(1, 50_001)))
-    started = time.perf_counter()
+    started = time.process_time()
     assert status(folder).step == 50_000
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
 
 
 def test_runs_are_found_by_path_and_by_name(tmp_path: Path) -> None:
