@@ -15,6 +15,8 @@ __all__ = ["Seen", "browser", "chromium_path", "look"]
 
 WIDTHS = (400, 1600)
 """Pixels of a phone, and of a wide window."""
+PATIENCE = 180_000
+"""Milliseconds that a busy machine may take to start it, or to load a page."""
 LOADED = """() => Promise.all([
   ...[...document.images].map(image => image.decode().catch(() => null)),
   ...[...document.querySelectorAll("video")].map(video => video.readyState >= 2 || video.error ? null :
@@ -47,7 +49,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENCE)
         try:
             yield chromium
         finally:
@@ -58,6 +60,7 @@ def look(chromium: Any, page: Path) -> dict[int, Seen]:
     """What a page shows at each width. Fails for errors on its console, and for anything it fetches."""
     seen = {}
     view = chromium.new_page()
+    view.set_default_timeout(PATIENCE)
     faults: list[str] = []
     view.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
     view.on("pageerror", lambda error: faults.append(str(error)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from cosmos_core.plan.disk_use import files_below
+
 __all__ = ["PARTIAL", "leftover_bytes", "remove_leftovers"]
 
 PARTIAL = ".partial"
@@ -13,8 +15,7 @@ PARTIAL = ".partial"
 
 def leftover_bytes(checkpoints: Path) -> int:
     """Space that the next launch gets back."""
-    files = (path for leftover in _leftovers(checkpoints) for path in leftover.rglob("*"))
-    return sum(path.lstat().st_size for path in files if path.is_file())
+    return sum(facts.st_size for leftover in _leftovers(checkpoints) for _, facts in files_below(leftover))
 
 
 def remove_leftovers(checkpoints: Path) -> None:

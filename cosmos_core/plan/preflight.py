@@ -15,6 +15,7 @@ from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.config.secrets import secret_keys
 from cosmos_core.errors import Problem
+from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.leftovers import leftover_bytes
 from cosmos_core.plan.newer import newer_records
@@ -155,7 +156,7 @@ def _space(plan: RunPlan) -> list[Problem]:
     # What trains is not known here, so a base that keeps the frozen weights says nothing.
     left_out = plan.weights.kind != "resume" and plan.config.checkpoint.include_frozen is False
     if plan.weights.path is not None and not left_out:
-        needed += sum(path.stat().st_size for path in plan.weights.path.rglob("*") if path.is_file())
+        needed += sum(facts.st_size for _, facts in files_below(plan.weights.path, follow_links=True))
     existing = next(path for path in (plan.run_dir, *plan.run_dir.absolute().parents) if exists(path))
     if not isdir(existing) or not access(existing, W_OK | X_OK):
         message = f"{existing} is {'a folder that you may not write to' if isdir(existing) else 'a file'}"

@@ -28,6 +28,8 @@ TYPES = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
+DEEPEST_PAGE = 2
+"""Folders between a run and the pages that it wrote."""
 ELSEWHERE = {"checkpoints", "launches", "logs", "wandb", "tensorboard"}
 """Folders of a run without samples."""
 DRAWN = {"loss_curve.png"}
@@ -119,7 +121,13 @@ def _first_and_last(names: list[str]) -> list[str]:
 
 def pages_of(run_dir: Path, page: Path) -> list[tuple[str, str]]:
     """Other pages that a run wrote: their path below it, and the link to it. page: where the links stand."""
-    found = sorted(file for depth in ("*", "*/*") for file in run_dir.glob(f"{depth}/*.html"))
+    found = []
+    for path, names, files in os.walk(run_dir):
+        depth = len(Path(path).relative_to(run_dir).parts)
+        found += [Path(path, name) for name in files if depth and name.endswith(".html")]
+        if depth == DEEPEST_PAGE:
+            names.clear()
+    found.sort()
     return [(file.relative_to(run_dir).as_posix(), quote(os.path.relpath(file, page.parent))) for file in found]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from attrs import field, frozen
 
+from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.report.figures import last_figures
 from cosmos_core.report.metrics_file import last_metrics
@@ -149,8 +150,9 @@ def _checkpoints(paths: RunPaths) -> list[SavedCheckpoint]:
         step = step_of(folder)
         if step is not None:
             complete = all((folder / part / ".metadata").is_file() for part in ("model", "trainer"))
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            found.append(SavedCheckpoint(folder.name, step, size, complete))
+            size = sum(facts.st_size for _, facts in files_below(folder, follow_links=True))
+            if folder.is_dir():  # The run may have removed it since it was listed.
+                found.append(SavedCheckpoint(folder.name, step, size, complete))
     return found
 
 

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
+from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.report.figures import figure
 from cosmos_core.report.metrics_file import last_metrics
@@ -153,22 +154,9 @@ def _whole(value: Any) -> int | None:
 def _size_and_change(folder: Path) -> tuple[int, float]:
     """Bytes of all files below a folder, and when the newest of them was written; links are not followed."""
     size, changed = 0, 0.0
-    pending = [str(folder)]
-    while pending:
-        try:
-            entries = list(os.scandir(pending.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                    continue
-                facts = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            size += facts.st_size
-            # The report and the lock are written when somebody looks, not when the run does something.
-            if entry.name not in ("report.html", ".lock"):
-                changed = max(changed, facts.st_mtime)
+    for name, facts in files_below(folder):
+        size += facts.st_size
+        # The report and the lock are written when somebody looks, not when the run does something.
+        if name not in ("report.html", ".lock"):
+            changed = max(changed, facts.st_mtime)
     return size, changed

@@ -128,7 +128,7 @@ def settings(options: argparse.Namespace) -> tuple[str, ...]:
     if options.recipe != "hello":
         return (*fixed, *options.overrides)
     width = 256 if options.smoke else 4096
-    layers = max(1, round((48 << 20 if options.smoke else options.gib * GIB) / (12 * width**2 * 12)))
+    layers = max(1, round((48 << 20 if options.smoke else options.gib * GIB) / (4 * width**2 * 16)))
     size = (f"model.hidden={width}", f"model.layers={layers}", f"dataloader_train.max_samples_per_batch={options.pack}")
     return (*fixed, *size, *options.overrides)
 

@@ -116,7 +116,7 @@ def observe(
     """Run ``cosmos`` with these arguments; rows are printed as they come.
 
     limit: seconds after which it is ended. save: whether it may go on after `steps` rows, to save. stop_at: after so
-    many rows it gets SIGTERM.
+    many rows every process of it gets SIGTERM, as from Slurm.
     """
     root.mkdir(parents=True)
     seen = Observed(root, time.time())
@@ -130,7 +130,8 @@ def observe(
                 elapsed = time.time() - seen.began
                 if stop_at is not None and seen.asked is None and len(seen.rows) >= stop_at:
                     seen.asked = elapsed
-                    process.send_signal(signal.SIGTERM)
+                    for member in (process, *psutil.Process(process.pid).children(recursive=True)):
+                        member.send_signal(signal.SIGTERM)
                 if elapsed > limit:
                     seen.outcome = "over the limit"
                 elif not save and len(seen.rows) >= steps:

@@ -136,8 +136,10 @@ def test_an_interrupt_saves_and_returns(tmp_path: Path) -> None:
     run_dir = tmp_path / "cosmos3/sft/hello"
 
     def interrupt() -> None:
-        wait_for_step(run_dir, 2)
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            wait_for_step(run_dir, 2)
+        finally:  # Else the run would go on for all of its steps.
+            os.kill(os.getpid(), signal.SIGINT)
 
     before = process_state()
     thread = threading.Thread(target=interrupt)

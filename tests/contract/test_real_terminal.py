@@ -47,11 +47,13 @@ class Screen:
 
     def wait(self, pattern: str) -> list[str]:
         """The lines as soon as one matches."""
-        deadline = time.monotonic() + 120
-        while not any(re.search(pattern, line) for line in self.lines()):
-            assert time.monotonic() < deadline, f"no {pattern} in\n" + "\n".join(self.lines())
+        deadline = time.monotonic() + 180
+        lines = self.lines()
+        while not any(re.search(pattern, line) for line in lines):
+            assert time.monotonic() < deadline, f"no {pattern} in\n" + "\n".join(lines)
             time.sleep(0.2)
-        return self.lines()
+            lines = self.lines()
+        return lines
 
     def resize(self, width: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(HEIGHT))
@@ -86,7 +88,9 @@ def opened(arguments: str, folder: Path, width: int) -> Iterator[Screen]:
         assert not os.environ.get("CI"), "install tmux: this test needs a real terminal"
         pytest.skip("needs tmux")
     command = f"env -u CI -u NO_COLOR -u COLUMNS {shlex.quote(sys.executable)} -m cosmos_core {arguments}"
-    screen = Screen(f"cosmos-{os.getpid()}", f"PYTHONPATH={shlex.quote(_python_path())} {command}", folder, width)
+    # A server of its own for each test: the one before may still be ending.
+    name = f"cosmos-{os.getpid()}-{folder.name}"
+    screen = Screen(name, f"PYTHONPATH={shlex.quote(_python_path())} {command}", folder, width)
     yield screen
     screen.close()
 
@@ -115,15 +119,29 @@ def status(lines: list[str], width: int) -> int:
     return int(bars[0][1])
 
 
+def settled(screen: Screen, width: int, after: int) -> int:
+    """A step other than `after`, from a whole screen; one that is being drawn is looked at again."""
+    deadline = time.monotonic() + 10  # Short: what a wrong width leaves behind must not have scrolled away.
+    while True:
+        lines = screen.wait(rf"step (?!{after}/)\d+/{STEPS} ")
+        try:
+            step = status(lines, width)
+            assert ("elapsed" in "".join(lines)) == (width > 60), lines
+            return step
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def test_a_run_fits_its_terminal_at_every_width_and_says_what_ctrl_c_does(screen: Screen, tmp_path: Path) -> None:
     screen.wait(rf"step \d+/{STEPS}: validation")
     screen.wait(r"step 2\d/")
-    seen = [status(screen.lines(), 60)]
+    seen = [settled(screen, 60, 0)]
     for width in (120, 80, 60):
         screen.resize(width)
         time.sleep(1)
-        seen.append(status(screen.wait(rf"step (?!{seen[-1]}/)\d+/{STEPS} "), width))
-        assert ("elapsed" in "".join(screen.lines())) == (width > 60)
+        seen.append(settled(screen, width, seen[-1]))
     screen.wait("saved ")
     assert seen == sorted(set(seen))
     screen.resize(120)
@@ -146,7 +164,9 @@ def test_a_conversation_shows_answers_as_they_come_and_ctrl_c_ends_only_the_answ
     conversation.wait("red.png goes with the next message")
     conversation.type("What is it?")
     before = conversation.wait(r"^you> What is it\?$")
+    deadline = time.monotonic() + 180
     while conversation.lines() == before:  # The answer has begun.
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     conversation.press("C-c")
     conversation.press("Enter")

@@ -58,7 +58,7 @@ def printed(code: str, hub: FakeHub, folder: Path) -> str:
     """What a program prints that knows this Hub alone."""
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache")}
     arguments = [sys.executable, "-c", code]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     assert "%|" not in done.stderr, "the Hub client's bars are shown"
     return done.stdout

@@ -159,6 +159,6 @@ def test_the_page_sorts_worst_first_in_a_browser(place: Path, tmp_path: Path) ->
         "--dump-dom",
         f"file://{tmp_path}/answers.html",
     )
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=180).stdout
     places = [shown.index(f'data-name="sample">{key}') for key in ("unread", "large", "small", "none")]
     assert places == sorted(places)

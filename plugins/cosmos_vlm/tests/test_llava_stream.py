@@ -168,7 +168,7 @@ def streamed(url: str, tmp_path: Path, code: str, **variables: str) -> subproces
         "from cosmos_vlm.data.llava_onevision import LlavaSource\n"
     )
     arguments = [sys.executable, "-c", setup + code]
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_the_hubs_rows_are_those_of_the_files_and_come_block_by_block(

@@ -134,4 +134,4 @@ def test_a_hundred_runs_are_listed_at_once_without_torch(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     count, seconds, *heavy = done.stdout.split()
     assert (count, heavy) == ("100", ["False", "False"])
-    assert float(seconds) < 0.3, f"{seconds} s"  # 0.07 s on an idle machine.
+    assert float(seconds) < 0.5, f"{seconds} s of a processor"  # 0.07 s on an idle machine.
