@@ -17,16 +17,23 @@ __all__ = ["hanging", "suspects"]
 def suspects(beats: Mapping[int, Beat], *, world: int, silent: float) -> list[int]:
     """Ranks that the others wait for.
 
-    Those that gave no beat for `silent` seconds, else those that are behind, else those that wait in no collective. All
-    ranks when none differs.
+    Those that never gave a beat. Else, of those that are behind, the ones without a beat for `silent` seconds, else
+    those that wait in no collective. Else any that is silent, else all that are behind. A rank that is ahead may be
+    silent for a while because its machine is busy; nobody waits for it.
     """
-    newest = max((beat.time for beat in beats.values()), default=0.0)
-    lost = [rank for rank in range(world) if rank not in beats or beats[rank].time < newest - silent]
-    if lost:
-        return lost
+    missing = [rank for rank in range(world) if rank not in beats]
+    if missing:
+        return missing
+    newest = max(beat.time for beat in beats.values())
+    lost = [rank for rank in range(world) if beats[rank].time < newest - silent]
     lowest = min(beat.count for beat in beats.values())
     behind = [rank for rank in range(world) if beats[rank].count == lowest]
-    return [rank for rank in behind if not beats[rank].collective] or behind
+    return (
+        [rank for rank in behind if rank in lost]
+        or [rank for rank in behind if not beats[rank].collective]
+        or lost
+        or behind
+    )
 
 
 def hanging(beats: Mapping[int, Beat], *, world: int, silent: float, limit: tuple[str, float]) -> RankLost:
@@ -35,18 +42,27 @@ def hanging(beats: Mapping[int, Beat], *, world: int, silent: float, limit: tupl
     waiting = [beats[rank] for rank in range(world) if rank not in named]
     first = beats.get(named[0])
     where = f" in step {first.step} ({first.doing})" if first is not None and first.step else ""
-    others = ""
-    if waiting:
-        collectives = sorted({beat.collective for beat in waiting if beat.collective})
-        others = f"; {_ranks([beat.rank for beat in waiting])} wait{'s' if len(waiting) == 1 else ''} for it"
-        others += f" in {', '.join(collectives)}" if collectives else ""
     hangs = "hangs" if len(named) == 1 else "hang"
     key, seconds = limit
     problems = [Problem(message=_described(rank, beats.get(rank))) for rank in named]
     hint = "raise it where so long without progress is right; logs/ has what each rank did before"
     problems.append(Problem(message=f"is {seconds:g} seconds", key=key, hint=hint))
-    title = f"{_ranks(named)} {hangs}{where}{others}; the last complete checkpoint stays the latest"
+    title = f"{_ranks(named)} {hangs}{where}{_others(waiting)}; the last complete checkpoint stays the latest"
     return RankLost(title, problems)
+
+
+def _others(beats: Sequence[Beat]) -> str:
+    """What ranks that do not hang do. One may still be busy, such as with the end of a save, and waits later."""
+    places: dict[str, list[int]] = {}
+    for beat in beats:
+        places.setdefault("" if beat.collective else beat.doing, []).append(beat.rank)
+    text = ""
+    if waiting := places.pop("", []):
+        collectives = ", ".join(sorted({beat.collective for beat in beats if beat.collective}))
+        text = f"; {_ranks(waiting)} wait{'s' if len(waiting) == 1 else ''} for it in {collectives}"
+    for doing, ranks in sorted(places.items()):
+        text += f"; {_ranks(ranks)} {'is' if len(ranks) == 1 else 'are'} at: {doing}"
+    return text
 
 
 def _ranks(ranks: Sequence[int]) -> str:

@@ -62,7 +62,7 @@ def refused(root: Path, data: Path, *more: str) -> tuple[Path, str]:
     said = cosmos(*arguments, env={"DATASET_PATH": str(data)}, code=2).stderr
     assert "Traceback" not in said
     assert said.count("error:") == 1, said
-    assert time.monotonic() - begun < 90
+    assert time.monotonic() - begun < 180
     return root / "cosmos3/sft/run", said
 
 
@@ -130,7 +130,7 @@ def test_ranks_that_wait_for_a_refused_one_are_ended(data: Path, tmp_path: Path)
     assert "error: only this rank knows" in said
     assert said.count("error:") == 1
     assert "Traceback" not in said
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 180
     assert json.loads((tmp_path / "cosmos3/sft/run/outcome.json").read_text())["outcome"] == "refused"
 
 
@@ -182,7 +182,7 @@ def test_a_rank_that_crashes_keeps_its_traceback_and_ends_all(tmp_path: Path) ->
     assert "Traceback" in said
     assert "Root Cause" in said
     assert said.rstrip().splitlines()[-1].startswith("error: rank 1 failed with KeyError: 'a bug'")
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 180
     outcome = json.loads((tmp_path / "cosmos3/sft/hello/outcome.json").read_text())
     assert (outcome["outcome"], outcome["error"]) == ("failed", "rank 1: KeyError: 'a bug'")
 

@@ -45,7 +45,7 @@ def nodes(root: Path, second: tuple[str, ...] = (), env: dict[str, str] | None =
         )
         for node in (0, 1)
     ]
-    told = [process.communicate(timeout=120)[1] for process in processes]
+    told = [process.communicate(timeout=240)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, told, strict=True)]
 
 

@@ -169,7 +169,7 @@ class Storm:
             process.kill()
             code = process.wait()
             self.lost.append(f"a command did not end within {LONGEST:.0f} s")
-        _, alive = psutil.wait_procs(members, timeout=20)
+        _, alive = psutil.wait_procs(members, timeout=60)
         if alive:
             self.lost.append(f"{len(alive)} processes outlived their launcher")
             for member in alive:

@@ -50,7 +50,7 @@ def watching(folder: Path, activity: Activity, *, grace: float = 0.0, **limits: 
 
 
 def wait_for(ends: list[ReportedError]) -> ReportedError:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not ends:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -74,17 +74,15 @@ def test_the_start_a_save_and_a_callback_have_a_limit_of_their_own(tmp_path: Pat
     activity = Activity()
     activity.enter("saving a checkpoint")
     with watching(tmp_path, activity, step=0.1, startup=0.6) as ends:
-        time.sleep(0.3)
-        assert not ends
         assert "trainer.timeout.startup: is 0.6 seconds" in render(wait_for(ends))
 
 
-@pytest.mark.parametrize("limit", [0.5, 0.0])
+@pytest.mark.parametrize("limit", [1.0, 0.0])
 def test_progress_and_no_limit_keep_a_run_alive(tmp_path: Path, limit: float) -> None:
     activity = Activity()
     activity.enter("validation", long=False)
     with watching(tmp_path, activity, step=limit) as ends:
-        for _ in range(12):
+        for _ in range(14):
             time.sleep(0.1)
             if limit:
                 activity.alive()
@@ -119,15 +117,30 @@ def test_a_beat_says_where_the_thread_that_trains_is(tmp_path: Path) -> None:
         ([evolve(BEAT, collective=""), evolve(BEAT, rank=1, count=19)], [1]),
         ([BEAT, evolve(BEAT, rank=1, collective="")], [1]),
         ([BEAT, evolve(BEAT, rank=1)], [0, 1]),
+        ([evolve(BEAT, count=21, time=990.0), evolve(BEAT, rank=1, collective="")], [1]),
+        ([BEAT, evolve(BEAT, rank=1, count=21, time=990.0)], [1]),
     ],
-    ids=["no beat for long", "no beat ever", "behind", "in no collective", "no difference"],
+    ids=[
+        *("no beat for long", "no beat ever", "behind", "in no collective", "no difference"),
+        *("behind one whose machine is busy", "no beat for long, ahead of one that waits"),
+    ],
 )
 def test_the_rank_that_the_others_wait_for_is_named(beats: list[Beat], named: list[int]) -> None:
     by_rank = {beat.rank: beat for beat in beats}
     assert suspects(by_rank, world=2, silent=4.0) == named
     told = render(hanging(by_rank, world=2, silent=4.0, limit=("trainer.timeout.step", 9.0)))
     assert f"rank{'s' if len(named) > 1 else ''} {', '.join(map(str, named))} hang" in told
-    assert ("rank 0 waits for it in all_reduce" in told) == (named == [1] and by_rank[0].collective != "")
+    assert ("; rank 0 waits for it in all_reduce; the last" in told) == (named == [1] and by_rank[0].collective != "")
+    assert ("; rank 0 is at: update; the last" in told) == (by_rank[0].collective == "")
+
+
+def test_what_the_others_do_is_told_apart() -> None:
+    """One may still wait for its own save when a peer hangs."""
+    saving = evolve(BEAT, rank=1, count=21, collective="", doing="waiting for the checkpoint of step 4")
+    beats = [BEAT, saving, evolve(saving, rank=2), evolve(BEAT, rank=3, count=19, collective=""), evolve(BEAT, rank=4)]
+    by_rank = {beat.rank: beat for beat in beats}
+    told = render(hanging(by_rank, world=5, silent=4.0, limit=("trainer.timeout.step", 9.0)))
+    assert "rank 3 hangs in step 5 (update); ranks 0, 4 wait for it in all_reduce; ranks 1, 2 are at: waiting" in told
 
 
 def test_a_rank_that_holds_the_others_up_is_named_once() -> None:
