@@ -19,7 +19,6 @@ from cosmos_core.train.ahead import drawn_ahead
 from tests.unit.train.runs import Listening, ready
 
 
-
 class Batch(list[str]):
     """A list that can be watched."""
 
