@@ -52,7 +52,7 @@ class ExportRequest:
     verify: bool = False
 
 
-def export_weights(request: ExportRequest) -> dict[str, str]:
+def export_weights(request: ExportRequest) -> dict[str, Any]:
     """Write the folder atomically, with few tensors in memory. Returns facts to print."""
     trained = trained_weights(request.checkpoint, request.weights, request.scale)
     source, heads = _with_heads(trained, request)
@@ -70,8 +70,9 @@ def export_weights(request: ExportRequest) -> dict[str, str]:
     return {
         "exported": str(request.output),
         "weights": _describe_weights(trained) + (f", {heads} of the base's other heads" if heads else ""),
-        "shards": str(written.files) + (", verified" if request.verify else ""),
-        "components": ", ".join(components) or "none",
+        "shards": written.files,
+        "verified": request.verify,
+        "components": components,
     }
 
 
