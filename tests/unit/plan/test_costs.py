@@ -152,6 +152,8 @@ def test_gpus_are_named_with_and_without_memory_and_number() -> None:
         (machine_of, "4xMI300", "no known kind", "known are H100-80GB"),
         (machine_of, "0xH100", "no number of GPUs", "write it like 8xH100"),
         (machine_of, "-1xH100", "no number of GPUs", "write it like 8xH100"),
+        (machine_of, "100001xH100", "no number of GPUs from 1 to 100,000", "write it like 8xH100"),
+        (machine_of, f"{'9' * 5000}xH100", "no number of GPUs", "write it like 8xH100"),
         (machine_of, "8", "names no kind", "write it like 8xH100-80GB"),
         (machine_of, "8x", "names no kind", "write it like 8xH100-80GB"),
         (machine_of, "", "names no kind", "write it like 8xH100-80GB"),
