@@ -2,8 +2,9 @@
 
 One clip from noise to latents: guidance, a negative prompt as long as that of the base models' owners, no video
 tokenizer. Both sides share one copy of random weights in the shape of nano. Latents are compared first; if they differ,
-nothing is timed. ``--smoke`` runs the same code with small sizes on any machine. ``--offload CAP`` measures ours alone,
-with layers on the host, under an allocator that is capped to so many GB.
+nothing is timed. ``--smoke`` runs the same code with small sizes on any machine. ``--profile`` shows the dearest
+kernels of ours. ``--offload CAP`` measures ours alone, with layers on the host, under an allocator that is capped to so
+many GB.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from cosmos_vfm.tokenizer import TextTokens
 from cosmos_vfm.tokenizer.block_dct import BlockDct
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG
 from tests.benchmarks.running import fill
-from tests.benchmarks.timing import GIB, clear, peak_gib, show, synchronise
+from tests.benchmarks.timing import GIB, clear, peak_gib, profiled, show, synchronise
 from tests.tiny_reasoner import write_tokenizer
 
 __all__ = ["main"]
@@ -192,9 +193,10 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["256p", "480p"], choices=[*SHAPES])
     parser.add_argument("--layers", type=int, default=MODEL_SIZES["nano"].layers)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--offload", type=float, metavar="CAP")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"device: {card}; torch {torch.__version__}", flush=True)
     network, names = evolve(MODEL_SIZES["nano"], layers=options.layers), options.shapes
@@ -206,6 +208,8 @@ def main() -> None:
     contenders = Contenders(network, device, compiled=not options.smoke)
     for name in names:
         _compare(contenders, SHAPES[name], options.repeats, card)
+        if options.profile:
+            profiled(lambda name=name: contenders.ours(SHAPES[name]), SHAPES[name].name)
         clear()
 
 
@@ -216,11 +220,11 @@ def _compare(contenders: Contenders, shape: Shape, repeats: int, card: str) -> N
     if not difference < BOUND[contenders.dtype]:
         raise SystemExit("the latents differ too much; nothing was timed")
     sides = {"cosmos": contenders.ours, "diffusers": contenders.theirs}
-    peaks = {who: peak_gib(lambda side=side: side(shape)) for who, side in sides.items()}
+    peaks: dict[str, float] = {}
     seconds: dict[str, list[float]] = {who: [] for who in sides}
     for _ in range(repeats):
         for who, side in (*sides.items(), *reversed(sides.items())):
-            seconds[who].append(_seconds(lambda side=side: side(shape)))
+            peaks[who] = peak_gib(lambda who=who, side=side: seconds[who].append(_seconds(lambda: side(shape))))
     medians = {who: statistics.median(values) for who, values in seconds.items()}
     rows = [
         {

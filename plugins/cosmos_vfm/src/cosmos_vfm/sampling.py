@@ -18,7 +18,15 @@ from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.tokenizer import TextTokens, VideoVAE
 from cosmos_vfm.tokenizer.video import CHANNELS, TEMPORAL, latent_shape
 
-__all__ = ["PASS_TOKENS", "SampleRequest", "SolverSettings", "build_solver", "generate", "sample_latents"]
+__all__ = [
+    "PASS_TOKENS",
+    "SampleRequest",
+    "SolverSettings",
+    "build_solver",
+    "generate",
+    "sample_latents",
+    "solver_sums",
+]
 
 PASS_TOKENS = 16384
 """Latent tokens that share a forward pass. More in a pass only cost memory: the device is busy with these."""
@@ -88,6 +96,21 @@ def build_solver(steps: int, shift: float, device: torch.device) -> Any:
     return solver
 
 
+def solver_sums(steps: int, shift: float) -> tuple[list[float], torch.Tensor]:
+    """Timesteps, and float32 [steps, 1 + steps]: row n weighs the first latents and all velocities after step n.
+
+    Their sum is what the solver gives, since it is linear. On the device the solver itself would make the host wait in
+    every step for the network, and the device for the host.
+    """
+    solver = build_solver(steps, shift, torch.device("cpu"))
+    latents, *velocities = torch.eye(1 + steps)[:, None, None]
+    rows = []
+    for timestep, velocity in zip(solver.timesteps, velocities, strict=True):
+        latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+        rows.append(latents.flatten())
+    return [float(timestep) for timestep in solver.timesteps], torch.stack(rows)
+
+
 def generate(
     model: Cosmos3Network,
     requests: Sequence[SampleRequest],
@@ -137,10 +160,14 @@ def _denoise(
     group, settings = branches.group, branches.group[0].solver
     condition_frames = torch.tensor([request.num_condition_frames for request in group], device=latents.device)
     noise_mask = frame_noise_mask(condition_frames, latents.shape[2])
-    solver = build_solver(settings.steps, settings.shift, latents.device)
-    for timestep in solver.timesteps:
-        velocity = branches.velocity(latents, float(timestep)) * noise_mask
-        latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+    timesteps, sums = solver_sums(settings.steps, settings.shift)
+    sums = sums.to(latents.device)
+    history = latents.new_empty(1 + settings.steps, *latents.shape)
+    history[0] = latents
+    for index, timestep in enumerate(timesteps):
+        history[index + 1] = branches.velocity(latents, timestep) * noise_mask
+        known = history[: index + 2]
+        latents = torch.mv(known.flatten(1).T, sums[index, : len(known)]).view_as(latents)
         if on_step is not None:
             on_step(len(group))
     return list(latents)
