@@ -38,25 +38,19 @@ class SaveJob:
     def carry_out(self, components: Mapping[str, dict[str, Any]], mesh: Mesh, *, shown: bool = True) -> Path:
         """Write ``iter_<step>``, at the second try if need be; returns the complete folder. Raises SaveFailed.
 
-        Collective. shown: whether people see the progress.
+        Collective. shown: whether people see the progress. To be followed by `remove_old`.
         """
         try:
-            folder = self._write(components, mesh, shown=shown)
+            return self._write(components, mesh, shown=shown)
         except SaveFailed as error:
             if mesh.rank == 0:
                 logger.warning("%s; trying once more", error)
-            folder = self._write(components, mesh, shown=shown)
-        if mesh.rank == 0:
-            self._remove_old()
-        return folder
+            return self._write(components, mesh, shown=shown)
 
-    def _write(self, components: Mapping[str, dict[str, Any]], mesh: Mesh, *, shown: bool) -> Path:
-        checkpoints = self.paths.checkpoints
-        return save_checkpoint(
-            checkpoints, self.step, components, self.loader, mesh, base=self.base, launch=self.launch, shown=shown
-        )
-
-    def _remove_old(self) -> None:
+    def remove_old(self, mesh: Mesh) -> None:
+        """Remove what need not be kept beside the new checkpoint. Rank 0 does."""
+        if mesh.rank:
+            return
         try:
             removed = remove_old(self.paths, self.config, self.step)
         except OSError as error:
@@ -64,3 +58,9 @@ class SaveJob:
         else:
             if removed:
                 logger.info("removed %s", ", ".join(path.name for path in removed))
+
+    def _write(self, components: Mapping[str, dict[str, Any]], mesh: Mesh, *, shown: bool) -> Path:
+        checkpoints = self.paths.checkpoints
+        return save_checkpoint(
+            checkpoints, self.step, components, self.loader, mesh, base=self.base, launch=self.launch, shown=shown
+        )

@@ -18,6 +18,7 @@ from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
 from cosmos_core.data.sampler import LOADER_FORMAT, is_loader_state
+from cosmos_core.data.workers import is_lost_worker
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
@@ -206,6 +207,8 @@ def _loader_state(path: Path) -> Any:
     try:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # A damaged pickle can raise anything.
+        if is_lost_worker(error):
+            raise
         raise _no_state(path, not_plain(error)) from None
     check_format(state, path, LOADER_FORMAT)
     return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import evolve
@@ -18,7 +19,7 @@ from cosmos_core.checkpoint.weights import StoredWeights, whole_weights
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.checkpoint import damaged
+from cosmos_core.plan.checkpoint import complete_ones, damaged
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.manifest import MANIFEST, FileRecord, checksums, verify, write_manifest
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
@@ -29,12 +30,14 @@ MODEL = "model"
 UNDONE = "nothing was packed"
 
 
-def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str, str]:
+def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str, Any]:
     """Write `output`, a whole copy of an ``iter_<N>``; it appears when it is complete. Returns facts to print.
 
-    folder: where the base is now, if not where the checkpoint says. The copy notes its base, so that a run may leave
-    frozen weights to it again. Memory holds a few tensors. Raises UserError when the checkpoint is damaged, when the
-    base is missing or has changed, or when a run that goes on removed the checkpoint.
+    folder: where the base is now, if not where the checkpoint says; a run, if one of its checkpoints is the base.
+
+    The copy notes its base, so that a run may leave frozen weights to it again. Memory holds a few tensors. Raises
+    UserError when the checkpoint is damaged, when the base is missing or has changed, or when a run that goes on
+    removed the checkpoint.
     """
     try:
         return _pack(checkpoint, output, folder)
@@ -46,11 +49,10 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
         raise UserError(f"the checkpoint is gone; {UNDONE}", [problem]) from error
 
 
-def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, str]:
+def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]:
     base = FrozenBase.read(checkpoint)
     if base is not None and folder is not None:
-        inner = folder / MODEL
-        base = evolve(base, folder=str((inner if base.dcp and inner.is_dir() else folder).resolve()))
+        base = _moved(base, folder)
     whole = whole_weights(checkpoint, "live", base)
     if wrong := verify(checkpoint):
         raise damaged(checkpoint, wrong, UNDONE, "pack another one")
@@ -70,9 +72,18 @@ def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, str]
         write_manifest(hidden, {**checksums(checkpoint), **_written(hidden, packing)})
     return {
         "checkpoint": str(output),
-        "tensors": str(len(whole.infos)),
-        "of the base": f"{len(whole.infos) - len(_live(checkpoint / MODEL))}, from {base.folder}" if base else "0",
+        "tensors": len(whole.infos),
+        "of the base": len(whole.infos) - len(_live(checkpoint / MODEL)) if base else 0,
+        **({"base": base.folder} if base else {}),
     }
+
+
+def _moved(base: FrozenBase, folder: Path) -> FrozenBase:
+    """The base where it is now: in `folder`, in ``model/`` below it, or in the checkpoint of a run that is the same."""
+    checkpoints = (*complete_ones(folder / "checkpoints"), *complete_ones(folder)) if base.dcp else ()
+    places = [*(path / MODEL for path in checkpoints), folder / MODEL if base.dcp else folder, folder]
+    moved = [evolve(base, folder=str(place.resolve())) for place in places if place.is_dir()]
+    return next((place for place in moved if place.fault() is None), moved[0])
 
 
 def _is_copied(name: Path) -> bool:

@@ -19,6 +19,7 @@ from torch.futures import Future
 
 from cosmos_core.checkpoint.metadata import read_metadata_file
 from cosmos_core.console import Progress
+from cosmos_core.data.workers import is_lost_worker
 from cosmos_core.errors import Problem, UserError, first_line
 
 __all__ = ["SafePlanner", "SafeReader", "not_plain", "stored_keys"]
@@ -47,6 +48,8 @@ class SafeReader(FileSystemReader):
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # A damaged archive can raise anything.
+            if is_lost_worker(error):
+                raise
             raise _unsafe(Path(self.path), f"its data {not_plain(error)}") from None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
@@ -55,6 +58,8 @@ class SafeReader(FileSystemReader):
         try:
             return read_metadata_file(path)
         except Exception as error:  # A damaged pickle can raise anything.
+            if is_lost_worker(error):
+                raise
             raise _unsafe(path, f"cannot read its metadata: {first_line(error)}") from None
 
 
@@ -87,6 +92,8 @@ class SafePlanner(DefaultLoadPlanner):
         try:
             entry = torch.load(value, weights_only=True)
         except Exception as error:
+            if is_lost_worker(error):
+                raise
             raise _unsafe(Path(name), f"entry '{name}' {not_plain(error)}") from None
         if self.flatten_state_dict:
             set_element(self.original_state_dict, self.mappings[name], entry)

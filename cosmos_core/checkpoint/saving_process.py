@@ -55,12 +55,13 @@ class Request:
 class Reply:
     """How a save ended: complete, or with an error of the disk, or with a crash of the process that saves.
 
-    records: what was logged meanwhile. seconds: that it took.
+    records: what was logged until then. afterwards: while old checkpoints were removed. seconds: that it all took.
     """
 
     error: SaveFailed | None = None
     crash: str | None = None
     records: list[logging.LogRecord] = field(factory=list)
+    afterwards: list[logging.LogRecord] = field(factory=list)
     seconds: float = 0.0
 
     @property
@@ -111,12 +112,14 @@ def main(connection: str, file: str, size: str) -> int:
 
 
 def _carried_out(request: Request, memory: StagingMemory, mesh: Mesh, log: _Records) -> Reply:
-    begun, error = time.perf_counter(), None
+    begun, job = time.perf_counter(), request.job
     try:
-        request.job.carry_out(unstaged(request.components, memory, mesh.device_mesh), mesh, shown=False)
+        job.carry_out(unstaged(request.components, memory, mesh.device_mesh), mesh, shown=False)
     except SaveFailed as failed:
-        error = failed
-    return Reply(error, records=log.taken(), seconds=time.perf_counter() - begun)
+        return Reply(failed, records=log.taken())
+    records = log.taken()
+    job.remove_old(mesh)
+    return Reply(records=records, afterwards=log.taken(), seconds=time.perf_counter() - begun)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
+from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer, is_cut_off
@@ -32,13 +33,6 @@ __all__ = [
 ]
 
 A, B = ".lora_A.weight", ".lora_B.weight"
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-"""Of frozen tensors, by the names in the record of their base."""
 
 
 @frozen
@@ -196,7 +190,7 @@ class BaseWeights:
             problem = Problem(message=f"lacks {by_layer(missing)}", file=str(folder))
             raise UserError("the base lacks what the checkpoint left to it", [problem])
         else:
-            self.infos = {name: TensorInfo(stored[name].shape, DTYPES[dtype]) for name, dtype in base.lacking.items()}
+            self.infos = {name: TensorInfo(stored[name].shape, dtype(kind)) for name, kind in base.lacking.items()}
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """From the base."""

@@ -29,12 +29,18 @@ def print_json(value: Any) -> None:
 
 
 def print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
-    """One ``name: value`` a line, or a JSON object."""
+    """One ``name: value`` a line, lists and truth values in words; or a JSON object, with the values as they are."""
     if as_json:
         print_json(facts)
         return
-    for name, text in facts.items():
-        click.echo(f"{name}: {text}")
+    for name, value in facts.items():
+        click.echo(f"{name}: {_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def print_notes(notes: Iterable[Problem]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cosmos_core.config.cores import cores
 from cosmos_core.errors import Problem, UserError
 
 __all__ = [
@@ -166,7 +167,7 @@ def threads_per_rank(ranks: int) -> dict[str, str]:
     """
     if is_set("OMP_NUM_THREADS"):
         return {}
-    return {"OMP_NUM_THREADS": str(max(len(os.sched_getaffinity(0)) // ranks, 1))}
+    return {"OMP_NUM_THREADS": str(max(cores() // ranks, 1))}
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from operator import mul
 
 from attrs import evolve, frozen
 
 from cosmos_core.config.run import TypicalSample
+from cosmos_core.data.mixture import members_of
 from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.errors import UserError
 
@@ -15,6 +17,8 @@ __all__ = ["Lengths", "lengths_of", "tokens_of"]
 
 RUNS, RUN = 8, 8
 """Samples are looked at in so many runs of so many, since neighbours often lie in one block of a file."""
+LEAST_RUNS = 2
+"""Of a mixture's member, however small its weight."""
 CHARACTERS_A_TOKEN = 4.0
 """Of English text and of structured captions; a plan needs no tokenizer."""
 
@@ -26,9 +30,10 @@ def tokens_of(text: str) -> int:
 
 @frozen
 class Lengths:
-    """Some samples of a dataset, the smallest first."""
+    """Some samples of a dataset, the smallest first. weights: how often training draws a sample like each."""
 
     samples: tuple[TypicalSample, ...]
+    weights: tuple[float, ...]
 
     @property
     def usual(self) -> TypicalSample:
@@ -44,11 +49,14 @@ class Lengths:
 
     @property
     def _mean_size(self) -> float:
-        return sum(map(_size, self.samples)) / len(self.samples)
+        return self._mean([_size(sample) for sample in self.samples])
 
     @property
     def _mean_text(self) -> float:
-        return sum(sample.text for sample in self.samples) / len(self.samples)
+        return self._mean([sample.text for sample in self.samples])
+
+    def _mean(self, values: Sequence[int]) -> float:
+        return sum(map(mul, self.weights, values)) / sum(self.weights)
 
     def _near(self, size: float, text: float) -> TypicalSample:
         """The sample of the nearest size, since not every size suits a model, with a text of so many tokens."""
@@ -61,9 +69,26 @@ def _size(sample: TypicalSample) -> int:
 
 
 def lengths_of(source: MapSource) -> Lengths | None:
-    """Of at most 64 samples, spread over the data. None where the metadata does not tell, or cannot be read."""
+    """Of about 64 samples, spread over the data, and over a mixture by its members' weights.
+
+    None where the metadata does not tell, or cannot be read.
+    """
+    members = members_of(source)
+    total = sum(member.weight for member in members)
+    found: list[tuple[TypicalSample, float]] = []
+    for member in members:
+        samples = _some_of(member.source, max(LEAST_RUNS, round(RUNS * member.weight / total)))
+        if samples is None:
+            return None
+        found += [(sample, member.weight / len(samples)) for sample in samples]
+    found.sort(key=lambda pair: _size(pair[0]))
+    return Lengths(*zip(*found, strict=True)) if found else None
+
+
+def _some_of(source: MapSource, runs: int) -> list[TypicalSample] | None:
+    """Those that can be read of so many runs of samples."""
     found = []
-    for index in _spread(len(source)):
+    for index in _spread(len(source), runs):
         try:
             sample = source.dimensions(index)
         except UnreadableSample:
@@ -73,11 +98,11 @@ def lengths_of(source: MapSource) -> Lengths | None:
         if sample is None:
             return None
         found.append(sample)
-    return Lengths(tuple(sorted(found, key=_size))) if found else None
+    return found
 
 
-def _spread(count: int) -> Sequence[int]:
-    if count <= RUNS * RUN:
+def _spread(count: int, runs: int) -> Sequence[int]:
+    if count <= runs * RUN:
         return range(count)
-    starts = [run * (count - RUN) // (RUNS - 1) for run in range(RUNS)]
+    starts = [run * (count - RUN) // (runs - 1) for run in range(runs)]
     return sorted({start + offset for start in starts for offset in range(RUN)})

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from math import ceil
-from pathlib import Path
 from typing import Literal
 
+from cosmos_core.config.cores import cores
 from cosmos_core.config.env import launched_rank
 
-__all__ = ["MOST_WORKERS", "cores", "workers_for", "workers_that_keep_up"]
+__all__ = ["MOST_WORKERS", "workers_for", "workers_that_keep_up"]
 
 MOST_WORKERS = 16
 """Of a rank. More seldom help: the process that trains takes what they read."""
 HEADROOM = 1.5
 """Samples differ, and a core that decodes beside others is slower than a core alone."""
-CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
 def workers_for(configured: int | Literal["auto"], needed: int | None = None) -> int:
@@ -34,12 +31,3 @@ def workers_for(configured: int | Literal["auto"], needed: int | None = None) ->
 def workers_that_keep_up(core_seconds: float, step_seconds: float) -> int:
     """To prepare a micro-batch while one trains. core_seconds: to prepare it. step_seconds: it trains, at the least."""
     return max(1, min(MOST_WORKERS, ceil(HEADROOM * core_seconds / step_seconds)))
-
-
-def cores(quota: Path = CGROUP) -> int:
-    """Cores that this process may use: those of its affinity, and of its control group's quota if that is less."""
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    if not quota.is_file():
-        return allowed
-    microseconds, _, period = quota.read_text(encoding="ascii").partition(" ")
-    return allowed if microseconds == "max" else max(1, min(allowed, int(microseconds) // int(period)))

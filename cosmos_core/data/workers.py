@@ -25,7 +25,7 @@ from cosmos_core.data.handover import start_worker
 from cosmos_core.errors import Problem, RankLost, UserError
 from cosmos_core.launch.signals import stops_blocked
 
-__all__ = ["lost_workers_explained", "read_in_workers"]
+__all__ = ["is_lost_worker", "lost_workers_explained", "read_in_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,11 @@ def read_in_workers(
             raise UserError(f"{title}, {silent} times in a row", [_still_silent(name(read_ahead[0]))])
 
 
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether it is torch's error for a worker that was killed or crashed, which says nothing of what is done here."""
+    return str(error).startswith("DataLoader worker (pid")
+
+
 @contextmanager
 def lost_workers_explained() -> Iterator[None]:
     """Raises RankLost in place of torch's error for a worker that was killed or crashed.
@@ -108,7 +113,7 @@ def lost_workers_explained() -> Iterator[None]:
         yield
     except (RuntimeError, CheckpointException) as error:
         causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
-        lost = next((cause for cause in causes if str(cause).startswith("DataLoader worker (pid")), None)
+        lost = next(filter(is_lost_worker, causes), None)
         if lost is None:
             raise
         message = str(lost).partition("\n")[0].strip().rstrip(".")

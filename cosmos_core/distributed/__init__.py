@@ -3,6 +3,7 @@
 from cosmos_core.distributed.activation_checkpointing import apply_activation_checkpointing, config_of_layer
 from cosmos_core.distributed.compile import compile_blocks, compile_fn
 from cosmos_core.distributed.context import ContextGroup
+from cosmos_core.distributed.device_memory import device_memory
 from cosmos_core.distributed.fsdp import dtype, load_full_tensor, shard, to_local
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
@@ -17,6 +18,7 @@ __all__ = [
     "compile_blocks",
     "compile_fn",
     "config_of_layer",
+    "device_memory",
     "dtype",
     "load_full_tensor",
     "local_mesh",

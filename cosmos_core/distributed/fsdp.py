@@ -17,8 +17,9 @@ __all__ = ["dtype", "full_tensor", "load_full_tensor", "reshard", "set_requires_
 
 
 def dtype(name: str) -> torch.dtype:
-    """The torch dtype of a configuration's name."""
-    return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
+    """The torch dtype of a name in a configuration, or in the record of a base."""
+    dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    return {str(known).removeprefix("torch."): known for known in dtypes}[name]
 
 
 def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: Mesh, parallelism: Parallelism, precision: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
+from cosmos_core.config.cores import cores
 from cosmos_core.config.env import LaunchedRank, launched_rank
 from cosmos_core.distributed.host_memory import keep_freed_memory
 from cosmos_core.distributed.mesh import Mesh
@@ -76,7 +76,7 @@ def _context_group(degrees: Degrees, device: torch.device) -> dist.ProcessGroup 
 def _share_cores(launched: LaunchedRank | None) -> None:
     """Divide the machine's cores among its ranks."""
     if launched is not None and launched.local_world > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // launched.local_world))
+        torch.set_num_threads(max(1, cores() // launched.local_world))
 
 
 def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: timedelta) -> None:

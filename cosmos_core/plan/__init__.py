@@ -3,7 +3,7 @@
 from cosmos_core.plan.base import read_base, write_base
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.checkpoint import latest_complete
-from cosmos_core.plan.costs import Estimate, usual_samples
+from cosmos_core.plan.costs import Estimate, overlong_notes, usual_samples
 from cosmos_core.plan.export_record import ExportRecord, read_export
 from cosmos_core.plan.make import make_plan, plan_in
 from cosmos_core.plan.paths import BASE_FILE, RunPaths, iteration_name
@@ -28,6 +28,7 @@ __all__ = [
     "latest_complete",
     "locate_source",
     "make_plan",
+    "overlong_notes",
     "plan_in",
     "preflight",
     "read_base",

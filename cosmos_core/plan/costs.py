@@ -18,6 +18,7 @@ __all__ = [
     "checkpoint_bytes",
     "checkpoints_kept",
     "memory_items",
+    "overlong_notes",
     "peak",
     "staging_bytes",
     "step_seconds",
@@ -193,6 +194,17 @@ def checkpoints_kept(config: CheckpointConfig, steps: int, hours: float | None =
         return saves
     every = steps // config.keep_every if config.keep_every is not None else 0
     return min(saves, config.keep_last + every + config.keep_best.count + 1)
+
+
+def overlong_notes(loader: DataloaderConfig, tokens: int, cap: int | None = None) -> tuple[str, ...]:
+    """What training does with samples of so many tokens, if they are longer than a pack. cap: the family's."""
+    limits = [limit for limit in (loader.max_sequence_length, cap) if limit is not None]
+    if not limits or tokens < min(limits) + (loader.packing == "pool"):
+        return ()
+    does = {"error": "ends at the first such sample", "skip": "leaves such samples out"}
+    action = does.get(loader.overlong, "makes such samples shorter")
+    length = f"a usual sample takes {tokens:,} tokens and a pack {min(limits):,} (max_sequence_length)"
+    return (f"warning: {length}, so training {action} (overlong = {loader.overlong})",)
 
 
 def usual_samples(loader: DataloaderConfig, tokens: int, cap: int | None = None) -> float:

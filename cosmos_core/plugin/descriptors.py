@@ -245,9 +245,9 @@ class ExportUse:
 class ConverterSpec(Spec):
     """A conversion between formats. convert: takes a Conversion, returns facts to print; target 'dcp' or 'hf'.
 
-    task: the family whose checkpoints it converts. looks_for: how its source format is recognised, for error
-    messages. describe: of an export, once it is written; takes the Conversion and the RunConfig of the run (None
-    without a run), returns an ExportUse.
+    Facts are texts, numbers, truth values and lists, by name. task: the family whose checkpoints it converts.
+    looks_for: how its source format is recognised, for error messages. describe: of an export, once it is written;
+    takes the Conversion and the RunConfig of the run (None without a run), returns an ExportUse.
     """
 
     kind: ClassVar[str] = "converter"

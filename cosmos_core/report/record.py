@@ -60,9 +60,9 @@ class Launch:
 
 @frozen(kw_only=True)
 class RunRecord:
-    """facts: text by name, for people. last_figures: the newest metrics. launches: oldest first."""
+    """facts: texts and numbers by name, for people. last_figures: the newest metrics. launches: oldest first."""
 
-    facts: dict[str, str]
+    facts: dict[str, Any]
     last_figures: dict[str, float]
     checkpoints: list[SavedCheckpoint]
     launches: list[Launch] = field(factory=list)
@@ -88,7 +88,7 @@ def read_record(run_dir: Path) -> RunRecord:
     )
 
 
-def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     weights, fetched = _table(info, "weights"), _table(info, "fetched")
     versions = _table(info, "distributions")
     origin = weights.get("origin")
@@ -105,7 +105,9 @@ def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]
         "started": info.get("started", ""),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    return {name: str(text) for name, text in facts.items() if text not in ("", None)}
+    return {
+        name: fact if isinstance(fact, int) else str(fact) for name, fact in facts.items() if fact not in ("", None)
+    }
 
 
 def _data(config: Mapping[str, Any], section: str) -> str:

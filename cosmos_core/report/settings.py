@@ -19,10 +19,15 @@ UNCOMPARED = {"job.name"}
 
 @frozen
 class Difference:
-    """One key. values: as TOML, one for each run; "not set" where a run has none."""
+    """One key. values: one for each run; None where a run has none."""
 
     key: str
-    values: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """The values as TOML; "not set" where a run has none."""
+        return [value_text(value) for value in self.values]
 
 
 def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[Difference]:
@@ -36,9 +41,7 @@ def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[Difference]
         keys = {key: None for key in keys if all(key in values for values in settings)}
     rows = {key: [values.get(key) for values in settings] for key in keys if key not in UNCOMPARED}
     return [
-        Difference(key, tuple(map(value_text, values)))
-        for key, values in rows.items()
-        if any(value != values[0] for value in values)
+        Difference(key, tuple(values)) for key, values in rows.items() if any(value != values[0] for value in values)
     ]
 
 

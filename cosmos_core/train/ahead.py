@@ -46,14 +46,18 @@ def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int,
     loader's workers. Closing waits for the pack that is being made, and closes `packs`.
     """
     batches = (collated(pack, family) for pack in islice(packs, total))
-    pack = next(batches, None)
+
+    def draw() -> list[MicroBatch]:
+        return list(islice(batches, 1))
+
+    ready = draw()
     thread = ThreadPoolExecutor(1, "packs")
-    pending = deque(thread.submit(next, batches, None) for _ in range(ahead))
+    pending = deque(thread.submit(draw) for _ in range(ahead))
     try:
-        while pack is not None:
-            yield pack
-            pending.append(thread.submit(next, batches, None))
-            pack = pending.popleft().result()
+        while ready:
+            yield ready.pop()  # Nothing here holds it: the step moves it to the device and lets it go.
+            pending.append(thread.submit(draw))
+            ready += pending.popleft().result()
     finally:
         for waiting in pending:
             waiting.cancel()

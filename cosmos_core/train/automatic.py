@@ -10,8 +10,9 @@ from attrs import evolve
 from cosmos_core.config.run import RunConfig
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.worker_count import workers_for
+from cosmos_core.distributed.device_memory import device_memory
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.costs import GIB, MODES
+from cosmos_core.plan.costs import MODES
 from cosmos_core.plan.gpus import Machine, gpu_of
 from cosmos_core.plan.savings import Case, best_mode, cheapest, on_a_command_line
 from cosmos_core.train.costs import AUTO, case_of, described_mode, workers_needed
@@ -24,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 def machine_here(device: torch.device, world: int) -> Machine | None:
     """The run's cards, which are all as this process's; None on a CPU, whose memory has no fixed limit."""
-    if device.type != "cuda":
+    memory = device_memory(device)
+    if memory is None:
         return None
     name = torch.cuda.get_device_name(device)
-    return Machine(name, world, torch.cuda.get_device_properties(device).total_memory / GIB, gpu_of(name))
+    return Machine(name, world, memory, gpu_of(name))
 
 
 def settled(

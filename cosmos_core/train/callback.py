@@ -56,7 +56,11 @@ class Callback:
         """The loop raised an exception; called instead of `train_end`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors to save in the checkpoint."""
+        """Plain values and tensors to save in the checkpoint.
+
+        Checkpoints hold them under the callback's name and under these keys, so neither may change: a run that resumes
+        would not find them. `load_state_dict` must take what an older version of the callback wrote.
+        """
         return {}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:

@@ -36,8 +36,10 @@ RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gau
 """Entries of every random state; one of a process with a GPU has another."""
 
 
-def load_training_state(trainer: Trainer, source: WeightSource) -> None:
+def load_training_state(trainer: Trainer, source: WeightSource, *, again: bool = False) -> None:
     """Fill an uninitialised trainer from `source`, and with fresh values for what `source` lacks.
+
+    again: this process loaded it before, and has told what differs.
 
     Raises UserError when something does not fit.
     """
@@ -54,7 +56,7 @@ def load_training_state(trainer: Trainer, source: WeightSource) -> None:
     fresh = initialise_rest(model, trainer.family, trainer.rng, loaded.tensors)
     restarted = ema.restart(loaded.averages) if ema is not None else []
     check_finite(model, ema, mesh, source.path)
-    if source.path is not None and trainer.is_main:
+    if source.path is not None and trainer.is_main and not again:
         log_differences(config.model, loaded, fresh, restarted)
     if source.path is not None and resumes:
         trainer.base = base_on_resume(trainer, source.path, base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,8 +71,9 @@ def fetch(
     failure: UserError | None = None
     try:
         for _ in range(count):
-            fetched.append(collated(next(micro_batches), family))
-            batches.append(fetched[-1].batch.to(mesh.device))
+            pack = collated(next(micro_batches), family)
+            batches.append(pack.batch.to(mesh.device))
+            fetched.append(replace(pack, batch=None))
     except UserError as error:
         failure = error
     # On the host, so that it does not wait for the device's last update.

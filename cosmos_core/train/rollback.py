@@ -109,7 +109,7 @@ class Rollbacks:
         restore_random_state(self._start.random)
         for name, values in deepcopy(self._start.callbacks).items():
             trainer.callbacks[name].load_state_dict(values)
-        load_training_state(trainer, source)
+        load_training_state(trainer, source, again=True)
         if source.kind != "resume":
             trainer.load_state_dict(BEGINNING, ())
         reshard(trainer.model)

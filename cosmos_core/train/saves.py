@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,11 @@ class Saves:
         trainer = self._trainer
         self.settle()
         begun = self._enter()
-        path = self._new_job().carry_out(trainer.state_dict(), trainer.mesh)
-        trainer.times.add("saving", time.perf_counter() - begun)
+        job = self._new_job()
+        path = job.carry_out(trainer.state_dict(), trainer.mesh)
         logger.info("saved %s", path)
+        job.remove_old(trainer.mesh)
+        trainer.times.add("saving", time.perf_counter() - begun)
         self._complete(trainer.step, path)
         return path
 
@@ -118,8 +121,7 @@ class Saves:
         waited = time.perf_counter() - begun
         if not self._all_finished:
             trainer.times.add("saving", waited)
-        for record in reply.records:
-            logging.getLogger(record.name).handle(record)
+        _log_again(reply.records)
         if any_rank(reply.crash is not None, trainer.mesh):
             self._save_here_from_now_on(reply.crash or "a process that saves failed on another rank")
             return
@@ -129,6 +131,7 @@ class Saves:
         path = job.paths.iteration(job.step)
         self._blocked += waited
         logger.info("saved %s: training waited %.2f s, %.1f s in the background", path, self._blocked, reply.seconds)
+        _log_again(reply.afterwards)
         self._complete(job.step, path)
 
     def before_change(self) -> None:
@@ -236,3 +239,9 @@ class Saves:
             raise error
         if self._trainer.is_main:
             logger.warning("%s; training goes on", error)
+
+
+def _log_again(records: Sequence[logging.LogRecord]) -> None:
+    """What the process that saves logged."""
+    for record in records:
+        logging.getLogger(record.name).handle(record)

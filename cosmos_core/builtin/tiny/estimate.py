@@ -10,7 +10,7 @@ from cosmos_core.builtin.tiny.network import TinyNetwork
 from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.optim.select import select_trainable
-from cosmos_core.plan.costs import Estimate, usual_samples
+from cosmos_core.plan.costs import Estimate, overlong_notes, usual_samples
 from cosmos_core.train.counts import count_parameters
 
 __all__ = ["estimate"]
@@ -45,5 +45,6 @@ def estimate(config: RunConfig) -> Estimate:
         flops=3 * forward,
         recomputed={"none": 0.0, "selective": forward, "full": forward},
         width=model.hidden,
+        notes=overlong_notes(config.dataloader_train, round(POINTS)),
         utilisation=None,
     )

@@ -121,7 +121,7 @@ def _wrong_base(checkpoint: Path) -> list[str]:
 @click.option(
     "--base",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where the base is now; default: where the checkpoint says.",
+    help="Where the base is now, a run too; default: where the checkpoint says.",
 )
 @json_option
 @click.pass_obj

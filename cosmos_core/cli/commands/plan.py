@@ -105,6 +105,7 @@ def _plain(costs: Costs) -> dict[str, Any]:
         "hours": None if costs.hours is None else round(costs.hours, 2),
         "pinned_gib": round(costs.pinned_gib, 2),
         "checkpoint_gib": round(costs.checkpoint_gib, 2),
+        "notes": list(estimate.notes),
         "disk_gib": round(costs.checkpoint_gib * costs.num_checkpoints, 2),
     }
 

@@ -132,7 +132,7 @@ def compare(names: tuple[str, ...], root: Path | None, as_json: bool) -> None:
         print_json({"runs": list(map(str, folders)), "state": states, "settings": settings, "last": values})
         return
     rows = [["state", *states]]
-    rows += [[difference.key, *difference.values] for difference in differences]
+    rows += [[difference.key, *difference.texts] for difference in differences]
     rows += [[name, *map(_number, row)] for name, row in values.items()]
     print_table(["", *_labels(folders)], rows)
 

@@ -187,9 +187,16 @@ def test_a_changed_vae_is_another_video_tokenizer(vae: Path, tmp_path: Path, cha
     config = resolve("vision_sft_demo", wan, plugins=PluginManager.discover()).config.model
     assert isinstance(config, VfmConfig)
     before = video_tokenizer_identity(config)
-    assert video_tokenizer_identity(config) == before
+    assert video_tokenizer_identity(config, tmp_path / "remembered") == before
+    (digest,) = (tmp_path / "remembered").iterdir()
     change(folder)
-    assert video_tokenizer_identity(config) != before
+    for remembered in (None, tmp_path / "remembered"):
+        assert video_tokenizer_identity(config, remembered) != before
+    (changed,) = set((tmp_path / "remembered").iterdir()) - {digest}
+    changed.write_text("0" * 64)
+    assert "0" * 64 in video_tokenizer_identity(config, tmp_path / "remembered"), "weights are not read again"
+    changed.write_text("cut")
+    assert video_tokenizer_identity(config, tmp_path / "remembered") == video_tokenizer_identity(config)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,16 @@ def test_a_text_tokenizer_of_wrong_types_is_one_error(tmp_path: Path, file: str,
     assert refused.value.problems[0].key == "model.text_tokenizer.path"
 
 
+@pytest.mark.parametrize("gone", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")])
+def test_a_text_tokenizer_that_is_gone_is_named_by_its_file(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    write_tokenizer(tmp_path)
+    for name in gone:
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError) as refused:
+        hub_tokens(str(tmp_path), "main")
+    assert f"{tmp_path}': there is no tokenizer.json" in refused.value.problems[0].message
+
+
 @pytest.mark.parametrize("template", ["{% for m in %}", "{{ 1 / 0 }}", "{{ messages + 1 }}"])
 def test_a_template_that_fails_is_one_error(tmp_path: Path, template: str) -> None:
     write_tokenizer(tmp_path)

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from cosmos_core.checkpoint import load_loader_states
-from cosmos_core.errors import UserError
+from cosmos_core.checkpoint.load import load_component
+from cosmos_core.checkpoint.save import save_checkpoint
+from cosmos_core.data.workers import lost_workers_explained
+from cosmos_core.distributed import local_mesh
+from cosmos_core.errors import RankLost, UserError
 
 MEMBER = {"weight": 1.0, "size": 20, "epoch": 1, "left": {0: b"\xff\xff\xf0"}}
 STATE: dict[str, Any] = {
@@ -80,3 +84,28 @@ def test_types_and_ranges_are_checked(tmp_path: Path, wrong: dict[str, Any]) -> 
 def test_ranks_that_disagree_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         loaded(tmp_path, STATE, {**STATE, **other})
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "cosmos_core.checkpoint.reader.read_metadata_file",
+        "cosmos_core.checkpoint.reader.FileSystemReader.read_data",
+        "torch.load",
+    ],
+)
+def test_a_worker_that_is_lost_while_a_checkpoint_is_read_is_no_damage_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    mesh = local_mesh()
+    path = save_checkpoint(tmp_path, 1, {"trainer": {"step": 1}}, {"format": 1}, mesh)
+
+    def lose(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(place, lose)
+    with pytest.raises(RankLost, match="a loader worker was lost"), lost_workers_explained():
+        load_component(path / "trainer", {"step": 0}, mesh)
+    if place == "torch.load":
+        with pytest.raises(RankLost, match="a loader worker was lost"), lost_workers_explained():
+            load_loader_states(path / "dataloader")

@@ -60,7 +60,7 @@ def test_a_comparison_has_what_differs_and_the_last_figures(root: Path) -> None:
     assert lines[:3] == [["old", "new"], ["state", "done", "failed"], ["optimizer.lr", "0.001", "0.01"]]
     assert ["val_loss", "0.4", "0.4"] in lines
     compared = json.loads(runs("compare", "old", "new", "--json", root=root).stdout)
-    assert compared["settings"] == {"optimizer.lr": ["0.001", "0.01"]}
+    assert compared["settings"] == {"optimizer.lr": [0.001, 0.01]}
     assert compared["last"]["step"] == [10, 7]
 
 

@@ -13,6 +13,7 @@ from cosmos_core.config import TypicalSample
 from cosmos_core.data import MapSource, UnreadableSample
 from cosmos_core.data.chat import MediaReader, dimensions_of_row
 from cosmos_core.data.lengths import Lengths, lengths_of
+from cosmos_core.data.mixture import Member, Mixture
 from cosmos_core.errors import UserError
 
 
@@ -51,9 +52,39 @@ def test_data_that_cannot_be_read_has_no_lengths() -> None:
     assert lengths_of(_Clips(100, UserError)) is None
 
 
+class _Alike(MapSource):
+    """Clips of one length."""
+
+    def __init__(self, count: int, frames: int) -> None:
+        self.count, self.frames = count, frames
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get(self, index: int, random: np.random.Generator) -> Any:
+        raise AssertionError("a plan decodes nothing")
+
+    def dimensions(self, index: int) -> TypicalSample | None:
+        return TypicalSample(frames=self.frames, height=10, width=10, text=10 * self.frames)
+
+
+@pytest.mark.parametrize(("sizes", "weights"), [((3, 900), (3.0, 1.0)), ((10_000, 5), (30.0, 10.0))])
+def test_members_of_a_mixture_count_by_their_weights_not_by_their_sizes(
+    sizes: tuple[int, int], weights: tuple[float, float]
+) -> None:
+    members = [
+        Member(source=_Alike(size, frames), name=str(frames), weight=weight)
+        for size, frames, weight in zip(sizes, (1, 21), weights, strict=True)
+    ]
+    lengths = lengths_of(Mixture(members))
+    assert lengths is not None
+    assert lengths.usual.text == 60, "three quarters of 10 and a quarter of 210"
+
+
 def test_the_largest_pack_lies_between_the_usual_and_the_longest_sample() -> None:
     frames = (1, 1, 1, 1, 2, 3, 4, 19)
-    lengths = Lengths(tuple(TypicalSample(frames=number, height=10, width=10, text=10 * number) for number in frames))
+    samples = tuple(TypicalSample(frames=number, height=10, width=10, text=10 * number) for number in frames)
+    lengths = Lengths(samples, (1.0,) * len(samples))
     assert (lengths.usual.frames, lengths.usual.text) == (4, 40)
     alone, many = lengths.in_the_largest_pack(1), lengths.in_the_largest_pack(10_000)
     assert (alone.frames, alone.text) == (19, 190)

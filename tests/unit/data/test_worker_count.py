@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.config.cores import cores
 from cosmos_core.data import PackedLoader, Preparation
-from cosmos_core.data.worker_count import MOST_WORKERS, cores, workers_for, workers_that_keep_up
+from cosmos_core.data.worker_count import MOST_WORKERS, workers_for, workers_that_keep_up
 from tests.unit.data.numbers import Numbers
 
 
@@ -54,15 +55,17 @@ def test_no_machine_gives_a_rank_more_than_the_maximum(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("quota", "expected"), [("max 100000", 16), ("400000 100000", 4), ("50000 100000", 1), ("6400000 100000", 16)]
+    ("quota", "expected"), [("max", 16), ("-1", 16), ("400000", 4), ("50000", 1), ("6400000", 16), ("", 16)]
 )
 def test_the_quota_of_a_control_group_counts_as_cores(
     sixteen_cores: None, tmp_path: Path, quota: str, expected: int
 ) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(f"{quota}\n")
-    assert cores(file) == expected
-    assert cores(tmp_path / "absent") == 16
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second/cpu.max").write_text(f"{quota} 100000\n")
+    (tmp_path / "first/cpu").mkdir(parents=True)
+    (tmp_path / "first/cpu/cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "first/cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert [cores(tmp_path / version) for version in ("second", "first", "absent")] == [expected, expected, 16]
 
 
 def test_workers_keep_up_with_some_headroom() -> None:

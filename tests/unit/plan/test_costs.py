@@ -19,6 +19,7 @@ from cosmos_core.plan.costs import (
     checkpoint_bytes,
     checkpoints_kept,
     memory_items,
+    overlong_notes,
     staging_bytes,
     step_seconds,
     usual_samples,
@@ -136,6 +137,19 @@ def test_a_pack_holds_what_the_tightest_limit_lets_in() -> None:
     assert usual_samples(loader, 5000) == 1
 
 
+@pytest.mark.parametrize(
+    ("overlong", "does"),
+    [("error", "ends at the first"), ("skip", "leaves such samples out"), ("resize", "makes such samples shorter")],
+)
+def test_a_sample_longer_than_a_pack_is_told_with_what_training_does(overlong: str, does: str) -> None:
+    loader = evolve(config().dataloader_train, max_sequence_length=1000, packing="fill", overlong=overlong)
+    (note,) = overlong_notes(loader, 1000)
+    assert "1,000 tokens and a pack 1,000" in note
+    assert does in note
+    assert overlong_notes(loader, 999) == overlong_notes(evolve(loader, packing="pool"), 1000) == ()
+    assert overlong_notes(loader, 500, cap=500)
+
+
 def test_gpus_are_named_with_and_without_memory_and_number() -> None:
     assert machine_of("8xH100-80GB") == machine_of("8 x h100")
     assert (machine_of("8xh200").count, machine_of("L4").gpu) == (8, GPUS["L4-24GB"])
@@ -152,6 +166,8 @@ def test_gpus_are_named_with_and_without_memory_and_number() -> None:
         (machine_of, "4xMI300", "no known kind", "known are H100-80GB"),
         (machine_of, "0xH100", "no number of GPUs", "write it like 8xH100"),
         (machine_of, "-1xH100", "no number of GPUs", "write it like 8xH100"),
+        (machine_of, "100001xH100", "no number of GPUs from 1 to 100,000", "write it like 8xH100"),
+        (machine_of, f"{'9' * 5000}xH100", "no number of GPUs", "write it like 8xH100"),
         (machine_of, "8", "names no kind", "write it like 8xH100-80GB"),
         (machine_of, "8x", "names no kind", "write it like 8xH100-80GB"),
         (machine_of, "", "names no kind", "write it like 8xH100-80GB"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,12 @@ from cosmos_core.train import Trainer
 from cosmos_core.train.ahead import drawn_ahead
 from tests.unit.train.runs import Listening, ready
 
-FAMILY: Any = SimpleNamespace(collate=lambda items: [item.value for item in items])
+
+class Batch(list[str]):
+    """A list that can be watched."""
+
+
+FAMILY: Any = SimpleNamespace(collate=lambda items: Batch(item.value for item in items))
 
 
 class Packs:
@@ -64,6 +70,13 @@ def test_packs_come_in_order_each_with_its_own_state_and_no_samples(ahead: int) 
     assert len(source.threads) == 6, "none is read that no step uses"
     assert source.threads[0] is threading.current_thread(), "which starts the workers"
     assert all(thread is not threading.current_thread() for thread in source.threads[1:])
+
+
+def test_a_batch_that_the_step_lets_go_is_free_before_the_next_one_is_asked_for() -> None:
+    packs = drawn_ahead(Packs(), FAMILY, ahead=1, total=2)
+    for _ in range(2):
+        taken = weakref.ref(next(packs).batch)
+        assert taken() is None
 
 
 def test_an_error_comes_with_its_pack() -> None:

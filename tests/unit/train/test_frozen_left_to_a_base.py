@@ -102,7 +102,7 @@ def test_what_an_export_reads_is_the_same_and_in_the_same_order(place: Path) -> 
 def test_a_packed_checkpoint_holds_what_one_with_frozen_weights_does_and_needs_no_base(copied: Path) -> None:
     packed = copied / "part/packed/iter_000000002"
     facts = pack(iteration(copied, "part", HALF), packed)
-    assert facts["of the base"].startswith("4, from ")
+    assert facts["of the base"] == 4, "a number, as JSON gives it"
     assert verify(packed) == []
     shutil.rmtree(copied / "base")
     for component in ("model", "optim"):
@@ -135,7 +135,11 @@ def test_a_base_that_is_gone_is_named_and_may_be_given_again(copied: Path) -> No
         assert f"no such folder: {iteration(copied, 'base', 3)}" in problem.message
         assert problem.file == str(checkpoint / "frozen_base.json")
         assert f"cosmos checkpoints pack {checkpoint} --base DIR" in problem.hint
-    pack(checkpoint, copied / "out", iteration(copied, "moved", 3))
+    facts = [
+        pack(checkpoint, copied / name, given)
+        for name, given in (("by_step", iteration(copied, "moved", 3)), ("out", copied / "moved"))
+    ]
+    assert [fact["base"] for fact in facts] == [str(iteration(copied, "moved", 3) / "model")] * 2, "a run has it too"
     record = checkpoint / "frozen_base.json"
     record.write_text(record.read_text().replace(str(copied / "base"), str(copied / "moved")))
     again = ready(copied / "part", part(include=None), WeightSource(kind="resume", path=checkpoint))

@@ -164,6 +164,17 @@ def test_random_numbers_and_callbacks_go_back_too(tmp_path: Path, save_iter: int
     assert numbers[FAILS:] == numbers[back:FAILS], "the steps after the one it went back to, twice"
 
 
+def test_what_a_warm_start_lacks_is_told_once_not_again_by_a_rollback_to_the_start(tmp_path: Path) -> None:
+    base, _ = ready(tmp_path / "base", SOUND, "trainer.max_iter=1", "trainer.run_validation=false")
+    base.train()
+    warm = (f"checkpoint.load_path={base.paths.iteration(1)}/model", 'checkpoint.keys_to_skip_loading=["net.head"]')
+    with logged("cosmos_core") as lines:
+        trainer, _ = ready(tmp_path, *OPTIONS, *warm, "checkpoint.save_iter=100", "trainer.max_iter=7")
+        trainer.train()
+    assert trainer.rollbacks.count == 1
+    assert sum("not loaded from the checkpoint" in line for line in lines) == 1, lines
+
+
 def test_after_so_many_times_the_run_ends_and_says_so_again_when_it_is_repeated(tmp_path: Path) -> None:
     options = (*OPTIONS, "trainer.max_rollbacks=2", "dataloader_train.dataset.not_finite=1")
     trainer, _ = ready(tmp_path, *options, SOUND, "trainer.max_iter=4")

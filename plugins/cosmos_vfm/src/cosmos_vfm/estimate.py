@@ -10,7 +10,7 @@ from cosmos_core.attention import LayerMemory, layer_memory
 from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.distributed import dtype
 from cosmos_core.optim import inject_lora, select_trainable, trains_only_lora
-from cosmos_core.plan import Estimate, usual_samples
+from cosmos_core.plan import Estimate, overlong_notes, usual_samples
 from cosmos_core.train import Backward, count_parameters
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.flops import backward_of_towers, training_flops
@@ -48,8 +48,9 @@ class _Clips:
         height, width = grid(rows, columns)
         latents = frames * height * width
         text = min(self.each.text, config.dataloader_train.max_caption_tokens)
-        cap = model.max_num_tokens_after_packing
-        self.count = usual_samples(config.dataloader_train, text + latents + 1, cap if cap > 0 else None)
+        cap = model.max_num_tokens_after_packing if model.max_num_tokens_after_packing > 0 else None
+        self.count = usual_samples(config.dataloader_train, text + latents + 1, cap)
+        self.notes = overlong_notes(config.dataloader_train, text + latents + 1, cap)
         self.text, self.latents = round(self.count * text), round(self.count * latents)
         self.lengths = (text, latents)
         self.pixels = self.count * self.each.frames * self.each.height * self.each.width
@@ -87,7 +88,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         other_seconds=clips.pixels * VAE_SECONDS if online else 0.0,
         core_seconds=clips.count * CORE_SECONDS + pixels_decoded * CORE_SECONDS_A_PIXEL,
         width=size.hidden,
-        notes=(_encoded_at_once(clips, memory),) if online else (),
+        notes=(*clips.notes, *((_encoded_at_once(clips, memory),) if online else ())),
         utilisation=COMPILED if model.compile.enabled else EAGER,
         adapters=trains_only_lora(network),
     )

@@ -76,7 +76,9 @@ class VfmFamily(ModelFamily):
         self.cache: LatentCache | None = None
         self._writer: LatentWriter | None = None
         if context.data.fills_cache:
-            self.cache = open_automatic(context.data, video_tokenizer_identity(config), self._text_identity())
+            remembered = Path(context.data.cache_dir) if context.data.cache_dir is not None else None
+            video_tokenizer = video_tokenizer_identity(config, remembered)
+            self.cache = open_automatic(context.data, video_tokenizer, self._text_identity())
             self._writer = LatentWriter(self.cache) if self.cache is not None else None
         elif context.data.cache is not None:
             self.cache = self.open_cache(context.data.cache)

@@ -10,7 +10,7 @@ from cosmos_core.attention import LayerMemory, layer_memory
 from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.distributed import dtype
 from cosmos_core.optim import inject_lora, select_trainable, trains_only_lora
-from cosmos_core.plan import Estimate, usual_samples
+from cosmos_core.plan import Estimate, overlong_notes, usual_samples
 from cosmos_core.train import Backward, count_parameters
 from cosmos_vlm.architecture import cut
 from cosmos_vlm.blocks import LANGUAGE_REGIONS, TOWER_REGIONS
@@ -102,6 +102,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         recomputed=_recomputed(architecture, dialogs, parts),
         core_seconds=dialogs.count * _core_seconds(dialogs.each),
         width=text.hidden_size,
+        notes=overlong_notes(config.dataloader_train, dialogs.length),
         utilisation=COMPILED if model.compile.enabled else EAGER,
         adapters=trains_only_lora(network),
     )

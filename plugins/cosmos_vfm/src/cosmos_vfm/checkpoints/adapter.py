@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ BASE_METADATA = "cosmos_base"
 
 def export_adapter(
     checkpoint: Path, weights: StoredWeights, output: Path, dtype: torch.dtype | None, *, verify: bool
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Write the adapters of an ``iter_<N>`` folder. Returns facts to print. dtype: None keeps that of `weights`.
 
     Raises UserError when there are no adapters, or all are zero.
@@ -56,7 +57,9 @@ def export_adapter(
         write_shards(hidden, STEM, entries, verify=verify, metadata=metadata)
     return {
         "exported": str(output),
-        "adapters": f"{len(entries) // 2} layers, rank {base.rank}, alpha {base.alpha}",
-        "verified": "yes" if verify else "no",
+        "adapted layers": len(entries) // 2,
+        "rank": base.rank,
+        "alpha": base.alpha,
+        "verified": verify,
         "load": f'transformer.load_lora_adapter("{output}", weight_name="{STEM}.safetensors")',
     }

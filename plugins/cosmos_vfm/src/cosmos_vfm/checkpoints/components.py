@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = ["copy_components", "store_components", "write_json"]
 
 FOLDER = "components"
 """Folder in a base, beside ``model/``."""
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 INDEX = "model.safetensors.index.json"
 PIPELINE = "model_index.json"
 ROOT_FILES = ("*.json", "*.txt", "*.jinja")
@@ -38,11 +39,12 @@ def store_components(published: Published, base: Path) -> list[str]:
     return list(published.components)
 
 
-def copy_components(base: Path | None, output: Path, *, shift: float) -> list[str]:
+def copy_components(base: Path | None, output: Path, *, shift: float, given: Mapping[str, Path]) -> list[str]:
     """Copy the components of a base into an export that already has its weights. Returns the names of the folders.
 
-    Without a scheduler the export gets the native one, with this shift. It gets a pipeline index if all parts are
-    there. If the base had an index over all weights, a new one is written.
+    given: folders of components that a base without them leaves out. Without a scheduler the export gets the native
+    one, with this shift. It gets a pipeline index if all parts are there. If the base had an index over all weights, a
+    new one is written.
     """
     source = base / FOLDER if base is not None else None
     names = [name for name in COMPONENTS if source is not None and (source / name).is_dir()]
@@ -51,6 +53,12 @@ def copy_components(base: Path | None, output: Path, *, shift: float) -> list[st
             shutil.copytree(source / name, output / name)
         # The weight index and the pipeline index name folders that a bare export does not have.
         _copy_root_files(source, output, exclude=() if (output / "transformer").is_dir() else (INDEX, PIPELINE))
+    for name, folder in given.items():
+        if name not in names:
+            # The tokenizer may lie beside the weights of the model that it is from.
+            ignored = () if name == "vae" else WEIGHTS
+            shutil.copytree(folder, output / name, ignore=shutil.ignore_patterns(*ignored))
+            names.append(name)
     if "scheduler" not in names:
         (output / "scheduler").mkdir()
         write_json(output / "scheduler/scheduler_config.json", native_scheduler(shift))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from os.path import isdir, realpath
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from cosmos_vfm.checkpoints.published import Published, open_published
 __all__ = ["to_dcp"]
 
 
-def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str, str]:
+def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str, Any]:
     """Write `output`/model as DCP with ``net.`` names, and copies of the other components. Returns facts to print.
 
     source_revision: repository and commit of the source, stored in base.json. Memory holds one tensor at a time. An
@@ -37,9 +38,9 @@ def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str
         model_size = matching_size({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {
         "checkpoint": str(output),
-        "shards": str(len(published.files)),
+        "shards": len(published.files),
         "model size": model_size or "none of the released ones",
-        "components": ", ".join(components) or "none",
+        "components": components,
     }
 
 

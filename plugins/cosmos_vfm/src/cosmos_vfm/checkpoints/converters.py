@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cosmos_core.checkpoint import DcpWeights
 from cosmos_core.distributed import dtype
 from cosmos_core.plan import BASE_FILE
@@ -14,12 +16,12 @@ from cosmos_vfm.config import VfmConfig
 __all__ = ["convert", "export"]
 
 
-def convert(request: Conversion) -> dict[str, str]:
+def convert(request: Conversion) -> dict[str, Any]:
     """Published layout to a base checkpoint."""
     return to_dcp(request.source, request.output, source_revision=request.source_revision)
 
 
-def export(request: Conversion) -> dict[str, str]:
+def export(request: Conversion) -> dict[str, Any]:
     """Checkpoint of a run, or a base, to a diffusers folder. Weights of a run are written in its model.precision."""
     model = request.model if isinstance(request.model, VfmConfig) else None
     dtype_name, verify = request.options.get("dtype"), bool(request.options.get("verify"))

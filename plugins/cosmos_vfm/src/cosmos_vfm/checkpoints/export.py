@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class ExportRequest:
     verify: bool = False
 
 
-def export_weights(request: ExportRequest) -> dict[str, str]:
+def export_weights(request: ExportRequest) -> dict[str, Any]:
     """Write the folder atomically, with few tensors in memory. Returns facts to print."""
     trained = trained_weights(request.checkpoint, request.weights, request.scale)
     source, heads = _with_heads(trained, request)
@@ -66,13 +67,28 @@ def export_weights(request: ExportRequest) -> dict[str, str]:
         stem = "model" if bare else "diffusion_pytorch_model"
         written = write_shards(folder, stem, entries, verify=request.verify)
         write_json(folder / "config.json", _bare_config(config, shapes, request, entries) if bare else config)
-        components = copy_components(request.base, hidden, shift=(request.model or VfmConfig()).sampling.shift)
+        model = request.model or VfmConfig()
+        components = copy_components(request.base, hidden, shift=model.sampling.shift, given=_tokenizers(model))
     return {
         "exported": str(request.output),
         "weights": _describe_weights(trained) + (f", {heads} of the base's other heads" if heads else ""),
-        "shards": str(written.files) + (", verified" if request.verify else ""),
-        "components": ", ".join(components) or "none",
+        "shards": written.files,
+        "verified": request.verify,
+        "components": components,
     }
+
+
+def _tokenizers(model: VfmConfig) -> dict[str, Path]:
+    """Folders that training read its tokenizers from. The original VAE is one file, which no other program loads."""
+    video, text = model.tokenizer, model.text_tokenizer
+    folders = {}
+    if video.type == "wan22" and video.vae_path is not None:
+        for place in (Path(video.vae_path, "vae"), Path(video.vae_path)):
+            if (place / "config.json").is_file():
+                folders["vae"] = place
+    if text.type == "hf" and text.path is not None and isdir(text.path):
+        folders["text_tokenizer"] = Path(text.path)
+    return folders
 
 
 def _with_heads(trained: StoredWeights, request: ExportRequest) -> tuple[StoredWeights, int]:

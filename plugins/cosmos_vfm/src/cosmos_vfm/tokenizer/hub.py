@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os.path import isdir
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -12,6 +13,10 @@ from cosmos_core.hub import unreachable
 from cosmos_vfm.tokenizer.text import CHAT, VISION_START, TextTokens
 
 __all__ = ["hub_tokens"]
+
+
+FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+"""One of them holds a tokenizer's words."""
 
 
 @frozen
@@ -38,6 +43,9 @@ def hub_tokens(name: str, revision: str) -> TextTokens:
             message="is not set, and this model size has no tokenizer of its own", key="model.text_tokenizer.path"
         )
         raise UserError("there is no text tokenizer", [problem])
+    # Without it transformers advises on names of the Hub, or makes a tokenizer without words.
+    if isdir(name) and not any(Path(name, file).is_file() for file in FILES):
+        raise _unusable(name, f"there is no {FILES[0]}; put back the tokenizer's files")
     try:
         tokens = _load(name, revision)
         ids = tokens.ids("a ball", 16)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from cosmos_core.distributed import device_memory
 from cosmos_vfm.tokenizer.encode_limit import pixels_at_once
 from cosmos_vfm.tokenizer.video import to_pixels
 from cosmos_vfm.tokenizer.wan_encoder import WanEncoder
@@ -18,7 +19,6 @@ from cosmos_vfm.tokenizer.wan_files import find_vae, read_config, stored_weights
 
 __all__ = ["LATENTS_MEAN", "LATENTS_STD", "WAN_CONFIG", "WanVae", "rename_original"]
 
-GIB = 2**30
 LATENTS_MEAN = [
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
     -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502, -0.2055, -0.0322,
@@ -108,8 +108,7 @@ class WanVae:
     def to(self, device: torch.device) -> WanVae:
         """On `device`, in place. How much is encoded at once follows from its memory."""
         self.vae.to(device)
-        memory = torch.cuda.get_device_properties(device).total_memory / GIB if device.type == "cuda" else None
-        self.encoder.limit = pixels_at_once(memory)
+        self.encoder.limit = pixels_at_once(device_memory(device))
         self.mean, self.inverse_std = self.mean.to(device), self.inverse_std.to(device)
         return self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cosmos_core.checkpoint import trained_weights
 from cosmos_core.distributed import dtype
 from cosmos_core.errors import Problem, UserError
@@ -17,7 +19,7 @@ __all__ = ["export", "merge"]
 FORMAT = "hf"
 
 
-def merge(request: Conversion) -> dict[str, str]:
+def merge(request: Conversion) -> dict[str, Any]:
     """A published generator's understanding tower onto a Qwen3-VL model."""
     return merge_onto_tower(
         request.source,
@@ -27,7 +29,7 @@ def merge(request: Conversion) -> dict[str, str]:
     )
 
 
-def export(request: Conversion) -> dict[str, str]:
+def export(request: Conversion) -> dict[str, Any]:
     """A run's checkpoint to a folder that transformers loads."""
     model = request.model
     if not isinstance(model, VlmConfig):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,7 +57,7 @@ def export_weights(
     *,
     num_layers: int | None = None,
     verify: bool,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Write whole weights beside the backbone's other files. Returns facts to print. Raises UserError.
 
     limits: with which they were trained, for the processor files. num_layers: as in `copy_configs`.
@@ -68,14 +69,15 @@ def export_weights(
         write_processor(hidden, limits)
     return {
         "exported": str(output),
-        "tensors": str(len(source.infos)),
-        "shards": str(written.files) + (", verified" if verify else ""),
+        "tensors": len(source.infos),
+        "shards": written.files,
+        "verified": verify,
     }
 
 
 def export_adapter(
     checkpoint: Path, output: Path, weights: str, dtype: torch.dtype | None, *, verify: bool
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Write the adapters of an ``iter_<N>`` folder; returns facts to print. dtype: None keeps theirs.
 
     weights: what the run calls the folder or repository whose weights it adapts. Raises UserError when there are no
@@ -105,13 +107,15 @@ def export_adapter(
         (hidden / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return {
         "exported": str(output),
-        "adapters": f"{len(entries) // 2} layers, rank {base.rank}, alpha {base.alpha}",
-        "verified": "yes" if verify else "no",
+        "adapted layers": len(entries) // 2,
+        "rank": base.rank,
+        "alpha": base.alpha,
+        "verified": verify,
         "load": f'PeftModel.from_pretrained(model, "{output}")',
     }
 
 
-def _adapted(base: FrozenBase, weights: str) -> dict[str, str]:
+def _adapted(base: FrozenBase, weights: str) -> dict[str, Any]:
     """Where peft finds what the adapters were trained on: the folder, or in the Hub cache its repository and commit."""
     if not base.folder:
         raise UserError("the adapters were trained on fresh weights, so there is no base to load them onto")

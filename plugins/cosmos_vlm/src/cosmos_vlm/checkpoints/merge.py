@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -68,7 +69,7 @@ def reasoner_name(name: str) -> str | None:
     )
 
 
-def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) -> dict[str, str]:
+def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) -> dict[str, Any]:
     """Write a folder that transformers loads as Qwen3-VL. Returns facts to print.
 
     Memory holds a few tensors at a time. An interrupted merge continues with the file it had reached.
@@ -96,10 +97,13 @@ def merge_onto_tower(source: Path, output: Path, *, backbone: str, vision: str) 
     tower = next(tensor.place for tensor in tensors.values() if tensor.kind == "visual")
     return {
         "reasoner": str(output),
-        "language": f"{counts['language']} tensors of {source}",
-        "visual": f"{counts['visual']} tensors of {tower}",
-        "dropped": f"{len(dropped)} tensors of the generator",
-        "shards": str(written.files) + (f", {written.kept} from an interrupted merge" if written.kept else ""),
+        "language": str(source),
+        "language tensors": counts["language"],
+        "visual": tower,
+        "visual tensors": counts["visual"],
+        "dropped tensors": len(dropped),
+        "shards": written.files,
+        "shards of an interrupted merge": written.kept,
         "report": str(output / REPORT),
     }
 
