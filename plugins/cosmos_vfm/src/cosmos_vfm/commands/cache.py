@@ -33,7 +33,8 @@ def cache(
 ) -> None:
     """Encode the clips and captions of RECIPE's training data into a folder.
 
-    Those of the validation data too where trainer.run_validation is true. Run it again to continue, or after adding clips. Then train with dataloader_train.cache=FOLDER.
+    Those of the validation data too where trainer.run_validation is true. Run it again to continue, or after adding
+    clips. Then train with dataloader_train.cache=FOLDER.
 
     \b
     Examples:
