@@ -72,7 +72,7 @@ class Estimate:
     sample: what a typical sample is, for people. samples, tokens: in a micro-batch. kept: bytes from
     forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
-    before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
+    before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit nothing. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
     other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
     width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where it was
     measured. notes: lines for people. adapters: whether nothing but adapters trains.
@@ -87,6 +87,7 @@ class Estimate:
     loss: float = 0.0
     fixed: Mapping[str, float] = {}
     before: float = 0.0
+    fragmented: float = 0.0
     flops: float
     recomputed: Mapping[str, float]
     other_seconds: float = 0.0
@@ -134,7 +135,8 @@ def memory_items(
         {"gradients": accumulated, "before the forward pass": estimate.before},
     )
     passing = max(moments, key=lambda items: sum(items.values()))
-    reserve = RESERVE * (sum(passing.values()) + always["gathered weights"]) + RESERVE_BEFORE * estimate.before
+    reserve = RESERVE * (sum(passing.values()) + always["gathered weights"])
+    reserve += RESERVE_BEFORE * estimate.before + estimate.fragmented / degrees.context
     context = CONTEXT + (COLLECTIVES if degrees.world > 1 else 0.0)
     items = {**always, **passing, "allocator reserve": reserve, "CUDA context": context}
     return {name: value for name, value in items.items() if value}
