@@ -40,11 +40,11 @@ def folder(
 ) -> None:
     """Write a dataset and a recipe for the clips and pictures of SOURCE.
 
-    SOURCE is a folder with a caption beside every clip (a.mp4 and a.txt or a.json), a table (CSV, TSV, JSONL, Parquet)
-    of paths and captions, a folder with such a table called metadata.*, WebDataset tars, or a Hugging Face dataset: a
-    folder of Parquet or Arrow files, or hf://datasets/OWNER/NAME[@REVISION][/FOLDER]. Clips stay where they are unless
-    --copy is given. Every file is decoded once; those that cannot be used are left out and told. Interrupted, the same
-    command goes on: files that have not changed are not decoded again.
+    SOURCE is a folder with a caption beside every clip (a.mp4 and a.txt or a.json), a table (CSV, TSV, JSONL, Parquet,
+    Feather) of paths and captions, a folder with such a table called metadata.*, WebDataset tars, or a Hugging Face
+    dataset: a folder of Parquet or Arrow files, or hf://datasets/OWNER/NAME[@REVISION][/FOLDER]. Clips stay where they
+    are unless --copy is given. Every file is decoded once; those that cannot be used are left out and told.
+    Interrupted, the same command goes on: files that have not changed are not decoded again.
 
     \b
     Examples:
