@@ -38,5 +38,5 @@ def test_a_report_never_takes_the_place_of_a_pipe_or_a_device(tmp_path: Path) ->
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     (problem,) = refused("report", str(tmp_path / "run"), "-o", str(pipe)).problems
-    assert problem.message == "it is a folder, a device or a pipe"
+    assert problem.message == "it is a device or a pipe"
     assert pipe.is_fifo()
