@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from cosmos_core.errors import UserError
+from cosmos_data_bridge.folder.command import folder
 from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
 from cosmos_data_bridge.folder.rows import rows
@@ -126,6 +128,13 @@ def test_arrow_files_are_tables_as_its_streams_are(name: str, tmp_path: Path) ->
     found = dataset_of(tmp_path / name)
     assert found is not None
     assert found["type"] == "folder"
+
+
+def test_a_share_that_is_no_number_is_refused(clips: Path, tmp_path: Path) -> None:
+    arguments = [str(clips), "-o", str(tmp_path / "out"), "--val", "nan"]
+    done = CliRunner().invoke(folder, arguments, standalone_mode=False)
+    assert isinstance(done.exception, UserError)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_column_of_broken_json_is_told_by_name(clips: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 
 import click
@@ -60,6 +61,8 @@ def folder(
     from cosmos_data_bridge.folder.recipe import RECIPE
     from cosmos_data_bridge.folder.writing import Options, write_folder
 
+    if isnan(validation):  # Which every bound lets through.
+        raise UserError("--val is nan; give a share of the files, from 0 to below 1")
     loader = resolve(recipe, plugins=plugins).config.dataloader_train
     dataset = loader.dataset
     if not isinstance(dataset, BridgeConfig):
