@@ -154,6 +154,7 @@ def main() -> None:
             config = load(options.recipe, (*settings(options), answer), plugins=plugins)
             rows.append(measured(config, plugins, mesh, folder, way))
             if mesh.rank == 0:
+                print(rows[-1], flush=True)
                 shutil.rmtree(folder)
             clear()
         if mesh.rank == 0:

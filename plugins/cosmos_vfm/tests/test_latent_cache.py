@@ -72,6 +72,11 @@ def test_the_cache_gives_the_losses_of_online_encoding(root: Path, online: Path,
         assert figures == pytest.approx(losses(online)[step], rel=1e-6)
 
 
+def test_validation_data_that_no_run_reads_need_not_be_there(root: Path, tmp_path: Path) -> None:
+    nowhere = f"dataloader_val.dataset.path={tmp_path / 'nowhere'}"
+    assert "clips: 12\nencoded: 12" in encode(root, tmp_path / "latents", "trainer.run_validation=false", nowhere)
+
+
 class Undecodable:
     """A stored clip that the cache knows."""
 

@@ -108,8 +108,8 @@ def _device(rank: int) -> torch.device:
 
 
 def _sources(config: RunConfig, plugins: PluginManager) -> list[MapSource]:
-    """Sources of the training and validation data."""
-    loaders = (config.dataloader_train, config.dataloader_val)
+    """Sources of the training data, and of the validation data of a run that validates."""
+    loaders = (config.dataloader_train, config.dataloader_val if config.trainer.run_validation else None)
     return [
         plugins.registry.get(DatasetSpec, dataset.type).source.load()(dataset)
         for loader in loaders

@@ -31,9 +31,10 @@ def cache(
     batch: int,
     as_json: bool,
 ) -> None:
-    """Encode the clips and captions of RECIPE's training and validation data into a folder.
+    """Encode the clips and captions of RECIPE's training data into a folder.
 
-    Run it again to continue, or after adding clips. Then train with dataloader_train.cache=FOLDER.
+    Those of the validation data too where trainer.run_validation is true. Run it again to continue, or after adding
+    clips. Then train with dataloader_train.cache=FOLDER.
 
     \b
     Examples:
