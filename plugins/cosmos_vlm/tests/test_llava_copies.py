@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import json
 import shutil
 from pathlib import Path
@@ -65,7 +66,10 @@ def test_what_rows_are_like_is_told_without_keeping_the_blocks_that_tell_it(tmp_
     source, before = LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path))), pa.total_allocated_bytes()
     seen = [source.dimensions(index) for index in range(8)]
     assert {(one.frames, one.height, one.width) for one in seen if one is not None} == {(1, 40, 60)}
-    assert pa.total_allocated_bytes() - before < 2 * 2**20, "one block of eight"
+    deadline = time.monotonic() + 60  # Arrow's threads let go of what they read a moment later.
+    while pa.total_allocated_bytes() - before >= 2 * 2**20:
+        assert time.monotonic() < deadline, "more than one block of eight is kept"
+        time.sleep(0.02)
 
 
 def keys_of(source: LlavaSource) -> set[str]:
