@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import time
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
