@@ -31,16 +31,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def loads(text: str) -> Any:
-    """The value of a JSON text.
+class _Repeated(ValueError):
+    """A name that one object has twice."""
+
+
+def loads(text: str, repeated: bool = False) -> Any:
+    """The value of a JSON text. repeated: whether an object may have a name twice, of which the last one counts.
 
     Raises ValueError alone: JSONDecodeError, which has the line, for what is not JSON; else for values nested deeper
-    than DEEPEST, for integers of thousands of digits, and for texts that no UTF-8 can hold.
+    than DEEPEST, for integers of thousands of digits, for texts that no UTF-8 can hold, and for repeated names.
     """
     deep = f"has more than {DEEPEST} levels of lists and objects"
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = json.loads(text, object_pairs_hook=None if repeated else _object)
+    except (json.JSONDecodeError, _Repeated):
         raise
     except RecursionError:
         raise ValueError(deep) from None
@@ -51,6 +55,14 @@ def loads(text: str) -> Any:
         raise ValueError(deep)
     if ("\\ud" in text or "\\uD" in text) and not _is_utf8(value):
         raise ValueError("holds half of a character (a lone surrogate)")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Repeated(f"has {next(name for name in names if names.count(name) > 1)!r} twice in one object")
     return value
 
 
@@ -86,10 +98,13 @@ def _is_utf8(value: Any) -> bool:
 
 
 def read_json(path: Path, title: str = UNREADABLE, hint: str = "") -> Any:
-    """The value in a file. Raises UserError of this title, with file and line, for what cannot be read."""
+    """The value in a file. Raises UserError of this title, with file and line, for what cannot be read.
+
+    Names may be repeated: most of these files other programs wrote, and read so themselves.
+    """
     line = None
     try:
-        return loads(read_text(path))
+        return loads(read_text(path), repeated=True)
     except UserError as error:
         raise UserError(title, error.problems) from None
     except json.JSONDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import NoReturn
 
@@ -59,6 +60,7 @@ def main() -> NoReturn:
 def _exit_code() -> int:
     try:
         _check_arguments(sys.argv[1:])
+        _check_folder()
         plugins = PluginManager.discover(disabled_plugins())
         code = root_command(plugins)(obj=plugins, standalone_mode=False, prog_name="cosmos")
     except ReportedError as error:
@@ -88,3 +90,14 @@ def _check_arguments(arguments: list[str]) -> None:
     problems = [Problem(message=f"{text!r} {fault}", hint=NOT_TEXT) for text, fault in faults if fault]
     if problems:
         raise UserError("an argument cannot be used; nothing was started", problems)
+
+
+def _check_folder() -> None:
+    """Raises UserError where the current folder was removed, also when there is a new one of its name."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        problem = Problem(
+            message="it was removed, or made anew", hint="cd to a folder that is there, also where it has the same name"
+        )
+        raise UserError("the current folder is gone; nothing was started", [problem]) from None

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from cosmos_core.config.locate import KeyPath, locate
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import text_of
 
 __all__ = ["Document", "Location", "Provenance", "read_document", "read_text"]
 
@@ -53,8 +54,10 @@ def read_document(path: Path) -> Document:
         text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"no such recipe file: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from None
+    except UnicodeDecodeError:
+        text = text_of(path.read_bytes(), str(path))  # Raises with line and encoding.
     try:
         values = tomlkit.parse(text).unwrap()
     except ParseError as error:

@@ -23,7 +23,7 @@ def first_fields(file: Path) -> frozenset[str]:
 
     Raises UserError with file and line when it cannot be read, and when it has no rows.
     """
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         return frozenset(_columns(file))
     rows = iter(_values(file))
     first = next(rows, NOTHING)
@@ -33,7 +33,7 @@ def first_fields(file: Path) -> frozenset[str]:
 
 
 def _values(file: Path) -> Iterable[Any]:
-    if file.suffix == ".jsonl":
+    if file.suffix.lower() == ".jsonl":
         return (loads_at(line, str(file), number, TITLE) for number, line in _lines(file) if line.strip())
     text = text_of(_bytes(file), str(file))
     content = loads_at(text, str(file), 1, TITLE) if text.strip() else []

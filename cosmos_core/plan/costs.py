@@ -72,10 +72,11 @@ class Estimate:
     sample: what a typical sample is, for people. samples, tokens: in a micro-batch. kept: bytes from
     forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
-    before the forward pass. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode.
-    other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
-    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where it was
-    measured. notes: lines for people. adapters: whether nothing but adapters trains.
+    before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit nothing. flops: of
+    forward and backward, without recomputation. recomputed: FLOPs, by mode. other_seconds: of further work, on an
+    H100. core_seconds: to read and prepare the micro-batch on one CPU core. width: of the hidden states.
+    utilisation: least and most of a GPU's peak that all FLOPs run at, where it was measured. notes: lines for
+    people. adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -87,6 +88,7 @@ class Estimate:
     loss: float = 0.0
     fixed: Mapping[str, float] = {}
     before: float = 0.0
+    fragmented: float = 0.0
     flops: float
     recomputed: Mapping[str, float]
     other_seconds: float = 0.0
@@ -125,8 +127,14 @@ def memory_items(
     }
     buffers = estimate.parameters.unit_trained * (compute + reduced)
     working = max(estimate.working[mode] / degrees.context + buffers, estimate.loss)
-    moments = (
-        {"gradients": accumulated, **kept, "backward of a layer": working},
+    reserve = "allocator reserve"
+    moments: tuple[dict[str, float], ...] = (
+        {
+            "gradients": accumulated,
+            **kept,
+            "backward of a layer": working,
+            reserve: estimate.fragmented / degrees.context,
+        },
         {
             "gradients": gradients,
             "gradients before they are sharded": estimate.parameters.root_trained * (compute + reduced),
@@ -134,9 +142,10 @@ def memory_items(
         {"gradients": accumulated, "before the forward pass": estimate.before},
     )
     passing = max(moments, key=lambda items: sum(items.values()))
-    reserve = RESERVE * (sum(passing.values()) + always["gathered weights"]) + RESERVE_BEFORE * estimate.before
+    fragmented = passing.pop(reserve, 0.0)
+    held = RESERVE * (sum(passing.values()) + always["gathered weights"]) + RESERVE_BEFORE * estimate.before
     context = CONTEXT + (COLLECTIVES if degrees.world > 1 else 0.0)
-    items = {**always, **passing, "allocator reserve": reserve, "CUDA context": context}
+    items = {**always, **passing, reserve: held + fragmented, "CUDA context": context}
     return {name: value for name, value in items.items() if value}
 
 

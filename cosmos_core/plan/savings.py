@@ -68,8 +68,10 @@ Change = Callable[[Case], Changed | None]
 
 
 def best_mode(case: Case, memory: float) -> Case | None:
-    """With what recomputes least and leaves a margin on a card of so many GiB; None where nothing does."""
-    ways = [("none", 1.0), *(("selective", part / PARTS) for part in range(1, PARTS + 1)), ("full", 1.0)]
+    """With what recomputes fewest FLOPs and leaves a margin on a card of so many GiB; None where nothing does."""
+    parts = [part / PARTS for part in range(1, PARTS + 1)]
+    ways = [("none", 1.0), *((mode, share) for mode in ("selective", "full") for share in parts)]
+    ways.sort(key=lambda way: case.estimate.recomputed[way[0]] * way[1])
     tried = (evolve(case, mode=mode, share=share) for mode, share in ways)
     return next((other for other in tried if other.peak <= MARGIN * memory), None)
 

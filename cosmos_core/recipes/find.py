@@ -77,7 +77,12 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
         )
     names = [recipe.name for recipe in recipes]
     known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
-    file = f"did you mean the file '{name}.toml'?" if isfile((base or Path()) / f"{name}.toml") else ""
+    folder = base or Path()
+    if isfile(folder / name):
+        raise UserError(
+            f"{name} is no recipe", [Problem(message="the name of a recipe's file ends in .toml", file=name)]
+        )
+    file = f"did you mean the file '{name}.toml'?" if isfile(folder / f"{name}.toml") else ""
     hint = file or did_you_mean(name, known) or "`cosmos recipes list` shows all"
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 

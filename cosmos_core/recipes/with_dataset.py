@@ -63,8 +63,9 @@ def with_dataset(
         path = Path(folder) / "evaluation.toml"
         path.write_text(tomlkit.dumps(values), encoding="utf-8")
         try:
-            return resolve(str(path), overrides, plugins=plugins)
+            resolved = resolve(str(path), overrides, plugins=plugins)
+            return evolve(resolved, notes=tuple(note for note in resolved.notes if note.file != str(path)))
         except UserError as error:
-            # Nobody knows the file: only the command line can be wrong.
+            # Nobody knows the file: only the command line can be wrong, and be warned of.
             problems = [evolve(one, file="", line=None) if one.file == str(path) else one for one in error.problems]
             raise UserError(error.title.replace(str(path), "the settings of the evaluation"), problems) from None

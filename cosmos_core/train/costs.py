@@ -102,7 +102,14 @@ def _estimate(
     # Times are those of usual packs; memory must do for the largest of the run.
     largest = family.estimate(config, lengths.in_the_largest_pack(usual.samples), memory)
     assert largest is not None
-    return evolve(usual, kept=largest.kept, working=largest.working, loss=largest.loss, before=largest.before)
+    return evolve(
+        usual,
+        kept=largest.kept,
+        working=largest.working,
+        loss=largest.loss,
+        before=largest.before,
+        fragmented=largest.fragmented,
+    )
 
 
 def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: MapSource | None = None) -> Costs:

@@ -21,11 +21,15 @@ import cosmos_core.attention.saved
 import cosmos_core.plan.costs
 import cosmos_vlm.estimate
 from cosmos_core.config import RunConfig
+from cosmos_core.data import MapSource
 from cosmos_core.plan.costs import GIB
+from cosmos_core.plan.gpus import Machine
 from cosmos_core.plugin import ModelFamilySpec, PluginManager
 from cosmos_core.recipes import load
+from cosmos_core.train import ModelFamily
+from cosmos_core.train.automatic import settled
 from cosmos_core.train.build import open_dataset
-from cosmos_core.train.costs import case_of
+from cosmos_core.train.costs import case_of, described_mode
 from tests.benchmarks.timing import show
 from tests.benchmarks.whole_running import Measured
 
@@ -53,6 +57,8 @@ def memory_row(
 ) -> dict[str, Any]:
     """A row of the table. settings: of the run, with its mode. memory: GiB of each card. measured: None on a CPU."""
     config = load(recipe, settings, plugins=PluginManager.discover())
+    if memory is not None:
+        config = _settled(config, Machine("", world, memory))
     items = _items(config, world, memory)
     planned = _quantities(items)
     slopes = {}
@@ -61,11 +67,11 @@ def memory_row(
         with patch.object(module, name, STEP * value):
             other = _quantities(_items(config, world, memory))
         slopes[name] = {of: (other[of] - planned[of]) / (STEP * value - value) for of in QUANTITIES}
-    mode = config.model.activation_checkpointing.mode
+    checkpointing = config.model.activation_checkpointing
     found = {} if measured is None else asdict(measured)
     return {
         "recipe": recipe,
-        "mode": mode,
+        "mode": described_mode(checkpointing.mode, checkpointing.share),
         "GPUs": world,
         **{f"planned {of}": round(planned[of], 6) for of in QUANTITIES},
         **{of: round(value, 3) for of, value in found.items()},
@@ -75,10 +81,21 @@ def memory_row(
     }
 
 
-def _items(config: RunConfig, world: int, memory: float | None) -> dict[str, float]:
+def _parts(config: RunConfig) -> tuple[type[ModelFamily], MapSource]:
     plugins = PluginManager.discover()
-    family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
-    case = case_of(config, family, world, memory=memory, data=open_dataset(config.dataloader_train, plugins))
+    family: type[ModelFamily] = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
+    return family, open_dataset(config.dataloader_train, plugins)
+
+
+def _settled(config: RunConfig, machine: Machine) -> RunConfig:
+    """With the mode that a run takes there."""
+    family, data = _parts(config)
+    return settled(config, family, machine, data)
+
+
+def _items(config: RunConfig, world: int, memory: float | None) -> dict[str, float]:
+    family, data = _parts(config)
+    case = case_of(config, family, world, memory=memory, data=data)
     assert case is not None
     return case.items
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -217,4 +218,5 @@ def _figures(seen: Observed, options: argparse.Namespace, packs: int) -> dict[st
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that no run is left behind on the devices.
     main()

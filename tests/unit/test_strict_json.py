@@ -27,6 +27,7 @@ def test_values_are_read_as_they_stand() -> None:
         pytest.param("9" * 5000, "digits", id="thousands of digits"),
         pytest.param('{"a": "\\ud800"}', "surrogate", id="half a character"),
         pytest.param('["\\uDFFF"]', "surrogate", id="the other half"),
+        pytest.param('{"a": 1, "b": {"c": 1, "c": 1}}', "'c' twice", id="a name twice"),
         pytest.param("[1", "Expecting", id="cut off"),
         pytest.param("", "Expecting", id="empty"),
     ],
@@ -34,6 +35,11 @@ def test_values_are_read_as_they_stand() -> None:
 def test_what_cannot_be_used_is_a_value_error(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loads(text)
+
+
+def test_files_of_other_programs_may_repeat_a_name(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"a": 1, "a": 2}')
+    assert read_object(tmp_path / "config.json") == {"a": 2}
 
 
 @pytest.mark.parametrize(

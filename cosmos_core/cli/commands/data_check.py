@@ -46,7 +46,7 @@ def check(
       cosmos data check my_dialogs.jsonl --recipe llava_ov
       cosmos data check vision_sft_demo --quick --html data.html
     """
-    from cosmos_core.cli.output import print_json
+    from cosmos_core.cli.output import print_json, writing
     from cosmos_core.train.check_data import check_data
     from cosmos_core.train.check_page import as_html, facts
 
@@ -56,7 +56,8 @@ def check(
         make_folder(page.parent)
     reports = check_data(config, plugins, quick=quick)
     if page is not None:
-        page.write_text(as_html(f"data of {target}", reports), encoding="utf-8")
+        with writing(page):
+            page.write_text(as_html(f"data of {target}", reports), encoding="utf-8")
     if as_json:
         print_json({"page": None if page is None else str(page), **{one.section: _plain(one) for one in reports}})
     else:

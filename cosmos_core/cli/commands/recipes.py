@@ -10,7 +10,7 @@ import click
 from attrs import asdict
 
 from cosmos_core.cli.complete import key_values, recipes_and_files
-from cosmos_core.cli.output import json_option, print_json, print_notes, print_table
+from cosmos_core.cli.output import json_option, print_json, print_notes, print_table, writing
 from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem
 from cosmos_core.plugin.manager import PluginManager
@@ -97,12 +97,19 @@ def copy(recipe: str, file: Path) -> None:
     from cosmos_core.errors import UserError
     from cosmos_core.recipes.find import find_recipe
 
+    if file.suffix != ".toml":
+        hint = Problem(
+            message="the name of a recipe's file ends in .toml", hint=f"cosmos recipes copy {recipe} {file}.toml"
+        )
+        raise UserError(f"{file} cannot be run; nothing was written", [hint])
     if file.exists():
         raise UserError(f"{file} exists already; nothing was written", [Problem(message="choose another name")])
     if not file.parent.is_dir():
         hint = Problem(message="no such folder", file=str(file.parent), hint="make it, or choose another one")
         raise UserError(f"{file} cannot be written", [hint])
-    file.write_text(find_recipe(recipe).read_text(encoding="utf-8"), encoding="utf-8")
+    text = find_recipe(recipe).read_text(encoding="utf-8")
+    with writing(file):
+        file.write_text(text, encoding="utf-8")
     click.echo(f"{file}: a copy of {recipe}; run it with `cosmos run {file}`")
 
 

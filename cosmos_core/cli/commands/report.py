@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import run_directories
+from cosmos_core.cli.output import writing
+from cosmos_core.errors import Problem, UserError
 
 __all__ = ["report"]
 
@@ -40,5 +42,9 @@ def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
 
     folder = root if root is not None else output_root()
     found = list(dict.fromkeys(find_run(name, folder) for name in runs))
-    write_report(found, output, is_running=is_locked)
+    if output.exists() and not output.is_file():  # Such as /dev/stdout, which the report would take the place of.
+        problem = Problem(message="it is a device or a pipe", file=str(output), hint="choose another place")
+        raise UserError(f"{output} cannot be written", [problem])
+    with writing(output):
+        write_report(found, output, is_running=is_locked)
     click.echo(f"report: {output}")

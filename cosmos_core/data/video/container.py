@@ -24,6 +24,8 @@ PLAYLISTS = ("concat", "dash", "hls", "imf")
 """Formats that open other files, which may lie outside of the dataset's folder."""
 HEIF = ("heic", "heix", "heim", "heis", "mif1")
 """Brands of still pictures."""
+JPEG = ("image2", "jpeg_pipe")
+"""Formats of JPEG files: large ones get the first, small ones the second."""
 BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
 """What reading a damaged file raises. Not all FFmpeg errors are an OSError or a ValueError; some are an EOFError, which
 click would take for the end of the user's input."""
@@ -39,7 +41,8 @@ class OpenVideo:
     @property
     def is_picture(self) -> bool:
         """Whether the file is a picture by its content, such as PNG or JPEG."""
-        return str(self.container.format.name).endswith("_pipe")
+        name = str(self.container.format.name)
+        return name in JPEG or name.endswith("_pipe")
 
     def seek(self, time: int) -> None:
         """Go to the key frame at or before `time`, in the stream's time base."""
@@ -83,8 +86,9 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
     if not path.is_file():
         raise UnreadableSample(str(path), "file is missing")
     with reading(path, "not a video"):
-        # Metadata such as titles is not used, and may not be UTF-8.
-        container = av.open(str(path), metadata_errors="replace")
+        # Metadata such as titles is not used, and may not be UTF-8. A relative path such as "a:b.mp4" would be taken
+        # for an address, and "a_%d.jpg" for a series of files.
+        container = av.open(str(path.absolute()), options={"pattern_type": "none"}, metadata_errors="replace")
     with container:
         if container.format.name in PLAYLISTS:
             raise UnreadableSample(str(path), "a list of other files; name those")
@@ -102,6 +106,9 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
         context.thread_count = DECODER_THREADS if context.width * context.height > FEW_PIXELS else 1
         # Frames may be larger than the header says; then the decoder raises.
         context.options = {"max_pixels": str(MOST_PIXELS)}
+        if container.format.name in JPEG:
+            # The decoder would make up what a truncated file lacks.
+            context.options = {**context.options, "err_detect": "explode"}
         yield OpenVideo(container, stream)
 
 

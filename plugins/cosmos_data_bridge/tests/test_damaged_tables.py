@@ -47,6 +47,14 @@ def test_a_path_that_no_file_can_have_is_told_with_its_row(tmp_path: Path, name:
     assert len(problem.message) < 300
 
 
+@pytest.mark.parametrize("name", ["/a.mp4", "../a.mp4", "x/../../a.txt"])
+def test_a_name_that_leads_out_of_a_tar_is_told(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    (problem,) = refusal(tmp_path / "t.tar").problems
+    assert (problem.file, problem.message) == (str(tmp_path / "t.tar"), f"{name} lies outside of it")
+
+
 @pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000, '"\\ud800"'])
 def test_json_that_cannot_be_used_is_told_with_its_line(tmp_path: Path, value: str) -> None:
     row = json.dumps({"path": "a.mp4", "caption": "@"}).replace('"@"', value)

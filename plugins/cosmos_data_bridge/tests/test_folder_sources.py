@@ -6,9 +6,12 @@ import os
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from cosmos_core.errors import UserError
+from cosmos_data_bridge.folder.command import folder
 from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
 from cosmos_data_bridge.folder.rows import rows
@@ -102,6 +105,36 @@ def test_semicolons_are_read_and_a_quote_that_is_never_closed_is_refused_with_it
     with pytest.raises(UserError) as refused:
         list(rows(table, []))
     assert told(refused.value).startswith(f"{table}:3  a quote is opened in this row and never closed")
+
+
+def test_fields_beyond_the_columns_are_refused_with_their_row_instead_of_cut_off(clips: Path, tmp_path: Path) -> None:
+    table = clips / "t.csv"
+    table.write_text('path,caption\na.mp4,"one\ntwo",\na.mp4,a ball, a box\n')
+    assert f"{table}:4  this row has 3 fields, the first row has 2; put quotes" in fault(table, tmp_path / "out")
+
+
+def test_of_two_columns_with_the_name_looked_for_none_is_taken(clips: Path, tmp_path: Path) -> None:
+    (clips / "t.csv").write_text("path\tnote\tnote\tcaption\tcaption\na.mp4\tx\tx\tone\ttwo\n")
+    message = fault(clips / "t.csv", tmp_path / "out")
+    assert f"{clips / 't.csv'}:1  2 columns are called 'caption'" in message
+
+
+@pytest.mark.parametrize("name", ["t.feather", "t.ARROW"])
+def test_arrow_files_are_tables_as_its_streams_are(name: str, tmp_path: Path) -> None:
+    table = pa.table({"path": ["a.mp4", "b.mp4"], "caption": ["one", "two"]})
+    with pa.ipc.new_file(tmp_path / name, table.schema) as file:
+        file.write_table(table, max_chunksize=1)
+    assert [row["caption"] for _, row in rows(tmp_path / name, ["caption"])] == ["one", "two"]
+    found = dataset_of(tmp_path / name)
+    assert found is not None
+    assert found["type"] == "folder"
+
+
+def test_a_share_that_is_no_number_is_refused(clips: Path, tmp_path: Path) -> None:
+    arguments = [str(clips), "-o", str(tmp_path / "out"), "--val", "nan"]
+    done = CliRunner().invoke(folder, arguments, standalone_mode=False)
+    assert isinstance(done.exception, UserError)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_column_of_broken_json_is_told_by_name(clips: Path, tmp_path: Path) -> None:

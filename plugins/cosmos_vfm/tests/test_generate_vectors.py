@@ -287,10 +287,18 @@ def test_bad_lines_of_prompt_files_are_all_told(tmp_path: Path) -> None:
     told = {(problem.line, problem.key) for problem in caught.value.problems}
     assert told == {(1, "promt"), (1, "prompt"), (2, ""), (3, ""), (4, "frames"), (4, "seed"), (5, "prompt")}
     assert "did you mean 'prompt'" in next(p.hint for p in caught.value.problems if p.key == "promt")
-    for name, text in (("a.md", "x"), ("empty.txt", "\n"), ("wide.csv", "prompt\na,b\n")):
+    for name, text in (
+        ("a.md", "x"),
+        ("empty.txt", "\n"),
+        ("wide.csv", "prompt\na,b\n"),
+        ("twice.csv", "prompt,prompt\na,b\n"),
+    ):
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError):
             read_prompts(tmp_path / name)
+    for name, text in (("a.jsonl", '{"prompt": "a\u2028b"}\r\n'), ("b.txt", "a\u2028b\r\n\r\n")):
+        (tmp_path / name).write_bytes(text.encode())
+        assert [row.prompt for row in read_prompts(tmp_path / name)] == ["a\u2028b"]
 
 
 def test_captions_wrap_in_any_script_and_only_very_long_ones_are_cut(tmp_path: Path) -> None:
@@ -302,6 +310,7 @@ def test_captions_wrap_in_any_script_and_only_very_long_ones_are_cut(tmp_path: P
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")[: len("".join(lines).replace(" ", ""))]
     assert wrapped("x" * 5000, 300)[-1].endswith("…")
     assert wrapped("", 300) == [""]
+    assert wrapped("a\n\tball\r\n\u2028rolls", 300) == ["a ball rolls"]
     assert font.getlength("a") > 0
     clip = torch.zeros(3, 5, 32, 64, dtype=torch.uint8)
     write_contact_sheet(tmp_path / "s.png", ["t"], [SheetRow("word " * 60, [clip]), SheetRow("short", [clip])])

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cosmos_core.errors import UserError
+from cosmos_vlm.chat.conversation import Clips
+from cosmos_vlm.chat.rows import Job, answer_rows, read_rows
+from cosmos_vlm.chat.settings import Settings
 from tests.command import cosmos
 from tests.physics import write_physics
 from tests.tiny_reasoner import write_reasoner
@@ -113,6 +117,27 @@ def test_a_second_call_answers_what_is_left(place: Path, tmp_path: Path) -> None
     assert "other.jsonl:1" in said(place, *command, code=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "held", "message"),
+    [("notes.txt", "one line", "is no answer"), ("nowhere.jsonl", None, "No such file"), ("loop", None, "symbolic")],
+)
+def test_an_output_that_cannot_be_continued_is_left_as_it_is(
+    name: str, held: str | None, message: str, tmp_path: Path
+) -> None:
+    output = tmp_path / name
+    if held is None:
+        output.symlink_to("loop" if name == "loop" else "missing/answers.jsonl")
+    else:
+        output.write_text(held)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a"}\n')
+    source = tmp_path / "prompts.jsonl"
+    job = Job(source=source, output=output, models=[], settings=Settings(), clips=Clips(2.0, 4), batch=1)
+    with pytest.raises(UserError) as refused:
+        answer_rows(job, read_rows(source))
+    assert message in refused.value.problems[0].message
+    assert held is None or output.read_text() == held
+
+
 def test_sampling_repeats_with_its_seed_and_the_request_to_reason_changes_the_prompt(place: Path) -> None:
     def sampled(*options: str) -> str:
         return said(place, "export", "--prompt", "Hello", "--max-tokens", "12", "--preset", "guide", *options)
@@ -166,6 +191,8 @@ def bad_inputs(place: Path, folder: Path) -> Iterator[tuple[tuple[str, ...], tup
     yield (str(folder / "other"), "--adapter", "adapter", "--prompt", "a"), ("the adapter belongs to other weights",)
     yield ("published", "--adapter", "adapter@x", "--prompt", "a"), ("x is no number",)
     yield ("export", "--prompt", "a", "--top-p", "0.9"), ("--top-p has no effect at temperature 0",)
+    yield ("export", "--prompt", "a", "--temperature", "nan"), ("--temperature: is nan, which is no finite number",)
+    yield ("export", "--prompt", "a", "--device", "tpu"), ("there is no device 'tpu'", "such as cpu")
     yield ("export", "--input", "prompts.jsonl"), ("--input and -o go together",)
     (folder / "wrong.jsonl").write_text('{"prompt": "a"}\n{"prompt": 3}\n\n{"prompt"\n{"prompt": "<image>"}\n[]\n')
     lines = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cosmos_core.testing import check_dataset
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data import local
 from cosmos_vlm.data.llava_onevision import LlavaSource
+from cosmos_vlm.plugin import cosmos_identify_data
 from tests.llava_rows import SUBSET, config_of, row, write_rows
 from tests.tiny_reasoner import noise
 
@@ -64,7 +66,10 @@ def test_what_rows_are_like_is_told_without_keeping_the_blocks_that_tell_it(tmp_
     source, before = LlavaSource(LlavaConfig(type="llava_ov", path=str(tmp_path))), pa.total_allocated_bytes()
     seen = [source.dimensions(index) for index in range(8)]
     assert {(one.frames, one.height, one.width) for one in seen if one is not None} == {(1, 40, 60)}
-    assert pa.total_allocated_bytes() - before < 2 * 2**20, "one block of eight"
+    deadline = time.monotonic() + 60  # Arrow's threads let go of what they read a moment later.
+    while pa.total_allocated_bytes() - before >= 2 * 2**20:
+        assert time.monotonic() < deadline, "more than one block of eight is kept"
+        time.sleep(0.02)
 
 
 def keys_of(source: LlavaSource) -> set[str]:
@@ -151,7 +156,7 @@ def test_a_record_that_is_no_object_is_named_with_its_file(tmp_path: Path) -> No
     assert found.value.problems[0].file == str(tmp_path / "data.json")
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".json", ".JSONL"])
 def test_a_json_copy_gives_the_same_dialogs(tmp_path: Path, suffix: str) -> None:
     write_rows(tmp_path / "rows", files=4, rows=24, block=6)
     copied = tmp_path / "copy"
@@ -165,6 +170,7 @@ def test_a_json_copy_gives_the_same_dialogs(tmp_path: Path, suffix: str) -> None
     (copied / f"data{suffix}").write_text(json.dumps(records) if suffix == ".json" else lines)
     copy, stored = LlavaSource(config_of(copied)), LlavaSource(config_of(tmp_path / "rows"))
     assert len(copy) == len(stored)
+    assert cosmos_identify_data(copied / f"data{suffix}") is not None
     for index in (0, 50, 95):
         mine, theirs = (source.get(index, np.random.default_rng(0)) for source in (copy, stored))
         assert (mine.key, mine.messages[1]) == (theirs.key, theirs.messages[1])

@@ -96,6 +96,15 @@ def test_a_full_disk_below_the_output_is_one_sentence() -> None:
     assert (done.returncode, done.stderr) == (2, "error: No space left on device: standard output\n")
 
 
+def test_streams_may_be_closed_and_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    """As a daemon starts its children, and as a shell stays where another one removed the folder."""
+    python = f'"{sys.executable}" -m cosmos_core runs list'
+    script = f'{python} . >&- 2>&- && cd "$(mktemp -d)" && rmdir "$PWD" && exec {python}'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the current folder is gone; nothing was started\n")
+
+
 def test_a_missing_dataset_and_vae_are_named_with_the_remedy(tmp_path: Path) -> None:
     env = {"DATASET_PATH": str(tmp_path / "none"), "IMAGINAIRE_OUTPUT_ROOT": str(tmp_path / "out")}
     error = cosmos("run", "vision_sft_nano", "model.init=random", "checkpoint.load_path=null", env=env, code=2).stderr

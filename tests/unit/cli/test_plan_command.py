@@ -23,7 +23,7 @@ def test_a_plan_needs_neither_data_nor_base_nor_tokenizers() -> None:
     assert plan["peak_gib"] == pytest.approx(sum(plan["items"].values()), abs=0.1)
     assert plan["fits"] is True
     assert plan["change"] == []
-    assert plan["mode"] == "selective", "what 'auto' takes on eight H100s"
+    assert plan["mode"] == "full", "what 'auto' takes on eight H100s"
     low, high = plan["step_seconds"]
     assert 0 < low < high
     assert plan["hours"] == pytest.approx(500 * (low + high) / 2 / 3600, abs=0.01)

@@ -136,3 +136,27 @@ def test_a_picture_that_ffmpeg_decodes_in_parts_is_no_clip(name: str, tmp_path: 
 
 def test_tiles_are_one_picture_in_a_dialog() -> None:
     assert pixels_of(FIXTURES / "tiles.avif").shape == (256, 256, 3)
+
+
+def test_a_large_jpeg_is_upright_and_one_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    photo, cut = tmp_path / "photo.jpg", tmp_path / "cut.jpg"
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    PIL.Image.fromarray(noise).save(photo, exif=exif, subsampling=0)
+    assert photo.stat().st_size > 32_000  # FFmpeg takes large files for another format than small ones.
+    cut.write_bytes(photo.read_bytes()[:40_000])
+    with PIL.Image.open(photo) as picture:
+        upright = np.asarray(PIL.ImageOps.exif_transpose(picture).convert("RGB")).astype(int)
+    assert (probe(photo).width, probe(photo).height) == (200, 300)
+    assert np.abs(decode_frames(photo, [0])[0] - upright).max() <= 4
+    with pytest.raises(UnreadableSample):
+        decode_frames(cut, [0])
+
+
+@pytest.mark.parametrize("name", ["data:a.png", "pipe:0.jpg", "a_%d.jpg", "a\nb ü.jpg"])
+def test_a_name_is_never_an_address_or_a_pattern(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    IMAGE.save("a_1.jpg")
+    PALETTE.convert("RGB").resize((32, 32)).save(name)
+    assert decode_frames(Path(name), [0]).shape == (1, 32, 32, 3)

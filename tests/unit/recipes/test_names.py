@@ -53,6 +53,18 @@ def test_an_unknown_experiment_is_refused_even_where_the_file_sets_all_that_a_ru
     assert "vision_sft_nanoo" in refused(write('[job]\nexperiment = "vision_sft_nanoo"\n'))
 
 
+def test_a_file_of_another_kind_is_not_called_missing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(write("{}", "recipe.json")).parent)
+    assert "recipe.json is no recipe" in refused("recipe.json")
+
+
+def test_a_recipe_that_is_not_utf_8_is_told_with_line_and_encoding(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    for encoding, words in (("utf-16", ":1  is UTF-16, not UTF-8"), ("latin-1", ":2  is not UTF-8 (byte 0xfc)")):
+        recipe.write_bytes('extends = "hello"\nsummary = "für"\n'.encode(encoding))
+        assert f"{recipe}{words}" in refused(str(recipe))
+
+
 @pytest.mark.parametrize("extends", ["", 'extends = "vision_sft_nano"\n'])
 def test_so_is_one_of_the_training_scripts_other_names_with_or_without_a_parent(write: Write, extends: str) -> None:
     text = refused(write(f'{extends}[job]\nexperiment = "pre_exp012_llava_ovv"\n'))

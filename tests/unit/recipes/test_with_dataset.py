@@ -29,7 +29,9 @@ def test_data_is_recognised_and_a_name_is_a_type(tmp_path: Path) -> None:
 def test_other_data_keeps_batches_and_model_and_takes_overrides() -> None:
     config = load("videophy2_sft_nano", plugins=PLUGINS)
     dataset = {"type": "chat", "path": "rows.jsonl"}
-    resolved = with_dataset(config, "vlm", dataset, ["dataloader_val.dataset.max_frames=8"], plugins=PLUGINS).config
+    found = with_dataset(config, "vlm", dataset, ["dataloader_val.dataset.max_frames=8"], plugins=PLUGINS)
+    assert not found.notes  # Of a file that nobody wrote.
+    resolved = found.config
     assert resolved.model == config.model
     assert resolved.dataloader_train == config.dataloader_train
     data, own = resolved.dataloader_val, config.dataloader_val

@@ -29,8 +29,10 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
     folder = {"type": "folder", "path": str(path.resolve()), "validation": 0.0}
     tables = tables_of(path, lambda line: None)
     if tables:
-        fields = first_fields(tables[0]) if tables[0].suffix in ROW_FILES else frozenset(column_names(tables[0]))
-        if path.suffix == ".jsonl" and "vision_path" in fields and fields & {"uuid", "t2w_windows"}:
+        fields = (
+            first_fields(tables[0]) if tables[0].suffix.lower() in ROW_FILES else frozenset(column_names(tables[0]))
+        )
+        if path.suffix.lower() == ".jsonl" and "vision_path" in fields and fields & {"uuid", "t2w_windows"}:
             return _manifest(path)
         return None if fields & DIALOGS else folder
     return folder if tars_of(path) or _has_clips(path) else None
@@ -45,4 +47,4 @@ def _has_clips(folder: Path) -> bool:
     """Whether there are clips, and no files of rows but those that caption them."""
     files = files_below(folder)
     clips = {path.with_suffix("") for path in files if path.suffix.lower() in MEDIA}
-    return bool(clips) and all(path.with_suffix("") in clips for path in files if path.suffix in ROW_FILES)
+    return bool(clips) and all(path.with_suffix("") in clips for path in files if path.suffix.lower() in ROW_FILES)

@@ -81,7 +81,7 @@ def _shards(folder: Path, split: str) -> tuple[Path, ...]:
 def read_rows(table: Table, needed: Sequence[str]) -> Iterator[Row]:
     """Rows in order. Raises UserError, with file and line, for what cannot be read or lacks a needed column."""
     for path in table.files:
-        yield from _parquet_rows(path, needed) if path.suffix == PARQUET else _csv_rows(path, needed)
+        yield from _parquet_rows(path, needed) if path.suffix.lower() == PARQUET else _csv_rows(path, needed)
 
 
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:

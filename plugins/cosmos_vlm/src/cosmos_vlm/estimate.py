@@ -34,8 +34,8 @@ LOSS_BYTES, COMPILED_LOSS_BYTES = 21, 8
 MERGER_TENSORS = 5
 """Activations of a merger, of its inner width: it is never recomputed."""
 EAGER_TENSORS = 6.6
-"""Hidden states a layer that the tower takes beside what it saves, when it is not compiled: fitted to the rows of
-test_estimate_reasoner.py, not derived; `tests/benchmarks/memory_table.py` fits it anew."""
+"""Hidden states a layer of the tower that the allocator keeps unused when the tower is not compiled: fitted to the rows
+of test_estimate_reasoner.py, not derived; `tests/benchmarks/memory_table.py` fits it anew."""
 CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.001, (60e-9, 90e-9)
 """On one core, to read and tokenize a dialog; to read and resize a pixel of a picture and of a kept frame of a video,
 which includes frames that are decoded and left out. Measured with JPEG and mp4 files of 300 to 500 kilopixels."""
@@ -98,6 +98,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         loss=(COMPILED_LOSS_BYTES if model.compile.enabled else LOSS_BYTES)
         * min(model.loss_chunk_size, dialogs.learned)
         * text.vocab_size,
+        fragmented=0.0 if model.compile.enabled else _fragmented(dialogs, architecture.vision_config, parts),
         flops=_flops(architecture, dialogs, parts),
         recomputed=_recomputed(architecture, dialogs, parts),
         core_seconds=dialogs.count * _core_seconds(dialogs.each),
@@ -130,7 +131,7 @@ def _memories(
         kind = precision if name == "language model" else torch.float32
         rotation = [torch.empty(*shape, width, dtype=kind, device="meta") for _ in range(2)]
         one = layer_memory(block, regions[0], regions[1], hidden, rotation, config.compile)
-        ends = _beside_blocks(dialogs, vision, compiled=config.compile.enabled) if blocks is tower.blocks else 0.0
+        ends = _mergers(dialogs, vision) if blocks is tower.blocks else 0.0
         kept = {mode: len(blocks) * value + ends for mode, value in one.kept.items()}
         memories[name] = LayerMemory(kept, one.working)
     return memories
@@ -152,11 +153,16 @@ def _loss_kept(dialogs: _Dialogs, text: Any, parts: BackwardOfParts) -> float:
     return 2.0 * (head + 2 * dialogs.learned * text.hidden_size + 3 * dialogs.tokens * text.hidden_size)
 
 
-def _beside_blocks(dialogs: _Dialogs, vision: Any, *, compiled: bool) -> float:
+def _mergers(dialogs: _Dialogs, vision: Any) -> float:
     """What the tower keeps besides its blocks' activations, in 16 bits."""
-    width = dialogs.patches * vision.hidden_size
-    mergers = (1 + len(vision.deepstack_visual_indexes)) * MERGER_TENSORS * width
-    return 2.0 * (mergers + (0.0 if compiled else EAGER_TENSORS * vision.depth * width))
+    count = 1 + len(vision.deepstack_visual_indexes)
+    return 2.0 * count * MERGER_TENSORS * dialogs.patches * float(vision.hidden_size)
+
+
+def _fragmented(dialogs: _Dialogs, vision: Any, parts: BackwardOfParts) -> float:
+    """What the allocator keeps unused, of a tower that is not compiled, in 16 bits."""
+    through = parts.tower is not Backward.NONE
+    return 2.0 * EAGER_TENSORS * vision.depth * dialogs.patches * float(vision.hidden_size) if through else 0.0
 
 
 def _flops(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> float:

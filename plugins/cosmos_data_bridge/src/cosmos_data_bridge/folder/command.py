@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 
 import click
@@ -40,11 +41,11 @@ def folder(
 ) -> None:
     """Write a dataset and a recipe for the clips and pictures of SOURCE.
 
-    SOURCE is a folder with a caption beside every clip (a.mp4 and a.txt or a.json), a table (CSV, TSV, JSONL, Parquet)
-    of paths and captions, a folder with such a table called metadata.*, WebDataset tars, or a Hugging Face dataset: a
-    folder of Parquet or Arrow files, or hf://datasets/OWNER/NAME[@REVISION][/FOLDER]. Clips stay where they are unless
-    --copy is given. Every file is decoded once; those that cannot be used are left out and told. Interrupted, the same
-    command goes on: files that have not changed are not decoded again.
+    SOURCE is a folder with a caption beside every clip (a.mp4 and a.txt or a.json), a table (CSV, TSV, JSONL, Parquet,
+    Feather) of paths and captions, a folder with such a table called metadata.*, WebDataset tars, or a Hugging Face
+    dataset: a folder of Parquet or Arrow files, or hf://datasets/OWNER/NAME[@REVISION][/FOLDER]. Clips stay where they
+    are unless --copy is given. Every file is decoded once; those that cannot be used are left out and told.
+    Interrupted, the same command goes on: files that have not changed are not decoded again.
 
     \b
     Examples:
@@ -60,6 +61,8 @@ def folder(
     from cosmos_data_bridge.folder.recipe import RECIPE
     from cosmos_data_bridge.folder.writing import Options, write_folder
 
+    if isnan(validation):  # Which every bound lets through.
+        raise UserError("--val is nan; give a share of the files, from 0 to below 1")
     loader = resolve(recipe, plugins=plugins).config.dataloader_train
     dataset = loader.dataset
     if not isinstance(dataset, BridgeConfig):

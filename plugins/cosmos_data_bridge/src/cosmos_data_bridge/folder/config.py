@@ -18,7 +18,7 @@ __all__ = ["FolderConfig"]
 class FolderConfig(BridgeConfig):
     """Clips and pictures with captions beside them, or in a table."""
 
-    path: str = required("Folder with clips and captions, or a CSV, TSV, JSONL or Parquet table.")
+    path: str = required("Folder with clips and captions, or a CSV, TSV, JSONL, Parquet or Feather table.")
     split: str = option("train", "Which part of the files.", choices=("train", "val"))
     min_window_frames: int = option(1, "Shorter windows are left out.", unit="frames", low=1)
     path_column: str | None = option(None, "Column of a table that holds paths; absent: looked for.")

@@ -1,4 +1,4 @@
-"""Rows of a table: CSV, TSV, JSONL, Parquet, or Arrow as `datasets` saves it."""
+"""Rows of a table: CSV, TSV, JSONL, Parquet, or Arrow, as `datasets` saves it or as Feather."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from cosmos_data_bridge.folder.entries import no_problems
 
 __all__ = ["COLUMNAR", "TABLES", "Row", "column_names", "rows"]
 
-ARROW, PARQUET, TSV, JSONL = ".arrow", ".parquet", ".tsv", ".jsonl"
-COLUMNAR = (PARQUET, ARROW)
+ARROW, FEATHER, PARQUET, TSV, JSONL = ".arrow", ".feather", ".parquet", ".tsv", ".jsonl"
+COLUMNAR = (PARQUET, ARROW, FEATHER)
 TABLES = (".csv", TSV, JSONL, *COLUMNAR)
+ARROW_FILE = b"ARROW1"
+"""How an Arrow file begins; a stream does not."""
 UNREADABLE = "a table cannot be read"
 BATCH = 16
 """Rows of Parquet read at a time; each may hold a video."""
@@ -53,19 +55,33 @@ def rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     else:
         reader = _csv(file)
         last = 1
+        problems = []
         try:
             for row in reader:
-                yield reader.line_num, row
+                if any(row.get(None, ())):
+                    problems.append(_too_long(file, last + 1, row))
+                else:
+                    yield reader.line_num, row
                 last = reader.line_num
         except csv.Error as error:
             raise _not_csv(file, last + 1, error) from None
+        no_problems(problems, f"bad lines in {file}")
+
+
+def _too_long(file: Path, line: int, row: Mapping[str | None, Any]) -> Problem:
+    """Of a row with more fields than columns, as an unquoted comma in a caption makes."""
+    fields = len(row) - 1 + len(row[None])
+    hint = "put quotes around a text that holds the separator"
+    message = f"this row has {fields} fields, the first row has {len(row) - 1}"
+    return Problem(message=message, file=str(file), line=line, hint=hint)
 
 
 def _csv(file: Path) -> csv.DictReader[str]:
-    """Strict, since a quote that is never closed would hide the rows after it. Some programs write semicolons."""
+    """Strict, since a quote that is never closed would hide the rows after it. Some use semicolons or tabs."""
     text = read_text(file)
     header = text.partition("\n")[0]
-    delimiter = "\t" if file.suffix.lower() == TSV else ";" if ";" in header and "," not in header else ","
+    other = next((mark for mark in ";\t" if mark in header and "," not in header), ",")
+    delimiter = "\t" if file.suffix.lower() == TSV else other
     return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
 
@@ -113,9 +129,13 @@ def _columnar(file: Path, columns: Sequence[str] | None) -> tuple[list[str], Ite
             raise _unreadable(file, error) from None
 
     try:
-        if file.suffix.lower() == ARROW:
-            stream = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file)))
-            return stream.schema.names, read(iter(stream))
+        if file.suffix.lower() != PARQUET:
+            memory = pyarrow.memory_map(str(file))
+            if memory.read_at(len(ARROW_FILE), 0) != ARROW_FILE:
+                stream = pyarrow.ipc.open_stream(memory)
+                return stream.schema.names, read(iter(stream))
+            blocks = pyarrow.ipc.open_file(memory)
+            return blocks.schema.names, read(map(blocks.get_batch, range(blocks.num_record_batches)))
         table = pyarrow.parquet.ParquetFile(file)
         return table.schema_arrow.names, read(table.iter_batches(BATCH, columns=columns))
     except (OSError, pyarrow.ArrowException) as error:

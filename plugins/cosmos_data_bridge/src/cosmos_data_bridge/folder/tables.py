@@ -66,6 +66,11 @@ class Tables:
                     hint=f"--{what}-column NAME (dataset.{what}_column) names it",
                 )
                 raise UserError("a column is missing", [problem])
+            if names.count(column) > 1:
+                problem = Problem(
+                    message=f"{names.count(column)} columns are called '{column}'", file=str(file), line=1
+                )
+                raise UserError("it is not clear which column is meant; rename or remove the others", [problem])
             columns.append(column)
         return Columns(columns[0], columns[1], self.path is None or self.caption is None)
 

@@ -59,7 +59,14 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes
         for member in archive:
             name = PurePosixPath(member.name)
             wanted = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
-            if member.isfile() and wanted and not name.is_absolute() and not is_hidden(name):
+            if not member.isfile() or not wanted:
+                continue
+            if name.is_absolute() or ".." in name.parts:
+                problem = Problem(
+                    message=f"{name} lies outside of it", file=str(tar), hint="pack it with relative names"
+                )
+                raise UserError("a tar has names that cannot be unpacked", [problem])
+            if not is_hidden(name):
                 yield name, member.size, partial(_content, archive, member)
         # A tar ends with two blocks of zeros; reading stops silently where a member's header is cut off.
         if tar.stat().st_size < archive.offset + tarfile.BLOCKSIZE:

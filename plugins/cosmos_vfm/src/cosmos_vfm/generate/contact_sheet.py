@@ -94,7 +94,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def font_for(text: str) -> Font:
     """A font of this system that has most of the text's letters; Pillow's own where there is none."""
-    letters = "".join(sorted(set(text)))
+    letters = sorted(set("".join(text.split())))  # Line breaks cannot be drawn.
     fonts = _fonts()
     missing = [sum(_is_missing(index, letter) for letter in letters) for index in range(len(fonts))]
     return fonts[missing.index(min(missing))]
@@ -115,7 +115,7 @@ def _fonts() -> list[Font]:
 def _is_missing(font: int, letter: str) -> bool:
     """Whether a font draws a letter as it draws what no font has."""
     drawn, absent = (bytes(_fonts()[font].getmask(text)) for text in (letter, "\U0010fffe"))
-    return bool(letter.strip()) and drawn == absent
+    return drawn == absent
 
 
 def _tiles(clip: torch.Tensor) -> list[Image.Image]:

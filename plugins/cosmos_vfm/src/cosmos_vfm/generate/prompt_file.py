@@ -74,13 +74,13 @@ def read_prompts(path: Path) -> list[Row]:
 
 
 def _text(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, {"prompt": line.strip()}
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -100,6 +100,9 @@ def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         return
     if "prompt" not in columns:
         yield 1, f"names no column 'prompt'; the first line names the columns with commas between: {', '.join(KEYS)}"
+        return
+    if repeated := [name for name in dict.fromkeys(columns) if list(columns).count(name) > 1 and name]:
+        yield 1, f"names a column twice: {', '.join(repeated)}"
         return
     while True:
         try:

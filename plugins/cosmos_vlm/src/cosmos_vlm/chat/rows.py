@@ -25,6 +25,8 @@ from cosmos_vlm.chat_processor import TokenizedPrompt
 __all__ = ["Job", "Row", "answer_rows", "read_rows"]
 
 PLACES = {"image": "<image>", "video": "<video>"}
+BEGIN = '{"line": '
+"""How an answer's record begins."""
 NOTHING = {"role": "assistant", "content": "-"}
 """Stands for the answer that a row lacks, since dialogs are read as those of training data."""
 
@@ -125,7 +127,14 @@ def answer_rows(job: Job, rows: Sequence[Row]) -> int:
     answered = _answered(job, rows)
     rest = [row for row in rows if row.line not in answered]
     problems: list[Problem] = []
-    job.output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        job.output.touch()
+    except OSError as error:
+        message, hint = error.strerror or str(error), "choose another file for -o"
+        raise UserError(
+            "the answers cannot be written", [Problem(message=message, file=str(job.output), hint=hint)]
+        ) from None
     with (
         job.output.open("a", encoding="utf-8", errors="replace") as file,
         progress("answering", len(rest), "prompts") as answering,
@@ -207,8 +216,10 @@ def _answered(job: Job, rows: Sequence[Row]) -> set[int]:
     """
     if not job.output.exists():
         return set()
-    whole = read_text(job.output).rpartition("\n")[0]
+    whole, _, tail = read_text(job.output).rpartition("\n")
     records = whole.split("\n") if whole else []
+    if not tail.startswith(BEGIN[: len(tail)]):
+        records.append(tail)  # Of another file, so that it is refused and not removed.
     keys = {row.line: row.key for row in rows}
     problems, lines = [], set()
     for number, text in enumerate(records, start=1):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.plan import locate_source
 from cosmos_core.plugin import CheckpointSpec, PluginManager
 
 if TYPE_CHECKING:
+    import torch
+
     from cosmos_vlm.chat.model import ChatModel
     from cosmos_vlm.chat.settings import Settings
 
@@ -60,7 +63,7 @@ def _sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 @click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Factor.  [1]")
 @click.option("--presence-penalty", type=float, help="Subtracted once a token.  [guide 1.5, else 0]")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of an answer.  [greedy 1024, else 4096]")
-@click.option("--seed", type=int, help="Of sampling.  [0]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of sampling.  [0]")
 @click.option("--fps", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Frames of a video shown.")
 @click.option("--max-frames", type=click.IntRange(min=2), default=32, show_default=True, help="Most frames of a video.")
 @click.option("--device", help="Such as cpu or cuda:1; default: the accelerator, if there is one.")
@@ -106,6 +109,7 @@ def chat(
     from cosmos_vlm.chat.session import answer_once, talk
 
     _check_uses(prompt, file, output, with_media=bool(images or videos))
+    _check_finite({**sampling, "fps": fps})
     settings, clips = _settings(preset, sampling), Clips(fps, max_frames)
     rows = read_rows(file) if file is not None else []
     media = [open_media(path, "image", clips) for path in images]
@@ -131,6 +135,18 @@ def _check_uses(prompt: str | None, file: Path | None, output: Path | None, *, w
         raise UserError("--input has the prompts and names their images and videos; leave the other options out")
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty")
+
+
+def _check_finite(values: dict[str, Any]) -> None:
+    """Raises UserError for numbers that are none, which every bound lets through."""
+    numbers = [(f"--{name.replace('_', '-')}", value) for name, value in values.items() if isinstance(value, float)]
+    problems = [
+        Problem(message=f"is {value}, which is no finite number", key=name)
+        for name, value in numbers
+        if not isfinite(value)
+    ]
+    if problems:
+        raise UserError("a setting cannot be used", problems)
 
 
 def _settings(preset: str, sampling: dict[str, Any]) -> Settings:
@@ -159,7 +175,7 @@ def _models(
 
     if len(set(names)) < len(names):
         raise UserError("--compare names the same source twice")
-    place = torch.device(device or (torch.accelerator.current_accelerator() or "cpu"))
+    place = _device(device) if device else torch.accelerator.current_accelerator() or torch.device("cpu")
     read = [read_adapter(text) for text in adapters]
     first, *others = names
     sources = [locate_source(first, plugins, step=step), *(locate_source(name, plugins) for name in others)]
@@ -167,6 +183,19 @@ def _models(
         load_chat_model(name, found, read if found is sources[0] else [], place, plugins=plugins)
         for name, found in zip(names, sources, strict=True)
     ]
+
+
+def _device(name: str) -> torch.device:
+    """Raises UserError for a device that this machine, or this torch, does not have."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        problem = Problem(message=first_line(error), key="--device", hint="such as cpu, cuda or cuda:1")
+        raise UserError(f"there is no device '{name}'", [problem]) from None
+    return device
 
 
 def _seed(seed: int) -> None:

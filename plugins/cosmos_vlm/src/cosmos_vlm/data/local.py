@@ -46,7 +46,7 @@ def local_copy(path: str, subset: str | None) -> LocalCopy:
     """
     root = Path(realpath(path)) if exists(path) else Path(path)
     if isfile(root):
-        if root.suffix not in (PARQUET, *JSON):
+        if root.suffix.lower() not in (PARQUET, *JSON):
             raise UserError(f"{root} is no Parquet, JSON or JSONL file; nothing was started")
         return LocalCopy(root.parent, root.parent, (str(root),))
     home = root / subset if subset and isdir(root / subset) else root
@@ -59,12 +59,12 @@ def local_copy(path: str, subset: str | None) -> LocalCopy:
 
 
 def _parquet(home: Path) -> list[Path]:
-    return sorted(file for file in home.rglob(f"*{PARQUET}") if file.is_file())
+    return sorted(file for file in home.rglob("*") if file.suffix.lower() == PARQUET and file.is_file())
 
 
 def _json(home: Path) -> Iterator[Path]:
     """JSON files with rows. Others, such as a description of the dataset, are skipped with a warning."""
-    for file in sorted(file for file in home.rglob("*") if file.suffix in JSON and file.is_file()):
+    for file in sorted(file for file in home.rglob("*") if file.suffix.lower() in JSON and file.is_file()):
         if holds_records(file):
             yield file
         else:

@@ -30,7 +30,7 @@ Block = Callable[[int], Mapping[str, Any]]
 
 def block_sizes(location: str) -> tuple[int, ...]:
     """Rows of every block of a file. Raises UserError when it cannot be read."""
-    if location.endswith(JSON):
+    if location.lower().endswith(JSON):
         count = len(_records(location))
         return tuple(min(ROWS, count - start) for start in range(0, count, ROWS))
 
@@ -44,7 +44,7 @@ def block_sizes(location: str) -> tuple[int, ...]:
 
 def read_block(location: str, number: int) -> Block:
     """The rows of one block. Raises UserError when the file cannot be read."""
-    if location.endswith(JSON):
+    if location.lower().endswith(JSON):
         records = _records(location)[number * ROWS : (number + 1) * ROWS]
         return lambda index: records[index][1]
 
@@ -62,10 +62,10 @@ def read_block(location: str, number: int) -> Block:
 def place_of(location: str, number: int, index: int) -> str:
     """File and line of a row in a block, for messages; file and number of a row that has no line."""
     name = Path(location).name
-    if not location.endswith(JSON):
+    if not location.lower().endswith(JSON):
         return f"{name}, row {index} of row group {number}"
     line = _records(location)[number * ROWS + index][0]
-    return f"{name}, {'record' if location.endswith('.json') else 'line'} {line}"
+    return f"{name}, {'record' if location.lower().endswith('.json') else 'line'} {line}"
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _records(location: str) -> list[tuple[int, dict[str, Any]]]:
         raise _unreadable("is not a list of records", location, None)
     for number, row in content:
         if not isinstance(row, dict):
-            line = None if location.endswith(".json") else number
+            line = None if location.lower().endswith(".json") else number
             raise _unreadable(f"record {number} is not an object", location, line)
     return content
 
@@ -114,7 +114,7 @@ def _records(location: str) -> list[tuple[int, dict[str, Any]]]:
 def _content(location: str) -> list[tuple[int, Any]] | None:
     """The values with their numbers; None for a .json file of something else. Raises UserError with file and line."""
     text = text_of(_bytes(location), location)
-    if location.endswith(".json"):
+    if location.lower().endswith(".json"):
         content = loads_at(text, location, 1, TITLE)
         return list(enumerate(content)) if isinstance(content, list) else None
     # Not splitlines: it also splits at characters that a JSON string may contain.
