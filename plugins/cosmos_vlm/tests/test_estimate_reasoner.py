@@ -64,7 +64,7 @@ def test_auto_recomputes_as_little_as_fits_and_says_what_would_fit_where_nothing
 
     assert mode(1, None) == ("none", 1.0), "a CPU has no limit"
     assert mode(4, 1000.0) == ("none", 1.0)
-    assert mode(4, machine_of("H200").memory) == ("full", 0.625)
+    assert mode(4, machine_of("H200").memory) == ("full", 0.75)
     assert mode(4, machine_of("H100").memory) == ("full", 1.0)
     with pytest.raises(UserError) as raised:
         mode(1, machine_of("RTX4090").memory)
