@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 FOREVER = timedelta(days=7)
 """Of its collectives: one rank's disk may be slow. Who waits for the save watches over it."""
+ASSEMBLY = timedelta(seconds=90)
+"""In which the processes of all ranks must have come; one that was killed while it started never does."""
 
 
 @frozen
@@ -134,6 +136,8 @@ def _mesh(setup: Setup) -> Iterator[Mesh]:
         at = setup.rendezvous
         store = dist.TCPStore(at.host, at.port, is_master=False, wait_for_workers=False)
         store = dist.PrefixStore(f"{setup.name}/{at.attempt}", store)
+        store.set(f"here/{setup.rank}", "")
+        store.wait([f"here/{rank}" for rank in range(degrees.world)], ASSEMBLY)
     dist.init_process_group("gloo", store=store, rank=setup.rank, world_size=degrees.world, timeout=FOREVER)
     shape = (degrees.replicate, degrees.shard * degrees.context)
     yield Mesh(setup.rank, degrees, device, init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard")))
