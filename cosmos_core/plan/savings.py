@@ -16,7 +16,7 @@ from cosmos_core.plan.costs import MODES, Estimate, memory_items, peak
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.plan import Degrees
 
-__all__ = ["MARGIN", "Case", "Saving", "best_mode", "cheapest", "on_a_command_line", "savings"]
+__all__ = ["Case", "Saving", "best_mode", "cheapest", "on_a_command_line", "savings"]
 
 MARGIN, PART_MARGIN = 0.95, 0.9
 """Share of a card that a mode of recomputation may fill to be taken by itself. A mode in between none and full gains a

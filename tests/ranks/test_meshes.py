@@ -13,25 +13,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from attrs import evolve, frozen
+from attrs import frozen
 from PIL import Image
 
-from cosmos_core.config import RunConfig
 from cosmos_core.config.problems import render
 from cosmos_core.distributed import Mesh, context, local_mesh
 from cosmos_core.distributed.fsdp import full_tensor
 from cosmos_core.distributed.runtime import mesh_of_group
 from cosmos_core.errors import UserError
 from cosmos_core.launch.train import plan_run
-from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.plan.savings import MARGIN
-from cosmos_core.plugin import ModelFamilySpec, PluginManager
+from cosmos_core.plugin import PluginManager
 from cosmos_core.train import Trainer, trainer
-from cosmos_core.train.automatic import settled
 from cosmos_core.train.build import build_trainer
 from cosmos_core.train.checkpointing import load_training_state
-from cosmos_core.train.costs import case_of
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_data_bridge.writing import SyntheticOptions, write_synthetic
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
@@ -47,7 +42,13 @@ MESHES = {
     6: [(6, 1, 1), (2, 3, 1), (3, 1, 2), (2, 1, 3), (1, 2, 3), (1, 1, 6)],
 }
 """Degrees (shard, replicate, context) by number of processes."""
-MODES = ("none", "selective", "full", "auto")
+MODES = {
+    "none": ("mode=none",),
+    "selective": ("mode=selective",),
+    "full": ("mode=full",),
+    "half": ("mode=selective", "share=0.5"),
+}
+"""Settings of recomputation. 'auto' takes one of these; what it takes is a matter of the plan."""
 COMMON = (
     "model.precision=float32",
     "model.init=random",
@@ -87,9 +88,10 @@ TWELVE_HEADS = NetworkConfig(hidden=64, layers=2, heads=12, kv_heads=2, head_dim
 
 @frozen
 class Setup:
-    """model: a key of `RECIPES`. degrees: shard, replicate, context; None: one process without a group.
+    """One way to train.
 
-    pieces: micro-batches of a step.
+    model: a key of `RECIPES`. degrees: shard, replicate, context; None: one process without a group. mode: a key of
+    `MODES`. pieces: micro-batches of a step.
     """
 
     model: str
@@ -118,8 +120,8 @@ def setups(world: int) -> list[Setup]:
         if peers == 1 and (world == 2 or replicate >= shard):
             models.append("reasoner")
         for model in models:
-            several = MODES if model == "generator" else MODES[turn::2]
-            for number, mode in enumerate(several if world == 2 else MODES[turn % 4 :][:1]):
+            several = tuple(MODES) if model == "generator" else tuple(MODES)[turn::2]
+            for number, mode in enumerate(several if world == 2 else tuple(MODES)[turn % 4 :][:1]):
                 lora = (number + turn + turn // 4) % 2 == 1
                 chosen.append(Setup(model, degrees, mode, lora, pieces))
     others = {
@@ -163,7 +165,7 @@ def planned(setup: Setup, root: Path, *more: str, world: int | None = None) -> R
         f"model.parallelism.data_parallel_shard_degree={shard}",
         f"model.parallelism.data_parallel_replicate_degree={replicate}",
         f"model.parallelism.context_parallel_shard_degree={peers}",
-        f"model.activation_checkpointing.mode={setup.mode}",
+        *(f"model.activation_checkpointing.{setting}" for setting in MODES[setup.mode]),
         f"dataloader_train.max_samples_per_batch={BATCH // (shard * replicate * setup.pieces)}",
         f"trainer.grad_accum_iter={setup.pieces}",
         *more,
@@ -177,18 +179,6 @@ def planned(setup: Setup, root: Path, *more: str, world: int | None = None) -> R
         output_root=root / "runs",
         notify=print,
     )
-
-
-def on_a_small_card(config: RunConfig, world: int) -> RunConfig:
-    """With what 'auto' chooses where a part of the layers has to recompute; on a CPU nothing has to."""
-    family = PLUGINS.registry.get(ModelFamilySpec, config.job.task).family.load()
-    half = evolve(config.model.activation_checkpointing, mode="selective", share=0.5)
-    halved = evolve(config, model=evolve(config.model, activation_checkpointing=half))
-    case = case_of(halved, family, world, memory=80.0)
-    assert case is not None
-    resolved = settled(config, family, Machine("a small card", world, 1.000001 * case.peak / MARGIN))
-    assert resolved.model.activation_checkpointing.mode == "selective"
-    return resolved
 
 
 class Rows(list[dict[str, Any]]):
@@ -208,8 +198,6 @@ def weights_of(run: Trainer) -> dict[str, torch.Tensor]:
 def trained(setup: Setup, root: Path, *more: str) -> dict[str, Any]:
     """What is logged, and the weights before and after. Collective. more: overrides."""
     plan = planned(setup, root, *more)
-    if setup.mode == "auto":
-        plan = evolve(plan, config=on_a_small_card(plan.config, plan.degrees.world))
     mesh = local_mesh() if setup.degrees is None else mesh_of_group(plan.degrees, torch.device("cpu"))
     run, rows = build_trainer(plan, PLUGINS, mesh), Rows()
     run.trackers = TrackerGroup({"rows": rows})  # type: ignore[dict-item]
@@ -272,9 +260,9 @@ def test_every_mesh_trains_as_one_process_does(
 
 
 RECOMPUTING = [
-    *(Setup("generator", None, mode, lora) for lora in (False, True) for mode in MODES[1:]),
-    *(Setup("reasoner", None, mode, lora) for lora in (False, True) for mode in MODES[1:]),
-    *(Setup("toy", None, mode) for mode in MODES[1:3]),
+    *(Setup("generator", None, mode, lora) for lora in (False, True) for mode in tuple(MODES)[1:]),
+    *(Setup("reasoner", None, mode, lora) for lora in (False, True) for mode in tuple(MODES)[1:]),
+    *(Setup("toy", None, mode) for mode in tuple(MODES)[1:3]),
 ]
 
 
