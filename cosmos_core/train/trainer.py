@@ -144,8 +144,10 @@ class Trainer:
         try:
             outcome = self._loop()
         except BaseException as error:
-            self._save_what_is_left(error)
-            self.emit("failed", error)
+            try:
+                self._save_what_is_left(error)
+            finally:
+                self.emit("failed", error)
             raise
         finally:
             self.saves.close()
