@@ -23,7 +23,7 @@ def check_loader_states(states: Sequence[Mapping[str, Any]]) -> None:
         _demand(_is_whole(state["world"], 1, MOST_RANKS), "its number of ranks")
         _demand(_is_whole(state["frontier"], 0, LAST), "its position")
         aside, frontier = state["aside"], state["frontier"]
-        _demand(isinstance(aside, list) and all(_is_whole(one, 0, frontier - 1) for one in aside), "positions aside")
+        _demand(isinstance(aside, list) and all(_is_whole(item, 0, frontier - 1) for item in aside), "positions aside")
         _demand(len(set(aside)) == len(aside), "positions aside, each once")
         _demand(isinstance(state.get("data", ""), str) or _is_texts(state["data"]), "what the data are")
         _check_used(state.get("used", {}))
@@ -67,6 +67,6 @@ def _is_whole(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
-def _demand(holds: bool, what: str) -> None:
+def _demand(holds: bool, entry: str) -> None:
     if not holds:
-        raise ValueError(f"lacks {what} in the form in which a loader writes it")
+        raise ValueError(f"lacks {entry} in the form in which a loader writes it")

@@ -75,19 +75,19 @@ def lengths_of(source: MapSource) -> Lengths | None:
     """
     members = members_of(source)
     total = sum(member.weight for member in members)
-    found: list[tuple[TypicalSample, float]] = []
+    weighted: list[tuple[TypicalSample, float]] = []
     for member in members:
         samples = _some_of(member.source, max(LEAST_RUNS, round(RUNS * member.weight / total)))
         if samples is None:
             return None
-        found += [(sample, member.weight / len(samples)) for sample in samples]
-    found.sort(key=lambda pair: _size(pair[0]))
-    return Lengths(*zip(*found, strict=True)) if found else None
+        weighted += [(sample, member.weight / len(samples)) for sample in samples]
+    weighted.sort(key=lambda pair: _size(pair[0]))
+    return Lengths(*zip(*weighted, strict=True)) if weighted else None
 
 
 def _some_of(source: MapSource, runs: int) -> list[TypicalSample] | None:
     """Those that can be read of so many runs of samples."""
-    found = []
+    samples = []
     for index in _spread(len(source), runs):
         try:
             sample = source.dimensions(index)
@@ -97,8 +97,8 @@ def _some_of(source: MapSource, runs: int) -> list[TypicalSample] | None:
             return None  # Training tells what is wrong with the file.
         if sample is None:
             return None
-        found.append(sample)
-    return found
+        samples.append(sample)
+    return samples
 
 
 def _spread(count: int, runs: int) -> Sequence[int]:

@@ -81,9 +81,9 @@ def _next_launch(paths: RunPaths) -> int:
     numbers = [int(folder.name) for folder in paths.launches.iterdir() if folder.name.isdecimal()]
     newest = max(numbers, default=UNNUMBERED)
     if newest == UNNUMBERED and paths.config_toml.is_file():
-        kept = paths.launch(UNNUMBERED)
-        kept.root.mkdir(exist_ok=True)
-        _copy(paths, kept)
+        unnumbered = paths.launch(UNNUMBERED)
+        unnumbered.root.mkdir(exist_ok=True)
+        _copy(paths, unnumbered)
     return newest + 1
 
 

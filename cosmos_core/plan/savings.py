@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from shlex import quote
 from typing import Any
@@ -19,8 +19,9 @@ from cosmos_core.plan.plan import Degrees
 __all__ = ["Case", "Saving", "best_mode", "cheapest", "on_a_command_line", "savings"]
 
 MARGIN, PART_MARGIN = 0.95, 0.9
-"""Share of a card that a mode of recomputation may fill to be taken by itself. A mode in between none and full gains a
-few percent of speed, so it leaves the tenth that the plan may be off by."""
+"""Share of a card that the plan may fill under 'auto': with no or full recomputation, and with anything in
+between. That gains a few percent of speed, so it leaves the tenth by which the plan may be wrong.
+"""
 MOST_GPUS = 64
 PARTS = 8
 """Of the layers, to choose how many recompute."""
@@ -69,12 +70,12 @@ Change = Callable[[Case], Changed | None]
 
 
 def best_mode(case: Case, memory: float) -> Case | None:
-    """With what recomputes fewest FLOPs and leaves a margin on a card of so many GiB; None where nothing does."""
+    """With the fewest recomputed FLOPs that leave a margin on a card of so many GiB; None where nothing does."""
     parts = [part / PARTS for part in range(1, PARTS + 1)]
-    ways = [("none", 1.0), *((mode, share) for mode in ("selective", "full") for share in parts)]
-    ways.sort(key=lambda way: case.estimate.recomputed[way[0]] * way[1])
-    tried = (evolve(case, mode=mode, share=share) for mode, share in ways)
-    return next((other for other in tried if other.peak <= _margin(other) * memory), None)
+    cases = [evolve(case, mode=mode, share=share) for mode in ("selective", "full") for share in parts]
+    cases = [evolve(case, mode="none", share=1.0), *cases]
+    cases.sort(key=lambda case: case.estimate.recomputed[case.mode] * case.share)
+    return next((case for case in cases if case.peak <= _margin(case) * memory), None)
 
 
 def _margin(case: Case) -> float:
@@ -99,8 +100,8 @@ def cheapest(case: Case, memory: float, *, more_gpus: bool = True) -> list[str] 
     adapted = _adapters(case)
     if adapted is None:
         return None
-    settings, other = adapted
-    rest = [] if other.peak <= memory else _fitting(other, memory, changes)
+    settings, with_adapters = adapted
+    rest = [] if with_adapters.peak <= memory else _fitting(with_adapters, memory, changes)
     return None if rest is None else [*settings, *rest]
 
 
@@ -110,12 +111,9 @@ def on_a_command_line(settings: Iterable[str]) -> str:
 
 
 def _savings(case: Case, changes: Iterable[Change]) -> list[Saving]:
-    found = [Saving(settings, case.peak - other.peak, other) for settings, other in _tried(case, changes)]
-    return [saving for saving in found if saving.gib > WORTH_NAMING]
-
-
-def _tried(case: Case, changes: Iterable[Change]) -> Iterator[Changed]:
-    return filter(None, (change(case) for change in changes))
+    changed = filter(None, (change(case) for change in changes))
+    each = [Saving(settings, case.peak - smaller.peak, smaller) for settings, smaller in changed]
+    return [saving for saving in each if saving.gib > WORTH_NAMING]
 
 
 def _fitting(case: Case, memory: float, changes: Iterable[Change]) -> list[str] | None:

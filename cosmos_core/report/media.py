@@ -121,14 +121,14 @@ def _first_and_last(names: list[str]) -> list[str]:
 
 def pages_of(run_dir: Path, page: Path) -> list[tuple[str, str]]:
     """Other pages that a run wrote: their path below it, and the link to it. page: where the links stand."""
-    found = []
+    pages = []
     for path, names, files in os.walk(run_dir):
         depth = len(Path(path).relative_to(run_dir).parts)
-        found += [Path(path, name) for name in files if depth and name.endswith(".html")]
+        pages += [Path(path, name) for name in files if depth and name.endswith(".html")]
         if depth == DEEPEST_PAGE:
             names.clear()
-    found.sort()
-    return [(file.relative_to(run_dir).as_posix(), quote(os.path.relpath(file, page.parent))) for file in found]
+    pages.sort()
+    return [(file.relative_to(run_dir).as_posix(), quote(os.path.relpath(file, page.parent))) for file in pages]
 
 
 def _medium(file: Path, page: Path, room: Room) -> Medium:

@@ -73,9 +73,9 @@ def _card(
     """The text of README.md, with the front matter that the Hub reads."""
     name = config.job.name if config is not None else source.folder.name
     parts = [_front_matter(use, adapter=adapter), f"# {name}\n"]
-    what = "Adapters (LoRA) for" if adapter else "A fine-tune of" if config is not None else "An export of"
-    of = f"{what} {export.base}" if export.base else "Weights trained from scratch"
-    parts.append(f"{of}, made with cosmos-core {__version__}.\n")
+    origin = "Adapters (LoRA) for" if adapter else "A fine-tune of" if config is not None else "An export of"
+    line = f"{origin} {export.base}" if export.base else "Weights trained from scratch"
+    parts.append(f"{line}, made with cosmos-core {__version__}.\n")
     facts = record.facts if record is not None else {}
     rows = {
         "base": export.base or "none: trained from fresh weights",

@@ -131,7 +131,7 @@ def _launch(number: int, info: Mapping[str, Any]) -> Launch:
         processes=processes if isinstance(processes, int) else None,
         startup=startup,
         left_out=left_out,
-        rollbacks=[found for facts in _table(info, "rollbacks").values() if (found := _rollback(number, facts))],
+        rollbacks=[rollback for facts in _table(info, "rollbacks").values() if (rollback := _rollback(number, facts))],
     )
 
 
@@ -147,15 +147,15 @@ def _rollback(launch: int, facts: Any) -> Rollback | None:
 
 
 def _checkpoints(paths: RunPaths) -> list[SavedCheckpoint]:
-    found = []
+    checkpoints = []
     for folder in sorted(paths.checkpoints.glob("iter_*")):
         step = step_of(folder)
         if step is not None:
             complete = all((folder / part / ".metadata").is_file() for part in ("model", "trainer"))
             size = sum(facts.st_size for _, facts in files_below(folder, follow_links=True))
             if folder.is_dir():  # The run may have removed it since it was listed.
-                found.append(SavedCheckpoint(folder.name, step, size, complete))
-    return found
+                checkpoints.append(SavedCheckpoint(folder.name, step, size, complete))
+    return checkpoints
 
 
 def _yaml(path: Path) -> dict[str, Any]:

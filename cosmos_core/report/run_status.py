@@ -82,8 +82,8 @@ def find_run(text: str, root: Path) -> Path:
         places = ", ".join(map(str, same))
         raise UserError(f"several runs are called {text}", [Problem(message=places, hint="give the path of one")])
     nearest = did_you_mean(text, [*runs, *(path.name for path in runs.values())])
-    what = "is no run" if Path(text).is_dir() else "there is no such folder"
-    problem = Problem(message=f"{what}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
+    fault = "is no run" if Path(text).is_dir() else "there is no such folder"
+    problem = Problem(message=f"{fault}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
     raise UserError(f"{text} is no run", [problem])
 
 

@@ -146,6 +146,6 @@ def _drawn(line: Line, points: Sequence[_Point], x: _Axis, y: _Axis) -> list[str
     parts.append(f'<polyline class="line {color}" points="{path}"/>')
     if (line.dots and len(points) <= MOST_DOTS) or len(points) == 1:
         for point, (across, up) in zip(points, places, strict=True):
-            told = escape(f"{line.name}, step {point.step:.0f}: {figure_text(point.mean)}")
-            parts.append(f'<circle class="dot {color}" cx="{across}" cy="{up}" r="3.5"><title>{told}</title></circle>')
+            title = escape(f"{line.name}, step {point.step:.0f}: {figure_text(point.mean)}")
+            parts.append(f'<circle class="dot {color}" cx="{across}" cy="{up}" r="3.5"><title>{title}</title></circle>')
     return parts

@@ -64,7 +64,7 @@ def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
     if not any_rank(error is not None, mesh):
         return
     errors = gather_objects((error.title, error.problems) if error is not None else None, mesh)
-    raise CollectiveError(*next(first for first in errors if first is not None))
+    raise CollectiveError(*next(report for report in errors if report is not None))
 
 
 def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
@@ -72,9 +72,9 @@ def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
     for source in sources:
         hosts, seen = zip(*gather_objects((platform.node(), _described(source)), mesh), strict=True)
         problems = [
-            Problem(message=f"rank {rank} on {hosts[rank]} sees {what}")
-            for rank, what in enumerate(seen)
-            if what != seen[0]
+            Problem(message=f"rank {rank} on {hosts[rank]} sees {data}")
+            for rank, data in enumerate(seen)
+            if data != seen[0]
         ]
         if problems:
             hint = "give every machine the same files, or pin the revision"

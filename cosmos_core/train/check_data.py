@@ -135,12 +135,12 @@ def _facts(row: CheckedSample, sample: ReadSample, reader: SampleReader, *, with
     if isinstance(record, Chat):
         parts = [(message.role, part) for message in record.messages for part in message.content]
         videos = [part for _, part in parts if isinstance(part, Video)]
-        said = [(role, part) for role, part in parts if isinstance(part, str)]
+        texts = [(role, part) for role, part in parts if isinstance(part, str)]
         return evolve(
             row, seconds=tuple(video.seconds[-1] for video in videos),
             fps=tuple(video.fps for video in videos if video.fps is not None),
-            characters=sum(len(text) for role, text in said if role == "assistant"), messages=len(record.messages),
-            text="\n".join(f"{role}: {text}" for role, text in said) if with_picture else "",
+            characters=sum(len(text) for role, text in texts if role == "assistant"), messages=len(record.messages),
+            text="\n".join(f"{role}: {text}" for role, text in texts) if with_picture else "",
         )  # fmt: skip
     return row
 

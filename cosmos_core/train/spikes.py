@@ -88,7 +88,7 @@ class Spikes:
 def _height(value: float, usual: Sequence[float]) -> float:
     """Spreads above the median."""
     middle = median(usual)
-    spread = max(NORMAL * median(abs(one - middle) for one in usual), LEAST_SPREAD * abs(middle))
+    spread = max(NORMAL * median(abs(recent - middle) for recent in usual), LEAST_SPREAD * abs(middle))
     return (value - middle) / spread if spread else 0.0
 
 

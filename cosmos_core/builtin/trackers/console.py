@@ -76,8 +76,8 @@ class ConsoleTracker:
     def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
         """Print the first few, a line each."""
         for answer in answers[:SHOWN_ANSWERS] if self.config.enabled else ():
-            said, true = (textwrap.shorten(text, TEXT) for text in (answer.prediction, answer.reference))
-            _print(f"step {step}/{self._last}: {answer.key}: answered {said!r}, the data says {true!r}")
+            prediction, reference = (textwrap.shorten(text, TEXT) for text in (answer.prediction, answer.reference))
+            _print(f"step {step}/{self._last}: {answer.key}: answered {prediction!r}, the data says {reference!r}")
 
     def finish(self, outcome: str) -> None:
         """Remove the lines at the bottom, and say how the run ended."""

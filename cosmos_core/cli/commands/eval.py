@@ -84,19 +84,19 @@ def evaluate(
     from cosmos_core.train.evaluate_run import EvaluationTask, evaluate_run
 
     data, recipe, overrides = _parted(overrides, recipe, plugins)
-    found = _find(source, plugins, step=step)
-    if found is not None and weights != "fresh" and any(text.startswith("checkpoint.load_path=") for text in overrides):
+    origin = _find(source, plugins, step=step)
+    if origin and weights != "fresh" and any(text.startswith("checkpoint.load_path=") for text in overrides):
         raise UserError("SOURCE says which weights are evaluated; leave checkpoint.load_path out, or evaluate a recipe")
-    config = _configuration(source, found, recipe, data, overrides, plugins)
-    folder = output if output is not None else _folder(source, found)
+    config = _configuration(source, origin, recipe, data, overrides, plugins)
+    folder = output if output is not None else _folder(source, origin)
     task = EvaluationTask(
-        source=found, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
+        source=origin, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
     )
     figures = evaluate_run(task, plugins=plugins)
     folder.mkdir(parents=True, exist_ok=True)
-    evaluated = _evaluated(source, found, weights)
-    said = {"dataset": data} if data is not None else {}
-    report = {"weights": evaluated, **said, "overrides": list(overrides), "metrics": figures}
+    evaluated = _evaluated(source, origin, weights)
+    dataset = {"dataset": data} if data is not None else {}
+    report = {"weights": evaluated, **dataset, "overrides": list(overrides), "metrics": figures}
     (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
     if as_json:
         click.echo(dumps(figures))

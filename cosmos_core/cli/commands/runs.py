@@ -50,14 +50,14 @@ def list_all(root: Path | None, as_json: bool) -> None:
     from cosmos_core.report.run_status import find_runs
 
     folder = _root(root)
-    found = sorted((_status(path) for path in find_runs(folder)), key=lambda status: -status.changed)
+    statuses = sorted((_status(path) for path in find_runs(folder)), key=lambda status: -status.changed)
     if as_json:
-        print_json([_facts(status) for status in found])
-    elif not found:
+        print_json([_facts(status) for status in statuses])
+    elif not statuses:
         click.echo(f"no runs below {folder}")
     else:
         columns = ["run", "state", "step", "loss", "val_loss", "age", "disk", "why"]
-        print_table(columns, [_row(status, folder) for status in found])
+        print_table(columns, [_row(status, folder) for status in statuses])
 
 
 @click.command("show")

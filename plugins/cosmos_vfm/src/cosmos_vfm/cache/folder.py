@@ -36,7 +36,7 @@ class LatentCache:
     def __init__(
         self, folder: Path, video_tokenizer: str, text: str, *, create: bool = False, limit: float | None = None
     ) -> None:
-        """limit: bytes of this and the other `automatic` folders beside it; those used longest ago are removed."""
+        """limit: bytes of this and the other automatic caches beside it; what was used longest ago is removed."""
         self.folder, self._limit = folder, limit
         index = folder / INDEX
         if create and not index.is_file():
@@ -83,13 +83,14 @@ class LatentCache:
             content = path.read_bytes()
         except OSError:
             return None
-        if self._limit is None:
-            return from_bytes(content, path, caption, with_ids=self._same_text)
-        _note_use(path)
+        if self._limit is not None:
+            _note_use(path)
         try:
             return from_bytes(content, path, caption, with_ids=self._same_text)
         except UserError:
-            return None  # Other formats have other folders, so that the number is damaged.
+            if self._limit is None:
+                raise
+            return None  # Each format has its own folder, so the format's number is damaged.
 
 
 def write_index(folder: Path, video_tokenizer: str, text: str) -> None:

@@ -105,8 +105,8 @@ def plan_clips(
     """
     clips, problems = [], list(_settings_problems(rows, settings))
     for index, row in enumerate(rows):
-        asked = settings.frames if settings.frames is not None else row.frames
-        image = asked == 1 and row.image is None and row.video is None
+        frames = settings.frames if settings.frames is not None else row.frames
+        image = frames == 1 and row.image is None and row.video is None
         clip, wrong = _clip(index, row, settings, defaults_of(tier, sampling, image=image, recorded=recorded))
         clips.append(clip)
         problems += wrong
@@ -145,8 +145,8 @@ def _rounded(frames: int, row: Row) -> int:
 
 
 def _clip(index: int, row: Row, settings: Settings, defaults: Defaults) -> tuple[Clip, list[Problem]]:
-    asked = settings.frames if settings.frames is not None else row.frames
-    frames = _rounded(defaults.frames if asked is None else asked, row)
+    requested = settings.frames if settings.frames is not None else row.frames
+    frames = _rounded(defaults.frames if requested is None else requested, row)
     fps = settings.fps if settings.fps is not None else defaults.fps if row.fps is None else row.fps
     width, height, problems = _size(row, settings, defaults)
     of_video = 2 if settings.condition_frames is None else settings.condition_frames
@@ -156,8 +156,8 @@ def _clip(index: int, row: Row, settings: Settings, defaults: Defaults) -> tuple
     problems += _size_problems(row, frames, width, height)
     if not 0 <= seed <= MOST_SEED:
         problems.append(row.problem(f"is {seed} for clip {index}; it goes from 0 to {MOST_SEED}", "seed"))
-    told = settings.tells_facts
-    duration, size = (defaults.tells_duration, defaults.tells_size) if told is None else (told, told)
+    tells = settings.tells_facts
+    duration, size = (defaults.tells_duration, defaults.tells_size) if tells is None else (tells, tells)
     facts = Facts(frames, height, width, fps, duration, size)
     negative = settings.negative if settings.negative is not None else row.negative_prompt
     negative = defaults.negative if negative is None else negative

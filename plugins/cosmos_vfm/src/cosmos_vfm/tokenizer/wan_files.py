@@ -62,8 +62,8 @@ def _fault(name: str, value: Any, released: Any) -> str:
         usable = type(value) is int and 0 < value <= WIDEST and value % 2 == 0
         return "" if usable else f"is {value!r:.80}, not an even number up to {WIDEST}"
     if name in LATENTS:
-        numbers = isinstance(value, list) and all(type(one) in (int, float) and abs(one) < WIDEST for one in value)
-        if not numbers or len(value) != len(released) or (name == LATENTS[1] and not all(one > 0 for one in value)):
+        numbers = isinstance(value, list) and all(type(item) in (int, float) and abs(item) < WIDEST for item in value)
+        if not numbers or len(value) != len(released) or (name == LATENTS[1] and not all(item > 0 for item in value)):
             return f"is {value!r:.80}, not {len(released)} {'positive ' * (name == LATENTS[1])}numbers"
         return ""
     return "" if value == released else f"is {value!r:.80}; this version reads VAEs where it is {released}"
