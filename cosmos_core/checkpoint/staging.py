@@ -181,7 +181,7 @@ class Staging:
 def placed(
     components: Mapping[str, Any], note: Callable[[torch.Tensor, Slot, tuple[str, ...]], None]
 ) -> dict[str, Any]:
-    """The nested values with a slot in place of each tensor, one after another; `note` hears of each with its path."""
+    """The nested values with a slot in place of each tensor. `note` is called with each and its path."""
     end = 0
 
     def place(tensor: torch.Tensor, path: tuple[str, ...]) -> Slot:

@@ -11,7 +11,7 @@ from cosmos_core.config.env import launched_rank
 __all__ = ["MOST_WORKERS", "workers_for", "workers_that_keep_up"]
 
 MOST_WORKERS = 16
-"""Of a rank. More seldom help: the process that trains takes what they read."""
+"""Of a rank. More rarely help: then the training process is the limit, which takes what they read."""
 HEADROOM = 1.5
 """Samples differ, and a core that decodes beside others is slower than a core alone."""
 

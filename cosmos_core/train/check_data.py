@@ -38,7 +38,7 @@ SAMPLES_A_WORKER = 8
 
 @frozen(kw_only=True)
 class CheckedSample:
-    """What is told of one sample.
+    """What is reported of one sample.
 
     sizes: of each clip, image and video as the model gets it. seconds, fps: of each clip and video. characters: of the
     caption, or of the assistant's texts. skipped: where, why, and the option behind it. failed: why a run would end.

@@ -39,7 +39,7 @@ RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gau
 def load_training_state(trainer: Trainer, source: WeightSource, *, again: bool = False) -> None:
     """Fill an uninitialised trainer from `source`, and with fresh values for what `source` lacks.
 
-    again: this process loaded it before, and has told what differs.
+    again: this process loaded it before, and has logged what differs.
 
     Raises UserError when something does not fit.
     """

@@ -76,7 +76,7 @@ class Watch:
             beat = take_beat(self._rank, self._thread, self._activity, stalled)
             folder = self._activity.folder
             if folder is not None:
-                with suppress(OSError):  # A full disk is told by what must be written.
+                with suppress(OSError):  # A full disk is reported by what must be written.
                     write_beat(folder, beat)
             limit, key = self._limit()
             if limit and stalled >= limit:

@@ -22,7 +22,7 @@ __all__ = ["INDEX", "LatentCache", "described", "write_index"]
 
 INDEX = "cache.json"
 NOTED_EVERY = 3600
-"""Seconds after which another use of a clip is noted, so that reading seldom writes."""
+"""Seconds after which another use of a clip is noted, so that most reads write nothing."""
 SPARE_SHARE, SPARE = 0.05, 20 * 2**30
 """Of a disk, the smaller of the two is left to checkpoints and everybody else."""
 
@@ -94,7 +94,7 @@ class LatentCache:
 
 
 def write_index(folder: Path, video_tokenizer: str, text: str) -> None:
-    """Say what a folder holds, whatever was said before. Raises OSError."""
+    """Write the index of a folder, in place of any older one. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {"format": FORMAT, "codec": video_tokenizer, "text": text}
     _write_whole(folder / INDEX, f"{json.dumps(record)}\n".encode())
