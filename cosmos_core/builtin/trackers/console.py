@@ -15,6 +15,7 @@ from cosmos_core.console.layout import bar_line, clock, fit, number
 from cosmos_core.console.terminal import is_terminal, kept, show
 from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.train.tracker import Tracker
 
 __all__ = ["ConsoleTracker"]
 
@@ -26,7 +27,7 @@ WINDOW = 50
 """Steps over which speed and data wait are averaged."""
 
 
-class ConsoleTracker:
+class ConsoleTracker(Tracker):
     """Step, loss and time left; with more columns also rates, gradient norm, speed, data wait; the last validation."""
 
     def __init__(self, config: ConsoleConfig) -> None:

@@ -11,13 +11,14 @@ from cosmos_core.builtin.config import Jsonl
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.strict_json import dumps, loads
+from cosmos_core.train.tracker import Tracker
 
 __all__ = ["JsonlTracker"]
 
 logger = logging.getLogger(__name__)
 
 
-class JsonlTracker:
+class JsonlTracker(Tracker):
     """Appends records; records of steps that will be repeated are removed first, on resume and when a run goes back.
 
     What the disk does not take is kept and written with the next record.

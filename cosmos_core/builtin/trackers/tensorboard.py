@@ -15,7 +15,7 @@ from cosmos_core.builtin.config import Tensorboard
 from cosmos_core.data.samples import Answer
 from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.train.tracker import Media
+from cosmos_core.train.tracker import Media, Tracker
 
 __all__ = ["TensorboardTracker"]
 
@@ -26,7 +26,7 @@ LONE = 1000
 """Milliseconds that a clip of one frame is shown."""
 
 
-class TensorboardTracker:
+class TensorboardTracker(Tracker):
     """Scalars under ``<run directory>/tensorboard/``; a resumed run writes over what it repeats."""
 
     def __init__(self, config: Tensorboard) -> None:
