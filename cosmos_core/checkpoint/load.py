@@ -28,7 +28,7 @@ from cosmos_core.optim.lora import is_lora
 
 __all__ = ["Loaded", "load_component", "load_from_base", "load_loader_states", "load_model"]
 
-SHOWN = 8
+NUM_NAMED = 8
 _ADAPTER = ("lora_A.weight", "lora_B.weight")
 
 
@@ -183,8 +183,8 @@ def _tensors(names: list[str]) -> str:
 
 
 def _first(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    rest = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return ", ".join(names[:NUM_NAMED]) + rest
 
 
 def load_loader_states(folder: Path) -> list[Any]:

@@ -12,15 +12,15 @@ __all__ = ["check_loader_states"]
 
 LAST = 2**53
 """Largest position; beyond it floating point numbers skip some."""
-APART = 10**7
+MAX_DISTANCE = 10**7
 """Most positions between two ranks, which are dealt out one by one when the number of ranks changes."""
-MOST_RANKS = 2**20
+MAX_RANKS = 2**20
 
 
 def check_loader_states(states: Sequence[Mapping[str, Any]]) -> None:
     """Raises ValueError, whose text follows the file's name, unless types and ranges are those of a loader's states."""
     for state in states:
-        _demand(_is_whole(state["world"], 1, MOST_RANKS), "its number of ranks")
+        _demand(_is_whole(state["world"], 1, MAX_RANKS), "its number of ranks")
         _demand(_is_whole(state["frontier"], 0, LAST), "its position")
         aside, frontier = state["aside"], state["frontier"]
         _demand(isinstance(aside, list) and all(_is_whole(item, 0, frontier - 1) for item in aside), "positions aside")
@@ -31,7 +31,9 @@ def check_loader_states(states: Sequence[Mapping[str, Any]]) -> None:
             _check_order(state["order"], frontier)
     _demand(len({state["world"] for state in states}) < 2, "one number of ranks for all of them")
     frontiers = [state["frontier"] for state in states]
-    _demand(max(frontiers, default=0) - min(frontiers, default=0) <= APART, "positions near those of other ranks")
+    _demand(
+        max(frontiers, default=0) - min(frontiers, default=0) <= MAX_DISTANCE, "positions near those of other ranks"
+    )
 
 
 def _check_used(used: Any) -> None:

@@ -22,10 +22,10 @@ MARGIN, PART_MARGIN = 0.95, 0.9
 """Share of a card that the plan may fill under 'auto': with no or full recomputation, and with anything in
 between. That gains a few percent of speed, so it leaves the tenth by which the plan may be wrong.
 """
-MOST_GPUS = 64
+MAX_GPUS = 64
 PARTS = 8
 """Of the layers, to choose how many recompute."""
-WORTH_NAMING = 0.05
+MIN_SAVING = 0.05
 """GiB that a setting must save."""
 
 
@@ -34,7 +34,7 @@ class Case:
     """A configuration whose cost is known.
 
     estimated: what another configuration of the same run costs. mode: of recomputation, never 'auto'. share: of the
-    layers that recompute. looked_at: samples of the data that the estimate is of; 0: of a usual sample.
+    layers that recompute. samples_read: of the data, for the estimate; 0: it is of a typical sample.
     """
 
     estimate: Estimate
@@ -43,7 +43,7 @@ class Case:
     degrees: Degrees
     mode: str
     share: float = 1.0
-    looked_at: int = 0
+    samples_read: int = 0
 
     @cached_property
     def items(self) -> dict[str, float]:
@@ -113,7 +113,7 @@ def on_a_command_line(settings: Iterable[str]) -> str:
 def _savings(case: Case, changes: Iterable[Change]) -> list[Saving]:
     changed = filter(None, (change(case) for change in changes))
     each = [Saving(settings, case.peak - smaller.peak, smaller) for settings, smaller in changed]
-    return [saving for saving in each if saving.gib > WORTH_NAMING]
+    return [saving for saving in each if saving.gib > MIN_SAVING]
 
 
 def _fitting(case: Case, memory: float, changes: Iterable[Change]) -> list[str] | None:
@@ -206,7 +206,7 @@ def _no_average(case: Case) -> Changed | None:
 
 def _more_gpus(case: Case) -> Changed | None:
     parallelism, world = case.config.model.parallelism, 2 * case.degrees.world
-    if parallelism.data_parallel_shard_degree != -1 or world > MOST_GPUS:
+    if parallelism.data_parallel_shard_degree != -1 or world > MAX_GPUS:
         return None
     return (f"--nproc {world}",), evolve(case, degrees=solve_degrees(parallelism, world))
 

@@ -27,7 +27,7 @@ __all__ = ["write_description"]
 
 FACTS = ("recipe", "overrides", "training data", "validation data", "fetched")
 """Of the run, in the card."""
-TOLD = ("loss", "step")
+STEP_FIGURES = ("loss", "step")
 """Figures of the last step; all others are about the run, not the model."""
 
 
@@ -117,7 +117,7 @@ def _figures(run_dir: Path, step: int | None) -> dict[str, str]:
     metrics = read_metrics(RunPaths(run_dir).metrics)
     trained = [record for record in metrics.steps if step is None or record["step"] <= step][-1:]
     validated = [record for record in metrics.validations if step is None or record["step"] <= step][-1:]
-    newest = {name: figure(record.get(name)) for record in trained for name in TOLD}
+    newest = {name: figure(record.get(name)) for record in trained for name in STEP_FIGURES}
     newest |= {name: figure(value) for record in validated for name, value in record.items() if name != "step"}
     return {name: figure_text(value) for name, value in newest.items() if value is not None}
 

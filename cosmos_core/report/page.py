@@ -31,9 +31,9 @@ __all__ = ["write_own_report", "write_report"]
 logger = logging.getLogger(__name__)
 
 TEMPLATE = "page.html.jinja"
-MOST_ANSWERS = 30
-MOST_VALIDATIONS = 8
-LONGEST_CELL = 600
+MAX_ANSWERS = 30
+MAX_VALIDATIONS = 8
+MAX_CELL_CHARACTERS = 600
 LOG_LINES = 30
 LOG_BYTES = 2**15
 
@@ -145,7 +145,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _scores(metrics: Metrics) -> Table:
     """Every metric of some validations, the first and the last among them."""
     count = len(metrics.validations)
-    picked = sorted({round(number * (count - 1) / (MOST_VALIDATIONS - 1)) for number in range(MOST_VALIDATIONS)})
+    picked = sorted({round(number * (count - 1) / (MAX_VALIDATIONS - 1)) for number in range(MAX_VALIDATIONS)})
     shown = [metrics.validations[index] for index in picked] if count else []
     names = dict.fromkeys(name for record in shown for name in record if name != "step")
     rows = [[name, *(_cell(figure(record.get(name))) for record in shown)] for name in names]
@@ -167,7 +167,7 @@ def _answers(paths: RunPaths) -> list[tuple[str, Table]]:
 def _table(file: Path) -> Table:
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
-            records = [record for line in islice(lines, MOST_ANSWERS) if (record := _record(line))]
+            records = [record for line in islice(lines, MAX_ANSWERS) if (record := _record(line))]
             more = sum(1 for _ in lines)
     except OSError:
         return Table([], [])
@@ -186,7 +186,7 @@ def _record(line: str) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
+    return text if len(text) <= MAX_CELL_CHARACTERS else f"{text[:MAX_CELL_CHARACTERS]}..."
 
 
 def _log(paths: RunPaths) -> str:

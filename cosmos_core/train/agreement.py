@@ -22,7 +22,7 @@ from cosmos_core.plan.plan import RunPlan
 __all__ = ["CollectiveError", "broadcast_config", "check_same_dataset", "raise_if_any_rank_failed"]
 
 
-SAME = "start every machine with the same command, recipe, environment and packages"
+HINT = "start every machine with the same command, recipe, environment and packages"
 
 
 class CollectiveError(UserError):
@@ -46,7 +46,7 @@ def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
     ]
     hosts, differences = zip(*gather_objects((platform.node(), differing), mesh), strict=True)
     problems = [
-        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(differing)}", hint=SAME)
+        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(differing)}", hint=HINT)
         for rank, differing in enumerate(differences)
         if differing
     ]

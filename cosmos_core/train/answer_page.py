@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Row", "pictures", "question", "write_page"]
 
 TEMPLATE = Path(__file__).with_name("answers.html")
-SIDE, MOST_FRAMES, MILLISECONDS = 256, 16, 500
+SIDE, MAX_FRAMES, MILLISECONDS = 256, 16, 500
 """Of pictures and clips in the page: longest side in pixels, frames of a clip, time that each is shown."""
 _REPEATED = re.compile(r"(<[^<>\s]+>)\1+")
 """A token that stands for a part of a picture, again and again."""
@@ -61,7 +61,7 @@ def _different(frames: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 def _data_url(frames: list[torch.Tensor]) -> str:
-    numbers = np.unique(np.linspace(0, len(frames) - 1, min(MOST_FRAMES, len(frames))).round().astype(int))
+    numbers = np.unique(np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).round().astype(int))
     images = [_small(frames[number]) for number in numbers]
     buffer = io.BytesIO()
     images[0].save(

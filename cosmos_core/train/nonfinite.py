@@ -20,7 +20,7 @@ __all__ = ["MicroBatchLoss", "NonFiniteGuard", "NotFinite"]
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 12
+NUM_NAMED = 12
 """Sample keys shown of one micro-batch."""
 
 
@@ -48,8 +48,8 @@ class MicroBatchLoss:
 
     def described(self, number: int) -> str:
         """The micro-batch, for messages."""
-        more = f" and {len(self.keys) - SHOWN} more" if len(self.keys) > SHOWN else ""
-        return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:SHOWN])}{more}"
+        more = f" and {len(self.keys) - NUM_NAMED} more" if len(self.keys) > NUM_NAMED else ""
+        return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:NUM_NAMED])}{more}"
 
 
 @define

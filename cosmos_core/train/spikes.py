@@ -18,20 +18,20 @@ logger = logging.getLogger(__name__)
 FIGURES = {"loss": "loss", "grad_norm": "gradient norm"}
 WINDOW = 100
 """Steps that say what is usual."""
-FEWEST = 50
-"""Steps to judge by; the first ones of a run say little."""
-QUIET = 100
+MIN_STEPS = 50
+"""Steps before the first that may be a spike."""
+STEPS_BETWEEN_WARNINGS = 100
 """Steps between two warnings."""
-NORMAL = 1.4826
-"""Standard deviation of a normal distribution, in median distances from its median."""
-LEAST_SPREAD = 0.05
+STANDARD_DEVIATION_OF_MAD = 1.4826
+"""Standard deviation of a normal distribution, in units of its median absolute deviation (MAD)."""
+MIN_SPREAD = 0.05
 """Of the median: where figures hardly change, a small change is no spike."""
 
 
 class Spikes:
     """Compares each step with the last ones, by values that are on the host already.
 
-    The spread is the median distance from the median, scaled to a standard deviation, so a few spikes do not change it.
+    The spread is the median absolute deviation, scaled to a standard deviation, so a few spikes do not change it.
     """
 
     def __init__(self, factor: float, rank: int) -> None:
@@ -51,7 +51,7 @@ class Spikes:
             return record
         before = list(self._recent)
         self._recent.append(values)
-        if len(before) < FEWEST:
+        if len(before) < MIN_STEPS:
             return record
         heights = [_height(value, usual) for value, usual in zip(values, zip(*before, strict=True), strict=True)]
         if max(heights) < self._factor:
@@ -62,7 +62,7 @@ class Spikes:
     def _warn(self, record: dict[str, Any], name: str, height: float, micro_batches: Sequence[MicroBatchLoss]) -> None:
         """All ranks judge alike; rank 0 tells the console, each one its own log file."""
         step = record["step"]
-        if self._warned is not None and 0 <= step - self._warned < QUIET:
+        if self._warned is not None and 0 <= step - self._warned < STEPS_BETWEEN_WARNINGS:
             self._untold += 1
             return
         untold = f"; {self._untold} more since step {self._warned}, see metrics.jsonl" if self._untold else ""
@@ -88,7 +88,7 @@ class Spikes:
 def _height(value: float, usual: Sequence[float]) -> float:
     """Spreads above the median."""
     middle = median(usual)
-    spread = max(NORMAL * median(abs(recent - middle) for recent in usual), LEAST_SPREAD * abs(middle))
+    spread = max(STANDARD_DEVIATION_OF_MAD * median(abs(recent - middle) for recent in usual), MIN_SPREAD * abs(middle))
     return (value - middle) / spread if spread else 0.0
 
 

@@ -21,7 +21,7 @@ __all__ = ["ConsoleTracker"]
 
 logger = logging.getLogger(__name__)
 
-SHOWN_ANSWERS, TEXT = 3, 80
+NUM_ANSWERS, MAX_CHARACTERS = 3, 80
 """Answers printed after a validation, and most characters of each text."""
 WINDOW = 50
 """Steps over which speed and data wait are averaged."""
@@ -76,8 +76,10 @@ class ConsoleTracker(Tracker):
 
     def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
         """Print the first few, a line each."""
-        for answer in answers[:SHOWN_ANSWERS] if self.config.enabled else ():
-            prediction, reference = (textwrap.shorten(text, TEXT) for text in (answer.prediction, answer.reference))
+        for answer in answers[:NUM_ANSWERS] if self.config.enabled else ():
+            prediction, reference = (
+                textwrap.shorten(text, MAX_CHARACTERS) for text in (answer.prediction, answer.reference)
+            )
             _print(f"step {step}/{self._last}: {answer.key}: answered {prediction!r}, the data says {reference!r}")
 
     def finish(self, outcome: str) -> None:

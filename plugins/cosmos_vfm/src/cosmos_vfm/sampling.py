@@ -23,7 +23,6 @@ __all__ = [
     "SampleRequest",
     "SolverSettings",
     "build_solver",
-    "generate",
     "sample_latents",
     "solver_sums",
 ]
@@ -109,24 +108,6 @@ def solver_sums(steps: int, shift: float) -> tuple[list[float], torch.Tensor]:
         latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
         rows.append(latents.flatten())
     return [float(timestep) for timestep in solver.timesteps], torch.stack(rows)
-
-
-def generate(
-    model: Cosmos3Network,
-    requests: Sequence[SampleRequest],
-    *,
-    text: TextTokens,
-    video_tokenizer: VideoVAE,
-    device: torch.device,
-    limit: int,
-    on_step: Callable[[int], None] | None = None,
-) -> Iterator[torch.Tensor]:
-    """uint8 [3, T, H, W] for every request, on the CPU, in order; arguments as of `sample_latents`."""
-    latents = sample_latents(
-        model, requests, text=text, video_tokenizer=video_tokenizer, device=device, limit=limit, on_step=on_step
-    )
-    for latent in latents:
-        yield video_tokenizer.decode(latent[None])[0].cpu()
 
 
 def sample_latents(

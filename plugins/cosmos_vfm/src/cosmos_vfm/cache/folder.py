@@ -21,9 +21,9 @@ from cosmos_vfm.cache.eviction import PARTIAL, PARTS, make_room
 __all__ = ["INDEX", "LatentCache", "described", "write_index"]
 
 INDEX = "cache.json"
-NOTED_EVERY = 3600
+USE_NOTED_SECONDS = 3600
 """Seconds after which another use of a clip is noted, so that most reads write nothing."""
-SPARE_SHARE, SPARE = 0.05, 20 * 2**30
+FREE_SHARE, FREE_BYTES = 0.05, 20 * 2**30
 """Of a disk, the smaller of the two is left to checkpoints and everybody else."""
 
 
@@ -108,14 +108,14 @@ def described(error: OSError, folder: Path) -> str:
 def _note_use(path: Path) -> None:
     """Set the time of change to now, by which files are removed."""
     with suppress(OSError):  # It was removed, or the folder may only be read.
-        if time.time() - path.stat().st_mtime > NOTED_EVERY:
+        if time.time() - path.stat().st_mtime > USE_NOTED_SECONDS:
             os.utime(path)
 
 
 def _check_space(folder: Path, size: int) -> None:
     """Raises OSError when a file of this size would take the last of the disk."""
     disk = shutil.disk_usage(folder)
-    if disk.free - size < min(SPARE_SHARE * disk.total, SPARE):
+    if disk.free - size < min(FREE_SHARE * disk.total, FREE_BYTES):
         raise OSError(errno.ENOSPC, f"only {disk.free / 2**30:.1f} GiB of its disk are free", str(folder))
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 __all__ = ["Cell", "PageRow", "write_page"]
 
-SMALLEST = 256
+MIN_WIDTH = 256
 """Pixels across that a clip should have in the page."""
 
 
@@ -26,7 +26,7 @@ class Cell:
     @property
     def times(self) -> int:
         """How much larger it is shown: clips of a few pixels are hidden by their own controls."""
-        return max(1, SMALLEST // self.width)
+        return max(1, MIN_WIDTH // self.width)
 
     @property
     def shown(self) -> int:
