@@ -74,8 +74,7 @@ def write_shards(
     stem: str,
     entries: Mapping[str, Entry],
     *,
-    shard_bytes: int = SHARD_BYTES,
-    verify: bool = False,
+    verify: bool,
     resume: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> Written:
@@ -85,7 +84,7 @@ def write_shards(
     with its source. resume: keep the files that are there. metadata: more entries for the files' headers. Raises
     UserError when a file differs.
     """
-    shards = list(groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
+    shards = list(groups({name: entry.size for name, entry in entries.items()}, SHARD_BYTES))
     weight_map: dict[str, str] = {}
     resumed = 0
     total = sum(entry.size for entry in entries.values())

@@ -139,7 +139,7 @@ class Staging:
         return size_of(components) <= self.memory.size
 
     @torch.no_grad()
-    def stage(self, components: Mapping[str, Any], *, at_once: Collection[str] = ()) -> Staged:
+    def stage(self, components: Mapping[str, Any], *, at_once: Collection[str]) -> Staged:
         """Begin to copy every tensor in `components`; see `Staged.before_change`. Other values are copied on return.
 
         at_once: names of tensors that change before the optimizer's update, such as buffers.

@@ -12,9 +12,9 @@ __all__ = ["visible_gpus"]
 _DEVICE = re.compile(r"nvidia\d+")
 
 
-def visible_gpus(devices: Path = Path("/dev")) -> int:
+def visible_gpus() -> int:
     """NVIDIA GPUs this process may use: device files, narrowed by CUDA_VISIBLE_DEVICES."""
-    present = sum(1 for path in devices.glob("nvidia*") if _DEVICE.fullmatch(path.name))
+    present = sum(1 for path in Path("/dev").glob("nvidia*") if _DEVICE.fullmatch(path.name))
     visible = visible_devices()
     if visible is None:
         return present

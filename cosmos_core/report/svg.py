@@ -86,10 +86,10 @@ def line_chart(lines: Sequence[Line], label: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def thinned(curve: Curve, most: int = MAX_POINTS) -> list[_Point]:
-    """At most `most` points of the finite values; each the mean, the least and the greatest of neighbours."""
+def thinned(curve: Curve) -> list[_Point]:
+    """At most `MAX_POINTS` points of the finite values; each the mean, the least and the greatest of neighbours."""
     finite = [(step, value) for step, value in curve if value is not None and math.isfinite(value)]
-    size = math.ceil(len(finite) / most) or 1
+    size = math.ceil(len(finite) / MAX_POINTS) or 1
     points = []
     for start in range(0, len(finite), size):
         part = finite[start : start + size]
