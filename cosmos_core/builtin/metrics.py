@@ -52,7 +52,7 @@ def _named(text: str) -> str | None:
 def number(answers: Sequence[Answer]) -> Values:
     """Error and rank correlation of the first number of an answer, where every answer in the data is a number.
 
-    unreadable: share of answers without a number; the other figures leave them out.
+    unreadable: share of answers without a number; the other values leave them out.
     """
     true = _all(_whole_number, [answer.reference for answer in answers])
     if true is None:

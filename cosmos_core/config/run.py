@@ -133,7 +133,7 @@ class TrainerConfig:
 class KeepBest:
     """Which checkpoints have the best validations."""
 
-    metric: str = option("val_loss", "Figure of metrics.jsonl, of the newest validation up to each checkpoint.")
+    metric: str = option("val_loss", "Metric of metrics.jsonl, of the newest validation up to each checkpoint.")
     mode: str = option("min", "Whether low or high values are good.", choices=("min", "max"))
     count: int = option(0, "With keep_last: how many of the best to keep; 0: none.", low=0)
 

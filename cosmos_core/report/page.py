@@ -18,8 +18,8 @@ from cosmos_core.console.layout import size_text
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import replace_file
 from cosmos_core.report.charts import Chart, charts_of
-from cosmos_core.report.figures import figure, figure_text
 from cosmos_core.report.media import Group, Room, media_of, pages_of
+from cosmos_core.report.metric_values import finite_number, number_text
 from cosmos_core.report.metrics_file import Metrics, read_metrics
 from cosmos_core.report.record import RunRecord, read_record
 from cosmos_core.report.run_status import RunStatus, read_status, recorded_config
@@ -107,7 +107,7 @@ def _rendered(runs: Sequence[RunPage], charts: Sequence[Chart], differences: Seq
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size_text, "figure": figure_text, "when": _when}
+    environment.filters |= {"size": size_text, "number": number_text, "when": _when}
     return environment.get_template(TEMPLATE).render(
         runs=runs,
         charts=charts,
@@ -148,12 +148,12 @@ def _scores(metrics: Metrics) -> Table:
     picked = sorted({round(number * (count - 1) / (MAX_VALIDATIONS - 1)) for number in range(MAX_VALIDATIONS)})
     shown = [metrics.validations[index] for index in picked] if count else []
     names = dict.fromkeys(name for record in shown for name in record if name != "step")
-    rows = [[name, *(_cell(figure(record.get(name))) for record in shown)] for name in names]
+    rows = [[name, *(_cell(finite_number(record.get(name))) for record in shown)] for name in names]
     return Table(["metric", *(f"step {record['step']}" for record in shown)], rows, count - len(shown))
 
 
 def _cell(value: float | None) -> str:
-    return "not finite" if value is None else figure_text(value)
+    return "not finite" if value is None else number_text(value)
 
 
 def _answers(paths: RunPaths) -> list[tuple[str, Table]]:

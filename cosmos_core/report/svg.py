@@ -8,7 +8,7 @@ from html import escape
 
 from attrs import frozen
 
-from cosmos_core.report.figures import Curve, figure_text
+from cosmos_core.report.metric_values import Curve, number_text
 
 __all__ = ["Line", "line_chart", "thinned"]
 
@@ -131,7 +131,7 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
 
 
 def _tick(value: float) -> str:
-    return figure_text(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
+    return number_text(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _drawn(line: Line, points: Sequence[_Point], x: _Axis, y: _Axis) -> list[str]:
@@ -146,6 +146,6 @@ def _drawn(line: Line, points: Sequence[_Point], x: _Axis, y: _Axis) -> list[str
     parts.append(f'<polyline class="line {color}" points="{path}"/>')
     if (line.dots and len(points) <= MAX_DOTS) or len(points) == 1:
         for point, (across, up) in zip(points, places, strict=True):
-            title = escape(f"{line.name}, step {point.step:.0f}: {figure_text(point.mean)}")
+            title = escape(f"{line.name}, step {point.step:.0f}: {number_text(point.mean)}")
             parts.append(f'<circle class="dot {color}" cx="{across}" cy="{up}" r="3.5"><title>{title}</title></circle>')
     return parts

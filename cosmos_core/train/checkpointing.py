@@ -92,7 +92,7 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
 
 
 def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> None:
-    """Raises UserError for steps that no run has completed, and other counts and figures that no run writes."""
+    """Raises UserError for steps that no run has completed, and other counts and numbers that no run writes."""
     counts = (
         ("scheduler", "last_epoch", "steps"),
         ("trainer", "iteration", "steps"),
@@ -104,7 +104,7 @@ def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) ->
         if key in state[part] and (type(value := state[part][key]) is not int or not 0 <= value <= MAX_STEPS)
     ]
     if not is_spikes_state(spikes := state["trainer"].get("spikes", [])):
-        message = f"is {spikes!r:.80}, not the figures of the last steps"
+        message = f"is {spikes!r:.80}, not the metrics of the last steps"
         problems.append(Problem(message=message, key="spikes", file=str(checkpoint / "trainer")))
     if problems:
         raise UserError("the checkpoint does not say how far it was trained; nothing was started", problems)

@@ -72,8 +72,7 @@ def test_a_run_of_nothing_but_such_steps_fails_although_the_limit_is_far(tmp_pat
     assert not (tmp_path / "cosmos3/sft/started/checkpoints/latest_checkpoint.txt").exists()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
-@pytest.mark.parametrize("part", ["net.head.weight", "net_ema.head.weight"])
+@pytest.mark.parametrize(("part", "value"), [("net.head.weight", float("nan")), ("net_ema.head.weight", float("inf"))])
 def test_weights_or_averages_that_are_not_finite_are_refused_when_they_are_loaded(
     part: str, value: float, tmp_path: Path
 ) -> None:

@@ -105,7 +105,7 @@ class ConsoleTracker(Tracker):
         return clock(time.monotonic() - self._begun)
 
     def _describe(self, record: dict[str, Any]) -> None:
-        """Loss and time left, then the other figures, the most wanted first; speed and wait over the last steps."""
+        """Loss and time left, then the other metrics, the most important first; speed and wait over the last steps."""
         names = ("seconds", "tokens", "data_wait")
         seconds, tokens, wait = (sum(recent[name] for recent in self._recent) for name in names)
         left = (self._last - self._step) * seconds / len(self._recent)
