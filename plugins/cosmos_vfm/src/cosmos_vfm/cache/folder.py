@@ -14,9 +14,10 @@ from uuid import uuid4
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.plan.record import replace_file
 from cosmos_core.strict_json import read_object
 from cosmos_vfm.cache.entry import FORMAT, PACKAGE, Cached, from_bytes, to_bytes
-from cosmos_vfm.cache.eviction import PARTIAL, PARTS, make_room
+from cosmos_vfm.cache.eviction import PARTS, make_room
 
 __all__ = ["INDEX", "LatentCache", "described", "write_index"]
 
@@ -70,7 +71,7 @@ class LatentCache:
         if self._limit is not None:
             make_room(self.folder.parent, path.parent.name, len(content), self._limit)
             _check_space(path.parent, len(content))
-        _write_whole(path, content)
+        _replace(path, content)
 
     def read(self, identity: str, caption: str) -> Cached | None:
         """The clip, with token ids if they belong to this caption. None when it is missing or damaged.
@@ -97,7 +98,7 @@ def write_index(folder: Path, video_tokenizer: str, text: str) -> None:
     """Write the index of a folder, in place of any older one. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {"format": FORMAT, "codec": video_tokenizer, "text": text}
-    _write_whole(folder / INDEX, f"{json.dumps(record)}\n".encode())
+    _replace(folder / INDEX, f"{json.dumps(record)}\n".encode())
 
 
 def described(error: OSError, folder: Path) -> str:
@@ -119,15 +120,9 @@ def _check_space(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"only {disk.free / 2**30:.1f} GiB of its disk are free", str(folder))
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+def _replace(path: Path, content: bytes) -> None:
+    """Other processes and machines may write the same file."""
+    replace_file(path, content, writer=f".{uuid4().hex}")
 
 
 def _read(index: Path) -> dict[str, Any]:

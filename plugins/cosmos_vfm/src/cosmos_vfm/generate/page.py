@@ -8,6 +8,8 @@ from pathlib import Path
 from attrs import frozen
 from jinja2 import Environment
 
+from cosmos_core.plan.record import replace_file
+
 __all__ = ["Cell", "PageRow", "write_page"]
 
 MIN_WIDTH = 256
@@ -97,6 +99,4 @@ def write_page(path: Path, title: str, rows: Sequence[PageRow], *, note: str = "
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["url"] = environment.filters["urlencode"]
     text = environment.from_string(_TEMPLATE).render(title=title, rows=rows, note=note)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, text.encode())
