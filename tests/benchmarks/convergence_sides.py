@@ -66,7 +66,7 @@ class Clips:
 
 
 MINI_CLIPS = Clips(((24, 12, 20), (12, 12, 20), (8, 20, 12)), (100, 400), 64, 6, MINI.vocab)
-SMOKE_SIZE = evolve(MODEL_SIZES["tiny"], heads=4, kv_heads=2, layers=2)
+SMOKE_SIZE = evolve(MODEL_SIZES["tiny_even"], layers=2)
 SMOKE_CLIPS = Clips(((3, 4, 6), (4, 4, 4)), (8, 20), 8, 3, SMOKE_SIZE.vocab)
 PACKS = {False: evolve(CASES["mixed"], budget=4096), True: CASES["smoke mixed"]}
 """Of the reasoner, by whether it is a smoke test."""
