@@ -29,7 +29,10 @@ from tests.benchmarks.vfm_diffusers import Diffusers
 from tests.benchmarks.vlm_case import CASES, write_backbone
 from tests.benchmarks.vlm_transformers import Transformers, micro_batches
 
-__all__ = ["Losses", "generator_sides", "reasoner_sides"]
+__all__ = ["SIDES", "Losses", "generator_sides", "reasoner_sides"]
+
+SIDES = {"generator": ("cosmos", "diffusers"), "reasoner": ("cosmos", "transformers")}
+"""Names of both, by model."""
 
 Losses = Iterator[float]
 """The mean loss of each step, without end."""

@@ -27,7 +27,7 @@ def figures(seen: Observed, steps: int, config: RunConfig, gpus: int) -> dict[st
     if (size := seen.checkpoint_gb) is not None:
         columns["checkpoint GB"] = size
     if (saved := seen.saved) is not None:
-        columns |= {"training waited s": saved[0], "save s": saved[1]}
+        columns |= saved
         if during := seen.rows[steps:]:
             columns["s a step while saving"] = statistics.median(row["seconds"] for row in during)
     if seen.asked is not None:

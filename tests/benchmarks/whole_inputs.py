@@ -100,8 +100,10 @@ class Inputs:
 
     @property
     def _weights(self) -> Path:
+        """Those of all layers where they are there, which a network of fewer takes too."""
         name = f"base_{self._tier}" if self.generates else "backbone"
-        return self._part(name if self.layers is None else f"{name}_{self.layers}")
+        whole = self._part(name)
+        return whole if self.layers is None or whole.is_dir() else self._part(f"{name}_{self.layers}")
 
     @property
     def _places(self) -> tuple[str, ...]:

@@ -145,8 +145,9 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
         show(f"start of {inputs.recipe}, {mode}, seconds", phases[-1:])
     show(f"start of {inputs.recipe}, seconds", phases)
     show(_title(inputs, options), rows)
-    shown = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in memory]
-    show("planned and measured memory, GiB", shown)
+    if memory:
+        shown = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in memory]
+        show("planned and measured memory, GiB", shown)
 
 
 def _run(

@@ -67,12 +67,12 @@ class Observed:
         return self.root / "log.txt"
 
     @property
-    def saved(self) -> tuple[float, float] | None:
-        """Seconds that training waited for the first complete save, and that it took; None before. A save that is not
-        in the background took what training waited, and is not told.
-        """
-        found = SAVED.search(self.log.read_text(encoding="utf-8", errors="replace").replace("\n", " "))
-        return None if found is None else (float(found[1] or "nan"), float(found[2] or "nan"))
+    def saved(self) -> dict[str, float] | None:
+        """What the log says of the first complete save, by column; None before. Empty for one not in the background."""
+        found = SAVED.search(self.log.read_text(encoding="utf-8", errors="replace"))
+        if found is None or found[1] is None:
+            return None if found is None else {}
+        return {"training waited s": float(found[1]), "save s": float(found[2])}
 
     @property
     def last_words(self) -> str:
