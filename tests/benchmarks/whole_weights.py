@@ -26,9 +26,9 @@ from tests.tiny_reasoner import write_tokenizer
 
 __all__ = ["write_generator_base", "write_reasoner_backbone", "write_vae"]
 
-FILE_BYTES = 4 * 2**30
+FILE_BYTES = 2 * 2**30
 WRITERS = 8
-"""Processes at most; each holds a file's tensors."""
+"""Processes at most."""
 
 Build = Callable[[], nn.Module]
 Write = Callable[[int, Iterator[tuple[str, torch.Tensor]]], None]
