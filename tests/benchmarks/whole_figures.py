@@ -14,12 +14,16 @@ __all__ = ["figures", "with_efficiency"]
 
 
 def figures(seen: Observed, steps: int, config: RunConfig, gpus: int) -> dict[str, Any]:
-    """Medians over the steps after the first third, which compile and warm up; of those before a save.
+    """Medians over the steps after the first third, which compile and warm up, without those of a profile and a save.
 
     steps: that count.
     """
     rows = seen.rows[max(1, steps // 3) : steps]
-    columns: dict[str, Any] = {"steps": len(rows), **(_of_steps(rows, config, gpus) if rows else {})}
+    columns: dict[str, Any] = {
+        "auto took": seen.recomputation,
+        "steps": len(rows),
+        **(_of_steps(rows, config, gpus) if rows else {}),
+    }
     columns["peak GiB"] = ", ".join(f"{value:.1f}" for value in seen.peak_gib)
     columns["first row s"] = seen.first_row or ""
     if seen.earlier and seen.rows:

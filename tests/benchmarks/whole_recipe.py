@@ -5,8 +5,9 @@ is missing for ``--run DIR``; without either in a temporary folder). A folder se
 tokenizer and pictures are made once, weights once for each size and depth. Then the recipe runs once for each number of
 GPUs and mode of recomputation. Settings are the shipped ones but for places, depth and steps; the generator draws one
 sample in one step (``--samples`` keeps the recipe's), and the packs of llava_ov_packed are full. Rows are printed as
-they come, a mode that fails is a row, checkpoints are removed after each. The first mode fills the compile cache for
-the others. ``--smoke`` does all of it in small, on any machine.
+they come, a mode that fails is a row, checkpoints are removed after each. The first mode, the recipe's own, fills the
+compile cache for the others. ``--profile`` shows what runs on the device in two more steps, after those that are timed.
+``--smoke`` does all of it in small, on any machine.
 
 On a machine without network these packages must be there beside torch, numpy and safetensors: those of `NEEDED`, and
 the wheels of cosmos-core and of its plugins, whose entry points name the recipes.
@@ -40,6 +41,9 @@ NEEDED = (
     "cosmos_data_bridge",
 )
 RECIPES = ("vision_sft_nano", "vision_sft_edge", "vision_sft_super", "llava_ov", "llava_ov_packed")
+MODES = ("auto", "none", "selective", "full")
+PROFILED = 2
+"""Steps of a profile."""
 STOP, RESUME = "stop", "resume"
 STOP_AFTER = 3
 """Steps before SIGTERM, and of the resumed run."""
@@ -83,7 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="measure with the inputs in this folder, made where they are missing")
     parser.add_argument("--layers", type=int, help="of the language model or of both towers; absent: all")
     parser.add_argument("--gpus", type=_numbers, default=(1,), help="processes; several numbers, as 1,2,4, in turn")
-    parser.add_argument("--modes", default="none,selective,full", help="of recomputation, with commas; may be empty")
+    parser.add_argument("--modes", default=",".join(MODES), help="of recomputation, with commas; may be empty")
     parser.add_argument("--cached", action="store_true", help="read latents, which `cosmos data cache` encodes first")
     automatic = "keep latents as the runs encode them; name a mode twice to see it with and without encoding"
     parser.add_argument("--cache-auto", action="store_true", help=automatic)
@@ -98,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", action="store_true", help="draw the samples that the generator's recipe draws")
     parser.add_argument("--set", action="append", default=[], help="another override, KEY=VALUE; may be repeated")
     parser.add_argument("--memory-table", type=Path, help="print planned beside measured memory; add the rows here")
+    parser.add_argument("--profile", action="store_true", help="show the kernels of two more steps, by kind")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if (options.cached or options.cache_auto) and options.recipe.startswith("llava"):
@@ -139,6 +144,8 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
         phases.append({"mode": mode, "GPUs": gpus, **seen.phases, "first row": seen.first_row or ""})
         if options.memory_table is not None and seen.outcome in ("done", "enough") and mode != RESUME:
             memory.append(_memory(inputs, options, settings, gpus, mode, seen))
+        if seen.trace is not None and mode not in (STOP, RESUME):
+            _show_profile(f"{inputs.recipe}, {mode}", seen.trace)
         if seen.folder is not None and mode != STOP:
             shutil.rmtree(seen.folder / "checkpoints", ignore_errors=True)  # Many gigabytes each.
         show(f"{inputs.recipe}, {mode}", rows[-1:])
@@ -150,6 +157,15 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
         show("planned and measured memory, GiB", shown)
 
 
+def _show_profile(title: str, trace: Path) -> None:
+    """What ran on rank 0's device in the profiled steps."""
+    from tests.benchmarks.whole_profile import by_kind, dearest, kernels_of
+
+    kernels = kernels_of(trace)
+    show(f"kernels of {title}", dearest(kernels, PROFILED))
+    show(f"kinds of kernels of {title}", by_kind(kernels, PROFILED))
+
+
 def _run(
     inputs: Inputs, options: argparse.Namespace, settings: list[str], gpus: int, mode: str, *, save: bool
 ) -> Observed:
@@ -157,25 +173,30 @@ def _run(
     from tests.benchmarks.whole_running import observe
 
     again, steps = mode in (STOP, RESUME), options.steps
+    # A profile is written before the row of the step after it.
+    last = steps + (PROFILED + 1 if options.profile else 0)
     settings = [
         *settings,
         f"model.activation_checkpointing.mode={options.stop if again else mode}",
         # It is ended or stopped long before.
         f"trainer.max_iter={100 * steps}",
         # Once, after the steps that count, so that none of them is disturbed.
-        f"checkpoint.save_iter={100 * steps if again or not save else steps}",
+        f"checkpoint.save_iter={100 * steps if again or not save else last}",
         f"trainer.callbacks.device_monitor.every_n={STOP_AFTER if again else steps}",
     ]
     if inputs.generates and not options.samples:
         samples = "trainer.callbacks.every_n_draw_sample"
         settings += [f"{samples}.steps=1", f"{samples}.count=1", f"{samples}.every_n={100 * steps}"]
+    if options.profile and not again:
+        profile = "trainer.callbacks.profile"
+        settings += [f"{profile}.start={steps + 1}", f"{profile}.steps={PROFILED}"]
     print(f"{inputs.recipe}, {mode}, {gpus} processes", flush=True)
     root = inputs.folder / "runs" / (STOP if again else mode)
     if mode != RESUME:
         shutil.rmtree(root, ignore_errors=True)
     arguments = ("run", inputs.recipe, *settings, "--nproc", str(gpus))
-    steps, stop_at = (STOP_AFTER, STOP_AFTER if mode == STOP else None) if again else (steps, None)
-    return observe(arguments, root, steps=steps, limit=options.limit, save=save, stop_at=stop_at)
+    last, stop_at = (STOP_AFTER, STOP_AFTER if mode == STOP else None) if again else (last, None)
+    return observe(arguments, root, steps=last, limit=options.limit, save=save, stop_at=stop_at)
 
 
 def _export(inputs: Inputs, seen: Observed) -> float:
