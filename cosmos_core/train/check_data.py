@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections import Counter
 from collections.abc import Iterator
 from math import ceil
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from attrs import evolve, field, frozen
 
+from cosmos_core.config.cores import cores
 from cosmos_core.config.run import RunConfig
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
@@ -158,7 +158,7 @@ def _checked(reader: SampleReader, accumulated: int, *, quick: bool) -> DataRepo
     positions = sorted({round(place) for place in np.linspace(0, len(reader) - 1, count)})
     pictures = {positions[round(place)] for place in np.linspace(0, len(positions) - 1, min(PICTURES, count))}
     # An option of its own: a recipe's may suit the GPUs' speed, and nothing else runs here.
-    workers = min(os.cpu_count() or 1, len(positions) // SAMPLES_A_WORKER)
+    workers = min(cores(), len(positions) // SAMPLES_A_WORKER)
     rows: list[CheckedSample] = []
     with progress(f"reading {reader.section}", len(positions), "samples") as reading:
         for row in torch.utils.data.DataLoader(

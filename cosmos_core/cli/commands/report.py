@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import run_directories
-from cosmos_core.cli.output import writing
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, writing
 
 __all__ = ["report"]
 

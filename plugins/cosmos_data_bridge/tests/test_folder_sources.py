@@ -57,6 +57,18 @@ def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Pa
     assert dataset_of(clips) is not None
 
 
+def test_a_prepared_dataset_allows_the_folders_of_its_clips_under_another_recipe_too(
+    clips: Path, tmp_path: Path
+) -> None:
+    prepare_here(clips, tmp_path / "out")
+    found = dataset_of(tmp_path / "out")
+    assert found is not None
+    assert found["media_roots"] == [str(clips.resolve())]
+    (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
+    with pytest.raises(UserError, match="not valid TOML"):
+        dataset_of(tmp_path / "out")
+
+
 def test_a_dataset_that_was_prepared_inside_its_source_is_no_part_of_it(clips: Path) -> None:
     prepare_here(clips, clips / "out", copy=True)
     assert captions_of(clips / "out") == {"a": "a cat"}

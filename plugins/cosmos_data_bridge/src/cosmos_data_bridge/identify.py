@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cosmos_core.config.document import read_document
 from cosmos_core.data.first_row import ROW_FILES, first_fields
 from cosmos_data_bridge.folder.files import files_below
+from cosmos_data_bridge.folder.recipe import RECIPE
 from cosmos_data_bridge.folder.rows import column_names
 from cosmos_data_bridge.folder.sidecars import MEDIA
 from cosmos_data_bridge.folder.tables import tables_of
@@ -39,8 +41,15 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
 
 
 def _manifest(file: Path) -> dict[str, Any]:
+    """With the folders of clips that a prepared folder's recipe allows. Raises UserError for a broken recipe."""
     file = file.resolve()
-    return {"type": "bridge", "path": str(file.parents[1]), "split": file.parent.name, "jsonl": file.name}
+    root = file.parents[1]
+    table = {"type": "bridge", "path": str(root), "split": file.parent.name, "jsonl": file.name}
+    if not (root / RECIPE).is_file():
+        return table
+    loader = read_document(root / RECIPE).values.get("dataloader_train", {})
+    roots = loader.get("dataset", {}).get("media_roots")
+    return table if roots is None else {**table, "media_roots": roots}
 
 
 def _has_clips(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from attrs import frozen
 from cosmos_core.console import progress
 from cosmos_core.data import Chat, Message, UnreadableSample
 from cosmos_core.data.chat import MediaReader, parse_dialog, to_chat
-from cosmos_core.errors import Problem, UserError, problem_count
+from cosmos_core.errors import Problem, UserError, problem_count, writing
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_vlm.chat.answers import answers
@@ -127,14 +127,9 @@ def answer_rows(job: Job, rows: Sequence[Row]) -> int:
     answered = _answered(job, rows)
     rest = [row for row in rows if row.line not in answered]
     problems: list[Problem] = []
-    try:
+    with writing(job.output):
         job.output.parent.mkdir(parents=True, exist_ok=True)
         job.output.touch()
-    except OSError as error:
-        message, hint = error.strerror or str(error), "choose another file for -o"
-        raise UserError(
-            "the answers cannot be written", [Problem(message=message, file=str(job.output), hint=hint)]
-        ) from None
     with (
         job.output.open("a", encoding="utf-8", errors="replace") as file,
         progress("answering", len(rest), "prompts") as answering,
@@ -166,9 +161,10 @@ def _answer_batch(job: Job, rows: Sequence[Row], file: TextIO) -> list[Problem]:
     texts = [
         answers(model, [own[number] for _, own in prompts], job.settings) for number, model in enumerate(job.models)
     ]
-    for (row, _), told in zip(prompts, zip(*texts, strict=True), strict=True):
-        file.write(json.dumps(_record(row, job.models, told), ensure_ascii=False) + "\n")
-    file.flush()
+    with writing(job.output):
+        for (row, _), told in zip(prompts, zip(*texts, strict=True), strict=True):
+            file.write(json.dumps(_record(row, job.models, told), ensure_ascii=False) + "\n")
+        file.flush()
     return problems
 
 
