@@ -14,6 +14,7 @@ from cosmos_core.errors import UserError
 from cosmos_data_bridge.folder.command import folder
 from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
+from cosmos_data_bridge.folder.listing import Source, list_entries
 from cosmos_data_bridge.folder.rows import rows
 from cosmos_data_bridge.identify import dataset_of
 from tests.command import cosmos
@@ -140,6 +141,43 @@ def test_arrow_files_are_tables_as_its_streams_are(name: str, tmp_path: Path) ->
     found = dataset_of(tmp_path / name)
     assert found is not None
     assert found["type"] == "folder"
+
+
+def test_names_with_accents_match_however_they_are_written(clips: Path) -> None:
+    (clips / "a.mp4").rename(clips / "\u00e9.mp4")
+    (clips / "a.txt").rename(clips / "e\u0301.txt")
+    assert [entry.captions for entry in list_entries(Source(clips))] == [{"caption": "a cat"}]
+
+
+def test_a_folder_says_which_table_it_could_be_read_from(clips: Path) -> None:
+    (clips / "a.txt").rename(clips / "captions.csv")
+    with pytest.raises(UserError, match=r"captions\.csv holds the captions, give that table"):
+        list_entries(Source(clips))
+    for name in ("metadata.csv", "metadata.jsonl"):
+        (clips / name).touch()
+    with pytest.raises(UserError, match="not clear which table") as refused:
+        list_entries(Source(clips))
+    assert "metadata.csv and metadata.jsonl" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("path, caption\na.mp4, a cat\n", ""),
+        ("path,caption\na.mp4,NaN\n", "as other programs write an empty cell"),
+        ("path,caption\na.mp4,...\n", "is blank"),
+        ("path,caption\nx\\a.mp4,a cat\n", "folders are separated by / here"),
+        ("path,caption,start_frame\na.mp4,a cat,7\n", "captions of parts of a clip are not read"),
+    ],
+)
+def test_tables_as_other_programs_write_them_are_read_or_told(clips: Path, table: str, reason: str) -> None:
+    (clips / "t.csv").write_text(table, encoding="utf-8")
+    if not reason:
+        assert [entry.captions for entry in list_entries(Source(clips / "t.csv"))] == [{"caption": "a cat"}]
+        return
+    with pytest.raises(UserError) as refused:
+        list_entries(Source(clips / "t.csv"))
+    assert reason in str(refused.value)
 
 
 def test_a_share_that_is_no_number_is_refused(clips: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def _row(number: int, values: Any) -> Row:
     """Raises ValueError."""
     if not isinstance(values, dict):
         raise ValueError("is not an object")
-    key = str(values.get("id") or number)
+    key = str(number if values.get("id") in (None, "") else values["id"])
     if "prompt" in values:
         return Row(number, key, _of_prompt(values), reference=False)
     for name, role in (("messages", "role"), ("conversations", "from")):
