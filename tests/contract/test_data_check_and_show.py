@@ -317,4 +317,8 @@ def test_what_is_neither_a_recipe_nor_data_is_refused(tmp_path: Path) -> None:
         tmp_path / "none": "no such recipe file",
     }.items():
         assert words in cosmos("data", "check", str(target), "--no-html", code=2).stderr
+    other = cosmos(
+        "data", "check", "hello", "dataloader_train.dataset.type=chat", "dataloader_train.dataset.path=x", code=2
+    )
+    assert "the data does not suit the model family" in other.stderr
     assert "is itself a recipe" in cosmos("data", "check", "hello", "--recipe", "hello", code=2).stderr

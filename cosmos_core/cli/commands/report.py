@@ -44,6 +44,9 @@ def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
     if output.exists() and not output.is_file():  # Such as /dev/stdout, which the report would take the place of.
         problem = Problem(message="it is a device or a pipe", file=str(output), hint="choose another place")
         raise UserError(f"{output} cannot be written", [problem])
+    if output.suffix.lower() not in (".html", ".htm"):
+        problem = Problem(message="it would hold HTML", file=str(output), hint="choose a name that ends in .html")
+        raise UserError(f"{output} cannot be written", [problem])
     with writing(output):
         write_report(found, output, is_running=is_locked)
     click.echo(f"report: {output}")

@@ -58,13 +58,11 @@ def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Pa
     assert dataset_of(clips) is not None
 
 
-def test_a_prepared_dataset_allows_the_folders_of_its_clips_under_another_recipe_too(
-    clips: Path, tmp_path: Path
-) -> None:
+def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(clips: Path, tmp_path: Path) -> None:
     prepare_here(clips, tmp_path / "out")
     found = dataset_of(tmp_path / "out")
     assert found is not None
-    assert found["media_roots"] == [str(clips.resolve())]
+    assert (found["media_roots"], found["min_window_frames"]) == ([str(clips.resolve())], 1)
     (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
     with pytest.raises(UserError, match="not valid TOML"):
         dataset_of(tmp_path / "out")
@@ -214,3 +212,11 @@ def test_without_held_out_clips_the_recipe_does_not_validate_and_a_recipe_of_you
     text = (out / "recipe.toml").read_text()
     assert f'extends = "{recipe.resolve()}"' in text
     assert "run_validation = false" in text
+
+
+def test_a_stride_without_windows_is_refused(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no effect without window"):
+        FolderConfig(type="folder", path=str(clips), stride=3)
+    arguments = [str(clips), "-o", str(tmp_path / "out"), "--stride", "3"]
+    done = CliRunner().invoke(folder, arguments, standalone_mode=False)
+    assert isinstance(done.exception, UserError)

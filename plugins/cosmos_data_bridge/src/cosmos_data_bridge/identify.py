@@ -17,6 +17,8 @@ from cosmos_data_bridge.folder.tars import tars_of
 __all__ = ["dataset_of"]
 
 MANIFEST = Path("train", "video_dataset_file.jsonl")
+OF_THE_CLIPS = ("media_roots", "min_window_frames")
+"""Options that hold for a prepared folder under any recipe."""
 DIALOGS = frozenset(("messages", "conversations", "response"))
 """Fields of rows that are dialogs, which are no captions."""
 
@@ -41,15 +43,14 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
 
 
 def _manifest(file: Path) -> dict[str, Any]:
-    """With the folders of clips that a prepared folder's recipe allows. Raises UserError for a broken recipe."""
+    """With what a prepared folder's recipe says of its clips. Raises UserError for a broken recipe."""
     file = file.resolve()
     root = file.parents[1]
     table = {"type": "bridge", "path": str(root), "split": file.parent.name, "jsonl": file.name}
     if not (root / RECIPE).is_file():
         return table
-    loader = read_document(root / RECIPE).values.get("dataloader_train", {})
-    roots = loader.get("dataset", {}).get("media_roots")
-    return table if roots is None else {**table, "media_roots": roots}
+    options = read_document(root / RECIPE).values.get("dataloader_train", {}).get("dataset", {})
+    return {**table, **{name: options[name] for name in OF_THE_CLIPS if name in options}}
 
 
 def _has_clips(folder: Path) -> bool:

@@ -80,6 +80,10 @@ def _row(number: int, values: Any) -> Row:
                 return Row(number, key, values, reference=True)
             asked = {**NOTHING} if "role" in turns[-1] else {"from": "gpt", "value": NOTHING["content"]}
             return Row(number, key, {**values, name: [*turns, asked]}, reference=False)
+    if "query" in values and "response" not in values:
+        return Row(number, key, {**values, "response": NOTHING["content"]}, reference=False)
+    if not values.keys() & {"messages", "conversations", "response"}:
+        raise ValueError("there is no field prompt, query, messages or conversations")
     return Row(number, key, values, reference="response" in values)
 
 
@@ -212,6 +216,10 @@ def _answered(job: Job, rows: Sequence[Row]) -> set[int]:
     """
     if not job.output.exists():
         return set()
+    if not job.output.is_file():
+        # Reading a device may never end.
+        problem = Problem(message="is no file", file=str(job.output), hint="choose another place for -o")
+        raise UserError("the answers cannot be written; nothing was answered", [problem])
     whole, _, tail = read_text(job.output).rpartition("\n")
     records = whole.split("\n") if whole else []
     if not tail.startswith(BEGIN[: len(tail)]):
