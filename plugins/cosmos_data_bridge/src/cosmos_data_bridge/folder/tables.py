@@ -62,15 +62,15 @@ class Tables:
             message = f"has {' and '.join(ranges)}: captions of parts of a clip are not read from a table"
             raise UserError("a table cannot be used", [Problem(message=message, file=str(file), line=1, hint=hint)])
         columns = []
-        for what, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
+        for kind, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
             column = named or next((name for name in known if name in names), None)
             if column is None or column not in names:
                 looked_for = named or ", ".join(known)
                 problem = Problem(
-                    message=f"no column for the {what}: looked for {looked_for}; it has {', '.join(names)}",
+                    message=f"no column for the {kind}: looked for {looked_for}; it has {', '.join(names)}",
                     file=str(file),
                     line=1,
-                    hint=f"--{what}-column NAME (dataset.{what}_column) names it{DIALOGS if what == 'path' else ''}",
+                    hint=f"--{kind}-column NAME (dataset.{kind}_column) names it{DIALOGS if kind == 'path' else ''}",
                 )
                 raise UserError("a column is missing", [problem])
             if names.count(column) > 1:
