@@ -3,8 +3,9 @@
 Random weights of the published sizes and real files are made first (``--prepare DIR`` alone, or in a temporary folder),
 then the recipe runs once for each mode of recomputation (``--run DIR``). Settings are the shipped ones but for places,
 depth and steps; the generator draws one sample in one step (``--samples`` keeps the recipe's), and the reasoner's packs
-are full. Rows are printed as they come, a mode that fails is a row. The first mode fills the compile cache for the
-others. ``--smoke`` does all of it in small, on any machine.
+are full. Rows are printed as they come, a mode that fails is a row. The first mode, the recipe's own, fills the compile
+cache for the others. ``--profile`` shows what runs on the device in two more steps, after those that are timed.
+``--smoke`` does all of it in small, on any machine.
 
 On a machine without network these packages must be there beside torch, numpy and safetensors: those of `NEEDED`, and
 the wheels of cosmos-core and of its plugins, whose entry points name the recipes.
@@ -37,7 +38,9 @@ NEEDED = (
     *("psutil", "rich", "tokenizers", "tomlkit", "transformers", "yaml", "cosmos_vfm", "cosmos_vlm"),
     "cosmos_data_bridge",
 )
-MODES = ("none", "selective", "full")
+MODES = ("auto", "none", "selective", "full")
+PROFILED = 2
+"""Steps of a profile."""
 
 
 def main() -> None:
@@ -76,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", action="store_true", help="draw the samples that the generator's recipe draws")
     parser.add_argument("--set", action="append", default=[], help="another override, KEY=VALUE; may be repeated")
     parser.add_argument("--memory-table", type=Path, help="print planned beside measured memory; add the rows here")
+    parser.add_argument("--profile", action="store_true", help="show the kernels of two more steps, by kind")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if (options.cached or options.cache_auto) and options.recipe != "vision_sft_nano":
@@ -105,6 +109,7 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
         phases.append({"mode": mode, **seen.phases, "first row": seen.first_row or ""})
         if options.memory_table is not None and seen.outcome in ("done", "enough"):
             memory.append(_memory(inputs, options, settings, mode, seen))
+        _show_profile(f"{inputs.recipe}, {mode}", seen)
         if seen.folder is not None:
             shutil.rmtree(seen.folder / "checkpoints")  # Many gigabytes each.
         show(f"{inputs.recipe}, {mode}", rows[-1:])
@@ -113,6 +118,16 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
     show(_title(inputs, options), rows)
     shown = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in memory]
     show("planned and measured memory, GiB", shown)
+
+
+def _show_profile(title: str, seen: Observed) -> None:
+    """What ran on rank 0's device in the profiled steps, if there are any."""
+    from tests.benchmarks.whole_profile import by_kind, dearest, kernels_of
+
+    if seen.trace is not None:
+        kernels = kernels_of(seen.trace)
+        show(f"kernels of {title}", dearest(kernels, PROFILED))
+        show(f"kinds of kernels of {title}", by_kind(kernels, PROFILED))
 
 
 def _memory(
@@ -155,22 +170,26 @@ def _mode(inputs: Inputs, options: argparse.Namespace, settings: list[str], mode
 
     stops = mode == "stop"
     recompute = options.modes.split(",")[-1] if stops else mode
-    steps = options.steps
+    # A profile is written before the row of the step after it.
+    steps, last = options.steps, options.steps + (PROFILED + 1 if options.profile else 0)
     settings = [
         *settings,
         f"model.activation_checkpointing.mode={recompute}",
-        f"trainer.max_iter={10 * steps if stops else steps}",
+        f"trainer.max_iter={10 * steps if stops else last}",
         # Once, after the last step, so that no step is disturbed.
         f"trainer.callbacks.device_monitor.every_n={steps}",
     ]
     if inputs.recipe == "vision_sft_nano" and not options.samples:
         samples = "trainer.callbacks.every_n_draw_sample"
         settings += [f"{samples}.steps=1", f"{samples}.count=1"]
+    if options.profile:
+        profile = "trainer.callbacks.profile"
+        settings += [f"{profile}.start={steps + 1}", f"{profile}.steps={PROFILED}"]
     print(f"{inputs.recipe}, recomputation {recompute}{', SIGTERM after three steps' if stops else ''}", flush=True)
     root = inputs.folder / "runs" / mode
     shutil.rmtree(root, ignore_errors=True)
     arguments = ("run", inputs.recipe, *settings, "--nproc", str(options.gpus))
-    return observe(arguments, root, steps=steps, limit=options.limit, save=save, stop_at=3 if stops else None)
+    return observe(arguments, root, steps=last, limit=options.limit, save=save, stop_at=3 if stops else None)
 
 
 def _packs(inputs: Inputs, settings: list[str]) -> int:
@@ -182,9 +201,9 @@ def _packs(inputs: Inputs, settings: list[str]) -> int:
 
 
 def _figures(seen: Observed, options: argparse.Namespace, packs: int) -> dict[str, Any]:
-    """Medians over the steps after the first third, which compile and warm up."""
-    rows = seen.rows[max(1, options.steps // 3) :]
-    columns: dict[str, Any] = {"steps": len(rows)}
+    """Medians over the steps after the first third, which compile and warm up, without those of a profile."""
+    rows = seen.rows[max(1, options.steps // 3) : options.steps]
+    columns: dict[str, Any] = {"auto took": seen.recomputation, "steps": len(rows)}
     if rows:
         middle = {name: statistics.median(row[name] for row in rows) for name in ("seconds", "data_wait", "tokens")}
         # Tokens and arithmetic of a step go with each other, so their rates are medians of the steps' own.

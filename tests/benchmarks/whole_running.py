@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,18 @@ class Observed:
         """The last line with an error, to show beside an outcome."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line.strip()[:160] for line in reversed(lines) if "rror" in line), "")
+
+    @property
+    def recomputation(self) -> str:
+        """What 'auto' took, and the peak it expected; '' where a mode was set."""
+        text = " ".join(self.log.read_text(encoding="utf-8", errors="replace").split())
+        took = re.search(r"recomputation: ([^,]+), by mode = auto( \(about [^)]+\))?", text)
+        return "".join(part or "" for part in took.groups()) if took else ""
+
+    @property
+    def trace(self) -> Path | None:
+        """Rank 0's profile, where the run wrote one."""
+        return next(self.folder.rglob("trace_rank0.json.gz"), None) if self.folder is not None else None
 
     @property
     def phases(self) -> dict[str, float]:

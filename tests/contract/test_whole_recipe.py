@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.benchmarks.memory_table import CONSTANTS, QUANTITIES, fit
 from tests.benchmarks.whole_inputs import prepare
+from tests.benchmarks.whole_profile import EAGER, by_kind, dearest, kernels_of, kind_of
 from tests.benchmarks.whole_recipe import main
 from tests.benchmarks.whole_running import observe
 
@@ -68,18 +70,46 @@ def test_the_reasoner_trains_on_what_is_prepared_and_is_ended_after_its_steps(
 ) -> None:
     folder = str(tmp_path / "inputs")
     tables(capsys, monkeypatch, "llava_ov_packed", "--prepare", folder)
-    command = ("llava_ov_packed", "--run", folder, "--modes", "selective", "--steps", "2", "--save", "none")
+    command = ("llava_ov_packed", "--run", folder, "--modes", "auto", "--steps", "2", "--save", "none", "--profile")
     rows = tmp_path / "rows.jsonl"
     found = tables(capsys, monkeypatch, *command, "--memory-table", str(rows))
     (row,) = found["whole llava_ov_packed, 1 layers, 1 processes, online"]
     assert row["outcome"] in ("enough", "done")
-    assert row["steps"] == 1
+    assert (row["steps"], row["auto took"]) == (1, "none"), "steps of the profile do not count"
     assert row["TFLOP a pack"] > 0
+    assert [kind["kind"] for kind in found["kinds of kernels of llava_ov_packed, auto"]] == ["all", "none ran"]
     (planned,) = map(json.loads, rows.read_text().splitlines())
     assert planned["planned card"] > planned["planned reserved"] > planned["planned allocated"] > 0
     assert planned["slopes"]["EAGER_TENSORS"]["card"] > 0
     with pytest.raises(SystemExit, match="0 measured rows"):
         fit([planned])
+
+
+def test_kernels_of_a_trace_are_told_by_kind_and_what_overlaps_is_not_alone(tmp_path: Path) -> None:
+    names = {
+        "nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTN": "products",
+        "cutlass::device_kernel<flash::FlashAttnFwdSm90<...>>": "attention",
+        "cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_f16_knob_32_64x128x128_4x1x1_kernel0_0": "attention",
+        "ncclDevKernel_ReduceScatter_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "collectives",
+        "void at::native::detail::chunk_cat_cuda_kernel<float, c10::BFloat16>": "copies around collectives",
+        "triton_per_fused__to_copy_add_mean_mul_pow_rsqrt_3": "elementwise, compiled",
+        "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl_nocast>": EAGER,
+        "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor>": "optimizer and norm",
+        "Memset (Device)": "copies and fills",
+    }
+    assert {name: kind_of(name) for name in names} == names
+    product, _, _, collective, *_ = names
+    spans = ((product, "kernel", 0, 4000), (collective, "kernel", 2000, 4000), (product, "kernel", 9000, 1000))
+    events = [{"ph": "X", "name": name, "cat": cat, "ts": ts, "dur": dur} for name, cat, ts, dur in spans]
+    other = {"ph": "X", "name": "aten::mm", "cat": "cpu_op", "ts": 0, "dur": 9e9}
+    with gzip.open(tmp_path / "trace_rank0.json.gz", "wt") as file:
+        json.dump({"traceEvents": [*events, other, {"ph": "M", "name": "process_name"}]}, file)
+    kernels = kernels_of(tmp_path / "trace_rank0.json.gz")
+    products, collectives, everything, none = by_kind(kernels, 2)
+    assert list(products.values()) == ["products", 1.0, 2.5, 1.5, pytest.approx(500 / 9)]
+    assert (collectives["ms a step"], collectives["alone, ms a step"]) == (2.0, 1.0)
+    assert (everything["ms a step"], none["ms a step"]) == (4.5, 1.5)
+    assert [row["ms a step"] for row in dearest(kernels, 2)] == [2.5, 2.0]
 
 
 def test_constants_that_made_the_rows_are_found_again_and_a_fit_is_judged_by_rows_that_it_did_not_see() -> None:
