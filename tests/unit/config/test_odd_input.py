@@ -48,6 +48,14 @@ def test_what_stands_above_the_tables_has_the_right_type(line: str, tmp_path: Pa
     assert f"mine.toml:2  {line.partition(' ')[0]}: expected a" in refused(str(tmp_path / "mine.toml"))
 
 
+@pytest.mark.parametrize("text", ["[trainer]\n[job]\n[trainer]\nmax_iter = 1\n", "\n\nextends = hello\n"])
+def test_a_recipe_that_is_no_toml_has_the_line_of_its_fault(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    told = refused(str(tmp_path / "mine.toml"))
+    assert "mine.toml:3  " in told
+    assert " at line " not in told
+
+
 def test_a_folder_is_no_recipe_and_names_the_one_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run.toml"
     folder.mkdir()
