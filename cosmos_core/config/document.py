@@ -73,7 +73,7 @@ def _line_of_error(text: str) -> int | None:
     """The line as the standard library counts it: tomlkit has none for a repeated key, and a later one for a table."""
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # The second one of deep nesting, which tomlkit tells by itself.
         line = re.search(r"at line (\d+)", str(error))
         return int(line[1]) if line else None
     return None
