@@ -19,6 +19,7 @@ __all__ = [
     "disk_faults_reported",
     "first_line",
     "problem_count",
+    "writing",
 ]
 
 
@@ -83,6 +84,17 @@ def disk_faults_reported(folder: Path) -> Iterator[None]:
         hint = "mend the disk or free some space, then run the same command again"
         problem = Problem(message=error.strerror or str(error), file=str(error.filename or folder), hint=hint)
         raise UserError("a file could not be written; checkpoints are complete", [problem]) from error
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Around code that writes a file of the user's. Raises UserError where that fails."""
+    try:
+        yield
+    except OSError as error:
+        place = str(error.filename or file)
+        problem = Problem(message=error.strerror or str(error), file=place, hint="choose another place")
+        raise UserError(f"{file} cannot be written", [problem]) from None
 
 
 def first_line(error: Exception) -> str:

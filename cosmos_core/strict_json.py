@@ -66,15 +66,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def loads_at(text: str, file: str, line: int, title: str) -> Any:
-    """As `loads`, of text that begins at a line of a file. Raises UserError with that title, file and line."""
+def loads_at(text: str, file: str, line: int, title: str, hint: str = "") -> Any:
+    """As `loads`, of text that begins at a line of a file. Raises UserError with that title, file and line.
+
+    hint: what to do about text that is not JSON.
+    """
     try:
         return loads(text)
     except json.JSONDecodeError as error:
-        message, line = error.msg, line + error.lineno - 1
+        problem = Problem(message=f"is not JSON: {error.msg}", file=file, line=line + error.lineno - 1, hint=hint)
     except ValueError as error:
-        message = str(error)
-    raise UserError(title, [Problem(message=message, file=file, line=line)])
+        problem = Problem(message=str(error), file=file, line=line)
+    raise UserError(title, [problem])
 
 
 def _is_deep(value: Any) -> bool:

@@ -1,39 +1,26 @@
-"""Tables, facts and JSON on stdout; warnings on stderr; errors of files that are written."""
+"""Tables, facts and JSON on stdout; warnings on stderr."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from cosmos_core.config.problems import render_problem
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem
 from cosmos_core.strict_json import dumps
 
-__all__ = ["json_option", "print_facts", "print_json", "print_notes", "print_table", "table_lines", "writing"]
+__all__ = ["json_option", "print_facts", "print_json", "print_notes", "print_table", "table_lines"]
 
 GAP = "  "
 NARROWEST_TEXT = 24
 """Columns that the last column of a table needs; below that, rows become blocks."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Around code that writes a file of the user's. Raises UserError where that fails."""
-    try:
-        yield
-    except OSError as error:
-        place = str(error.filename or file)
-        problem = Problem(message=error.strerror or str(error), file=place, hint="choose another place")
-        raise UserError(f"{file} cannot be written", [problem]) from None
 
 
 def print_json(value: Any) -> None:

@@ -61,7 +61,8 @@ def read_document(path: Path) -> Document:
     try:
         values = tomlkit.parse(text).unwrap()
     except ParseError as error:
-        raise _syntax_error(path, str(error), error.line) from None
+        message = re.sub(r"\.? at line \d+ col \d+$", "", str(error))
+        raise _syntax_error(path, message, _line_of_error(text) or error.line) from None
     except TOMLKitError as error:
         raise _syntax_error(path, str(error).rstrip("."), _line_of_error(text)) from None
     provenance = {key: Location(str(path), line) for key, line in locate(text).items()}
@@ -69,10 +70,10 @@ def read_document(path: Path) -> Document:
 
 
 def _line_of_error(text: str) -> int | None:
-    """The line for the errors in which tomlkit names none, such as a key that is there twice."""
+    """The line as the standard library counts it: tomlkit has none for a repeated key, and a later one for a table."""
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # The second one of deep nesting, which tomlkit tells by itself.
         line = re.search(r"at line (\d+)", str(error))
         return int(line[1]) if line else None
     return None

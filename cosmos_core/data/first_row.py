@@ -10,11 +10,14 @@ from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.strict_json import loads_at
 from cosmos_core.text_files import text_of
 
-__all__ = ["ROW_FILES", "first_fields"]
+__all__ = ["ONE_A_LINE", "ONE_LIST", "ROW_FILES", "first_fields"]
 
 TITLE = "a file of rows cannot be read"
 
 ROW_FILES = (".json", ".jsonl", ".parquet")
+ONE_A_LINE = "a .jsonl file holds one object a line; call a file with one list of objects .json"
+ONE_LIST = "a .json file holds one list of objects; call a file with one object a line .jsonl"
+"""What to do about files that are not JSON, since the two are easily confused."""
 NOTHING = object()
 
 
@@ -34,9 +37,9 @@ def first_fields(file: Path) -> frozenset[str]:
 
 def _values(file: Path) -> Iterable[Any]:
     if file.suffix.lower() == ".jsonl":
-        return (loads_at(line, str(file), number, TITLE) for number, line in _lines(file) if line.strip())
+        return (loads_at(line, str(file), number, TITLE, ONE_A_LINE) for number, line in _lines(file) if line.strip())
     text = text_of(_bytes(file), str(file))
-    content = loads_at(text, str(file), 1, TITLE) if text.strip() else []
+    content = loads_at(text, str(file), 1, TITLE, ONE_LIST) if text.strip() else []
     return content if isinstance(content, list) else [None]
 
 

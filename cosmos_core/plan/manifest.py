@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
+from cosmos_core.config.cores import cores
 from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
@@ -138,7 +139,7 @@ def _wrong_bytes(checkpoint: Path, records: Mapping[str, FileRecord]) -> list[st
 
     with progress(f"verifying {checkpoint.name}", unit="bytes") as reading:
         reading.total = sum(record.size for record in records.values())
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(8, cores())) as pool:
             return [line for line in pool.map(check, records) if line is not None]
 
 

@@ -59,6 +59,8 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
         path = (base or Path()) / name
         if not isfile(path):
             raise _no_file(path, recipes)
+        if path.suffix != ".toml":
+            raise _no_recipe(name)
         return path
     distribution, _, plain = name.rpartition(":")
     matches = [
@@ -79,19 +81,25 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
     known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
     folder = base or Path()
     if isfile(folder / name):
-        raise UserError(
-            f"{name} is no recipe", [Problem(message="the name of a recipe's file ends in .toml", file=name)]
-        )
+        raise _no_recipe(name)
+    if isdir(folder / name):
+        raise _no_file(folder / name, recipes)
     file = f"did you mean the file '{name}.toml'?" if isfile(folder / f"{name}.toml") else ""
     hint = file or did_you_mean(name, known) or "`cosmos recipes list` shows all"
     raise UserError(f"no recipe '{name}'", [Problem(message="no installed package has it", hint=hint)])
 
 
+def _no_recipe(name: str) -> UserError:
+    hint = "data is read by `cosmos data check FILE`, and trained on by a recipe that names it (docs/data.md)"
+    problem = Problem(message="the name of a recipe's file ends in .toml", file=name, hint=hint)
+    return UserError(f"{name} is no recipe", [problem])
+
+
 def _no_file(path: Path, recipes: Sequence[RecipeFile]) -> UserError:
-    """An error with the nearest file of its folder, or the installed recipe of that name; or a run's own file."""
+    """An error with the nearest file of its folder, the installed recipe of that name, or the recipe in the folder."""
     if isdir(path):
-        run = path / "config.toml"
-        hint = f"did you mean '{run}'?" if isfile(run) else "give a recipe file or a name of `cosmos recipes list`"
+        inside = next((path / name for name in ("recipe.toml", "config.toml") if isfile(path / name)), None)
+        hint = f"did you mean '{inside}'?" if inside else "give a recipe file or a name of `cosmos recipes list`"
         return UserError(f"{path} is a folder, not a recipe", [Problem(message="a recipe is one TOML file", hint=hint)])
     files = [near.name for near in path.parent.glob("*.toml")] if isdir(path.parent) else []
     names = [recipe.name for recipe in recipes]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections import Counter
 from collections.abc import Iterator
 from math import ceil
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from attrs import evolve, field, frozen
 
+from cosmos_core.config.cores import cores
 from cosmos_core.config.run import RunConfig
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
@@ -22,6 +22,7 @@ from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.samples import Chat, Item, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
+from cosmos_core.data.used import digest_of
 from cosmos_core.errors import UserError
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet
@@ -42,7 +43,8 @@ class CheckedSample:
 
     sizes: of each clip, image and video as the model gets it. seconds, fps: of each clip and video. characters: of the
     caption, or of the assistant's texts. skipped: where, why, and the option behind it. failed: why a run would end.
-    picture: a JPEG of some frames in base64, "" for most.
+    identity: digest of what tells the sample from others; index: its place in the dataset. picture: a JPEG of some
+    frames in base64, "" for most.
     """
 
     position: int
@@ -61,6 +63,8 @@ class CheckedSample:
     overlong: bool = False
     skipped: tuple[str, str, str] | None = None
     failed: tuple[str, ...] = ()
+    identity: bytes = field(default=b"", repr=False)
+    index: int = 0
     picture: str = field(default="", repr=False)
 
 
@@ -68,7 +72,8 @@ class CheckedSample:
 class DataReport:
     """What training would read of one section of the configuration.
 
-    samples: of an epoch; read: of these. dropped: left out by the dataset; skipped: by the loader. overlong: samples
+    samples: of an epoch; read: of these. dropped: left out by the dataset; skipped: by the loader. repeated: used
+    samples whose id, or content where they have none, another one has. overlong: samples
     longer than a pack, whatever becomes of them. ranges: minimum, median and maximum by name. steps: an epoch takes, on
     one process; for validation, its micro-batches; estimated where not all was read. latent_bytes: a latent cache of
     all samples takes, from those read; 0 without one. problems: why training would refuse.
@@ -81,6 +86,7 @@ class DataReport:
     dropped: tuple[Dropped, ...]
     skipped: tuple[Dropped, ...]
     differences: tuple[Dropped, ...]
+    repeated: tuple[Dropped, ...]
     overlong: int
     overlong_policy: str
     ranges: dict[str, tuple[float, float, float]]
@@ -102,7 +108,10 @@ class _Checker(torch.utils.data.Dataset[CheckedSample]):
 
     def __getitem__(self, position: int) -> CheckedSample:
         source, index = self.reader.source, self.reader.index(position)
-        row = CheckedSample(position=position, differences=tuple(source.differences(index)))
+        row = CheckedSample(
+            position=position, differences=tuple(source.differences(index)), index=index,
+            identity=digest_of(source.identity(index)),
+        )  # fmt: skip
         try:
             return _facts(row, self.reader.read(position), self.reader, with_picture=position in self.pictures)
         except UnreadableSample as error:
@@ -158,7 +167,7 @@ def _checked(reader: SampleReader, accumulated: int, *, quick: bool) -> DataRepo
     positions = sorted({round(place) for place in np.linspace(0, len(reader) - 1, count)})
     pictures = {positions[round(place)] for place in np.linspace(0, len(positions) - 1, min(PICTURES, count))}
     # An option of its own: a recipe's may suit the GPUs' speed, and nothing else runs here.
-    workers = min(os.cpu_count() or 1, len(positions) // SAMPLES_A_WORKER)
+    workers = min(cores(), len(positions) // SAMPLES_A_WORKER)
     rows: list[CheckedSample] = []
     with progress(f"reading {reader.section}", len(positions), "samples") as reading:
         for row in torch.utils.data.DataLoader(
@@ -187,14 +196,24 @@ def _report(reader: SampleReader, rows: list[CheckedSample], accumulated: int) -
     cap, share = reader.max_tokens, len(reader) / max(len(rows), 1)
     return DataReport(
         section=reader.section, samples=len(reader), read=len(rows), used=len(used), dropped=tuple(dropped),
-        skipped=skipped.all(), differences=differences.all(), overlong=sum(row.overlong for row in rows),
-        overlong_policy=reader.loader.overlong, ranges=_ranges(used, packs),
+        skipped=skipped.all(), differences=differences.all(), repeated=_repeated(used),
+        overlong=sum(row.overlong for row in rows), overlong_policy=reader.loader.overlong,
+        ranges=_ranges(used, packs),
         sizes=dict(Counter(size for row in used for size in row.sizes).most_common()),
         kinds=dict(Counter(row.kind for row in used if row.kind)), packs=len(packs),
         packing_efficiency=filled / (len(packs) * cap) if packs and cap else None,
         steps=ceil(len(packs) * share / accumulated), latent_bytes=sum(row.latent_bytes for row in used) * share,
         problems=tuple(_problems(reader, rows, used)), rows=tuple(rows),
     )  # fmt: skip
+
+
+def _repeated(rows: list[CheckedSample]) -> tuple[Dropped, ...]:
+    indexes = Counter(identity for identity, _ in {(row.identity, row.index) for row in rows})
+    repeated = Drops()
+    for row in rows:
+        if indexes[row.identity] > 1:
+            repeated.add("samples with the id, or without one the content, of another", row.key)
+    return repeated.all()
 
 
 def _problems(reader: SampleReader, rows: list[CheckedSample], used: list[CheckedSample]) -> Iterator[str]:

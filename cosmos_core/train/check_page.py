@@ -46,7 +46,12 @@ COLUMNS = ("place", "key", "state", "tokens", "frames", "sizes", "frames a secon
 def facts(report: DataReport) -> Iterator[tuple[str, str]]:
     """Name and text of every fact; a name may come several times."""
     yield "samples", f"{report.samples}, of which {report.read} were read and {report.used} can be used"
-    for label, group in (("left out", report.dropped), ("skipped", report.skipped), ("differs", report.differences)):
+    for label, group in (
+        ("left out", report.dropped),
+        ("skipped", report.skipped),
+        ("differs", report.differences),
+        ("repeated", report.repeated),
+    ):
         yield from ((label, _drop_text(dropped)) for dropped in group)
     if report.overlong:
         policy = f"{report.section}.overlong = {report.overlong_policy}"

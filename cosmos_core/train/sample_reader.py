@@ -14,6 +14,7 @@ from cosmos_core.data.overlong import PackLimit
 from cosmos_core.data.samples import Record
 from cosmos_core.data.source import MapSource
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.preflight import mismatched_records
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import build_family, open_dataset
@@ -84,8 +85,10 @@ class SampleReader:
 def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader]:
     """Of the training data and, if the run validates, of the validation data; latent caches are not used.
 
-    Raises UserError when data or tokenizers cannot be opened.
+    Raises UserError when data or tokenizers cannot be opened, and when the data does not suit the family.
     """
+    if problems := mismatched_records(config, plugins):
+        raise UserError("the data does not suit the model family; nothing was read", problems)
     sections = {"dataloader_train": config.dataloader_train}
     if config.trainer.run_validation and config.dataloader_val is not None:
         sections["dataloader_val"] = config.dataloader_val

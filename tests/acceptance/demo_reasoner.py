@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,10 @@ Reorder = Callable[[int, int], torch.Tensor]
 
 @frozen
 class Figures:
-    """What the demo reports, in the order it is printed."""
+    """What the demo reports, in the order it is printed.
+
+    mean_absolute_error, rank_correlation: nan when no answer was readable.
+    """
 
     run_dir: str
     train_seconds: float
@@ -95,8 +99,8 @@ def figures(run_dir: Path) -> Figures:
         accuracy_untrained=first["accuracy"],
         accuracy_reversed=accuracy(family, model, source, lambda index, frames: torch.arange(frames).flip(0)),
         accuracy_shuffled=accuracy(family, model, source, _shuffled),
-        mean_absolute_error=round(last["mean_absolute_error"], 4),
-        rank_correlation=round(last["rank_correlation"], 4),
+        mean_absolute_error=round(last.get("mean_absolute_error", nan), 4),
+        rank_correlation=round(last.get("rank_correlation", nan), 4),
         val_loss_first=round(first["val_loss"], 4),
         val_loss_last=round(last["val_loss"], 4),
         samples=str(paths.validation(last["step"]) / "confusion.png"),

@@ -263,6 +263,8 @@ BAD_ROWS = {
     "turn 2 is an empty answer": {"query": "x", "response": " "},
     "image file is missing": {"query": "<image>", "response": "x", "images": ["none.png"]},
     "image has more than 89 million pixels": {"query": "<image>", "response": "x", "images": ["huge.png"]},
+    "image path is empty": {"query": "<image>", "response": "x", "images": [""]},
+    "image path is that of a folder": {"query": "<image>", "response": "x", "images": ["."]},
     "image is empty": {"query": "<image>", "response": "x", "images": ["empty.png"]},
     "is too elongated": {"query": "<image>", "response": "x", "images": ["line.png"]},
     "the field audios is not supported": {"query": "x", "response": "x", "audios": ["a.wav"]},
@@ -274,10 +276,11 @@ def test_bad_dialogs_are_told_with_file_and_line(tmp_path: Path) -> None:
         PIL.Image.new("1", size).save(tmp_path / f"{name}.png")
     (tmp_path / "empty.png").touch()
     good = {"query": "x", "response": "y"}
-    lines = [json.dumps(row) for row in (good, *BAD_ROWS.values())]
+    lines = [json.dumps(row) for row in (good, *BAD_ROWS.values(), {**good, "id": 0}, {**good, "id": 0})]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     done = cosmos("data", "check", str(tmp_path / "rows.jsonl"), "--no-html", code=2)
     assert "Traceback" not in done.stderr
+    assert "repeated: 2 x samples with the id, or without one the content, of another, e.g. 0" in done.stdout
     assert f"{len(BAD_ROWS)} of {len(lines)} samples cannot be used" in done.stderr
     for line, reason in enumerate(BAD_ROWS, start=2):
         [told] = [text for text in done.stderr.splitlines() if f"rows.jsonl, line {line})" in text]
@@ -288,8 +291,11 @@ def test_bad_dialogs_are_told_with_file_and_line(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("", "rows.jsonl:1  there is nothing in it"),
-        ('{"query": "x", "response": "y"} x\n', "rows.jsonl:1  Extra data"),
-        ('{"query": "x", "response": "y"}\n{"query": 1}]\n\n[\n', "rows.jsonl:4  Expecting value"),
+        (
+            '{"query": "x", "response": "y"} x\n',
+            "rows.jsonl:1  is not JSON: Extra data; a .jsonl file holds one object a line",
+        ),
+        ('{"query": "x", "response": "y"}\n{"query": 1}]\n\n[\n', "rows.jsonl:4  is not JSON: Expecting value"),
         ('{"query": "x", "response": "y"}\n[]\n', "rows.jsonl:2  record 2 is not an object"),
         ('{"a": 1}\n', "no column for the path"),
     ],
@@ -311,4 +317,8 @@ def test_what_is_neither_a_recipe_nor_data_is_refused(tmp_path: Path) -> None:
         tmp_path / "none": "no such recipe file",
     }.items():
         assert words in cosmos("data", "check", str(target), "--no-html", code=2).stderr
+    other = cosmos(
+        "data", "check", "hello", "dataloader_train.dataset.type=chat", "dataloader_train.dataset.path=x", code=2
+    )
+    assert "the data does not suit the model family" in other.stderr
     assert "is itself a recipe" in cosmos("data", "check", "hello", "--recipe", "hello", code=2).stderr

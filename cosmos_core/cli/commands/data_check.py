@@ -9,7 +9,7 @@ import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
 from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, writing
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check(
       cosmos data check my_dialogs.jsonl --recipe llava_ov
       cosmos data check vision_sft_demo --quick --html data.html
     """
-    from cosmos_core.cli.output import print_json, writing
+    from cosmos_core.cli.output import print_json
     from cosmos_core.train.check_data import check_data
     from cosmos_core.train.check_page import as_html, facts
 

@@ -10,9 +10,9 @@ import click
 from attrs import asdict
 
 from cosmos_core.cli.complete import key_values, recipes_and_files
-from cosmos_core.cli.output import json_option, print_json, print_notes, print_table, writing
+from cosmos_core.cli.output import json_option, print_json, print_notes, print_table
 from cosmos_core.config.problems import render_problem
-from cosmos_core.errors import Problem
+from cosmos_core.errors import Problem, writing
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes
 from cosmos_core.recipes.peek import peek

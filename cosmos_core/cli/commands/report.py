@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import run_directories
-from cosmos_core.cli.output import writing
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, writing
 
 __all__ = ["report"]
 
@@ -44,6 +43,9 @@ def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
     run_dirs = list(dict.fromkeys(find_run(name, folder) for name in runs))
     if output.exists() and not output.is_file():  # Such as /dev/stdout, which the report would take the place of.
         problem = Problem(message="it is a device or a pipe", file=str(output), hint="choose another place")
+        raise UserError(f"{output} cannot be written", [problem])
+    if output.suffix.lower() not in (".html", ".htm"):
+        problem = Problem(message="it would hold HTML", file=str(output), hint="choose a name that ends in .html")
         raise UserError(f"{output} cannot be written", [problem])
     with writing(output):
         write_report(run_dirs, output, is_running=is_locked)

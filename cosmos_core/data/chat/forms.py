@@ -81,6 +81,9 @@ def parse_dialog(row: Mapping[str, Any]) -> Dialog:
     """
     form_of(row)
     fields = _present(row)
+    holders = [name for name in ("conversations", "messages", "response") if name in fields]
+    if len(holders) > 1:
+        raise ValueError(f"there are the fields {' and '.join(holders)}; keep the one that holds the dialog")
     for name in REFUSED:
         if fields.get(name):
             raise ValueError(f"the field {name} is not supported")
@@ -108,13 +111,16 @@ def _raw_turns(fields: Mapping[str, Any]) -> Iterator[Any]:
     if turns is None:
         turns = list(_of_pairs(fields))
     if not isinstance(turns, list):
-        raise ValueError("the turns are not a list")
+        raise ValueError(f"the turns are not a list{' but a text' if isinstance(turns, str) else ''}")
     yield from turns
 
 
 def _of_pairs(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "query" not in fields:
+        # The question may have another name, such as prompt or instruction.
+        raise ValueError('there is a response but no query; "query": "" says that nothing was asked')
     history = fields.get("history", [])
-    for pair in [*(history if isinstance(history, list) else [None]), [fields.get("query", ""), fields["response"]]]:
+    for pair in [*(history if isinstance(history, list) else [None]), [fields["query"], fields["response"]]]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise ValueError("history is not a list of pairs of a query and a response")
         yield from ({"role": role, "content": text} for role, text in zip(("user", "assistant"), pair, strict=True))
@@ -131,7 +137,7 @@ def _turn(value: Any) -> Turn:
         raise ValueError("has no role")
     role = "assistant" if speaker in CALLS else ROLES.get(speaker)
     if role is None:
-        raise ValueError(f"has the unknown role '{speaker}'")
+        raise ValueError(f"has the unknown role '{speaker}'; known are {', '.join((*ROLES, *CALLS))}")
     # The results of calls come in their order, so that they need no name.
     unused = sorted(fields.keys() - ({"name", "tool_call_id"} if role == "tool" else set()))
     if unused or (calls and role != "assistant"):

@@ -68,6 +68,8 @@ class MediaReader:
         name = source.removeprefix("file://")
         if "://" in name:
             raise UnreadableSample(name, f"{kind} is an address; download it and name the file")
+        if not name.strip():
+            raise UnreadableSample(repr(name), f"{kind} path is empty")
         if fault := path_fault(name):
             raise UnreadableSample(repr(name), f"{kind} path {fault}")
         if self.root is None:

@@ -41,6 +41,8 @@ def read_image(source: Path | bytes) -> Image:
             pixels = np.array(_rgb(_in_8_bits(image, where)))
     except FileNotFoundError:
         raise UnreadableSample(where, "image file is missing") from None
+    except IsADirectoryError:
+        raise UnreadableSample(where, "image path is that of a folder") from None
     except PIL.UnidentifiedImageError:
         raise UnreadableSample(where, _unknown(source)) from None
     except IMAGE_ERRORS as error:

@@ -8,9 +8,14 @@ from typing import Any
 
 import PIL.Image
 
+from cosmos_core.data.source import UnreadableSample
+
 __all__ = ["Filters", "filters", "picture_filters"]
 
 ORIENTATION = 0x112
+SKEW = 0.0175
+"""Part of a matrix that counts as rounding: one degree, as for the ffmpeg program."""
+ODD = "its display matrix turns it by an angle that is no quarter turn; encode it anew: `ffmpeg -i OLD NEW` turns it"
 
 Filters = tuple[tuple[str, str], ...]
 
@@ -25,6 +30,9 @@ _FILTERS: dict[tuple[int, int, int, int], Filters] = {
 }
 """By the signs of the matrix: where a picture's right and lower edge go, as (x, y) each."""
 
+_UPRIGHT = ((1, 0, 0, 1), (0, 0, 0, 0))
+"""Matrices that turn nothing; the second one is damage, which players ignore."""
+
 _EXIF: dict[int, Filters] = {
     2: (("hflip", ""),),
     3: (("hflip", ""), ("vflip", "")),
@@ -36,8 +44,12 @@ _EXIF: dict[int, Filters] = {
 }
 
 
-def filters(frame: Any) -> Filters:
-    """FFmpeg filters (name, argument) that turn the frame as a player shows it; none for odd angles."""
+def filters(frame: Any, path: Path) -> Filters:
+    """FFmpeg filters (name, argument) that turn the frame as a player shows it.
+
+    path: the frame's file, to name. Raises UnreadableSample for anything but quarter turns and mirroring, after which
+    the picture is no rectangle with upright edges.
+    """
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know all kinds of side data, EXIF among them.
@@ -45,7 +57,13 @@ def filters(frame: Any) -> Filters:
     if matrix is None:
         return ()
     a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])
-    return _FILTERS.get((_sign(a), _sign(b), _sign(c), _sign(d)), ())
+    small = SKEW * max(map(abs, (a, b, c, d)))
+    a, b, c, d = (_sign(value) if abs(value) > small else 0 for value in (a, b, c, d))
+    if (a, b, c, d) in _UPRIGHT:
+        return ()
+    if (a, b, c, d) not in _FILTERS:
+        raise UnreadableSample(str(path), ODD)
+    return _FILTERS[a, b, c, d]
 
 
 def picture_filters(path: Path) -> Filters:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
+from cosmos_core.data.video.matroska import is_cut_short
 from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
 __all__ = ["Timeline", "probe"]
@@ -88,6 +89,8 @@ def probe(path: Path) -> Timeline:
 @lru_cache(maxsize=REMEMBERED)
 def _measured(path: Path, size: int, changed: int) -> Timeline:
     with open_video(path) as video, reading(path, "damaged video"):
+        if "matroska" in video.container.format.name and is_cut_short(path):
+            raise UnreadableSample(str(path), "its end is missing: the file is shorter than its header says")
         packets = _scan(video)
         if packets.first is None:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
@@ -100,7 +103,7 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         time_base = video.stream.time_base or Fraction(1, 1000)
         first = packets.first
         width, height = first.width, first.height
-        turns = picture_filters(path) if video.is_picture else filters(first)
+        turns = picture_filters(path) if video.is_picture else filters(first, path)
     if times is None:
         times, time_base = _decoded_times(path, packets, time_base, rates[2] or rates[1])
     if not len(times):

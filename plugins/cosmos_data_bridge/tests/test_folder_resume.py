@@ -52,7 +52,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, *, copy:
 
     with monkeypatch.context() as patched:
         patched.setattr(writing, "decoded_facts", measure)
-        patched.setattr("cosmos_data_bridge.folder.measure.os.cpu_count", lambda: 1)
+        patched.setattr("cosmos_data_bridge.folder.measure.cores", lambda: 1)
         with pytest.raises(KeyboardInterrupt):
             prepare_here(source, out, copy=copy)
     assert not out.exists()
@@ -137,6 +137,6 @@ def test_a_file_that_goes_away_while_others_are_measured_is_left_out(
         return decoded_facts(path)
 
     monkeypatch.setattr(writing, "decoded_facts", measure)
-    monkeypatch.setattr("cosmos_data_bridge.folder.measure.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("cosmos_data_bridge.folder.measure.cores", lambda: 1)
     told = prepare_here(clips, tmp_path / "out")
     assert f"left out: 1 x file is missing, e.g. {clips / 'b.mp4'}" in told

@@ -14,6 +14,7 @@ from cosmos_core.errors import UserError
 from cosmos_data_bridge.folder.command import folder
 from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
+from cosmos_data_bridge.folder.listing import Source, list_entries
 from cosmos_data_bridge.folder.rows import rows
 from cosmos_data_bridge.identify import dataset_of
 from tests.command import cosmos
@@ -55,6 +56,16 @@ def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Pa
     assert captions_of(tmp_path / "out") == {"a": "a cat", "linked/b": "a dog"}
     assert len(FolderSource(FolderConfig(type="folder", path=str(clips), validation=0.0))) == 2
     assert dataset_of(clips) is not None
+
+
+def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(clips: Path, tmp_path: Path) -> None:
+    prepare_here(clips, tmp_path / "out")
+    found = dataset_of(tmp_path / "out")
+    assert found is not None
+    assert (found["media_roots"], found["min_window_frames"]) == ([str(clips.resolve())], 1)
+    (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
+    with pytest.raises(UserError, match="not valid TOML"):
+        dataset_of(tmp_path / "out")
 
 
 def test_a_dataset_that_was_prepared_inside_its_source_is_no_part_of_it(clips: Path) -> None:
@@ -130,6 +141,43 @@ def test_arrow_files_are_tables_as_its_streams_are(name: str, tmp_path: Path) ->
     assert found["type"] == "folder"
 
 
+def test_names_with_accents_match_however_they_are_written(clips: Path) -> None:
+    (clips / "a.mp4").rename(clips / "\u00e9.mp4")
+    (clips / "a.txt").rename(clips / "e\u0301.txt")
+    assert [entry.captions for entry in list_entries(Source(clips))] == [{"caption": "a cat"}]
+
+
+def test_a_folder_says_which_table_it_could_be_read_from(clips: Path) -> None:
+    (clips / "a.txt").rename(clips / "captions.csv")
+    with pytest.raises(UserError, match=r"captions\.csv holds the captions, give that table"):
+        list_entries(Source(clips))
+    for name in ("metadata.csv", "metadata.jsonl"):
+        (clips / name).touch()
+    with pytest.raises(UserError, match="not clear which table") as refused:
+        list_entries(Source(clips))
+    assert "metadata.csv and metadata.jsonl" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("path, caption\na.mp4, a cat\n", ""),
+        ("path,caption\na.mp4,NaN\n", "as other programs write an empty cell"),
+        ("path,caption\na.mp4,...\n", "is blank"),
+        ("path,caption\nx\\a.mp4,a cat\n", "folders are separated by / here"),
+        ("path,caption,start_frame\na.mp4,a cat,7\n", "captions of parts of a clip are not read"),
+    ],
+)
+def test_tables_as_other_programs_write_them_are_read_or_told(clips: Path, table: str, reason: str) -> None:
+    (clips / "t.csv").write_text(table, encoding="utf-8")
+    if not reason:
+        assert [entry.captions for entry in list_entries(Source(clips / "t.csv"))] == [{"caption": "a cat"}]
+        return
+    with pytest.raises(UserError) as refused:
+        list_entries(Source(clips / "t.csv"))
+    assert reason in str(refused.value)
+
+
 def test_a_share_that_is_no_number_is_refused(clips: Path, tmp_path: Path) -> None:
     arguments = [str(clips), "-o", str(tmp_path / "out"), "--val", "nan"]
     done = CliRunner().invoke(folder, arguments, standalone_mode=False)
@@ -164,3 +212,11 @@ def test_without_held_out_clips_the_recipe_does_not_validate_and_a_recipe_of_you
     text = (out / "recipe.toml").read_text()
     assert f'extends = "{recipe.resolve()}"' in text
     assert "run_validation = false" in text
+
+
+def test_a_stride_without_windows_is_refused(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no effect without window"):
+        FolderConfig(type="folder", path=str(clips), stride=3)
+    arguments = [str(clips), "-o", str(tmp_path / "out"), "--stride", "3"]
+    done = CliRunner().invoke(folder, arguments, standalone_mode=False)
+    assert isinstance(done.exception, UserError)

@@ -292,6 +292,7 @@ def test_bad_lines_of_prompt_files_are_all_told(tmp_path: Path) -> None:
         ("empty.txt", "\n"),
         ("wide.csv", "prompt\na,b\n"),
         ("twice.csv", "prompt,prompt\na,b\n"),
+        ("open.csv", 'prompt\n"a\nb\n'),
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError):

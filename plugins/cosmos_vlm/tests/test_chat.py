@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,18 @@ def test_an_output_that_cannot_be_continued_is_left_as_it_is(
         answer_rows(job, read_rows(source))
     assert message in refused.value.problems[0].message
     assert held is None or output.read_text() == held
+
+
+def test_an_output_that_is_no_file_is_never_read(tmp_path: Path) -> None:
+    """It may never end."""
+    (tmp_path / "prompts.jsonl").write_text('{"query": "a"}\n')
+    rows, output = read_rows(tmp_path / "prompts.jsonl"), tmp_path / "pipe"
+    assert not rows[0].reference
+    os.mkfifo(output)
+    job = Job(source=output, output=output, models=[], settings=Settings(), clips=Clips(2.0, 4), batch=1)
+    with pytest.raises(UserError, match="nothing was answered") as refused:
+        answer_rows(job, rows)
+    assert refused.value.problems[0].message == "is no file"
 
 
 def test_sampling_repeats_with_its_seed_and_the_request_to_reason_changes_the_prompt(place: Path) -> None:

@@ -40,3 +40,6 @@ def test_a_report_never_takes_the_place_of_a_pipe_or_a_device(tmp_path: Path) ->
     (problem,) = refused("report", str(tmp_path / "run"), "-o", str(pipe)).problems
     assert problem.message == "it is a device or a pipe"
     assert pipe.is_fifo()
+    (problem,) = refused("report", str(tmp_path / "run"), "-o", str(tmp_path / "report.pdf")).problems
+    assert problem.hint == "choose a name that ends in .html"
+    assert not (tmp_path / "report.pdf").exists()

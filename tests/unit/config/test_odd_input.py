@@ -48,12 +48,24 @@ def test_what_stands_above_the_tables_has_the_right_type(line: str, tmp_path: Pa
     assert f"mine.toml:2  {line.partition(' ')[0]}: expected a" in refused(str(tmp_path / "mine.toml"))
 
 
-def test_a_folder_is_no_recipe_and_a_run_names_its_own_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[trainer]\n[job]\n[trainer]\nmax_iter = 1\n", "\n\nextends = hello\n"])
+def test_a_recipe_that_is_no_toml_has_the_line_of_its_fault(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    told = refused(str(tmp_path / "mine.toml"))
+    assert "mine.toml:3  " in told
+    assert " at line " not in told
+
+
+def test_a_folder_is_no_recipe_and_names_the_one_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run.toml"
     folder.mkdir()
     assert f"{folder} is a folder, not a recipe" in refused(str(folder))
     (folder / "config.toml").touch()
     assert f"did you mean '{folder}/config.toml'?" in refused(str(folder))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean 'mine/recipe.toml'?" in refused("mine")
 
 
 def test_an_installed_name_comes_before_a_file_that_looks_like_it(tmp_path: Path) -> None:

@@ -152,10 +152,15 @@ def test_calls_and_their_results_keep_their_parts(row: dict[str, Any]) -> None:
     ("row", "reason"),
     [
         ({"id": "a", "text": "x"}, "no field messages, conversations or response"),
-        ({"messages": "x"}, "turns are not a list"),
+        ({"messages": "x"}, "turns are not a list but a text"),
+        ({"prompt": "x", "response": "y"}, "a response but no query"),
+        ({"messages": [ANSWER], "response": "y"}, "fields messages and response; keep the one"),
         ({"messages": [7, ANSWER]}, "turn 1 is not an object"),
         ({"messages": [{"content": "x"}, ANSWER]}, "turn 1 has no role"),
-        ({"conversations": [{"from": "Human", "value": "x"}]}, "turn 1 has the unknown role 'Human'"),
+        (
+            {"conversations": [{"from": "Human", "value": "x"}]},
+            "turn 1 has the unknown role 'Human'; known are system, user, human",
+        ),
         ({"messages": [{"role": "developer", "content": "x"}, ANSWER]}, "unknown role 'developer'"),
         ({"messages": [{**ANSWER, "reasoning": "hm"}]}, "has the field reasoning, which is not used"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [{}]}, ANSWER]}, "has the field tool_calls"),

@@ -145,6 +145,13 @@ def test_pictures_are_turned_as_ffmpeg_turns_them(turn: str, folder: Path) -> No
     assert decode(path, 0, 4, 1, target=half).tobytes() == scaled
 
 
+def test_an_angle_that_is_no_quarter_turn_is_refused_but_not_one_that_is_rounded(folder: Path) -> None:
+    with pytest.raises(UnreadableSample, match="no quarter turn; encode it anew"):
+        probe(copied(folder, "plain.ts", "odd.mp4", "-display_rotation", "45"))
+    nearly = probe(copied(folder, "plain.ts", "nearly.mp4", "-display_rotation", "90.2"))
+    assert (nearly.width, nearly.height) == (HEIGHT, WIDTH)
+
+
 def test_cover_art_is_not_the_video(folder: Path) -> None:
     cover, path = folder / "cover.png", folder / "covered.mp4"
     ffmpeg(*drawn(0.04).split(), "-frames:v", "1", cover)
@@ -216,10 +223,10 @@ def test_a_window_of_a_long_file_costs_one_group_of_pictures(folder: Path, monke
     assert len(decoded) <= 93 + 25
 
 
-def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(folder: Path) -> None:
-    whole = folder / "fast.mp4"
-    ffmpeg(*drawn(3).split(), *X264.split(), "-movflags", "+faststart", whole)
-    path = folder / "half.mp4"
+@pytest.mark.parametrize("name", ["fast.mp4", "gap.mkv", "see_through.webm"])
+def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(name: str, folder: Path) -> None:
+    whole = made(folder, name, CASES.get(name, drawn(3) + f" {X264} -movflags +faststart"))
+    path = folder / f"half_{name}"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     reasons = set()
     for read in (probe, check_decodes, lambda path: decode_frames(path, [0])):
@@ -227,6 +234,13 @@ def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(folder: Path
             read(path)
         reasons.add(refused.value.reason)
     assert len(reasons) == 1
+
+
+def test_a_recording_that_never_said_its_length_is_whole(folder: Path) -> None:
+    arguments = ("-i", made(folder, "gap.mkv", CASES["gap.mkv"]), "-c", "copy", "-f", "matroska", "-live", "1", "-")
+    path = folder / "live.mkv"
+    path.write_bytes(ffmpeg(*arguments)[:-500])
+    assert 1 < probe(path).frames < probe(folder / "gap.mkv").frames
 
 
 @pytest.mark.parametrize(

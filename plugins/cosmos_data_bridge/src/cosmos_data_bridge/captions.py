@@ -18,6 +18,9 @@ __all__ = ["Caption", "ClipFacts", "check_captions", "choose", "model_text", "se
 _PREFERRED = ("caption_json", "qwen3_32b_rewrite-dense", "caption")
 _WRITERS = ("qwen3_235b", "qwen3_32b", "qwen3p5_397b")
 _STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
+BLANK = " \t\r\n."
+"""Characters of a caption that says nothing: trailing dots become one."""
+EMPTY_CELLS = ("nan", "none", "null")
 
 
 @frozen
@@ -66,8 +69,10 @@ def check_captions(window: Mapping[str, Any]) -> None:
     for field, value in values.items():
         if not isinstance(value, Mapping | str):
             raise ValueError(f"'{field}' is neither text nor an object: {value!r:.80}")
-        if isinstance(value, str) and value and not value.strip():
+        if isinstance(value, str) and value and not value.strip(BLANK):
             raise ValueError(f"'{field}' is blank")
+        if isinstance(value, str) and value.strip().lower() in EMPTY_CELLS:
+            raise ValueError(f"'{field}' is '{value.strip()}', as other programs write an empty cell")
     if values and not any(values.values()):
         raise ValueError(f"'{next(iter(values))}' is blank")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cosmos_core.config.document import read_document
 from cosmos_core.data.first_row import ROW_FILES, first_fields
 from cosmos_data_bridge.folder.files import files_below
+from cosmos_data_bridge.folder.recipe import RECIPE
 from cosmos_data_bridge.folder.rows import column_names
 from cosmos_data_bridge.folder.sidecars import MEDIA
 from cosmos_data_bridge.folder.tables import tables_of
@@ -15,6 +17,8 @@ from cosmos_data_bridge.folder.tars import tars_of
 __all__ = ["dataset_of"]
 
 MANIFEST = Path("train", "video_dataset_file.jsonl")
+OF_THE_CLIPS = ("media_roots", "min_window_frames")
+"""Options that hold for a prepared folder under any recipe."""
 DIALOGS = frozenset(("messages", "conversations", "response"))
 """Fields of rows that are dialogs, which are no captions."""
 
@@ -39,8 +43,14 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
 
 
 def _manifest(file: Path) -> dict[str, Any]:
+    """With what a prepared folder's recipe says of its clips. Raises UserError for a broken recipe."""
     file = file.resolve()
-    return {"type": "bridge", "path": str(file.parents[1]), "split": file.parent.name, "jsonl": file.name}
+    root = file.parents[1]
+    table = {"type": "bridge", "path": str(root), "split": file.parent.name, "jsonl": file.name}
+    if not (root / RECIPE).is_file():
+        return table
+    options = read_document(root / RECIPE).values.get("dataloader_train", {}).get("dataset", {})
+    return {**table, **{name: options[name] for name in OF_THE_CLIPS if name in options}}
 
 
 def _has_clips(folder: Path) -> bool:

@@ -78,7 +78,7 @@ def _values(path: Path) -> tuple[bytes, list[Any]]:
 def _entry(value: Any, root: Path, config: VideophyConfig) -> tuple[str, Path, Path]:
     """Key, video and conversation. Raises ValueError, whose text follows the entry's number."""
     try:
-        key = str(value.get("id") or value["key"])
+        key = str(value["key"] if value.get("id") in (None, "") else value["id"])
         names = [value[name] for name in ("media", "conversation")]
         media, conversation = (find_media(name, root, root, config.media_roots) for name in names)
     except (KeyError, TypeError, AttributeError):

@@ -63,6 +63,8 @@ def folder(
 
     if isnan(validation):  # Which every bound lets through.
         raise UserError("--val is nan; give a share of the files, from 0 to below 1")
+    if stride is not None and window is None:
+        raise UserError("--stride has no effect without --window, the frames of a window; give both or neither")
     loader = resolve(recipe, plugins=plugins).config.dataloader_train
     dataset = loader.dataset
     if not isinstance(dataset, BridgeConfig):

@@ -32,6 +32,11 @@ class FolderConfig(BridgeConfig):
         if "://" in path:
             raise ValueError(f"is an address; `cosmos data prepare folder {path} -o OUT` fetches it")
 
+    @stride.validator
+    def _has_windows(self, attribute: Any, stride: int | None) -> None:
+        if stride is not None and self.window is None:
+            raise ValueError("has no effect without window")
+
     @property
     def source(self) -> Source:
         """Where the clips are listed."""

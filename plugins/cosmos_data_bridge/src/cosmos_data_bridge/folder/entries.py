@@ -75,14 +75,10 @@ def unique(entries: Iterable[Entry]) -> list[Entry]:
         first = by_key.setdefault(entry.key, entry)
         if first is not entry:
             places = f"{first.origin} and {entry.origin}" if first.origin != entry.origin else f"{entry.origin} twice"
-            problems.append(
-                Problem(
-                    message=f"'{entry.key}' is the name of {places}",
-                    file=entry.file,
-                    line=entry.line,
-                    hint="rename or remove one",
-                )
-            )
+            windows = "; captions of parts of one file need a manifest (docs/data.md, Captioned clips)"
+            hint = f"rename or remove one{windows if first.path == entry.path else ''}"
+            message = f"'{entry.key}' is the name of {places}"
+            problems.append(Problem(message=message, file=entry.file, line=entry.line, hint=hint))
     no_problems(problems, "names of clips cannot be used")
     return [by_key[key] for key in sorted(by_key)]
 

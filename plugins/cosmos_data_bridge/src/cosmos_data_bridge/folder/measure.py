@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -11,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.config.cores import cores
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.dropped import Drops
 from cosmos_core.data.video import Timeline, check_decodes, probe
@@ -99,7 +99,7 @@ def measure_all(
         finally:
             done()
 
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(32, cores())) as pool:
         results = list(pool.map(measure, entries))
     measured = []
     for entry, result in zip(entries, results, strict=True):

@@ -10,6 +10,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from cosmos_core.data.first_row import ONE_A_LINE
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
@@ -82,7 +83,7 @@ def _csv(file: Path) -> csv.DictReader[str]:
     header = text.partition("\n")[0]
     other = next((mark for mark in ";\t" if mark in header and "," not in header), ",")
     delimiter = "\t" if file.suffix.lower() == TSV else other
-    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def _not_csv(file: Path, line: int, error: csv.Error) -> UserError:
@@ -99,12 +100,13 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
             row = loads(line)
         except ValueError as error:
             message = f"not JSON: {error.msg}" if isinstance(error, JSONDecodeError) else str(error)
-            problems.append(Problem(message=message, file=str(file), line=number))
+            hint = ONE_A_LINE if isinstance(error, JSONDecodeError) else ""
+            problems.append(Problem(message=message, file=str(file), line=number, hint=hint))
             continue
         if isinstance(row, dict):
             yield number, row
         else:
-            problems.append(Problem(message="not a JSON object", file=str(file), line=number))
+            problems.append(Problem(message="not a JSON object", file=str(file), line=number, hint=ONE_A_LINE))
     no_problems(problems, f"bad lines in {file}")
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
 from cosmos_data_bridge.folder.files import files_below
+from cosmos_data_bridge.folder.rows import TABLES
 
 __all__ = ["CAPTIONS", "MEDIA", "pair", "sidecars"]
 
@@ -31,31 +33,33 @@ def sidecars(root: Path) -> list[Entry]:
     files = files_below(root)
     clips = {path: path for path in files if path.suffix.lower() in MEDIA}
     captions = {path: partial(read_text, path) for path in files if path.suffix.lower() in CAPTIONS}
-    return pair(clips, captions, root, "")
+    table = next((path for path in files if path.suffix.lower() in TABLES), None)
+    advice = "" if table is None else f"; if {table} holds the captions, give that table and not the folder"
+    return pair(clips, captions, root, "", advice)
 
 
 def pair(
-    clips: Mapping[Path, Path], captions: Mapping[Path, Callable[[], str]], root: Path, prefix: str
+    clips: Mapping[Path, Path], captions: Mapping[Path, Callable[[], str]], root: Path, prefix: str, tables: str = ""
 ) -> list[Entry]:
     """Clips with the captions that are named after them; the names begin with `prefix`.
 
-    Both are listed by where they come from, below `root`: a clip's file, and what reads a caption. Raises UserError for
-    clips without captions, the reverse, and captions that cannot be used.
+    Both are listed by where they come from, below `root`: a clip's file, and what reads a caption. tables: advice where
+    they do not match. Raises UserError for clips without captions, the reverse, and captions that cannot be used.
     """
     if not clips:
         alone = f"; it has {len(captions)} captions without clips" if captions else ""
         hint = f"endings read: {' '.join(sorted(MEDIA))}"
         problem = Problem(message=f"no video and no picture below it{alone}", file=str(root), hint=hint)
         raise UserError(f"no clips in {root}", [problem])
-    by_name = {path.with_suffix(""): path for path in sorted(captions, reverse=True)}
-    names = {path.with_suffix("") for path in clips}
+    by_name = {_name(path): path for path in sorted(captions, reverse=True)}
+    names = {_name(path) for path in clips}
     problems = [
-        *(_missing(path) for path in clips if path.with_suffix("") not in by_name),
+        *(_missing(path) for path in clips if _name(path) not in by_name),
         *(_alone(path) for name, path in sorted(by_name.items()) if name not in names),
     ]
     entries = []
     for origin, path in clips.items():
-        file = by_name.get(origin.with_suffix(""))
+        file = by_name.get(_name(origin))
         if file is None:
             continue
         try:
@@ -64,8 +68,13 @@ def pair(
             problems += error.problems
         else:
             entries.append(Entry(prefix + key_of(origin, root), path, fields, str(origin), str(file)))
-    no_problems(problems, f"clips and captions in {root} do not match")
+    no_problems(problems, f"clips and captions in {root} do not match{tables}")
     return entries
+
+
+def _name(path: Path) -> str:
+    """What a clip and its caption share. A letter with an accent may be written in two ways, as Macs do."""
+    return normalize("NFC", str(path.with_suffix("")))
 
 
 def _caption(text: str, file: Path) -> dict[str, Any]:

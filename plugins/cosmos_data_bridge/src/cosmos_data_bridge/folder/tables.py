@@ -25,6 +25,9 @@ __all__ = ["Columns", "Tables", "tables_of"]
 PATHS = ("vision_path", "path", "file_name", "file", "filename", "video", "video_path", "image", "image_path", "media")
 TEXTS = ("caption_json", "caption", "text", "prompt", "description")
 """Names of columns that are looked for, in this order."""
+RANGES = ("start_frame", "end_frame", "t2w_windows")
+"""Columns that say of which frames a caption is."""
+DIALOGS = "; rows of dialogs have messages, conversations, or query and response (docs/data.md, Dialogs)"
 METADATA = tuple(f"metadata{suffix}" for suffix in TABLES)
 """Tables that describe the folder they lie in, as Hugging Face's image and video folders have them."""
 SPLIT = re.compile(r"(train|validation|valid|val|dev|test|eval)(?![a-z])")
@@ -54,6 +57,10 @@ class Tables:
         names = column_names(file)
         if not names:
             raise UserError(f"{file} has no rows")
+        if ranges := [name for name in names if name in RANGES]:
+            hint = "write a manifest (docs/data.md, Captioned clips), or remove them where captions are of whole clips"
+            message = f"has {' and '.join(ranges)}: captions of parts of a clip are not read from a table"
+            raise UserError("a table cannot be used", [Problem(message=message, file=str(file), line=1, hint=hint)])
         columns = []
         for kind, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
             column = named or next((name for name in known if name in names), None)
@@ -63,7 +70,7 @@ class Tables:
                     message=f"no column for the {kind}: looked for {looked_for}; it has {', '.join(names)}",
                     file=str(file),
                     line=1,
-                    hint=f"--{kind}-column NAME (dataset.{kind}_column) names it",
+                    hint=f"--{kind}-column NAME (dataset.{kind}_column) names it{DIALOGS if kind == 'path' else ''}",
                 )
                 raise UserError("a column is missing", [problem])
             if names.count(column) > 1:
@@ -132,7 +139,8 @@ class Tables:
             raise ValueError(f"the path {text!r:.80} {fault}")
         path = next((place / text for place in (file.parent, self.root) if (place / text).is_file()), None)
         if path is None:
-            raise ValueError(f"no such file: {file.parent / text}")
+            slashes = "; folders are separated by / here" if "\\" in text else ""
+            raise ValueError(f"no such file: {file.parent / text}{slashes}")
         return path
 
 
@@ -143,9 +151,13 @@ def tables_of(source: Path, tell: Callable[[str], None]) -> tuple[Path, ...]:
     """
     if not source.is_dir():
         return (source,) if source.suffix.lower() in TABLES else ()
-    described = next((source / name for name in METADATA if (source / name).is_file()), None)
-    if described is not None:
-        return (described,)
+    described = tuple(source / name for name in METADATA if (source / name).is_file())
+    if len(described) > 1:
+        message = f"it has {' and '.join(path.name for path in described)}"
+        problem = Problem(message=message, file=str(source), hint="give one of them, or remove the others")
+        raise UserError("it is not clear which table is meant", [problem])
+    if described:
+        return described
     by_split: dict[str, list[Path]] = defaultdict(list)
     for path in files_below(source):
         if path.suffix.lower() in COLUMNAR:
@@ -173,7 +185,7 @@ def _content(value: Any) -> bytes | None:
 
 def _captions(row: Row, columns: Columns) -> dict[str, Any]:
     caption = row.get(columns.caption)
-    if caption is None:
+    if caption is None or caption == "":
         raise ValueError(f"column '{columns.caption}' is empty")
     if columns.caption == "caption_json" and isinstance(caption, str):
         try:

@@ -10,6 +10,7 @@ import click
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin import PluginManager
+from cosmos_core.text_files import read_text
 
 __all__ = ["generate"]
 
@@ -125,7 +126,6 @@ def _text(value: str | None) -> str | None:
     if value is None or not value.startswith("@"):
         return value
     try:
-        return Path(value[1:]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(message=f"cannot be read: {error}", key="--negative", file=value[1:])
-        raise UserError("the negative prompt cannot be read", [problem]) from None
+        return read_text(Path(value[1:])).strip()
+    except UserError as error:
+        raise UserError("the negative prompt cannot be read (--negative)", error.problems) from None

@@ -92,7 +92,8 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    reader = csv.DictReader(io.StringIO(text))
+    """Strict, since a quote that is never closed would hide the rows after it."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     try:
         columns = reader.fieldnames or ()
     except csv.Error as error:

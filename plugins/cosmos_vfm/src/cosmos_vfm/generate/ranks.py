@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 from attrs import frozen
 
+from cosmos_core.config.cores import cores
 from cosmos_core.distributed import ContextGroup
 from cosmos_core.errors import UserError
 
@@ -65,7 +65,7 @@ def _run(
     number: int, work: Callable[[Any, Rank], None], job: Any, count: int, meeting: Path | None, errors: Any
 ) -> None:
     """Sends title and problems of a UserError. In a group it then exits, since the others wait for this rank."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    torch.set_num_threads(max(1, cores() // count))
     device, context = _device(number), None
     if meeting is not None:
         backend = "nccl" if device.type == "cuda" else "gloo"

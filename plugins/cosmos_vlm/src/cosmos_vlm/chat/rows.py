@@ -13,7 +13,7 @@ from attrs import frozen
 from cosmos_core.console import progress
 from cosmos_core.data import Chat, Message, UnreadableSample
 from cosmos_core.data.chat import MediaReader, parse_dialog, to_chat
-from cosmos_core.errors import Problem, UserError, problem_count
+from cosmos_core.errors import Problem, UserError, problem_count, writing
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_vlm.chat.answers import answers
@@ -70,7 +70,7 @@ def _row(number: int, values: Any) -> Row:
     """Raises ValueError."""
     if not isinstance(values, dict):
         raise ValueError("is not an object")
-    key = str(values.get("id") or number)
+    key = str(number if values.get("id") in (None, "") else values["id"])
     if "prompt" in values:
         return Row(number, key, _of_prompt(values), reference=False)
     for name, role in (("messages", "role"), ("conversations", "from")):
@@ -80,6 +80,10 @@ def _row(number: int, values: Any) -> Row:
                 return Row(number, key, values, reference=True)
             answer = {**NOTHING} if "role" in turns[-1] else {"from": "gpt", "value": NOTHING["content"]}
             return Row(number, key, {**values, name: [*turns, answer]}, reference=False)
+    if "query" in values and "response" not in values:
+        return Row(number, key, {**values, "response": NOTHING["content"]}, reference=False)
+    if not values.keys() & {"messages", "conversations", "response"}:
+        raise ValueError("there is no field prompt, query, messages or conversations")
     return Row(number, key, values, reference="response" in values)
 
 
@@ -127,14 +131,9 @@ def answer_rows(job: Job, rows: Sequence[Row]) -> int:
     answered = _answered(job, rows)
     rest = [row for row in rows if row.line not in answered]
     problems: list[Problem] = []
-    try:
+    with writing(job.output):
         job.output.parent.mkdir(parents=True, exist_ok=True)
         job.output.touch()
-    except OSError as error:
-        message, hint = error.strerror or str(error), "choose another file for -o"
-        raise UserError(
-            "the answers cannot be written", [Problem(message=message, file=str(job.output), hint=hint)]
-        ) from None
     with (
         job.output.open("a", encoding="utf-8", errors="replace") as file,
         progress("answering", len(rest), "prompts") as answering,
@@ -166,9 +165,10 @@ def _answer_batch(job: Job, rows: Sequence[Row], file: TextIO) -> list[Problem]:
     texts = [
         answers(model, [own[number] for _, own in prompts], job.settings) for number, model in enumerate(job.models)
     ]
-    for (row, _), outputs in zip(prompts, zip(*texts, strict=True), strict=True):
-        file.write(json.dumps(_record(row, job.models, outputs), ensure_ascii=False) + "\n")
-    file.flush()
+    with writing(job.output):
+        for (row, _), outputs in zip(prompts, zip(*texts, strict=True), strict=True):
+            file.write(json.dumps(_record(row, job.models, outputs), ensure_ascii=False) + "\n")
+        file.flush()
     return problems
 
 
@@ -216,6 +216,10 @@ def _answered(job: Job, rows: Sequence[Row]) -> set[int]:
     """
     if not job.output.exists():
         return set()
+    if not job.output.is_file():
+        # Reading a device may never end.
+        problem = Problem(message="is no file", file=str(job.output), hint="choose another place for -o")
+        raise UserError("the answers cannot be written; nothing was answered", [problem])
     whole, _, tail = read_text(job.output).rpartition("\n")
     records = whole.split("\n") if whole else []
     if not tail.startswith(BEGIN[: len(tail)]):

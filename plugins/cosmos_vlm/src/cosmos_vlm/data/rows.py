@@ -120,7 +120,7 @@ class RowsSource(MapSource):
     def identity(self, index: int) -> str:
         """The row's id, or a digest of its content. Raises UserError for files that cannot be read."""
         row, _ = self._row(index)
-        return str(row.get("id") or json.dumps(row, sort_keys=True, default=_digest))
+        return _id(row) or json.dumps(row, sort_keys=True, default=_digest)
 
     def _row(self, index: int) -> tuple[Mapping[str, Any], str]:
         """The row, and its file and line. The newest is kept, since a sample's identity and content are both asked."""
@@ -144,7 +144,13 @@ class RowsSource(MapSource):
 
 
 def _name(row: Mapping[str, Any], index: int) -> str:
-    return str(row.get("id") or index)
+    return _id(row) or str(index)
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    """Of a dialog; "" if it has none. 0 is one."""
+    value = row.get("id")
+    return "" if value is None else str(value)
 
 
 def _digest(value: Any) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cosmos_core.data.first_row import ONE_A_LINE, ONE_LIST
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import with_retries
 from cosmos_core.strict_json import loads_at
@@ -115,7 +116,7 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
     """The values with their numbers; None for a .json file of something else. Raises UserError with file and line."""
     text = text_of(_bytes(location), location)
     if location.lower().endswith(".json"):
-        content = loads_at(text, location, 1, TITLE)
+        content = loads_at(text, location, 1, TITLE, ONE_LIST)
         return list(enumerate(content)) if isinstance(content, list) else None
     # Not splitlines: it also splits at characters that a JSON string may contain.
     lines = enumerate(text.split("\n"), start=1)
@@ -123,7 +124,7 @@ def _content(location: str) -> list[tuple[int, Any]] | None:
     problems: list[Problem] = []
     for number, line in lines:
         try:
-            values += [(number, loads_at(line, location, number, TITLE))] if line.strip() else []
+            values += [(number, loads_at(line, location, number, TITLE, ONE_A_LINE))] if line.strip() else []
         except UserError as error:
             problems += error.problems
     if problems:
