@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "cosmos", "losses", "metric_records", "module"]
+__all__ = ["ROOT", "Start", "cosmos", "losses", "metric_records", "module"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval", "generate", "chat"}
@@ -27,6 +28,8 @@ PLACES = {
     "IMAGINAIRE_OUTPUT_ROOT",
 }  # fmt: skip
 """Variables that are read when a command runs; others may matter at import, so they get a fresh interpreter."""
+Start = Callable[..., "subprocess.Popen[str]"]
+"""What the fixture `start` gives."""
 
 
 def module(
