@@ -33,15 +33,20 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def module(
-    *arguments: str, env: dict[str, str] | None = None, code: int | None = 0, cwd: Path | None = None
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    code: int | None = 0,
+    cwd: Path | None = None,
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m ...``; fails the test when the exit code is not `code` (None: any)."""
+    """``python -m ...``; fails the test when the exit code is not `code` (None: any), or after `timeout` seconds."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **(env or {})},
         cwd=cwd,
+        timeout=timeout,
     )
     return _checked(done, code)
 
