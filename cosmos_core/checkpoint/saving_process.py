@@ -122,7 +122,7 @@ def main(connection: str, file: str, size: str) -> int:
 def _give_up(rank: Connection, log: _Records) -> None:
     """End this process, which may wait for others that are gone. torch's own limits would hold for later waits too."""
     reason = f"the processes that save did not find each other within {ASSEMBLY:g} s"
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         rank.send(Reply(crash=reason, records=log.taken()))
     os._exit(1)
 

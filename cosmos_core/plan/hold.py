@@ -21,7 +21,10 @@ class Hold:
 
     def __init__(self, checkpoint: Path) -> None:
         """Raises FileNotFoundError when it was removed before."""
-        folder = os.open(checkpoint, os.O_RDONLY)
+        try:
+            folder = os.open(checkpoint, os.O_RDONLY)
+        except PermissionError:  # Reading it says so.
+            return
         finalize(self, os.close, folder)
         with suppress(OSError):
             fcntl.flock(folder, fcntl.LOCK_SH)
