@@ -24,8 +24,8 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two accelerators here, which this needs"),
 ]
 SECONDS = 10
-STEPS = 400
-TWO = ("--nproc", "2", "checkpoint.save_iter=50", "trainer.deterministic=true")
+STEPS = 300
+TWO = ("--nproc", "2", "checkpoint.save_iter=30", "trainer.deterministic=true")
 SHORT = (f"trainer.max_iter={STEPS}", f"scheduler.cycle_lengths=[{STEPS}]")
 
 
@@ -47,7 +47,7 @@ def test_a_rank_that_hangs_is_named_within_its_timeout(tmp_path: Path, start: St
     """Its peer waits on the device, where only the order of phases tells who is behind."""
     run_dir = directory(tmp_path, "run")
     process = start(*command(tmp_path, *TWO, f"trainer.timeout.step={SECONDS}", "trainer.logging_iter=1"))
-    wait_for(reached(run_dir, 55, saved=50), process)
+    wait_for(reached(run_dir, 33, saved=30), process)
     members = tree(process)
     begun = time.monotonic()
     rank_among(members, 1).send_signal(signal.SIGSTOP)
@@ -75,7 +75,7 @@ def test_after_a_killed_rank_the_launch_starts_again_and_resumes_exactly(
     else:
         torchrun = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "cosmos_core")
         process = start(*torchrun, *command(tmp_path, *TWO[2:], *SHORT), module="torch.distributed.run")
-    wait_for(reached(run_dir, 55, saved=50), process)
+    wait_for(reached(run_dir, 33, saved=30), process)
     rank_among([psutil.Process(), *tree(process)], 1).kill()
     stderr = process.communicate(timeout=100)[1]
     assert process.returncode == 0, stderr
