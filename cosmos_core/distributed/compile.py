@@ -11,7 +11,7 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compile_fn"]
+__all__ = ["compile_blocks", "compile_fn", "no_view"]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
@@ -29,6 +29,26 @@ def compile_fn(function: Callable[..., Any], config: Compile, *, backend: str = 
         return function
     _recompute_cheap_activations()
     return torch.compile(function, dynamic=config.compile_dynamic, backend=backend)
+
+
+def no_view(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory as a tensor that autograd does not know as a view.
+
+    Dynamic shapes are guarded for an input and for what it is a view of: a layer whose input is a view of another
+    shape than that of the first layer, or no view, would be compiled again. FSDP makes inputs of its units views.
+    """
+    unviewed: torch.Tensor = _NoView.apply(tensor) if tensor._is_view() else tensor  # type: ignore[no-untyped-call]
+    return unviewed
+
+
+class _NoView(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
 
 
 def _recompute_cheap_activations() -> None:
