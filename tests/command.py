@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "cosmos", "losses", "metric_records", "module"]
+__all__ = ["ROOT", "Start", "cosmos", "losses", "metric_records", "module"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval", "generate", "chat"}
@@ -27,18 +28,25 @@ PLACES = {
     "IMAGINAIRE_OUTPUT_ROOT",
 }  # fmt: skip
 """Variables that are read when a command runs; others may matter at import, so they get a fresh interpreter."""
+Start = Callable[..., "subprocess.Popen[str]"]
+"""What the fixture `start` gives."""
 
 
 def module(
-    *arguments: str, env: dict[str, str] | None = None, code: int | None = 0, cwd: Path | None = None
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    code: int | None = 0,
+    cwd: Path | None = None,
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m ...``; fails the test when the exit code is not `code` (None: any)."""
+    """``python -m ...``; fails the test when the exit code is not `code` (None: any), or after `timeout` seconds."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **(env or {})},
         cwd=cwd,
+        timeout=timeout,
     )
     return _checked(done, code)
 

@@ -18,8 +18,8 @@ from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import StoredWeights, whole_weights
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.runtime import local_mesh
-from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.checkpoint import complete_ones, damaged
+from cosmos_core.errors import UserError
+from cosmos_core.plan.checkpoint import complete_ones, damaged, gone
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.manifest import MANIFEST, FileRecord, checksums, verify, write_manifest
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
@@ -44,9 +44,7 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
     except UserError as error:
         if checkpoint.is_dir():
             raise
-        hint = "its run goes on and keeps few: pack the newest again, or raise checkpoint.keep_last"
-        problem = Problem(message="was removed while it was read", file=str(checkpoint), hint=hint)
-        raise UserError(f"the checkpoint is gone; {UNDONE}", [problem]) from error
+        raise gone(checkpoint, UNDONE) from error
 
 
 def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cosmos_core.checkpoint.metadata import read_metadata_file
 from cosmos_core.console import Progress
 from cosmos_core.data.workers import is_lost_worker
 from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.plan.checkpoint import gone
 
 __all__ = ["SafePlanner", "SafeReader", "not_plain", "stored_keys"]
 
@@ -50,7 +51,7 @@ class SafeReader(FileSystemReader):
         except Exception as error:  # A damaged archive can raise anything.
             if is_lost_worker(error):
                 raise
-            raise _unsafe(Path(self.path), f"its data {not_plain(error)}") from None
+            raise self._unreadable(Path(self.path), f"its data {not_plain(error)}") from None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """The checkpoint's metadata."""
@@ -60,7 +61,11 @@ class SafeReader(FileSystemReader):
         except Exception as error:  # A damaged pickle can raise anything.
             if is_lost_worker(error):
                 raise
-            raise _unsafe(path, f"cannot read its metadata: {first_line(error)}") from None
+            raise self._unreadable(path, f"cannot read its metadata: {first_line(error)}") from None
+
+    def _unreadable(self, path: Path, reason: str) -> UserError:
+        checkpoint = Path(self.path).parent
+        return _unsafe(path, reason) if checkpoint.is_dir() else gone(checkpoint, "nothing was loaded")
 
 
 class SafePlanner(DefaultLoadPlanner):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
 from cosmos_core.plan.checkpoint import complete_ones
+from cosmos_core.plan.hold import unheld
 from cosmos_core.plan.leftovers import PARTIAL
 from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import RunPaths, step_of
@@ -21,8 +22,8 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
     """Remove what `keep_last`, `keep_every` and `keep_best` leave out; returns it. For one process. Raises OSError.
 
     newest: step of the checkpoint just written. Later ones are damaged, and the run resumed from one before them; it
-    writes over them. Damaged ones take no good one's place. A kill on the way leaves hidden folders alone, which the
-    next save removes.
+    writes over them. Damaged ones take no good one's place. One that another process reads stays until later. A kill
+    on the way leaves hidden folders alone, which the next save removes.
     """
     if config.keep_last is None:
         return []
@@ -34,12 +35,18 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
         keep |= {step for step in steps if step % config.keep_every == 0}
     if config.keep_best.count:
         keep |= _best(steps, _validations(paths.metrics, config.keep_best.metric), config.keep_best)
-    removed = [path for step, path in sorted(checkpoints.items()) if step not in keep]
-    for path in removed:
-        hidden = path.with_name(f".{path.name}.removed{PARTIAL}")
+    return [path for step, path in sorted(checkpoints.items()) if step not in keep and _removed(path)]
+
+
+def _removed(path: Path) -> bool:
+    """Remove a checkpoint unless it is being read."""
+    hidden = path.with_name(f".{path.name}.removed{PARTIAL}")
+    with unheld(path) as free:
+        if not free:
+            return False
         path.rename(hidden)
-        shutil.rmtree(hidden)
-    return removed
+    shutil.rmtree(hidden)
+    return True
 
 
 def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set[int]:

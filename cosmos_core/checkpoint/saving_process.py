@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from threading import Timer
 from typing import Any
 
 import torch
@@ -30,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 FOREVER = timedelta(days=7)
 """Of its collectives: one rank's disk may be slow. Who waits for the save watches over it."""
-ASSEMBLY = timedelta(seconds=90)
-"""In which the processes of all ranks must have come; one that was killed while it started never does."""
+ASSEMBLY = 90.0
+"""Seconds in which the processes of all ranks must have formed their group; one that was killed never comes."""
 
 
 @frozen
@@ -101,7 +103,11 @@ def main(connection: str, file: str, size: str) -> int:
     try:
         setup = rank.recv()
         memory = StagingMemory(int(file), int(size))
+        limit = Timer(ASSEMBLY, _give_up, (rank, log))
+        limit.daemon = True
+        limit.start()
         with _mesh(setup) as mesh:
+            limit.cancel()
             while True:
                 rank.send(_carried_out(rank.recv(), memory, mesh, log))
     except (EOFError, BrokenPipeError):  # The rank needs it no longer.
@@ -111,6 +117,14 @@ def main(connection: str, file: str, size: str) -> int:
         reason = f"the process that saves failed: {type(error).__name__}: {first_line(error):.150}"
         rank.send(Reply(crash=reason, records=log.taken()))
         return 1
+
+
+def _give_up(rank: Connection, log: _Records) -> None:
+    """End this process, which may wait for others that are gone. torch's own limits would hold for later waits too."""
+    reason = f"the processes that save did not find each other within {ASSEMBLY:g} s"
+    with suppress(OSError):
+        rank.send(Reply(crash=reason, records=log.taken()))
+    os._exit(1)
 
 
 def _carried_out(request: Request, memory: StagingMemory, mesh: Mesh, log: _Records) -> Reply:
@@ -136,8 +150,6 @@ def _mesh(setup: Setup) -> Iterator[Mesh]:
         at = setup.rendezvous
         store = dist.TCPStore(at.host, at.port, is_master=False, wait_for_workers=False)
         store = dist.PrefixStore(f"{setup.name}/{at.attempt}", store)
-        store.set(f"here/{setup.rank}", "")
-        store.wait([f"here/{rank}" for rank in range(degrees.world)], ASSEMBLY)
     dist.init_process_group("gloo", store=store, rank=setup.rank, world_size=degrees.world, timeout=FOREVER)
     shape = (degrees.replicate, degrees.shard * degrees.context)
     yield Mesh(setup.rank, degrees, device, init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard")))

@@ -16,7 +16,7 @@ from cosmos_core.plan.manifest import MANIFEST, damage
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.plan import WeightSource
 
-__all__ = ["complete_ones", "damaged", "find_checkpoint", "latest_complete", "starting_weights"]
+__all__ = ["complete_ones", "damaged", "find_checkpoint", "gone", "latest_complete", "starting_weights"]
 
 NUM_NAMED = 4
 """Damaged files that are named."""
@@ -91,6 +91,13 @@ def damaged(checkpoint: Path, wrong: Sequence[str], undone: str, hint: str) -> U
     lines = (*wrong[:NUM_NAMED], *more)
     problems = [Problem(message=f"is damaged: {line}", file=str(checkpoint), hint=hint) for line in lines]
     return UserError(f"the checkpoint {checkpoint.name} is damaged; {undone}", problems)
+
+
+def gone(checkpoint: Path, undone: str) -> UserError:
+    """For a checkpoint whose folder vanished under the reader, where `Hold` has no effect or people removed it."""
+    hint = "its run goes on and keeps few: take the newest again, or raise checkpoint.keep_last"
+    problem = Problem(message="was removed while it was read", file=str(checkpoint), hint=hint)
+    return UserError(f"the checkpoint is gone; {undone}", [problem])
 
 
 def starting_weights(config: RunConfig) -> WeightSource:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from os.path import isdir
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub.reference import locate_checkpoint
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.checkpoint import damaged, latest_complete
+from cosmos_core.plan.hold import Hold
 from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import BASE_FILE, EXPORT_CONFIG, RunPaths, step_of
 from cosmos_core.plan.trained import trained_by
@@ -33,7 +35,7 @@ class Source:
 
     weights: the folder above ``model/``, or the published folder; None of a run without a complete checkpoint. record:
     the configuration of the launch that trained it, None if unknown. format: of a published folder, as its plugin calls
-    it.
+    it. hold: while it lives, a run that goes on does not remove the checkpoint.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Source:
     weights: Path | None
     record: Path | None = None
     format: str = ""
+    hold: Hold | None = field(default=None, eq=False, repr=False)
 
     @property
     def run_dir(self) -> Path | None:
@@ -76,11 +79,11 @@ def locate_source(name: str, plugins: PluginManager, *, step: int | None = None)
 
 
 def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source:
-    """What a folder is. step: a checkpoint of a run; its latest when absent.
+    """What a folder is. step: a checkpoint of a run; its latest when absent. Held: see `Source`.
 
     Raises UserError that lists what was looked for, or for a step that a run does not have, or for damage.
     """
-    source = identify(path, plugins, step=step)
+    source = _held(path, plugins, step)
     if source is None:
         seen = LOOKED_FOR if isdir(path) else "is no folder"
         known = [
@@ -96,6 +99,16 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
     if wrong and source.weights is not None:
         raise damaged(source.weights, wrong, "nothing was loaded", "--step takes an earlier one of a run")
     return source
+
+
+def _held(path: Path, plugins: PluginManager, step: int | None) -> Source | None:
+    """As `identify`, with a hold; a checkpoint that its run removes at this moment has a successor."""
+    while True:
+        source = identify(path, plugins, step=step)
+        if source is None or source.weights is None or source.kind not in ("run", "checkpoint"):
+            return source
+        with suppress(FileNotFoundError):
+            return evolve(source, hold=Hold(source.weights))
 
 
 def identify(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source | None:

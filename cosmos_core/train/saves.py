@@ -46,7 +46,7 @@ class Saves:
         self._started = 0
         self._blocked = 0.0
         self._newest = time.monotonic()
-        self._all_finished = self._overdue = False
+        self._all_finished = self._overdue = self._lost = False
 
     @property
     def votes(self) -> dict[str, bool]:
@@ -123,7 +123,7 @@ class Saves:
             trainer.times.add("saving", waited)
         _log_again(reply.records)
         if any_rank(reply.crash is not None, trainer.mesh):
-            self._save_here_from_now_on(reply.crash or "a process that saves failed on another rank")
+            self._save_here_from_now_on(job.step, reply.crash or "a process that saves failed on another rank")
             return
         if reply.error is not None:  # Then all ranks have one.
             self._go_on_after(reply.error)
@@ -159,7 +159,8 @@ class Saves:
         """Every `save_iter` steps; not after a skipped step, so that the last good checkpoint stays the latest."""
         every, trainer = self._config.save_iter, self._trainer
         newest = max(trainer.saved_step, self.tried_step)
-        if trainer.step // every == newest // every and not (self._overdue and trainer.step > newest):
+        early = self._lost or (self._overdue and trainer.step > newest)
+        if trainer.step // every == newest // every and not early:
             return False
         trainer.flush()
         return not trainer.guard.in_doubt
@@ -187,11 +188,12 @@ class Saves:
             logger.info("saving %s in the background", trainer.paths.iteration(trainer.step).name)
         return True
 
-    def _save_here_from_now_on(self, reason: str) -> None:
-        """Without processes that save, whatever ended one; the checkpoint that is lost is made up for soon."""
+    def _save_here_from_now_on(self, step: int, reason: str) -> None:
+        """Without processes that save, whatever ended one. The save is tried once more, with the weights of then."""
         self.close()
-        self.tried_step = self._trainer.saved_step
-        self._tell(f"{reason}; saves block from now on")
+        self._lost = True
+        lost = f"the checkpoint of step {step} could not be written: {reason}"
+        self._tell(f"{lost}; trying once more with the present weights; saves block from now on")
 
     def _enter(self) -> float:
         """A save begins: when, by the clock of durations. Raises RunFailed when the weights are not finite."""
@@ -199,7 +201,7 @@ class Saves:
         trainer.activity.enter("saving a checkpoint")
         trainer.flush()
         trainer.guard.check_before_saving(trainer.step)
-        self._newest = time.monotonic()
+        self._newest, self._lost = time.monotonic(), False
         return time.perf_counter()
 
     def _start_process(self, components: dict[str, dict[str, Any]]) -> None:

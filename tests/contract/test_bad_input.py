@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import cosmos, metric_records, module
+from tests.command import Start, cosmos, metric_records, module
 
 HELLO = ("run", "hello")
 SHORT = ("trainer.max_iter=6", "scheduler.cycle_lengths=[6]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
@@ -111,10 +111,9 @@ def test_a_full_disk_while_saving(tmp_path: Path) -> None:
 
 
 @pytest.mark.ranks
-def test_a_lost_rank_is_named(tmp_path: Path) -> None:
+def test_a_lost_rank_is_named(tmp_path: Path, start: Start) -> None:
     long = ("trainer.max_iter=100000", "trainer.run_validation=false", "checkpoint.save_iter=100000")
-    arguments = [sys.executable, "-m", "cosmos_core", *HELLO, *long, "--nproc", "2", "--output-root", str(tmp_path)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start(*HELLO, *long, "--nproc", "2", "--output-root", str(tmp_path))
     run_dir = tmp_path / "cosmos3/sft/hello"
     deadline = time.monotonic() + 180
     while not ((run_dir / "metrics.jsonl").exists() and (run_dir / "metrics.jsonl").stat().st_size):

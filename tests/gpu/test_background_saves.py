@@ -5,6 +5,7 @@ Run it where there is an accelerator: ``python -m pytest tests/gpu``.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def test_what_the_device_changes_right_after_the_call_is_saved_as_it_was(tmp_pat
             for tensor in (*model.values(), *components["optim"].values()):
                 tensor.add_(1)
             torch.cuda.set_sync_debug_mode("default")
+            deadline = time.monotonic() + 60
+            while not saver.finished:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             assert not saver.result().failed
             for part, values in before.items():
                 written = {name: torch.empty_like(value) for name, value in values.items()}

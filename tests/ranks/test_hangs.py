@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.command import metric_records
-from tests.ranks.test_kill_and_resume import directory, reached, start, wait_for
+from tests.command import Start, metric_records
+from tests.ranks.test_kill_and_resume import directory, reached, wait_for
 from tests.ranks.test_stops import command, tree
 
 SECONDS = 4
@@ -62,7 +62,7 @@ if os.environ.get("RANK") == "1" and "cosmos_core.train.worker:main" in sys.orig
 
 @pytest.mark.ranks
 def test_a_rank_that_lags_is_logged_and_one_that_is_suspended_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
     injected(LAGGING, tmp_path, monkeypatch)
     run_dir = directory(tmp_path, "run")
@@ -106,7 +106,7 @@ if os.environ.get("RANK") == "1" and "cosmos_core.train.worker:main" in sys.orig
 
 @pytest.mark.ranks
 def test_a_rank_that_is_stuck_in_python_is_named_with_its_stack(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
     injected(STUCK, tmp_path, monkeypatch)
     run_dir = directory(tmp_path, "run")

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.load_for_eval import load_for_eval
-from tests.command import cosmos, losses, metric_records
+from tests.command import Start, cosmos, losses, metric_records
 
 RUN = (
     "trainer.max_iter=40",
@@ -45,11 +44,6 @@ def arguments(root: Path, name: str, *extra: str) -> tuple[str, ...]:
 
 def directory(root: Path, name: str) -> Path:
     return root / "cosmos3/sft" / name
-
-
-def start(*args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cosmos_core", *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -87,7 +81,9 @@ def same_weights(first: Path, second: Path) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_killed_between_saves_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: Path) -> None:
+def test_killed_between_saves_and_resumed_equals_uninterrupted(
+    uninterrupted: Path, tmp_path: Path, start: Start
+) -> None:
     run_dir = directory(tmp_path, "killed")
     process = start(*arguments(tmp_path, "killed", *SLOW))
     wait_for(reached(run_dir, 14, saved=10), process)
@@ -104,7 +100,7 @@ def test_killed_between_saves_and_resumed_equals_uninterrupted(uninterrupted: Pa
     assert same_weights(run_dir, uninterrupted)
 
 
-def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path, tmp_path: Path) -> None:
+def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path, tmp_path: Path, start: Start) -> None:
     run_dir = directory(tmp_path, "saving")
     process = start(*arguments(tmp_path, "saving", *SLOW))
     hidden = run_dir / "checkpoints/.iter_000000020.partial"
@@ -120,7 +116,7 @@ def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path
     ("number", "code", "word"), [(signal.SIGTERM, 75, "stopped"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_signal_saves_and_exits(
-    uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int, word: str
+    uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int, word: str, start: Start
 ) -> None:
     run_dir = directory(tmp_path, "stopped")
     process = start(*arguments(tmp_path, "stopped", *WAITING))
@@ -138,7 +134,7 @@ def test_a_signal_saves_and_exits(
 
 
 @pytest.mark.ranks
-def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path) -> None:
+def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path, start: Start) -> None:
     both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *WAITING)
     cosmos(*arguments(tmp_path, "whole", *both))
     run_dir = directory(tmp_path, "stopped")
@@ -199,7 +195,7 @@ def test_a_warm_start_takes_weights_alone(tmp_path: Path) -> None:
     assert min(losses(directory(tmp_path, "warm"))) == 1
 
 
-def test_ranks_end_with_the_command_that_started_them(tmp_path: Path) -> None:
+def test_ranks_end_with_the_command_that_started_them(tmp_path: Path, start: Start) -> None:
     run_dir = directory(tmp_path, "orphans")
     process = start(*arguments(tmp_path, "orphans", *SLOW, "trainer.max_iter=100000"), "--nproc", "2")
     wait_for(reached(run_dir, 2), process)
@@ -211,7 +207,7 @@ def test_ranks_end_with_the_command_that_started_them(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path) -> None:
+def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path, start: Start) -> None:
     run_dir, command = directory(tmp_path, "let"), arguments(tmp_path, "let", *SLOW, "trainer.max_iter=100000")
     process = start(*command)
     wait_for(reached(run_dir, 2), process)
@@ -227,7 +223,7 @@ def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path) -> None
 
 
 @pytest.mark.ranks
-def test_no_rank_outlives_a_launcher_that_is_killed_while_they_start(tmp_path: Path) -> None:
+def test_no_rank_outlives_a_launcher_that_is_killed_while_they_start(tmp_path: Path, start: Start) -> None:
     for moment in (0.8, 3.0):
         root = tmp_path / str(moment)
         process = start(*arguments(root, "orphans", "--nproc", "2", "dataloader_train.num_workers=1"))
@@ -243,7 +239,9 @@ def test_no_rank_outlives_a_launcher_that_is_killed_while_they_start(tmp_path: P
 
 
 @pytest.mark.ranks
-def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(
+    uninterrupted: Path, tmp_path: Path, start: Start
+) -> None:
     """One rank stands for all: it equals the run in one process to the last bit."""
     run_dir = directory(tmp_path, "restarted")
     process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"))

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 import cosmos_vlm
 from cosmos_data_videophy.scoring import rating
-from tests.command import cosmos, losses, metric_records, module
+from tests.command import Start, cosmos, losses, metric_records, module
 from tests.fake_hub import serving
 
 SMALL = (
@@ -147,7 +147,7 @@ def test_ranks_that_see_different_data_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.ranks
-def test_a_stream_that_was_killed_and_resumed_equals_the_local_copy(tmp_path: Path) -> None:
+def test_a_stream_that_was_killed_and_resumed_equals_the_local_copy(tmp_path: Path, start: Start) -> None:
     """From the Hub, by two ranks with workers, over a network that fails now and then."""
     pictures(tmp_path / "hub/drawn")
     (tmp_path / "hub/README.md").write_text(
@@ -162,7 +162,7 @@ def test_a_stream_that_was_killed_and_resumed_equals_the_local_copy(tmp_path: Pa
     with serving(tmp_path / "hub", "lmms-lab/LLaVA-OneVision-Data") as hub:
         environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
         hub.faults = 2
-        kill_after_a_save(stream, environment, run_dir)
+        kill_after_a_save(start(*stream, env=environment), run_dir)
         resumed = subprocess.run(
             [sys.executable, "-m", "cosmos_core", *stream],
             env={**os.environ, **environment},
@@ -178,13 +178,7 @@ def test_a_stream_that_was_killed_and_resumed_equals_the_local_copy(tmp_path: Pa
     assert sorted(losses(run_dir)) == list(range(1, 17))
 
 
-def kill_after_a_save(arguments: tuple[str, ...], environment: dict[str, str], run_dir: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cosmos_core", *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def kill_after_a_save(process: subprocess.Popen[str], run_dir: Path) -> None:
     deadline = time.monotonic() + 120
     while not (run_dir / "checkpoints/latest_checkpoint.txt").is_file():
         assert process.poll() is None

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +14,8 @@ import psutil
 import pytest
 
 from cosmos_core.launch.stop import SAME_STOP_SECONDS
-from tests.command import metric_records
-from tests.ranks.test_kill_and_resume import directory, reached, start, wait_for
+from tests.command import Start, metric_records
+from tests.ranks.test_kill_and_resume import directory, reached, wait_for
 
 LONG = (
     "run",
@@ -76,7 +75,7 @@ def steps(run_dir: Path) -> int:
     ],
 )
 def test_a_stop_saves_within_two_steps(
-    tmp_path: Path, ranks: int, number: signal.Signals, target: str, code: int
+    tmp_path: Path, ranks: int, number: signal.Signals, target: str, code: int, start: Start
 ) -> None:
     run_dir = directory(tmp_path, "run")
     process = start(*command(tmp_path, "--nproc", str(ranks)))
@@ -103,7 +102,7 @@ def test_a_stop_saves_within_two_steps(
 
 @pytest.mark.ranks
 @pytest.mark.parametrize(("ranks", "seconds"), [(1, 1.0), (2, 2.0)])
-def test_a_stop_while_starting_is_not_lost(tmp_path: Path, ranks: int, seconds: float) -> None:
+def test_a_stop_while_starting_is_not_lost(tmp_path: Path, ranks: int, seconds: float, start: Start) -> None:
     process = start(*command(tmp_path, "--nproc", str(ranks)))
     time.sleep(seconds)
     send(process, signal.SIGTERM, "every process")
@@ -132,7 +131,7 @@ if {"run", "cosmos_core.train.worker:main"} & set(sys.orig_argv):
 @pytest.mark.ranks
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_later_signal_ends_at_once_without_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, start: Start
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(HANGING_SAVE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -157,12 +156,10 @@ def test_a_later_signal_ends_at_once_without_a_traceback(
 
 
 @pytest.mark.ranks
-def test_ranks_of_an_outer_torchrun_stop_when_all_of_them_are_signalled(tmp_path: Path) -> None:
+def test_ranks_of_an_outer_torchrun_stop_when_all_of_them_are_signalled(tmp_path: Path, start: Start) -> None:
     """torchrun's own agent ends with 1 for any exit code of a rank."""
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    process = subprocess.Popen(
-        [*torchrun, "-m", "cosmos_core", *command(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ranks = ("--standalone", "--nproc-per-node", "2", "-m", "cosmos_core")
+    process = start(*ranks, *command(tmp_path), module="torch.distributed.run")
     run_dir = directory(tmp_path, "run")
     wait_for(reached(run_dir, 2), process)
     send(process, signal.SIGTERM, "every process")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import cosmos, losses
+from tests.command import Start, cosmos, losses
 
 RUN = (
     "run",
@@ -28,20 +26,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def nodes(root: Path, second: tuple[str, ...] = (), env: dict[str, str] | None = None) -> list[tuple[int, str]]:
+def nodes(
+    root: Path, start: Start, second: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> list[tuple[int, str]]:
     """Exit code and stderr of two nodes of one rank each; `second` and `env` are for the second alone."""
     port = free_port()
     processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
-                *("--node-rank", str(node), "--master-addr", "127.0.0.1", "--master-port", str(port)),
-                *("-m", "cosmos_core", *RUN, *(second if node else ()), "--output-root", str(root)),
-            ],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **(env or {} if node else {})},
+        start(
+            *("--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(node)),
+            *("--master-addr", "127.0.0.1", "--master-port", str(port)),
+            *("-m", "cosmos_core", *RUN, *(second if node else ()), "--output-root", str(root)),
+            module="torch.distributed.run",
+            env=env if node else None,
         )
         for node in (0, 1)
     ]
@@ -50,8 +46,8 @@ def nodes(root: Path, second: tuple[str, ...] = (), env: dict[str, str] | None =
 
 
 @pytest.mark.ranks
-def test_two_nodes_of_one_rank_equal_one_node_of_two(tmp_path: Path) -> None:
-    first, second = nodes(tmp_path / "nodes")
+def test_two_nodes_of_one_rank_equal_one_node_of_two(tmp_path: Path, start: Start) -> None:
+    first, second = nodes(tmp_path / "nodes", start)
     assert (first[0], second[0]) == (0, 0), first[1] + second[1]
     cosmos(*RUN, "--nproc", "2", "--output-root", str(tmp_path / "node"))
     two, one = (losses(tmp_path / name / "cosmos3/sft/hello") for name in ("nodes", "node"))
@@ -70,10 +66,10 @@ if "run" in sys.orig_argv and "torch.distributed.run" not in sys.orig_argv:
 
 
 @pytest.mark.ranks
-def test_a_node_with_another_configuration_and_version_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_node_with_another_configuration_and_version_is_refused_by_name(tmp_path: Path, start: Start) -> None:
     (tmp_path / "sitecustomize.py").write_text(OTHER_VERSION)
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    first, second = nodes(tmp_path / "runs", ("optimizer.lr=0.5",), {"PYTHONPATH": paths})
+    first, second = nodes(tmp_path / "runs", start, ("optimizer.lr=0.5",), {"PYTHONPATH": paths})
     for code, told in (first, second):
         assert code == 1, "torchrun's own exit code"
         assert "the ranks differ in configuration or versions; nothing was started" in told

@@ -85,11 +85,13 @@ def verify(folder: Path, as_json: bool) -> int:
       cosmos checkpoints verify outputs/train/cosmos3/sft/hello/checkpoints/iter_000000100
     """
     from cosmos_core.plan.checkpoint import complete_ones
+    from cosmos_core.plan.hold import hold_all
     from cosmos_core.plan.manifest import MANIFEST
     from cosmos_core.plan.manifest import verify as verify_bytes
 
     places = (folder / "checkpoints", folder)
-    checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
+    holds = hold_all(next((complete for place in places if (complete := complete_ones(place))), [folder]))
+    checkpoints = list(holds)
     unknown = [path for path in checkpoints if not (path / MANIFEST).is_file()]
     if unknown == [folder]:
         raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")

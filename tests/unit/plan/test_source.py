@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
 from cosmos_core.errors import UserError
+from cosmos_core.plan import source as source_module
+from cosmos_core.plan.hold import Hold
 from cosmos_core.plan.paths import BASE_FILE, LAUNCH_FILE
 from cosmos_core.plan.source import check_reads, find_source, identify
 from cosmos_core.plugin import PluginManager
@@ -34,6 +37,26 @@ def run(tmp_path: Path) -> Path:
         (root / f"launches/{number}/config.toml").write_text("")
     (root / "config.toml").write_text("")
     return root
+
+
+@pytest.mark.parametrize("step", [None, 1])
+def test_a_checkpoint_that_is_removed_before_it_is_held_has_a_successor(
+    run: Path, monkeypatch: pytest.MonkeyPatch, step: int | None
+) -> None:
+    class Late(Hold):
+        def __init__(self, checkpoint: Path) -> None:
+            if checkpoint.name == "iter_000000001":
+                rmtree(checkpoint)
+                (run / "away").rename(run / "checkpoints/iter_000000002")
+            super().__init__(checkpoint)
+
+    (run / "checkpoints/iter_000000002").rename(run / "away")
+    monkeypatch.setattr(source_module, "Hold", Late)
+    if step is None:
+        assert find_source(run, PLUGINS).weights == run / "checkpoints/iter_000000002"
+    else:
+        with pytest.raises(UserError, match="holds no complete checkpoint of step 1"):
+            find_source(run, PLUGINS, step=1)
 
 
 def test_a_run_is_its_latest_checkpoint_and_the_launch_that_trained_it(run: Path) -> None:

@@ -59,19 +59,32 @@ def test_it_saves_what_the_weights_were_and_tells_of_complete_checkpoints_alone(
     assert any(re.fullmatch(pattern, line) for line in lines)
 
 
-def test_where_the_saver_is_killed_training_itself_makes_up_for_the_save_and_saves_from_then_on(tmp_path: Path) -> None:
-    def kill(trainer: Trainer, event: str) -> None:
-        if event == "step_start" and trainer.step == 2:
-            (saver,) = savers()
-            saver.kill()
-            while saver.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.01)
+def kill_saver(trainer: Trainer, event: str) -> None:
+    """While it writes the checkpoint of step 2."""
+    if event == "step_start" and trainer.step == 2:
+        (saver,) = savers()
+        saver.kill()
+        while saver.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
 
-    trainer, _ = ready(tmp_path, "checkpoint.max_failed_saves=0", listening=Listening(kill))
+
+def test_where_the_saver_is_killed_the_save_is_tried_once_more_and_training_waits_for_those_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def hear(trainer: Trainer, event: str) -> None:
+        clock[0] += 60 * (event == "step_start")
+        kill_saver(trainer, event)
+
+    monkeypatch.setattr(saves, "time", SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter))
+    due = ("checkpoint.save_iter=6", "checkpoint.save_every_minutes=2", "checkpoint.max_failed_saves=0")
+    trainer, _ = ready(tmp_path, *due, listening=Listening(hear))
     with logged("cosmos_core") as lines:
         assert trainer.train() == "done"
-    assert steps_of(trainer) == [3, 4, 6]
-    assert "the process that saves ended with SIGKILL; saves block from now on" in lines
+    assert steps_of(trainer) == [3, 5, 6]
+    cause = "the checkpoint of step 2 could not be written: the process that saves ended with SIGKILL"
+    assert f"{cause}; trying once more with the present weights; saves block from now on" in lines
     assert not savers()
 
 

@@ -9,10 +9,11 @@ import pytest
 from cosmos_core.checkpoint import SaveFailed
 from cosmos_core.checkpoint import save as save_module
 from cosmos_core.plan.leftovers import leftover_bytes
-from cosmos_core.train import Trainer
+from cosmos_core.train import Trainer, saves
 from cosmos_core.train.agreement import CollectiveError
 from tests.unit.logged import logged
 from tests.unit.train.runs import Listening, ready, steps_of
+from tests.unit.train.test_background_saves import kill_saver
 
 READ_ONLY = OSError(30, "Read-only file system")
 
@@ -61,6 +62,25 @@ def test_too_many_failed_saves_end_the_run_with_the_last_good_checkpoint(tmp_pat
         trainer.train()
     assert steps_of(trainer) == [2]
     assert trainer.paths.latest.read_text() == "iter_000000002\n"
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_save_in_the_background_that_fails_again_in_the_foreground_counts_once(
+    tmp_path: Path, disk: list[bool], monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    monkeypatch.setattr(saves, "SMALLEST", 0)
+    trainer, _ = ready(tmp_path, f"checkpoint.max_failed_saves={allowed}", listening=Listening(kill_saver))
+    disk[:] = [False, False]
+    if not allowed:
+        with pytest.raises(SaveFailed, match="step 3 could not be written"):
+            trainer.train()
+        assert steps_of(trainer) == []
+        return
+    with logged("cosmos_core") as lines:
+        assert trainer.train() == "done"
+    assert steps_of(trainer) == [4, 6]
+    failed = [line.split(";")[-1] for line in lines if "could not be written" in line]
+    assert failed == [" saves block from now on", " trying once more", " training goes on"]
 
 
 def test_the_last_save_of_a_run_must_succeed(tmp_path: Path, disk: list[bool]) -> None:

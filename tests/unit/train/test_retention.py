@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
+from cosmos_core.errors import UserError
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.leftovers import leftover_bytes
-from cosmos_core.plan.manifest import DAMAGED
+from cosmos_core.plan.manifest import DAMAGED, verify
+from cosmos_core.plan.source import Source, find_source
 from cosmos_core.train import Trainer
-from tests.unit.train.runs import ready, steps_of
+from cosmos_core.train.load_for_eval import load_source
+from tests.unit.train.runs import PLUGINS, Listening, ready, steps_of
 
 EIGHT = ("trainer.max_iter=8", "checkpoint.save_iter=1", "trainer.validation_iter=1", "checkpoint.keep_last=2")
 
@@ -49,6 +53,29 @@ def test_all_stay_by_default(tmp_path: Path) -> None:
     trainer, _ = ready(tmp_path, "trainer.max_iter=4", "checkpoint.save_iter=1")
     trainer.train()
     assert steps_of(trainer) == [1, 2, 3, 4]
+
+
+def test_what_is_being_read_stays_until_a_later_save(tmp_path: Path) -> None:
+    reading: list[Source] = []
+
+    def read(trainer: Trainer, event: str) -> None:
+        if event == "step_start" and trainer.step == 1:
+            reading.append(find_source(trainer.paths.root, PLUGINS))
+        if event == "step_end" and trainer.step == 6:
+            (source,) = reading
+            assert source.weights == trainer.paths.iteration(1)
+            assert verify(source.weights) == []
+            assert steps_of(trainer) == [1, 4, 5]
+            reading.clear()
+
+    trainer, _ = ready(tmp_path, *EIGHT, listening=Listening(read))
+    trainer.train()
+    assert not reading
+    assert steps_of(trainer) == [7, 8]
+    source = find_source(trainer.paths.root, PLUGINS)
+    rmtree(trainer.paths.iteration(8))  # As people may, and runs where file systems have no locks.
+    with pytest.raises(UserError, match="the checkpoint is gone; nothing was loaded"):
+        load_source(source, trainer.config, plugins=PLUGINS)
 
 
 def test_a_run_goes_on_from_what_stayed(tmp_path: Path) -> None:
