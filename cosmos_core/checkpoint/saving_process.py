@@ -134,7 +134,10 @@ def _mesh(setup: Setup) -> Iterator[Mesh]:
     store: dist.Store = dist.HashStore()
     if setup.rendezvous is not None:
         at = setup.rendezvous
-        store = dist.TCPStore(at.host, at.port, is_master=False, wait_for_workers=False)
+        if at.file is not None:
+            store = dist.FileStore(at.file)
+        else:
+            store = dist.TCPStore(at.host, at.port, is_master=False, wait_for_workers=False)
         store = dist.PrefixStore(f"{setup.name}/{at.attempt}", store)
         store.set(f"here/{setup.rank}", "")
         store.wait([f"here/{rank}" for rank in range(degrees.world)], ASSEMBLY)

@@ -26,6 +26,7 @@ __all__ = [
     "output_root",
     "plain_output_requested",
     "prepare_threads",
+    "rank_variables",
     "rendezvous",
     "secrets_present",
     "threads_per_rank",
@@ -41,9 +42,13 @@ _RECORDED = {
 }  # fmt: skip
 
 
+_MEETING = "COSMOS_MEETING_FILE"
+"""Where ranks of our launcher find each other."""
+
+
 @frozen
 class LaunchedRank:
-    """This process's rank under torchrun."""
+    """This process's rank under our launcher or torchrun."""
 
     rank: int
     local_rank: int
@@ -53,8 +58,12 @@ class LaunchedRank:
 
 @frozen
 class Rendezvous:
-    """Where the ranks of a launch find each other. attempt: how often torchrun started them again."""
+    """Where the ranks of a launch find each other: in a file that our launcher named, else at torchrun's host and port.
 
+    attempt: how often torchrun started them again.
+    """
+
+    file: str | None
     host: str
     port: int
     attempt: int
@@ -101,7 +110,10 @@ def visible_devices() -> str | None:
 
 
 def launched_rank() -> LaunchedRank | None:
-    """This process's rank when torchrun started it, else None. Raises UserError for what is no number."""
+    """This process's rank when our launcher or torchrun started it, else None.
+
+    Raises UserError for what is no number.
+    """
     if not is_set("RANK") or not is_set("WORLD_SIZE"):
         return None
     world = _number("WORLD_SIZE", 1)
@@ -114,9 +126,16 @@ def launched_rank() -> LaunchedRank | None:
 
 
 def rendezvous() -> Rendezvous:
-    """The store that torchrun's ranks share: MASTER_ADDR and MASTER_PORT. Raises UserError for what is no number."""
+    """The meeting place of this launch's ranks. Raises UserError for what is no number."""
     host = os.environ.get("MASTER_ADDR") or "localhost"
-    return Rendezvous(host, _number("MASTER_PORT", 29500), _number("TORCHELASTIC_RESTART_COUNT", 0))
+    attempt = _number("TORCHELASTIC_RESTART_COUNT", 0)
+    return Rendezvous(os.environ.get(_MEETING), host, _number("MASTER_PORT", 29500), attempt)
+
+
+def rank_variables(rank: int, world: int, *, meeting: Path, error_file: Path) -> dict[str, str]:
+    """What our launcher tells a rank: `launched_rank`, `rendezvous` and `error_file` read it."""
+    number = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+    return {**number, _MEETING: str(meeting), "TORCHELASTIC_ERROR_FILE": str(error_file)}
 
 
 def _number(name: str, default: int) -> int:
@@ -128,7 +147,7 @@ def _number(name: str, default: int) -> int:
 
 
 def error_file() -> Path | None:
-    """Where torchrun expects this rank to say why it failed; None when torchrun did not ask."""
+    """Where our launcher or torchrun expects this rank to say why it failed; None when none did."""
     name = os.environ.get("TORCHELASTIC_ERROR_FILE")
     return Path(name) if name else None
 
@@ -161,10 +180,7 @@ def fix_cublas_workspaces() -> None:
 
 
 def threads_per_rank(ranks: int) -> dict[str, str]:
-    """OMP_NUM_THREADS for `ranks` processes that share this machine's cores; nothing when the user has set it.
-
-    Without it torchrun gives every rank one thread, and says so at length.
-    """
+    """OMP_NUM_THREADS for `ranks` processes that share this machine's cores; nothing when the user has set it."""
     if is_set("OMP_NUM_THREADS"):
         return {}
     return {"OMP_NUM_THREADS": str(max(cores() // ranks, 1))}

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from cosmos_core.config.cores import cores
-from cosmos_core.config.env import LaunchedRank, launched_rank
+from cosmos_core.config.env import LaunchedRank, launched_rank, rendezvous
 from cosmos_core.distributed.host_memory import keep_freed_memory
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.plan.plan import Degrees
@@ -38,7 +38,7 @@ def local_mesh(device: torch.device | None = None) -> Mesh:
 def process_group(degrees: Degrees, *, mixed_precision: bool, timeout: timedelta = TIMEOUT) -> Iterator[Mesh]:
     """The mesh of a run; the process group exists while inside.
 
-    A process that torchrun did not start gets a group only when `mixed_precision` requires FSDP.
+    A process that nothing launched gets a group only when `mixed_precision` requires FSDP.
     timeout: of a collective.
     """
     launched = launched_rank()
@@ -52,7 +52,7 @@ def process_group(degrees: Degrees, *, mixed_precision: bool, timeout: timedelta
         yield mesh_of_group(degrees, device)
     except BaseException:
         # NCCL's teardown waits for the peers, and they may be in a collective that this rank never joins. A rank that
-        # torchrun started exits instead, and torchrun ends the others.
+        # was launched exits instead, and its launcher ends the others.
         if launched is None:
             dist.destroy_process_group()
         raise
@@ -81,7 +81,10 @@ def _share_cores(launched: LaunchedRank | None) -> None:
 
 def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if launched is not None:
+    meeting = rendezvous().file if launched is not None else None
+    if launched is not None and meeting is None:
         dist.init_process_group(backend, timeout=timeout)
         return
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+    rank, world = (launched.rank, launched.world) if launched is not None else (0, 1)
+    store = dist.FileStore(meeting, world) if meeting is not None else dist.HashStore()
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)

@@ -1,6 +1,6 @@
-"""Error files: how a rank tells torchrun, and through it the launcher, why it failed.
+"""Error files: how a rank tells the launcher, or torchrun, why it failed.
 
-torchrun names one file for each rank in TORCHELASTIC_ERROR_FILE. ``record`` of torch writes an exception with its
+Both name one file for each rank in TORCHELASTIC_ERROR_FILE. ``record`` of torch writes an exception with its
 traceback there. A reported error is written here, with what is needed to raise it again in the launcher.
 """
 
@@ -20,7 +20,7 @@ from cosmos_core.config.problems import render
 from cosmos_core.errors import Problem, RankLost, ReportedError, RunFailed, UserError
 from cosmos_core.plan.record import replace_file
 
-__all__ = ["RankFailure", "any_rank_reported", "error_recorded", "first_failure", "record_killed_rank"]
+__all__ = ["RankFailure", "any_rank_reported", "error_file_of", "error_recorded", "first_failure", "record_killed_rank"]
 
 _KINDS: dict[str, type[ReportedError]] = {"UserError": UserError, "RankLost": RankLost, "RunFailed": RunFailed}
 
@@ -41,7 +41,7 @@ class RankFailure:
 
 @contextmanager
 def error_recorded() -> Iterator[None]:
-    """Write a reported error that leaves the block to this rank's error file, if torchrun named one.
+    """Write a reported error that leaves the block to this rank's error file, if there is one.
 
     Used inside the process group's lifetime, so that the file is there before peers notice that this rank left.
     """
@@ -54,16 +54,18 @@ def error_recorded() -> Iterator[None]:
         raise
 
 
-def record_killed_rank(folder: Path, rank: int, local_rank: int, signal_name: str) -> None:
-    """Write for a rank that a signal ended what it could not write itself, below torchrun's log folder."""
+def error_file_of(folder: Path, rank: int) -> Path:
+    """Of a rank of our launcher, where torchrun would have it below its log folder."""
+    return folder / "launch/attempt_0" / str(rank) / "error.json"
+
+
+def record_killed_rank(folder: Path, rank: int, signal_name: str) -> None:
+    """Write for a rank that a signal ended what it could not write itself."""
     error = RankLost(
         f"rank {rank} was killed by {signal_name}"
         + (": by hand, by the scheduler, or by the system because memory ran out" if signal_name == "SIGKILL" else "")
     )
-    for attempt in folder.glob("*/attempt_*"):
-        path = attempt / str(local_rank) / "error.json"
-        if path.parent.is_dir():
-            replace_file(path, json.dumps(_content(error)).encode())
+    replace_file(error_file_of(folder, rank), json.dumps(_content(error)).encode())
 
 
 def _content(error: ReportedError) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def _content(error: ReportedError) -> dict[str, Any]:
 
 
 def first_failure(folder: Path) -> RankFailure | None:
-    """Why the ranks failed, from the error files below torchrun's log folder; None when no rank wrote one.
+    """Why the ranks failed, from the error files below a folder; None when no rank wrote one.
 
     A reported error comes before any other: when a rank leaves with one, the collectives of its peers fail, and a peer
     may write that first. Among equals the oldest counts.

@@ -1,4 +1,4 @@
-"""A process that belongs to the one that started it: the agent, its ranks, and their loader workers."""
+"""A process that belongs to the one that started it: ranks, their loader workers and savers."""
 
 from __future__ import annotations
 

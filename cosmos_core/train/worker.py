@@ -20,6 +20,7 @@ from cosmos_core.console.logs import logging_to_console
 from cosmos_core.console.streams import escape_unprintable
 from cosmos_core.console.terminal import leave_drawing
 from cosmos_core.errors import ReportedError, disk_faults_reported
+from cosmos_core.launch.bytecode import NO_BYTECODE, keeps_bytecode
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.stop import StopRequests
@@ -106,6 +107,8 @@ def _clock(plan: RunPlan) -> StartUp:
     if launched is not None:
         startup.mark("processes", at=psutil.Process().create_time())
     startup.mark("imports")
+    if not startup.silent and not keeps_bytecode():
+        logger.warning("%s", NO_BYTECODE)
     return startup
 
 
@@ -125,7 +128,7 @@ def _record(plan: RunPlan, record: dict[str, Any], *, reported: bool = False) ->
 def _work(run_dir: Path, launch: int) -> int:
     """The exit code. Raises what is not a reported error, or the consequence of one."""
     launched = launched_rank()
-    assert launched is not None, "torchrun starts this module"
+    assert launched is not None, "the launcher starts this module"
     plugins = PluginManager.discover(disabled_plugins())
     try:
         with error_recorded():
@@ -142,7 +145,7 @@ def _work(run_dir: Path, launch: int) -> int:
 
 
 def main(run_dir: str, launch: str) -> int:
-    """The program of each child of our agent; returns the exit code."""
+    """The program of each rank that our launcher starts; returns the exit code."""
     escape_unprintable()
     from torch.distributed.elastic.multiprocessing.errors import record
 

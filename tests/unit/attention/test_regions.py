@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -51,12 +52,16 @@ def layers(config: ModelConfig | None) -> nn.ModuleList:
     return stack
 
 
+def through(stack: nn.ModuleList, hidden: torch.Tensor, sequences: PackedSequences = SEQUENCES) -> torch.Tensor:
+    for layer in stack:
+        hidden = layer(hidden, sequences)
+    return hidden
+
+
 def passed(stack: nn.ModuleList, sequences: PackedSequences = SEQUENCES) -> dict[str, torch.Tensor]:
     """The result, and all gradients."""
     hidden = torch.randn(sum(sequences.lengths), HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    x = hidden
-    for layer in stack:
-        x = layer(x, sequences)
+    x = through(stack, hidden, sequences)
     x.square().sum().backward()
     assert hidden.grad is not None
     found = {"result": x.detach(), "hidden": hidden.grad}
@@ -129,6 +134,14 @@ def test_compiled_regions_give_the_same_and_serve_all_layers_and_packs_of_any_le
 
     compare(SEQUENCES)
     assert counters["stats"]["unique_graphs"] == 2
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compare(OTHERS)
+    with torch.no_grad(), ExitStack() as entered:
+        for layer in stack:
+            entered.enter_context(layer.regions.as_written())  # type: ignore[union-attr, operator]
+        hidden = torch.randn(sum(SEQUENCES.lengths), HIDDEN)
+        assert torch.equal(through(stack, hidden), through(plain, hidden))
+    assert counters["stats"]["unique_graphs"] == 2, "nothing was compiled for passes without gradients"
     with torch.compiler.set_stance("fail_on_recompile"):
         compare(OTHERS)
 
