@@ -87,6 +87,8 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
     """Every mode, and a table at the end."""
     import torch
 
+    from tests.benchmarks.whole_running import with_bytecode
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"device: {options.gpus} x {device}; torch {torch.__version__}", flush=True)
     settings = [*inputs.overrides, *options.set]
@@ -96,10 +98,11 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
         settings += ["dataloader_train.cache=auto", f"dataloader_train.cache_dir={inputs.folder / 'latent_cache'}"]
         shutil.rmtree(inputs.folder / "latent_cache", ignore_errors=True)
     rows, phases, memory, packs = [], [], [], _packs(inputs, settings)
+    env = with_bytecode(inputs.folder)
     modes = options.modes.split(",")
     for mode in (*modes, *(["stop"] if options.stop else [])):
         save = options.save == "all" or (options.save == "first" and not rows) or mode == "stop"
-        seen = _mode(inputs, options, settings, mode, save=save)
+        seen = _mode(inputs, options, settings, mode, save=save, env=env)
         figures = _figures(seen, options, packs)
         rows.append({"mode": mode, "outcome": seen.outcome, **figures, "device": device})
         phases.append({"mode": mode, **seen.phases, "first row": seen.first_row or ""})
@@ -149,7 +152,9 @@ def _latents(inputs: Inputs, options: argparse.Namespace, settings: list[str]) -
     return folder
 
 
-def _mode(inputs: Inputs, options: argparse.Namespace, settings: list[str], mode: str, *, save: bool) -> Observed:
+def _mode(
+    inputs: Inputs, options: argparse.Namespace, settings: list[str], mode: str, *, save: bool, env: dict[str, str]
+) -> Observed:
     """One mode, run."""
     from tests.benchmarks.whole_running import observe
 
@@ -170,7 +175,8 @@ def _mode(inputs: Inputs, options: argparse.Namespace, settings: list[str], mode
     root = inputs.folder / "runs" / mode
     shutil.rmtree(root, ignore_errors=True)
     arguments = ("run", inputs.recipe, *settings, "--nproc", str(options.gpus))
-    return observe(arguments, root, steps=steps, limit=options.limit, save=save, stop_at=3 if stops else None)
+    stop_at = 3 if stops else None
+    return observe(arguments, root, steps=steps, limit=options.limit, save=save, stop_at=stop_at, env=env)
 
 
 def _packs(inputs: Inputs, settings: list[str]) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,18 @@ import psutil
 import yaml
 from attrs import define, field, frozen
 
+from cosmos_core.launch.bytecode import keeps_bytecode
 from cosmos_core.launch.outcome import EXIT_CODES
 
-__all__ = ["Measured", "Observed", "observe"]
+__all__ = ["Measured", "Observed", "observe", "with_bytecode"]
 
 POLL = 0.2
+PACKAGES = ("torch", "transformers", "diffusers", "cosmos_core", "cosmos_vfm", "cosmos_vlm")
+IMPORTED = (
+    *("cosmos_core.cli.main", "cosmos_core.train.worker", "cosmos_core.train.run", "cosmos_vfm.family"),
+    *("cosmos_vfm.callbacks.every_n_draw_sample", "cosmos_vlm.family", "torch._inductor.compile_fx"),
+    *("diffusers.models.autoencoders.autoencoder_kl_wan", "transformers.models.auto.tokenization_auto"),
+)
 PATIENCE = 60.0
 """Seconds in which processes must be gone after they were asked to end."""
 
@@ -110,19 +118,40 @@ class Observed:
         return size / 1e9, latest.stat().st_mtime - (self.folder / "metrics.jsonl").stat().st_mtime
 
 
+def with_bytecode(folder: Path) -> dict[str, str]:
+    """The environment of runs, with bytecode of all that they import, as after an installation; missing one is written.
+
+    folder: for it where Python keeps none beside the modules, as in many containers.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if all(map(keeps_bytecode, PACKAGES)):
+        return environment
+    print("python keeps no bytecode of all packages here; it is written first, as an installation does", flush=True)
+    environment.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+    subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], env=environment, check=True)
+    return environment
+
+
 def observe(
-    arguments: Sequence[str], root: Path, *, steps: int, limit: float, save: bool, stop_at: int | None = None
+    arguments: Sequence[str],
+    root: Path,
+    *,
+    steps: int,
+    limit: float,
+    save: bool,
+    stop_at: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Observed:
     """Run ``cosmos`` with these arguments; rows are printed as they come.
 
     limit: seconds after which it is ended. save: whether it may go on after `steps` rows, to save. stop_at: after so
-    many rows every process of it gets SIGTERM, as from Slurm.
+    many rows every process of it gets SIGTERM, as from Slurm. env: its environment; this process's when absent.
     """
     root.mkdir(parents=True)
     seen = Observed(root, time.time())
     with seen.log.open("w") as log:
         command = [sys.executable, "-m", "cosmos_core", *arguments, "--output-root", str(root)]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
         try:
             while process.poll() is None and not seen.outcome:
                 time.sleep(POLL)
