@@ -13,7 +13,7 @@ __all__ = ["by_layer", "did_you_mean", "is_cut_off", "leads_outside", "nearest_p
 _NUMBER = re.compile(r"\b\d+\b")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
-LONGEST_NAME, LONGEST_PATH = 255, 4095
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 """Bytes of a file's or folder's name on common file systems, and of a whole path."""
 
 
@@ -64,11 +64,11 @@ def path_fault(path: str) -> str:
     fault = text_fault(path)
     if fault:
         return fault
-    if (length := len(path.encode())) > LONGEST_PATH:
-        return f"has {length} bytes; a path has at most {LONGEST_PATH}"
+    if (length := len(path.encode())) > MAX_PATH_BYTES:
+        return f"has {length} bytes; a path has at most {MAX_PATH_BYTES}"
     longest = max(len(part.encode()) for part in path.split("/"))
-    if longest > LONGEST_NAME:
-        return f"has a name of {longest} bytes; a file's name has at most {LONGEST_NAME}"
+    if longest > MAX_NAME_BYTES:
+        return f"has a name of {longest} bytes; a file's name has at most {MAX_NAME_BYTES}"
     return ""
 
 

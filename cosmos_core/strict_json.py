@@ -11,9 +11,9 @@ from typing import Any
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.text_files import read_text
 
-__all__ = ["DEEPEST", "dumps", "loads", "loads_at", "read_json", "read_object"]
+__all__ = ["MAX_DEPTH", "dumps", "loads", "loads_at", "read_json", "read_object"]
 
-DEEPEST = 100
+MAX_DEPTH = 100
 """Levels of lists and objects that are read. Code that walks through deeper ones runs out of stack."""
 UNREADABLE = "a JSON file cannot be read"
 
@@ -39,9 +39,9 @@ def loads(text: str, repeated: bool = False) -> Any:
     """The value of a JSON text. repeated: whether an object may have a name twice, of which the last one counts.
 
     Raises ValueError alone: JSONDecodeError, which has the line, for what is not JSON; else for values nested deeper
-    than DEEPEST, for integers of thousands of digits, for texts that no UTF-8 can hold, and for repeated names.
+    than MAX_DEPTH, for integers of thousands of digits, for texts that no UTF-8 can hold, and for repeated names.
     """
-    deep = f"has more than {DEEPEST} levels of lists and objects"
+    deep = f"has more than {MAX_DEPTH} levels of lists and objects"
     try:
         value = json.loads(text, object_pairs_hook=None if repeated else _object)
     except (json.JSONDecodeError, _Repeated):
@@ -51,7 +51,7 @@ def loads(text: str, repeated: bool = False) -> Any:
     except ValueError:  # The only other one.
         raise ValueError(f"holds a number of more than {sys.get_int_max_str_digits()} digits") from None
     # The counts are cheap and suffice nearly always.
-    if text.count("[") + text.count("{") > DEEPEST and _is_deep(value):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
         raise ValueError(deep)
     if ("\\ud" in text or "\\uD" in text) and not _is_utf8(value):
         raise ValueError("holds half of a character (a lone surrogate)")
@@ -79,7 +79,7 @@ def loads_at(text: str, file: str, line: int, title: str) -> Any:
 
 def _is_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(MAX_DEPTH + 1):
         level = [
             inner
             for outer in level

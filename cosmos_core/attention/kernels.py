@@ -174,8 +174,8 @@ def _varlen_kernel() -> Any:
     from torch.nn.attention.varlen import varlen_attn
 
     # Since torch 2.12 fewer key-value heads have to be asked for; before, they were taken without a word.
-    asked = "enable_gqa" in inspect.signature(varlen_attn).parameters
-    return partial(varlen_attn, enable_gqa=True) if asked else varlen_attn
+    has_flag = "enable_gqa" in inspect.signature(varlen_attn).parameters
+    return partial(varlen_attn, enable_gqa=True) if has_flag else varlen_attn
 
 
 @cache

@@ -19,7 +19,7 @@ __all__ = ["PackedSequences", "PaddedBatches"]
 CPU = torch.device("cpu")
 STEP = 8
 """Buckets are an eighth of the power of two above a length apart: a tenth of padding on average, at most a quarter."""
-SMALLEST = 8
+MIN_BUCKET = 8
 """Tokens of the shortest bucket."""
 
 
@@ -142,5 +142,5 @@ class PackedSequences:
 
 
 def _bucket(length: int) -> int:
-    step = max(SMALLEST, (1 << (length - 1).bit_length()) // STEP)
+    step = max(MIN_BUCKET, (1 << (length - 1).bit_length()) // STEP)
     return -(-length // step) * step

@@ -32,11 +32,11 @@ def _plain(text: str) -> str:
 
 def choice(answers: Sequence[Answer]) -> Values:
     """Share of right letters, where every answer in the data is a letter, such as "B" or "B. the cat"."""
-    wanted = _all(_letter, [answer.reference for answer in answers])
-    if wanted is None:
+    letters = _all(_letter, [answer.reference for answer in answers])
+    if letters is None:
         return {}
     predicted = (_letter(answer.prediction) or _named(answer.prediction) for answer in answers)
-    return {"choice_accuracy": [float(own == letter) for own, letter in zip(predicted, wanted, strict=True)]}
+    return {"choice_accuracy": [float(own == letter) for own, letter in zip(predicted, letters, strict=True)]}
 
 
 def _letter(text: str) -> str | None:
@@ -52,7 +52,7 @@ def _named(text: str) -> str | None:
 def number(answers: Sequence[Answer]) -> Values:
     """Error and rank correlation of the first number of an answer, where every answer in the data is a number.
 
-    unreadable: share of answers without a number; the other figures leave them out.
+    unreadable: share of answers without a number; the other values leave them out.
     """
     true = _all(_whole_number, [answer.reference for answer in answers])
     if true is None:

@@ -16,7 +16,7 @@ from cosmos_core.checkpoint.weights import (
     SafetensorsWeights,
     StoredWeights,
     TensorInfo,
-    check_nonzero_adapters,
+    base_of_adapters,
     trained_weights,
 )
 from cosmos_core.plan.frozen_base import FrozenBase, fingerprint
@@ -37,7 +37,7 @@ __all__ = [
     "TensorInfo",
     "Written",
     "atomic_directory",
-    "check_nonzero_adapters",
+    "base_of_adapters",
     "fingerprint",
     "load_component",
     "load_loader_states",

@@ -28,7 +28,7 @@ from cosmos_core.optim.lora import is_lora
 
 __all__ = ["Loaded", "load_component", "load_from_base", "load_loader_states", "load_model"]
 
-SHOWN = 8
+NUM_NAMED = 8
 _ADAPTER = ("lora_A.weight", "lora_B.weight")
 
 
@@ -92,14 +92,14 @@ def load_model(
     has_average = any(name in stored for name in targets if name.startswith(AVERAGED))
     if not has_average and not (whole and ema is not None):
         targets = {name: value for name, value in targets.items() if not name.startswith(AVERAGED)}
-    missing, other = _compare(targets, stored)
+    missing, reshaped = _compare(targets, stored)
     unused = sorted(name for name in {*stored, *below} if name not in targets and name not in below & own.keys())
     surplus = [name for name in unused if not is_cut_off(name, num_layers) and not any(key in name for key in skip)]
     rejected = [name for name in surplus if _must_be_used(name, model, ema, strict=strict, whole=whole)]
     none_stored = not any(name in stored for name in targets)
     required = missing if strict or whole or none_stored else []
-    if other or required or rejected:
-        raise _mismatch(folder, required, other, rejected)
+    if reshaped or required or rejected:
+        raise _mismatch(folder, required, reshaped, rejected)
     state = {name: value for name, value in targets.items() if name in stored}
     with torch.no_grad(), progress("loading weights", unit="bytes") as loading:
         load_component(folder, state, mesh, loading)
@@ -110,9 +110,9 @@ def load_from_base(folder: Path, model: nn.Module, names: Collection[str], mesh:
     """Load these tensors of the network from a DCP directory that may hold more. Raises UserError as `load_model`."""
     own = model_state(model, None)
     state: dict[str, Any] = {f"{LIVE}{name}": own[f"{LIVE}{name}"] for name in names}
-    missing, other = _compare(state, SafeReader(folder).read_metadata().state_dict_metadata)
-    if missing or other:
-        raise _mismatch(folder, missing, other, [])
+    missing, reshaped = _compare(state, SafeReader(folder).read_metadata().state_dict_metadata)
+    if missing or reshaped:
+        raise _mismatch(folder, missing, reshaped, [])
     with torch.no_grad(), progress("loading the base", unit="bytes") as loading:
         load_component(folder, state, mesh, loading)
 
@@ -120,12 +120,12 @@ def load_from_base(folder: Path, model: nn.Module, names: Collection[str], mesh:
 def _compare(targets: Mapping[str, torch.Tensor], stored: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Tensors that are not stored, and those that are stored in another shape."""
     missing = sorted(name for name in targets if name not in stored)
-    other = sorted(
+    reshaped = sorted(
         f"{name} {_size(stored[name])} instead of {tuple(value.shape)}"
         for name, value in targets.items()
         if name in stored and _size(stored[name]) != tuple(value.shape)
     )
-    return missing, other
+    return missing, reshaped
 
 
 def _check_skip(skip: Sequence[str], names: Sequence[str]) -> None:
@@ -164,13 +164,13 @@ def _size(stored: Any) -> tuple[int, ...]:
     return tuple(getattr(stored, "size", ()))
 
 
-def _mismatch(folder: Path, missing: list[str], other: list[str], surplus: list[str]) -> UserError:
+def _mismatch(folder: Path, missing: list[str], reshaped: list[str], surplus: list[str]) -> UserError:
     skip = "checkpoint.keys_to_skip_loading leaves tensors out of a warm start"
     problems = [
         Problem(message=f"{len(names)} {_tensors(names)} {what}: {_first(names)}", file=str(folder), hint=hint)
         for what, names, hint in (
             ("missing", missing, f"is it the right model? {skip}"),
-            ("of another shape", other, "is it the right model and size?"),
+            ("of another shape", reshaped, "is it the right model and size?"),
             ("not part of the model", surplus, f"does the recipe enable what trained them? {skip}"),
         )
         if names
@@ -183,8 +183,8 @@ def _tensors(names: list[str]) -> str:
 
 
 def _first(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    rest = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return ", ".join(names[:NUM_NAMED]) + rest
 
 
 def load_loader_states(folder: Path) -> list[Any]:

@@ -12,18 +12,18 @@ __all__ = ["check_loader_states"]
 
 LAST = 2**53
 """Largest position; beyond it floating point numbers skip some."""
-APART = 10**7
+MAX_DISTANCE = 10**7
 """Most positions between two ranks, which are dealt out one by one when the number of ranks changes."""
-MOST_RANKS = 2**20
+MAX_RANKS = 2**20
 
 
 def check_loader_states(states: Sequence[Mapping[str, Any]]) -> None:
     """Raises ValueError, whose text follows the file's name, unless types and ranges are those of a loader's states."""
     for state in states:
-        _demand(_is_whole(state["world"], 1, MOST_RANKS), "its number of ranks")
+        _demand(_is_whole(state["world"], 1, MAX_RANKS), "its number of ranks")
         _demand(_is_whole(state["frontier"], 0, LAST), "its position")
         aside, frontier = state["aside"], state["frontier"]
-        _demand(isinstance(aside, list) and all(_is_whole(one, 0, frontier - 1) for one in aside), "positions aside")
+        _demand(isinstance(aside, list) and all(_is_whole(item, 0, frontier - 1) for item in aside), "positions aside")
         _demand(len(set(aside)) == len(aside), "positions aside, each once")
         _demand(isinstance(state.get("data", ""), str) or _is_texts(state["data"]), "what the data are")
         _check_used(state.get("used", {}))
@@ -31,7 +31,9 @@ def check_loader_states(states: Sequence[Mapping[str, Any]]) -> None:
             _check_order(state["order"], frontier)
     _demand(len({state["world"] for state in states}) < 2, "one number of ranks for all of them")
     frontiers = [state["frontier"] for state in states]
-    _demand(max(frontiers, default=0) - min(frontiers, default=0) <= APART, "positions near those of other ranks")
+    _demand(
+        max(frontiers, default=0) - min(frontiers, default=0) <= MAX_DISTANCE, "positions near those of other ranks"
+    )
 
 
 def _check_used(used: Any) -> None:
@@ -67,6 +69,6 @@ def _is_whole(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
-def _demand(holds: bool, what: str) -> None:
+def _demand(holds: bool, entry: str) -> None:
     if not holds:
-        raise ValueError(f"lacks {what} in the form in which a loader writes it")
+        raise ValueError(f"lacks {entry} in the form in which a loader writes it")

@@ -178,6 +178,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _demand(holds: bool, what: str) -> None:
+def _demand(holds: bool, entry: str) -> None:
     if not holds:
-        raise ValueError(f"it lacks {what} in a place where DCP writes it")
+        raise ValueError(f"it lacks {entry} in a place where DCP writes it")

@@ -51,7 +51,7 @@ def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set
 
 
 def _validations(metrics: Path, name: str) -> dict[int, float]:
-    """A figure of every validation, by step; of one that is not finite, not a number."""
+    """A metric of every validation, by step; of one that is not finite, not a number."""
     values = {}
     for record in read_metrics(metrics).validations:
         value = record.get(name, math.nan)

@@ -74,8 +74,7 @@ def write_shards(
     stem: str,
     entries: Mapping[str, Entry],
     *,
-    shard_bytes: int = SHARD_BYTES,
-    verify: bool = False,
+    verify: bool,
     resume: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> Written:
@@ -85,9 +84,9 @@ def write_shards(
     with its source. resume: keep the files that are there. metadata: more entries for the files' headers. Raises
     UserError when a file differs.
     """
-    shards = list(groups({name: entry.size for name, entry in entries.items()}, shard_bytes))
+    shards = list(groups({name: entry.size for name, entry in entries.items()}, SHARD_BYTES))
     weight_map: dict[str, str] = {}
-    kept = 0
+    resumed = 0
     total = sum(entry.size for entry in entries.values())
     with progress(f"writing {stem}", total * (1 + verify), "bytes") as writing:
         for number, names in enumerate(shards, start=1):
@@ -95,7 +94,7 @@ def write_shards(
             part = {name: entries[name] for name in names}
             weight_map.update(dict.fromkeys(names, file.name))
             if resume and _holds(file, names):
-                kept += 1
+                resumed += 1
                 writing.advance(sum(entry.size for entry in part.values()) * (1 + verify))
                 continue
             unfinished = folder / UNFINISHED
@@ -106,7 +105,7 @@ def write_shards(
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    return Written(len(shards), kept)
+    return Written(len(shards), resumed)
 
 
 def _holds(file: Path, names: Collection[str]) -> bool:

@@ -139,7 +139,7 @@ class Staging:
         return size_of(components) <= self.memory.size
 
     @torch.no_grad()
-    def stage(self, components: Mapping[str, Any], *, at_once: Collection[str] = ()) -> Staged:
+    def stage(self, components: Mapping[str, Any], *, at_once: Collection[str]) -> Staged:
         """Begin to copy every tensor in `components`; see `Staged.before_change`. Other values are copied on return.
 
         at_once: names of tensors that change before the optimizer's update, such as buffers.
@@ -181,7 +181,7 @@ class Staging:
 def placed(
     components: Mapping[str, Any], note: Callable[[torch.Tensor, Slot, tuple[str, ...]], None]
 ) -> dict[str, Any]:
-    """The nested values with a slot in place of each tensor, one after another; `note` hears of each with its path."""
+    """The nested values with a slot in place of each tensor. `note` is called with each and its path."""
     end = 0
 
     def place(tensor: torch.Tensor, path: tuple[str, ...]) -> Slot:

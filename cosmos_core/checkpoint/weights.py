@@ -27,7 +27,7 @@ __all__ = [
     "SafetensorsWeights",
     "StoredWeights",
     "TensorInfo",
-    "check_nonzero_adapters",
+    "base_of_adapters",
     "trained_weights",
     "whole_weights",
 ]
@@ -218,7 +218,7 @@ def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> 
     """
     base = FrozenBase.read(checkpoint)
     if base is not None and base.scale is not None:
-        check_nonzero_adapters(DcpWeights(checkpoint / "model", kind))
+        _check_nonzero_adapters(DcpWeights(checkpoint / "model", kind))
         scale = base.scale
     whole = whole_weights(checkpoint, kind)
     if not any(name.endswith(A) for name in whole.infos):
@@ -229,7 +229,25 @@ def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> 
     return MergedWeights(whole, whole, scale)
 
 
-def check_nonzero_adapters(adapters: StoredWeights) -> None:
+def base_of_adapters(checkpoint: Path, weights: StoredWeights) -> FrozenBase:
+    """The base that adapters alone belong to. weights: of the checkpoint, as stored.
+
+    Raises UserError when there are other weights or no adapters, when the base was cut, or when no adapter was trained.
+    """
+    base = FrozenBase.read(checkpoint)
+    if base is None or base.rank is None:
+        beside = any(name.endswith(A) for name in weights.infos)
+        content = "adapters trained together with other weights" if beside else "whole weights and no adapters"
+        raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
+    if base.num_layers is not None:  # On the whole base the adapters would compute something else.
+        message = f"is {base.num_layers}, and adapters alone are loaded onto the whole base"
+        problem = Problem(message=message, key="model.num_layers", hint="leave out --adapter")
+        raise UserError("the adapters were trained on a part of their base; nothing was exported", [problem])
+    _check_nonzero_adapters(weights)
+    return base
+
+
+def _check_nonzero_adapters(adapters: StoredWeights) -> None:
     """Raises UserError when no adapter was changed by training."""
     names = [name for name in adapters.infos if name.endswith(B)]
     if not any(bool(value.any()) for name in names for value in adapters.read([name]).values()):

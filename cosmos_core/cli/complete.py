@@ -159,7 +159,7 @@ def _keys(ctx: click.Context) -> list[Key]:
 
     recipe = ctx.params.get("recipe")
     applies = _selectors(recipe) if recipe else None
-    sections = [one for one in _plugins(ctx).registry.sections() if applies is None or one.when in applies]
+    sections = [section for section in _plugins(ctx).registry.sections() if applies is None or section.when in applies]
     return [key for section in sections for key in keys_of(section)]
 
 

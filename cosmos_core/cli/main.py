@@ -98,6 +98,6 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError:
         problem = Problem(
-            message="it was removed, or made anew", hint="cd to a folder that is there, also where it has the same name"
+            message="it was removed, or replaced", hint="cd to a folder that is there, also where it has the same name"
         )
         raise UserError("the current folder is gone; nothing was started", [problem]) from None

@@ -28,14 +28,14 @@ def one_value_paths(values: Mapping[str, Any], lookup: SectionLookup) -> frozens
     for table in _NAMED:
         names = value_at(values, table)
         named += [((*table, name), ".".join(table), name) for name in (names if isinstance(names, dict) else ())]
-    found: list[KeyPath] = []
+    paths: list[KeyPath] = []
     for path, section, name in named:
         try:
             kind = lookup.section_class(section, name) if isinstance(name, str) else None
         except UserError:
             continue
-        found += [] if kind is None else _marked(kind, path)
-    return frozenset(found)
+        paths += [] if kind is None else _marked(kind, path)
+    return frozenset(paths)
 
 
 def _marked(kind: type, path: KeyPath) -> Iterator[KeyPath]:

@@ -13,7 +13,7 @@ from cosmos_core.errors import Problem, UserError
 
 __all__ = ["Override", "parse_key", "parse_overrides", "parse_value"]
 
-DEEPEST = 50
+MAX_DEPTH = 50
 """Tables and lists inside each other; a recorded configuration must be readable again, which ends at 100."""
 _ELEMENT = re.compile(r"([^\[]+)\[\d+\].*")
 
@@ -70,11 +70,11 @@ def _assignment(argument: str) -> Override:
         raise ValueError(f"'{argument}' has no '='")
     try:
         override = Override(parse_key(sides[0].strip()), parse_value(sides[1].strip()))
-        deep = len(override.path) + _depth(override.value) > DEEPEST
+        deep = len(override.path) + _depth(override.value) > MAX_DEPTH
     except RecursionError:
         deep = True
     if deep:
-        raise ValueError(f"'{argument[:DEEPEST]}...' is nested more than {DEEPEST} levels deep")
+        raise ValueError(f"'{argument[:MAX_DEPTH]}...' is nested more than {MAX_DEPTH} levels deep")
     return override
 
 

@@ -133,7 +133,7 @@ class TrainerConfig:
 class KeepBest:
     """Which checkpoints have the best validations."""
 
-    metric: str = option("val_loss", "Figure of metrics.jsonl, of the newest validation up to each checkpoint.")
+    metric: str = option("val_loss", "Metric of metrics.jsonl, of the newest validation up to each checkpoint.")
     mode: str = option("min", "Whether low or high values are good.", choices=("min", "max"))
     count: int = option(0, "With keep_last: how many of the best to keep; 0: none.", low=0)
 
@@ -145,20 +145,20 @@ class CheckpointConfig:
     load_path: str | None = option(None, "Checkpoint to start from: an iter_<N>, checkpoints/, run or base folder.")
     save_iter: int = option(100, "Save every so many steps, and at the end.", unit="steps", low=1)
     save_every_minutes: float | None = option(
-        None, "Also save when the last save is so long ago, after the next step.", unit="minutes", above=0
+        None, "Also save after the first step that ends so long after the last save.", unit="minutes", above=0
     )
     async_save: bool = option(
         True, "Write checkpoints in a process beside each rank while training goes on; the last one is waited for."
     )
     max_failed_saves: int = option(
-        2, "Go on after so many saves in a row that the disk did not take; each is tried twice.", unit="saves", low=0
+        2, "Failed saves in a row after which training still goes on; each save is tried twice.", unit="saves", low=0
     )
     keep_last: int | None = option(
-        None, "Remove checkpoints but the newest so many; absent: keep all.", unit="checkpoints", low=1
+        None, "How many of the newest checkpoints to keep; absent: all.", unit="checkpoints", low=1
     )
     keep_every: int | None = option(
         None,
-        "With keep_last: also keep those of every so many steps.",
+        "With keep_last: also keep one checkpoint every so many steps.",
         unit="steps",
         low=1,
         unless=("keep_last", (None,)),
@@ -272,15 +272,19 @@ class DataloaderConfig:
     shuffle: bool = option(True, "A new order every epoch.")
     cache: str | None = option(
         None,
-        "Folder of `cosmos data cache`; samples it lacks are encoded as they come. 'auto': what is encoded is kept.",
+        "Folder of `cosmos data cache`; samples it lacks are encoded as they come. 'auto': runs fill it themselves.",
     )
     cache_dir: str | None = option(
         None,
-        "Where 'auto' keeps it, for all runs; absent: latent_cache in the output root.",
+        "Folder of the cache of 'auto', for all runs; absent: latent_cache in the output root.",
         unless=("cache", (None,)),
     )
     cache_gib: float = option(
-        100.0, "What 'auto' keeps; the longest unused goes first.", unit="GiB", above=0, unless=("cache", (None,))
+        100.0,
+        "The most that 'auto' keeps; the least recently used goes first.",
+        unit="GiB",
+        above=0,
+        unless=("cache", (None,)),
     )
     max_bad_sample_fraction: float = option(
         0.05, "Fraction of unreadable samples above which the run ends.", low=0, high=1

@@ -30,8 +30,8 @@ _INTERPOLATED = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}
 def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict[str, Any]:
     """Schema of a recipe file. task: only this model family; all when absent."""
     everything = list(sections)
-    models = [one for one in everything if one.path == "model" and task in (None, one.when.removeprefix("task "))]
-    datasets = [one for one in everything if one.path == "dataloader_train.dataset"]
+    models = [part for part in everything if part.path == "model" and task in (None, part.when.removeprefix("task "))]
+    datasets = [part for part in everything if part.path == "dataloader_train.dataset"]
     properties: dict[str, Any] = {
         "summary": {"type": "string", "description": "One line for listings."},
         "extends": {"type": "string", "description": "Name or path of the recipe this one starts from."},
@@ -44,14 +44,14 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
         "not_yet": {"type": "string", "description": "Why this version cannot run the recipe."},
         "published": {"type": "object", "description": "Execution settings of the published recipe that differ."},
         "custom": {"type": "object", "description": "Free-form; recorded, never read."},
-        "model": {"anyOf": [_table(one.cls) for one in models]},
+        "model": {"anyOf": [_table(part.cls) for part in models]},
         "trackers": _named(everything, "trackers."),
     }
-    for one in everything:
-        if "." not in one.path and one.path != "model":
-            properties[one.path] = _table(one.cls)
+    for part in everything:
+        if "." not in part.path and part.path != "model":
+            properties[part.path] = _table(part.cls)
     properties["trainer"]["properties"]["callbacks"] = _named(everything, "trainer.callbacks.")
-    loader, dataset = properties["dataloader_train"], {"anyOf": [_dataset(one) for one in datasets]}
+    loader, dataset = properties["dataloader_train"], {"anyOf": [_dataset(part) for part in datasets]}
     del loader["properties"]["mixture"]
     loader["properties"]["dataset"] = dataset
     properties["dataloader_val"] = loader
@@ -67,7 +67,7 @@ def json_schema(sections: Iterable[Section], *, task: str | None = None) -> dict
 
 
 def _named(sections: list[Section], prefix: str) -> dict[str, Any]:
-    tables = {one.path.removeprefix(prefix): _table(one.cls) for one in sections if one.path.startswith(prefix)}
+    tables = {part.path.removeprefix(prefix): _table(part.cls) for part in sections if part.path.startswith(prefix)}
     return {"type": "object", "additionalProperties": False, "properties": tables}
 
 

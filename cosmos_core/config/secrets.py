@@ -69,12 +69,12 @@ def without_secrets(text: str) -> str:
 
 def secret_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys whose text holds a secret; `values`: nested tables."""
-    found = []
+    keys = []
     for name, value in values.items():
         key = f"{prefix}{name}"
         texts = value if isinstance(value, list) else [value]
         tables = [part for part in texts if isinstance(part, Mapping)]
-        found += [inner for table in tables for inner in secret_keys(table, f"{key}.")]
+        keys += [inner for table in tables for inner in secret_keys(table, f"{key}.")]
         if any(isinstance(part, str) and without_secrets(f'{name}="{part}"') != f'{name}="{part}"' for part in texts):
-            found.append(key)
-    return found
+            keys.append(key)
+    return keys

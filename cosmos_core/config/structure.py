@@ -62,8 +62,8 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
 
 def _elsewhere(name: str) -> str:
     """A suggestion for a key that is known under another section; "" where none has it."""
-    found = (f"{section}.{name}" for section, kind in _SECTIONS if name in (field.name for field in attrs.fields(kind)))
-    key = next(found, "")
+    keys = (f"{section}.{name}" for section, kind in _SECTIONS if name in (field.name for field in attrs.fields(kind)))
+    key = next(keys, "")
     return f"did you mean '{key}'?" if key else ""
 
 

@@ -9,7 +9,7 @@ from cosmos_core.console.terminal import DONE, LEFT
 __all__ = ["amount", "bar_line", "clock", "fit", "number", "size_text"]
 
 GAP = "  "
-LONGEST_BAR, SHORTEST_BAR = 40, 5
+MAX_BAR, MIN_BAR = 40, 5
 MIB, GIB = 2**20, 2**30
 
 
@@ -29,9 +29,9 @@ def bar_line(label: str, fraction: float, fields: Sequence[str], width: int) -> 
     fraction = min(max(fraction, 0.0), 1.0)
     percent = f"{int(100 * fraction):3d}%"
     room = width - len(GAP.join([label, percent, *fields])) - 1
-    if room < SHORTEST_BAR:
+    if room < MIN_BAR:
         return fit([label, percent, *fields], width)
-    length = min(room, LONGEST_BAR)
+    length = min(room, MAX_BAR)
     done = round(fraction * length)
     return f"{label} {DONE * done}{LEFT * (length - done)} {GAP.join([percent, *fields])}"
 

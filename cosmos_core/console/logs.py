@@ -54,11 +54,11 @@ def logging_to_console(rank: int, packages: Collection[str]) -> Iterator[None]:
     """
     root = logging.getLogger()
     levels = {name: logging.getLogger(name).level for name in (OWN, *packages)}
-    heard = {name: logging.getLogger(name).getEffectiveLevel() for name in levels}
+    effective = {name: logging.getLogger(name).getEffectiveLevel() for name in levels}
     earlier = list(root.handlers)
 
     def as_before(record: logging.LogRecord) -> bool:
-        return record.levelno >= heard.get(record.name.partition(".")[0], logging.NOTSET)
+        return record.levelno >= effective.get(record.name.partition(".")[0], logging.NOTSET)
 
     for handler in earlier:
         handler.addFilter(as_before)

@@ -26,7 +26,7 @@ __all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "in
 
 MAX_PROBLEMS = 10
 """Bad lines that one error lists."""
-LARGEST = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 """Of a number of frames, pixels or seconds; a larger one is damage."""
 
 
@@ -245,8 +245,8 @@ def _typed(record: Mapping[str, Any], name: str, kind: Any) -> Any:
     value = record[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"field '{name}' has the wrong type: {value!r:.80}")
-    if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-        raise ValueError(f"field '{name}' is beyond {LARGEST:,}: {value!r:.80}")
+    if isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
+        raise ValueError(f"field '{name}' is beyond {MAX_NUMBER:,}: {value!r:.80}")
     return value
 
 

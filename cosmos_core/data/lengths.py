@@ -15,9 +15,9 @@ from cosmos_core.errors import UserError
 
 __all__ = ["Lengths", "lengths_of", "tokens_of"]
 
-RUNS, RUN = 8, 8
+NUM_RUNS, RUN_LENGTH = 8, 8
 """Samples are looked at in so many runs of so many, since neighbours often lie in one block of a file."""
-LEAST_RUNS = 2
+MIN_RUNS = 2
 """Of a mixture's member, however small its weight."""
 CHARACTERS_A_TOKEN = 4.0
 """Of English text and of structured captions; a plan needs no tokenizer."""
@@ -75,19 +75,19 @@ def lengths_of(source: MapSource) -> Lengths | None:
     """
     members = members_of(source)
     total = sum(member.weight for member in members)
-    found: list[tuple[TypicalSample, float]] = []
+    weighted: list[tuple[TypicalSample, float]] = []
     for member in members:
-        samples = _some_of(member.source, max(LEAST_RUNS, round(RUNS * member.weight / total)))
+        samples = _some_of(member.source, max(MIN_RUNS, round(NUM_RUNS * member.weight / total)))
         if samples is None:
             return None
-        found += [(sample, member.weight / len(samples)) for sample in samples]
-    found.sort(key=lambda pair: _size(pair[0]))
-    return Lengths(*zip(*found, strict=True)) if found else None
+        weighted += [(sample, member.weight / len(samples)) for sample in samples]
+    weighted.sort(key=lambda pair: _size(pair[0]))
+    return Lengths(*zip(*weighted, strict=True)) if weighted else None
 
 
 def _some_of(source: MapSource, runs: int) -> list[TypicalSample] | None:
     """Those that can be read of so many runs of samples."""
-    found = []
+    samples = []
     for index in _spread(len(source), runs):
         try:
             sample = source.dimensions(index)
@@ -97,12 +97,12 @@ def _some_of(source: MapSource, runs: int) -> list[TypicalSample] | None:
             return None  # Training tells what is wrong with the file.
         if sample is None:
             return None
-        found.append(sample)
-    return found
+        samples.append(sample)
+    return samples
 
 
 def _spread(count: int, runs: int) -> Sequence[int]:
-    if count <= runs * RUN:
+    if count <= runs * RUN_LENGTH:
         return range(count)
-    starts = [run * (count - RUN) // (runs - 1) for run in range(runs)]
-    return sorted({start + offset for start in starts for offset in range(RUN)})
+    starts = [run * (count - RUN_LENGTH) // (runs - 1) for run in range(runs)]
+    return sorted({start + offset for start in starts for offset in range(RUN_LENGTH)})

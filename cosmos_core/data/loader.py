@@ -32,7 +32,7 @@ __all__ = ["MicroBatch", "PackedLoader", "Preparation"]
 
 logger = logging.getLogger(__name__)
 
-ENOUGH_SEEN = 20
+MIN_VISITS = 20
 """Samples after which the fraction of skipped ones is checked."""
 MARGIN = 4.0
 """Standard deviations by which it must exceed the limit."""
@@ -304,14 +304,14 @@ class PackedLoader:
             self._reported.add(where)
             logger.warning("skipped %s: %s", where, reason)
         self._check_skipped(at_end=False)
-        if self._seen.in_a_row > max(len(self.source), ENOUGH_SEEN):
+        if self._seen.in_a_row > max(len(self.source), MIN_VISITS):
             raise UserError("all samples are skipped", self._reasons())
 
     def _check_skipped(self, *, at_end: bool) -> None:
         """Stop only if the rate exceeds the limit by four standard deviations, or at the end of the data."""
         count, limit, visits = self._seen.bad_visits, self._config.max_bad_sample_fraction, self._seen.visits
         margin = 0.0 if at_end else MARGIN * math.sqrt(limit * (1 - limit) * visits)
-        if not count or (visits < ENOUGH_SEEN and not at_end) or count <= limit * visits + margin:
+        if not count or (visits < MIN_VISITS and not at_end) or count <= limit * visits + margin:
             return
         raise UserError(
             f"{self._seen.bad} of {self._seen.samples} samples cannot be used, more than "

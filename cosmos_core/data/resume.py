@@ -47,7 +47,7 @@ def data_state(source: MapSource, order: Order) -> dict[str, Any]:
     is_mixture = order.turns is not None
     if not is_mixture and source.fingerprint is None:
         return {}
-    kept = {
+    members_state = {
         member.name: {
             "weight": member.weight,
             "size": sampler.size,
@@ -57,7 +57,7 @@ def data_state(source: MapSource, order: Order) -> dict[str, Any]:
         for member, sampler in zip(members, order.members, strict=True)
     }
     data = {member.name: member.text for member in members} if is_mixture else source.fingerprint
-    state = {"data": data, "order": {"origin": order.origin, "members": kept}}
+    state = {"data": data, "order": {"origin": order.origin, "members": members_state}}
     return {**state, "format": LOADER_FORMAT} if is_mixture or order.origin else state
 
 
@@ -76,10 +76,10 @@ def resume(
     order: that of a run that begins. accepting: keys of datasets that may change. Raises UserError when others have.
     """
     members, used = members_of(source), _together(states)
-    kept = states[0].get("order", {"origin": 0, "members": {}})
-    entries: dict[str, Any] = kept["members"]
+    order_state = states[0].get("order", {"origin": 0, "members": {}})
+    entries: dict[str, Any] = order_state["members"]
     changed = _accepted(members, states[0], accepting, section)
-    then = _order_then(order, members, entries, kept["origin"], changed) if entries else order
+    then = _order_then(order, members, entries, order_state["origin"], changed) if entries else order
     weights = [(name, entry["weight"]) for name, entry in entries.items()]
     if not changed and (not entries or _shares(weights) == _shares([(m.name, m.weight) for m in members])):
         first, frontier = remaining(states, rank, world)
@@ -87,7 +87,7 @@ def resume(
     pending, frontier = remaining(states, 0, 1)
     left = _Left(then, list(entries), list(pending), frontier, used)
     begins = [left.begin(member, has_changed=member.name in changed) for member in members]
-    samplers = tuple(evolve(one, begin=begin) for one, begin in zip(order.members, begins, strict=True))
+    samplers = tuple(evolve(sampler, begin=begin) for sampler, begin in zip(order.members, begins, strict=True))
     changes = {
         f"{section}.{member.key}": f"{changed[member.name]}; {_described(begin)}"
         for member, begin in zip(members, begins, strict=True)
@@ -187,16 +187,16 @@ class _Left:
         if place or epoch < sampler.begin.epoch:
             rest[epoch] = place
         places = [self.then.place(position) for position in self.pending]
-        skipped = [one for one in places if one.member == number]
+        skipped = [place for place in places if place.member == number]
         left: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
-        for begun in sorted({*rest, *(one.epoch for one in skipped)}):
+        for begun in sorted({*rest, *(place.epoch for place in skipped)}):
             if has_changed:
                 left[begun] = _unused(member, self.used.get(member.name, {}).get(begun, b""))
                 continue
             left[begun] = np.zeros(size, bool)
             left[begun][sampler.indices(begun)[rest[begun] :] if begun in rest else []] = True
             offset = sum(other.size for other in self.then.members[:number])
-            left[begun][[one.index - offset for one in skipped if one.epoch == begun]] = True
+            left[begun][[place.index - offset for place in skipped if place.epoch == begun]] = True
         bits = tuple((begun, packed(mask)) for begun, mask in left.items() if mask.any())
         return Begin(bits, max(sampler.begin.epoch, epoch + (place > 0)))
 

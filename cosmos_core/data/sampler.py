@@ -124,7 +124,7 @@ class Order:
         number = position - self.origin
         member, number = self.turns.turn(number) if self.turns is not None else (0, number)
         epoch, index = self.members[member].index(number)
-        return Place(index + sum(other.size for other in self.members[:member]), member, epoch)
+        return Place(index + sum(earlier.size for earlier in self.members[:member]), member, epoch)
 
     def before(self, position: int) -> list[int]:
         """How many positions every member has had before this one."""

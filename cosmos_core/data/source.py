@@ -110,5 +110,5 @@ class MapSource(ABC):
 
     @property
     def categories(self) -> Mapping[str, str]:
-        """Groups of samples, by key; figures of answers are also given by group."""
+        """Groups of samples, by key; metrics of answers are also given by group."""
         return {}

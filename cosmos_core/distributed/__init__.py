@@ -5,6 +5,7 @@ from cosmos_core.distributed.compile import compile_blocks, compile_fn
 from cosmos_core.distributed.context import ContextGroup
 from cosmos_core.distributed.device_memory import device_memory
 from cosmos_core.distributed.fsdp import dtype, load_full_tensor, shard, to_local
+from cosmos_core.distributed.host_copy import HostCopy
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh, process_group
@@ -13,6 +14,7 @@ from cosmos_core.distributed.to_device import to_device
 __all__ = [
     "ContextGroup",
     "CounterRng",
+    "HostCopy",
     "Mesh",
     "apply_activation_checkpointing",
     "compile_blocks",

@@ -12,10 +12,10 @@ __all__ = ["free_host_memory", "keep_freed_memory"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Constants of glibc's ``malloc.h``."""
-LARGEST_ON_THE_HEAP = 32 * 2**20
+MAX_HEAP_TENSOR = 32 * 2**20
 """Bytes; the largest value that glibc accepts."""
-KEPT = 2**31 - 1
-"""Bytes."""
+MAX_FREED = 2**31 - 1
+"""Bytes of freed memory to keep."""
 # Looked up here, not in a forked child: another thread of the parent may have held the loader's lock during the fork.
 _mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
@@ -27,8 +27,8 @@ def keep_freed_memory() -> None:
     instead of 1,200 in a step of the reasoner's demo, up to a tenth of its time. Other allocators are not changed.
     """
     if _mallopt is not None:
-        _mallopt(MMAP_THRESHOLD, LARGEST_ON_THE_HEAP)
-        _mallopt(TRIM_THRESHOLD, KEPT)
+        _mallopt(MMAP_THRESHOLD, MAX_HEAP_TENSOR)
+        _mallopt(TRIM_THRESHOLD, MAX_FREED)
 
 
 def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:

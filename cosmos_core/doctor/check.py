@@ -27,7 +27,7 @@ class Result:
     """What one check found.
 
     status: 'broken' is something that runs need and makes the command fail; a 'note' is worth knowing; 'skipped' was
-    not tested. hint: what to do about it. data: figures for programs, numbers and text only.
+    not tested. hint: what to do about it. data: for programs, numbers and text only.
     """
 
     status: Status

@@ -96,10 +96,10 @@ class Peers:
         fresh = [index for index in members if index not in self._running]
         for index in fresh:
             context = multiprocessing.get_context("spawn")
-            connection, other = context.Pipe()
-            process = context.Process(target=self._target, args=(other, self.device, index), daemon=True)
+            connection, child_end = context.Pipe()
+            process = context.Process(target=self._target, args=(child_end, self.device, index), daemon=True)
             process.start()
-            other.close()
+            child_end.close()
             self._running[index] = process, connection
         deadline = time.monotonic() + STARTING
         answers = {index: _answer(self._running[index][1], deadline) for index in fresh}

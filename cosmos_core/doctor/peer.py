@@ -67,17 +67,17 @@ def _in_group(group: Group, device: torch.device) -> Result:
     base = torch.arange(count, device=device).remainder(CYCLE).float()
     own, part = base * (group.rank + 1), count // group.size
     total = base * sum(range(1, group.size + 1))
-    mine = slice(group.rank * part, (group.rank + 1) * part)
+    own_part = slice(group.rank * part, (group.rank + 1) * part)
 
     reduced = own.clone()
     dist.all_reduce(reduced)
     scattered = own.new_empty(part)
     dist.reduce_scatter_tensor(scattered, own.clone())
     gathered = own.new_empty(count)
-    dist.all_gather_into_tensor(gathered, total[mine].contiguous())
+    dist.all_gather_into_tensor(gathered, total[own_part].contiguous())
     right = {
         "all-reduce": torch.equal(reduced, total),
-        "reduce-scatter": torch.equal(scattered, total[mine]),
+        "reduce-scatter": torch.equal(scattered, total[own_part]),
         "all-gather": torch.equal(gathered, total),
     }
     speed = _bandwidth(lambda: dist.all_reduce(reduced), reduced, group.size)

@@ -40,7 +40,7 @@ class RepositoryFiles:
             except RemoteEntryNotFoundError:
                 return None
 
-        found = with_retries(download, f"{self.repo}@{self.revision}/{path}")
-        if found is None:
+        file = with_retries(download, f"{self.repo}@{self.revision}/{path}")
+        if file is None:
             raise ValueError(f"is not in the repository {self.repo}")
-        return found
+        return file

@@ -20,8 +20,11 @@ RESUME_HINT = "check the network and HF_TOKEN; the run resumes from its last che
 T = TypeVar("T")
 
 
-def with_retries(action: Callable[[], T], what: str, waits: Sequence[float] = WAITS, hint: str = RESUME_HINT) -> T:
-    """The action's result. Raises UserError when the network fails every time; other errors are not retried."""
+def with_retries(action: Callable[[], T], name: str, waits: Sequence[float] = WAITS, hint: str = RESUME_HINT) -> T:
+    """The action's result. name: of what it reads, for messages.
+
+    Raises UserError when the network fails every time; other errors are not retried.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     # The Hub's client has changed its HTTP library twice; its error always derives from that library's.
@@ -33,8 +36,8 @@ def with_retries(action: Callable[[], T], what: str, waits: Sequence[float] = WA
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if wait is None:
                 message = reason if number == 1 else f"{reason} ({number} attempts)"
-                problem = Problem(message=message, file=what, hint=hint)
+                problem = Problem(message=message, file=name, hint=hint)
                 raise UserError("the Hub cannot be read", [problem]) from None
-            logger.warning("reading %s failed (%s); attempt %d in %g s", what, reason, number + 1, wait)
+            logger.warning("reading %s failed (%s); attempt %d in %g s", name, reason, number + 1, wait)
             time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")

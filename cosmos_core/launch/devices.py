@@ -12,10 +12,10 @@ __all__ = ["visible_gpus"]
 _DEVICE = re.compile(r"nvidia\d+")
 
 
-def visible_gpus(devices: Path = Path("/dev")) -> int:
+def visible_gpus() -> int:
     """NVIDIA GPUs this process may use: device files, narrowed by CUDA_VISIBLE_DEVICES."""
-    present = sum(1 for path in devices.glob("nvidia*") if _DEVICE.fullmatch(path.name))
-    chosen = visible_devices()
-    if chosen is None:
+    present = sum(1 for path in Path("/dev").glob("nvidia*") if _DEVICE.fullmatch(path.name))
+    visible = visible_devices()
+    if visible is None:
         return present
-    return min(present, len([part for part in chosen.split(",") if part.strip() not in ("", "-1")]))
+    return min(present, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))

@@ -45,10 +45,10 @@ def follow_parent(parent: int) -> None:
     set_parent_death_signal(parent)
     if sys.platform == "linux":
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # In every thread from now on.
-        threading.Thread(target=_heed, args=(parent,), name="signals", daemon=True).start()
+        threading.Thread(target=_end_on_sigterm, args=(parent,), name="signals", daemon=True).start()
 
 
-def _heed(parent: int) -> None:
+def _end_on_sigterm(parent: int) -> None:
     while sys.platform == "linux":
         received = signal.sigwaitinfo(STOP_SIGNALS)
         if received.si_signo == signal.SIGTERM and received.si_pid == parent:

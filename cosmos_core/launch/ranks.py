@@ -61,7 +61,7 @@ class Ranks:
             process.wait()
 
     def _record_killed(self) -> None:
-        """What ranks that a signal ended could not write themselves. Peers may have failed as early because of them."""
+        """Write for ranks that a signal ended what they could not. Peers may have failed as early because of them."""
         for rank, code in enumerate(self._codes()):
             if code is not None and code < 0:
                 record_killed_rank(self._error_files, rank, _signal_name(-code))
@@ -102,11 +102,11 @@ def started_ranks(program: Ref, arguments: Sequence[str], count: int, error_file
         for rank in range(count):
             error_file = error_file_of(error_files, rank)
             error_file.parent.mkdir(parents=True, exist_ok=True)
-            own = rank_variables(rank, count, meeting=meeting, error_file=error_file)
+            variables = rank_variables(rank, count, meeting=meeting, error_file=error_file)
             with stops_blocked():
                 process = subprocess.Popen(
                     [sys.executable, *child_command(program, *arguments)],
-                    env=child_environment(**shared, **own),
+                    env=child_environment(**shared, **variables),
                     start_new_session=True,
                 )
             processes.append(process)

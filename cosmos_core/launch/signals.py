@@ -30,8 +30,8 @@ def handling_signals(handler: Callable[[int, FrameType | None], None], *, until_
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, handler) for number in heeded}
+    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -210,7 +211,8 @@ def start_run(
     if not main:
         return _execute(plan, plugins, stop, own_process=own_process)
     with run_lock(paths):
-        paths.stop_request.unlink(missing_ok=True)  # A leftover.
+        paths.stop_request.unlink(missing_ok=True)  # A leftover, as are the beats of a launch that was killed.
+        shutil.rmtree(paths.beats, ignore_errors=True)
         record = partial(record_run, command=command, recipe=recipe, overrides=overrides)
         with suppress(OSError):  # The next save removes them too, and reports what stands in its way.
             remove_leftovers(paths.checkpoints)

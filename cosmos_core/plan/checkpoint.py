@@ -18,7 +18,7 @@ from cosmos_core.plan.plan import WeightSource
 
 __all__ = ["complete_ones", "damaged", "find_checkpoint", "latest_complete", "starting_weights"]
 
-SHOWN = 4
+NUM_NAMED = 4
 """Damaged files that are named."""
 
 
@@ -87,8 +87,8 @@ def _undamaged(source: WeightSource, *, fallback: bool) -> WeightSource:
 
 def damaged(checkpoint: Path, wrong: Sequence[str], undone: str, hint: str) -> UserError:
     """For a checkpoint whose files are not those that were written."""
-    more = [f"and {len(wrong) - SHOWN} more files"] if len(wrong) > SHOWN else []
-    lines = (*wrong[:SHOWN], *more)
+    more = [f"and {len(wrong) - NUM_NAMED} more files"] if len(wrong) > NUM_NAMED else []
+    lines = (*wrong[:NUM_NAMED], *more)
     problems = [Problem(message=f"is damaged: {line}", file=str(checkpoint), hint=hint) for line in lines]
     return UserError(f"the checkpoint {checkpoint.name} is damaged; {undone}", problems)
 

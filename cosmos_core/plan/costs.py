@@ -45,7 +45,7 @@ gradient. All in float32.
 """
 OTHER_SPREAD, UPDATE_SPREAD = (0.9, 1.2), (1.0, 1.5)
 """Of the measured seconds of further work, and of the bytes of an update at full bandwidth: least and most."""
-LEAST_WIDTH = 1024
+MIN_WIDTH = 1024
 """Narrower layers wait for their launches, so that no share of the peak holds."""
 REFERENCE = GPUS["H100-80GB"].tflops
 
@@ -159,7 +159,7 @@ def step_seconds(
 ) -> tuple[float, float] | None:
     """Seconds of an optimizer step, least and most; None where no rate is known: of the GPU, or of so small a model."""
     gpu = machine.gpu
-    if gpu is None or estimate.utilisation is None or estimate.width < LEAST_WIDTH:
+    if gpu is None or estimate.utilisation is None or estimate.width < MIN_WIDTH:
         return None
     arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)

@@ -118,13 +118,6 @@ class FrozenBase:
         problem = Problem(message=fault, file=str(path), hint=hint)
         raise UserError(f"the checkpoint's base {state}; nothing was started", [problem])
 
-    def check_whole(self) -> None:
-        """Raises UserError when the base was cut: on the whole one the adapters would compute something else."""
-        if self.num_layers is not None:
-            message = f"is {self.num_layers}, and adapters alone are loaded onto the whole base"
-            problem = Problem(message=message, key="model.num_layers", hint="leave out --adapter")
-            raise UserError("the adapters were trained on a part of their base; nothing was exported", [problem])
-
 
 def _file(checkpoint: Path) -> Path:
     """Where the record lies, or would lie."""

@@ -51,7 +51,7 @@ _BY_NAME = {_kind(name).lower(): name for name in reversed(GPUS)} | {name.lower(
 """Of one kind, the first in the table."""
 _COUNTED = re.compile(r"(?:(-?\d+)\s*x\s*)?(.*)", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(GB|GiB)", re.IGNORECASE)
-MOST = 100_000
+MAX_GPUS = 100_000
 """GPUs of one run."""
 GIB_OF_GB = 1e9 / 2**30
 
@@ -72,11 +72,11 @@ def machine_of(text: str) -> Machine:
     assert match is not None
     number, name = match[1] or "1", match[2]
     known = _BY_NAME.get(name.lower())
-    count = int(number) if len(number) <= len(str(MOST)) else MOST + 1
-    if known is not None and 0 < count <= MOST:
+    count = int(number) if len(number) <= len(str(MAX_GPUS)) else MAX_GPUS + 1
+    if known is not None and 0 < count <= MAX_GPUS:
         return Machine(known, count, GPUS[known].memory, GPUS[known])
     if known is not None:
-        message, hint = f"'{text}' is no number of GPUs from 1 to {MOST:,}", f"write it like 8x{name}"
+        message, hint = f"'{text}' is no number of GPUs from 1 to {MAX_GPUS:,}", f"write it like 8x{name}"
     elif not name or name.isdecimal():
         message, hint = f"'{text}' names no kind of GPU", "write it like 8xH100-80GB"
     else:

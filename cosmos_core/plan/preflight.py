@@ -28,8 +28,8 @@ from cosmos_core.plugin.manager import PluginManager
 __all__ = ["mismatched_records", "preflight"]
 
 MIB = 2**20
-SPARE = 64 * MIB
-"""Space that logs, pictures and a small model take."""
+MARGIN = 64 * MIB
+"""Bytes that logs, pictures and a small model take."""
 
 
 def preflight(plan: RunPlan, plugins: PluginManager) -> None:
@@ -152,7 +152,7 @@ def _space(plan: RunPlan) -> list[Problem]:
 
     The space is estimated from the checkpoint that the run starts from.
     """
-    needed = SPARE
+    needed = MARGIN
     # What trains is not known here, so a base that keeps the frozen weights says nothing.
     left_out = plan.weights.kind != "resume" and plan.config.checkpoint.include_frozen is False
     if plan.weights.path is not None and not left_out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,18 @@ __all__ = ["add_to_record", "publish_record", "record_run", "replace_file"]
 
 
 def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
-    """Write a file under a hidden name and rename it. writer: a name for each process that may write at once."""
+    """Write a file under a hidden name and rename it. writer: a name for each process that may write at once.
+
+    Raises OSError; nothing half-written stays then.
+    """
     hidden = path.with_name(f".{path.name}{writer}.partial")
-    hidden.write_bytes(content)
-    hidden.replace(path)
+    try:
+        hidden.write_bytes(content)
+        hidden.replace(path)
+    except OSError:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        raise
 
 
 def record_run(
@@ -81,9 +90,9 @@ def _next_launch(paths: RunPaths) -> int:
     numbers = [int(folder.name) for folder in paths.launches.iterdir() if folder.name.isdecimal()]
     newest = max(numbers, default=UNNUMBERED)
     if newest == UNNUMBERED and paths.config_toml.is_file():
-        kept = paths.launch(UNNUMBERED)
-        kept.root.mkdir(exist_ok=True)
-        _copy(paths, kept)
+        unnumbered = paths.launch(UNNUMBERED)
+        unnumbered.root.mkdir(exist_ok=True)
+        _copy(paths, unnumbered)
     return newest + 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from shlex import quote
 from typing import Any
@@ -19,12 +19,13 @@ from cosmos_core.plan.plan import Degrees
 __all__ = ["Case", "Saving", "best_mode", "cheapest", "on_a_command_line", "savings"]
 
 MARGIN, PART_MARGIN = 0.95, 0.9
-"""Share of a card that a mode of recomputation may fill to be taken by itself. A mode in between none and full gains a
-few percent of speed, so it leaves the tenth that the plan may be off by."""
-MOST_GPUS = 64
+"""Share of a card that the plan may fill under 'auto': with no or full recomputation, and with anything in
+between. That gains a few percent of speed, so it leaves the tenth by which the plan may be wrong.
+"""
+MAX_GPUS = 64
 PARTS = 8
 """Of the layers, to choose how many recompute."""
-WORTH_NAMING = 0.05
+MIN_SAVING = 0.05
 """GiB that a setting must save."""
 
 
@@ -33,7 +34,7 @@ class Case:
     """A configuration whose cost is known.
 
     estimated: what another configuration of the same run costs. mode: of recomputation, never 'auto'. share: of the
-    layers that recompute. looked_at: samples of the data that the estimate is of; 0: of a usual sample.
+    layers that recompute. samples_read: of the data, for the estimate; 0: it is of a typical sample.
     """
 
     estimate: Estimate
@@ -42,7 +43,7 @@ class Case:
     degrees: Degrees
     mode: str
     share: float = 1.0
-    looked_at: int = 0
+    samples_read: int = 0
 
     @cached_property
     def items(self) -> dict[str, float]:
@@ -69,12 +70,12 @@ Change = Callable[[Case], Changed | None]
 
 
 def best_mode(case: Case, memory: float) -> Case | None:
-    """With what recomputes fewest FLOPs and leaves a margin on a card of so many GiB; None where nothing does."""
+    """With the fewest recomputed FLOPs that leave a margin on a card of so many GiB; None where nothing does."""
     parts = [part / PARTS for part in range(1, PARTS + 1)]
-    ways = [("none", 1.0), *((mode, share) for mode in ("selective", "full") for share in parts)]
-    ways.sort(key=lambda way: case.estimate.recomputed[way[0]] * way[1])
-    tried = (evolve(case, mode=mode, share=share) for mode, share in ways)
-    return next((other for other in tried if other.peak <= _margin(other) * memory), None)
+    cases = [evolve(case, mode=mode, share=share) for mode in ("selective", "full") for share in parts]
+    cases = [evolve(case, mode="none", share=1.0), *cases]
+    cases.sort(key=lambda case: case.estimate.recomputed[case.mode] * case.share)
+    return next((case for case in cases if case.peak <= _margin(case) * memory), None)
 
 
 def _margin(case: Case) -> float:
@@ -99,8 +100,8 @@ def cheapest(case: Case, memory: float, *, more_gpus: bool = True) -> list[str] 
     adapted = _adapters(case)
     if adapted is None:
         return None
-    settings, other = adapted
-    rest = [] if other.peak <= memory else _fitting(other, memory, changes)
+    settings, with_adapters = adapted
+    rest = [] if with_adapters.peak <= memory else _fitting(with_adapters, memory, changes)
     return None if rest is None else [*settings, *rest]
 
 
@@ -110,12 +111,9 @@ def on_a_command_line(settings: Iterable[str]) -> str:
 
 
 def _savings(case: Case, changes: Iterable[Change]) -> list[Saving]:
-    found = [Saving(settings, case.peak - other.peak, other) for settings, other in _tried(case, changes)]
-    return [saving for saving in found if saving.gib > WORTH_NAMING]
-
-
-def _tried(case: Case, changes: Iterable[Change]) -> Iterator[Changed]:
-    return filter(None, (change(case) for change in changes))
+    changed = filter(None, (change(case) for change in changes))
+    each = [Saving(settings, case.peak - smaller.peak, smaller) for settings, smaller in changed]
+    return [saving for saving in each if saving.gib > MIN_SAVING]
 
 
 def _fitting(case: Case, memory: float, changes: Iterable[Change]) -> list[str] | None:
@@ -208,7 +206,7 @@ def _no_average(case: Case) -> Changed | None:
 
 def _more_gpus(case: Case) -> Changed | None:
     parallelism, world = case.config.model.parallelism, 2 * case.degrees.world
-    if parallelism.data_parallel_shard_degree != -1 or world > MOST_GPUS:
+    if parallelism.data_parallel_shard_degree != -1 or world > MAX_GPUS:
         return None
     return (f"--nproc {world}",), evolve(case, degrees=solve_degrees(parallelism, world))
 

@@ -108,16 +108,16 @@ def identify(path: Path, plugins: PluginManager, *, step: int | None = None) -> 
     above = path.resolve().parent if path.name == "model" and (path / ".metadata").is_file() else path
     if (above / "model/.metadata").is_file():
         return _with_model(above)
-    found = plugins.identify_checkpoint(path)
-    if found == ADAPTERS:
+    format_name = plugins.identify_checkpoint(path)
+    if format_name == ADAPTERS:
         hint = "export the run without --adapter, which folds them into their base"
         problem = Problem(message="holds adapters without the weights below them", file=str(path), hint=hint)
         raise UserError(f"{path} is an export of adapters alone", [problem])
-    if found is None:
+    if format_name is None:
         return None
     config = path / EXPORT_CONFIG
     record = config if config.is_file() else None
-    return Source(kind="published", folder=path, weights=path, record=record, format=found)
+    return Source(kind="published", folder=path, weights=path, record=record, format=format_name)
 
 
 def check_reads(source: Source, task: str, plugins: PluginManager) -> None:

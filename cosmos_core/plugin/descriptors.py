@@ -117,10 +117,10 @@ class DatasetSpec(ConfiguredSpec):
 class MetricSpec(Spec):
     """Figures of a model's answers.
 
-    metric: takes a list of `Answer`, returns figures by name. A figure is a number, or a list with a number or None for
+    metric: takes a list of `Answer`, returns values by name. A value is a number, or a list with a number or None for
     each answer, which is shown beside the answers and averaged. It returns {} for answers it has nothing to say about.
 
-    errors: names of the figures that are worse the larger they are. datasets: those it is for, which then get no
+    errors: names of the values that are worse the larger they are. datasets: those it is for, which then get no
     general metrics; empty: a general metric. report: takes the answers and a folder, and writes files there.
     """
 

@@ -41,8 +41,8 @@ def _warning(milliseconds: float, imported_torch: bool) -> str:
     return ", ".join(remarks)
 
 
-def _check_disabled(disabled: Collection[str], found: Iterable[Candidate]) -> None:
-    of_distribution = {candidate.distribution: candidate.name for candidate in found if candidate.name != BUILTIN.name}
+def _check_disabled(disabled: Collection[str], plugins: Iterable[Candidate]) -> None:
+    of_distribution = {plugin.distribution: plugin.name for plugin in plugins if plugin.name != BUILTIN.name}
     known = list(of_distribution.values())
     problems = []
     for name in sorted(set(disabled) - set(known)):
@@ -76,9 +76,9 @@ class PluginManager:
     @classmethod
     def discover(cls, disabled: Collection[str] = ()) -> PluginManager:
         """Every installed plugin, the built-in one first. Raises UserError when `disabled` names none of them."""
-        found = candidates()
-        _check_disabled(disabled, found)
-        return cls(found, disabled)
+        plugins = candidates()
+        _check_disabled(disabled, plugins)
+        return cls(plugins, disabled)
 
     @property
     def distributions(self) -> dict[str, str]:

@@ -118,11 +118,11 @@ def _structured(
     """The configuration. Raises ConfigurationError with the `problems` found before and those of all other keys."""
     try:
         config = structure_run(values, plugins.registry, provenance, title=title, tolerated=tolerated)
-        found: tuple[Problem, ...] = ()
+        structural: tuple[Problem, ...] = ()
     except UserError as error:
-        found = error.problems
+        structural = error.problems
     known = {problem.key for problem in problems}
-    every = [*problems, *(problem for problem in found if problem.key not in known)]
+    every = [*problems, *(problem for problem in structural if problem.key not in known)]
     if every:
         raise ConfigurationError(f"{problem_count(every)} in {title}; nothing was started", every)
     return config

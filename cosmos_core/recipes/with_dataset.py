@@ -55,8 +55,8 @@ def with_dataset(
     own, spec = loader.get("dataset", {}), plugins.registry.get(DatasetSpec, dataset["type"])
     carried = own if dataset == {"type": own.get("type")} else {name: own[name] for name in spec.carried if name in own}
     dataset = {**carried, **dataset}
-    kept = {name: value for name, value in loader.items() if name not in ("cache", "mixture")}
-    values["dataloader_val"] = {**kept, "dataset": dataset, "shuffle": False}
+    options = {name: value for name, value in loader.items() if name not in ("cache", "mixture")}
+    values["dataloader_val"] = {**options, "dataset": dataset, "shuffle": False}
     import tomlkit
 
     with TemporaryDirectory() as folder:
@@ -67,5 +67,7 @@ def with_dataset(
             return evolve(resolved, notes=tuple(note for note in resolved.notes if note.file != str(path)))
         except UserError as error:
             # Nobody knows the file: only the command line can be wrong, and be warned of.
-            problems = [evolve(one, file="", line=None) if one.file == str(path) else one for one in error.problems]
+            problems = [
+                evolve(fault, file="", line=None) if fault.file == str(path) else fault for fault in error.problems
+            ]
             raise UserError(error.title.replace(str(path), "the settings of the evaluation"), problems) from None

@@ -1,4 +1,4 @@
-"""The charts of the page: one for each figure, with a line for each run."""
+"""The charts of the page: one for each metric, with a line for each run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attrs import frozen
 from markupsafe import Markup
 
-from cosmos_core.report.figures import Curve, curve, step_figures
+from cosmos_core.report.metric_values import Curve, curve, step_metrics
 from cosmos_core.report.metrics_file import Metrics
 from cosmos_core.report.svg import Line, line_chart
 
@@ -27,7 +27,7 @@ TITLES = {
     "memory_gib": "peak memory of rank 0, GiB",
     "pack_filled": "share of packs that is filled",
 }
-"""In the order of the page; other figures follow under their own names."""
+"""In the order of the page; other metrics follow under their own names."""
 
 Run = tuple[str, Metrics]
 
@@ -42,7 +42,7 @@ class Chart:
 
 
 def charts_of(runs: Sequence[Run]) -> list[Chart]:
-    """Every figure with at least one finite value; with one run both losses share a chart."""
+    """Every metric with at least one finite value; with one run both losses share a chart."""
     curves = _step_curves(runs)
     validations = {
         name: {run: curve(metrics.validations, name) for run, metrics in runs}
@@ -66,11 +66,11 @@ def charts_of(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _step_curves(runs: Sequence[Run]) -> dict[str, dict[str, Curve]]:
-    """Figure -> run -> its curve, for every figure that some step has."""
+    """Metric -> run -> its curve, for every metric that some step has."""
     curves: dict[str, dict[str, Curve]] = {}
     for run, metrics in runs:
         for record in metrics.steps:
-            for name, value in step_figures(record).items():
+            for name, value in step_metrics(record).items():
                 curves.setdefault(name, {}).setdefault(run, []).append((record["step"], value))
     return curves
 

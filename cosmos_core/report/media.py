@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-__all__ = ["MOST_BYTES", "Group", "Medium", "Room", "media_of", "pages_of"]
+__all__ = ["MAX_BYTES", "Group", "Medium", "Room", "media_of", "pages_of"]
 
-MOST_BYTES = 20_000_000
+MAX_BYTES = 20_000_000
 """Of samples in one page; what does not fit is linked."""
-MOST_FILES = 24
+MAX_FILES = 24
 """Of one folder on the page."""
-MOST_NUMBERED = 3
+MAX_NUMBERED_FOLDERS = 3
 """Of folders called 001, 002 and so on beside each other, such as those of `cosmos generate`: the newest."""
-LONGEST_CAPTION = 4000
+MAX_CAPTION = 4000
 TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
@@ -28,7 +28,7 @@ TYPES = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
-DEEPEST_PAGE = 2
+MAX_PAGE_DEPTH = 2
 """Folders between a run and the pages that it wrote."""
 ELSEWHERE = {"checkpoints", "launches", "logs", "wandb", "tensorboard"}
 """Folders of a run without samples."""
@@ -60,7 +60,7 @@ class Group:
 class Room:
     """What is left of the page's bytes."""
 
-    def __init__(self, most: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = MAX_BYTES) -> None:
         self.left = most
 
     def takes(self, size: int) -> bool:
@@ -75,7 +75,7 @@ def media_of(run_dir: Path, page: Path, room: Room) -> list[Group]:
     groups = []
     for title, files in _by_folder(run_dir).items():
         # What is newest is inlined first; on the page one sample's states stand side by side, the oldest first.
-        newest = sorted(files, key=lambda file: -_step_of(file))[:MOST_FILES]
+        newest = sorted(files, key=lambda file: -_step_of(file))[:MAX_FILES]
         media = {file: _medium(file, page, room) for file in newest}
         order = sorted(media, key=lambda file: (_STEP.sub("", file.name), _step_of(file)))
         groups.append(Group(title, [media[file] for file in order], len(files) - len(media)))
@@ -88,7 +88,7 @@ def _by_folder(run_dir: Path) -> dict[str, list[Path]]:
     for path, names, files in os.walk(run_dir):
         folder = Path(path)
         names[:] = [name for name in _first_and_last(names) if name[0] != "."]
-        older = sorted((name for name in names if name.isdecimal()), key=int)[:-MOST_NUMBERED]
+        older = sorted((name for name in names if name.isdecimal()), key=int)[:-MAX_NUMBERED_FOLDERS]
         names[:] = [name for name in names if name not in older]
         if folder == run_dir:
             names[:] = [name for name in names if name not in ELSEWHERE]
@@ -121,14 +121,14 @@ def _first_and_last(names: list[str]) -> list[str]:
 
 def pages_of(run_dir: Path, page: Path) -> list[tuple[str, str]]:
     """Other pages that a run wrote: their path below it, and the link to it. page: where the links stand."""
-    found = []
+    pages = []
     for path, names, files in os.walk(run_dir):
         depth = len(Path(path).relative_to(run_dir).parts)
-        found += [Path(path, name) for name in files if depth and name.endswith(".html")]
-        if depth == DEEPEST_PAGE:
+        pages += [Path(path, name) for name in files if depth and name.endswith(".html")]
+        if depth == MAX_PAGE_DEPTH:
             names.clear()
-    found.sort()
-    return [(file.relative_to(run_dir).as_posix(), quote(os.path.relpath(file, page.parent))) for file in found]
+    pages.sort()
+    return [(file.relative_to(run_dir).as_posix(), quote(os.path.relpath(file, page.parent))) for file in pages]
 
 
 def _medium(file: Path, page: Path, room: Room) -> Medium:
@@ -151,6 +151,6 @@ def _caption(file: Path) -> str:
     """The text file beside a sample."""
     try:
         with file.with_suffix(".txt").open(encoding="utf-8", errors="replace") as text:
-            return text.read(LONGEST_CAPTION).strip()
+            return text.read(MAX_CAPTION).strip()
     except OSError:
         return ""

@@ -1,4 +1,4 @@
-"""Reads ``metrics.jsonl``, whatever state it is in: a damaged line is counted, never an error."""
+"""Reads and truncates ``metrics.jsonl``, whatever state it is in: a damaged line is counted, never an error."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.plan.record import replace_file
 from cosmos_core.strict_json import loads
 
-__all__ = ["Metrics", "last_metrics", "read_metrics"]
+__all__ = ["Metrics", "last_metrics", "read_metrics", "truncate_records"]
 
 TAIL = 2**16
 """Bytes at the end of the file that hold the newest records."""
@@ -53,6 +54,14 @@ def last_metrics(path: Path) -> Metrics:
     except OSError:
         return Metrics([], [])
     return _parsed(lines[1:] if size > TAIL else lines)
+
+
+def truncate_records(path: Path, step: int) -> None:
+    """Rewrite a file of records without those past `step` and without damaged lines, if it is there. Raises OSError."""
+    if path.exists():
+        lines = path.read_bytes().splitlines()
+        records = [line + b"\n" for line in lines if (record := _record(line)) is not None and record["step"] <= step]
+        replace_file(path, b"".join(records))
 
 
 def _parsed(lines: Iterable[bytes]) -> Metrics:

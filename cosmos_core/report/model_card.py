@@ -19,7 +19,7 @@ from cosmos_core.plan.export_record import ExportRecord, write_export
 from cosmos_core.plan.paths import EXPORT_CONFIG, RunPaths, step_of
 from cosmos_core.plan.source import Source
 from cosmos_core.plugin.descriptors import Conversion, ExportUse
-from cosmos_core.report.figures import figure, figure_text
+from cosmos_core.report.metric_values import finite_number, number_text
 from cosmos_core.report.metrics_file import read_metrics
 from cosmos_core.report.record import RunRecord, read_record
 
@@ -27,7 +27,7 @@ __all__ = ["write_description"]
 
 FACTS = ("recipe", "overrides", "training data", "validation data", "fetched")
 """Of the run, in the card."""
-TOLD = ("loss", "step")
+STEP_METRICS = ("loss", "step")
 """Figures of the last step; all others are about the run, not the model."""
 
 
@@ -73,9 +73,9 @@ def _card(
     """The text of README.md, with the front matter that the Hub reads."""
     name = config.job.name if config is not None else source.folder.name
     parts = [_front_matter(use, adapter=adapter), f"# {name}\n"]
-    what = "Adapters (LoRA) for" if adapter else "A fine-tune of" if config is not None else "An export of"
-    of = f"{what} {export.base}" if export.base else "Weights trained from scratch"
-    parts.append(f"{of}, made with cosmos-core {__version__}.\n")
+    origin = "Adapters (LoRA) for" if adapter else "A fine-tune of" if config is not None else "An export of"
+    line = f"{origin} {export.base}" if export.base else "Weights trained from scratch"
+    parts.append(f"{line}, made with cosmos-core {__version__}.\n")
     facts = record.facts if record is not None else {}
     rows = {
         "base": export.base or "none: trained from fresh weights",
@@ -85,8 +85,8 @@ def _card(
         **{name: facts.get(name, "") for name in FACTS},
     }
     parts.append(_table(("", ""), {name: text for name, text in rows.items() if text}))
-    if source.run_dir is not None and (figures := _figures(source.run_dir, export.step)):
-        parts += ["## Figures\n", _table(("metric", "value"), figures)]
+    if source.run_dir is not None and (metrics := _metrics(source.run_dir, export.step)):
+        parts += ["## Metrics\n", _table(("metric", "value"), metrics)]
     if use.code:
         parts += ["## Use\n", "In this folder:\n", f"```python\n{use.code.strip()}\n```\n"]
     if export.generation:
@@ -112,14 +112,14 @@ def _front_matter(use: ExportUse, *, adapter: bool) -> str:
     return f"---\n{text}---\n"
 
 
-def _figures(run_dir: Path, step: int | None) -> dict[str, str]:
+def _metrics(run_dir: Path, step: int | None) -> dict[str, str]:
     """The newest losses and scores that the run had recorded when it had done `step` steps."""
     metrics = read_metrics(RunPaths(run_dir).metrics)
     trained = [record for record in metrics.steps if step is None or record["step"] <= step][-1:]
     validated = [record for record in metrics.validations if step is None or record["step"] <= step][-1:]
-    newest = {name: figure(record.get(name)) for record in trained for name in TOLD}
-    newest |= {name: figure(value) for record in validated for name, value in record.items() if name != "step"}
-    return {name: figure_text(value) for name, value in newest.items() if value is not None}
+    newest = {name: finite_number(record.get(name)) for record in trained for name in STEP_METRICS}
+    newest |= {name: finite_number(value) for record in validated for name, value in record.items() if name != "step"}
+    return {name: number_text(value) for name, value in newest.items() if value is not None}
 
 
 def _table(columns: tuple[str, str], rows: Mapping[str, Any]) -> str:

@@ -18,8 +18,8 @@ from cosmos_core.console.layout import size_text
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import replace_file
 from cosmos_core.report.charts import Chart, charts_of
-from cosmos_core.report.figures import figure, figure_text
 from cosmos_core.report.media import Group, Room, media_of, pages_of
+from cosmos_core.report.metric_values import finite_number, number_text
 from cosmos_core.report.metrics_file import Metrics, read_metrics
 from cosmos_core.report.record import RunRecord, read_record
 from cosmos_core.report.run_status import RunStatus, read_status, recorded_config
@@ -31,9 +31,9 @@ __all__ = ["write_own_report", "write_report"]
 logger = logging.getLogger(__name__)
 
 TEMPLATE = "page.html.jinja"
-MOST_ANSWERS = 30
-MOST_VALIDATIONS = 8
-LONGEST_CELL = 600
+MAX_ANSWERS = 30
+MAX_VALIDATIONS = 8
+MAX_CELL_CHARACTERS = 600
 LOG_LINES = 30
 LOG_BYTES = 2**15
 
@@ -107,7 +107,7 @@ def _rendered(runs: Sequence[RunPage], charts: Sequence[Chart], differences: Seq
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size_text, "figure": figure_text, "when": _when}
+    environment.filters |= {"size": size_text, "number": number_text, "when": _when}
     return environment.get_template(TEMPLATE).render(
         runs=runs,
         charts=charts,
@@ -145,15 +145,15 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _scores(metrics: Metrics) -> Table:
     """Every metric of some validations, the first and the last among them."""
     count = len(metrics.validations)
-    picked = sorted({round(number * (count - 1) / (MOST_VALIDATIONS - 1)) for number in range(MOST_VALIDATIONS)})
+    picked = sorted({round(number * (count - 1) / (MAX_VALIDATIONS - 1)) for number in range(MAX_VALIDATIONS)})
     shown = [metrics.validations[index] for index in picked] if count else []
     names = dict.fromkeys(name for record in shown for name in record if name != "step")
-    rows = [[name, *(_cell(figure(record.get(name))) for record in shown)] for name in names]
+    rows = [[name, *(_cell(finite_number(record.get(name))) for record in shown)] for name in names]
     return Table(["metric", *(f"step {record['step']}" for record in shown)], rows, count - len(shown))
 
 
 def _cell(value: float | None) -> str:
-    return "not finite" if value is None else figure_text(value)
+    return "not finite" if value is None else number_text(value)
 
 
 def _answers(paths: RunPaths) -> list[tuple[str, Table]]:
@@ -167,7 +167,7 @@ def _answers(paths: RunPaths) -> list[tuple[str, Table]]:
 def _table(file: Path) -> Table:
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
-            records = [record for line in islice(lines, MOST_ANSWERS) if (record := _record(line))]
+            records = [record for line in islice(lines, MAX_ANSWERS) if (record := _record(line))]
             more = sum(1 for _ in lines)
     except OSError:
         return Table([], [])
@@ -186,7 +186,7 @@ def _record(line: str) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
+    return text if len(text) <= MAX_CELL_CHARACTERS else f"{text[:MAX_CELL_CHARACTERS]}..."
 
 
 def _log(paths: RunPaths) -> str:

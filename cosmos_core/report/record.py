@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths, step_of
-from cosmos_core.report.figures import last_figures
+from cosmos_core.report.metric_values import newest_metrics
 from cosmos_core.report.metrics_file import last_metrics
 from cosmos_core.report.run_status import recorded_config
 
@@ -60,10 +60,10 @@ class Launch:
 
 @frozen(kw_only=True)
 class RunRecord:
-    """facts: texts and numbers by name, for people. last_figures: the newest metrics. launches: oldest first."""
+    """facts: texts and numbers by name, for people. last_metrics: the newest. launches: oldest first."""
 
     facts: dict[str, Any]
-    last_figures: dict[str, float]
+    last_metrics: dict[str, float]
     checkpoints: list[SavedCheckpoint]
     launches: list[Launch] = field(factory=list)
 
@@ -82,7 +82,7 @@ def read_record(run_dir: Path) -> RunRecord:
     newest = infos[numbers[-1]] if numbers else _yaml(paths.launch_info)
     return RunRecord(
         facts=_facts(newest, recorded_config(run_dir)),
-        last_figures=last_figures(metrics.last_step, metrics.last_validation),
+        last_metrics=newest_metrics(metrics.last_step, metrics.last_validation),
         checkpoints=_checkpoints(paths),
         launches=[_launch(number, info) for number, info in infos.items()],
     )
@@ -131,7 +131,7 @@ def _launch(number: int, info: Mapping[str, Any]) -> Launch:
         processes=processes if isinstance(processes, int) else None,
         startup=startup,
         left_out=left_out,
-        rollbacks=[found for facts in _table(info, "rollbacks").values() if (found := _rollback(number, facts))],
+        rollbacks=[rollback for facts in _table(info, "rollbacks").values() if (rollback := _rollback(number, facts))],
     )
 
 
@@ -147,15 +147,15 @@ def _rollback(launch: int, facts: Any) -> Rollback | None:
 
 
 def _checkpoints(paths: RunPaths) -> list[SavedCheckpoint]:
-    found = []
+    checkpoints = []
     for folder in sorted(paths.checkpoints.glob("iter_*")):
         step = step_of(folder)
         if step is not None:
             complete = all((folder / part / ".metadata").is_file() for part in ("model", "trainer"))
             size = sum(facts.st_size for _, facts in files_below(folder, follow_links=True))
             if folder.is_dir():  # The run may have removed it since it was listed.
-                found.append(SavedCheckpoint(folder.name, step, size, complete))
-    return found
+                checkpoints.append(SavedCheckpoint(folder.name, step, size, complete))
+    return checkpoints
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths
-from cosmos_core.report.figures import figure
+from cosmos_core.report.metric_values import finite_number
 from cosmos_core.report.metrics_file import last_metrics
 from cosmos_core.strict_json import loads
 
@@ -82,8 +82,8 @@ def find_run(text: str, root: Path) -> Path:
         places = ", ".join(map(str, same))
         raise UserError(f"several runs are called {text}", [Problem(message=places, hint="give the path of one")])
     nearest = did_you_mean(text, [*runs, *(path.name for path in runs.values())])
-    what = "is no run" if Path(text).is_dir() else "there is no such folder"
-    problem = Problem(message=f"{what}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
+    fault = "is no run" if Path(text).is_dir() else "there is no such folder"
+    problem = Problem(message=f"{fault}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
     raise UserError(f"{text} is no run", [problem])
 
 
@@ -106,8 +106,8 @@ def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> Run
         why=why,
         step=newest if step is None else step,
         total=_total(paths) if step is None else step,
-        loss=figure(metrics.last_step.get("loss")),
-        val_loss=figure(metrics.last_validation.get("val_loss")),
+        loss=finite_number(metrics.last_step.get("loss")),
+        val_loss=finite_number(metrics.last_validation.get("val_loss")),
         changed=changed,
         size=size,
     )

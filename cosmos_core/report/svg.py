@@ -8,7 +8,7 @@ from html import escape
 
 from attrs import frozen
 
-from cosmos_core.report.figures import Curve, figure_text
+from cosmos_core.report.metric_values import Curve, number_text
 
 __all__ = ["Line", "line_chart", "thinned"]
 
@@ -16,9 +16,9 @@ WIDTH, HEIGHT = 440, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 20, 10, 32
 COLORS = 8
 """Colours of lines in the page's style sheet."""
-MOST_POINTS = 400
+MAX_POINTS = 400
 """Points of a drawn line; of more, each is the mean of a bucket and the band its extremes."""
-MOST_DOTS = 60
+MAX_DOTS = 60
 LOG_RATIO = 100.0
 """Positive values of which most differ by more than this get a logarithmic axis."""
 MIDDLE = 0.98
@@ -86,10 +86,10 @@ def line_chart(lines: Sequence[Line], label: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def thinned(curve: Curve, most: int = MOST_POINTS) -> list[_Point]:
-    """At most `most` points of the finite values; each the mean, the least and the greatest of neighbours."""
+def thinned(curve: Curve) -> list[_Point]:
+    """At most `MAX_POINTS` points of the finite values; each the mean, the least and the greatest of neighbours."""
     finite = [(step, value) for step, value in curve if value is not None and math.isfinite(value)]
-    size = math.ceil(len(finite) / most) or 1
+    size = math.ceil(len(finite) / MAX_POINTS) or 1
     points = []
     for start in range(0, len(finite), size):
         part = finite[start : start + size]
@@ -131,7 +131,7 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
 
 
 def _tick(value: float) -> str:
-    return figure_text(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
+    return number_text(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _drawn(line: Line, points: Sequence[_Point], x: _Axis, y: _Axis) -> list[str]:
@@ -144,8 +144,8 @@ def _drawn(line: Line, points: Sequence[_Point], x: _Axis, y: _Axis) -> list[str
     places = [(x.at(point.step), y.at(point.mean)) for point in points]
     path = " ".join(f"{across},{up}" for across, up in places)
     parts.append(f'<polyline class="line {color}" points="{path}"/>')
-    if (line.dots and len(points) <= MOST_DOTS) or len(points) == 1:
+    if (line.dots and len(points) <= MAX_DOTS) or len(points) == 1:
         for point, (across, up) in zip(points, places, strict=True):
-            told = escape(f"{line.name}, step {point.step:.0f}: {figure_text(point.mean)}")
-            parts.append(f'<circle class="dot {color}" cx="{across}" cy="{up}" r="3.5"><title>{told}</title></circle>')
+            title = escape(f"{line.name}, step {point.step:.0f}: {number_text(point.mean)}")
+            parts.append(f'<circle class="dot {color}" cx="{across}" cy="{up}" r="3.5"><title>{title}</title></circle>')
     return parts

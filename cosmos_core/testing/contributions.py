@@ -26,6 +26,7 @@ from cosmos_core.plugin.status import describe_failure
 from cosmos_core.refs import Ref
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.tracker import Tracker
 
 __all__ = ["check_contribution"]
 
@@ -44,14 +45,6 @@ def _attrs_class(loaded: Any) -> str:
     return "" if isinstance(loaded, type) and attrs.has(loaded) else "is no attrs class"
 
 
-def _has(*names: str) -> Callable[[Any], str]:
-    def check(loaded: Any) -> str:
-        missing = [name for name in names if not hasattr(loaded, name)]
-        return f"has no {', '.join(missing)}" if missing else ""
-
-    return check
-
-
 def _callable(loaded: Any) -> str:
     return "" if callable(loaded) else "cannot be called"
 
@@ -64,7 +57,7 @@ _RULES: dict[type[Spec], dict[str, Callable[[Any], str]]] = {
     ModelFamilySpec: {"config": _subclass(ModelConfig), "family": _subclass(ModelFamily)},
     DatasetSpec: {"config": _subclass(DatasetConfig), "source": _subclass(MapSource), "prepare": _command},
     CallbackSpec: {"config": _attrs_class, "callback": _subclass(Callback)},
-    TrackerSpec: {"config": _subclass(TrackerConfig), "tracker": _has("start", "log", "finish")},
+    TrackerSpec: {"config": _subclass(TrackerConfig), "tracker": _subclass(Tracker)},
     ConverterSpec: {"convert": _callable},
     DoctorSpec: {"checks": _callable},
     MetricSpec: {"metric": _callable, "report": _callable},

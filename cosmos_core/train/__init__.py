@@ -10,11 +10,10 @@ from cosmos_core.train.family import Batch, BuildContext, Estimate, ModelFamily,
 from cosmos_core.train.flops import Backward
 from cosmos_core.train.model_input import ModelInput
 from cosmos_core.train.scores import rank_correlation
-from cosmos_core.train.tracker import AnswerTracker, Media, MediaTracker, RewindingTracker, Tracker
+from cosmos_core.train.tracker import Media, Tracker
 from cosmos_core.train.trainer import Trainer
 
 __all__ = [
-    "AnswerTracker",
     "Backward",
     "Batch",
     "BuildContext",
@@ -22,10 +21,8 @@ __all__ = [
     "CallbackContext",
     "Estimate",
     "Media",
-    "MediaTracker",
     "ModelFamily",
     "ModelInput",
-    "RewindingTracker",
     "StepOutput",
     "Tracker",
     "Trainer",

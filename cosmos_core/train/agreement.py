@@ -22,7 +22,7 @@ from cosmos_core.plan.plan import RunPlan
 __all__ = ["CollectiveError", "broadcast_config", "check_same_dataset", "raise_if_any_rank_failed"]
 
 
-SAME = "start every machine with the same command, recipe, environment and packages"
+HINT = "start every machine with the same command, recipe, environment and packages"
 
 
 class CollectiveError(UserError):
@@ -46,7 +46,7 @@ def broadcast_config(plan: RunPlan, mesh: Mesh) -> RunPlan:
     ]
     hosts, differences = zip(*gather_objects((platform.node(), differing), mesh), strict=True)
     problems = [
-        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(differing)}", hint=SAME)
+        Problem(message=f"rank 0 on {hosts[0]} -> rank {rank} on {hosts[rank]}: {', '.join(differing)}", hint=HINT)
         for rank, differing in enumerate(differences)
         if differing
     ]
@@ -64,7 +64,7 @@ def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
     if not any_rank(error is not None, mesh):
         return
     errors = gather_objects((error.title, error.problems) if error is not None else None, mesh)
-    raise CollectiveError(*next(first for first in errors if first is not None))
+    raise CollectiveError(*next(report for report in errors if report is not None))
 
 
 def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
@@ -72,9 +72,9 @@ def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
     for source in sources:
         hosts, seen = zip(*gather_objects((platform.node(), _described(source)), mesh), strict=True)
         problems = [
-            Problem(message=f"rank {rank} on {hosts[rank]} sees {what}")
-            for rank, what in enumerate(seen)
-            if what != seen[0]
+            Problem(message=f"rank {rank} on {hosts[rank]} sees {data}")
+            for rank, data in enumerate(seen)
+            if data != seen[0]
         ]
         if problems:
             hint = "give every machine the same files, or pin the revision"

@@ -32,7 +32,7 @@ def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
 
 
 def collated(pack: MicroBatch, family: ModelFamily) -> MicroBatch:
-    """The pack with its batch. Its samples are let go: they hold the same data once more."""
+    """The pack with its batch, without the samples, which hold the same data again."""
     if pack.batch is not None:
         return pack
     items = [replace(item, value=None) for item in pack.items]
@@ -55,7 +55,7 @@ def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int,
     pending = deque(thread.submit(draw) for _ in range(ahead))
     try:
         while ready:
-            yield ready.pop()  # Nothing here holds it: the step moves it to the device and lets it go.
+            yield ready.pop()  # No reference stays here: the step moves it to the device and drops it.
             pending.append(thread.submit(draw))
             ready += pending.popleft().result()
     finally:

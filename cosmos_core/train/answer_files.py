@@ -1,4 +1,4 @@
-"""Files of a validation's answers, and their figures: ``answers.jsonl``, ``answers.html``, the metrics' own."""
+"""Files of a validation's answers, and their metrics: ``answers.jsonl``, ``answers.html``, the metrics' own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def score_and_write(
 ) -> tuple[dict[str, float], list[Problem]]:
     """Figures of the answers, and the metrics that failed.
 
-    shown: by key, of the samples that are pictured. losses: other figures, for the page.
+    shown: by key, of the samples that are pictured. losses: more values for the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scored = scoring.score(answers, categories)
@@ -50,12 +50,12 @@ def score_and_write(
         for number, answer in enumerate(answers)
     ]
     _write_lines(rows, folder)
-    write_page(folder / "answers.html", "Answers", {**losses, **scored.figures}, rows, scoring.errors)
-    return scored.figures, [*scored.problems, *scoring.report(answers, folder)]
+    write_page(folder / "answers.html", "Answers", {**losses, **scored.values}, rows, scoring.errors)
+    return scored.values, [*scored.problems, *scoring.report(answers, folder)]
 
 
 def _write_lines(rows: Sequence[Row], folder: Path) -> None:
-    """One object a line: key, what the model said, what the data says, the sample's category, figures."""
+    """One object a line: key, what the model said, what the data says, the sample's category, values of metrics."""
     lines = []
     for row in rows:
         extra = {"category": row.category} if row.category else {}

@@ -1,4 +1,4 @@
-"""A page of answers: what the model was shown and asked, what it said, what the data says, sortable by each figure."""
+"""A page of answers: what the model was shown and asked, what it said, what the data says, sortable by each metric."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Row", "pictures", "question", "write_page"]
 
 TEMPLATE = Path(__file__).with_name("answers.html")
-SIDE, MOST_FRAMES, MILLISECONDS = 256, 16, 500
+SIDE, MAX_FRAMES, MILLISECONDS = 256, 16, 500
 """Of pictures and clips in the page: longest side in pixels, frames of a clip, time that each is shown."""
 _REPEATED = re.compile(r"(<[^<>\s]+>)\1+")
 """A token that stands for a part of a picture, again and again."""
@@ -31,7 +31,7 @@ _REPEATED = re.compile(r"(<[^<>\s]+>)\1+")
 
 @frozen(kw_only=True)
 class Row:
-    """An answer in the page. pictures: ``data:`` URLs. values: figures of this answer, None where it has none."""
+    """An answer in the page. pictures: ``data:`` URLs. values: of metrics of this answer, None where it has none."""
 
     answer: Answer
     category: str = ""
@@ -61,7 +61,7 @@ def _different(frames: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 def _data_url(frames: list[torch.Tensor]) -> str:
-    numbers = np.unique(np.linspace(0, len(frames) - 1, min(MOST_FRAMES, len(frames))).round().astype(int))
+    numbers = np.unique(np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).round().astype(int))
     images = [_small(frames[number]) for number in numbers]
     buffer = io.BytesIO()
     images[0].save(
@@ -80,12 +80,12 @@ def _small(frame: torch.Tensor) -> Image:
 
 
 def write_page(
-    path: Path, title: str, figures: Mapping[str, float], rows: Sequence[Row], errors: Collection[str]
+    path: Path, title: str, totals: Mapping[str, float], rows: Sequence[Row], errors: Collection[str]
 ) -> None:
-    """Write one HTML file with everything in it. errors: figures that are worse the larger they are."""
+    """Write one HTML file with everything in it. errors: metrics that are worse the larger they are."""
     from jinja2 import Environment
 
     columns = list(dict.fromkeys(name for row in rows for name in row.values))
     template = Environment(autoescape=True, trim_blocks=False).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    text = template.render(title=title, figures=figures, rows=rows, columns=columns, errors=sorted(errors))
+    text = template.render(title=title, totals=totals, rows=rows, columns=columns, errors=sorted(errors))
     path.write_text(text, encoding="utf-8", errors="replace")

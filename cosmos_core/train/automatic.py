@@ -1,4 +1,4 @@
-"""What a run settles by itself: the mode of recomputation that fits its cards, and how many loader workers keep up."""
+"""Resolves ``auto``: the mode of recomputation that fits the cards, and how many loader workers keep up."""
 
 from __future__ import annotations
 

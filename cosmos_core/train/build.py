@@ -212,8 +212,8 @@ def _open(dataset: DatasetConfig, key: str, plugins: PluginManager) -> MapSource
     except UserError as error:
         # A dataset does not know where its table lies.
         moved = [
-            evolve(one, key=one.key.replace(ONE_DATASET, key), hint=one.hint.replace(ONE_DATASET, key))
-            for one in error.problems
+            evolve(problem, key=problem.key.replace(ONE_DATASET, key), hint=problem.hint.replace(ONE_DATASET, key))
+            for problem in error.problems
         ]
         raise UserError(error.title, moved) from error
     return source

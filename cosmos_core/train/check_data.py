@@ -38,7 +38,7 @@ SAMPLES_A_WORKER = 8
 
 @frozen(kw_only=True)
 class CheckedSample:
-    """What is told of one sample.
+    """What is reported of one sample.
 
     sizes: of each clip, image and video as the model gets it. seconds, fps: of each clip and video. characters: of the
     caption, or of the assistant's texts. skipped: where, why, and the option behind it. failed: why a run would end.
@@ -135,12 +135,12 @@ def _facts(row: CheckedSample, sample: ReadSample, reader: SampleReader, *, with
     if isinstance(record, Chat):
         parts = [(message.role, part) for message in record.messages for part in message.content]
         videos = [part for _, part in parts if isinstance(part, Video)]
-        said = [(role, part) for role, part in parts if isinstance(part, str)]
+        texts = [(role, part) for role, part in parts if isinstance(part, str)]
         return evolve(
             row, seconds=tuple(video.seconds[-1] for video in videos),
             fps=tuple(video.fps for video in videos if video.fps is not None),
-            characters=sum(len(text) for role, text in said if role == "assistant"), messages=len(record.messages),
-            text="\n".join(f"{role}: {text}" for role, text in said) if with_picture else "",
+            characters=sum(len(text) for role, text in texts if role == "assistant"), messages=len(record.messages),
+            text="\n".join(f"{role}: {text}" for role, text in texts) if with_picture else "",
         )  # fmt: skip
     return row
 

@@ -60,8 +60,8 @@ def facts(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "kinds", ", ".join(f"{kind} ({count})" for kind, count in report.kinds.items())
     filled = "" if report.packing_efficiency is None else f", {report.packing_efficiency:.1%} full"
     yield "packs", f"{report.packs}{filled}"
-    what = "steps an epoch" if report.section == "dataloader_train" else "micro-batches"
-    yield f"{what} on one process", f"{'about ' if report.read < report.samples else ''}{report.steps}"
+    unit = "steps an epoch" if report.section == "dataloader_train" else "micro-batches"
+    yield f"{unit} on one process", f"{'about ' if report.read < report.samples else ''}{report.steps}"
     if report.latent_bytes:
         yield "a latent cache would take", _bytes_text(report.latent_bytes)
 

@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 
 TRAINER_FORMAT = 1
 """Format number of a checkpoint's ``trainer/``."""
-MOST_STEPS = 2**53
+MAX_STEPS = 2**53
 """Larger numbers of steps are damage."""
-LATER = ("rollbacks", "spikes")
+NEW_ENTRIES = ("rollbacks", "spikes")
 """Entries of ``trainer/`` that older checkpoints lack."""
 RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gauss"}
 """Entries of every random state; one of a process with a GPU has another."""
@@ -39,7 +39,7 @@ RANDOM_STATE = {"torch", "numpy_keys", "numpy_rest", "random_words", "random_gau
 def load_training_state(trainer: Trainer, source: WeightSource, *, again: bool = False) -> None:
     """Fill an uninitialised trainer from `source`, and with fresh values for what `source` lacks.
 
-    again: this process loaded it before, and has told what differs.
+    again: this process loaded it before, and has logged what differs.
 
     Raises UserError when something does not fit.
     """
@@ -92,7 +92,7 @@ def _restore_training(trainer: Trainer, checkpoint: Path) -> None:
 
 
 def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> None:
-    """Raises UserError for steps that no run has completed, and other counts and figures that no run writes."""
+    """Raises UserError for steps that no run has completed, and other counts and numbers that no run writes."""
     counts = (
         ("scheduler", "last_epoch", "steps"),
         ("trainer", "iteration", "steps"),
@@ -101,10 +101,10 @@ def _check_counters(state: Mapping[str, Mapping[str, Any]], checkpoint: Path) ->
     problems = [
         Problem(message=f"is {value!r:.80}, not a number of {unit}", key=key, file=str(checkpoint / part))
         for part, key, unit in counts
-        if key in state[part] and (type(value := state[part][key]) is not int or not 0 <= value <= MOST_STEPS)
+        if key in state[part] and (type(value := state[part][key]) is not int or not 0 <= value <= MAX_STEPS)
     ]
     if not is_spikes_state(spikes := state["trainer"].get("spikes", [])):
-        message = f"is {spikes!r:.80}, not the figures of the last steps"
+        message = f"is {spikes!r:.80}, not the metrics of the last steps"
         problems.append(Problem(message=message, key="spikes", file=str(checkpoint / "trainer")))
     if problems:
         raise UserError("the checkpoint does not say how far it was trained; nothing was started", problems)
@@ -116,7 +116,7 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
     Random states of the cosmos-framework scripts have another form and are skipped; training draws from `CounterRng`
     and does not need them.
     """
-    template: dict[str, Any] = {"iteration": None, **{name: None for name in LATER if name in stored}}
+    template: dict[str, Any] = {"iteration": None, **{name: None for name in NEW_ENTRIES if name in stored}}
     own = f"rng_state_{trainer.mesh.rank}"
     randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}
     if randomness.keys() >= RANDOM_STATE:

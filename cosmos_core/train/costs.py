@@ -87,7 +87,7 @@ def case_of(
         degrees=solve_degrees(config.model.parallelism, world),
         mode=MODES[-1] if automatic else checkpointing.mode,
         share=1.0 if automatic else checkpointing.share,
-        looked_at=0 if lengths is None else len(lengths.samples),
+        samples_read=0 if lengths is None else len(lengths.samples),
     )
 
 

@@ -57,8 +57,8 @@ def missing_kernel_explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        operator, found, _ = first_line(error).partition(NO_KERNEL)
-        if not found:
+        operator, separator, _ = first_line(error).partition(NO_KERNEL)
+        if not separator:
             raise
         hint = "set it to false, or use a model and settings without this operator"
         problem = Problem(message=f"'{operator}' has no deterministic kernel on this device", key=KEY, hint=hint)

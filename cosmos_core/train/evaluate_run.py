@@ -23,7 +23,7 @@ from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["EvaluationTask", "evaluate_run"]
 
-MOST_PICTURED = 200
+MAX_PICTURED = 200
 """Samples whose pictures are in the page, which would become too large for a browser with more."""
 
 
@@ -78,7 +78,7 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> dict[str, f
         limit=task.limit,
         scoring=scoring,
         num_answers=task.num_answers,
-        num_pictured=MOST_PICTURED,
+        num_pictured=MAX_PICTURED,
         strict=True,
     )
     evaluated = evaluate(evaluation)

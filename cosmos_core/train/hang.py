@@ -24,10 +24,11 @@ def suspects(beats: Mapping[int, Beat], *, world: int, silent: float) -> list[in
     missing = [rank for rank in range(world) if rank not in beats]
     if missing:
         return missing
-    newest = max(beat.time for beat in beats.values())
-    lost = [rank for rank in range(world) if beats[rank].time < newest - silent]
-    lowest = min(beat.count for beat in beats.values())
-    behind = [rank for rank in range(world) if beats[rank].count == lowest]
+    running = [beats[rank] for rank in range(world)]  # There may be older beats, of a larger run that was killed.
+    newest = max(beat.time for beat in running)
+    lost = [beat.rank for beat in running if beat.time < newest - silent]
+    lowest = min(beat.count for beat in running)
+    behind = [beat.rank for beat in running if beat.count == lowest]
     return (
         [rank for rank in behind if rank in lost]
         or [rank for rank in behind if not beats[rank].collective]

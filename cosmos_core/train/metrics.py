@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from attrs import frozen
 
+from cosmos_core.distributed.host_copy import HostCopy
 from cosmos_core.train.member_metrics import on_host
 from cosmos_core.train.nonfinite import MicroBatchLoss
 from cosmos_core.train.timing import FIRST_DETAILED, PhaseTimes
@@ -31,13 +32,12 @@ class StepMetrics:
 
 @frozen(eq=False)
 class _Pending:
-    """values: on the host once `copied` is complete; at once without it. names: of the first of them; losses follow."""
+    """values: by these names, then the losses."""
 
     record: dict[str, Any]
     names: list[str]
     keys: Sequence[tuple[str, ...]]
-    values: torch.Tensor
-    copied: torch.cuda.Event | None
+    values: HostCopy
     times: PhaseTimes | None
 
 
@@ -60,28 +60,19 @@ class AsyncMetrics:
         values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches. times: of phases.
         """
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])
-        on_host, copied = stacked, None
-        if stacked.is_cuda:
-            on_host = torch.empty_like(stacked, device="cpu", pin_memory=True)
-            on_host.copy_(stacked, non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-        self._pending = _Pending(record, list(values), keys, on_host, copied, times)
+        self._pending = _Pending(record, list(values), keys, HostCopy(stacked), times)
 
     @property
     def ready(self) -> bool:
         """Whether there are metrics, and `flush` would not wait."""
-        pending = self._pending
-        return pending is not None and (pending.copied is None or pending.copied.query())
+        return self._pending is not None and self._pending.values.is_ready
 
     def flush(self) -> StepMetrics | None:
         """The metrics that were pushed last; None when they were flushed before."""
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        if pending.copied is not None:
-            pending.copied.synchronize()
-        values, count = pending.values.tolist(), len(pending.names)
+        values, count = pending.values.wait().tolist(), len(pending.names)
         named = dict(zip(pending.names, values, strict=False))
         losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
         detailed = pending.times is not None and pending.record.get("step", 0) >= FIRST_DETAILED

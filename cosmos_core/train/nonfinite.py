@@ -20,23 +20,23 @@ __all__ = ["MicroBatchLoss", "NonFiniteGuard", "NotFinite"]
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 12
+NUM_NAMED = 12
 """Sample keys shown of one micro-batch."""
 
 
 class NotFinite(RunFailed):
     """Raised on all ranks when a loss, gradient or weight is not finite and training cannot simply go on.
 
-    what: it is, in words. blamed: micro-batches that may be the cause, of all ranks.
+    symptom: what is not finite, in words. blamed: micro-batches of all ranks that may be the cause.
     """
 
-    def __init__(self, title: str, what: str, reason: Problem, blamed: Sequence[str] = ()) -> None:
+    def __init__(self, title: str, symptom: str, reason: Problem, blamed: Sequence[str] = ()) -> None:
         super().__init__(title, [*(Problem(message=text) for text in blamed), reason])
-        self.what, self.blamed = what, list(blamed)
+        self.symptom, self.blamed = symptom, list(blamed)
 
     def because(self, reason: Problem) -> NotFinite:
         """The same, with another reason why the run ends."""
-        return NotFinite(self.title, self.what, reason, self.blamed)
+        return NotFinite(self.title, self.symptom, reason, self.blamed)
 
 
 @frozen
@@ -48,8 +48,8 @@ class MicroBatchLoss:
 
     def described(self, number: int) -> str:
         """The micro-batch, for messages."""
-        more = f" and {len(self.keys) - SHOWN} more" if len(self.keys) > SHOWN else ""
-        return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:SHOWN])}{more}"
+        more = f" and {len(self.keys) - NUM_NAMED} more" if len(self.keys) > NUM_NAMED else ""
+        return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:NUM_NAMED])}{more}"
 
 
 @define
@@ -97,10 +97,10 @@ class NonFiniteGuard:
     def check_before_saving(self, step: int) -> None:
         """Raises NotFinite when the last update made a weight infinite or NaN; earlier checkpoints stay."""
         if any_rank(not all_finite(self.model), self.mesh):
-            what = "an update made weights infinite or NaN"
+            symptom = "an update made weights infinite or NaN"
             hint = "lower optimizer.lr; the previous checkpoint stays the latest"
             title = f"the weights are not finite after step {step}; they were not saved"
-            raise NotFinite(title, what, Problem(message=what, hint=hint))
+            raise NotFinite(title, symptom, Problem(message=symptom, hint=hint))
 
     def check_at_end(self, step: int) -> None:
         """Raises RunFailed when all steps of this process were skipped."""
@@ -125,19 +125,19 @@ class NonFiniteGuard:
     def _failed(self, record: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> NotFinite:
         """Names step, ranks and samples: those with a loss that is not finite, else all of the step."""
         ranks = gather_objects((_blamed(micro_batches), _described(micro_batches)), self.mesh)
-        somewhere = any(blamed for blamed, _ in ranks)
+        any_blamed = any(blamed for blamed, _ in ranks)
         texts = [
             f"rank {rank}, {text}"
             for rank, (blamed, everything) in enumerate(ranks)
-            for text in (blamed if somewhere else everything)
+            for text in (blamed if any_blamed else everything)
         ]
         hint = (
             "lower optimizer.lr, or look at these samples; if the same command fails again at once, start from an "
             "earlier checkpoint: checkpoint.load_path=.../iter_<N>"
         )
-        what = f"loss {record['loss']:g}, gradient norm {record['grad_norm']:g}"
-        title = f"step {record['step']}: {what}; the last good checkpoint stays the latest"
-        return NotFinite(title, what, Problem(message=reason, hint=hint), texts)
+        symptom = f"loss {record['loss']:g}, gradient norm {record['grad_norm']:g}"
+        title = f"step {record['step']}: {symptom}; the last good checkpoint stays the latest"
+        return NotFinite(title, symptom, Problem(message=reason, hint=hint), texts)
 
 
 def _blamed(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A GPU whose memory runs out, told on one page: what was asked, what was held, the plan, and what helps most."""
+"""The page for a GPU that is out of memory: what was asked for, what was held, the plan, and what helps most."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def out_of_memory_explained(
 
 
 def _held(error: torch.OutOfMemoryError, device: torch.device) -> Problem:
-    asked = first_line(error).partition(". GPU")[0]
+    request = first_line(error).partition(". GPU")[0]
     if device.type != "cuda":
-        return Problem(message=asked)
+        return Problem(message=request)
     free, total = torch.cuda.mem_get_info(device)
     held, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
     others = total - free - reserved
     message = (
-        f"{asked}; held were {held / GIB:.1f} GiB, kept ready {(reserved - held) / GIB:.1f}, "
+        f"{request}; held were {held / GIB:.1f} GiB, kept ready {(reserved - held) / GIB:.1f}, "
         f"taken besides {others / GIB:.1f} (contexts and other processes), of {total / GIB:.1f} GiB"
     )
     hint = "another process may be using this GPU: nvidia-smi" if others > 0.1 * total else ""

@@ -95,7 +95,7 @@ class Rollbacks:
         trainer.loader.load_state(data)
         trainer.loader_state = trainer.loader.state()
         self.count = count
-        self._tell(trainer, failed, failure)
+        self._report(trainer, failed, failure)
         self._trained.clear()
         trainer.trackers.rewind(trainer.step)
         trainer.emit("rolled_back")
@@ -114,23 +114,23 @@ class Rollbacks:
             trainer.load_state_dict(BEGINNING, ())
         reshard(trainer.model)
 
-    def _tell(self, trainer: Trainer, failed: int, failure: NotFinite) -> None:
+    def _report(self, trainer: Trainer, failed: int, failure: NotFinite) -> None:
         """To the log and to the record of the launch, with the samples that were left out."""
         lines = gather_objects(self._left_out(trainer), trainer.mesh)
         if not trainer.is_main:
             return
         left_out = [line for of_rank in lines for line in of_rank]
-        what = {"from": failed, "to": trainer.step, "why": failure.what, "samples": len(left_out)}
-        where = ""
+        file_name = ""
         if trainer.launch is not None:
             file = trainer.paths.launch(trainer.launch).left_out(self.count)
             replace_file(file, "".join(f"{dumps(line)}\n" for line in left_out).encode())
-            where = f": {file}"
-            self._recorded[str(self.count)] = {**what, "blamed": failure.blamed, "left_out": file.name}
+            file_name = f": {file}"
+            facts = {"from": failed, "to": trainer.step, "why": failure.symptom, "samples": len(left_out)}
+            self._recorded[str(self.count)] = {**facts, "blamed": failure.blamed, "left_out": file.name}
             add_to_record(trainer.paths, trainer.launch, "rollbacks", self._recorded)
         logger.warning(
             "step %d: %s; back to step %d (rollback %d of %d); the data go on after step %d, without %d samples%s%s",
-            *(failed, failure.what, trainer.step, self.count, self.limit, failed, len(left_out), where),
+            *(failed, failure.symptom, trainer.step, self.count, self.limit, failed, len(left_out), file_name),
             "".join(f"\n  {text}" for text in failure.blamed),
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from io import FileIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_core.plan.paths import SAMPLES, RunPaths
+from cosmos_core.report.metrics_file import truncate_records
 from cosmos_core.train.callback import Callback, CallbackContext
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class SampleLog(Callback):
             ranks = {self._paths.samples(rank) for rank in range(1, mesh.world)}
             ours += [path for path in self._paths.root.glob(f"{SAMPLES}*.jsonl") if path not in ranks | {own}]
         for path in ours:
-            if path.exists():
-                _keep_up_to(path, trainer.step)
+            truncate_records(path, trainer.step)
         if mesh.rank % mesh.degrees.context == 0:
             self._file = own.open("ab", buffering=0)
 
@@ -61,13 +60,3 @@ class SampleLog(Callback):
         """Close the file."""
         if self._file is not None:
             self._file.close()
-
-
-def _keep_up_to(path: Path, step: int) -> None:
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["step"] <= step:
-            lines.append(line)
-    hidden = path.with_name(f".{path.name}.partial")
-    hidden.write_text("".join(lines), encoding="utf-8")
-    hidden.replace(path)

@@ -35,9 +35,9 @@ class Metric:
 
 @frozen
 class Scored:
-    """figures: by name, and by name and category. columns: a number for each answer. problems: metrics that failed."""
+    """values: by name, and by name and category. columns: a number for each answer. problems: metrics that failed."""
 
-    figures: dict[str, float] = field(factory=dict)
+    values: dict[str, float] = field(factory=dict)
     columns: dict[str, Column] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
 
@@ -80,22 +80,22 @@ class Scoring:
 
     @property
     def errors(self) -> set[str]:
-        """Figures that are worse the larger they are."""
+        """Values that are worse the larger they are."""
         return {name for metric in self.metrics for name in metric.errors}
 
     def score(self, answers: list[Answer], categories: Mapping[str, str]) -> Scored:
-        """Figures of the answers. categories: of samples by key. A metric that fails is a problem, not an error."""
+        """Values of all metrics. categories: of samples by key. A metric that fails is a problem, not an error."""
         scored = Scored()
         groups = sorted({categories.get(answer.key, "") for answer in answers} - {""})
         for metric in self.metrics:
             try:
                 values = _values(metric, answers)
                 scored.columns.update({name: value for name, value in values.items() if isinstance(value, tuple)})
-                scored.figures.update(_means(values))
+                scored.values.update(_means(values))
                 for group in groups:
                     members = [answer for answer in answers if categories.get(answer.key) == group]
                     named = {f"{name}_{group}": value for name, value in _values(metric, members).items()}
-                    scored.figures.update(_means(named))
+                    scored.values.update(_means(named))
             except Exception as error:
                 message = f"metric '{metric.name}' failed: {describe_failure(error)}"
                 scored.problems.append(Problem(message=message))
@@ -138,13 +138,13 @@ def _values(metric: Metric, answers: list[Answer]) -> dict[str, float | Column]:
 
 
 def _means(values: Mapping[str, float | Column]) -> dict[str, float]:
-    """Lists averaged over what is not None; without such a value there is no figure."""
-    figures = {}
+    """Lists averaged over what is not None; without such a value there is none."""
+    means = {}
     for name, value in values.items():
         numbers = [value] if isinstance(value, float) else [number for number in value if number is not None]
         if numbers:
-            figures[name] = sum(numbers) / len(numbers)
-    return figures
+            means[name] = sum(numbers) / len(numbers)
+    return means
 
 
 def rank_correlation(predicted: Sequence[float], true: Sequence[float]) -> float | None:

@@ -15,27 +15,27 @@ __all__ = ["Spikes", "is_spikes_state"]
 
 logger = logging.getLogger(__name__)
 
-FIGURES = {"loss": "loss", "grad_norm": "gradient norm"}
+METRICS = {"loss": "loss", "grad_norm": "gradient norm"}
 WINDOW = 100
 """Steps that say what is usual."""
-FEWEST = 50
-"""Steps to judge by; the first ones of a run say little."""
-QUIET = 100
+MIN_STEPS = 50
+"""Steps before the first that may be a spike."""
+STEPS_BETWEEN_WARNINGS = 100
 """Steps between two warnings."""
-NORMAL = 1.4826
-"""Standard deviation of a normal distribution, in median distances from its median."""
-LEAST_SPREAD = 0.05
-"""Of the median: where figures hardly change, a small change is no spike."""
+STANDARD_DEVIATION_OF_MAD = 1.4826
+"""Standard deviation of a normal distribution, in units of its median absolute deviation (MAD)."""
+MIN_SPREAD = 0.05
+"""Of the median: where values hardly change, a small change is no spike."""
 
 
 class Spikes:
     """Compares each step with the last ones, by values that are on the host already.
 
-    The spread is the median distance from the median, scaled to a standard deviation, so a few spikes do not change it.
+    The spread is the median absolute deviation, scaled to a standard deviation, so a few spikes do not change it.
     """
 
     def __init__(self, factor: float, rank: int) -> None:
-        """factor: spreads above the median from which on a figure is a spike; 0 switches this off."""
+        """factor: spreads above the median from which on a value is a spike; 0 switches this off."""
         self._factor, self._rank = factor, rank
         self._recent: deque[list[float]] = deque(maxlen=WINDOW)
         self._warned: int | None = None
@@ -46,23 +46,23 @@ class Spikes:
 
         Steps that are not finite are no spikes. micro_batches: of this rank.
         """
-        values = [record[name] for name in FIGURES]
+        values = [record[name] for name in METRICS]
         if not self._factor or not all(map(math.isfinite, values)):
             return record
         before = list(self._recent)
         self._recent.append(values)
-        if len(before) < FEWEST:
+        if len(before) < MIN_STEPS:
             return record
         heights = [_height(value, usual) for value, usual in zip(values, zip(*before, strict=True), strict=True)]
         if max(heights) < self._factor:
             return record
-        self._warn(record, list(FIGURES)[heights.index(max(heights))], max(heights), micro_batches)
+        self._warn(record, list(METRICS)[heights.index(max(heights))], max(heights), micro_batches)
         return {**record, "spike": max(heights)}
 
     def _warn(self, record: dict[str, Any], name: str, height: float, micro_batches: Sequence[MicroBatchLoss]) -> None:
         """All ranks judge alike; rank 0 tells the console, each one its own log file."""
         step = record["step"]
-        if self._warned is not None and 0 <= step - self._warned < QUIET:
+        if self._warned is not None and 0 <= step - self._warned < STEPS_BETWEEN_WARNINGS:
             self._untold += 1
             return
         untold = f"; {self._untold} more since step {self._warned}, see metrics.jsonl" if self._untold else ""
@@ -70,7 +70,7 @@ class Spikes:
         logger.log(
             logging.WARNING if self._rank == 0 else logging.INFO,
             "step %d: %s %g is a spike, %.0f times the usual spread above the median; rank %d: %s%s",
-            *(step, FIGURES[name], record[name], height, self._rank),
+            *(step, METRICS[name], record[name], height, self._rank),
             "; ".join(batch.described(number) for number, batch in enumerate(micro_batches)),
             untold,
         )
@@ -88,13 +88,13 @@ class Spikes:
 def _height(value: float, usual: Sequence[float]) -> float:
     """Spreads above the median."""
     middle = median(usual)
-    spread = max(NORMAL * median(abs(one - middle) for one in usual), LEAST_SPREAD * abs(middle))
+    spread = max(STANDARD_DEVIATION_OF_MAD * median(abs(recent - middle) for recent in usual), MIN_SPREAD * abs(middle))
     return (value - middle) / spread if spread else 0.0
 
 
 def is_spikes_state(state: Any) -> bool:
     """Whether `Spikes.state` could have given this."""
     return isinstance(state, list) and all(
-        isinstance(step, list) and len(step) == len(FIGURES) and all(type(value) is float for value in step)
+        isinstance(step, list) and len(step) == len(METRICS) and all(type(value) is float for value in step)
         for step in state
     )

@@ -20,7 +20,7 @@ __all__ = ["StepReport"]
 
 
 class StepReport:
-    """The figures of a step, for its row in the log."""
+    """The metrics of a step, for its record in the log."""
 
     def __init__(self, config: RunConfig, mesh: Mesh) -> None:
         self._mesh = mesh

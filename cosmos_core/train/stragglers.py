@@ -9,9 +9,9 @@ __all__ = ["Stragglers"]
 
 logger = logging.getLogger(__name__)
 
-SHARE = 0.1
+MIN_SHARE = 0.1
 """Of a step's time; waiting for less is not worth a line."""
-FEWEST_STEPS = 10
+MIN_STEPS = 10
 """To judge on; single steps differ by chance."""
 
 
@@ -20,7 +20,7 @@ class Stragglers:
 
     def __init__(self, every: int) -> None:
         """every: steps between two judgements, if that is enough of them."""
-        self._every = max(every, FEWEST_STEPS)
+        self._every = max(every, MIN_STEPS)
         self._waits: list[float] = []
         self._seconds = 0.0
         self._steps = 0
@@ -39,7 +39,7 @@ class Stragglers:
         least = min(self._waits)
         rank = self._waits.index(least)
         others = (sum(self._waits) - least) / (len(self._waits) - 1)
-        if others - least < SHARE * self._seconds:
+        if others - least < MIN_SHARE * self._seconds:
             self._named = None
         elif rank != self._named:
             self._named = rank

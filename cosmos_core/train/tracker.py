@@ -5,45 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from attrs import frozen
 
 from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["AnswerTracker", "Media", "MediaTracker", "RewindingTracker", "Tracker", "TrackerGroup"]
+__all__ = ["Media", "Tracker", "TrackerGroup"]
 
 logger = logging.getLogger(__name__)
-
-
-class Tracker(Protocol):
-    """Built as ``Tracker(config)``, on rank 0 only."""
-
-    def start(self, plan: RunPlan, step: int) -> None:
-        """The run begins, or resumes after `step` completed steps."""
-        ...
-
-    def log(self, record: dict[str, Any]) -> None:
-        """One record: a finished step or a validation.
-
-        A step has `step`, `loss`, `lr`, `grad_norm`, `tokens`, `seconds` and `data_wait`, a validation `step` and
-        `val_loss`.
-        """
-        ...
-
-    def finish(self, outcome: str) -> None:
-        """The run ended: 'done', 'stopped' or 'failed'."""
-        ...
-
-
-@runtime_checkable
-class AnswerTracker(Protocol):
-    """A tracker that also takes what the model said in a validation."""
-
-    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
-        """A few answers to validation samples, after `step` steps."""
-        ...
 
 
 @frozen
@@ -58,22 +29,33 @@ class Media:
     caption: str = ""
 
 
-@runtime_checkable
-class MediaTracker(Protocol):
-    """A tracker that also takes pictures and clips."""
+class Tracker:
+    """Base of all trackers, on rank 0 only; by default a method does nothing."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def start(self, plan: RunPlan, step: int) -> None:
+        """The run begins, or resumes after `step` completed steps."""
+
+    def log(self, record: dict[str, Any]) -> None:
+        """One record: a finished step or a validation.
+
+        A step has `step`, `loss`, `lr`, `grad_norm`, `tokens`, `seconds` and `data_wait`, a validation `step` and
+        `val_loss`.
+        """
+
+    def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+        """A few answers of the model to validation samples, after `step` steps."""
 
     def log_media(self, step: int, media: Sequence[Media]) -> None:
         """Files written after `step` steps; they stay where they are."""
-        ...
-
-
-@runtime_checkable
-class RewindingTracker(Protocol):
-    """A tracker that can take back what it logged, as one that resumes does."""
 
     def rewind(self, step: int) -> None:
         """The run went back to `step` completed steps; later ones follow again."""
-        ...
+
+    def finish(self, outcome: str) -> None:
+        """The run ended: 'done', 'stopped' or 'failed'."""
 
 
 class TrackerGroup:
@@ -91,37 +73,22 @@ class TrackerGroup:
         self._each(lambda tracker: tracker.log(record))
 
     def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
-        """Call it on each that takes answers, if there are any."""
-
-        def call(tracker: Tracker) -> None:
-            if isinstance(tracker, AnswerTracker):
-                tracker.log_answers(step, answers)
-
+        """Call it on each, if there are answers."""
         if answers:
-            self._each(call)
+            self._each(lambda tracker: tracker.log_answers(step, answers))
+
+    def log_media(self, step: int, media: Sequence[Media]) -> None:
+        """Call it on each, if there are pictures or clips."""
+        if media:
+            self._each(lambda tracker: tracker.log_media(step, media))
 
     def rewind(self, step: int) -> None:
-        """Call it on each that can take back."""
-
-        def call(tracker: Tracker) -> None:
-            if isinstance(tracker, RewindingTracker):
-                tracker.rewind(step)
-
-        self._each(call)
+        """Call it on each."""
+        self._each(lambda tracker: tracker.rewind(step))
 
     def finish(self, outcome: str) -> None:
         """Call it on each."""
         self._each(lambda tracker: tracker.finish(outcome))
-
-    def log_media(self, step: int, media: Sequence[Media]) -> None:
-        """Call it on each that takes pictures and clips, if there are any."""
-
-        def call(tracker: Tracker) -> None:
-            if isinstance(tracker, MediaTracker):
-                tracker.log_media(step, media)
-
-        if media:
-            self._each(call)
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):

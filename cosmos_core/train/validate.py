@@ -161,14 +161,14 @@ def _scored(
 ) -> dict[str, float]:
     """The metrics of all ranks' answers; rank 0 writes the files. Raises UserError if `strict`."""
     parts = gather_objects(shown, task.mesh)
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     problems: list[Problem] = []
     if task.mesh.rank == 0 and answers:
         every = {key: value for part in parts for key, value in part.items()}
         categories = task.loader.source.categories
-        figures, problems = score_and_write(answers, task.scoring, categories, every, losses, task.folder)
+        metrics, problems = score_and_write(answers, task.scoring, categories, every, losses, task.folder)
     if problems and task.strict:
-        raise UserError(f"a metric failed; the other figures and all answers are in {task.folder}", problems)
+        raise UserError(f"a metric failed; the other metrics and all answers are in {task.folder}", problems)
     for problem in problems:
         logger.warning("%s", problem.message)
-    return gather_objects(figures, task.mesh)[0]
+    return gather_objects(metrics, task.mesh)[0]

@@ -16,7 +16,7 @@ from cosmos_core.train.hang import hanging
 
 __all__ = ["Watch"]
 
-LONGEST_TICK = 5.0
+MAX_TICK = 5.0
 """Seconds between two beats, at most."""
 
 
@@ -40,7 +40,7 @@ class Watch:
         self._activity, self._rank, self._world = activity, rank, world
         self._timeout, self._grace, self._stop, self._end = config.timeout, config.stop_grace, stop, end
         limits = [limit for limit in (config.timeout.startup, config.timeout.step, config.stop_grace) if limit]
-        self._tick = min([LONGEST_TICK, *(limit / 10 for limit in limits)])
+        self._tick = min([MAX_TICK, *(limit / 10 for limit in limits)])
         self._done = threading.Event()
         self._thread = threading.get_ident()
 
@@ -76,7 +76,7 @@ class Watch:
             beat = take_beat(self._rank, self._thread, self._activity, stalled)
             folder = self._activity.folder
             if folder is not None:
-                with suppress(OSError):  # A full disk is told by what must be written.
+                with suppress(OSError):  # A full disk is reported by what must be written.
                     write_beat(folder, beat)
             limit, key = self._limit()
             if limit and stalled >= limit:

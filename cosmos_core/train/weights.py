@@ -66,8 +66,8 @@ def _load_below(base: FrozenBase | None, model: nn.Module, names: Collection[str
         load_from_base(Path(base.folder), model, names, mesh)
         return frozenset(names)
     own, stored = model.state_dict(), BaseWeights(base)
-    if other := [name for name in names if stored.infos[name].shape != own[name].shape]:
-        problem = Problem(message=f"holds tensors of another shape: {by_layer(other)}", file=base.folder)
+    if reshaped := [name for name in names if stored.infos[name].shape != own[name].shape]:
+        problem = Problem(message=f"holds tensors of another shape: {by_layer(reshaped)}", file=base.folder)
         raise UserError("the base does not fit the model; nothing was started", [problem])
     with torch.no_grad(), progress("loading the base", len(names), "tensors") as loading:
         for name in names:
@@ -135,12 +135,12 @@ def check_finite(model: nn.Module, ema: Ema | None, mesh: Mesh, source: Path | N
     """
     values = dict(model.named_parameters())
     averages = {f"{AVERAGED}{name}": value for name, value in ema.shadows.items()} if ema is not None else {}
-    everywhere = gather_objects(not_finite({**values, **averages}), mesh)
-    found = list(dict.fromkeys(name for names in everywhere for name in names))
-    if not found:
+    by_rank = gather_objects(not_finite({**values, **averages}), mesh)
+    names = list(dict.fromkeys(name for of_rank in by_rank for name in of_rank))
+    if not names:
         return
     hint = "is the file whole? float16 holds no value above 65504"
-    message = f"NaN or infinite values in {by_layer(found)}"
+    message = f"NaN or infinite values in {by_layer(names)}"
     problem = Problem(message=message, file=str(source / "model") if source is not None else "", hint=hint)
     raise UserError("the weights to start from are not finite; nothing was started", [problem])
 

@@ -27,7 +27,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.train import Trainer, trainer
 from cosmos_core.train.build import build_trainer
 from cosmos_core.train.checkpointing import load_training_state
-from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.tracker import Tracker, TrackerGroup
 from cosmos_data_bridge.writing import SyntheticOptions, write_synthetic
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 from tests.ranks.forked import on_ranks
@@ -181,7 +181,7 @@ def planned(setup: Setup, root: Path, *more: str, world: int | None = None) -> R
     )
 
 
-class Rows(list[dict[str, Any]]):
+class Rows(list[dict[str, Any]], Tracker):
     """A tracker that keeps what is logged."""
 
     def log(self, row: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ def trained(setup: Setup, root: Path, *more: str) -> dict[str, Any]:
     plan = planned(setup, root, *more)
     mesh = local_mesh() if setup.degrees is None else mesh_of_group(plan.degrees, torch.device("cpu"))
     run, rows = build_trainer(plan, PLUGINS, mesh), Rows()
-    run.trackers = TrackerGroup({"rows": rows})  # type: ignore[dict-item]
+    run.trackers = TrackerGroup({"rows": rows})
     load_training_state(run, plan.weights)
     start, batches = weights_of(run), iter(run.loader)
     for _ in range(STEPS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_every_page_is_in_the_navigation() -> None:
 
     listed = sorted(leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
     assert listed == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *("plugin/hookspecs.py:HookSpecs", "train/family.py:ModelFamily", "train/family.py:BuildContext"),
+        *("train/callback.py:Callback", "train/tracker.py:Tracker", "data/source.py:MapSource", "data/samples.py:Item"),
+    ],
+)
+def test_the_guide_for_plugins_names_every_member(named: str) -> None:
+    file, _, name = named.partition(":")
+    module = ast.parse((ROOT / "cosmos_core" / file).read_text(encoding="utf-8"))
+    (kind,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == name)
+    members = {node.name for node in kind.body if isinstance(node, ast.FunctionDef)}
+    members |= {node.target.id for node in kind.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
+    guide = set(re.findall(r"`(\w+)[`(]", (DOCS / "plugins.md").read_text(encoding="utf-8")))
+    assert not {member for member in members if not member.startswith("_")} - guide
 
 
 @pytest.mark.parametrize("path", PROSE, ids=label)

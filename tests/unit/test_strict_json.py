@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from cosmos_core.errors import UserError
-from cosmos_core.strict_json import DEEPEST, loads, read_object
+from cosmos_core.strict_json import MAX_DEPTH, loads, read_object
 
 
 def test_values_are_read_as_they_stand() -> None:
     assert loads('{"a": [1, 2.5, "é", null, 1e400]}') == {"a": [1, 2.5, "é", None, float("inf")]}
     assert loads('"\\ud83d\\ude00"') == "😀"
-    assert loads("[" * DEEPEST + "]" * DEEPEST) is not None
+    assert loads("[" * MAX_DEPTH + "]" * MAX_DEPTH) is not None
     assert len(loads("[" + ",".join(["{}"] * 1000) + "]")) == 1000
 
 
@@ -22,7 +22,7 @@ def test_values_are_read_as_they_stand() -> None:
     ("text", "message"),
     [
         pytest.param("[" * 100_000 + "]" * 100_000, "levels", id="nested 100,000 deep"),
-        pytest.param("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "levels", id="nested a little too deep"),
+        pytest.param("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "levels", id="nested a little too deep"),
         pytest.param('{"a":' * 5000 + "1" + "}" * 5000, "levels", id="nested objects"),
         pytest.param("9" * 5000, "digits", id="thousands of digits"),
         pytest.param('{"a": "\\ud800"}', "surrogate", id="half a character"),

@@ -16,7 +16,7 @@ __all__ = ["ProfileCallback"]
 
 logger = logging.getLogger(__name__)
 
-MOST_EVENTS = 200_000
+MAX_EVENTS = 200_000
 """Allocations that a snapshot holds."""
 
 
@@ -40,7 +40,7 @@ class ProfileCallback(Callback):
         self._last = trainer.step + self.config.steps
         on_gpu = trainer.mesh.device.type == "cuda"
         if self.config.memory and on_gpu:
-            torch.cuda.memory._record_memory_history(max_entries=MOST_EVENTS)
+            torch.cuda.memory._record_memory_history(max_entries=MAX_EVENTS)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
         self._profiler = profile(activities=activities, profile_memory=self.config.memory, record_shapes=True)
         self._profiler.start()

@@ -15,18 +15,19 @@ from cosmos_core.console.layout import bar_line, clock, fit, number
 from cosmos_core.console.terminal import is_terminal, kept, show
 from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.train.tracker import Tracker
 
 __all__ = ["ConsoleTracker"]
 
 logger = logging.getLogger(__name__)
 
-SHOWN_ANSWERS, TEXT = 3, 80
+NUM_ANSWERS, MAX_CHARACTERS = 3, 80
 """Answers printed after a validation, and most characters of each text."""
 WINDOW = 50
 """Steps over which speed and data wait are averaged."""
 
 
-class ConsoleTracker:
+class ConsoleTracker(Tracker):
     """Step, loss and time left; with more columns also rates, gradient norm, speed, data wait; the last validation."""
 
     def __init__(self, config: ConsoleConfig) -> None:
@@ -75,9 +76,11 @@ class ConsoleTracker:
 
     def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
         """Print the first few, a line each."""
-        for answer in answers[:SHOWN_ANSWERS] if self.config.enabled else ():
-            said, true = (textwrap.shorten(text, TEXT) for text in (answer.prediction, answer.reference))
-            _print(f"step {step}/{self._last}: {answer.key}: answered {said!r}, the data says {true!r}")
+        for answer in answers[:NUM_ANSWERS] if self.config.enabled else ():
+            prediction, reference = (
+                textwrap.shorten(text, MAX_CHARACTERS) for text in (answer.prediction, answer.reference)
+            )
+            _print(f"step {step}/{self._last}: {answer.key}: answered {prediction!r}, the data says {reference!r}")
 
     def finish(self, outcome: str) -> None:
         """Remove the lines at the bottom, and say how the run ended."""
@@ -102,7 +105,7 @@ class ConsoleTracker:
         return clock(time.monotonic() - self._begun)
 
     def _describe(self, record: dict[str, Any]) -> None:
-        """Loss and time left, then the other figures, the most wanted first; speed and wait over the last steps."""
+        """Loss and time left, then the other metrics, the most important first; speed and wait over the last steps."""
         names = ("seconds", "tokens", "data_wait")
         seconds, tokens, wait = (sum(recent[name] for recent in self._recent) for name in names)
         left = (self._last - self._step) * seconds / len(self._recent)

@@ -10,14 +10,16 @@ from typing import Any
 from cosmos_core.builtin.config import Jsonl
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.strict_json import dumps, loads
+from cosmos_core.report.metrics_file import truncate_records
+from cosmos_core.strict_json import dumps
+from cosmos_core.train.tracker import Tracker
 
 __all__ = ["JsonlTracker"]
 
 logger = logging.getLogger(__name__)
 
 
-class JsonlTracker:
+class JsonlTracker(Tracker):
     """Appends records; records of steps that will be repeated are removed first, on resume and when a run goes back.
 
     What the disk does not take is kept and written with the next record.
@@ -43,7 +45,7 @@ class JsonlTracker:
 
     def _open(self, step: int, *, resumed: bool) -> None:
         assert self._path is not None, "started"
-        _keep_up_to(self._path, step, resumed=resumed)
+        truncate_records(self._path, step if resumed else -1)
         self._file = self._path.open("ab", buffering=0)
 
     def log(self, record: dict[str, Any]) -> None:
@@ -69,21 +71,3 @@ class JsonlTracker:
             self._told = True
         else:
             self._told = False
-
-
-def _keep_up_to(path: Path, step: int, *, resumed: bool) -> None:
-    """Rewrite the file without records past `step`, and without truncated lines."""
-    if not path.exists():
-        return
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = loads(line)
-        except ValueError:
-            continue
-        number = record.get("step", 0) if isinstance(record, dict) else None
-        if resumed and isinstance(number, int) and number <= step:
-            lines.append(line + "\n")
-    hidden = path.with_name(f".{path.name}.partial")
-    hidden.write_text("".join(lines), encoding="utf-8")
-    hidden.replace(path)

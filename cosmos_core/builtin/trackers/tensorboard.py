@@ -15,18 +15,18 @@ from cosmos_core.builtin.config import Tensorboard
 from cosmos_core.data.samples import Answer
 from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.plan.plan import RunPlan
-from cosmos_core.train.tracker import Media
+from cosmos_core.train.tracker import Media, Tracker
 
 __all__ = ["TensorboardTracker"]
 
 CLIP = (480, 480)
 """Largest width and height of a clip on the board, pixels."""
-MOST_FRAMES = 64
-LONE = 1000
+MAX_FRAMES = 64
+STILL_MILLISECONDS = 1000
 """Milliseconds that a clip of one frame is shown."""
 
 
-class TensorboardTracker:
+class TensorboardTracker(Tracker):
     """Scalars under ``<run directory>/tensorboard/``; a resumed run writes over what it repeats."""
 
     def __init__(self, config: Tensorboard) -> None:
@@ -86,12 +86,12 @@ def _encoded(path: Path) -> tuple[bytes, tuple[int, int]]:
         with Image.open(path) as opened:
             return path.read_bytes(), opened.size
     timeline = probe(path)
-    numbers = range(0, timeline.frames, math.ceil(timeline.frames / MOST_FRAMES))
+    numbers = range(0, timeline.frames, math.ceil(timeline.frames / MAX_FRAMES))
     pictures = [Image.fromarray(frame) for frame in decode_frames(path, numbers)]
     for picture in pictures:
         picture.thumbnail(CLIP)
     shown = [round(1000 * (after - before)) for before, after in pairwise(map(timeline.seconds, numbers))]
     content = BytesIO()
-    durations = [*shown, *(shown[-1:] or [LONE])]
+    durations = [*shown, *(shown[-1:] or [STILL_MILLISECONDS])]
     pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     return content.getvalue(), pictures[0].size

@@ -11,12 +11,12 @@ from cosmos_core.data.samples import Answer
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.record import replace_file
-from cosmos_core.train.tracker import Media
+from cosmos_core.train.tracker import Media, Tracker
 
 __all__ = ["WandbTracker"]
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """One W&B run for one run directory: its id is in ``wandb_id.txt``, and a resumed run continues it."""
 
     def __init__(self, config: Wandb) -> None:

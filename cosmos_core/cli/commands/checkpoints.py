@@ -89,15 +89,15 @@ def verify(folder: Path, as_json: bool) -> int:
     from cosmos_core.plan.manifest import verify as verify_bytes
 
     places = (folder / "checkpoints", folder)
-    found = next((complete for place in places if (complete := complete_ones(place))), [folder])
-    unknown = [path for path in found if not (path / MANIFEST).is_file()]
+    checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
+    unknown = [path for path in checkpoints if not (path / MANIFEST).is_file()]
     if unknown == [folder]:
         raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")
-    wrong = {path: verify_bytes(path) + _wrong_base(path) for path in found if path not in unknown}
+    wrong = {path: verify_bytes(path) + _wrong_base(path) for path in checkpoints if path not in unknown}
     if as_json:
         print_json({path.name: lines for path, lines in wrong.items()})
     else:
-        for path in found:
+        for path in checkpoints:
             state = "no manifest, from an older version" if path in unknown else "; ".join(wrong[path]) or "whole"
             click.echo(f"{path.name}: {state}")
     return 2 if any(wrong.values()) else 0
@@ -140,11 +140,11 @@ def pack(
     from cosmos_core.checkpoint.pack import pack as write_whole
     from cosmos_core.plan.source import find_source
 
-    found = find_source(source, plugins, step=step)
-    if found.kind not in ("run", "checkpoint") or found.weights is None:
-        lacks = "holds no complete checkpoint" if found.weights is None else f"is {found.label}, which needs no base"
+    origin = find_source(source, plugins, step=step)
+    if origin.kind not in ("run", "checkpoint") or origin.weights is None:
+        lacks = "holds no complete checkpoint" if origin.weights is None else f"is {origin.label}, which needs no base"
         raise UserError("nothing was packed", [Problem(message=lacks, file=str(source))])
-    checkpoint = found.weights.resolve()
+    checkpoint = origin.weights.resolve()
     if output is None and checkpoint.parent.name != "checkpoints":
         raise UserError("nothing was packed", [Problem(message=f"{checkpoint} is in no run", hint="say where with -o")])
     facts = write_whole(checkpoint, output or checkpoint.parent.parent / PACKED / checkpoint.name, base)

@@ -59,7 +59,8 @@ def check(
         with writing(page):
             page.write_text(as_html(f"data of {target}", reports), encoding="utf-8")
     if as_json:
-        print_json({"page": None if page is None else str(page), **{one.section: _plain(one) for one in reports}})
+        sections = {report.section: _plain(report) for report in reports}
+        print_json({"page": None if page is None else str(page), **sections})
     else:
         for report in reports:
             click.echo(f"{report.section}:")

@@ -38,7 +38,7 @@ __all__ = ["evaluate"]
     show_default=True,
     help="Of a run: the average if it kept one, the weights themselves, or what it started from.",
 )
-@click.option("--metric", "metrics", multiple=True, metavar="MODULE:FUNCTION", help="One more figure of the answers.")
+@click.option("--metric", "metrics", multiple=True, metavar="MODULE:FUNCTION", help="One more metric of the answers.")
 @click.option("--answers", type=click.IntRange(min=0), help="At most so many answers; default: to all samples.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many batches; default: all.")
 @click.option(
@@ -70,7 +70,7 @@ def evaluate(
     DATASET_OR_RECIPE is a file or folder with data of your own, a dataset's type, or a recipe, which gives the settings
     too; by default the validation data that the run recorded.
 
-    answers.html in the output folder shows what the model said beside what the data says. --metric adds a figure: a
+    answers.html in the output folder shows what the model said beside what the data says. --metric adds a metric: a
     function that takes a list of answers (key, prediction, reference) and returns a number, or a list of one for each.
 
     \b
@@ -84,24 +84,24 @@ def evaluate(
     from cosmos_core.train.evaluate_run import EvaluationTask, evaluate_run
 
     data, recipe, overrides = _parted(overrides, recipe, plugins)
-    found = _find(source, plugins, step=step)
-    if found is not None and weights != "fresh" and any(text.startswith("checkpoint.load_path=") for text in overrides):
+    origin = _find(source, plugins, step=step)
+    if origin and weights != "fresh" and any(text.startswith("checkpoint.load_path=") for text in overrides):
         raise UserError("SOURCE says which weights are evaluated; leave checkpoint.load_path out, or evaluate a recipe")
-    config = _configuration(source, found, recipe, data, overrides, plugins)
-    folder = output if output is not None else _folder(source, found)
+    config = _configuration(source, origin, recipe, data, overrides, plugins)
+    folder = output if output is not None else _folder(source, origin)
     task = EvaluationTask(
-        source=found, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
+        source=origin, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
     )
-    figures = evaluate_run(task, plugins=plugins)
+    results = evaluate_run(task, plugins=plugins)
     folder.mkdir(parents=True, exist_ok=True)
-    evaluated = _evaluated(source, found, weights)
-    said = {"dataset": data} if data is not None else {}
-    report = {"weights": evaluated, **said, "overrides": list(overrides), "metrics": figures}
+    evaluated = _evaluated(source, origin, weights)
+    dataset = {"dataset": data} if data is not None else {}
+    report = {"weights": evaluated, **dataset, "overrides": list(overrides), "metrics": results}
     (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
     if as_json:
-        click.echo(dumps(figures))
+        click.echo(dumps(results))
         return
-    for name, value in figures.items():
+    for name, value in results.items():
         click.echo(f"{name}: {value:.4f}")
     click.echo(f"weights: {evaluated}\nfiles: {folder}", err=True)
 

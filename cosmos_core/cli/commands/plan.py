@@ -128,8 +128,8 @@ def _changes(costs: Costs) -> Iterator[str]:
 
 
 def _lengths(costs: Costs) -> str:
-    looked_at = costs.case.looked_at
-    return f"{looked_at} samples of the data" if looked_at else "typical sample"
+    count = costs.case.samples_read
+    return f"{count} samples of the data" if count else "typical sample"
 
 
 def _lines(costs: Costs) -> Iterator[str]:

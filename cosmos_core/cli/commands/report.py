@@ -41,10 +41,10 @@ def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
     from cosmos_core.report.run_status import find_run
 
     folder = root if root is not None else output_root()
-    found = list(dict.fromkeys(find_run(name, folder) for name in runs))
+    run_dirs = list(dict.fromkeys(find_run(name, folder) for name in runs))
     if output.exists() and not output.is_file():  # Such as /dev/stdout, which the report would take the place of.
         problem = Problem(message="it is a device or a pipe", file=str(output), hint="choose another place")
         raise UserError(f"{output} cannot be written", [problem])
     with writing(output):
-        write_report(found, output, is_running=is_locked)
+        write_report(run_dirs, output, is_running=is_locked)
     click.echo(f"report: {output}")

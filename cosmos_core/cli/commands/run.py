@@ -72,7 +72,7 @@ def run(
             "--nproc, --fresh and --max-restarts cannot be used under torchrun, which starts the processes itself"
         )
     if as_json and not dry_run:
-        raise click.UsageError("--json needs --dry-run; a run writes its figures to metrics.jsonl")
+        raise click.UsageError("--json needs --dry-run; a run writes its metrics to metrics.jsonl")
     stop = StopRequests()
     with nullcontext() if dry_run else stop.listening(until_exit=True):
         plan = plan_run(

@@ -50,14 +50,14 @@ def list_all(root: Path | None, as_json: bool) -> None:
     from cosmos_core.report.run_status import find_runs
 
     folder = _root(root)
-    found = sorted((_status(path) for path in find_runs(folder)), key=lambda status: -status.changed)
+    statuses = sorted((_status(path) for path in find_runs(folder)), key=lambda status: -status.changed)
     if as_json:
-        print_json([_facts(status) for status in found])
-    elif not found:
+        print_json([_facts(status) for status in statuses])
+    elif not statuses:
         click.echo(f"no runs below {folder}")
     else:
         columns = ["run", "state", "step", "loss", "val_loss", "age", "disk", "why"]
-        print_table(columns, [_row(status, folder) for status in found])
+        print_table(columns, [_row(status, folder) for status in statuses])
 
 
 @click.command("show")
@@ -81,7 +81,7 @@ def show(run: str, root: Path | None, as_json: bool) -> None:
     facts = {
         **_facts(status),
         **record.facts,
-        "last": record.last_figures,
+        "last": record.last_metrics,
         "rollbacks": [asdict(rollback) for rollback in record.rollbacks],
         "checkpoints": {checkpoint.name: checkpoint.size for checkpoint in record.checkpoints},
     }
@@ -98,7 +98,7 @@ def show(run: str, root: Path | None, as_json: bool) -> None:
         "total": None,
         "size": size_text(status.size),
         "changed": f"{_age(status.changed)} ago",
-        "last": ", ".join(f"{name} {_number(value)}" for name, value in record.last_figures.items()),
+        "last": ", ".join(f"{name} {_number(value)}" for name, value in record.last_metrics.items()),
         "rollbacks": "; ".join(rollback.text for rollback in record.rollbacks),
         "checkpoints": ", ".join(f"{item.name} ({size_text(item.size)})" for item in record.checkpoints),
     }
@@ -110,7 +110,7 @@ def show(run: str, root: Path | None, as_json: bool) -> None:
 @root_option
 @json_option
 def compare(names: tuple[str, ...], root: Path | None, as_json: bool) -> None:
-    """Print the settings that differ between runs, and the last figures of each.
+    """Print the settings that differ between runs, and the last metrics of each.
 
     \b
     Examples:
@@ -124,8 +124,8 @@ def compare(names: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     folders = [_find(name, root) for name in names]
     differences = differing_settings([recorded_config(folder) for folder in folders])
     statuses, records = [_status(folder) for folder in folders], [read_record(folder) for folder in folders]
-    figures = dict.fromkeys(name for record in records for name in record.last_figures)
-    values = {name: [record.last_figures.get(name) for record in records] for name in figures}
+    metrics = dict.fromkeys(name for record in records for name in record.last_metrics)
+    values = {name: [record.last_metrics.get(name) for record in records] for name in metrics}
     states = [status.state for status in statuses]
     if as_json:
         settings = {difference.key: difference.values for difference in differences}
@@ -204,9 +204,9 @@ def _row(status: RunStatus, root: Path) -> list[str]:
     from cosmos_core.console.layout import size_text
 
     name = str(status.run_dir.relative_to(root)) if status.run_dir != root else str(root)
-    figures = [_number(status.loss), _number(status.val_loss)]
+    losses = [_number(status.loss), _number(status.val_loss)]
     why = status.why.splitlines()[0] if status.why else ""
-    return [name, status.state, _step(status), *figures, _age(status.changed), size_text(status.size), why]
+    return [name, status.state, _step(status), *losses, _age(status.changed), size_text(status.size), why]
 
 
 def _step(status: RunStatus) -> str:
@@ -215,9 +215,9 @@ def _step(status: RunStatus) -> str:
 
 
 def _number(value: float | None) -> str:
-    from cosmos_core.report.figures import figure_text
+    from cosmos_core.report.metric_values import number_text
 
-    return "" if value is None else figure_text(value)
+    return "" if value is None else number_text(value)
 
 
 def _age(changed: float) -> str:

@@ -72,12 +72,12 @@ class OpenVideo:
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Errors of damaged files become UnreadableSample, with `what` as the reason."""
+def reading(path: Path, reason: str) -> Iterator[None]:
+    """Errors of damaged files become UnreadableSample with this reason."""
     try:
         yield
     except BROKEN as error:
-        raise UnreadableSample(str(path), f"{what} ({type(error).__name__})") from None
+        raise UnreadableSample(str(path), f"{reason} ({type(error).__name__})") from None
 
 
 @contextmanager

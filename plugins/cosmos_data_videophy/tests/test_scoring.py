@@ -39,7 +39,7 @@ def scored(pairs: list[tuple[str, str]], categories: str = "") -> Scored:
 
 def test_figures_of_a_small_example() -> None:
     result = scored([("1", "1"), ("2", "2"), ("5", "3"), ("none", "4")])
-    assert result.figures == {
+    assert result.values == {
         "accuracy": 0.5,
         "unreadable": 0.25,
         "mean_absolute_error": pytest.approx(2 / 3),
@@ -50,7 +50,7 @@ def test_figures_of_a_small_example() -> None:
 
 def test_every_category_has_its_figures() -> None:
     """Category a: 1 for 1, 5 for 3 and 4 for 5, of which one is right; category b: nothing but 2 for 2 and 'none'."""
-    figures = scored([("1", "1"), ("2", "2"), ("5", "3"), ("none", "4"), ("4", "5")], "ab").figures
+    figures = scored([("1", "1"), ("2", "2"), ("5", "3"), ("none", "4"), ("4", "5")], "ab").values
     of_category = {name: value for name, value in figures.items() if name.endswith(("_a", "_b"))}
     assert of_category == {
         "accuracy_a": pytest.approx(1 / 3),
@@ -69,7 +69,7 @@ def test_a_source_says_categories_and_the_confusion_is_drawn(tmp_path: Path) -> 
     chats = [source.get(index, np.random.default_rng(0)) for index in range(len(source))]
     answers = [Answer(chat.key, str(chat.messages[1].content[0]), str(chat.messages[1].content[0])) for chat in chats]
     scoring = Scoring.of(["videophy2"], PLUGINS)
-    figures = scoring.score(answers, source.categories).figures
+    figures = scoring.score(answers, source.categories).values
     assert (figures["accuracy"], figures["mean_absolute_error"]) == (1.0, 0.0)
     assert {"accuracy_small", "accuracy_large"} & figures.keys()
     assert "unscored" not in figures
@@ -78,9 +78,9 @@ def test_a_source_says_categories_and_the_confusion_is_drawn(tmp_path: Path) -> 
 
 
 def test_answers_that_cannot_be_scored_are_counted_and_change_no_other_figure() -> None:
-    figures = scored([("3", "3"), ("4", "7"), ("yes", "yes")]).figures
+    figures = scored([("3", "3"), ("4", "7"), ("yes", "yes")]).values
     assert figures == {"accuracy": 1.0, "unreadable": 0.0, "mean_absolute_error": 0.0, "unscored": 2.0}
-    assert scored([("yes", "yes")]).figures == {"unscored": 1.0}
+    assert scored([("yes", "yes")]).values == {"unscored": 1.0}
 
 
 def test_eval_prints_the_figures_of_categories_and_what_was_not_scored(tmp_path: Path) -> None:

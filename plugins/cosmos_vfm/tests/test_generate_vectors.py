@@ -44,7 +44,7 @@ VIDEO = Facts(189, 720, 1280, 24.0)
 def test_sigmas_and_timesteps_of_the_native_schedule(
     shift: float, steps: int, first: tuple[float, ...], last: tuple[float, ...], timesteps: tuple[int, ...]
 ) -> None:
-    solver = build_solver(steps, shift, CPU)
+    solver = build_solver(steps, shift)
     sigmas = solver.sigmas.tolist()
     assert sigmas[: len(first)] == pytest.approx(first, abs=1.1e-6)
     assert sigmas[-1 - len(last) :] == pytest.approx([*last, 0.0], abs=1.1e-6)

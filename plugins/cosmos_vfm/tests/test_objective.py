@@ -158,7 +158,7 @@ def test_patches_round_trip_at_any_size(batch: int, frames: int, height: int, wi
     [(35, 10.0, [999, 996, 993, 990, 987], [483, 377, 227]), (50, 3.0, [999, 992, 985, 978], [160, 111, 57])],
 )
 def test_solver_steps_through_the_native_schedule(steps: int, shift: float, start: list[int], end: list[int]) -> None:
-    timesteps = build_solver(steps, shift, torch.device("cpu")).timesteps.tolist()
+    timesteps = build_solver(steps, shift).timesteps.tolist()
     assert len(timesteps) == steps
     assert timesteps[: len(start)] == start
     assert timesteps[-len(end) :] == end

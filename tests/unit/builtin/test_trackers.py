@@ -23,7 +23,7 @@ from cosmos_core.data.video import write_mp4
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
 from cosmos_core.report.metrics_file import read_metrics
-from cosmos_core.train import Media
+from cosmos_core.train import Media, Tracker
 from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
 from tests.unit.logged import logged
@@ -154,66 +154,30 @@ def media_in(folder: Path) -> list[Media]:
     ]
 
 
-def test_media_go_only_to_trackers_that_take_them(tmp_path: Path) -> None:
-    class Plain:
-        def log(self, record: dict) -> None: ...
+def test_answers_and_media_reach_a_tracker_that_takes_them_beside_one_that_does_not(tmp_path: Path) -> None:
+    seen: list[tuple[int, Any]] = []
 
-    class Showing(Plain):
-        seen: list[tuple[int, str]] = []
+    class Showing(Tracker):
+        def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
+            seen.append((step, answers))
 
         def log_media(self, step: int, media: Sequence[Media]) -> None:
-            self.seen += [(step, item.name) for item in media]
+            seen.append((step, media))
 
-    showing = Showing()
-    trackers = TrackerGroup({"plain": Plain(), "showing": showing})  # type: ignore[dict-item]
-    trackers.log_media(2, [Media("loss_curve", tmp_path / "loss_curve.png")])
-    trackers.log_media(2, [])
-    assert showing.seen == [(2, "loss_curve")]
-
-
-def test_a_failing_tracker_is_dropped_and_the_others_go_on() -> None:
-    class Good:
-        seen: list[dict] = []
-
-        def log(self, record: dict) -> None:
-            self.seen.append(record)
-
-    class Bad:
-        def log(self, record: dict) -> None:
-            raise OSError("disk full")
-
-    good = Good()
-    trackers = TrackerGroup({"bad": Bad(), "good": good})
-    trackers.log({"step": 1})
-    trackers.log({"step": 2})
-    assert good.seen == [{"step": 1}, {"step": 2}]
-
-
-def test_answers_go_to_the_trackers_that_take_them() -> None:
-    class Plain:
-        def log(self, record: dict) -> None: ...
-        def start(self, plan: object, step: int) -> None: ...
-        def finish(self, outcome: str) -> None: ...
-
-    class Reading(Plain):
-        seen: list[tuple[int, list[Answer]]] = []
-
-        def log_answers(self, step: int, answers: list[Answer]) -> None:
-            self.seen.append((step, answers))
-
-    answers = [Answer("a", "said", "true")]
-    reading = Reading()
-    trackers = TrackerGroup({"plain": Plain(), "reading": reading})
+    answers, media = [Answer("a", "said", "true")], [Media("loss_curve", tmp_path / "loss_curve.png")]
+    trackers = TrackerGroup({"plain": Tracker(None), "showing": Showing(None)})
     trackers.log_answers(1, [])
+    trackers.log_media(1, [])
     trackers.log_answers(2, answers)
-    assert reading.seen == [(2, answers)]
+    trackers.log_media(3, media)
+    assert seen == [(2, answers), (3, media)]
 
 
 @pytest.mark.parametrize("broken", ["start", "log", "finish"])
 def test_a_tracker_that_failed_once_is_never_called_again(broken: str) -> None:
     calls: dict[str, list[str]] = {"bad": [], "good": []}
 
-    class Recording:
+    class Recording(Tracker):
         def __init__(self, name: str, fails_in: str = "") -> None:
             self.name, self.fails_in = name, fails_in
 

@@ -55,7 +55,7 @@ def test_one_run_is_shown_with_its_checkpoints(root: Path) -> None:
     assert json.loads(runs("show", root / "cosmos3/sft/old", "--json", root=root).stdout)["last"]["tokens/s"] == 200
 
 
-def test_a_comparison_has_what_differs_and_the_last_figures(root: Path) -> None:
+def test_a_comparison_has_what_differs_and_the_last_metrics(root: Path) -> None:
     lines = [line.split() for line in runs("compare", "old", "new", root=root).stdout.splitlines()]
     assert lines[:3] == [["old", "new"], ["state", "done", "failed"], ["optimizer.lr", "0.001", "0.01"]]
     assert ["val_loss", "0.4", "0.4"] in lines

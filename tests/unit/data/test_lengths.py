@@ -38,7 +38,7 @@ class _Clips(MapSource):
         return TypicalSample(frames=1 + index % 2, height=10, width=10, text=100)
 
 
-def test_at_most_64_samples_are_looked_at_from_the_first_to_the_last() -> None:
+def test_at_most_64_samples_are_read_from_the_first_to_the_last() -> None:
     source = _Clips(100_000)
     lengths = lengths_of(source)
     assert lengths is not None

@@ -11,7 +11,7 @@ import pytest
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.config.cores import cores
 from cosmos_core.data import PackedLoader, Preparation
-from cosmos_core.data.worker_count import MOST_WORKERS, workers_for, workers_that_keep_up
+from cosmos_core.data.worker_count import MAX_WORKERS, workers_for, workers_that_keep_up
 from tests.unit.data.numbers import Numbers
 
 
@@ -51,7 +51,7 @@ def test_a_number_that_was_set_is_kept(sixteen_cores: None) -> None:
 
 def test_no_machine_gives_a_rank_more_than_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(256)))
-    assert workers_for("auto") == MOST_WORKERS
+    assert workers_for("auto") == MAX_WORKERS
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_the_quota_of_a_control_group_counts_as_cores(
 def test_workers_keep_up_with_some_headroom() -> None:
     assert workers_that_keep_up(core_seconds=2.0, step_seconds=1.0) == 3
     assert workers_that_keep_up(core_seconds=0.0, step_seconds=1.0) == 1
-    assert workers_that_keep_up(core_seconds=500.0, step_seconds=1.0) == MOST_WORKERS
+    assert workers_that_keep_up(core_seconds=500.0, step_seconds=1.0) == MAX_WORKERS

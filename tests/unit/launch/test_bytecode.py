@@ -17,10 +17,12 @@ print(keeps_bytecode("slow_package"), keeps_bytecode("there_is_none"), "torch" i
 """
 
 
-@pytest.mark.parametrize(("flag", "kept"), [((), "True"), (("-B",), "False")])
-def test_bytecode_is_kept_unless_python_must_not_write_it(tmp_path: Path, flag: tuple[str, ...], kept: str) -> None:
+@pytest.mark.parametrize(("flags", "expected"), [((), "True"), (("-B",), "False")])
+def test_bytecode_is_kept_unless_python_must_not_write_it(
+    tmp_path: Path, flags: tuple[str, ...], expected: str
+) -> None:
     (tmp_path / "slow_package.py").write_text("")
-    command = [sys.executable, *flag, "-c", PROGRAM.format(folder=str(tmp_path))]
+    command = [sys.executable, *flags, "-c", PROGRAM.format(folder=str(tmp_path))]
     env = {"PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [kept, "True", "False"]
+    assert done.stdout.split() == [expected, "True", "False"]

@@ -25,9 +25,9 @@ def telling(folder: str) -> int:
     rank, at = launched_rank(), rendezvous()
     assert rank is not None
     assert at.file is not None
-    own = error_file()
-    assert own is not None
-    assert own.parent.is_dir()
+    file = error_file()
+    assert file is not None
+    assert file.parent.is_dir()
     Path(folder, str(rank.rank)).write_text(f"{rank.local_rank} of {rank.world} and {rank.local_world} in {at.file}")
     return 0
 
@@ -53,29 +53,29 @@ def test_each_rank_is_told_its_number_a_meeting_place_and_where_to_say_why_it_fa
     errors = tmp_path / "errors"
     with started_ranks(Ref(f"{HERE}:telling"), [str(tmp_path)], 2, errors) as ranks:
         assert ranks.wait() == [0, 0]
-    said = [(tmp_path / str(rank)).read_text() for rank in (0, 1)]
-    assert [text.split(" in ")[0] for text in said] == ["0 of 2 and 2", "1 of 2 and 2"]
-    (meeting,) = {text.split(" in ")[1] for text in said}
+    texts = [(tmp_path / str(rank)).read_text() for rank in (0, 1)]
+    assert [text.split(" in ")[0] for text in texts] == ["0 of 2 and 2", "1 of 2 and 2"]
+    (meeting,) = {text.split(" in ")[1] for text in texts}
     assert not Path(meeting).parent.exists(), "nothing is left in the system's place for temporary files"
     assert first_failure(errors) is None
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "title"),
     [
         ("killed", "rank 1 was killed by SIGKILL: by hand, by the scheduler, or by the system because memory ran out"),
         ("reported", "only rank 1 knows"),
         ("3", None),
     ],
 )
-def test_one_that_fails_ends_the_others_and_is_the_cause(tmp_path: Path, how: str, said: str | None) -> None:
+def test_one_that_fails_ends_the_others_and_is_the_cause(tmp_path: Path, how: str, title: str | None) -> None:
     errors, begun = tmp_path / "errors", time.monotonic()
     with started_ranks(Ref(f"{HERE}:failing"), [str(tmp_path), how], 2, errors) as ranks:
         codes = ranks.wait()
     assert time.monotonic() - begun < 60
     assert codes[1] == {"killed": -signal.SIGKILL, "reported": 1, "3": 3}[how]
     failure = first_failure(errors)
-    assert (None if failure is None or failure.error is None else failure.error.title) == said
+    assert (None if failure is None or failure.error is None else failure.error.title) == title
     assert failure is None or failure.rank == 1
 
 

@@ -1,4 +1,4 @@
-"""States, figures and sizes of runs, as their directories tell them."""
+"""States, metrics and sizes of runs, as their directories tell them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_damaged_files_hide_nothing_else(tmp_path: Path) -> None:
     assert ([record["step"] for record in metrics.steps], metrics.damaged) == ([1, 3], 5)
     read = status(folder)
     assert (read.state, read.step, read.total, read.loss) == ("failed", 3, None, None)
-    assert read_record(folder).last_figures == {"step": 3}
+    assert read_record(folder).last_metrics == {"step": 3}
 
 
 @pytest.mark.parametrize(
@@ -157,5 +157,5 @@ def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
     assert [rollback.text for rollback in record.rollbacks] == [
         "step 9 to 5 (loss nan, gradient norm 1), without 20 samples: launches/1/left_out_1.jsonl"
     ]
-    assert record.last_figures["tokens/s"] == 200
+    assert record.last_metrics["tokens/s"] == 200
     assert RunPaths(folder).launch(1).config_toml.is_file()

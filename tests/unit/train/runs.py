@@ -16,7 +16,7 @@ from cosmos_core.recipes import load
 from cosmos_core.train import Callback, Trainer
 from cosmos_core.train.build import build_trainer
 from cosmos_core.train.checkpointing import load_training_state
-from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.tracker import Tracker, TrackerGroup
 
 __all__ = ["Listening", "ready", "steps_of"]
 
@@ -34,7 +34,7 @@ SHORT = (
 )
 
 
-class Rows(list[dict[str, Any]]):
+class Rows(list[dict[str, Any]], Tracker):
     """A tracker that keeps what is logged."""
 
     def log(self, row: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def ready(
     if recorded:
         plan = record_run(plan, command=("cosmos", "run"), recipe="hello", overrides=overrides)
     trainer, rows = build_trainer(plan, PLUGINS, local_mesh()), Rows()
-    trainer.trackers = TrackerGroup({"rows": rows})  # type: ignore[dict-item]
+    trainer.trackers = TrackerGroup({"rows": rows})
     if listening is not None:
         trainer.callbacks["listening"] = listening
     load_training_state(trainer, plan.weights)

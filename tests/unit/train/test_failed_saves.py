@@ -9,8 +9,10 @@ import pytest
 from cosmos_core.checkpoint import SaveFailed
 from cosmos_core.checkpoint import save as save_module
 from cosmos_core.plan.leftovers import leftover_bytes
+from cosmos_core.train import Trainer
+from cosmos_core.train.agreement import CollectiveError
 from tests.unit.logged import logged
-from tests.unit.train.runs import ready, steps_of
+from tests.unit.train.runs import Listening, ready, steps_of
 
 READ_ONLY = OSError(30, "Read-only file system")
 
@@ -68,9 +70,17 @@ def test_the_last_save_of_a_run_must_succeed(tmp_path: Path, disk: list[bool]) -
         trainer.train()
 
 
-def test_what_stands_where_checkpoints_belong_is_an_error_of_the_disk_too(tmp_path: Path) -> None:
-    trainer, _ = ready(tmp_path, "trainer.max_iter=2")
+def test_a_file_in_place_of_the_checkpoints_fails_the_save_after_a_failure_and_callbacks_hear_of_it(
+    tmp_path: Path,
+) -> None:
+    def fail(trainer: Trainer, event: str) -> None:
+        if (event, trainer.step) == ("step_start", 1):
+            raise CollectiveError("bad data")
+
+    listening = Listening(fail)
+    trainer, _ = ready(tmp_path, "trainer.max_iter=2", listening=listening)
     trainer.paths.checkpoints.parent.mkdir(parents=True, exist_ok=True)
     trainer.paths.checkpoints.write_text("a file")
-    with pytest.raises(SaveFailed, match="step 2"):
+    with pytest.raises(SaveFailed, match="step 1"):
         trainer.train()
+    assert listening.events[-1] == ("failed", 1)

@@ -66,7 +66,7 @@ def test_a_third_partys_general_metric_joins_those_of_core(plugins: PluginManage
     assert all(check_contribution(spec) == [] for spec in plugins.registry.all(MetricSpec))
     scoring = Scoring.of(["chat"], plugins)
     scored = scoring.score(ANSWERS, {})
-    assert scored.figures == {"exact_match": 0.5, "surplus_words": 1.0}
+    assert scored.values == {"exact_match": 0.5, "surplus_words": 1.0}
     assert scored.columns["surplus_words"] == (2.0, 0.0)
     assert "surplus_words" in scoring.errors
     assert not scoring.own
@@ -75,7 +75,7 @@ def test_a_third_partys_general_metric_joins_those_of_core(plugins: PluginManage
 def test_a_datasets_own_metric_stands_alone_and_writes_its_files(plugins: PluginManager, tmp_path: Path) -> None:
     scoring = Scoring.of(["acme:letters"], plugins)
     assert scoring.own
-    assert scoring.score(ANSWERS, {"a": "x", "b": "y"}).figures == {"polite": 0.5, "polite_x": 1.0, "polite_y": 0.0}
+    assert scoring.score(ANSWERS, {"a": "x", "b": "y"}).values == {"polite": 0.5, "polite_x": 1.0, "polite_y": 0.0}
     assert list(scoring.report(ANSWERS, tmp_path)) == []
     assert (tmp_path / "tone.txt").read_text() == "2"
 
@@ -83,13 +83,13 @@ def test_a_datasets_own_metric_stands_alone_and_writes_its_files(plugins: Plugin
 def test_in_a_mixture_data_without_a_metric_of_its_own_has_the_general_ones_too(plugins: PluginManager) -> None:
     scoring = Scoring.of(["letters", "chat"], plugins)
     assert not scoring.own
-    assert scoring.score(ANSWERS, {}).figures.keys() == {"polite", "exact_match", "surplus_words"}
+    assert scoring.score(ANSWERS, {}).values.keys() == {"polite", "exact_match", "surplus_words"}
 
 
 def test_a_metric_that_fails_is_named_with_its_line_and_the_others_count(plugins: PluginManager) -> None:
     more = [f"acme_scores.metrics:{name}" for name in ("fails", "short", "share")]
     scored = Scoring.of(["letters"], plugins, more).score(ANSWERS, {})
-    assert scored.figures == {"polite": 0.5, "share": 0.5}
+    assert scored.values == {"polite": 0.5, "share": 0.5}
     failed, wrong = (problem.message for problem in scored.problems)
     assert "metric 'fails' failed: ZeroDivisionError" in failed
     assert "metrics.py:12" in failed

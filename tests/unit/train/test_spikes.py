@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cosmos_core.train.nonfinite import MicroBatchLoss
-from cosmos_core.train.spikes import FEWEST, WINDOW, Spikes, is_spikes_state
+from cosmos_core.train.spikes import MIN_STEPS, WINDOW, Spikes, is_spikes_state
 from tests.unit.logged import logged
 from tests.unit.train.runs import ready
 
@@ -73,13 +73,13 @@ def test_a_resumed_run_marks_the_same_steps_and_its_state_is_that_of_a_whole_one
         trainer.train()
         return trainer.spikes.state(), rows
 
-    whole, rows = watched(FEWEST + 6, "whole")
-    watched(FEWEST - 2, "cut")
-    resumed, more = watched(FEWEST + 6, "cut")
+    whole, rows = watched(MIN_STEPS + 6, "whole")
+    watched(MIN_STEPS - 2, "cut")
+    resumed, more = watched(MIN_STEPS + 6, "cut")
     assert resumed == whole
     assert [one.get("spike") for one in more] == [one.get("spike") for one in rows[-8:]]
     assert any("spike" in one for one in more)
-    assert all("spike" not in one for one in rows[:FEWEST])
+    assert all("spike" not in one for one in rows[:MIN_STEPS])
 
 
 def test_what_is_no_state_is_known() -> None:

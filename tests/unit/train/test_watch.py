@@ -119,10 +119,11 @@ def test_a_beat_says_where_the_thread_that_trains_is(tmp_path: Path) -> None:
         ([BEAT, evolve(BEAT, rank=1)], [0, 1]),
         ([evolve(BEAT, count=21, time=990.0), evolve(BEAT, rank=1, collective="")], [1]),
         ([BEAT, evolve(BEAT, rank=1, count=21, time=990.0)], [1]),
+        ([BEAT, evolve(BEAT, rank=1, collective=""), evolve(BEAT, rank=2, count=3, time=99999.0)], [1]),
     ],
     ids=[
         *("no beat for long", "no beat ever", "behind", "in no collective", "no difference"),
-        *("behind one whose machine is busy", "no beat for long, ahead of one that waits"),
+        *("behind one whose machine is busy", "no beat for long, ahead of one that waits", "of a larger run"),
     ],
 )
 def test_the_rank_that_the_others_wait_for_is_named(beats: list[Beat], named: list[int]) -> None:

@@ -93,6 +93,6 @@ def model_text(caption: Caption, facts: ClipFacts, config: BridgeConfig, random:
     if config.append_duration_fps_timestamps and facts.frames > 1:
         sentences.append(f"The video is {facts.frames / facts.fps:.1f} seconds long and is of {facts.fps:.0f} FPS.")
     if config.append_resolution_info:
-        what = "video" if facts.frames > 1 else "image"
-        sentences.append(f"This {what} is of {facts.height}x{facts.width} resolution.")
+        medium = "video" if facts.frames > 1 else "image"
+        sentences.append(f"This {medium} is of {facts.height}x{facts.width} resolution.")
     return " ".join(sentence for sentence in sentences if sentence)

@@ -27,7 +27,7 @@ __all__ = ["BridgeSource"]
 
 logger = logging.getLogger(__name__)
 
-MAX_TOLD = 5
+MAX_LOGGED = 5
 """Wrong records that each process tells of."""
 LENGTHS = "since a sample has 1 + 4n frames"
 
@@ -150,11 +150,11 @@ class BridgeSource(MapSource):
             raise UnreadableSample(key, f"longer than {self.config.max_duration:g} s", "max_duration")
         if min(timeline.width, timeline.height) < self.config.min_short_edge:
             raise UnreadableSample(key, f"short edge under {self.config.min_short_edge} pixels", "min_short_edge")
-        found = differences(clip, timeline) if self._told < MAX_TOLD else []
-        if found:
+        differing = differences(clip, timeline) if self._told < MAX_LOGGED else []
+        if differing:
             self._told += 1
-            more = "; `cosmos data check` tells of all" if self._told == MAX_TOLD else ""
-            logger.warning("the record of %s is wrong: %s%s", clip.uuid, "; ".join(found), more)
+            more = "; `cosmos data check` tells of all" if self._told == MAX_LOGGED else ""
+            logger.warning("the record of %s is wrong: %s%s", clip.uuid, "; ".join(differing), more)
 
     def _tell_length(self, key: str, window: Window, frames: Selection, timeline: Timeline) -> None:
         """Tell of the first sample that drops frames, where only the file knows the window's length."""

@@ -53,7 +53,7 @@ def split_attributes() -> tuple[list[Attributes], list[Attributes]]:
     np.random.default_rng(stream_seed(SPLIT_SEED, "held out")).shuffle(shuffled)
     held_out: list[Attributes] = []
     for attributes in shuffled:
-        of_color = sum(other.color == attributes.color for other in held_out)
+        of_color = sum(earlier.color == attributes.color for earlier in held_out)
         if len(held_out) < HELD_OUT and of_color < HELD_OUT_A_COLOR:
             held_out.append(attributes)
     return [attributes for attributes in shuffled if attributes not in held_out], held_out

@@ -23,9 +23,9 @@ YES_OR_NO = (
 )
 
 
-def conversation(question: str, answer: str, caption: str | None = None, media: str = "video_0") -> dict[str, Any]:
+def conversation(question: str, answer: str, caption: str | None = None) -> dict[str, Any]:
     """A dialog in the canonical layout; a caption becomes the last line of the question."""
     text = question if caption is None else f"{question}\nCaption: {caption}"
-    user = [{"type": "video", "video": media}, {"type": "text", "text": text}]
+    user = [{"type": "video", "video": "video_0"}, {"type": "text", "text": text}]
     assistant = [{"type": "text", "text": answer}]
     return {"conversations": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]}

@@ -40,7 +40,7 @@ def ratings(answers: Sequence[Answer]) -> dict[str, float | list[float | None]]:
     """
     pairs = [(rating(answer.prediction), rating(answer.reference)) for answer in answers]
     readable = [(own, true) for own, true in pairs if own is not None and true is not None]
-    figures: dict[str, float | list[float | None]] = {
+    values: dict[str, float | list[float | None]] = {
         "accuracy": [None if true is None else float(own == true) for own, true in pairs],
         "unreadable": [None if true is None else float(own is None) for own, true in pairs],
         "mean_absolute_error": [None if own is None or true is None else abs(own - true) for own, true in pairs],
@@ -48,7 +48,7 @@ def ratings(answers: Sequence[Answer]) -> dict[str, float | list[float | None]]:
     correlation = rank_correlation([own for own, _ in readable], [true for _, true in readable])
     unscored = sum(true is None for _, true in pairs)
     optional = {"rank_correlation": correlation, "unscored": unscored or None}
-    return figures | {name: value for name, value in optional.items() if value is not None}
+    return values | {name: value for name, value in optional.items() if value is not None}
 
 
 def draw_confusion(answers: Sequence[Answer], folder: Path) -> None:

@@ -116,7 +116,7 @@ def _layers_memory(
     kept = {mode: size.layers * value for mode, value in memory.kept.items()}
     working = dict(memory.working)
     if towers[0] is not Backward.NONE:
-        other = layer_memory(
+        text_memory = layer_memory(
             layer,
             _text_pre_attention,
             DecoderLayer.text_post_attention,
@@ -124,8 +124,8 @@ def _layers_memory(
             [_rotation(clips.text, size, layer)],
             config.compile,
         )
-        kept = {mode: value + size.layers * other.kept[mode] for mode, value in kept.items()}
-        working = {mode: max(value, other.working[mode]) for mode, value in working.items()}
+        kept = {mode: value + size.layers * text_memory.kept[mode] for mode, value in kept.items()}
+        working = {mode: max(value, text_memory.working[mode]) for mode, value in working.items()}
     # Noise, noised latents and targets in float32, and the hidden states of both towers.
     ends = clips.latents * TOKEN_SIZE * 4 * 4 + text.nbytes + 2 * latents.nbytes
     return LayerMemory({mode: value + ends for mode, value in kept.items()}, working)
@@ -150,22 +150,21 @@ def _rotation(tokens: int, size: NetworkConfig, layer: DecoderLayer) -> tuple[to
 
 def _recomputed(size: NetworkConfig, clips: _Clips, towers: tuple[Backward, Backward]) -> dict[str, float]:
     """FLOPs of the second forward pass of what trains: without attention under 'selective', with it under 'full'."""
-    once = [Backward.NONE if tower is Backward.NONE else Backward.WEIGHTS for tower in towers]
     text, latents = clips.lengths
-    whole = _forward(size, text, latents, once)
-    linear = clips.count * (whole - _attention(size, text, latents, once))
+    whole = _forward(size, text, latents, towers)
+    linear = clips.count * (whole - _attention(size, text, latents, towers))
     return {"none": 0.0, "selective": linear, "full": clips.count * whole}
 
 
-def _forward(size: NetworkConfig, text: int, latents: int, towers: list[Backward]) -> float:
+def _forward(size: NetworkConfig, text: int, latents: int, towers: tuple[Backward, Backward]) -> float:
     """Forward FLOPs of a clip in the towers that train."""
-    none = training_flops(size, [text], [latents], (Backward.NONE, Backward.NONE))
-    frozen = training_flops(size, [text], [0], (Backward.NONE, Backward.NONE))
-    own = none - frozen
-    return (frozen if towers[0] is not Backward.NONE else 0.0) + (own if towers[1] is not Backward.NONE else 0.0)
+    both = training_flops(size, [text], [latents], (Backward.NONE, Backward.NONE))
+    of_text = training_flops(size, [text], [0], (Backward.NONE, Backward.NONE))
+    flops = (of_text, both - of_text)
+    return sum(flop for flop, tower in zip(flops, towers, strict=True) if tower is not Backward.NONE)
 
 
-def _attention(size: NetworkConfig, text: int, latents: int, towers: list[Backward]) -> float:
+def _attention(size: NetworkConfig, text: int, latents: int, towers: tuple[Backward, Backward]) -> float:
     q = size.layers * size.heads * size.head_dim
     own = 4 * q * latents * (text + latents) if towers[1] is not Backward.NONE else 0
     return float(own + (2 * q * text**2 if towers[0] is not Backward.NONE else 0))

@@ -40,7 +40,7 @@ from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
-from cosmos_vfm.sampling import SampleRequest, SolverSettings, generate
+from cosmos_vfm.sampling import SampleRequest, SolverSettings, sample_latents
 from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
 from cosmos_vfm.tokenizer.video import CHANNELS, SPATIAL, TEMPORAL, latent_shape
 
@@ -300,17 +300,19 @@ class VfmFamily(ModelFamily):
         limit: int,
         on_step: Callable[[int], None] | None = None,
     ) -> Iterator[torch.Tensor]:
-        """Clips as their requests say, uint8 [3, T, H, W] each; arguments as of `sampling.generate`."""
+        """Clips on the CPU as their requests say, in order, uint8 [3, T, H, W]; arguments as of `sample_latents`."""
         assert isinstance(model, Cosmos3Network)
-        return generate(
+        video_tokenizer = self.video_tokenizer
+        for latents in sample_latents(
             model,
             requests,
             text=self.text,
-            video_tokenizer=self.video_tokenizer,
+            video_tokenizer=video_tokenizer,
             device=self.context.device,
             limit=limit,
             on_step=on_step,
-        )
+        ):
+            yield video_tokenizer.decode(latents[None])[0].cpu()
 
     def _sigma_distributions(self, batch: VideoBatch) -> list[tuple[str, float]]:
         """Distribution of sigma before the shift, and the shift, of every clip."""

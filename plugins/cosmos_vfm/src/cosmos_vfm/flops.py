@@ -29,7 +29,7 @@ def training_flops(
     block = network.hidden * (2 * q + 2 * network.kv_heads * network.head_dim + matrices * network.mlp)
     text_linear, text_attention = 2 * block * sum(text), 2 * q * sum(length**2 for length in text)
     latent_linear = 2 * block * sum(latents)
-    latent_attention = 4 * q * sum(own * (other + own) for other, own in zip(text, latents, strict=True))
+    latent_attention = 4 * q * sum(n * (n + prompt) for n, prompt in zip(latents, text, strict=True))
     return network.layers * (
         text_backward.linear * text_linear
         + text_backward.attention * text_attention

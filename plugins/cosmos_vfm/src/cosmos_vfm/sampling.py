@@ -23,7 +23,6 @@ __all__ = [
     "SampleRequest",
     "SolverSettings",
     "build_solver",
-    "generate",
     "sample_latents",
     "solver_sums",
 ]
@@ -85,14 +84,14 @@ class SampleRequest:
         return self.shape[0] * rows * columns
 
 
-def build_solver(steps: int, shift: float, device: torch.device) -> Any:
+def build_solver(steps: int, shift: float) -> Any:
     """Diffusers' UniPC on shifted sigmas linspace(0.999, 0). Its timesteps are those of the base models."""
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     solver = UniPCMultistepScheduler(
         num_train_timesteps=1000, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
-    solver.set_timesteps(steps, sigmas=np.linspace(1 - 1 / 1000, 0, steps + 1)[:-1], device=device)
+    solver.set_timesteps(steps, sigmas=np.linspace(1 - 1 / 1000, 0, steps + 1)[:-1], device="cpu")
     return solver
 
 
@@ -102,31 +101,13 @@ def solver_sums(steps: int, shift: float) -> tuple[list[float], torch.Tensor]:
     Their sum is what the solver gives, since it is linear. On the device the solver itself would make the host wait in
     every step for the network, and the device for the host.
     """
-    solver = build_solver(steps, shift, torch.device("cpu"))
+    solver = build_solver(steps, shift)
     latents, *velocities = torch.eye(1 + steps)[:, None, None]
     rows = []
     for timestep, velocity in zip(solver.timesteps, velocities, strict=True):
         latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
         rows.append(latents.flatten())
     return [float(timestep) for timestep in solver.timesteps], torch.stack(rows)
-
-
-def generate(
-    model: Cosmos3Network,
-    requests: Sequence[SampleRequest],
-    *,
-    text: TextTokens,
-    video_tokenizer: VideoVAE,
-    device: torch.device,
-    limit: int,
-    on_step: Callable[[int], None] | None = None,
-) -> Iterator[torch.Tensor]:
-    """uint8 [3, T, H, W] for every request, on the CPU, in order; arguments as of `sample_latents`."""
-    latents = sample_latents(
-        model, requests, text=text, video_tokenizer=video_tokenizer, device=device, limit=limit, on_step=on_step
-    )
-    for latent in latents:
-        yield video_tokenizer.decode(latent[None])[0].cpu()
 
 
 def sample_latents(
@@ -166,8 +147,8 @@ def _denoise(
     history[0] = latents
     for index, timestep in enumerate(timesteps):
         history[index + 1] = branches.velocity(latents, timestep) * noise_mask
-        known = history[: index + 2]
-        latents = torch.mv(known.flatten(1).T, sums[index, : len(known)]).view_as(latents)
+        summands = history[: index + 2]
+        latents = torch.mv(summands.flatten(1).T, sums[index, : len(summands)]).view_as(latents)
         if on_step is not None:
             on_step(len(group))
     return list(latents)

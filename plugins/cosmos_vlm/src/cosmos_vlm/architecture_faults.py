@@ -8,14 +8,14 @@ from typing import Any
 
 __all__ = ["faults"]
 
-LARGEST, MOST_LAYERS = 2**24, 1024
+MAX_SIZE, MAX_LAYERS = 2**24, 1024
 LAYERS = ("num_hidden_layers", "depth")
 TEXT = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "head_dim", "max_position_embeddings"),
 )
 VISION = ("hidden_size", "intermediate_size", "depth", "num_heads", "out_hidden_size", "num_position_embeddings")
-SAME = {"in_channels": 3, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2}
+REQUIRED = {"in_channels": 3, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2}
 """What the patches here are made for."""
 
 
@@ -24,7 +24,7 @@ def faults(config: Any) -> Iterator[str]:
     text, vision = config.text_config, config.vision_config
     wrong = [*_sizes("text_config", text, TEXT), *_sizes("vision_config", vision, VISION)]
     yield from wrong
-    for key, value in SAME.items():
+    for key, value in REQUIRED.items():
         if getattr(vision, key) != value:
             yield f"vision_config.{key} is {getattr(vision, key)!r:.80}; patches here need {value}"
     yield from _numbers(text, vision)
@@ -35,7 +35,7 @@ def faults(config: Any) -> Iterator[str]:
 
 def _sizes(section: str, config: Any, keys: tuple[str, ...]) -> Iterator[str]:
     for key in keys:
-        value, most = getattr(config, key), MOST_LAYERS if key in LAYERS else LARGEST
+        value, most = getattr(config, key), MAX_LAYERS if key in LAYERS else MAX_SIZE
         if type(value) is not int or not 0 < value <= most:
             yield f"{section}.{key} is {value!r:.80}, not a whole number from 1 to {most:,}"
 

@@ -134,11 +134,11 @@ def render_chat(chat: Chat, tokenizer: Any, limits: PixelLimits) -> RenderedChat
 
 def generation_prompt(tokenizer: Any) -> str:
     """What the tokenizer's chat template puts after a question, and the model answers to."""
-    asked, prompted = (
+    question, prompted = (
         tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=prompt)
         for prompt in (False, True)
     )
-    return str(prompted.removeprefix(asked))
+    return str(prompted.removeprefix(question))
 
 
 @frozen(eq=False)

@@ -22,7 +22,7 @@ PROCESSOR = "processor_config.json"
 """Where newer versions of transformers write the image and video processors, as the tables of `_TABLES`."""
 _TABLES = {IMAGE: "image_processor", VIDEO: "video_processor"}
 UNREADABLE = "the backbone's processor cannot be read"
-MOST_PIXELS = 2**40
+MAX_PIXELS = 2**40
 _OLD = ("min_pixels", "max_pixels")
 """Names of the limits in older files. They win over `size` in transformers."""
 _COMPLETE = Path(__file__).parent / "backbones/tiny"
@@ -84,7 +84,7 @@ def _stored(folder: Path, name: str, published: tuple[int, int]) -> tuple[int, i
         next((value for value in (settings.get(old), size.get(edge), size.get(old)) if isinstance(value, int)), default)
         for old, edge, default in zip(_OLD, ("shortest_edge", "longest_edge"), published, strict=True)
     )
-    if not 0 < low <= high <= MOST_PIXELS:
+    if not 0 < low <= high <= MAX_PIXELS:
         message = f"its limits of {low!r:.40} and {high!r:.40} pixels are no range of sizes"
         raise UserError(UNREADABLE, [Problem(message=message, file=str(folder / name), hint="fetch it again")])
     return low, high

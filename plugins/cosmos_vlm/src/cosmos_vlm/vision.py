@@ -34,14 +34,14 @@ PATCH = 16
 MERGE = 2
 TEMPORAL = 2
 FACTOR = PATCH * MERGE
-LARGEST_RATIO = 200
+MAX_RATIO = 200
 
 Grid = tuple[int, int, int]
 
 
 def _sides(height: int, width: int, frames: int, compared: int, low: int, high: int) -> tuple[int, int]:
     """Sides as multiples of 32 whose pixels over `compared` frames lie between the bounds."""
-    if max(height, width) > LARGEST_RATIO * min(height, width):
+    if max(height, width) > MAX_RATIO * min(height, width):
         raise ValueError(f"an image of {width}x{height} pixels is too elongated")
     if min(height, width) < FACTOR and frames > 1:
         scale = FACTOR / min(height, width)

@@ -18,7 +18,7 @@ from cosmos_data_bridge.folder.entries import Entry
 
 __all__ = ["Cut", "Facts", "Measured", "decoded_facts", "measure_all", "probed_facts", "split"]
 
-MOST_ELONGATED = 10
+MAX_ASPECT = 10
 """Longest side in units of the shortest; little of a picture beyond it would remain after the crop."""
 
 
@@ -120,8 +120,8 @@ def _facts(path: Path, timeline_of: Callable[[Path], Timeline]) -> Facts:
 def _measure(entry: Entry, cut: Cut, facts: Facts) -> Measured:
     """Raises UnreadableSample."""
     sides = sorted((facts.width, facts.height))
-    if sides[1] > MOST_ELONGATED * sides[0]:
-        raise UnreadableSample(str(entry.path), f"one side is more than {MOST_ELONGATED} times the other")
+    if sides[1] > MAX_ASPECT * sides[0]:
+        raise UnreadableSample(str(entry.path), f"one side is more than {MAX_ASPECT} times the other")
     windows = cut.ranges(facts.frames)
     if not windows:
         raise UnreadableSample(str(entry.path), f"shorter than a window of {cut.window} frames", "window")

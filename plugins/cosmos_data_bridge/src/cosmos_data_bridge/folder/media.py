@@ -35,12 +35,12 @@ class MediaFolder:
         os.utime(target, ns=(changed, changed))
         return target
 
-    def remove_others(self, kept: Collection[Path]) -> None:
+    def remove_others(self, files: Collection[Path]) -> None:
         """Remove every file but these, and folders without files."""
         for path in sorted(self.root.rglob("*"), reverse=True):
-            if path.is_file() and path not in kept:
+            if path.is_file() and path not in files:
                 path.unlink()
             elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-        if self.root.is_dir() and not kept:
+        if self.root.is_dir() and not files:
             self.root.rmdir()

@@ -55,15 +55,15 @@ class Tables:
         if not names:
             raise UserError(f"{file} has no rows")
         columns = []
-        for what, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
+        for kind, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
             column = named or next((name for name in known if name in names), None)
             if column is None or column not in names:
                 looked_for = named or ", ".join(known)
                 problem = Problem(
-                    message=f"no column for the {what}: looked for {looked_for}; it has {', '.join(names)}",
+                    message=f"no column for the {kind}: looked for {looked_for}; it has {', '.join(names)}",
                     file=str(file),
                     line=1,
-                    hint=f"--{what}-column NAME (dataset.{what}_column) names it",
+                    hint=f"--{kind}-column NAME (dataset.{kind}_column) names it",
                 )
                 raise UserError("a column is missing", [problem])
             if names.count(column) > 1:

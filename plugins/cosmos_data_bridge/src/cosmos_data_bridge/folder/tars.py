@@ -58,8 +58,8 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes
     with tarfile.open(tar) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
-            wanted = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
-            if not member.isfile() or not wanted:
+            is_used = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
+            if not member.isfile() or not is_used:
                 continue
             if name.is_absolute() or ".." in name.parts:
                 problem = Problem(

@@ -14,16 +14,17 @@ from uuid import uuid4
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.plan.record import replace_file
 from cosmos_core.strict_json import read_object
 from cosmos_vfm.cache.entry import FORMAT, PACKAGE, Cached, from_bytes, to_bytes
-from cosmos_vfm.cache.eviction import PARTIAL, PARTS, make_room
+from cosmos_vfm.cache.eviction import PARTS, make_room
 
 __all__ = ["INDEX", "LatentCache", "described", "write_index"]
 
 INDEX = "cache.json"
-NOTED_EVERY = 3600
-"""Seconds after which another use of a clip is noted, so that reading seldom writes."""
-SPARE_SHARE, SPARE = 0.05, 20 * 2**30
+USE_NOTED_SECONDS = 3600
+"""Seconds after which another use of a clip is noted, so that most reads write nothing."""
+FREE_SHARE, FREE_BYTES = 0.05, 20 * 2**30
 """Of a disk, the smaller of the two is left to checkpoints and everybody else."""
 
 
@@ -36,7 +37,7 @@ class LatentCache:
     def __init__(
         self, folder: Path, video_tokenizer: str, text: str, *, create: bool = False, limit: float | None = None
     ) -> None:
-        """limit: bytes of this and the other `automatic` folders beside it; those used longest ago are removed."""
+        """limit: bytes of this and the other automatic caches beside it; what was used longest ago is removed."""
         self.folder, self._limit = folder, limit
         index = folder / INDEX
         if create and not index.is_file():
@@ -70,7 +71,7 @@ class LatentCache:
         if self._limit is not None:
             make_room(self.folder.parent, path.parent.name, len(content), self._limit)
             _check_space(path.parent, len(content))
-        _write_whole(path, content)
+        _replace(path, content)
 
     def read(self, identity: str, caption: str) -> Cached | None:
         """The clip, with token ids if they belong to this caption. None when it is missing or damaged.
@@ -83,20 +84,21 @@ class LatentCache:
             content = path.read_bytes()
         except OSError:
             return None
-        if self._limit is None:
-            return from_bytes(content, path, caption, with_ids=self._same_text)
-        _note_use(path)
+        if self._limit is not None:
+            _note_use(path)
         try:
             return from_bytes(content, path, caption, with_ids=self._same_text)
         except UserError:
-            return None  # Other formats have other folders, so that the number is damaged.
+            if self._limit is None:
+                raise
+            return None  # Each format has its own folder, so the format's number is damaged.
 
 
 def write_index(folder: Path, video_tokenizer: str, text: str) -> None:
-    """Say what a folder holds, whatever was said before. Raises OSError."""
+    """Write the index of a folder, in place of any older one. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {"format": FORMAT, "codec": video_tokenizer, "text": text}
-    _write_whole(folder / INDEX, f"{json.dumps(record)}\n".encode())
+    _replace(folder / INDEX, f"{json.dumps(record)}\n".encode())
 
 
 def described(error: OSError, folder: Path) -> str:
@@ -107,26 +109,20 @@ def described(error: OSError, folder: Path) -> str:
 def _note_use(path: Path) -> None:
     """Set the time of change to now, by which files are removed."""
     with suppress(OSError):  # It was removed, or the folder may only be read.
-        if time.time() - path.stat().st_mtime > NOTED_EVERY:
+        if time.time() - path.stat().st_mtime > USE_NOTED_SECONDS:
             os.utime(path)
 
 
 def _check_space(folder: Path, size: int) -> None:
     """Raises OSError when a file of this size would take the last of the disk."""
     disk = shutil.disk_usage(folder)
-    if disk.free - size < min(SPARE_SHARE * disk.total, SPARE):
+    if disk.free - size < min(FREE_SHARE * disk.total, FREE_BYTES):
         raise OSError(errno.ENOSPC, f"only {disk.free / 2**30:.1f} GiB of its disk are free", str(folder))
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+def _replace(path: Path, content: bytes) -> None:
+    """Other processes and machines may write the same file."""
+    replace_file(path, content, writer=f".{uuid4().hex}")
 
 
 def _read(index: Path) -> dict[str, Any]:

@@ -10,13 +10,11 @@ import torch
 
 from cosmos_core.checkpoint import (
     Entry,
-    FrozenBase,
     StoredWeights,
     atomic_directory,
-    check_nonzero_adapters,
+    base_of_adapters,
     write_shards,
 )
-from cosmos_core.errors import UserError
 from cosmos_core.optim import is_lora
 from cosmos_vfm.checkpoints.names import to_diffusers
 
@@ -33,15 +31,9 @@ def export_adapter(
 ) -> dict[str, Any]:
     """Write the adapters of an ``iter_<N>`` folder. Returns facts to print. dtype: None keeps that of `weights`.
 
-    Raises UserError when there are no adapters, or all are zero.
+    Raises UserError as `base_of_adapters` does.
     """
-    base = FrozenBase.read(checkpoint)
-    if base is None or base.rank is None:
-        trained_with_others = any(".lora_" in name for name in weights.infos)
-        content = "adapters together with other weights" if trained_with_others else "full weights and no adapters"
-        raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
-    base.check_whole()
-    check_nonzero_adapters(weights)
+    base = base_of_adapters(checkpoint, weights)
     entries = {
         PREFIX + to_diffusers(name): Entry(weights, name, dtype or info.dtype)
         for name, info in weights.infos.items()

@@ -11,7 +11,7 @@ __all__ = ["ADAPTERS", "FORMAT", "SEARCHED", "looks_published"]
 FORMAT = "cosmos3"
 ADAPTERS = "adapters"
 MARKS = ("add_q_proj", "moe_gen")
-LARGEST_HEADER = 100 * 2**20
+MAX_HEADER = 100 * 2**20
 SEARCHED = (
     "a generation tower (tensors with moe_gen or add_q_proj) in transformer/diffusion_pytorch_model.safetensors, "
     "transformer/model.safetensors, diffusion_pytorch_model.safetensors, model.safetensors, or in the shards of an "
@@ -38,7 +38,7 @@ def _header(file: Path) -> str:
     """Tensor names in the header of a safetensors file, as one text."""
     with file.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        if length > LARGEST_HEADER:
+        if length > MAX_HEADER:
             return ""
         text = handle.read(length).decode("utf-8", errors="replace")
     try:

@@ -65,7 +65,7 @@ def load_published(model: nn.Module, folder: Path) -> frozenset[str]:
     Raises UserError when tensors are missing or of another shape.
     """
     published = open_published(folder)
-    parameters, filled, other = dict(model.named_parameters()), set[str](), list[str]()
+    parameters, filled, reshaped = dict(model.named_parameters()), set[str](), list[str]()
     for file in published.files:
         for stored, value in published.tensors(file):
             name = stored.removeprefix(PREFIX)
@@ -73,11 +73,11 @@ def load_published(model: nn.Module, folder: Path) -> frozenset[str]:
                 load_full_tensor(parameters[name], value)
                 filled.add(name)
             elif name in parameters:
-                other.append(name)
-    missing = [name for name in parameters if name not in filled and name not in other]
+                reshaped.append(name)
+    missing = [name for name in parameters if name not in filled and name not in reshaped]
     problems = [
-        Problem(message=f"{what}: {by_layer(names)}", file=str(published.folder))
-        for what, names in (("tensors are missing", missing), ("tensors have another shape", other))
+        Problem(message=f"{fault}: {by_layer(names)}", file=str(published.folder))
+        for fault, names in (("tensors are missing", missing), ("tensors have another shape", reshaped))
         if names
     ]
     if problems:

@@ -19,7 +19,7 @@ from cosmos_core.strict_json import read_object
 from cosmos_vfm.checkpoints.identify import SEARCHED
 from cosmos_vfm.checkpoints.names import from_diffusers
 
-__all__ = ["COMPONENTS", "Published", "is_published", "open_published"]
+__all__ = ["COMPONENTS", "Published", "open_published"]
 
 COMPONENTS = ("scheduler", "vae", "text_tokenizer", "sound_tokenizer", "vision_encoder")
 """Folders beside the transformer that an export gets too."""
@@ -108,11 +108,6 @@ def _find_published(root: Path) -> Published | None:
 def _is_generator(file: Path) -> bool:
     with open_safetensors(file) as opened:
         return any("moe_gen" in name or "add_q_proj" in name for name in opened.keys())  # noqa: SIM118
-
-
-def is_published(root: Path) -> bool:
-    """Whether a folder holds a published generator."""
-    return root.is_dir() and _find_published(root) is not None
 
 
 def open_published(root: Path) -> Published:

@@ -109,8 +109,8 @@ def _rows(options: dict[str, Any]) -> list[Any]:
     given = {"--prompt": options["texts"], "--prompts": options["prompts"], "--validation": options["validation"]}
     places = [name for name, value in given.items() if value]
     if len(places) != 1:
-        what = "is no prompt" if not places else f"are prompts from {' and '.join(places)}"
-        raise UserError(f"there {what}; give --prompt TEXT, --prompts FILE or --validation COUNT")
+        fault = "is no prompt" if not places else f"are prompts from {' and '.join(places)}"
+        raise UserError(f"there {fault}; give --prompt TEXT, --prompts FILE or --validation COUNT")
     media = {"image": options["image"], "video": options["video"]}
     if any(media.values()) and not options["texts"]:
         problem = Problem(message=f"goes with --prompt, not with {places[0]}", key="--image, --video")

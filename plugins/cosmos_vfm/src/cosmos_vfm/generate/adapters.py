@@ -28,7 +28,7 @@ FILE = "pytorch_lora_weights.safetensors"
 PREFIX = "transformer."
 METADATA = "lora_adapter_metadata"
 UNUSABLE = "an adapter cannot be used"
-LARGEST = 2**20
+MAX_RANK = 2**20
 """Of alpha and of a rank."""
 
 
@@ -86,7 +86,7 @@ def _described(file: Path, opened: Any, name: str) -> dict[str, Any]:
 def _factor(adapter: Adapter, settings: Mapping[str, Any]) -> float:
     """Strength x alpha / rank. Raises UserError."""
     alpha, rank = (settings.get(f"{PREFIX}{key}", 1) for key in ("lora_alpha", "r"))
-    if not all(isinstance(value, int | float) and 0 < value <= LARGEST for value in (alpha, rank)):
+    if not all(isinstance(value, int | float) and 0 < value <= MAX_RANK for value in (alpha, rank)):
         message = f"its alpha is {alpha!r:.80} and its rank {rank!r:.80}, which are no sizes"
         raise UserError(UNUSABLE, [Problem(message=message, file=str(adapter.file), hint="export the adapters again")])
     return adapter.strength * alpha / rank

@@ -22,9 +22,9 @@ __all__ = ["Clip", "Settings", "plan_clips"]
 
 logger = logging.getLogger(__name__)
 
-MOST_SEED = 2**32 - 1
-MOST_FPS = 1000
-MOST_TOKENS = 2**20
+MAX_SEED = 2**32 - 1
+MAX_FPS = 1000
+MAX_TOKENS = 2**20
 """Latent tokens of a clip; the base models' longest clips have 44,160."""
 PIXELS_OF_TOKEN = 32 * 32
 
@@ -105,8 +105,8 @@ def plan_clips(
     """
     clips, problems = [], list(_settings_problems(rows, settings))
     for index, row in enumerate(rows):
-        asked = settings.frames if settings.frames is not None else row.frames
-        image = asked == 1 and row.image is None and row.video is None
+        frames = settings.frames if settings.frames is not None else row.frames
+        image = frames == 1 and row.image is None and row.video is None
         clip, wrong = _clip(index, row, settings, defaults_of(tier, sampling, image=image, recorded=recorded))
         clips.append(clip)
         problems += wrong
@@ -145,8 +145,8 @@ def _rounded(frames: int, row: Row) -> int:
 
 
 def _clip(index: int, row: Row, settings: Settings, defaults: Defaults) -> tuple[Clip, list[Problem]]:
-    asked = settings.frames if settings.frames is not None else row.frames
-    frames = _rounded(defaults.frames if asked is None else asked, row)
+    requested = settings.frames if settings.frames is not None else row.frames
+    frames = _rounded(defaults.frames if requested is None else requested, row)
     fps = settings.fps if settings.fps is not None else defaults.fps if row.fps is None else row.fps
     width, height, problems = _size(row, settings, defaults)
     of_video = 2 if settings.condition_frames is None else settings.condition_frames
@@ -154,10 +154,10 @@ def _clip(index: int, row: Row, settings: Settings, defaults: Defaults) -> tuple
     seed = settings.seed + index if settings.seed is not None else row.seed if row.seed is not None else index
     problems += _problems(row, frames, fps, condition_frames)
     problems += _size_problems(row, frames, width, height)
-    if not 0 <= seed <= MOST_SEED:
-        problems.append(row.problem(f"is {seed} for clip {index}; it goes from 0 to {MOST_SEED}", "seed"))
-    told = settings.tells_facts
-    duration, size = (defaults.tells_duration, defaults.tells_size) if told is None else (told, told)
+    if not 0 <= seed <= MAX_SEED:
+        problems.append(row.problem(f"is {seed} for clip {index}; it goes from 0 to {MAX_SEED}", "seed"))
+    tells = settings.tells_facts
+    duration, size = (defaults.tells_duration, defaults.tells_size) if tells is None else (tells, tells)
     facts = Facts(frames, height, width, fps, duration, size)
     negative = settings.negative if settings.negative is not None else row.negative_prompt
     negative = defaults.negative if negative is None else negative
@@ -198,9 +198,9 @@ def _size(row: Row, settings: Settings, defaults: Defaults) -> tuple[int, int, l
 def _size_problems(row: Row, frames: int, width: int, height: int) -> Iterator[Problem]:
     """A clip so large that no device holds it: the machine would be out of memory before it says so."""
     tokens = (1 + frames // 4) * width * height // PIXELS_OF_TOKEN
-    if tokens > MOST_TOKENS:
+    if tokens > MAX_TOKENS:
         message = f"is {frames}, which makes {tokens:,} latent tokens at {width}x{height}"
-        hint = f"take fewer, or a smaller size: at most {MOST_TOKENS:,} tokens"
+        hint = f"take fewer, or a smaller size: at most {MAX_TOKENS:,} tokens"
         yield row.problem(message, "frames", hint)
 
 
@@ -211,9 +211,9 @@ def _problems(row: Row, frames: int, fps: float, condition_frames: int) -> list[
     elif condition_frames and frames <= 1 + 4 * (condition_frames - 1):
         message = f"is {frames}, and the given {'image' if row.image else 'video'} is as long already"
         problems.append(row.problem(message, "frames", f"take at least {1 + 4 * condition_frames}"))
-    if not 0 < fps <= MOST_FPS:
+    if not 0 < fps <= MAX_FPS:
         message = f"is {fps}, which is no frame rate"
-        problems.append(row.problem(message, "fps", f"take a number above 0, at most {MOST_FPS}"))
+        problems.append(row.problem(message, "fps", f"take a number above 0, at most {MAX_FPS}"))
     if row.image is not None and row.video is not None:
         problems.append(row.problem("is given beside an image; a clip continues one of them", "video"))
     for key, path in (("image", row.image), ("video", row.video)):

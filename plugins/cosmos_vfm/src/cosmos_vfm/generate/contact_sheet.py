@@ -19,7 +19,7 @@ COLUMNS = 5
 TILE = 96
 GAP = 4
 LINE = 15
-MOST_LINES = 4
+MAX_LINES = 4
 FONT_SIZE = 12
 FONTS = (
     "DejaVuSans.ttf",
@@ -75,10 +75,10 @@ def write_contact_sheet(path: Path, titles: Sequence[str], rows: Sequence[Row]) 
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """At most `MOST_LINES` lines no wider than `width` pixels; scripts without spaces break anywhere."""
+    """At most `MAX_LINES` lines no wider than `width` pixels; scripts without spaces break anywhere."""
     font, rest = font_for(text), " ".join(text.split())
     lines: list[str] = []
-    while rest and len(lines) < MOST_LINES:
+    while rest and len(lines) < MAX_LINES:
         count = len(rest)
         while count > 1 and font.getlength(rest[:count]) > width:
             count = max(1, min(count - 1, int(count * width / font.getlength(rest[:count]))))

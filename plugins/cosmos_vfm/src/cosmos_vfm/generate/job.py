@@ -116,7 +116,7 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
             _check_steps(source.folder)
         if not configured and job.weights == "live" and source.kind not in ("run", "checkpoint"):
             raise UserError(f"--weights live is for runs; {source.folder} is {source.label}")
-        labels = [other.label for other in configured]
+        labels = [entry.label for entry in configured]
         config = _config(source, job, configured[0].config if configured else None, plugins)
         recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
         weights = "ema" if configured and job.weights == "fresh" else job.weights
@@ -127,7 +127,7 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
                 label=label, source=source, config=config, recorded=recorded, weights=weights, generation=generation
             )
         )
-    if job.recipe is not None and all(one.source.record is not None for one in configured):
+    if job.recipe is not None and all(entry.source.record is not None for entry in configured):
         problem = Problem(message=f"is {job.recipe}", key="--recipe", hint="leave it out; key=value changes a setting")
         raise UserError("the settings of these weights are recorded, so no recipe is used", [problem])
     return configured

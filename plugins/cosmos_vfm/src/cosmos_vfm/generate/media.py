@@ -26,7 +26,7 @@ __all__ = ["check_media", "condition_of", "cover", "cover_and_crop"]
 
 logger = logging.getLogger(__name__)
 
-TOLD_CROP = 0.02
+MAX_SILENT_CROP = 0.02
 """Share of a side that may be cut without a word."""
 
 
@@ -111,7 +111,7 @@ def _tell_crop(path: str, frames: torch.Tensor, clip: Clip) -> None:
     height, width = frames.shape[2:]
     across, down = cover(width, height, (clip.width, clip.height))
     cut = max(1 - clip.width / across, 1 - clip.height / down)
-    if cut > TOLD_CROP:
+    if cut > MAX_SILENT_CROP:
         side = "width" if across - clip.width > down - clip.height else "height"
         sizes = f"is {width}x{height}, the clip {clip.width}x{clip.height}"
         logger.warning("%s %s: scaled, and %.0f%% of its %s cut off", path, sizes, 100 * cut, side)

@@ -8,9 +8,11 @@ from pathlib import Path
 from attrs import frozen
 from jinja2 import Environment
 
+from cosmos_core.plan.record import replace_file
+
 __all__ = ["Cell", "PageRow", "write_page"]
 
-SMALLEST = 256
+MIN_WIDTH = 256
 """Pixels across that a clip should have in the page."""
 
 
@@ -26,7 +28,7 @@ class Cell:
     @property
     def times(self) -> int:
         """How much larger it is shown: clips of a few pixels are hidden by their own controls."""
-        return max(1, SMALLEST // self.width)
+        return max(1, MIN_WIDTH // self.width)
 
     @property
     def shown(self) -> int:
@@ -97,6 +99,4 @@ def write_page(path: Path, title: str, rows: Sequence[PageRow], *, note: str = "
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["url"] = environment.filters["urlencode"]
     text = environment.from_string(_TEMPLATE).render(title=title, rows=rows, note=note)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, text.encode())

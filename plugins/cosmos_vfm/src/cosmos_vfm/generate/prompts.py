@@ -30,8 +30,8 @@ class Facts:
     @property
     def sentences(self) -> tuple[str, ...]:
         """As the base models' training data says them."""
-        what = "image" if self.frames == 1 else "video"
-        size = (f"This {what} is of {self.height}x{self.width} resolution.",) if self.tells_size else ()
+        medium = "image" if self.frames == 1 else "video"
+        size = (f"This {medium} is of {self.height}x{self.width} resolution.",) if self.tells_size else ()
         if self.frames == 1 or not self.tells_duration:
             return size
         seconds = self.frames / self.fps
@@ -48,15 +48,15 @@ def prompt_text(prompt: str, facts: Facts, *, escape: bool) -> str:
     caption = _structured(prompt)
     if caption is None:
         return _with_sentences(prompt, facts)
-    told: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     if facts.tells_duration and facts.frames == 1:
         caption = {key: value for key, value in caption.items() if key not in ("duration", "fps")}
     elif facts.tells_duration:
-        told = {"duration": f"{int(facts.frames / facts.fps)}s", "fps": float(facts.fps)}
+        keys = {"duration": f"{int(facts.frames / facts.fps)}s", "fps": float(facts.fps)}
     if facts.tells_size:
-        told["resolution"] = {"H": facts.height, "W": facts.width}
-        told["aspect_ratio"] = aspect_of(facts.width, facts.height)
-    return json.dumps(caption | told, ensure_ascii=escape)
+        keys["resolution"] = {"H": facts.height, "W": facts.width}
+        keys["aspect_ratio"] = aspect_of(facts.width, facts.height)
+    return json.dumps(caption | keys, ensure_ascii=escape)
 
 
 def negative_text(negative: str, facts: Facts) -> str:

@@ -20,7 +20,7 @@ HINT = "set it, or WAN_VAE_PATH, to Wan2.2_VAE.pth or a folder with a diffusers 
 STEM = "diffusion_pytorch_model"
 WIDTHS = ("base_dim", "decoder_base_dim")
 LATENTS = ("latents_mean", "latents_std")
-WIDEST = 4096
+MAX_WIDTH = 4096
 """Channels of a VAE's first layer; the released one has 160 and 256."""
 
 
@@ -59,11 +59,13 @@ def read_config(folder: Path, released: dict[str, Any]) -> dict[str, Any]:
 def _fault(name: str, value: Any, released: Any) -> str:
     """Why a value cannot be used; "" when it can."""
     if name in WIDTHS:
-        usable = type(value) is int and 0 < value <= WIDEST and value % 2 == 0
-        return "" if usable else f"is {value!r:.80}, not an even number up to {WIDEST}"
+        usable = type(value) is int and 0 < value <= MAX_WIDTH and value % 2 == 0
+        return "" if usable else f"is {value!r:.80}, not an even number up to {MAX_WIDTH}"
     if name in LATENTS:
-        numbers = isinstance(value, list) and all(type(one) in (int, float) and abs(one) < WIDEST for one in value)
-        if not numbers or len(value) != len(released) or (name == LATENTS[1] and not all(one > 0 for one in value)):
+        numbers = isinstance(value, list) and all(
+            type(item) in (int, float) and abs(item) < MAX_WIDTH for item in value
+        )
+        if not numbers or len(value) != len(released) or (name == LATENTS[1] and not all(item > 0 for item in value)):
             return f"is {value!r:.80}, not {len(released)} {'positive ' * (name == LATENTS[1])}numbers"
         return ""
     return "" if value == released else f"is {value!r:.80}; this version reads VAEs where it is {released}"

@@ -76,14 +76,14 @@ def _generate(
 
 def _config(settings: Settings, tokenizer: Any) -> GenerationConfig:
     samples = settings.temperature > 0
-    chosen = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k} if samples else {}
+    random = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k} if samples else {}
     return GenerationConfig(
         max_new_tokens=settings.max_tokens,
         do_sample=samples,
         repetition_penalty=settings.repetition_penalty,
         eos_token_id=tokenizer.convert_tokens_to_ids(END),
         pad_token_id=_filler(tokenizer),
-        **chosen,
+        **random,
     )
 
 

@@ -52,17 +52,17 @@ class Conversation:
             pieces.append(piece)
             write(piece)
 
-        asked = ask_for_reasoning(text) if self.settings.reasoning else text
-        dialog = Chat("prompt", (*self.messages, Message("user", (*media, asked))))
+        prompt = ask_for_reasoning(text) if self.settings.reasoning else text
+        dialog = Chat("prompt", (*self.messages, Message("user", (*media, prompt))))
         try:
-            said = stream(self.model, self.model.processor.prompt(dialog), self.settings, collect)
+            output = stream(self.model, self.model.processor.prompt(dialog), self.settings, collect)
         except KeyboardInterrupt:
-            said = "".join(pieces)
+            output = "".join(pieces)
         except UnreadableSample as error:
             raise UserError("the message cannot be used", [Problem(message=error.reason)]) from None
-        reply = split(said)
+        reply = split(output)
         self.messages += [Message("user", (*media, text)), Message("assistant", (reply.answer or "...",))]
-        return said
+        return output
 
     def reset(self) -> None:
         """Forget everything."""

@@ -78,8 +78,8 @@ def _row(number: int, values: Any) -> Row:
         if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
             if turns[-1].get(role, turns[-1].get("role")) in ("assistant", "gpt"):
                 return Row(number, key, values, reference=True)
-            asked = {**NOTHING} if "role" in turns[-1] else {"from": "gpt", "value": NOTHING["content"]}
-            return Row(number, key, {**values, name: [*turns, asked]}, reference=False)
+            answer = {**NOTHING} if "role" in turns[-1] else {"from": "gpt", "value": NOTHING["content"]}
+            return Row(number, key, {**values, name: [*turns, answer]}, reference=False)
     return Row(number, key, values, reference="response" in values)
 
 
@@ -93,7 +93,7 @@ def _of_prompt(values: dict[str, Any]) -> dict[str, Any]:
     media: dict[str, list[Any]] = {}
     for kind in PLACES:
         given = [value for name in (kind, f"{kind}s") if (value := values.get(name)) is not None]
-        media[f"{kind}s"] = [one for value in given for one in (value if isinstance(value, list) else [value])]
+        media[f"{kind}s"] = [entry for value in given for entry in (value if isinstance(value, list) else [value])]
     if not any(place in text for place in PLACES.values()):
         text = "".join(place * len(media[f"{kind}s"]) for kind, place in PLACES.items()) + text
     system = [{"role": "system", "content": values["system"]}] if values.get("system") else []
@@ -115,8 +115,8 @@ class Job:
     def media(self) -> MediaReader:
         """Finds what rows name beside their file, or under its whole path."""
         folder = self.source.absolute().parent
-        shown = self.clips
-        return MediaReader(folder, (folder,), ("/",), target_fps=shown.fps, max_frames=shown.max_frames)
+        clips = self.clips
+        return MediaReader(folder, (folder,), ("/",), target_fps=clips.fps, max_frames=clips.max_frames)
 
 
 def answer_rows(job: Job, rows: Sequence[Row]) -> int:
@@ -156,8 +156,8 @@ def _answer_batch(job: Job, rows: Sequence[Row], file: TextIO) -> list[Problem]:
     for row in rows:
         try:
             dialog = to_chat(row.values, row.key, "", job.media)
-            asked = Chat(row.key, _prompt(dialog.messages, job.settings), dialog.tools)
-            prompts.append((row, [model.processor.prompt(asked) for model in job.models]))
+            prompt = Chat(row.key, _prompt(dialog.messages, job.settings), dialog.tools)
+            prompts.append((row, [model.processor.prompt(prompt) for model in job.models]))
         except UnreadableSample as error:
             message = f"{error.where.removeprefix(': ')}: {error.reason}"
             problems.append(Problem(message=message, file=str(job.source), line=row.line))
@@ -166,8 +166,8 @@ def _answer_batch(job: Job, rows: Sequence[Row], file: TextIO) -> list[Problem]:
     texts = [
         answers(model, [own[number] for _, own in prompts], job.settings) for number, model in enumerate(job.models)
     ]
-    for (row, _), told in zip(prompts, zip(*texts, strict=True), strict=True):
-        file.write(json.dumps(_record(row, job.models, told), ensure_ascii=False) + "\n")
+    for (row, _), outputs in zip(prompts, zip(*texts, strict=True), strict=True):
+        file.write(json.dumps(_record(row, job.models, outputs), ensure_ascii=False) + "\n")
     file.flush()
     return problems
 
@@ -190,9 +190,9 @@ def _prompt(messages: Sequence[Message], settings: Settings) -> tuple[Message, .
 def _record(row: Row, models: Sequence[ChatModel], texts: Sequence[str]) -> dict[str, Any]:
     """line, id and answer, of several models by label; the data's own answer, if it has one."""
     record: dict[str, Any] = {"line": row.line, "id": row.key}
-    told = [_told(text) for text in texts]
-    labelled = dict(zip((model.label for model in models), told, strict=True))
-    record |= told[0] if len(models) == 1 else {"answers": labelled}
+    replies = [_told(text) for text in texts]
+    labelled = dict(zip((model.label for model in models), replies, strict=True))
+    record |= replies[0] if len(models) == 1 else {"answers": labelled}
     return record | ({"reference": _reference(row.values)} if row.reference else {})
 
 

@@ -75,7 +75,7 @@ def _command(
     if word == "/reset":
         for conversation in conversations:
             conversation.reset()
-        click.echo("the conversation starts anew", err=True)
+        click.echo("a new conversation starts", err=True)
         return []
     click.echo(HELP if word == "/help" else f"{word} is no command\n{HELP}", err=True)
     return media

@@ -17,7 +17,7 @@ REQUEST = (
 
 @frozen(kw_only=True)
 class Settings:
-    """Settings of transformers' `generate`. The defaults are greedy, as the reference decodes.
+    """Settings of transformers' `generate`. The defaults are greedy, as the cosmos-framework scripts decode.
 
     max_tokens: of an answer, reasoning included. temperature: 0 takes the likeliest token each time. top_p: sample from
     the likeliest tokens that have this share together; top_k: from so many; 0: from all.

@@ -40,13 +40,13 @@ def export(request: Conversion) -> dict[str, Any]:
             message=f"there is no format '{target_format}'", hint=f"leave out --format, or use '{FORMAT}'"
         )
         raise UserError("a reasoner can be exported for transformers only; nothing was exported", [problem])
-    asked, verify = request.options.get("dtype"), bool(request.options.get("verify"))
+    kind, verify = request.options.get("dtype"), bool(request.options.get("verify"))
     if request.options.get("adapter"):
         weights = model.backbone.safetensors_path or model.backbone.model_name
-        return export_adapter(request.source, request.output, weights, dtype(asked) if asked else None, verify=verify)
+        return export_adapter(request.source, request.output, weights, dtype(kind) if kind else None, verify=verify)
     backbone = config_folder(model.backbone)
     scale = model.lora_alpha / model.lora_rank if model.lora_enabled else None
     source = trained_weights(request.source, request.options.get("weights", ""), scale)
-    precision, limits = dtype(asked or model.precision), pixel_limits(model, backbone)
+    precision, limits = dtype(kind or model.precision), pixel_limits(model, backbone)
     layers = model.num_layers
     return export_weights(source, request.output, backbone, limits, precision, num_layers=layers, verify=verify)

@@ -16,7 +16,7 @@ from cosmos_vlm.weights import config_folder
 
 __all__ = ["describe"]
 
-LONGEST_ANSWER = 1024
+MAX_ANSWER_TOKENS = 1024
 """Tokens; what `cosmos chat` takes where nothing is asked for."""
 
 LOAD = """
@@ -72,7 +72,7 @@ def _generation(config: RunConfig, model: VlmConfig) -> dict[str, Any]:
     """Defaults by name: greedy answers, pixels as in training, and how the training data sampled videos."""
     limits = asdict(pixel_limits(model, config_folder(model.backbone)))
     defaults: dict[str, Any] = {
-        "max_new_tokens": LONGEST_ANSWER,
+        "max_new_tokens": MAX_ANSWER_TOKENS,
         "do_sample": False,
         "image_pixels": list(limits["image"]),
         "video_pixels": list(limits["video"]),

@@ -15,7 +15,7 @@ from cosmos_core.checkpoint import (
     FrozenBase,
     StoredWeights,
     atomic_directory,
-    check_nonzero_adapters,
+    base_of_adapters,
     write_shards,
 )
 from cosmos_core.errors import UserError
@@ -80,16 +80,11 @@ def export_adapter(
 ) -> dict[str, Any]:
     """Write the adapters of an ``iter_<N>`` folder; returns facts to print. dtype: None keeps theirs.
 
-    weights: what the run calls the folder or repository whose weights it adapts. Raises UserError when there are no
-    adapters, when they were trained beside other weights, or when training changed none.
+    weights: what the run calls the folder or repository whose weights it adapts. Raises UserError as
+    `base_of_adapters` does, and for adapters of fresh weights.
     """
-    adapters, base = DcpWeights(checkpoint / "model", "live"), FrozenBase.read(checkpoint)
-    if base is None or base.rank is None:
-        beside = any(is_lora(name) for name in adapters.infos)
-        holds = "adapters that were trained together with other weights" if beside else "whole weights, no adapters"
-        raise UserError(f"{checkpoint} holds {holds}; leave --adapter out")
-    base.check_whole()
-    check_nonzero_adapters(adapters)
+    adapters = DcpWeights(checkpoint / "model", "live")
+    base = base_of_adapters(checkpoint, adapters)
     stored = {name: info for name, info in adapters.infos.items() if is_lora(name)}
     entries = {PEFT + name: Entry(adapters, name, dtype or info.dtype) for name, info in stored.items()}
     settings = {

@@ -195,8 +195,8 @@ def _check_fit(tensors: Mapping[str, _Tensor], expected: Mapping[str, torch.Size
         "have another shape": [name for name in expected if name in shapes and shapes[name] != expected[name]],
     }
     problems = [
-        Problem(message=f"{len(names)} tensors {what}: {', '.join(sorted(names)[:4])}", file=str(source))
-        for what, names in groups.items()
+        Problem(message=f"{len(names)} tensors {fault}: {', '.join(sorted(names)[:4])}", file=str(source))
+        for fault, names in groups.items()
         if names
     ]
     if problems:

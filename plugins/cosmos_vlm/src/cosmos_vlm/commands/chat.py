@@ -180,8 +180,8 @@ def _models(
     first, *others = names
     sources = [locate_source(first, plugins, step=step), *(locate_source(name, plugins) for name in others)]
     return [
-        load_chat_model(name, found, read if found is sources[0] else [], place, plugins=plugins)
-        for name, found in zip(names, sources, strict=True)
+        load_chat_model(name, source, read if source is sources[0] else [], place, plugins=plugins)
+        for name, source in zip(names, sources, strict=True)
     ]
 
 
