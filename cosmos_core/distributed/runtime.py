@@ -87,4 +87,5 @@ def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: ti
         return
     rank, world = (launched.rank, launched.world) if launched is not None else (0, 1)
     store = dist.FileStore(meeting, world) if meeting is not None else dist.HashStore()
+    store.set_timeout(timeout)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
