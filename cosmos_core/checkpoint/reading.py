@@ -12,7 +12,7 @@ __all__ = ["read_each"]
 
 T = TypeVar("T")
 
-MOST_THREADS = 4
+MAX_THREADS = 4
 """Each holds one whole tensor on the host."""
 
 
@@ -21,7 +21,7 @@ def read_each(read: Callable[[T], None], items: Iterable[T]) -> None:
 
     The first error is raised, and what was not begun by then is left out.
     """
-    threads = min(MOST_THREADS, torch.get_num_threads())
+    threads = min(MAX_THREADS, torch.get_num_threads())
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
 
     def read_one(item: T) -> None:
