@@ -15,7 +15,7 @@ import torch
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.distributed.activation_checkpointing import checkpoint_fn, saved_ops
-from cosmos_core.distributed.compile import compile_fn
+from cosmos_core.distributed.compile import compile_fn, no_view
 
 __all__ = ["AttentionRegions"]
 
@@ -32,6 +32,7 @@ class AttentionRegions:
         self._functions = pre_attention, post_attention
         self._pre_attention, self._post_attention = partial(pre_attention, layer), partial(post_attention, layer)
         self._run: Callable[..., Any] = self._through
+        self._compiled = False
 
     def parallelize(self, config: ModelConfig) -> AttentionRegions:
         """Compile and checkpoint as `config` says, in place; to be called once.
@@ -39,7 +40,7 @@ class AttentionRegions:
         'full' keeps a layer's inputs, and repeats attention too; 'selective' repeats the regions, and keeps what
         attention gave.
         """
-        checkpointing = config.activation_checkpointing
+        checkpointing, self._compiled = config.activation_checkpointing, config.compile.enabled
         regions = [partial(compile_fn(function, config.compile), self._layer) for function in self._functions]
         if checkpointing.mode == "selective":
             regions = [checkpoint_fn(region, checkpointing, save=saved_ops(checkpointing)) for region in regions]
@@ -72,6 +73,10 @@ class AttentionRegions:
     def _through(
         self, attend: Callable[..., torch.Tensor | None], hidden: torch.Tensor, *inputs: Any
     ) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        if self._compiled:
+            hidden = no_view(hidden)
         projected = self._pre_attention(hidden, *inputs)
         mixed = attend(*projected)
-        return hidden if mixed is None else self._post_attention(hidden, mixed), projected
+        if mixed is None:
+            return hidden, projected
+        return self._post_attention(hidden, no_view(mixed) if self._compiled else mixed), projected

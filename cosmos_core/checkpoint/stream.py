@@ -65,9 +65,10 @@ class DcpWriter:
                 }
             file.flush()
             os.fsync(file.fileno())
-        index = self.folder / "..index.partial"
-        index.write_text(json.dumps({"format": INDEX_FORMAT, "of": of, "tensors": entries}), encoding="utf-8")
-        index.replace(self._index(number))
+        index = self._index(number)
+        hidden_index = index.with_name(f"{index.name}.partial")  # Of this file alone: others may be written meanwhile.
+        hidden_index.write_text(json.dumps({"format": INDEX_FORMAT, "of": of, "tensors": entries}), encoding="utf-8")
+        hidden_index.replace(index)
         hidden.replace(final)
 
     def finish(self, count: int) -> None:

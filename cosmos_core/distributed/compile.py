@@ -11,7 +11,7 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compile_fn", "start_compilers"]
+__all__ = ["compile_blocks", "compile_fn", "no_view", "start_compilers"]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
@@ -41,6 +41,26 @@ def start_compilers(config: Compile, device: torch.device) -> None:
         from torch._inductor.async_compile import maybe_warm_pool
 
         maybe_warm_pool()
+
+
+def no_view(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory as a tensor that autograd does not know as a view.
+
+    Dynamic shapes are guarded for an input and for what it is a view of: a layer whose input is a view of another
+    shape than that of the first layer, or no view, would be compiled again. FSDP makes inputs of its units views.
+    """
+    unviewed: torch.Tensor = _NoView.apply(tensor) if tensor._is_view() else tensor  # type: ignore[no-untyped-call]
+    return unviewed
+
+
+class _NoView(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
 
 
 def _recompute_cheap_activations() -> None:

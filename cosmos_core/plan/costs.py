@@ -164,14 +164,28 @@ def step_seconds(
     arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)
     update = moved * estimate.parameters.trained / (degrees.shard * degrees.context) / gpu.bandwidth
-    other = estimate.other_seconds * REFERENCE / gpu.tflops
+    other = estimate.other_seconds / degrees.context * REFERENCE / gpu.tflops
     packs = config.trainer.grad_accum_iter
     slow, fast = estimate.utilisation
+    exchanged = _exchanged_bytes(estimate, config, degrees)
     least, most = (
-        packs * (arithmetic / share + spread * other) + times * update
-        for share, spread, times in zip((fast, slow), OTHER_SPREAD, UPDATE_SPREAD, strict=True)
+        # Weights are gathered while others compute, so that the slower of the two counts.
+        packs * (max(arithmetic / share, exchanged / link) + spread * other) + times * update
+        for share, link, spread, times in zip((fast, slow), gpu.link, OTHER_SPREAD, UPDATE_SPREAD, strict=True)
     )
     return least, most
+
+
+def _exchanged_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> float:
+    """That a process gets from those that share the weights, in a micro-batch, at the least.
+
+    Trained weights forward and backward, frozen ones once, and gradients.
+    """
+    model, processes = config.model, degrees.shard * degrees.context
+    reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+    parameters = estimate.parameters
+    gathered = (2 * parameters.trained + parameters.frozen) * BYTES[model.precision]
+    return (gathered + parameters.trained * reduced) * (1 - 1 / processes)
 
 
 def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from attrs import frozen
@@ -16,18 +17,24 @@ __all__ = ["GPUS", "Gpu", "Machine", "gpu_of", "machine_of", "memory_of"]
 class Gpu:
     """memory: GiB that the driver offers. tflops: dense bfloat16 peak. bandwidth: of memory, bytes a second.
 
-    mark: in the driver's name of the device.
+    mark: in the driver's name of the device. link: bytes a second from other GPUs, most and least; infinite where that
+    is not known.
     """
 
     memory: float
     tflops: float
     bandwidth: float
     mark: str
+    link: tuple[float, float] = (math.inf, math.inf)
+
+
+NVLINK_4 = (450e9, 237e9)
+"""One way, by the data sheet, and as `cosmos doctor` measured it between two."""
 
 
 GPUS = {
-    "H100-80GB": Gpu(memory=79.2, tflops=989, bandwidth=3.0e12, mark="H100"),
-    "H200-141GB": Gpu(memory=139.8, tflops=989, bandwidth=4.3e12, mark="H200"),
+    "H100-80GB": Gpu(memory=79.2, tflops=989, bandwidth=3.0e12, mark="H100", link=NVLINK_4),
+    "H200-141GB": Gpu(memory=139.8, tflops=989, bandwidth=4.3e12, mark="H200", link=NVLINK_4),
     "B200-180GB": Gpu(memory=178.3, tflops=2250, bandwidth=7.0e12, mark="B200"),
     "A100-80GB": Gpu(memory=79.1, tflops=312, bandwidth=1.8e12, mark="A100"),
     "A100-40GB": Gpu(memory=39.4, tflops=312, bandwidth=1.4e12, mark="A100"),

@@ -5,6 +5,10 @@ fused kernels, bfloat16), beside diffusers' network, one clip after another unde
 ``reasoner``: Qwen3-VL-2B's shape beside transformers' model and loss. Same random weights, batches and noise. It ends
 with exit code 1 when the smoothed losses differ by more than 1 %. ``--smoke`` runs 20 small steps in float32 on any
 machine.
+
+Losses are written as they come, so that a run that is cut loses none. ``--side cosmos`` trains one side alone, such as
+each on a card of its own (``CUDA_VISIBLE_DEVICES``); whichever ends last compares. ``--side none`` compares what is
+there. ``--seconds`` ends each side after so long; the steps that both made count.
 """
 
 from __future__ import annotations
@@ -20,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import asdict, frozen
 
 from cosmos_core.distributed import process_group
 from cosmos_core.plan import Degrees
-from tests.benchmarks.convergence_sides import Losses, generator_sides, reasoner_sides
+from tests.benchmarks.convergence_sides import SIDES, Losses, generator_sides, reasoner_sides
 from tests.benchmarks.timing import GIB, clear, show
 
 __all__ = ["largest_difference", "main", "smoothed"]
@@ -38,11 +42,18 @@ LINES = 20
 
 @frozen
 class Curve:
-    """losses: of every step. seconds: of a step, the median. peak: GiB."""
+    """losses: of every step. seconds: of a step, the median. peak: GiB. device: its name."""
 
     losses: list[float]
     seconds: float
     peak: float
+    device: str
+
+    def write(self, path: Path) -> None:
+        """As JSON, in place of what was there."""
+        partly = path.with_suffix(".partial")
+        partly.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        partly.replace(path)
 
 
 def smoothed(losses: Sequence[float], window: int) -> list[float]:
@@ -61,23 +72,30 @@ def largest_difference(ours: Sequence[float], theirs: Sequence[float], window: i
     return max(differences) if all(value == value for value in differences) else float("inf")
 
 
-def _train(name: str, side: Callable[[], Losses], steps: int) -> Curve:
-    """The curve of one side; its memory is free afterwards."""
+def _train(name: str, side: Callable[[], Losses], steps: int, limit: float | None, path: Path) -> None:
+    """One side's curve into `path`, again and again; its memory is free afterwards. limit: in seconds."""
     clear()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    losses, seconds, begun = [], [], time.perf_counter()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    losses: list[float] = []
+    seconds, start = [], time.perf_counter()
+    begun = start
     for loss in islice(side(), steps):
         losses.append(float(loss))
         seconds.append(time.perf_counter() - begun)
         begun = time.perf_counter()
-        if len(losses) % max(1, steps // LINES) == 0:
-            print(f"{name}: step {len(losses)}, loss {smoothed(losses, WINDOW)[-1]:.4f}", flush=True)
-    peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else 0.0
-    return Curve(losses, statistics.median(seconds), peak)
+        over = limit is not None and begun - start > limit
+        if len(losses) % max(1, steps // LINES) == 0 or over:
+            passed = f"{begun - start:.0f} s"
+            print(f"{name}: step {len(losses)}, loss {smoothed(losses, WINDOW)[-1]:.4f}, {passed}", flush=True)
+            peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else 0.0
+            Curve(losses, statistics.median(seconds), peak, device).write(path)
+        if over:
+            break
 
 
-def _draw(curves: dict[str, Curve], window: int, title: str, path: Path) -> None:
+def _draw(losses: dict[str, list[float]], window: int, title: str, path: Path) -> None:
     """Losses, thin, and smoothed losses, as SVG."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -85,9 +103,9 @@ def _draw(curves: dict[str, Curve], window: int, title: str, path: Path) -> None
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot(title=title, xlabel="step", ylabel="loss")
-    for (name, curve), color, style in zip(curves.items(), ("tab:blue", "tab:orange"), ("-", "--"), strict=True):
-        axes.plot(curve.losses, color=color, linewidth=0.4, alpha=0.4)
-        axes.plot(smoothed(curve.losses, window), style, color=color, linewidth=1.5, label=name)
+    for (name, values), color, style in zip(losses.items(), ("tab:blue", "tab:orange"), ("-", "--"), strict=True):
+        axes.plot(values, color=color, linewidth=0.4, alpha=0.4)
+        axes.plot(smoothed(values, window), style, color=color, linewidth=1.5, label=name)
     axes.legend()
     axes.grid(visible=True, linewidth=0.3)
     figure.savefig(path, metadata={"Date": None})
@@ -95,53 +113,73 @@ def _draw(curves: dict[str, Curve], window: int, title: str, path: Path) -> None
 
 def main() -> None:
     """Train both, compare, draw."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model", choices=("generator", "reasoner"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=SIDES)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--seconds", type=float, help="after which a side ends")
+    parser.add_argument("--side", choices=("both", "cosmos", "peer", "none"), default="both", help="what trains")
     parser.add_argument("--out", type=Path, default=Path("build/convergence"), help="folder for curves and picture")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     steps = options.steps or (20 if options.smoke else 500)
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    print(f"device: {card}; torch {torch.__version__}", flush=True)
-    degrees = Degrees(replicate=1, shard=1, context=1)
-    with (
-        process_group(degrees, mixed_precision=torch.cuda.is_available()) as mesh,
-        tempfile.TemporaryDirectory() as place,
-    ):
-        if options.model == "generator":
-            sides = generator_sides(mesh, smoke=options.smoke)
-        else:
-            sides = reasoner_sides(mesh, Path(place), smoke=options.smoke)
-        curves = {name: _train(name, side, steps) for name, side in sides.items()}
-    _report(options, curves, card)
+    print(f"torch {torch.__version__}", flush=True)
+    cosmos, peer = SIDES[options.model]
+    names = {"both": (cosmos, peer), "cosmos": (cosmos,), "peer": (peer,), "none": ()}[options.side]
+    for name in names:
+        _path(options, name).unlink(missing_ok=True)
+    if names:
+        degrees = Degrees(replicate=1, shard=1, context=1)
+        with (
+            process_group(degrees, mixed_precision=torch.cuda.is_available()) as mesh,
+            tempfile.TemporaryDirectory() as place,
+        ):
+            if options.model == "generator":
+                sides = generator_sides(mesh, smoke=options.smoke)
+            else:
+                sides = reasoner_sides(mesh, Path(place), smoke=options.smoke)
+            for name in names:
+                _train(name, sides[name], steps, options.seconds, _path(options, name))
+    paths = {name: _path(options, name) for name in SIDES[options.model]}
+    if missing := [name for name, path in paths.items() if not path.is_file()]:
+        print(f"not compared: no losses of {', '.join(missing)} in {options.out}")
+        return
+    curves = {name: Curve(**json.loads(path.read_text(encoding="utf-8"))) for name, path in paths.items()}
+    _report(options, curves)
 
 
-def _report(options: argparse.Namespace, curves: dict[str, Curve], card: str) -> None:
-    """Table, files, verdict."""
-    (_, ours), (peer, theirs) = curves.items()
-    window = min(WINDOW, max(1, len(ours.losses) // 4))
-    difference = largest_difference(ours.losses, theirs.losses, window)
+def _path(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.out / f"{options.model}_{name}.json")
+
+
+def _report(options: argparse.Namespace, curves: dict[str, Curve]) -> None:
+    """Table, files, verdict, over the steps that both made."""
+    steps = min(len(curve.losses) for curve in curves.values())
+    losses = {name: curve.losses[:steps] for name, curve in curves.items()}
+    ours, theirs = losses.values()
+    window = min(WINDOW, max(1, steps // 4))
+    difference = largest_difference(ours, theirs, window)
     rows: list[dict[str, Any]] = [
         {
             "contender": name,
             "steps": len(curve.losses),
             "first loss": curve.losses[0],
-            "smoothed loss": smoothed(curve.losses, window)[-1],
+            "smoothed loss": smoothed(losses[name], window)[-1],
             "s a step": curve.seconds,
             "peak GiB": curve.peak,
-            "device": card,
+            "device": curve.device,
         }
         for name, curve in curves.items()
     ]
     show(f"convergence of the {options.model}", rows)
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = {"model": options.model, "device": card, "torch": torch.__version__, "window": window}
-    losses = {name: curve.losses for name, curve in curves.items()}
+    device = rows[0]["device"]
+    record = {"model": options.model, "device": device, "torch": torch.__version__, "window": window}
     path = options.out / f"{options.model}.json"
     path.write_text(json.dumps({**record, "largest_difference": difference, "losses": losses}) + "\n", encoding="utf-8")
-    _draw(curves, window, f"{options.model}, {card}", path.with_suffix(".svg"))
-    print(f"smoothed losses differ by at most {100 * difference:.3f} % from those of {peer}; picture in {options.out}")
+    _draw(losses, window, f"{options.model}, {device}", path.with_suffix(".svg"))
+    peer = SIDES[options.model][1]
+    told = f"over {steps} steps smoothed losses differ by at most {100 * difference:.3f} % from those of {peer}"
+    print(f"{told}; picture in {options.out}")
     if difference > BOUND:
         raise SystemExit(1)
 

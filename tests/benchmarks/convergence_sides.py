@@ -29,7 +29,10 @@ from tests.benchmarks.vfm_diffusers import Diffusers
 from tests.benchmarks.vlm_case import CASES, write_backbone
 from tests.benchmarks.vlm_transformers import Transformers, micro_batches
 
-__all__ = ["Losses", "generator_sides", "reasoner_sides"]
+__all__ = ["SIDES", "Losses", "generator_sides", "reasoner_sides"]
+
+SIDES = {"generator": ("cosmos", "diffusers"), "reasoner": ("cosmos", "transformers")}
+"""Names of both, by model."""
 
 Losses = Iterator[float]
 """The mean loss of each step, without end."""
@@ -66,7 +69,7 @@ class Clips:
 
 
 MINI_CLIPS = Clips(((24, 12, 20), (12, 12, 20), (8, 20, 12)), (100, 400), 64, 6, MINI.vocab)
-SMOKE_SIZE = evolve(MODEL_SIZES["tiny"], heads=4, kv_heads=2, layers=2)
+SMOKE_SIZE = evolve(MODEL_SIZES["tiny_even"], layers=2)
 SMOKE_CLIPS = Clips(((3, 4, 6), (4, 4, 4)), (8, 20), 8, 3, SMOKE_SIZE.vocab)
 PACKS = {False: evolve(CASES["mixed"], budget=4096), True: CASES["smoke mixed"]}
 """Of the reasoner, by whether it is a smoke test."""

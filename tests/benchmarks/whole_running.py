@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from attrs import define, field, frozen
 from cosmos_core.launch.bytecode import keeps_bytecode
 from cosmos_core.launch.outcome import EXIT_CODES
 
-__all__ = ["Measured", "Observed", "observe", "with_bytecode"]
+__all__ = ["Measured", "Observed", "observe", "write_bytecode"]
 
 POLL = 0.2
 PACKAGES = ("torch", "transformers", "diffusers", "cosmos_core", "cosmos_vfm", "cosmos_vlm")
@@ -30,7 +32,9 @@ IMPORTED = (
     *("diffusers.models.autoencoders.autoencoder_kl_wan", "transformers.models.auto.tokenization_auto"),
 )
 PATIENCE = 60.0
-"""Seconds in which processes must be gone after they were asked to end."""
+"""Seconds in which processes must be gone after they were killed."""
+SAVED = re.compile(r"saved \S*iter_\d+(?:: training waited ([\d.]+) s, ([\d.]+) s in the background)?")
+"""The log's line of a complete save."""
 
 
 @frozen
@@ -48,7 +52,7 @@ class Observed:
 
     first_row: seconds from there to the first row; None without one. outcome: 'done', 'stopped', 'enough' when it was
     ended after its last step, 'out of memory', 'over the limit', or the exit code. asked, ended: seconds at which it
-    was asked to stop, and was gone.
+    was asked to stop, and was gone. rows: of this start. earlier: rows of the run that it resumed.
     """
 
     root: Path
@@ -58,6 +62,7 @@ class Observed:
     asked: float | None = None
     ended: float = 0.0
     rows: list[dict[str, Any]] = field(factory=list)
+    earlier: int = 0
 
     @property
     def folder(self) -> Path | None:
@@ -70,16 +75,38 @@ class Observed:
         return self.root / "log.txt"
 
     @property
+    def saved(self) -> dict[str, float] | None:
+        """What the log says of the first complete save, by column; None before. Empty for one not in the background."""
+        found = SAVED.search(self.log.read_text(encoding="utf-8", errors="replace"))
+        if found is None or found[1] is None:
+            return None if found is None else {}
+        return {"training waited s": float(found[1]), "save s": float(found[2])}
+
+    @property
     def last_words(self) -> str:
         """The last line with an error, to show beside an outcome."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line.strip()[:160] for line in reversed(lines) if "rror" in line), "")
 
     @property
+    def recomputation(self) -> str:
+        """What 'auto' took, and the peak it expected; '' where a mode was set."""
+        text = " ".join(self.log.read_text(encoding="utf-8", errors="replace").split())
+        took = re.search(r"recomputation: ([^,]+), by mode = auto( \(about [^)]+\))?", text)
+        return "".join(part or "" for part in took.groups()) if took else ""
+
+    @property
+    def trace(self) -> Path | None:
+        """Rank 0's profile, where the run wrote one."""
+        return next(self.folder.rglob("trace_rank0.json.gz"), None) if self.folder is not None else None
+
+    @property
     def phases(self) -> dict[str, float]:
         """Seconds of each phase of the start; the first is what the command did before it started ranks."""
-        launch = self.folder / "launches/1" if self.folder is not None else None
-        if launch is None or not (launch / "job_env.yaml").is_file():
+        if self.folder is None:
+            return {}
+        launch = max((self.folder / "launches").iterdir(), key=lambda path: int(path.name))
+        if not (launch / "job_env.yaml").is_file():
             return {}
         info = yaml.safe_load((launch / "launch_info.yaml").read_text(encoding="utf-8"))
         planned = (launch / "job_env.yaml").stat().st_mtime - self.began
@@ -108,50 +135,43 @@ class Observed:
         return [max(float(row[name]) for row in rows if int(row["rank"]) == rank) for rank in ranks]
 
     @property
-    def checkpoint(self) -> tuple[float, float] | None:
-        """Gigabytes of the newest checkpoint, and seconds from the last row until it was complete."""
+    def checkpoint_gb(self) -> float | None:
+        """Gigabytes of the newest checkpoint; None without one."""
         latest = self.folder / "checkpoints/latest_checkpoint.txt" if self.folder is not None else None
-        if latest is None or self.folder is None or not latest.is_file():
+        if latest is None or not latest.is_file():
             return None
         newest = latest.parent / latest.read_text(encoding="utf-8").strip()
-        size = sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
-        return size / 1e9, latest.stat().st_mtime - (self.folder / "metrics.jsonl").stat().st_mtime
+        return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()) / 1e9
 
 
-def with_bytecode(folder: Path) -> dict[str, str]:
-    """The environment of runs, with bytecode of all that they import, as after an installation; missing one is written.
+def write_bytecode(folder: Path) -> None:
+    """Write what is missing of the bytecode of all that runs import, as an installation does.
 
-    folder: for it where Python keeps none beside the modules, as in many containers.
+    folder: for it where Python must not keep it beside the modules, as in many containers; for all processes to come.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if all(map(keeps_bytecode, PACKAGES)):
-        return environment
-    print("python keeps no bytecode of all packages here; it is written first, as an installation does", flush=True)
-    environment.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
-    subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], env=environment, check=True)
-    return environment
+        return
+    print("python lacks bytecode of what runs import; it is written first, as an installation does", flush=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+    subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], check=True)
 
 
 def observe(
-    arguments: Sequence[str],
-    root: Path,
-    *,
-    steps: int,
-    limit: float,
-    save: bool,
-    stop_at: int | None = None,
-    env: Mapping[str, str] | None = None,
+    arguments: Sequence[str], root: Path, *, steps: int, limit: float, save: bool, stop_at: int | None = None
 ) -> Observed:
     """Run ``cosmos`` with these arguments; rows are printed as they come.
 
-    limit: seconds after which it is ended. save: whether it may go on after `steps` rows, to save. stop_at: after so
-    many rows every process of it gets SIGTERM, as from Slurm. env: its environment; this process's when absent.
+    root: of a run that is resumed where there is one. limit: seconds after which it is ended. save: whether it goes on
+    after `steps` rows, until a save is complete. stop_at: after so many rows every process of it gets SIGTERM, as from
+    Slurm.
     """
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     seen = Observed(root, time.time())
+    seen.earlier = len(_rows(seen))
     with seen.log.open("w") as log:
         command = [sys.executable, "-m", "cosmos_core", *arguments, "--output-root", str(root)]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None and not seen.outcome:
                 time.sleep(POLL)
@@ -159,11 +179,10 @@ def observe(
                 elapsed = time.time() - seen.began
                 if stop_at is not None and seen.asked is None and len(seen.rows) >= stop_at:
                     seen.asked = elapsed
-                    for member in (process, *psutil.Process(process.pid).children(recursive=True)):
-                        member.send_signal(signal.SIGTERM)
+                    _signal((process, *psutil.Process(process.pid).children(recursive=True)), signal.SIGTERM)
                 if elapsed > limit:
                     seen.outcome = "over the limit"
-                elif not save and len(seen.rows) >= steps:
+                elif seen.asked is None and len(seen.rows) >= steps and (not save or seen.saved is not None):
                     seen.outcome = "enough"
         finally:
             _end(process)
@@ -173,13 +192,18 @@ def observe(
     return seen
 
 
-def _read_rows(seen: Observed) -> None:
-    """Rows of steps that were added since, printed."""
+def _rows(seen: Observed) -> list[dict[str, Any]]:
+    """Of steps."""
     path = seen.folder / "metrics.jsonl" if seen.folder is not None else None
     if path is None or not path.is_file():
-        return
+        return []
     lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    rows = [row for row in map(json.loads, lines) if "loss" in row]
+    return [row for row in map(json.loads, lines) if "loss" in row]
+
+
+def _read_rows(seen: Observed) -> None:
+    """Rows of steps that were added since, printed."""
+    rows = _rows(seen)[seen.earlier :]
     for row in rows[len(seen.rows) :]:
         at = time.time() - seen.began
         seen.first_row = at if seen.first_row is None else seen.first_row
@@ -188,14 +212,18 @@ def _read_rows(seen: Observed) -> None:
     seen.rows = rows
 
 
+def _signal(processes: Iterable[subprocess.Popen[bytes] | psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # Some end between two signals.
+            process.send_signal(number)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the command, if it still runs, and wait until its ranks have given their devices back."""
+    """Kill the command with all its processes, if it still runs, and wait until these have given their devices back."""
     if process.poll() is None:
         members = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        _, alive = psutil.wait_procs(members, timeout=PATIENCE)
-        for member in alive:
-            member.kill()
+        _signal((process, *members), signal.SIGKILL)
+        psutil.wait_procs(members, timeout=PATIENCE)
     process.wait()
 
 

@@ -1,8 +1,12 @@
-"""Random weights of a published size, written as a run finds them; drawn on the device where there is one."""
+"""Random weights of a published size, written as a run finds them; drawn on the devices where there are some."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +26,19 @@ from tests.tiny_reasoner import write_tokenizer
 
 __all__ = ["write_generator_base", "write_reasoner_backbone", "write_vae"]
 
-FILE_BYTES = 4 * 2**30
+FILE_BYTES = 2 * 2**30
+WRITERS = 8
+"""Processes at most."""
+
+Build = Callable[[], nn.Module]
+Write = Callable[[int, Iterator[tuple[str, torch.Tensor]]], None]
 
 
 def write_generator_base(folder: Path, tier: str, num_layers: int | None) -> None:
     """A converted base of the first layers of a model size."""
-    with torch.device("meta"):
-        network = Cosmos3Network(VfmConfig(tier=tier, num_layers=num_layers).network)
-    writer, count = DcpWriter(folder / "model"), 0
-    for tensors in _files(network):
-        writer.write(count, ((f"net.{name}", value) for name, value in tensors.items()), of="random")
-        count += 1
-    writer.finish(count)
+    build = partial(_generator, tier, num_layers)
+    count = _write_files(build, partial(_write_dcp, folder / "model"))
+    DcpWriter(folder / "model").finish(count)
     write_base(folder, source_revision="random", config={})
 
 
@@ -42,7 +47,7 @@ def write_vae(folder: Path, *, small: bool) -> None:
     from diffusers import AutoencoderKLWan
 
     config = {**WAN_CONFIG, "base_dim": 8, "decoder_base_dim": 8} if small else WAN_CONFIG
-    with torch.device(_device()):
+    with torch.device(_device(0)):
         vae = AutoencoderKLWan(**config)
     vae.to(torch.bfloat16).save_pretrained(folder)
 
@@ -67,30 +72,62 @@ def write_reasoner_backbone(folder: Path, corpus: list[str], num_layers: int | N
     )
     config.save_pretrained(folder)
     config.text_config.num_hidden_layers = num_layers or text["num_hidden_layers"]
+    _write_files(partial(ReasonerNetwork, config, 1), partial(_write_safetensors, folder))
+
+
+def _generator(tier: str, num_layers: int | None) -> nn.Module:
+    return Cosmos3Network(VfmConfig(tier=tier, num_layers=num_layers).network)
+
+
+def _write_dcp(folder: Path, number: int, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
+    DcpWriter(folder).write(number, ((f"net.{name}", value) for name, value in tensors), of="random")
+
+
+def _write_safetensors(folder: Path, number: int, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
+    save_file(dict(tensors), folder / f"model-{number:05d}.safetensors")
+
+
+def _write_files(build: Build, write: Write) -> int:
+    """All parameters in files of a few gigabytes, written side by side; returns their number."""
+    files = _files(build)
+    if len(files) == 1:
+        _write_file(build, write, 0)
+        return 1
+    writers = min(WRITERS, len(files), os.cpu_count() or 1)
+    with ProcessPoolExecutor(writers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(_write_file, build, write), range(len(files))))
+    return len(files)
+
+
+def _files(build: Build) -> list[dict[str, nn.Parameter]]:
+    """Parameters on the meta device, by file."""
     with torch.device("meta"):
-        network = ReasonerNetwork(config, 1)
-    for number, tensors in enumerate(_files(network)):
-        save_file(tensors, folder / f"model-{number:05d}.safetensors")
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _files(network: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    """Bfloat16 values of all parameters on the host, a few gigabytes at a time."""
-    tensors: dict[str, torch.Tensor] = {}
+        network = build()
+    files: list[dict[str, nn.Parameter]] = [{}]
+    size = 0
     for name, parameter in network.named_parameters():
-        tensors[name] = _drawn(name, parameter).cpu()
-        if sum(value.nbytes for value in tensors.values()) > FILE_BYTES:
-            yield tensors
-            tensors = {}
-    yield tensors
+        if size and size + 2 * parameter.numel() > FILE_BYTES:
+            files.append({})
+            size = 0
+        files[-1][name] = parameter
+        size += 2 * parameter.numel()
+    return files
 
 
-def _drawn(name: str, parameter: Any) -> torch.Tensor:
-    """Ones for norms, zeros for biases, normal values of a sensible size for matrices."""
-    options: dict[str, Any] = {"device": _device(), "dtype": torch.bfloat16}
+def _write_file(build: Build, write: Write, number: int) -> None:
+    # Processes for one file each: threads of a process that has all cores would only stand in each other's way.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // WRITERS))
+    values = _files(build)[number]
+    write(number, ((name, _drawn(name, parameter, _device(number)).cpu()) for name, parameter in values.items()))
+
+
+def _device(number: int) -> str:
+    return f"cuda:{number % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+
+def _drawn(name: str, parameter: Any, device: str) -> torch.Tensor:
+    """Bfloat16: ones for norms, zeros for biases, normal values of a sensible size for matrices."""
+    options: dict[str, Any] = {"device": device, "dtype": torch.bfloat16}
     if parameter.ndim == 1:
         return torch.full(parameter.shape, 0.0 if name.endswith("bias") else 1.0, **options)
     return torch.randn(parameter.shape, **options) * (parameter.numel() // len(parameter)) ** -0.5

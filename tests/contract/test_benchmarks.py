@@ -17,8 +17,11 @@ def test_losses_are_those_of_a_plain_loop_step_by_step(
     model: str, peer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bound: 1e-5 relative, float32."""
-    command = ["convergence", model, "--smoke", "--steps", "8", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", command)
+    command = ["convergence", model, "--smoke", "--steps", "9", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*command, "--side", "cosmos", "--seconds", "1e9"])
+    convergence.main()
+    assert not (tmp_path / f"{model}.json").is_file(), "one side alone is not compared"
+    monkeypatch.setattr(sys, "argv", [*command, "--steps", "8", "--side", "peer"])
     convergence.main()
     found = json.loads((tmp_path / f"{model}.json").read_text())
     assert found["losses"]["cosmos"] == pytest.approx(found["losses"][peer], rel=1e-5)

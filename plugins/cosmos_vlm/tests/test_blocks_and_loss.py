@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -41,6 +42,7 @@ MIXED = (
     chat("a film", Video(pixels(3, 4, 64, 64), (0.0, 0.5, 1.0, 1.5))),
 )
 OTHER = (chat("a longer text"), chat("two", Image(pixels(3, 96, 96)), Image(pixels(3, 64, 64))))
+EQUAL = (chat("one", Image(pixels(3, 64, 64))), chat("one", Image(pixels(3, 64, 64))))
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +107,17 @@ def test_selective_recomputation_keeps_attention(folder: Path, monkeypatch: pyte
 
 
 def test_compiled_layers_give_the_same_and_serve_packs_of_any_lengths(folder: Path) -> None:
+    """Five graphs in all: two of a layer of each tower, and the loss."""
+    torch._dynamo.reset()
+    counters.clear()
     kept = ActivationCheckpointing(mode="selective")
     compiled = built(folder, compile=Compile(enabled=True), activation_checkpointing=kept)
     plain = built(folder)
     assert_same(learned(*compiled, MIXED), learned(*plain, MIXED))
+    assert counters["stats"]["unique_graphs"] == 5
     with torch.compiler.set_stance("fail_on_recompile"):
-        assert_same(learned(*compiled, OTHER), learned(*plain, OTHER))
+        for pack in (OTHER, EQUAL, MIXED[:1]):
+            assert_same(learned(*compiled, pack), learned(*plain, pack))
 
 
 @settings(max_examples=60, deadline=None)

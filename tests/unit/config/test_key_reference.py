@@ -109,7 +109,7 @@ def test_explain_says_all_there_is_to_say(tmp_path: Path) -> None:
     assert "when: dataset bridge" in text
     assert 'value: "64"' in text
     facts = json.loads(cosmos("config", "explain", "model.tier", "--json").stdout)
-    assert facts[0]["bounds"] == "one of tiny, tiny_edge, edge, nano, super"
+    assert facts[0]["bounds"] == "one of tiny, tiny_even, tiny_edge, edge, nano, super"
     assert "did you mean 'optimizer.lr'?" in cosmos("config", "explain", "optimizer.lrr", code=2).stderr
 
 

@@ -94,6 +94,26 @@ def test_seconds_follow_the_peak_of_the_gpu_and_what_is_recomputed() -> None:
     assert step_seconds(estimate(utilisation=None), config(), ALONE, "none", machine_of("H100")) is None, "not measured"
 
 
+def test_a_step_with_little_to_compute_takes_as_long_as_the_weights_travel() -> None:
+    def seconds(flops: float, degrees: Degrees) -> tuple[float, float]:
+        small = estimate(flops=flops, other_seconds=1.0)
+        one_pack = config("trainer.grad_accum_iter=1", "model.precision=bfloat16")
+        found = step_seconds(small, one_pack, degrees, "none", machine_of("8xH100"))
+        assert found is not None
+        return found
+
+    four = evolve(ALONE, shard=4)
+    little, none, much = seconds(1e9, four), seconds(0.0, ALONE), seconds(989e12, four)
+    # 2.5 billion gathered at 2 bytes, a billion gradients at 4; three quarters of them lie elsewhere.
+    update = 44e9 / 3.0e12
+    assert little[0] == pytest.approx(0.75 * 9e9 / 450e9 + update / 4 + 0.9)
+    assert little[1] == pytest.approx(0.75 * 9e9 / 237e9 + 1.5 * update / 4 + 1.2)
+    assert none[0] == pytest.approx(update + 0.9), "one process sends nothing"
+    assert much[0] == pytest.approx(2 + update / 4 + 0.9), "hidden behind the products"
+    shared = seconds(0.0, evolve(ALONE, context=2))
+    assert shared[0] == pytest.approx(0.5 * 9e9 / 450e9 + update / 2 + 0.45), "two encode half of a pack each"
+
+
 @pytest.mark.parametrize(
     ("settings", "count"),
     [

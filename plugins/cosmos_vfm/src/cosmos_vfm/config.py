@@ -95,7 +95,7 @@ class VfmConfig(AdaptedModelConfig):
 
     usual_lora_targets: ClassVar[str] = "q_proj_moe_gen,k_proj_moe_gen,v_proj_moe_gen,o_proj_moe_gen"
 
-    tier: str = option("nano", "Model size.", choices=("tiny", "tiny_edge", "edge", "nano", "super"))
+    tier: str = option("nano", "Model size.", choices=("tiny", "tiny_even", "tiny_edge", "edge", "nano", "super"))
     num_layers: int | None = option(
         None, "Only the first layers of that size, for benchmarks and debugging; absent: all.", low=1
     )

@@ -170,10 +170,11 @@ def _context(model: VfmConfig, plan: RunPlan) -> Iterable[Problem]:
     if heads % degree:
         world = plan.degrees.world
         divisors = [str(number) for number in range(1, world + 1) if heads % number == 0 and world % number == 0]
+        even = "; model.tier=tiny_even has 8 heads" if model.tier == "tiny" else ""
         yield Problem(
             message=f"is {degree}, which does not divide the {heads} heads of model size '{model.tier}'",
             key="model.parallelism.context_parallel_shard_degree",
-            hint=f"for {world} processes it can be {', '.join(divisors)}",
+            hint=f"for {world} processes it can be {', '.join(divisors)}{even}",
         )
 
 

@@ -35,6 +35,8 @@ class NetworkConfig:
 
 MODEL_SIZES = {
     "tiny": NetworkConfig(hidden=160, layers=4, heads=3, kv_heads=1, head_dim=64, mlp=448, vocab=512),
+    # Processes that share a pack take equal numbers of heads, so three would not do for two, four or eight.
+    "tiny_even": NetworkConfig(hidden=160, layers=4, heads=8, kv_heads=2, head_dim=64, mlp=448, vocab=512),
     "tiny_edge": NetworkConfig(
         hidden=160,
         layers=4,

@@ -95,6 +95,7 @@ _SENTENCES = ("tells_duration", "tells_size")
 _RECORDED = ("size", "frames", "fps", "steps", "guidance", "shift")
 _BY_SIZE = {
     "tiny": (_TINY, evolve(_TINY, frames=1)),
+    "tiny_even": (_TINY, evolve(_TINY, frames=1)),
     "tiny_edge": (_TINY, evolve(_TINY, frames=1)),
     "edge": (evolve(_VIDEO, size="480", frames=121, steps=50, guidance=5.0, shift=3.0), evolve(_IMAGE, size="480")),
 }
