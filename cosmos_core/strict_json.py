@@ -35,7 +35,7 @@ class _Repeated(ValueError):
     """A name that one object has twice."""
 
 
-def loads(text: str, repeated: bool = False) -> Any:
+def loads(text: str, *, repeated: bool = False) -> Any:
     """The value of a JSON text. repeated: whether an object may have a name twice, of which the last one counts.
 
     Raises ValueError alone: JSONDecodeError, which has the line, for what is not JSON; else for values nested deeper

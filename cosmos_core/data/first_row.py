@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.strict_json import loads_at
 from cosmos_core.text_files import text_of
 
@@ -64,7 +64,7 @@ def _columns(file: Path) -> list[str]:
     try:
         return list(read_schema(file).names)
     except (OSError, ValueError, pyarrow.ArrowException) as error:  # ValueError of names that are not UTF-8.
-        raise _unreadable(str(error).splitlines()[0], file, None) from None
+        raise _unreadable(first_line(error), file, None) from None
 
 
 def _unreadable(message: str, file: Path, line: int | None) -> UserError:

@@ -63,7 +63,7 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
                 tqdm_class=bars_of(fetching),
             )
     except HFValidationError as error:
-        problem = Problem(message=str(error).splitlines()[0], hint="give a folder, or owner/repository[@revision]")
+        problem = Problem(message=first_line(error), hint="give a folder, or owner/repository[@revision]")
         raise UserError(f"'{spec.name}' is not a valid name on the Hub", [problem]) from None
     except (HfHubHTTPError.__bases__[0], LocalEntryNotFoundError, OSError) as error:
         # The client passes on errors of its HTTP library, which has changed twice.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 
 __all__ = ["with_retries"]
 
@@ -33,7 +33,7 @@ def with_retries(action: Callable[[], T], name: str, waits: Sequence[float] = WA
         try:
             return action()
         except network_errors as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             if wait is None:
                 message = reason if number == 1 else f"{reason} ({number} attempts)"
                 problem = Problem(message=message, file=name, hint=hint)

@@ -115,7 +115,7 @@ class DatasetSpec(ConfiguredSpec):
 
 @frozen(kw_only=True)
 class MetricSpec(Spec):
-    """Figures of a model's answers.
+    """Metrics of a model's answers.
 
     metric: takes a list of `Answer`, returns values by name. A value is a number, or a list with a number or None for
     each answer, which is shown beside the answers and averaged. It returns {} for answers it has nothing to say about.

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from cosmos_core.console.layout import size_text
 from cosmos_core.data.dropped import Dropped
 from cosmos_core.train.check_data import CheckedSample, DataReport
 
@@ -63,16 +64,12 @@ def facts(report: DataReport) -> Iterator[tuple[str, str]]:
     unit = "steps an epoch" if report.section == "dataloader_train" else "micro-batches"
     yield f"{unit} on one process", f"{'about ' if report.read < report.samples else ''}{report.steps}"
     if report.latent_bytes:
-        yield "a latent cache would take", _bytes_text(report.latent_bytes)
+        yield "a latent cache would take", size_text(report.latent_bytes)
 
 
 def _drop_text(dropped: Dropped) -> str:
     key = f"; {dropped.key} changes it" if dropped.key else ""
     return f"{dropped.count} x {dropped.reason}, e.g. {', '.join(dropped.examples) or '-'}{key}"
-
-
-def _bytes_text(count: float) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def as_html(title: str, reports: Sequence[DataReport]) -> str:

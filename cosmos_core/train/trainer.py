@@ -239,8 +239,8 @@ class Trainer:
         self.activity.enter("loading data", step=self.step + 1, long=first)
 
         # Micro-batches and their loss denominator, alike on context-parallel peers. Stops and saves are agreed on here.
-        count, own = self.config.trainer.grad_accum_iter, {"stopping": self._asked_to_stop, **self.saves.votes}
-        step = fetch(micro_batches, count, self.family, self.mesh, waited=self._waited, **own)
+        count, stopping, votes = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves.votes
+        step = fetch(micro_batches, count, self.family, self.mesh, stopping=stopping, waited=self._waited, **votes)
         self._stopping, self._waited, data_wait = step.stopping, step.waited, time.perf_counter() - started
         self.saves.hear(step)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
-from cosmos_core.checkpoint import SafetensorsWeights, stored_keys, write_shards
+from cosmos_core.checkpoint import SafetensorsWeights, safetensors, stored_keys
 from cosmos_core.checkpoint.pack import pack
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train.load_for_eval import load_for_eval
 from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vlm.catalog import PINNED
-from cosmos_vlm.checkpoints import merge as merging
 from cosmos_vlm.checkpoints import merge_onto_tower
 from tests.command import cosmos, losses
 from tests.fake_hub import serving
@@ -309,7 +307,7 @@ def test_the_checkpoints_own_tower_wins_unless_qwens_is_asked_for(place: Path, t
 
 def interrupted_merge(source: Path, output: Path, place: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """A merge into small files that a Ctrl-C ends at the reading of group `after`; what follows is cut as small."""
-    monkeypatch.setattr(merging, "write_shards", partial(write_shards, shard_bytes=40_000))
+    monkeypatch.setattr(safetensors, "SHARD_BYTES", 40_000)
     read, readings = SafetensorsWeights.read, count(1)
 
     def interrupted(self: SafetensorsWeights, names: Collection[str]) -> dict[str, torch.Tensor]:

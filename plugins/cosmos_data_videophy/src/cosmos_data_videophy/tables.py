@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.text_files import read_text
 
 __all__ = ["Row", "Table", "find_table", "read_rows"]
@@ -114,7 +114,7 @@ def _parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
             _check_columns(path, names, needed)
             rows = table.read(columns=[name for name in COLUMNS if name in names]).to_pylist()
     except (ArrowException, OSError, ValueError) as error:
-        problem = Problem(message=str(error).splitlines()[0], file=str(path), hint="fetch it again")
+        problem = Problem(message=first_line(error), file=str(path), hint="fetch it again")
         raise UserError(UNREADABLE, [problem]) from None
     for row in rows:
         yield {name: _text(value) for name, value in row.items()}

@@ -10,7 +10,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_data_bridge.folder.entries import no_problems
@@ -143,4 +143,4 @@ def _columnar(file: Path, columns: Sequence[str] | None) -> tuple[list[str], Ite
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
-    return UserError(UNREADABLE, [Problem(message=str(error).splitlines()[0], file=str(file), hint="fetch it again")])
+    return UserError(UNREADABLE, [Problem(message=first_line(error), file=str(file), hint="fetch it again")])
