@@ -6,7 +6,8 @@ selective checkpointing repeats.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,17 @@ class AttentionRegions:
         if checkpointing.mode == "full":
             self._run = checkpoint_fn(self._through, checkpointing, save=())
         return self
+
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Neither compiled nor checkpointed while inside: for passes that are too few to compile for."""
+        parallelized = self._pre_attention, self._post_attention, self._run
+        self._pre_attention, self._post_attention = (partial(function, self._layer) for function in self._functions)
+        self._run = self._through
+        try:
+            yield
+        finally:
+            self._pre_attention, self._post_attention, self._run = parallelized
 
     def __call__(
         self, attend: Callable[..., torch.Tensor | None], hidden: torch.Tensor, *inputs: Any

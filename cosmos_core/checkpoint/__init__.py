@@ -3,6 +3,7 @@
 from cosmos_core.checkpoint.atomic_directory import atomic_directory
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states, load_model
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain, stored_keys
+from cosmos_core.checkpoint.reading import read_each
 from cosmos_core.checkpoint.safetensors import Entry, Written, write_shards
 from cosmos_core.checkpoint.safetensors_open import open_safetensors, read_weight_map
 from cosmos_core.checkpoint.save import SaveFailed, save_checkpoint
@@ -44,6 +45,7 @@ __all__ = [
     "model_state",
     "not_plain",
     "open_safetensors",
+    "read_each",
     "read_weight_map",
     "save_checkpoint",
     "stored_keys",

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPla
 from torch.futures import Future
 
 from cosmos_core.checkpoint.metadata import read_metadata_file
+from cosmos_core.checkpoint.reading import read_each
 from cosmos_core.console import Progress
 from cosmos_core.data.workers import is_lost_worker
 from cosmos_core.errors import Problem, UserError, first_line
@@ -43,9 +44,13 @@ class SafeReader(FileSystemReader):
     """FileSystemReader whose metadata may only hold DCP's own records. Raises UserError otherwise, and for damage."""
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Read what the plan asks for into the planner's state."""
+        """Read what the plan asks for into the planner's state, several tensors at once."""
+        tensors = [item for item in plan.items if item.type == LoadItemType.TENSOR]
+        others = [item for item in plan.items if item.type != LoadItemType.TENSOR]
+        read = super().read_data
         try:
-            return super().read_data(plan, planner)
+            read_each(lambda item: read(LoadPlan([item]), planner).value(), tensors)
+            return read(LoadPlan(others), planner)
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # A damaged archive can raise anything.

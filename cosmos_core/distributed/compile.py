@@ -11,7 +11,7 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compile_fn", "no_view"]
+__all__ = ["compile_blocks", "compile_fn", "no_view", "start_compilers"]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
@@ -29,6 +29,18 @@ def compile_fn(function: Callable[..., Any], config: Compile, *, backend: str = 
         return function
     _recompute_cheap_activations()
     return torch.compile(function, dynamic=config.compile_dynamic, backend=backend)
+
+
+def start_compilers(config: Compile, device: torch.device) -> None:
+    """Start the processes that compile kernels, if `config` needs them, without waiting for them.
+
+    torch starts them when it compiles first. They import torch for seconds, and until then kernels are compiled in this
+    process one by one. On a CPU there are none.
+    """
+    if config.enabled and device.type == "cuda":
+        from torch._inductor.async_compile import maybe_warm_pool
+
+        maybe_warm_pool()
 
 
 def no_view(tensor: torch.Tensor) -> torch.Tensor:

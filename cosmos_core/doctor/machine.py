@@ -17,6 +17,7 @@ from cosmos_core.config.model import Compile
 from cosmos_core.distributed.compile import compile_fn
 from cosmos_core.doctor.check import Check, DoctorOptions, Result
 from cosmos_core.errors import first_line
+from cosmos_core.launch.bytecode import NO_BYTECODE, keeps_bytecode
 from cosmos_core.launch.devices import visible_gpus
 
 __all__ = ["check_open_files", "check_shared_memory", "checks"]
@@ -50,7 +51,10 @@ def checks(options: DoctorOptions) -> Iterator[Check]:
 
 
 def _python() -> Result:
-    return Result(status="ok", message=f"{platform.python_version()}, {platform.platform()}")
+    message = f"{platform.python_version()}, {platform.platform()}"
+    if not keeps_bytecode():
+        return Result(status="note", message=message, hint=NO_BYTECODE)
+    return Result(status="ok", message=message)
 
 
 def _torch() -> Result:

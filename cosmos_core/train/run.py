@@ -15,6 +15,7 @@ from cosmos_core.console.logs import log_file
 from cosmos_core.data.mixture import members_of
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.workers import lost_workers_explained
+from cosmos_core.distributed.compile import start_compilers
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, barrier, gather_objects
 from cosmos_core.distributed.runtime import process_group
@@ -96,6 +97,7 @@ def _run(
     # Ranks may see different data for a moment; what they recompute must be the same.
     checkpointing = gather_objects(config.model.activation_checkpointing, mesh)[0]
     plan = evolve(plan, config=evolve(config, model=evolve(config.model, activation_checkpointing=checkpointing)))
+    start_compilers(config.model.compile, mesh.device)
     startup.mark("plan")
     with (
         out_of_memory_explained(plan, plugins, mesh.device, data[0]),

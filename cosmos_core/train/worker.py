@@ -20,6 +20,7 @@ from cosmos_core.console.logs import logging_to_console
 from cosmos_core.console.streams import escape_unprintable
 from cosmos_core.console.terminal import leave_drawing
 from cosmos_core.errors import ReportedError, disk_faults_reported
+from cosmos_core.launch.bytecode import NO_BYTECODE, keeps_bytecode
 from cosmos_core.launch.error_files import any_rank_reported, error_recorded
 from cosmos_core.launch.outcome import EXIT_CODES, error_outcome, read_outcome, write_outcome
 from cosmos_core.launch.stop import StopRequests
@@ -106,6 +107,8 @@ def _clock(plan: RunPlan) -> StartUp:
     if launched is not None:
         startup.mark("processes", at=psutil.Process().create_time())
     startup.mark("imports")
+    if not startup.silent and not keeps_bytecode():
+        logger.warning("%s", NO_BYTECODE)
     return startup
 
 

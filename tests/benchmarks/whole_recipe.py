@@ -121,9 +121,11 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
     from cosmos_core.plugin import PluginManager
     from cosmos_core.recipes import load
     from tests.benchmarks.whole_figures import figures, with_efficiency
+    from tests.benchmarks.whole_running import write_bytecode
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"device: {device}; torch {torch.__version__}", flush=True)
+    write_bytecode(inputs.folder)
     settings = [*inputs.overrides, *options.set]
     if options.cached:
         settings.append(f"dataloader_train.cache={inputs.latents}")

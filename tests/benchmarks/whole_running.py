@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,11 +19,18 @@ import psutil
 import yaml
 from attrs import define, field, frozen
 
+from cosmos_core.launch.bytecode import keeps_bytecode
 from cosmos_core.launch.outcome import EXIT_CODES
 
-__all__ = ["Measured", "Observed", "observe"]
+__all__ = ["Measured", "Observed", "observe", "write_bytecode"]
 
 POLL = 0.2
+PACKAGES = ("torch", "transformers", "diffusers", "cosmos_core", "cosmos_vfm", "cosmos_vlm")
+IMPORTED = (
+    *("cosmos_core.cli.main", "cosmos_core.train.worker", "cosmos_core.train.run", "cosmos_vfm.family"),
+    *("cosmos_vfm.callbacks.every_n_draw_sample", "cosmos_vlm.family", "torch._inductor.compile_fx"),
+    *("diffusers.models.autoencoders.autoencoder_kl_wan", "transformers.models.auto.tokenization_auto"),
+)
 PATIENCE = 60.0
 """Seconds in which processes must be gone after they were killed."""
 SAVED = re.compile(r"saved \S*iter_\d+(?:: training waited ([\d.]+) s, ([\d.]+) s in the background)?")
@@ -134,6 +142,19 @@ class Observed:
             return None
         newest = latest.parent / latest.read_text(encoding="utf-8").strip()
         return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()) / 1e9
+
+
+def write_bytecode(folder: Path) -> None:
+    """Write what is missing of the bytecode of all that runs import, as an installation does.
+
+    folder: for it where Python must not keep it beside the modules, as in many containers; for all processes to come.
+    """
+    if all(map(keeps_bytecode, PACKAGES)):
+        return
+    print("python lacks bytecode of what runs import; it is written first, as an installation does", flush=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+    subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], check=True)
 
 
 def observe(

@@ -20,7 +20,9 @@ from cosmos_vfm.callbacks.compile_tokenizer import CompileTokenizerCallback
 from cosmos_vfm.callbacks.every_n_draw_sample import DrawSamplesCallback
 from cosmos_vfm.config import CompileTokenizer, DrawSamples, TextTokenizer, VfmConfig, VideoTokenizer
 from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.sampling import SampleRequest
+from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG
 
 
@@ -97,6 +99,11 @@ class Clips:
         return VideoText(f"clip{index}", video.to(torch.uint8), "a ball", 5.0, condition_frames=index)
 
 
+def network_without_values() -> Cosmos3Network:
+    with torch.device("meta"):
+        return Cosmos3Network(MODEL_SIZES["tiny"])
+
+
 def test_previews_use_the_condition_frames_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requested: list[SampleRequest] = []
 
@@ -110,7 +117,7 @@ def test_previews_use_the_condition_frames_of_training(tmp_path: Path, monkeypat
 
     trainer: Any = SimpleNamespace(
         family=Family(),
-        model=torch.nn.Linear(1, 1),
+        model=network_without_values(),
         step=0,
         is_main=True,
         loader=SimpleNamespace(source=Clips()),
@@ -148,7 +155,7 @@ def test_previews_of_prompts_have_the_size_of_the_data_unless_they_say_their_own
 
     trainer: Any = SimpleNamespace(
         family=Family(),
-        model=torch.nn.Linear(1, 1),
+        model=network_without_values(),
         step=0,
         is_main=True,
         trackers=TrackerGroup({}),

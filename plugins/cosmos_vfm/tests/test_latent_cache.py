@@ -204,6 +204,21 @@ def test_a_changed_vae_is_another_video_tokenizer(vae: Path, tmp_path: Path, cha
     assert video_tokenizer_identity(config, tmp_path / "remembered") == video_tokenizer_identity(config)
 
 
+def test_the_weights_of_a_vae_are_read_once_for_a_cache_and_a_mistyped_name_makes_no_folder(
+    vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wan = ("model.tokenizer.type=wan22", f"model.tokenizer.vae_path={vae}")
+    config = resolve("vision_sft_demo", wan, plugins=PluginManager.discover()).config
+    assert isinstance(config.model, VfmConfig)
+    family = VfmFamily(config.model, BuildContext(torch.device("cpu"), config.dataloader_train))
+    family.open_cache(str(tmp_path / "latents"), create=True)
+    with pytest.raises(UserError, match="there is no latent cache"):
+        family.open_cache(str(tmp_path / "latent"))
+    assert [path.name for path in tmp_path.iterdir()] == ["latents"]
+    monkeypatch.setattr("cosmos_vfm.cache.identity.file_digest", lambda *_: pytest.fail("read again"))
+    assert family.open_cache(str(tmp_path / "latents")).is_empty
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -52,12 +53,17 @@ def layers(config: ModelConfig | None) -> nn.ModuleList:
     return stack
 
 
+def through(stack: nn.ModuleList, hidden: torch.Tensor, sequences: PackedSequences = SEQUENCES) -> torch.Tensor:
+    for layer in stack:
+        hidden = layer(hidden, sequences)
+    return hidden
+
+
 def passed(stack: nn.ModuleList, sequences: PackedSequences = SEQUENCES) -> dict[str, torch.Tensor]:
     """The result, and all gradients."""
     hidden = torch.randn(sum(sequences.lengths), HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    x = hidden[None][0]  # A view, as the first layer's input often is, and what others give is none.
-    for layer in stack:
-        x = layer(x, sequences)
+    view = hidden[None][0]  # As the first layer's input often is; what others give is none.
+    x = through(stack, view, sequences)
     x.square().sum().backward()
     assert hidden.grad is not None
     found = {"result": x.detach(), "hidden": hidden.grad}
@@ -135,6 +141,14 @@ def test_compiled_regions_give_the_same_and_serve_all_layers_and_packs_of_any_le
     assert counters["stats"]["unique_graphs"] == 2
     with torch.compiler.set_stance("fail_on_recompile"):
         compare(SEQUENCES)
+        compare(OTHERS)
+    with torch.no_grad(), ExitStack() as entered:
+        for layer in stack:
+            entered.enter_context(layer.regions.as_written())  # type: ignore[union-attr, operator]
+        hidden = torch.randn(sum(SEQUENCES.lengths), HIDDEN)
+        assert torch.equal(through(stack, hidden), through(plain, hidden))
+    assert counters["stats"]["unique_graphs"] == 2, "nothing was compiled for passes without gradients"
+    with torch.compiler.set_stance("fail_on_recompile"):
         compare(OTHERS)
 
 

@@ -96,7 +96,10 @@ class VfmFamily(ModelFamily):
 
     def open_cache(self, folder: str, *, create: bool = False) -> LatentCache:
         """The latent cache in a folder. Raises UserError when another video tokenizer made it."""
-        return LatentCache(Path(folder), video_tokenizer_identity(self.config), self._text_identity(), create=create)
+        place = Path(folder)
+        # A digest of gigabytes is kept there, but no folder is made of a name that was mistyped.
+        identity = video_tokenizer_identity(self.config, place if create or place.is_dir() else None)
+        return LatentCache(place, identity, self._text_identity(), create=create)
 
     def _text_identity(self) -> str:
         return text_identity(self.config, self.network, self.context.data.max_caption_tokens)

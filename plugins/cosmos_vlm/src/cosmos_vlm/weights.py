@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosmos_core.checkpoint import open_safetensors, read_weight_map
+from cosmos_core.checkpoint import open_safetensors, read_each, read_weight_map
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.errors import Problem, UserError
@@ -139,14 +139,17 @@ def load_weights(model: ReasonerNetwork, folder: Path, names: Collection[str]) -
 
 def _load_file(file: Path, parameters: dict[str, nn.Parameter], loading: Progress) -> None:
     with open_safetensors(file) as opened:
-        for name, parameter in parameters.items():
-            value = opened.get_tensor(name)
+
+        def read(name: str) -> None:
+            value, parameter = opened.get_tensor(name), parameters[name]
             if value.shape != parameter.shape:
                 message = f"{name} is {tuple(value.shape)}, the model needs {tuple(parameter.shape)}"
                 problem = Problem(message=message, file=str(file))
                 raise UserError("the backbone's weights do not fit the model; nothing was started", [problem])
-            load_full_tensor(parameter, value.to(parameter.dtype))
+            load_full_tensor(parameter, value)
             loading.advance(parameter.nbytes)
+
+        read_each(read, parameters)
 
 
 def read_index(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.generate.contact_sheet import Row, write_contact_sheet
 from cosmos_vfm.generate.outputs import PAGE, write_clip
 from cosmos_vfm.generate.page import Cell, PageRow, write_page
+from cosmos_vfm.network import Cosmos3Network
 
 __all__ = ["DrawSamplesCallback"]
 
@@ -25,7 +26,8 @@ TRUTH = "ground_truth"
 class DrawSamplesCallback(Callback):
     """Writes ``step_<9 digits>.png``, clips and ``index.html`` each time, and ``comparison.png`` at the end.
 
-    Samples use the averaged weights if there are any, and the same noise every time.
+    Samples use the averaged weights if there are any, and the same noise every time. Layers run as they are written:
+    training has compiled nothing that a pass without gradients could use, and compiling takes longer than a few clips.
     """
 
     config: DrawSamples
@@ -72,9 +74,10 @@ class DrawSamplesCallback(Callback):
 
     def _draw(self, trainer: Trainer) -> list[torch.Tensor]:
         assert isinstance(trainer.family, VfmFamily)
+        assert isinstance(trainer.model, Cosmos3Network)
         training = trainer.model.training
         trainer.model.eval()
-        with torch.no_grad(), trainer.averaged_weights():
+        with torch.no_grad(), trainer.averaged_weights(), trainer.model.as_written():
             videos = trainer.family.sample(
                 trainer.model,
                 [preview.request for preview in self._previews],

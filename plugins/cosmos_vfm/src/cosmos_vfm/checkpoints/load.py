@@ -70,7 +70,7 @@ def load_published(model: nn.Module, folder: Path) -> frozenset[str]:
         for stored, value in published.tensors(file):
             name = stored.removeprefix(PREFIX)
             if name in parameters and parameters[name].shape == value.shape:
-                load_full_tensor(parameters[name], value.to(parameters[name].dtype))
+                load_full_tensor(parameters[name], value)
                 filled.add(name)
             elif name in parameters:
                 reshaped.append(name)

@@ -5,6 +5,9 @@ See docs/models/generator.md, Parameter names.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 from torch import nn
 
@@ -79,6 +82,16 @@ class Cosmos3Network(nn.Module):
     def empty_text_cache(self) -> TextCache:
         """To pass to the forward passes over the same texts."""
         return [[] for _ in self.layers]
+
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Layers are not compiled while inside: for passes that are too few to compile for."""
+        with ExitStack() as stack:
+            for layer in self.layers:
+                assert isinstance(layer, DecoderLayer)
+                stack.enter_context(layer.text_regions.as_written())
+                stack.enter_context(layer.latent_regions.as_written())
+            yield
 
     def forward(
         self, tokens: torch.Tensor, sigma: torch.Tensor, inputs: PackedInputs, text_cache: TextCache | None = None

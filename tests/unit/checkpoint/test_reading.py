@@ -1,0 +1,58 @@
+"""Several tensors are read at once: each exactly once, without gradients, and the first error ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+
+from cosmos_core.checkpoint import load_component, read_each
+from cosmos_core.distributed.runtime import local_mesh
+from cosmos_core.errors import UserError
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_as_many_read_at_once_as_this_process_may_use_cores(three_threads: None) -> None:
+    together, read = Barrier(3), list[int]()
+
+    def read_one(item: int) -> None:
+        together.wait(60)
+        assert not torch.is_grad_enabled()
+        read.append(item)
+
+    read_each(read_one, range(6))
+    assert sorted(read) == list(range(6))
+
+
+def test_the_first_error_is_raised_and_the_rest_is_left_out(three_threads: None) -> None:
+    read = list[int]()
+
+    def read_one(item: int) -> None:
+        if item == 0:
+            raise UserError("damaged")
+        read.append(item)
+
+    with pytest.raises(UserError, match="damaged"):
+        read_each(read_one, range(100_000))
+    assert len(read) < 100_000
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_checkpoint_read_by_several_threads_is_the_same_to_the_last_bit(tmp_path: Path, three_threads: None) -> None:
+    stored = {f"net.{number}": torch.randn(7, number + 1).bfloat16() for number in range(20)}
+    dcp.save({**stored, "step": 3}, checkpoint_id=tmp_path, no_dist=True)
+    found = {"step": 0, **{name: torch.empty_like(value, dtype=torch.float32) for name, value in stored.items()}}
+    load_component(tmp_path, found, local_mesh())
+    assert found["step"] == 3
+    assert all(torch.equal(found[name], value.float()) for name, value in stored.items())
