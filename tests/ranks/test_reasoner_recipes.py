@@ -73,7 +73,7 @@ def options(recipe: str, place: Path) -> tuple[tuple[str, ...], dict[str, str]]:
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path) -> None:
+def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path, start: Start) -> None:
     if recipe == "llava_ov":
         pictures(tmp_path / "pictures")
     else:
@@ -83,7 +83,7 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path)
     def command(root: str) -> tuple[str, ...]:
         return ("run", recipe, "--output-root", str(tmp_path / root), *SMALL, *more)
 
-    kill_after_a_save(command("killed"), environment, tmp_path / "killed/cosmos3" / RECIPES[recipe])
+    kill_after_a_save(start(*command("killed"), env=environment), tmp_path / "killed/cosmos3" / RECIPES[recipe])
     assert "resume from" in cosmos(*command("killed"), env=environment).stderr
     cosmos(*command("whole"), env=environment)
     killed, whole = (tmp_path / root / "cosmos3" / RECIPES[recipe] for root in ("killed", "whole"))
