@@ -52,6 +52,19 @@ def test_the_first_error_is_raised_and_the_rest_is_left_out(three_threads: None)
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_load_that_is_interrupted_ends_as_any_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would make a failure of the checkpoint of it, with a traceback."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    dcp.save({"net.a": torch.zeros(2)}, checkpoint_id=tmp_path, no_dist=True)
+    monkeypatch.setattr(reader_module, "read_each", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load_component(tmp_path, {"net.a": torch.zeros(2)}, local_mesh())
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("limit", [64, reader_module.GROUP_BYTES])
 def test_a_checkpoint_is_the_same_to_the_last_bit_read_by_one_or_several_threads(
     tmp_path: Path, three_threads: None, monkeypatch: pytest.MonkeyPatch, limit: int
