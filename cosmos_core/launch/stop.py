@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -47,7 +47,7 @@ class StopRequests:
         """From now on write requests to `file`, for the ranks; also one that came before."""
         self.file, self._passed_on = file, True
         if self._signal is not None:
-            file.write_text(self._signal.name)
+            self._ask(file)
 
     @contextmanager
     def listening(self, *, until_exit: bool = False) -> Iterator[Self]:
@@ -66,6 +66,11 @@ class StopRequests:
         except (OSError, ValueError):
             return ""
 
+    def _ask(self, file: Path) -> None:
+        assert self._signal is not None
+        with suppress(OSError):  # On a full disk the file is empty, and asks too.
+            file.write_text(self._signal.name)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
             later = time.monotonic() > self._received + SAME_STOP_SECONDS
@@ -77,7 +82,7 @@ class StopRequests:
         if self._over:
             return
         if self._passed_on and self.file is not None:
-            self.file.write_text(self._signal.name)
+            self._ask(self.file)
         text = (
             f"{self._signal.name}: finishing the step, then saving a checkpoint and stopping; Ctrl-C or SIGTERM after "
             f"{SAME_STOP_SECONDS:g} seconds ends at once, without saving"

@@ -83,6 +83,16 @@ def test_ranks_find_the_request_in_a_file(stop: StopRequests, tmp_path: Path, ea
     assert (rank.pending, rank.outcome) == (True, "interrupted")
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_full_disk_raises_nothing_in_what_a_signal_interrupts(stop: StopRequests, early: bool) -> None:
+    if early:
+        send(signal.SIGTERM)
+    stop.pass_on(Path("/dev/full"))
+    if not early:
+        send(signal.SIGTERM)
+    assert stop.outcome == "stopped"
+
+
 def test_a_file_made_by_hand_asks_too(tmp_path: Path) -> None:
     rank = StopRequests(tmp_path / ".stop_requested")
     assert not rank.pending

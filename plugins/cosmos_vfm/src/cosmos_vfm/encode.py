@@ -54,14 +54,16 @@ def encode_in_processes(job: Job, count: int) -> Counter[str]:
     """Encode in `count` processes, each on its own device if there are any. Raises the first UserError of a process."""
     from torch.multiprocessing import get_context, spawn
 
-    results = get_context("spawn").SimpleQueue()
-    spawn(_encode_rank, args=(job, count, results), nprocs=count)
     counts: Counter[str] = Counter()
-    for _ in range(count):
-        result = results.get()
-        if isinstance(result, tuple):
-            raise UserError(*result)
-        counts.update(result)
+    # A manager's queue holds any number of problems; a pipe would be full, and its process would never end.
+    with get_context("spawn").Manager() as manager:
+        results = manager.Queue()
+        spawn(_encode_rank, args=(job, count, results), nprocs=count)
+        for _ in range(count):
+            result = results.get()
+            if isinstance(result, tuple):
+                raise UserError(*result)
+            counts.update(result)
     return counts
 
 

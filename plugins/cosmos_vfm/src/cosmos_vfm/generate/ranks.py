@@ -49,16 +49,20 @@ def spawn_ranks(work: Callable[[Any, Rank], None], job: Any, count: int, *, grou
     """
     from torch.multiprocessing import ProcessExitedException, get_context, spawn
 
-    errors = get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="cosmos-generate-") as folder:
+    # A manager's queue holds any number of problems; a pipe would be full, and its process would never end.
+    with (
+        tempfile.TemporaryDirectory(prefix="cosmos-generate-") as folder,
+        get_context("spawn").Manager() as manager,
+    ):
+        errors = manager.Queue()
         meeting = Path(folder) / "ranks" if group else None
         try:
             spawn(_run, args=(work, job, count, meeting, errors), nprocs=count)
         except ProcessExitedException:
             if errors.empty():
                 raise
-    if not errors.empty():
-        raise UserError(*errors.get())
+        if not errors.empty():
+            raise UserError(*errors.get())
 
 
 def _run(
