@@ -44,7 +44,7 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh, loading: Pro
             dcp.load(state, storage_reader=SafeReader(folder), planner=planner, no_dist=not mesh.distributed)
     except CheckpointException as error:
         for cause, _ in error.failures.values():
-            if isinstance(cause, UserError):
+            if isinstance(cause, (UserError, KeyboardInterrupt)):
                 raise cause from None
         raise
 

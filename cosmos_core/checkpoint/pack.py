@@ -12,7 +12,8 @@ from attrs import evolve
 
 from cosmos_core.checkpoint.atomic_directory import atomic_directory
 from cosmos_core.checkpoint.load import load_component
-from cosmos_core.checkpoint.safetensors import GROUP_BYTES, groups
+from cosmos_core.checkpoint.reading import groups
+from cosmos_core.checkpoint.safetensors import GROUP_BYTES
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import StoredWeights, whole_weights

@@ -18,13 +18,17 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPla
 from torch.futures import Future
 
 from cosmos_core.checkpoint.metadata import read_metadata_file
-from cosmos_core.checkpoint.reading import read_each
+from cosmos_core.checkpoint.reading import groups, read_each
 from cosmos_core.console import Progress
 from cosmos_core.data.workers import is_lost_worker
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.plan.checkpoint import gone
 
 __all__ = ["SafePlanner", "SafeReader", "not_plain", "stored_keys"]
+
+
+GROUP_BYTES = 2**24
+"""Small tensors are read by one thread: most of their time goes into Python, which runs one thread at a time."""
 
 
 def _unsafe(path: Path, reason: str) -> UserError:
@@ -49,7 +53,8 @@ class SafeReader(FileSystemReader):
         others = [item for item in plan.items if item.type != LoadItemType.TENSOR]
         read = super().read_data
         try:
-            read_each(lambda item: read(LoadPlan([item]), planner).value(), tensors)
+            sizes = {item: self.storage_data[item.storage_index].length for item in tensors}
+            read_each(lambda items: read(LoadPlan(items), planner).value(), groups(sizes, GROUP_BYTES))
             return read(LoadPlan(others), planner)
         except (UserError, MemoryError, torch.OutOfMemoryError):
             raise

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-__all__ = ["read_each"]
+__all__ = ["groups", "read_each"]
 
 T = TypeVar("T")
 
 MAX_THREADS = 4
 """Each holds one whole tensor on the host."""
+
+
+def groups(sizes: Mapping[T, int], limit: int) -> Iterator[list[T]]:
+    """Consecutive tensors of at most `limit` bytes together; a larger one is a group of its own."""
+    part: list[T] = []
+    used = 0
+    for tensor, size in sizes.items():
+        if part and used + size > limit:
+            yield part
+            part, used = [], 0
+        part.append(tensor)
+        used += size
+    yield part
 
 
 def read_each(read: Callable[[T], None], items: Iterable[T]) -> None:

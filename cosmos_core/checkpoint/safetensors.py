@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from attrs import frozen
 
+from cosmos_core.checkpoint.reading import groups
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
 from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["GROUP_BYTES", "SHARD_BYTES", "Entry", "Written", "groups", "write_shards"]
+__all__ = ["GROUP_BYTES", "SHARD_BYTES", "Entry", "Written", "write_shards"]
 
 SHARD_BYTES = 5 * 10**9
 GROUP_BYTES = 2**28
@@ -114,19 +115,6 @@ def _holds(file: Path, names: Collection[str]) -> bool:
         return False
     with open_safetensors(file) as opened:
         return set(opened.keys()) == set(names)
-
-
-def groups(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
-    """Consecutive names of at most `limit` bytes together; a larger tensor is a group of its own."""
-    part: list[str] = []
-    used = 0
-    for name, size in sizes.items():
-        if part and used + size > limit:
-            yield part
-            part, used = [], 0
-        part.append(name)
-        used += size
-    yield part
 
 
 def _file(stem: str, number: int, count: int) -> str:

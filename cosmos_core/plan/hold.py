@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import finalize
 
-__all__ = ["Hold", "hold_all", "unheld"]
+__all__ = ["Hold", "held_in_turn", "unheld"]
 
 
 class Hold:
@@ -23,7 +23,9 @@ class Hold:
         """Raises FileNotFoundError when it was removed before."""
         try:
             folder = os.open(checkpoint, os.O_RDONLY)
-        except PermissionError:  # Reading it says so.
+        except FileNotFoundError:
+            raise
+        except OSError:  # Reading it says so, if it matters.
             return
         finalize(self, os.close, folder)
         with suppress(OSError):
@@ -32,13 +34,15 @@ class Hold:
             raise FileNotFoundError(checkpoint)
 
 
-def hold_all(checkpoints: Iterable[Path]) -> dict[Path, Hold]:
-    """A hold on each that is still there."""
-    holds = {}
+def held_in_turn(checkpoints: Iterable[Path]) -> Iterator[Path]:
+    """Each that is still there when its turn comes, held until the next one is asked for."""
     for checkpoint in checkpoints:
-        with suppress(FileNotFoundError):
-            holds[checkpoint] = Hold(checkpoint)
-    return holds
+        try:
+            hold = Hold(checkpoint)
+        except FileNotFoundError:
+            continue
+        yield checkpoint
+        del hold
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["Source", "check_reads", "find_source", "identify", "locate_source"]
 
+ATTEMPTS = 10
+"""To hold a checkpoint. A file system whose folders never look the same twice would need more."""
 ADAPTERS = "adapters"
 """What plugins answer for exported adapters, which are no weights by themselves."""
 LOOKED_FOR = "looked for a run (checkpoints/, config.toml), a checkpoint or a converted base (model/.metadata)"
@@ -102,13 +104,14 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
 
 
 def _held(path: Path, plugins: PluginManager, step: int | None) -> Source | None:
-    """As `identify`, with a hold; a checkpoint that its run removes at this moment has a successor."""
-    while True:
+    """As `identify`, with a hold if possible; a checkpoint that its run removes at this moment has a successor."""
+    for _ in range(ATTEMPTS):
         source = identify(path, plugins, step=step)
         if source is None or source.weights is None or source.kind not in ("run", "checkpoint"):
             return source
         with suppress(FileNotFoundError):
             return evolve(source, hold=Hold(source.weights))
+    return identify(path, plugins, step=step)
 
 
 def identify(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source | None:

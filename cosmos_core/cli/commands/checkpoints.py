@@ -85,24 +85,28 @@ def verify(folder: Path, as_json: bool) -> int:
       cosmos checkpoints verify outputs/train/cosmos3/sft/hello/checkpoints/iter_000000100
     """
     from cosmos_core.plan.checkpoint import complete_ones
-    from cosmos_core.plan.hold import hold_all
+    from cosmos_core.plan.hold import held_in_turn
     from cosmos_core.plan.manifest import MANIFEST
-    from cosmos_core.plan.manifest import verify as verify_bytes
 
     places = (folder / "checkpoints", folder)
-    holds = hold_all(next((complete for place in places if (complete := complete_ones(place))), [folder]))
-    checkpoints = list(holds)
-    unknown = [path for path in checkpoints if not (path / MANIFEST).is_file()]
-    if unknown == [folder]:
+    checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
+    faults = {path: _faults(path) for path in held_in_turn(checkpoints)}
+    if faults == {folder: None}:
         raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")
-    wrong = {path: verify_bytes(path) + _wrong_base(path) for path in checkpoints if path not in unknown}
     if as_json:
-        print_json({path.name: lines for path, lines in wrong.items()})
+        print_json({path.name: lines for path, lines in faults.items() if lines is not None})
     else:
-        for path in checkpoints:
-            state = "no manifest, from an older version" if path in unknown else "; ".join(wrong[path]) or "whole"
+        for path, lines in faults.items():
+            state = "no manifest, from an older version" if lines is None else "; ".join(lines) or "whole"
             click.echo(f"{path.name}: {state}")
-    return 2 if any(wrong.values()) else 0
+    return 2 if any(faults.values()) else 0
+
+
+def _faults(checkpoint: Path) -> list[str] | None:
+    """What differs from when a checkpoint was written; None when it has no manifest to tell."""
+    from cosmos_core.plan.manifest import MANIFEST, verify
+
+    return verify(checkpoint) + _wrong_base(checkpoint) if (checkpoint / MANIFEST).is_file() else None
 
 
 def _wrong_base(checkpoint: Path) -> list[str]:

@@ -31,6 +31,8 @@ REFUSED = ("audio", "audios", "objects", "chosen", "rejected", "rejected_respons
 """Fields that change what a dialog means and that nothing here understands."""
 FIELDS = (*USED, *REFUSED)
 """Fields of a row that are read; others are not."""
+HOLDERS = ("conversations", "messages", "response")
+"""Fields of which one holds the dialog. Others may be empty, as in tables of rows of several forms."""
 PLACEHOLDER = re.compile("(<image>|<video>)")
 
 OPENAI, SHAREGPT, LLAVA, SWIFT = "OpenAI messages", "ShareGPT conversations", "LLaVA", "ms-swift"
@@ -81,9 +83,11 @@ def parse_dialog(row: Mapping[str, Any]) -> Dialog:
     """
     form_of(row)
     fields = _present(row)
-    holders = [name for name in ("conversations", "messages", "response") if name in fields]
+    holders = [name for name in HOLDERS if fields.get(name)]
     if len(holders) > 1:
         raise ValueError(f"there are the fields {' and '.join(holders)}; keep the one that holds the dialog")
+    if holders:
+        fields = {name: value for name, value in fields.items() if name in holders or name not in HOLDERS}
     for name in REFUSED:
         if fields.get(name):
             raise ValueError(f"the field {name} is not supported")

@@ -20,6 +20,7 @@ from cosmos_core.builtin.trackers.wandb import WandbTracker
 from cosmos_core.config import TrackerConfig
 from cosmos_core.data import Answer
 from cosmos_core.data.video import write_mp4
+from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
 from cosmos_core.report.metrics_file import read_metrics
@@ -27,6 +28,7 @@ from cosmos_core.train import Media, Tracker
 from cosmos_core.train.tracker import TrackerGroup
 from tests.command import cosmos
 from tests.unit.logged import logged
+from tests.unit.train.runs import ready
 
 SHORT = ("trainer.max_iter=4", "scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
 
@@ -171,6 +173,21 @@ def test_answers_and_media_reach_a_tracker_that_takes_them_beside_one_that_does_
     trackers.log_answers(2, answers)
     trackers.log_media(3, media)
     assert seen == [(2, answers), (3, media)]
+
+
+def test_a_tracker_of_a_plugin_for_older_versions_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Older:
+        def __init__(self, config: Any) -> None:
+            raise AssertionError("nothing is built")
+
+    monkeypatch.setattr("cosmos_core.builtin.trackers.console.ConsoleTracker", Older)
+    with pytest.raises(UserError) as refused:
+        ready(tmp_path)
+    (problem,) = refused.value.problems
+    assert problem.key == "trackers.console"
+    assert "is no subclass of cosmos_core.train.Tracker" in problem.message
 
 
 @pytest.mark.parametrize("broken", ["start", "log", "finish"])

@@ -64,6 +64,7 @@ def test_one_dialog_in_each_form_is_the_same(form: str) -> None:
         (asked([{"type": "text", "text": "a <image> tag"}]), one_question("a <image> tag")),
         (asked([{"type": "image"}, {"type": "text", "text": "x"}], images=["a.png"]), one_question(PICTURE, "x")),
         (asked("one", images=None, tools=None), one_question("one")),
+        (asked("one", conversations=[], response=""), one_question("one")),
         (shared("two\n<image>", image="a.png"), one_question("two\n", PICTURE)),
         ({**shared("x"), "system": "Be brief"}, (Turn("system", ("Be brief",)), *one_question("x"))),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from shutil import rmtree
@@ -9,8 +10,9 @@ from shutil import rmtree
 import pytest
 
 from cosmos_core.errors import UserError
+from cosmos_core.plan import hold as hold_module
 from cosmos_core.plan import source as source_module
-from cosmos_core.plan.hold import Hold
+from cosmos_core.plan.hold import Hold, held_in_turn, unheld
 from cosmos_core.plan.paths import BASE_FILE, LAUNCH_FILE
 from cosmos_core.plan.source import check_reads, find_source, identify
 from cosmos_core.plugin import PluginManager
@@ -57,6 +59,33 @@ def test_a_checkpoint_that_is_removed_before_it_is_held_has_a_successor(
     else:
         with pytest.raises(UserError, match="holds no complete checkpoint of step 1"):
             find_source(run, PLUGINS, step=1)
+
+
+def test_a_checkpoint_that_cannot_be_held_is_read_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where folders get new numbers all the time, and in a process with as many open files as it may have."""
+
+    def gone(checkpoint: Path) -> Hold:
+        raise FileNotFoundError(checkpoint)
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source_module, "Hold", gone)
+        assert find_source(run, PLUGINS).weights == run / "checkpoints/iter_000000002"
+    with monkeypatch.context() as patched:
+        patched.setattr(hold_module.os, "open", refused)
+        Hold(run)
+
+
+def test_checkpoints_are_held_one_at_a_time(run: Path) -> None:
+    first, second = sorted((run / "checkpoints").iterdir())
+    turns = held_in_turn([first, run / "removed", second])
+    for turn in (first, second):
+        assert next(turns) == turn
+        for checkpoint in (first, second):
+            with unheld(checkpoint) as free:
+                assert free == (checkpoint != turn)
 
 
 def test_a_run_is_its_latest_checkpoint_and_the_launch_that_trained_it(run: Path) -> None:
