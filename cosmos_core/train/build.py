@@ -34,7 +34,7 @@ from cosmos_core.train.family import BuildContext, ModelFamily
 from cosmos_core.train.sample_log import SampleLog
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
-from cosmos_core.train.tracker import Tracker, TrackerGroup
+from cosmos_core.train.tracker import Tracker, TrackerGroup, tracker_class
 from cosmos_core.train.trainer import Trainer
 from cosmos_core.train.weights import initialise_rest
 
@@ -276,17 +276,8 @@ def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
     for name, spec in {**{spec.name: spec for spec in always}, **named}.items():
         options = config.trackers.get(name) or spec.config.load()()
         if not isinstance(options, TrackerConfig) or options.enabled:
-            built[name] = _tracker(name, spec)(options)
+            built[name] = tracker_class(spec.tracker.load())(options)
     return built
-
-
-def _tracker(name: str, spec: TrackerSpec) -> type[Tracker]:
-    tracker = spec.tracker.load()
-    if not isinstance(tracker, type) or not issubclass(tracker, Tracker):
-        message = f"{spec.tracker} is no subclass of cosmos_core.train.Tracker, as in plugins for older versions"
-        hint = f"update its plugin, or switch it off: trackers.{name}.enabled=false"
-        raise UserError("a tracker cannot be used", [Problem(message=message, key=f"trackers.{name}", hint=hint)])
-    return tracker
 
 
 def _callbacks(config: RunConfig, plugins: PluginManager, paths: RunPaths, *, main: bool) -> dict[str, Callback]:

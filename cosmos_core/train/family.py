@@ -16,6 +16,7 @@ from cosmos_core.config.run import DataloaderConfig, RunConfig, TypicalSample
 from cosmos_core.data.samples import Answer, Item
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
+from cosmos_core.errors import UserError
 from cosmos_core.plan.costs import Estimate
 from cosmos_core.train.model_input import ModelInput
 from cosmos_core.train.timing import PhaseTimes
@@ -173,6 +174,10 @@ class ModelFamily(ABC):
     def answers(self, model: nn.Module, batch: Any) -> list[Answer]:
         """The model's answers to a validation batch: to all where the dataset scores them, else to a few."""
         return []
+
+    def generate(self, model: nn.Module, requests: Sequence[Any], **settings: Any) -> list[Any]:
+        """Samples for requests. Raises UserError when the family cannot generate."""
+        raise UserError(f"{type(self).__name__} cannot generate samples")
 
     @classmethod
     def estimate(

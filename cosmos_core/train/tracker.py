@@ -12,7 +12,7 @@ from attrs import frozen
 from cosmos_core.data.samples import Answer
 from cosmos_core.plan.plan import RunPlan
 
-__all__ = ["Media", "Tracker", "TrackerGroup"]
+__all__ = ["Media", "Tracker", "TrackerGroup", "tracker_class"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,11 @@ class Tracker:
 
     def finish(self, outcome: str) -> None:
         """The run ended: 'done', 'stopped' or 'failed'."""
+
+
+def tracker_class(loaded: type) -> type[Tracker]:
+    """What a plugin names as a tracker; a class that does not derive from `Tracker` gets the methods that it lacks."""
+    return loaded if issubclass(loaded, Tracker) else type(loaded.__name__, (loaded, Tracker), {})
 
 
 class TrackerGroup:

@@ -20,15 +20,13 @@ from cosmos_core.builtin.trackers.wandb import WandbTracker
 from cosmos_core.config import TrackerConfig
 from cosmos_core.data import Answer
 from cosmos_core.data.video import write_mp4
-from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import resolve
 from cosmos_core.report.metrics_file import read_metrics
 from cosmos_core.train import Media, Tracker
-from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.tracker import TrackerGroup, tracker_class
 from tests.command import cosmos
 from tests.unit.logged import logged
-from tests.unit.train.runs import ready
 
 SHORT = ("trainer.max_iter=4", "scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "checkpoint.save_iter=2")
 
@@ -175,19 +173,19 @@ def test_answers_and_media_reach_a_tracker_that_takes_them_beside_one_that_does_
     assert seen == [(2, answers), (3, media)]
 
 
-def test_a_tracker_of_a_plugin_for_older_versions_is_refused_before_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_that_derives_from_nothing_gets_the_methods_that_it_lacks() -> None:
     class Older:
         def __init__(self, config: Any) -> None:
-            raise AssertionError("nothing is built")
+            self.outcome = ""
 
-    monkeypatch.setattr("cosmos_core.builtin.trackers.console.ConsoleTracker", Older)
-    with pytest.raises(UserError) as refused:
-        ready(tmp_path)
-    (problem,) = refused.value.problems
-    assert problem.key == "trackers.console"
-    assert "is no subclass of cosmos_core.train.Tracker" in problem.message
+        def finish(self, outcome: str) -> None:
+            self.outcome = outcome
+
+    older = tracker_class(Older)(None)
+    older.rewind(3)
+    older.finish("done")
+    assert vars(older) == {"outcome": "done"}
+    assert tracker_class(Tracker) is Tracker
 
 
 @pytest.mark.parametrize("broken", ["start", "log", "finish"])
