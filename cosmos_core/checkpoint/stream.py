@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from cosmos_core.checkpoint.reader import SafeReader
 from cosmos_core.formats import check_format
+from cosmos_core.plan.record import replace_file
 from cosmos_core.strict_json import read_object
 
 __all__ = ["DcpWriter", "stored_tensors"]
@@ -65,10 +66,8 @@ class DcpWriter:
                 }
             file.flush()
             os.fsync(file.fileno())
-        index = self._index(number)
-        hidden_index = index.with_name(f"{index.name}.partial")  # Of this file alone: others may be written meanwhile.
-        hidden_index.write_text(json.dumps({"format": INDEX_FORMAT, "of": of, "tensors": entries}), encoding="utf-8")
-        hidden_index.replace(index)
+        index = {"format": INDEX_FORMAT, "of": of, "tensors": entries}
+        replace_file(self._index(number), json.dumps(index).encode())
         hidden.replace(final)
 
     def finish(self, count: int) -> None:
@@ -85,9 +84,7 @@ class DcpWriter:
                 place = _StorageInfo(_name(number), entry["offset"], entry["length"])
                 storage[MetadataIndex(key, start)] = place
         metadata = Metadata(state, planner_data={key: (key,) for key in state}, storage_data=storage)
-        hidden = self.folder / "..metadata.partial"
-        hidden.write_bytes(pickle.dumps(metadata))
-        hidden.replace(self.folder / ".metadata")
+        replace_file(self.folder / ".metadata", pickle.dumps(metadata))
         for number in range(count):
             self._index(number).unlink()
 

@@ -28,7 +28,7 @@ __all__ = ["write_description"]
 FACTS = ("recipe", "overrides", "training data", "validation data", "fetched")
 """Of the run, in the card."""
 STEP_METRICS = ("loss", "step")
-"""Figures of the last step; all others are about the run, not the model."""
+"""Of the last step; all other metrics are about the run, not the model."""
 
 
 def write_description(source: Source, request: Conversion, config: RunConfig | None, use: ExportUse) -> None:

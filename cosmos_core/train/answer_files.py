@@ -33,7 +33,7 @@ def score_and_write(
     losses: Mapping[str, float],
     folder: Path,
 ) -> tuple[dict[str, float], list[Problem]]:
-    """Figures of the answers, and the metrics that failed.
+    """Values of all metrics, and the metrics that failed.
 
     shown: by key, of the samples that are pictured. losses: more values for the page.
     """

@@ -28,7 +28,7 @@ __all__ = ["Saves"]
 
 logger = logging.getLogger(__name__)
 
-SMALLEST = 16 << 20
+MIN_BACKGROUND_BYTES = 16 << 20
 """Bytes of state on all ranks from which on a process that saves costs less than it spares."""
 
 
@@ -71,7 +71,7 @@ class Saves:
             return
         components, mesh = self._trainer.state_dict(), self._trainer.mesh
         size = size_of(components)
-        if not any_rank(size * mesh.world >= SMALLEST, mesh):
+        if not any_rank(size * mesh.world >= MIN_BACKGROUND_BYTES, mesh):
             return
         launched = launched_rank()
         together = size * (launched.local_world if launched is not None else 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ def by_kind(kernels: list[Kernel], steps: int) -> list[dict[str, Any]]:
 
     alone: while kernels of no other kind ran, which is what a step would be shorter by.
     """
-    total, calls = Counter[str](), Counter[str]()
+    total, calls = defaultdict[str, float](float), Counter[str]()
     for kernel in kernels:
         kind = kind_of(kernel.name)
-        total[kind] += kernel.milliseconds  # type: ignore[assignment]
+        total[kind] += kernel.milliseconds
         calls[kind] += 1
     alone, idle = _alone(kernels)
     rows = [
@@ -74,7 +75,7 @@ def by_kind(kernels: list[Kernel], steps: int) -> list[dict[str, Any]]:
             "alone, ms a step": alone[kind] / steps,
             "share %": 100 * time / sum(total.values()),
         }
-        for kind, time in total.most_common()
+        for kind, time in sorted(total.items(), key=itemgetter(1), reverse=True)
     ]
     everything = {"kernels a step": len(kernels) / steps, "ms a step": sum(total.values()) / steps}
     return [*rows, {"kind": "all", **everything}, {"kind": "none ran", "ms a step": idle / steps}]
@@ -100,10 +101,10 @@ def _alone(kernels: list[Kernel]) -> tuple[dict[str, float], float]:
 
 def dearest(kernels: list[Kernel], steps: int, count: int = 24) -> list[dict[str, Any]]:
     """Rows of the dearest kernels by name, with their kinds."""
-    total, calls = Counter[str](), Counter(kernel.name for kernel in kernels)
+    total, calls = defaultdict[str, float](float), Counter(kernel.name for kernel in kernels)
     for kernel in kernels:
-        total[kernel.name] += kernel.milliseconds  # type: ignore[assignment]
+        total[kernel.name] += kernel.milliseconds
     return [
         {"kernel": name[:110], "kind": kind_of(name), "calls a step": calls[name] / steps, "ms a step": time / steps}
-        for name, time in total.most_common(count)
+        for name, time in sorted(total.items(), key=itemgetter(1), reverse=True)[:count]
     ]

@@ -75,9 +75,14 @@ class Observed:
         return self.root / "log.txt"
 
     @property
+    def printed(self) -> str:
+        """The text of the log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
     def saved(self) -> dict[str, float] | None:
         """What the log says of the first complete save, by column; None before. Empty for one not in the background."""
-        found = SAVED.search(self.log.read_text(encoding="utf-8", errors="replace"))
+        found = SAVED.search(self.printed)
         if found is None or found[1] is None:
             return None if found is None else {}
         return {"training waited s": float(found[1]), "save s": float(found[2])}
@@ -85,13 +90,12 @@ class Observed:
     @property
     def last_words(self) -> str:
         """The last line with an error, to show beside an outcome."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return next((line.strip()[:160] for line in reversed(lines) if "rror" in line), "")
+        return next((line.strip()[:160] for line in reversed(self.printed.splitlines()) if "rror" in line), "")
 
     @property
     def recomputation(self) -> str:
         """What 'auto' took, and the peak it expected; '' where a mode was set."""
-        text = " ".join(self.log.read_text(encoding="utf-8", errors="replace").split())
+        text = " ".join(self.printed.split())
         took = re.search(r"recomputation: ([^,]+), by mode = auto( \(about [^)]+\))?", text)
         return "".join(part or "" for part in took.groups()) if took else ""
 
@@ -230,5 +234,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _outcome(seen: Observed, code: int) -> str:
     if code in (EXIT_CODES["done"], EXIT_CODES["stopped"]):
         return "done" if code == EXIT_CODES["done"] else "stopped"
-    text = seen.log.read_text(encoding="utf-8", errors="replace")
-    return "out of memory" if "out of memory" in text else f"exit {code}"
+    return "out of memory" if "out of memory" in seen.printed else f"exit {code}"

@@ -120,7 +120,8 @@ def test_the_guide_for_plugins_names_every_member(named: str) -> None:
     module = ast.parse((ROOT / "cosmos_core" / file).read_text(encoding="utf-8"))
     (kind,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == name)
     members = {node.name for node in kind.body if isinstance(node, ast.FunctionDef)}
-    members |= {node.target.id for node in kind.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
+    fields = (node.target for node in kind.body if isinstance(node, ast.AnnAssign))
+    members |= {field.id for field in fields if isinstance(field, ast.Name)}
     guide = set(re.findall(r"`(\w+)[`(]", (DOCS / "plugins.md").read_text(encoding="utf-8")))
     assert not {member for member in members if not member.startswith("_")} - guide
 

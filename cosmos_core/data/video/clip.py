@@ -12,7 +12,7 @@ import torch
 from attrs import frozen
 
 from cosmos_core.data.source import UnreadableSample
-from cosmos_core.data.video.container import MOST_PIXELS, OpenVideo
+from cosmos_core.data.video.container import MAX_PIXELS, OpenVideo
 from cosmos_core.data.video.convert import Convert, rgb_converter
 from cosmos_core.data.video.decode import Frames, frames_by_number
 from cosmos_core.data.video.timeline import probe
@@ -49,7 +49,7 @@ def decode(path: Path, first: int, last: int, step: int, *, target: Size) -> Fra
     """
     timeline = probe(path)
     scale = cover_and_crop((timeline.width, timeline.height), target)
-    if scale.width * scale.height > MOST_PIXELS:
+    if scale.width * scale.height > MAX_PIXELS:
         sizes = f"{timeline.width} x {timeline.height} pixels, scaled to cover {target[0]} x {target[1]},"
         raise UnreadableSample(str(path), f"{sizes} are too elongated")
 

@@ -13,12 +13,12 @@ from av.video.stream import VideoStream
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["MOST_PIXELS", "OpenVideo", "open_video", "reading"]
+__all__ = ["MAX_PIXELS", "OpenVideo", "open_video", "reading"]
 
 DECODER_THREADS = 2
 FEW_PIXELS = 256 * 256
 """Pixels of a frame; smaller frames are decoded faster than a second thread starts."""
-MOST_PIXELS = 8192 * 4320
+MAX_PIXELS = 8192 * 4320
 """Largest frame; a damaged header may claim any size."""
 PLAYLISTS = ("concat", "dash", "hls", "imf")
 """Formats that open other files, which may lie outside of the dataset's folder."""
@@ -100,12 +100,12 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
             raise UnreadableSample(str(path), "no decoder for its video")
         if stream.disposition & Disposition.dependent or _is_heif(container, context.name):
             raise UnreadableSample(str(path), "a HEIF picture, or one in tiles; convert it to PNG or JPEG")
-        if context.width * context.height > MOST_PIXELS:
+        if context.width * context.height > MAX_PIXELS:
             size = f"{context.width} x {context.height}"
             raise UnreadableSample(str(path), f"frames of {size} pixels are too large")
         context.thread_count = DECODER_THREADS if context.width * context.height > FEW_PIXELS else 1
         # Frames may be larger than the header says; then the decoder raises.
-        context.options = {"max_pixels": str(MOST_PIXELS)}
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         if container.format.name in JPEG:
             # The decoder would make up what a truncated file lacks.
             context.options = {**context.options, "err_detect": "explode"}

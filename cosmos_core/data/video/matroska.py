@@ -9,14 +9,14 @@ __all__ = ["is_cut_short"]
 
 SEGMENT = 0x18538067
 """The element that holds all packets."""
-MOST_ELEMENTS = 8
+MAX_ELEMENTS = 8
 """Of the top level that are read; the segment is the second one, or follows a few empty ones."""
 
 
 def is_cut_short(path: Path) -> bool:
     """Whether the file ends before its segment does; False for a recording that never said how long it would be."""
     with path.open("rb") as file:
-        for _ in range(MOST_ELEMENTS):
+        for _ in range(MAX_ELEMENTS):
             kind, length = _number(file, keep_marker=True), _number(file)
             if kind is None or length is None:
                 return False

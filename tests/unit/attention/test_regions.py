@@ -144,7 +144,8 @@ def test_compiled_regions_give_the_same_and_serve_all_layers_and_packs_of_any_le
         compare(OTHERS)
     with torch.no_grad(), ExitStack() as entered:
         for layer in stack:
-            entered.enter_context(layer.regions.as_written())  # type: ignore[union-attr, operator]
+            assert isinstance(layer, Layer)
+            entered.enter_context(layer.regions.as_written())
         hidden = torch.randn(sum(SEQUENCES.lengths), HIDDEN)
         assert torch.equal(through(stack, hidden), through(plain, hidden))
     assert counters["stats"]["unique_graphs"] == 2, "nothing was compiled for passes without gradients"

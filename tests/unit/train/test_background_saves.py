@@ -19,7 +19,7 @@ from tests.unit.train.runs import Listening, ready, steps_of
 @pytest.fixture(autouse=True)
 def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also tiny states are saved in the background."""
-    monkeypatch.setattr(saves, "SMALLEST", 0)
+    monkeypatch.setattr(saves, "MIN_BACKGROUND_BYTES", 0)
 
 
 def savers() -> list[psutil.Process]:

@@ -68,7 +68,7 @@ def test_too_many_failed_saves_end_the_run_with_the_last_good_checkpoint(tmp_pat
 def test_a_save_in_the_background_that_fails_again_in_the_foreground_counts_once(
     tmp_path: Path, disk: list[bool], monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
-    monkeypatch.setattr(saves, "SMALLEST", 0)
+    monkeypatch.setattr(saves, "MIN_BACKGROUND_BYTES", 0)
     trainer, _ = ready(tmp_path, f"checkpoint.max_failed_saves={allowed}", listening=Listening(kill_saver))
     disk[:] = [False, False]
     if not allowed:

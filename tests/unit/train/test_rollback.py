@@ -111,7 +111,7 @@ def test_everything_goes_back_but_the_place_in_the_data_also_in_a_run_that_is_ki
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_iter: int, back: int, late: bool, workers: int
 ) -> None:
     if late and back:
-        monkeypatch.setattr(saves_module, "SMALLEST", 0)  # Then the checkpoint is still being written.
+        monkeypatch.setattr(saves_module, "MIN_BACKGROUND_BYTES", 0)  # Then the checkpoint is still being written.
     settings = (f"checkpoint.save_iter={save_iter}", f"dataloader_train.num_workers={workers}")
     listening, options = Listening(), (*OPTIONS, *settings)
     trainer, rows = ready(tmp_path / "one", *options, listening=listening, recorded=True)

@@ -10,12 +10,12 @@ import errno
 import time
 from pathlib import Path
 
-__all__ = ["AUTOMATIC", "PARTIAL", "PARTS", "make_room"]
+__all__ = ["AUTOMATIC", "PARTS", "make_room"]
 
 AUTOMATIC = "auto-"
 """Begins the names of folders that runs fill. No other folder is touched."""
 PARTIAL = ".partial"
-"""Ends the names of files that are being written."""
+"""Ends the names of files that `replace_file` is writing."""
 PARTS = 2
 """Hexadecimal digits of a clip's digest that name its part."""
 ABANDONED = 24 * 3600

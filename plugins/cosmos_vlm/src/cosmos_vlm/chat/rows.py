@@ -21,6 +21,7 @@ from cosmos_vlm.chat.conversation import Clips
 from cosmos_vlm.chat.model import ChatModel
 from cosmos_vlm.chat.settings import Settings, ask_for_reasoning, split
 from cosmos_vlm.chat_processor import TokenizedPrompt
+from cosmos_vlm.data.rows import dialog_id
 
 __all__ = ["Job", "Row", "answer_rows", "read_rows"]
 
@@ -70,7 +71,7 @@ def _row(number: int, values: Any) -> Row:
     """Raises ValueError."""
     if not isinstance(values, dict):
         raise ValueError("is not an object")
-    key = str(number if values.get("id") in (None, "") else values["id"])
+    key = dialog_id(values) or str(number)
     if "prompt" in values:
         return Row(number, key, _of_prompt(values), reference=False)
     for name, role in (("messages", "role"), ("conversations", "from")):

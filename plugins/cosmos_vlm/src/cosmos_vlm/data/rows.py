@@ -27,7 +27,7 @@ from cosmos_vlm.data.shards import blocks_per_window, windowed_shuffle
 from cosmos_vlm.data.subset import repository_of, streamed_files
 from cosmos_vlm.data.tables import Block, block_sizes, place_of, read_block
 
-__all__ = ["RowsSource"]
+__all__ = ["RowsSource", "dialog_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class RowsSource(MapSource):
     def identity(self, index: int) -> str:
         """The row's id, or a digest of its content. Raises UserError for files that cannot be read."""
         row, _ = self._row(index)
-        return _id(row) or json.dumps(row, sort_keys=True, default=_digest)
+        return dialog_id(row) or json.dumps(row, sort_keys=True, default=_digest)
 
     def _row(self, index: int) -> tuple[Mapping[str, Any], str]:
         """The row, and its file and line. The newest is kept, since a sample's identity and content are both asked."""
@@ -144,11 +144,11 @@ class RowsSource(MapSource):
 
 
 def _name(row: Mapping[str, Any], index: int) -> str:
-    return _id(row) or str(index)
+    return dialog_id(row) or str(index)
 
 
-def _id(row: Mapping[str, Any]) -> str:
-    """Of a dialog; "" if it has none. 0 is one."""
+def dialog_id(row: Mapping[str, Any]) -> str:
+    """The id of a row that is a dialog; "" without one. 0 is an id."""
     value = row.get("id")
     return "" if value is None else str(value)
 
