@@ -18,16 +18,16 @@ def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
     """Compile every block in place; parameter names do not change."""
     if not config.enabled:
         return
-    _recompute_cheap_activations()
+    _configure()
     for block in blocks:
         block.compile(dynamic=config.compile_dynamic)
 
 
 def compile_fn(function: Callable[..., Any], config: Compile, *, backend: str = "inductor") -> Callable[..., Any]:
-    """`function`, compiled if `config` says so. backend: torch.compile's."""
+    """`function`, compiled if `config` says so; for another float it is compiled again. backend: torch.compile's."""
     if not config.enabled:
         return function
-    _recompute_cheap_activations()
+    _configure()
     return torch.compile(function, dynamic=config.compile_dynamic, backend=backend)
 
 
@@ -63,10 +63,13 @@ class _NoView(torch.autograd.Function):
         return gradient
 
 
-def _recompute_cheap_activations() -> None:
-    """Let compiled code recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
+def _configure() -> None:
+    """Settings of torch for what is compiled.
 
-    Activations take a quarter less memory, for one more pass over each.
+    Compiled code may recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
+    Activations take a quarter less memory, for one more pass over each. Numbers such as a norm's epsilon are constants:
+    torch traces twice where it takes them for inputs first.
     """
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False
+    torch._dynamo.config.specialize_float = True
