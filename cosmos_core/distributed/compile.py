@@ -11,7 +11,10 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compile_fn", "no_view", "start_compilers"]
+__all__ = ["compile_blocks", "compile_fn", "compiling_seconds", "no_view", "start_compilers"]
+
+_WHOLE = "_compile.compile_inner"
+"""What torch calls the time of a whole compilation, from bytecode to kernels."""
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
@@ -41,6 +44,11 @@ def start_compilers(config: Compile, device: torch.device) -> None:
         from torch._inductor.async_compile import maybe_warm_pool
 
         maybe_warm_pool()
+
+
+def compiling_seconds(config: Compile) -> float:
+    """That this process has compiled for so far; 0 where `config` compiles nothing."""
+    return sum(torch._dynamo.utils.compilation_time_metrics.get(_WHOLE, ())) if config.enabled else 0.0
 
 
 def no_view(tensor: torch.Tensor) -> torch.Tensor:
