@@ -6,6 +6,7 @@ import copy
 import logging
 import mmap
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
 from math import prod
 from threading import Thread
@@ -94,6 +95,7 @@ class StagingMemory:
     def pin(self, device: torch.device) -> None:
         """Lock its pages in the host's memory, which lets a GPU copy into it while both go on. Slow."""
         torch.cuda.set_device(device)
+        begun = time.perf_counter()
         for piece in self._whole().split(PIECE):
             piece.zero_()  # So that the driver finds pages, and does not hold everybody up while they are made.
             code = int(torch.cuda.cudart().cudaHostRegister(piece.data_ptr(), piece.nbytes, 0))
@@ -102,6 +104,7 @@ class StagingMemory:
                 logger.warning(text, len(self._pinned) * PIECE, self.size, code)
                 return
             self._pinned.append(piece.data_ptr())
+        logger.debug("%d bytes for saves are pinned after %.1f s", self.size, time.perf_counter() - begun)
 
     def release(self) -> None:
         """Give it back. Views that others still have stay valid."""
