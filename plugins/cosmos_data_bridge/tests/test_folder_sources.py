@@ -147,6 +147,17 @@ def test_names_with_accents_match_however_they_are_written(clips: Path) -> None:
     assert [entry.captions for entry in list_entries(Source(clips))] == [{"caption": "a cat"}]
 
 
+def test_clips_that_the_table_of_their_folder_does_not_list_are_told(clips: Path, tmp_path: Path, video: bytes) -> None:
+    (clips / "more").mkdir()
+    (clips / "more" / "b.mp4").write_bytes(video)
+    (clips / "metadata.csv").write_text("path,caption\nmore/../a.mp4,a cat\n")
+    left_out = "1 x not listed in metadata.csv"
+    assert f"left out: {left_out}, e.g. {clips}/more/b.mp4" in prepare_here(clips, tmp_path / "out")
+    source = FolderSource(FolderConfig(type="folder", path=str(clips), validation=0.0))
+    assert [group.text for group in source.dropped] == [f"{left_out} (such as {clips}/more/b.mp4)"]
+    assert prepare_here(clips / "metadata.csv", tmp_path / "other")[1:] == []
+
+
 def test_a_folder_says_which_table_it_could_be_read_from(clips: Path) -> None:
     (clips / "a.txt").rename(clips / "captions.csv")
     with pytest.raises(UserError, match=r"captions\.csv holds the captions, give that table"):
