@@ -14,6 +14,7 @@ from cosmos_core.checkpoint.atomic_directory import atomic_directory
 from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.reading import groups
 from cosmos_core.checkpoint.safetensors import GROUP_BYTES
+from cosmos_core.checkpoint.same_content import SameContent
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import StoredWeights, whole_weights
@@ -38,7 +39,7 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
 
     The copy notes its base, so that a run may leave frozen weights to it again. Memory holds a few tensors. Raises
     UserError when the checkpoint is damaged, when the base is missing or has changed, or when a run that goes on
-    removed the checkpoint.
+    removed the checkpoint or wrote it again.
     """
     try:
         return _pack(checkpoint, output, folder)
@@ -49,14 +50,18 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
 
 
 def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]:
-    base = FrozenBase.read(checkpoint)
+    content, base = SameContent(checkpoint / MODEL), FrozenBase.read(checkpoint)
     if base is not None and folder is not None:
         base = _moved(base, folder)
     whole = whole_weights(checkpoint, "live", base)
     if wrong := verify(checkpoint):
         raise damaged(checkpoint, wrong, UNDONE, "pack another one")
     others = [path for path in checkpoint.rglob("*") if path.is_file() and _is_copied(path.relative_to(checkpoint))]
-    with atomic_directory(output, UNDONE) as hidden, progress(f"packing {checkpoint.name}", unit="bytes") as packing:
+    with (
+        atomic_directory(output, UNDONE) as hidden,
+        progress(f"packing {checkpoint.name}", unit="bytes") as packing,
+        content.reading(),
+    ):
         packing.total = sum(path.stat().st_size for path in others)
         for path in others:
             target = hidden / path.relative_to(checkpoint)

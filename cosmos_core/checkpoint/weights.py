@@ -11,6 +11,7 @@ from attrs import frozen
 
 from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
+from cosmos_core.checkpoint.same_content import SameContent
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.fsdp import dtype
@@ -63,7 +64,7 @@ class DcpWeights:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.folder = folder
+        self.folder, self._content = folder, SameContent(folder)
         tensors = stored_tensors(folder)
         live = [name.removeprefix(LIVE) for name in tensors if name.startswith(LIVE)]
         if not live:
@@ -84,11 +85,12 @@ class DcpWeights:
         return sum(stored.startswith(AVERAGED) for stored in self._stored.values())
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
-        """From the DCP directory."""
+        """From the DCP directory. Raises UserError when it is damaged, or was replaced since this was made."""
         state: dict[str, Any] = {
             self._stored[name]: torch.empty(self.infos[name].shape, dtype=self.infos[name].dtype) for name in names
         }
-        load_component(self.folder, state, local_mesh(torch.device("cpu")))
+        with self._content.reading():
+            load_component(self.folder, state, local_mesh(torch.device("cpu")))
         return {name: state[self._stored[name]] for name in names}
 
 
