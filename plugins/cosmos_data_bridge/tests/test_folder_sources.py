@@ -16,7 +16,7 @@ from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
 from cosmos_data_bridge.folder.listing import Source, list_entries
 from cosmos_data_bridge.folder.rows import rows
-from cosmos_data_bridge.identify import dataset_of
+from cosmos_data_bridge.identify import dataset_of, validation_of
 from tests.command import cosmos
 from tests.folder_clips import captions_of, prepare_here, small_video
 
@@ -63,6 +63,7 @@ def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(
     found = dataset_of(tmp_path / "out")
     assert found is not None
     assert (found["media_roots"], found["min_window_frames"]) == ([str(clips.resolve())], 1)
+    assert validation_of(tmp_path / "out") == {}  # Nothing was held out.
     (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
     with pytest.raises(UserError, match="not valid TOML"):
         dataset_of(tmp_path / "out")
