@@ -14,7 +14,6 @@ from torch.distributed.checkpoint import CheckpointException
 
 from cosmos_core.checkpoint.loader_state import check_loader_states
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain
-from cosmos_core.checkpoint.same_content import SameContent
 from cosmos_core.checkpoint.state import AVERAGED, LIVE, model_state
 from cosmos_core.checkpoint.warning_filter import without_single_process_warning
 from cosmos_core.console import Progress, progress
@@ -26,6 +25,7 @@ from cosmos_core.formats import check_format
 from cosmos_core.names import is_cut_off, nearest_part
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
+from cosmos_core.plan.manifest import SameContent
 
 __all__ = ["Loaded", "load_component", "load_from_base", "load_loader_states", "load_model"]
 
@@ -86,7 +86,7 @@ def load_model(
     tensor's name. Unused adapters are always an error, since the other weights would compute something else without
     them.
     """
-    content = SameContent(folder)
+    content = SameContent(folder.parent)
     stored = SafeReader(folder).read_metadata().state_dict_metadata
     own, below = model_state(model, ema), {f"{LIVE}{name}" for name in left_out}
     _check_skip(skip, [*stored, *own])
@@ -110,7 +110,7 @@ def load_model(
 
 def load_from_base(folder: Path, model: nn.Module, names: Collection[str], mesh: Mesh) -> None:
     """Load these tensors of the network from a DCP directory that may hold more. Raises UserError as `load_model`."""
-    content, own = SameContent(folder), model_state(model, None)
+    content, own = SameContent(folder.parent), model_state(model, None)
     state: dict[str, Any] = {f"{LIVE}{name}": own[f"{LIVE}{name}"] for name in names}
     missing, reshaped = _compare(state, SafeReader(folder).read_metadata().state_dict_metadata)
     if missing or reshaped:

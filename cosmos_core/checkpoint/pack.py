@@ -14,7 +14,6 @@ from cosmos_core.checkpoint.atomic_directory import atomic_directory
 from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.reading import groups
 from cosmos_core.checkpoint.safetensors import GROUP_BYTES
-from cosmos_core.checkpoint.same_content import SameContent
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import DcpWriter, stored_tensors
 from cosmos_core.checkpoint.weights import StoredWeights, whole_weights
@@ -23,7 +22,7 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.plan.checkpoint import complete_ones, damaged, gone
 from cosmos_core.plan.frozen_base import FrozenBase
-from cosmos_core.plan.manifest import MANIFEST, FileRecord, checksums, verify, write_manifest
+from cosmos_core.plan.manifest import MANIFEST, FileRecord, SameContent, checksums, verify, write_manifest
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
 
 __all__ = ["pack"]
@@ -50,7 +49,7 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
 
 
 def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]:
-    content, base = SameContent(checkpoint / MODEL), FrozenBase.read(checkpoint)
+    content, base = SameContent(checkpoint), FrozenBase.read(checkpoint)
     if base is not None and folder is not None:
         base = _moved(base, folder)
     whole = whole_weights(checkpoint, "live", base)

@@ -11,7 +11,6 @@ from attrs import frozen
 
 from cosmos_core.checkpoint.load import load_component
 from cosmos_core.checkpoint.safetensors_open import open_safetensors
-from cosmos_core.checkpoint.same_content import SameContent
 from cosmos_core.checkpoint.state import AVERAGED, LIVE
 from cosmos_core.checkpoint.stream import stored_tensors
 from cosmos_core.distributed.fsdp import dtype
@@ -19,6 +18,7 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer, is_cut_off
 from cosmos_core.plan.frozen_base import FrozenBase
+from cosmos_core.plan.manifest import SameContent
 
 __all__ = [
     "BaseWeights",
@@ -64,7 +64,7 @@ class DcpWeights:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self._content = folder, SameContent(folder)
+        self.folder, self._content = folder, SameContent(folder.parent)
         tensors = stored_tensors(folder)
         live = [name.removeprefix(LIVE) for name in tensors if name.startswith(LIVE)]
         if not live:
