@@ -6,6 +6,7 @@ import copy
 import logging
 import mmap
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
 from math import prod
 from threading import Thread
@@ -23,6 +24,8 @@ __all__ = ["Sharding", "Slot", "Staged", "Staging", "StagingMemory", "placed", "
 logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64
+PIECE = 64 << 20
+"""Bytes that are pinned at once, since every other call of CUDA in the process may wait for that."""
 OVERLAPPED = ("model", "optim")
 """Components whose tensors change in the optimizer's update alone, so that they can be copied until then."""
 
@@ -65,7 +68,7 @@ class StagingMemory:
     def __init__(self, file: int, size: int) -> None:
         self.file, self.size = file, size
         self._map = mmap.mmap(file, size)
-        self._pinned = False
+        self._pinned: list[int] = []  # Where each piece begins.
 
     @classmethod
     def of_size(cls, size: int) -> StagingMemory:
@@ -81,20 +84,32 @@ class StagingMemory:
             return torch.empty(slot.shape, dtype=slot.dtype)
         return torch.frombuffer(self._map, dtype=slot.dtype, count=count, offset=slot.offset).view(slot.shape)
 
+    def fill(self, slot: Slot, tensor: torch.Tensor) -> None:
+        """Copy a tensor of this device or another into its slot, in parts: CUDA refuses a copy across two pieces."""
+        size = slot.dtype.itemsize
+        cuts = tuple(range(-slot.offset % PIECE // size, prod(slot.shape), PIECE // size))
+        parts = (whole.reshape(-1).tensor_split(cuts) for whole in (self.view(slot), tensor))
+        for place, part in zip(*parts, strict=True):
+            place.copy_(part, non_blocking=True)
+
     def pin(self, device: torch.device) -> None:
         """Lock its pages in the host's memory, which lets a GPU copy into it while both go on. Slow."""
         torch.cuda.set_device(device)
-        whole = self._whole()
-        whole.zero_()  # So that the driver finds pages, and does not hold everybody up while they are made.
-        code = int(torch.cuda.cudart().cudaHostRegister(whole.data_ptr(), self.size, 0))
-        self._pinned = code == 0
-        if not self._pinned:
-            logger.warning("%d bytes for saves cannot be pinned (CUDA error %d); copies are slower", self.size, code)
+        begun = time.perf_counter()
+        for piece in self._whole().split(PIECE):
+            piece.zero_()  # So that the driver finds pages, and does not hold everybody up while they are made.
+            code = int(torch.cuda.cudart().cudaHostRegister(piece.data_ptr(), piece.nbytes, 0))
+            if code:
+                text = "%d of %d bytes for saves are pinned, no more can be (CUDA error %d); copies are slower"
+                logger.warning(text, len(self._pinned) * PIECE, self.size, code)
+                return
+            self._pinned.append(piece.data_ptr())
+        logger.debug("%d bytes for saves are pinned after %.1f s", self.size, time.perf_counter() - begun)
 
     def release(self) -> None:
         """Give it back. Views that others still have stay valid."""
-        if self._pinned:
-            torch.cuda.cudart().cudaHostUnregister(self._whole().data_ptr())
+        for place in self._pinned:
+            torch.cuda.cudart().cudaHostUnregister(place)
         os.close(self.file)
 
     def _whole(self) -> torch.Tensor:
@@ -154,15 +169,15 @@ class Staging:
 
         described = placed(components, note)
         for tensor, slot in early:
-            self._copy(tensor, slot)
+            self.memory.fill(slot, to_local(tensor))
         if self._stream is None:
             for tensor, slot in late:
-                self._copy(tensor, slot)
+                self.memory.fill(slot, to_local(tensor))
             return Staged(described, [], None)
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             for tensor, slot in late:
-                self._copy(tensor, slot)
+                self.memory.fill(slot, to_local(tensor))
             done = torch.cuda.Event()
             done.record()
         return Staged(described, [tensor for tensor, _ in late], done)
@@ -172,9 +187,6 @@ class Staging:
         if self._pinning is not None:
             self._pinning.join()
         self.memory.release()
-
-    def _copy(self, tensor: torch.Tensor, slot: Slot) -> None:
-        self.memory.view(slot).copy_(to_local(tensor), non_blocking=True)
 
 
 @torch.no_grad()

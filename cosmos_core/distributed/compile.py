@@ -11,23 +11,33 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compile_fn", "no_view", "only_tokens_vary", "start_compilers"]
+__all__ = [
+    "compile_blocks",
+    "compile_fn",
+    "compiling_seconds",
+    "no_view",
+    "only_tokens_vary",
+    "start_compilers",
+]
+
+_WHOLE = "_compile.compile_inner"
+"""What torch calls the time of a whole compilation, from bytecode to kernels."""
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
     """Compile every block in place; parameter names do not change."""
     if not config.enabled:
         return
-    _recompute_cheap_activations()
+    _configure()
     for block in blocks:
         block.compile(dynamic=config.compile_dynamic)
 
 
 def compile_fn(function: Callable[..., Any], config: Compile, *, backend: str = "inductor") -> Callable[..., Any]:
-    """`function`, compiled if `config` says so. backend: torch.compile's."""
+    """`function`, compiled if `config` says so; for another float it is compiled again. backend: torch.compile's."""
     if not config.enabled:
         return function
-    _recompute_cheap_activations()
+    _configure()
     return torch.compile(function, dynamic=config.compile_dynamic, backend=backend)
 
 
@@ -41,6 +51,11 @@ def start_compilers(config: Compile, device: torch.device) -> None:
         from torch._inductor.async_compile import maybe_warm_pool
 
         maybe_warm_pool()
+
+
+def compiling_seconds(config: Compile) -> float:
+    """That this process has compiled for so far; 0 where `config` compiles nothing."""
+    return sum(torch._dynamo.utils.compilation_time_metrics.get(_WHOLE, ())) if config.enabled else 0.0
 
 
 def no_view(tensor: torch.Tensor) -> torch.Tensor:
@@ -74,10 +89,13 @@ class _NoView(torch.autograd.Function):
         return gradient
 
 
-def _recompute_cheap_activations() -> None:
-    """Let compiled code recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
+def _configure() -> None:
+    """Settings of torch for what is compiled.
 
-    Activations take a quarter less memory, for one more pass over each.
+    Compiled code may recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
+    Activations take a quarter less memory, for one more pass over each. Numbers such as a norm's epsilon are constants:
+    torch traces twice where it takes them for inputs first.
     """
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False
+    torch._dynamo.config.specialize_float = True

@@ -96,19 +96,24 @@ def _estimate(
 ) -> Estimate | None:
     if lengths is None:
         return family.estimate(config, None, memory)
-    usual = family.estimate(config, lengths.usual, memory)
+    # Times are those of usual packs. Memory must do for the largest of the run: layers are traced for that one alone.
+    model = config.model
+    untraced = evolve(config, model=evolve(model, compile=evolve(model.compile, enabled=False)))
+    usual = family.estimate(untraced, lengths.usual, memory)
     if usual is None:
         return None
-    # Times are those of usual packs; memory must do for the largest of the run.
     largest = family.estimate(config, lengths.in_the_largest_pack(usual.samples), memory)
     assert largest is not None
     return evolve(
-        usual,
-        kept=largest.kept,
-        working=largest.working,
-        loss=largest.loss,
-        before=largest.before,
-        fragmented=largest.fragmented,
+        largest,
+        sample=usual.sample,
+        samples=usual.samples,
+        tokens=usual.tokens,
+        flops=usual.flops,
+        recomputed=usual.recomputed,
+        other_seconds=usual.other_seconds,
+        core_seconds=usual.core_seconds,
+        notes=usual.notes,
     )
 
 

@@ -92,12 +92,12 @@ def _run(
     activity.enter("opening the data and building the network")
     data = open_data(plan.config, plugins, mesh)
     startup.mark("data")
+    start_compilers(plan.config.model.compile, mesh.device)
     family = plugins.registry.get(ModelFamilySpec, plan.config.job.task).family.load()
     config = settled(plan.config, family, machine_here(mesh.device, plan.degrees.world), data[0])
     # Ranks may see different data for a moment; what they recompute must be the same.
     checkpointing = gather_objects(config.model.activation_checkpointing, mesh)[0]
     plan = evolve(plan, config=evolve(config, model=evolve(config.model, activation_checkpointing=checkpointing)))
-    start_compilers(config.model.compile, mesh.device)
     startup.mark("plan")
     with (
         out_of_memory_explained(plan, plugins, mesh.device, data[0]),

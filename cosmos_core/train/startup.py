@@ -27,6 +27,11 @@ class StartUp:
         self.silent = silent
         self._last = time.time() if begun is None else begun
 
+    def split(self, phase: str, seconds: float) -> None:
+        """Count so many seconds of the phase under way, if any, as another one."""
+        if seconds:
+            self.mark(phase, at=self._last + seconds)
+
     def mark(self, phase: str, at: float | None = None) -> None:
         """End a phase now, or at an earlier time; the next begins then."""
         end = max(self._last, time.time() if at is None else at)

@@ -26,6 +26,7 @@ from cosmos_core.checkpoint.state import (
 )
 from cosmos_core.config.run import RunConfig
 from cosmos_core.data.loader import MicroBatch, PackedLoader
+from cosmos_core.distributed.compile import compiling_seconds
 from cosmos_core.distributed.fsdp import set_requires_all_reduce
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank
@@ -124,6 +125,7 @@ class Trainer:
         self.step_report = StepReport(self.config, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
         self._stopping, self._waited = False, 0.0
+        self._compiled = compiling_seconds(self.config.model.compile)  # For the plan.
 
     @property
     def is_main(self) -> bool:
@@ -221,6 +223,7 @@ class Trainer:
     def _report(self, *, first: bool) -> None:
         """After a step, on rank 0: publish the launch's record after the first, log the schedule's factor if asked."""
         if first:
+            self.startup.split("compiling", compiling_seconds(self.config.model.compile) - self._compiled)
             self.startup.mark("first step")
             add_to_record(self.paths, self.launch, "startup_seconds", self.startup.seconds)
             publish_record(self.paths, self.launch)

@@ -117,7 +117,7 @@ def test_compiled_layers_give_the_same_and_serve_packs_of_any_lengths(folder: Pa
     compiled = built(folder, compile=Compile(enabled=True), activation_checkpointing=kept)
     plain = built(folder)
     assert_same(learned(*compiled, MIXED), learned(*plain, MIXED))
-    assert counters["stats"]["unique_graphs"] == 5
+    assert counters["stats"]["unique_graphs"] == counters["aot_autograd"]["total"] == 5, "none is traced twice"
     with torch.compiler.set_stance("fail_on_recompile"):
         for pack in (OTHER, EQUAL, MIXED[:1]):
             assert_same(learned(*compiled, pack), learned(*plain, pack))

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
 from cosmos_core.config import ActivationCheckpointing, Compile, ModelConfig
+from cosmos_core.distributed.compile import compiling_seconds
 
 HIDDEN, HEADS = 16, 2
 SEQUENCES = PackedSequences((5, 9, 3))
@@ -138,8 +139,11 @@ def test_compiled_regions_give_the_same_and_serve_all_layers_and_packs_of_any_le
         for name, value in expected.items():
             assert float((found[name] - value).norm()) <= 1e-5 * float(value.norm()) + 1e-7, name
 
+    before = compiling_seconds(Compile(enabled=True))
     compare(EQUAL)
     assert counters["stats"]["unique_graphs"] == 2
+    assert compiling_seconds(Compile(enabled=True)) > before
+    assert compiling_seconds(Compile()) == 0
     with torch.compiler.set_stance("fail_on_recompile"):
         compare(SEQUENCES)
         compare(OTHERS)

@@ -1,17 +1,23 @@
-"""A run settles its loader workers by its cores and, on known GPUs, by what keeps up with them."""
+"""A run settles its loader workers by its cores and, on known GPUs, by what keeps up; a plan traces layers once."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import numpy as np
 import pytest
 from attrs import evolve
 
 from cosmos_core.builtin.tiny.family import TinyFamily
+from cosmos_core.config.run import RunConfig, TypicalSample
+from cosmos_core.data.source import MapSource
+from cosmos_core.plan.costs import Estimate
 from cosmos_core.plan.gpus import machine_of
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train.automatic import settled
+from cosmos_core.train.costs import case_of
 from tests.unit.logged import logged
 
 
@@ -37,3 +43,35 @@ def test_workers_are_settled_and_told_by_what_keeps_up(monkeypatch: pytest.Monke
 def test_what_was_set_is_not_settled() -> None:
     config = load("hello", plugins=PluginManager.discover())
     assert settled(config, TinyFamily, machine_of("H100")) is config
+
+
+class Pictures(MapSource):
+    def __len__(self) -> int:
+        return 64
+
+    def get(self, index: int, random: np.random.Generator) -> Any:
+        raise AssertionError("only its metadata is read")
+
+    def dimensions(self, index: int) -> TypicalSample:
+        return TypicalSample(frames=1, height=16, width=16 + index, text=100)
+
+
+def test_memory_is_of_the_largest_pack_times_are_of_usual_ones_and_layers_are_traced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = load("hello", ("model.compile.enabled=true",), plugins=PluginManager.discover())
+    own = TinyFamily.estimate(config)
+    traced: list[int] = []
+
+    def estimate(cls: Any, config: RunConfig, sample: TypicalSample, memory: float | None) -> Estimate:
+        if config.model.compile.enabled:
+            traced.append(sample.width)
+        width, enabled = float(sample.width), config.model.compile.enabled
+        return evolve(own, samples=16.0, flops=width, loss=width, utilisation=(0.5, 0.6) if enabled else (0.1, 0.2))
+
+    monkeypatch.setattr(TinyFamily, "estimate", classmethod(estimate))
+    case = case_of(config, TinyFamily, 1, data=Pictures())
+    assert case is not None
+    assert case.estimate.flops < case.estimate.loss == traced[0]
+    assert len(traced) == 1
+    assert case.estimate.utilisation == (0.5, 0.6)

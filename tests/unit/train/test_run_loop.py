@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,13 @@ def test_a_run_stopped_at_any_step_goes_on_exactly(tmp_path: Path, average: str)
         assert state_of(second) == state_of(whole)
 
 
-def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(tmp_path: Path) -> None:
+def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once: its record is copied into the run directory then, and its number is in the checkpoints that it saves."""
     published: list[str] = []
+    compiled = count(3.0)  # Seconds, of which those before training are the plan's.
+    monkeypatch.setattr(trainer_module, "compiling_seconds", lambda config: next(compiled))
 
     def note(trainer: Trainer, event: str) -> None:
         if event == "step_start":
@@ -120,7 +125,8 @@ def test_a_launch_becomes_the_one_that_trains_the_run_after_its_first_step(tmp_p
     assert [found and found.config for found in trained] == configs
     for trainer, number in ((first, 1), (second, 2)):
         record = yaml.safe_load(trainer.paths.launch(number).launch_info.read_text())
-        assert list(record["startup_seconds"])[-2:] == ["callbacks", "first step"]
+        assert list(record["startup_seconds"])[-3:] == ["callbacks", "compiling", "first step"]
+        assert record["startup_seconds"]["compiling"] == 1.0
 
 
 def test_only_the_last_micro_batch_of_a_step_reduces_gradients_over_replicas(
