@@ -16,8 +16,9 @@ __all__ = ["figures", "with_efficiency"]
 def figures(seen: Observed, steps: int, config: RunConfig, gpus: int) -> dict[str, Any]:
     """Medians over the steps after the first third, which compile and warm up, without those of a profile and a save.
 
-    steps: that count.
+    steps: that count; fewer where there are fewer.
     """
+    steps = min(steps, len(seen.rows))
     rows = seen.rows[max(1, steps // 3) : steps]
     columns: dict[str, Any] = {
         "auto took": seen.recomputation,
@@ -47,6 +48,7 @@ def _of_steps(rows: Sequence[Mapping[str, Any]], config: RunConfig, gpus: int) -
     busy = [row["tflop"] / row["seconds"] for row in rows]
     working = [row["tflop"] / (row["seconds"] - row["data_wait"]) for row in rows]
     packs, sharing = config.trainer.grad_accum_iter, config.model.parallelism.context_parallel_shard_degree
+    shares = [100 * row["data_wait"] / row["seconds"] for row in rows]
     hits = [row["cache_hit_rate"] for row in rows if "cache_hit_rate" in row]
     return {
         "s a step": middle["seconds"],
@@ -56,6 +58,7 @@ def _of_steps(rows: Sequence[Mapping[str, Any]], config: RunConfig, gpus: int) -
         "packs filled": statistics.mean(row["pack_filled"] for row in rows),
         "data wait s": middle["data_wait"],
         "data wait %": 100 * sum(row["data_wait"] for row in rows) / sum(row["seconds"] for row in rows),
+        "data wait %, median": statistics.median(shares),
         **({"cache hits %": 100 * statistics.mean(hits)} if hits else {}),
         "TFLOP a pack": statistics.median(row["tflop"] for row in rows) / packs / gpus * sharing,
         "MFU %": 100 * statistics.median(busy) / gpus / HARDWARE_TFLOPS,

@@ -6,9 +6,11 @@ import gzip
 import json
 import pickle
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cosmos_core.plugin import PluginManager
@@ -111,6 +113,11 @@ def test_the_reasoner_trains_on_what_is_prepared_and_is_ended_after_its_steps(
     (row,) = found["whole llava_ov_packed, 1 layers, online"]
     assert row["outcome"] in ("enough", "done")
     assert (row["steps"], row["auto took"]) == (1, "none"), "steps of the profile do not count"
+    names = list(found)
+    early = names.index("llava_ov_packed, auto, under way")
+    assert names[0] == "start of llava_ov_packed, auto, seconds"
+    assert early < names.index("llava_ov_packed, auto") < names.index("kinds of kernels of llava_ov_packed, auto")
+    assert found[names[early]][0]["s a step"] == row["s a step"] > 0 < row["data wait %, median"]
     assert row["TFLOP a pack"] > 0
     assert [kind["kind"] for kind in found["kinds of kernels of llava_ov_packed, auto"]] == ["all", "none ran"]
     (planned,) = map(json.loads, rows.read_text().splitlines())
@@ -169,6 +176,27 @@ def test_a_run_over_its_limit_is_ended_and_says_so(tmp_path: Path) -> None:
     seen = observe(("run", "hello"), tmp_path / "run", steps=60, limit=0.5, save=True)
     assert (seen.outcome, seen.rows, seen.first_row) == ("over the limit", [], None)
     assert seen.ended < 30
+
+
+def test_a_benchmark_that_must_end_tells_what_is_known_before_it_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    def running() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if "hello" in child.cmdline()]
+
+    def tell(seen: Observed) -> None:
+        told.append((seen.outcome, len(running())))
+
+    def ended(seconds: float) -> None:
+        sys.exit(143)  # As the handler of SIGTERM.
+
+    monkeypatch.setattr(time, "sleep", ended)
+    with pytest.raises(SystemExit, match="143"):
+        observe(("run", "hello"), tmp_path / "run", steps=60, limit=60, save=True, tell=tell)
+    assert told == [("cut", 1)]
+    assert not running()
 
 
 def test_recipes_and_sizes_share_a_folder_and_each_part_is_made_once(
