@@ -169,9 +169,9 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
 
 def _tell(title: str, steps: int, row_of: Callable[[Observed], dict[str, Any]], told: set[str], seen: Observed) -> None:
     """What is known of a run under way: phases of the start, then its row when all steps are made or it is cut."""
-    if seen.rows and "start" not in told:
+    if "start" not in told and ("first step" in seen.phases or seen.outcome):
         told.add("start")
-        show(f"start of {title}, seconds", [{**seen.phases, "first row": seen.first_row}])
+        show(f"start of {title}, seconds", [{**seen.phases, "first row": seen.first_row or ""}])
     if "row" not in told and (len(seen.rows) >= steps or seen.outcome):
         told.add("row")
         row = row_of(seen)
