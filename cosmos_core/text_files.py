@@ -1,14 +1,16 @@
-"""Text files of users: UTF-8, with or without a byte order mark."""
+"""Text files of users: UTF-8, with or without a byte order mark. Tables among them."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import path_fault
 
-__all__ = ["as_utf8", "read_text", "text_of"]
+__all__ = ["as_utf8", "csv_fault", "csv_reader", "read_text", "text_of"]
 
 MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -18,6 +20,8 @@ MARKS = {
 }
 """Marks of other encodings. Those of UTF-32 come first: one of them begins with a mark of UTF-16."""
 SAVE_AGAIN = "save the file as UTF-8"
+MAX_FIELD = 16 << 20
+"""Characters of a field of a CSV, whose default of 131,072 is little for a column of JSON."""
 
 
 def read_text(path: Path) -> str:
@@ -54,6 +58,26 @@ def as_utf8(data: bytes) -> str:
         start = error.start + len(data) - len(error.object)
         reason = f"is not UTF-8 (byte 0x{data[start]:02x}); perhaps it is Windows-1252 or Latin-1"
         raise UnicodeDecodeError("utf-8", data, start, start + 1, reason) from None
+
+
+def csv_reader(text: str, *, delimiter: str = ",", skip_spaces: bool = True) -> csv.DictReader[str]:
+    """Rows by the names in the first line; reading them raises csv.Error.
+
+    Strict, since a quote that is never closed would hide the rows after it. skip_spaces: those after a delimiter.
+    """
+    # The limit is of the process; nothing here wants a lower one.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
+    lines = io.StringIO(text, newline="")
+    return csv.DictReader(lines, delimiter=delimiter, strict=True, skipinitialspace=skip_spaces)
+
+
+def csv_fault(error: csv.Error) -> str:
+    """What is wrong with the row that raised this."""
+    if "end of data" in str(error):
+        return "a quote is opened in this row and never closed"
+    if "field limit" in str(error):
+        return f"a field has more than {csv.field_size_limit():,} characters; perhaps a quote is never closed"
+    return f"not CSV: {error}"
 
 
 def _unreadable(message: str, file: str, line: int | None, hint: str) -> UserError:

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.distributed.activation_checkpointing import checkpoint_fn, saved_ops
-from cosmos_core.distributed.compile import compile_fn, no_view
+from cosmos_core.distributed.compile import compile_fn, no_view, only_tokens_vary
 
 __all__ = ["AttentionRegions"]
 
@@ -25,6 +26,7 @@ class AttentionRegions:
 
     pre_attention: (layer, hidden, *inputs) -> what attention takes. post_attention: (layer, hidden, mixed) -> hidden.
     Both are functions of the layer, such as methods of its class, so that all layers of a kind share one graph.
+    hidden is [N, width] or [1, N, width], and tensors among inputs have their N there too; mixed is [N, heads, dim].
     """
 
     def __init__(self, layer: Any, pre_attention: Callable[..., Any], post_attention: Callable[..., Any]) -> None:
@@ -75,8 +77,13 @@ class AttentionRegions:
     ) -> tuple[torch.Tensor, tuple[Any, ...]]:
         if self._compiled:
             hidden = no_view(hidden)
+            others = (value for value in tree_leaves(inputs) if isinstance(value, torch.Tensor))
+            only_tokens_vary(hidden, *others, tokens=hidden.ndim - 2)
         projected = self._pre_attention(hidden, *inputs)
         mixed = attend(*projected)
         if mixed is None:
             return hidden, projected
-        return self._post_attention(hidden, no_view(mixed) if self._compiled else mixed), projected
+        if self._compiled:
+            mixed = no_view(mixed)
+            only_tokens_vary(mixed, tokens=0)
+        return self._post_attention(hidden, mixed), projected

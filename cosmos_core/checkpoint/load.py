@@ -25,6 +25,7 @@ from cosmos_core.formats import check_format
 from cosmos_core.names import is_cut_off, nearest_part
 from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
+from cosmos_core.plan.manifest import SameContent
 
 __all__ = ["Loaded", "load_component", "load_from_base", "load_loader_states", "load_model"]
 
@@ -85,6 +86,7 @@ def load_model(
     tensor's name. Unused adapters are always an error, since the other weights would compute something else without
     them.
     """
+    content = SameContent(folder.parent)
     stored = SafeReader(folder).read_metadata().state_dict_metadata
     own, below = model_state(model, ema), {f"{LIVE}{name}" for name in left_out}
     _check_skip(skip, [*stored, *own])
@@ -101,19 +103,19 @@ def load_model(
     if reshaped or required or rejected:
         raise _mismatch(folder, required, reshaped, rejected)
     state = {name: value for name, value in targets.items() if name in stored}
-    with torch.no_grad(), progress("loading weights", unit="bytes") as loading:
+    with content.reading(), torch.no_grad(), progress("loading weights", unit="bytes") as loading:
         load_component(folder, state, mesh, loading)
     return Loaded(_without(LIVE, state), _without(AVERAGED, state), tuple(unused))
 
 
 def load_from_base(folder: Path, model: nn.Module, names: Collection[str], mesh: Mesh) -> None:
     """Load these tensors of the network from a DCP directory that may hold more. Raises UserError as `load_model`."""
-    own = model_state(model, None)
+    content, own = SameContent(folder.parent), model_state(model, None)
     state: dict[str, Any] = {f"{LIVE}{name}": own[f"{LIVE}{name}"] for name in names}
     missing, reshaped = _compare(state, SafeReader(folder).read_metadata().state_dict_metadata)
     if missing or reshaped:
         raise _mismatch(folder, missing, reshaped, [])
-    with torch.no_grad(), progress("loading the base", unit="bytes") as loading:
+    with content.reading(), torch.no_grad(), progress("loading the base", unit="bytes") as loading:
         load_component(folder, state, mesh, loading)
 
 

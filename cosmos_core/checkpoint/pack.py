@@ -22,7 +22,7 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.plan.checkpoint import complete_ones, damaged, gone
 from cosmos_core.plan.frozen_base import FrozenBase
-from cosmos_core.plan.manifest import MANIFEST, FileRecord, checksums, verify, write_manifest
+from cosmos_core.plan.manifest import MANIFEST, FileRecord, SameContent, checksums, verify, write_manifest
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
 
 __all__ = ["pack"]
@@ -38,7 +38,7 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
 
     The copy notes its base, so that a run may leave frozen weights to it again. Memory holds a few tensors. Raises
     UserError when the checkpoint is damaged, when the base is missing or has changed, or when a run that goes on
-    removed the checkpoint.
+    removed the checkpoint or wrote it again.
     """
     try:
         return _pack(checkpoint, output, folder)
@@ -49,14 +49,18 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
 
 
 def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]:
-    base = FrozenBase.read(checkpoint)
+    content, base = SameContent(checkpoint), FrozenBase.read(checkpoint)
     if base is not None and folder is not None:
         base = _moved(base, folder)
     whole = whole_weights(checkpoint, "live", base)
     if wrong := verify(checkpoint):
         raise damaged(checkpoint, wrong, UNDONE, "pack another one")
     others = [path for path in checkpoint.rglob("*") if path.is_file() and _is_copied(path.relative_to(checkpoint))]
-    with atomic_directory(output, UNDONE) as hidden, progress(f"packing {checkpoint.name}", unit="bytes") as packing:
+    with (
+        atomic_directory(output, UNDONE) as hidden,
+        progress(f"packing {checkpoint.name}", unit="bytes") as packing,
+        content.reading(),
+    ):
         packing.total = sum(path.stat().st_size for path in others)
         for path in others:
             target = hidden / path.relative_to(checkpoint)

@@ -18,6 +18,7 @@ from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer, is_cut_off
 from cosmos_core.plan.frozen_base import FrozenBase
+from cosmos_core.plan.manifest import SameContent
 
 __all__ = [
     "BaseWeights",
@@ -63,7 +64,7 @@ class DcpWeights:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.folder = folder
+        self.folder, self._content = folder, SameContent(folder.parent)
         tensors = stored_tensors(folder)
         live = [name.removeprefix(LIVE) for name in tensors if name.startswith(LIVE)]
         if not live:
@@ -84,11 +85,12 @@ class DcpWeights:
         return sum(stored.startswith(AVERAGED) for stored in self._stored.values())
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
-        """From the DCP directory."""
+        """From the DCP directory. Raises UserError when it is damaged, or was replaced since this was made."""
         state: dict[str, Any] = {
             self._stored[name]: torch.empty(self.infos[name].shape, dtype=self.infos[name].dtype) for name in names
         }
-        load_component(self.folder, state, local_mesh(torch.device("cpu")))
+        with self._content.reading():
+            load_component(self.folder, state, local_mesh(torch.device("cpu")))
         return {name: state[self._stored[name]] for name in names}
 
 

@@ -1,11 +1,18 @@
-"""Problems as text, each with its location and hint."""
+"""Problems in the order of their places, and as text, each with its location and hint."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from cosmos_core.config.secrets import without_secrets
 from cosmos_core.errors import Problem, ReportedError
 
-__all__ = ["render", "render_problem"]
+__all__ = ["in_order", "render", "render_problem"]
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """By file and line; those without a line come last, as they came."""
+    return sorted(problems, key=lambda problem: (1, "", 0) if problem.line is None else (0, problem.file, problem.line))
 
 
 def render(error: ReportedError) -> str:

@@ -16,6 +16,7 @@ from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, st
 from cosmos_core.config.document import Provenance, read_document
 from cosmos_core.config.interpolate import key_text
 from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.problems import in_order
 from cosmos_core.config.run import (
     CheckpointConfig,
     DataloaderConfig,
@@ -282,7 +283,7 @@ def structure_run(
                 builder.add_problem(path, message, hint)
         if not builder.problems:
             return config
-    raise UserError(f"{problem_count(builder.problems)} in {title}; nothing was started", builder.problems)
+    raise UserError(f"{problem_count(builder.problems)} in {title}; nothing was started", in_order(builder.problems))
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:

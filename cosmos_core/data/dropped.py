@@ -20,6 +20,12 @@ class Dropped:
     key: str = ""
     examples: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """Count, reason and examples."""
+        examples = f" (such as {', '.join(self.examples)})" if self.examples else ""
+        return f"{self.count} x {self.reason}{examples}"
+
 
 class Drops:
     """Counts what is left out, reason by reason."""

@@ -235,8 +235,8 @@ class PackedLoader:
         """Log what the dataset left out by its own rules, and how it differs from what trained the checkpoint."""
         for key, text in self.changes.items():
             logger.warning("%s %s", key, text)
-        if self.source.filtered:
-            logger.warning("%s", self._left_out())
+        if dropped := self.source.dropped:
+            logger.warning("left out of %s: %s", _named(self._config), ", ".join(group.text for group in dropped))
 
     def report(self, when: str = "data") -> None:
         """Log one line: how full this process's packs were, and what was skipped and left out so far, by reason."""
@@ -249,14 +249,11 @@ class PackedLoader:
         if self._seen.shortened:
             parts.append(f"shortened {self._seen.shortened} of {self._seen.samples} samples to fit into a pack")
         if self.source.filtered:
-            parts.append(self._left_out())
+            counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
+            parts.append(f"left out of {_named(self._config)}: {counts}")
         if parts:
             share = f" (data rank {self._rank} of {self._world})" if self._world > 1 else ""
             logger.info("%s%s: %s", when, share, "; ".join(parts))
-
-    def _left_out(self) -> str:
-        counts = ", ".join(f"{count} x {reason}" for reason, count in self.source.filtered.items())
-        return f"left out of {_named(self._config)}: {counts}"
 
     def _samples(self, taken: _Cursor) -> Iterator[PreparedSample]:
         epoch = 0

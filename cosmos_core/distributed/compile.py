@@ -11,7 +11,7 @@ from torch import nn
 
 from cosmos_core.config.model import Compile
 
-__all__ = ["compile_blocks", "compile_fn", "no_view", "start_compilers"]
+__all__ = ["compile_blocks", "compile_fn", "no_view", "only_tokens_vary", "start_compilers"]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
@@ -51,6 +51,17 @@ def no_view(tensor: torch.Tensor) -> torch.Tensor:
     """
     unviewed: torch.Tensor = _NoView.apply(tensor) if tensor._is_view() else tensor  # type: ignore[no-untyped-call]
     return unviewed
+
+
+def only_tokens_vary(*tensors: torch.Tensor, tokens: int) -> None:
+    """Tell the compiler that these tensors keep every size but that of one dimension.
+
+    Sizes of heads that it takes for variable make a kernel divide by a variable for each element: a rotation takes four
+    times as long. Integers of a module that FSDP wraps are variable to it, so a region must read such sizes from
+    parameters or from tensors that went through this function.
+    """
+    for tensor in tensors:
+        torch._dynamo.mark_static(tensor, [dimension for dimension in range(tensor.ndim) if dimension != tokens])
 
 
 class _NoView(torch.autograd.Function):

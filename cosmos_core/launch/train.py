@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from cosmos_core.config.env import disabled_plugins, launched_rank, prepare_threads
+from cosmos_core.config.env import disabled_plugins, launched_rank, prepare_device_memory, prepare_threads
 from cosmos_core.config.env import output_root as default_output_root
 from cosmos_core.config.problems import render_problem
 from cosmos_core.console.terminal import show_beside
@@ -208,6 +208,7 @@ def start_run(
     if launched is None and stop.pending:
         ended(stop.outcome)
         return stop.outcome
+    prepare_device_memory()
     if not main:
         return _execute(plan, plugins, stop, own_process=own_process)
     with run_lock(paths):

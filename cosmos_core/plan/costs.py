@@ -73,10 +73,11 @@ class Estimate:
     forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
     before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit nothing. flops: of
-    forward and backward, without recomputation. recomputed: FLOPs, by mode. other_seconds: of further work, on an
-    H100. core_seconds: to read and prepare the micro-batch on one CPU core. width: of the hidden states.
-    utilisation: least and most of a GPU's peak that all FLOPs run at, where it was measured. notes: lines for
-    people. adapters: whether nothing but adapters trains.
+    forward and backward, without recomputation. recomputed: FLOPs, by mode and by item of `kept`. layers: of each item,
+    in the network's order, which is that in which a share of them recomputes; empty: all items recompute alike.
+    other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
+    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where that was
+    measured. notes: lines for people. adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -90,13 +91,28 @@ class Estimate:
     before: float = 0.0
     fragmented: float = 0.0
     flops: float
-    recomputed: Mapping[str, float]
+    recomputed: Mapping[str, Mapping[str, float]]
+    layers: Mapping[str, int] = {}
     other_seconds: float = 0.0
     core_seconds: float = 0.0
     width: int
     utilisation: tuple[float, float] | None
     notes: tuple[str, ...] = ()
     adapters: bool = False
+
+    def recomputing(self, share: float) -> dict[str, float]:
+        """Share of each item that recomputes when the first `share` of all layers does."""
+        shares = dict.fromkeys(self.kept["none"], share)
+        left = share * sum(self.layers.values())
+        for name, number in self.layers.items():
+            shares[name] = min(1.0, left / number)
+            left -= number * shares[name]
+        return shares
+
+    def recomputed_flops(self, mode: str, share: float) -> float:
+        """Of a micro-batch, when the first `share` of the layers recomputes."""
+        shares = self.recomputing(share)
+        return sum(shares[name] * value for name, value in self.recomputed[mode].items())
 
 
 def memory_items(
@@ -120,9 +136,9 @@ def memory_items(
     }
     gradients = estimate.parameters.trained * master * share
     accumulated = gradients if config.trainer.grad_accum_iter > 1 else 0.0
-    whole = estimate.kept["none"]
+    whole, shares = estimate.kept["none"], estimate.recomputing(recomputing)
     kept = {
-        name: (recomputing * value + (1 - recomputing) * whole[name]) / degrees.context
+        name: (shares[name] * value + (1 - shares[name]) * whole[name]) / degrees.context
         for name, value in estimate.kept[mode].items()
     }
     buffers = estimate.parameters.unit_trained * (compute + reduced)
@@ -161,7 +177,7 @@ def step_seconds(
     gpu = machine.gpu
     if gpu is None or estimate.utilisation is None or estimate.width < MIN_WIDTH:
         return None
-    arithmetic = (estimate.flops + recomputing * estimate.recomputed[mode]) / degrees.context / (gpu.tflops * 1e12)
+    arithmetic = (estimate.flops + estimate.recomputed_flops(mode, recomputing)) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)
     update = moved * estimate.parameters.trained / (degrees.shard * degrees.context) / gpu.bandwidth
     other = estimate.other_seconds / degrees.context * REFERENCE / gpu.tflops

@@ -1,4 +1,7 @@
-"""``manifest.json`` of a checkpoint: size and checksum of every file, to find damage before anything is loaded."""
+"""``manifest.json`` of a checkpoint: size and checksum of every file, to find damage before anything is loaded.
+
+It also tells a reader that the checkpoint was written again.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import asdict, frozen
@@ -18,7 +22,18 @@ from cosmos_core.names import leads_outside
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE, LAUNCH_FILE
 from cosmos_core.strict_json import loads
 
-__all__ = ["DAMAGED", "MANIFEST", "NOTES", "Checksum", "FileRecord", "checksums", "damage", "verify", "write_manifest"]
+__all__ = [
+    "DAMAGED",
+    "MANIFEST",
+    "NOTES",
+    "Checksum",
+    "FileRecord",
+    "SameContent",
+    "checksums",
+    "damage",
+    "verify",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 DAMAGED = "damaged.json"
@@ -96,11 +111,53 @@ def damage(checkpoint: Path) -> list[str]:
         return [f"{DAMAGED} cannot be read: {error}"]
 
 
+class SameContent:
+    """What a checkpoint held when this was made. For `reading` any number of times.
+
+    A run that went back writes steps again, whoever reads them. Each save writes a manifest of its own; without one,
+    nothing is compared.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint = checkpoint
+        self._before = self._manifest()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raises UserError when the checkpoint was written again before the end, whatever else is wrong."""
+        try:
+            yield
+        except UserError:
+            self._check()
+            raise
+        self._check()
+
+    def _check(self) -> None:
+        now = self._manifest()
+        if now is None or now == self._before:
+            return
+        hint = "run the same command again"
+        problem = Problem(message="its run wrote it again", file=str(self._checkpoint), hint=hint)
+        raise UserError("the checkpoint was replaced while it was read", [problem]) from None
+
+    def _manifest(self) -> tuple[int, int] | None:
+        """Its time and size: some file systems give folders new numbers all the time."""
+        try:
+            facts = (self._checkpoint / MANIFEST).stat()
+        except OSError:
+            return None
+        return facts.st_mtime_ns, facts.st_size
+
+
 def verify(checkpoint: Path) -> list[str]:
-    """What is wrong with a checkpoint's bytes; noted in the folder, so that `damage` knows. Reads every file."""
-    wrong = list(_wrong_sizes(checkpoint))
-    if not wrong:
-        wrong = _wrong_bytes(checkpoint, checksums(checkpoint))
+    """What is wrong with a checkpoint's bytes; noted in the folder, so that `damage` knows. Reads every file.
+
+    Raises UserError when its run wrote it again meanwhile, and when the note cannot be written.
+    """
+    with SameContent(checkpoint).reading():
+        wrong = list(_wrong_sizes(checkpoint))
+        if not wrong:
+            wrong = _wrong_bytes(checkpoint, checksums(checkpoint))
     note = checkpoint / DAMAGED
     try:
         if wrong:

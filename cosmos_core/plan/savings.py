@@ -23,7 +23,7 @@ MARGIN, PART_MARGIN = 0.95, 0.9
 between. That gains a few percent of speed, so it leaves the tenth by which the plan may be wrong.
 """
 MAX_GPUS = 64
-PARTS = 8
+PARTS = 20
 """Of the layers, to choose how many recompute."""
 MIN_SAVING = 0.05
 """GiB that a setting must save."""
@@ -74,7 +74,7 @@ def best_mode(case: Case, memory: float) -> Case | None:
     parts = [part / PARTS for part in range(1, PARTS + 1)]
     cases = [evolve(case, mode=mode, share=share) for mode in ("selective", "full") for share in parts]
     cases = [evolve(case, mode="none", share=1.0), *cases]
-    cases.sort(key=lambda case: case.estimate.recomputed[case.mode] * case.share)
+    cases.sort(key=lambda case: case.estimate.recomputed_flops(case.mode, case.share))
     return next((case for case in cases if case.peak <= _margin(case) * memory), None)
 
 
@@ -189,13 +189,17 @@ def _halved(estimate: Estimate) -> Estimate:
         estimate,
         samples=estimate.samples / 2,
         tokens=estimate.tokens / 2,
-        kept={mode: {name: value / 2 for name, value in items.items()} for mode, items in estimate.kept.items()},
+        kept={mode: _half(items) for mode, items in estimate.kept.items()},
         working={mode: value / 2 for mode, value in estimate.working.items()},
         flops=estimate.flops / 2,
-        recomputed={mode: value / 2 for mode, value in estimate.recomputed.items()},
+        recomputed={mode: _half(items) for mode, items in estimate.recomputed.items()},
         other_seconds=estimate.other_seconds / 2,
         core_seconds=estimate.core_seconds / 2,
     )
+
+
+def _half(items: Mapping[str, float]) -> dict[str, float]:
+    return {name: value / 2 for name, value in items.items()}
 
 
 def _no_average(case: Case) -> Changed | None:

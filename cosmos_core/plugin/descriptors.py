@@ -137,11 +137,13 @@ class DataPath:
     """How the data at a path is read where no recipe says it.
 
     dataset: the dataset's table; None takes back what the recipe sets. recipe: whose other settings are taken.
+    validation: options of the dataset that read its validation split, where it has one.
     stand_ins: settings instead of what that recipe would download, such as a tokenizer; note: tells of them.
     """
 
     dataset: Mapping[str, Any]
     recipe: str
+    validation: Mapping[str, Any] = field(factory=dict)
     stand_ins: Mapping[str, str] = field(factory=dict)
     note: str = ""
 

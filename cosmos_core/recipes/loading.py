@@ -23,6 +23,7 @@ from cosmos_core.config.locate import KeyPath
 from cosmos_core.config.merge import Layer, assign, merge, unset, value_at
 from cosmos_core.config.one_value import one_value_paths
 from cosmos_core.config.overrides import parse_key, parse_overrides
+from cosmos_core.config.problems import in_order
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.config.structure import problem_at, read_resolved, structure_run
@@ -122,7 +123,7 @@ def _structured(
     except UserError as error:
         structural = error.problems
     known = {problem.key for problem in problems}
-    every = [*problems, *(problem for problem in structural if problem.key not in known)]
+    every = in_order([*problems, *(problem for problem in structural if problem.key not in known)])
     if every:
         raise ConfigurationError(f"{problem_count(every)} in {title}; nothing was started", every)
     return config

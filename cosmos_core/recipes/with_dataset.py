@@ -23,7 +23,7 @@ BATCH = {"max_samples_per_batch": 1, "num_workers": 0}
 
 
 def dataset_table(name: str, plugins: PluginManager) -> dict[str, Any]:
-    """The table of a dataset's name, or of the data in a file or folder.
+    """The table of a dataset's name, or of the data in a file or folder: its validation split, where it has one.
 
     Raises UserError when there is no such dataset, or no plugin knows the data.
     """
@@ -34,7 +34,7 @@ def dataset_table(name: str, plugins: PluginManager) -> dict[str, Any]:
         hint = "docs/data.md says what can be read; or name the dataset's type and dataloader_val.dataset.path=PATH"
         raise UserError("this is no known data", [Problem(message="no plugin reads it", file=name, hint=hint)])
     table = {key: value for key, value in data.dataset.items() if value is not None}
-    return {**plugins.registry.get(DatasetSpec, str(table["type"])).evaluated, **table}
+    return {**plugins.registry.get(DatasetSpec, str(table["type"])).evaluated, **table, **data.validation}
 
 
 def with_dataset(

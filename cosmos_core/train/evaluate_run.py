@@ -21,7 +21,7 @@ from cosmos_core.train.load_for_eval import adopted, load_source
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.validate import Evaluation, evaluate
 
-__all__ = ["EvaluationTask", "evaluate_run"]
+__all__ = ["EvaluationResult", "EvaluationTask", "evaluate_run"]
 
 MAX_PICTURED = 200
 """Samples whose pictures are in the page, which would become too large for a browser with more."""
@@ -44,8 +44,16 @@ class EvaluationTask:
     metrics: tuple[str, ...] = ()
 
 
-def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> dict[str, float]:
-    """Metrics by name.
+@frozen
+class EvaluationResult:
+    """metrics: by name. data: what was read, as the dataset describes it."""
+
+    metrics: dict[str, float]
+    data: str
+
+
+def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> EvaluationResult:
+    """Evaluate in this process.
 
     Raises UserError when there is no validation data, when it does not suit the family, or when a metric cannot be
     imported or fails.
@@ -86,7 +94,7 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> dict[str, f
         message = f"there are no answers for {', '.join(task.metrics)}"
         hint = "leave out --metric, or evaluate a reasoner without --answers 0"
         raise UserError("a metric has nothing to score", [Problem(message=message, hint=hint)])
-    return evaluated.metrics
+    return EvaluationResult(evaluated.metrics, loader.source.fingerprint or f"{len(loader.source)} samples")
 
 
 def _cast(model: nn.Module, config: RunConfig) -> None:

@@ -28,6 +28,8 @@ __all__ = ["Saves"]
 
 logger = logging.getLogger(__name__)
 
+MAX_LOST = 2
+"""Processes that save may be lost before saves block: what ends one may end each."""
 MIN_BACKGROUND_BYTES = 16 << 20
 """Bytes of state on all ranks from which on a process that saves costs less than it spares."""
 
@@ -43,10 +45,10 @@ class Saves:
         self.tried_step = self.failed = 0
         self._job: SaveJob | None = None
         self._saver: BackgroundSaver | None = None
-        self._started = 0
+        self._started = self._losses = 0
         self._blocked = 0.0
         self._newest = time.monotonic()
-        self._all_finished = self._overdue = self._lost = False
+        self._all_finished = self._overdue = self._lost = self._restarts = False
 
     @property
     def votes(self) -> dict[str, bool]:
@@ -71,14 +73,8 @@ class Saves:
             return
         components, mesh = self._trainer.state_dict(), self._trainer.mesh
         size = size_of(components)
-        if not any_rank(size * mesh.world >= MIN_BACKGROUND_BYTES, mesh):
-            return
-        launched = launched_rank()
-        together = size * (launched.local_world if launched is not None else 1)
-        if any_rank(together > free_host_memory(), mesh):
-            self._tell(f"saving in the background needs {together / 2**30:.1f} GiB of the host's memory; saves block")
-            return
-        self._start_process(components)
+        if any_rank(size * mesh.world >= MIN_BACKGROUND_BYTES, mesh):
+            self._start_process(components)
 
     def after_step(self) -> None:
         """Hear of a save that is complete, and save when it is due."""
@@ -123,7 +119,7 @@ class Saves:
             trainer.times.add("saving", waited)
         _log_again(reply.records)
         if any_rank(reply.crash is not None, trainer.mesh):
-            self._save_here_from_now_on(job.step, reply.crash or "a process that saves failed on another rank")
+            self._save_here(job.step, reply.crash or "a process that saves failed on another rank")
             return
         if reply.error is not None:  # Then all ranks have one.
             self._go_on_after(reply.error)
@@ -169,11 +165,11 @@ class Saves:
         """Begin to save in the background; whether that was possible."""
         trainer = self._trainer
         self.settle()
-        if self._saver is None:
+        if self._saver is None and (self._lost or not self._restarts):
             return False
         begun = self._enter()
         components = trainer.state_dict()
-        if any_rank(not self._saver.fits(components), trainer.mesh):
+        if any_rank(self._saver is None or not self._saver.fits(components), trainer.mesh):
             self.close()
             self._start_process(components)
         if self._saver is None:
@@ -188,12 +184,17 @@ class Saves:
             logger.info("saving %s in the background", trainer.paths.iteration(trainer.step).name)
         return True
 
-    def _save_here_from_now_on(self, step: int, reason: str) -> None:
-        """Without processes that save, whatever ended one. The save is tried once more, with the weights of then."""
+    def _save_here(self, step: int, reason: str) -> None:
+        """Without the process that saves, whatever ended it. The save is tried once more, with the weights of then.
+
+        A new process does the next saves, unless too many were lost.
+        """
         self.close()
-        self._lost = True
+        self._losses += 1
+        self._lost, self._restarts = True, self._losses < MAX_LOST
         lost = f"the checkpoint of step {step} could not be written: {reason}"
-        self._tell(f"{lost}; trying once more with the present weights; saves block from now on")
+        later = "a new process does the next ones" if self._restarts else "saves block from now on"
+        self._tell(f"{lost}; trying once more with the present weights; {later}")
 
     def _enter(self) -> float:
         """A save begins: when, by the clock of durations. Raises RunFailed when the weights are not finite."""
@@ -205,9 +206,13 @@ class Saves:
         return time.perf_counter()
 
     def _start_process(self, components: dict[str, dict[str, Any]]) -> None:
-        """Start the process of this rank, unless the system of any rank refuses memory or process."""
+        """Start the process of this rank, unless the system of any rank lacks memory or refuses it."""
         self._started += 1
-        mesh = self._trainer.mesh
+        self._restarts, mesh, launched = False, self._trainer.mesh, launched_rank()
+        together = size_of(components) * (launched.local_world if launched is not None else 1)
+        if any_rank(together > free_host_memory(), mesh):
+            self._tell(f"saving in the background needs {together / 2**30:.1f} GiB of the host's memory; saves block")
+            return
         try:
             self._saver = BackgroundSaver(components, mesh, f"saves {self._started}")
         except OSError as error:

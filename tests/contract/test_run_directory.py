@@ -65,6 +65,7 @@ def test_launch_info_says_what_was_started(run_dir: Path) -> None:
 def test_no_secret_reaches_the_run_directory(run_dir: Path) -> None:
     recorded = yaml.safe_load((run_dir / "job_env.yaml").read_text())
     assert recorded["DATASET_PATH"] == "https://***@host/data"
+    assert recorded["PYTORCH_ALLOC_CONF"] == "expandable_segments:True", "what runs set is recorded too"
     words = [b"wandb-secret-1234", b"hf_secret_5678", b"aws-secret-9", b"password-42"]
     for path in run_dir.rglob("*"):
         if path.is_file():

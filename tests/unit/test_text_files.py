@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import csv
 from pathlib import Path
 
 import pytest
 
 from cosmos_core.errors import UserError
-from cosmos_core.text_files import read_text
+from cosmos_core.text_files import csv_fault, csv_reader, read_text
 
 
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
@@ -39,3 +40,11 @@ def test_other_encodings_are_named_with_their_line(tmp_path: Path, data: bytes, 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_text(tmp_path / "absent")
+
+
+def test_a_csv_may_have_long_fields_and_says_what_is_too_long() -> None:
+    rows = list(csv_reader(f"a,b\n1, {'x' * 200_000}\n"))
+    assert (rows[0]["a"], len(rows[0]["b"])) == ("1", 200_000)
+    with pytest.raises(csv.Error) as refused:
+        list(csv_reader("a\n" + "x" * (csv.field_size_limit() + 1)))
+    assert csv_fault(refused.value).startswith("a field has more than 16,777,216 characters")

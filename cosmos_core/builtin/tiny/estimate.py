@@ -43,7 +43,7 @@ def estimate(config: RunConfig) -> Estimate:
         | {mode: {"activations": hidden * (model.layers + 1)} for mode in ("selective", "full")},
         working={"none": 0.0} | dict.fromkeys(("selective", "full"), everything / model.layers),
         flops=3 * forward,
-        recomputed={"none": 0.0, "selective": forward, "full": forward},
+        recomputed={"none": {}} | {mode: {"activations": forward} for mode in ("selective", "full")},
         width=model.hidden,
         notes=overlong_notes(config.dataloader_train, round(POINTS)),
         utilisation=None,

@@ -92,18 +92,19 @@ def evaluate(
     task = EvaluationTask(
         source=origin, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
     )
-    results = evaluate_run(task, plugins=plugins)
+    result = evaluate_run(task, plugins=plugins)
     folder.mkdir(parents=True, exist_ok=True)
     evaluated = _evaluated(source, origin, weights)
     dataset = {"dataset": data} if data is not None else {}
-    report = {"weights": evaluated, **dataset, "overrides": list(overrides), "metrics": results}
+    facts = {"weights": evaluated, **dataset, "overrides": list(overrides), "data": result.data}
+    report = {**facts, "metrics": result.metrics}
     (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
     if as_json:
-        click.echo(dumps(results))
+        click.echo(dumps(result.metrics))
         return
-    for name, value in results.items():
+    for name, value in result.metrics.items():
         click.echo(f"{name}: {value:.4f}")
-    click.echo(f"weights: {evaluated}\nfiles: {folder}", err=True)
+    click.echo(f"weights: {evaluated}\ndata: {result.data}\nfiles: {folder}", err=True)
 
 
 def _parted(

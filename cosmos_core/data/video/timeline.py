@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
-from cosmos_core.data.video.matroska import is_cut_short
+from cosmos_core.data.video.matroska import missing_part
 from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
 __all__ = ["Timeline", "probe"]
+
+logger = logging.getLogger(__name__)
 
 Times = NDArray[np.int64]
 """Presentation times in the stream's time base, increasing."""
@@ -89,8 +92,11 @@ def probe(path: Path) -> Timeline:
 @lru_cache(maxsize=REMEMBERED)
 def _measured(path: Path, size: int, changed: int) -> Timeline:
     with open_video(path) as video, reading(path, "damaged video"):
-        if "matroska" in video.container.format.name and is_cut_short(path):
+        missing = missing_part(path) if "matroska" in video.container.format.name else None
+        if missing == "frames":
             raise UnreadableSample(str(path), "its end is missing: the file is shorter than its header says")
+        if missing == "index":
+            logger.warning("%s was cut after its last frame; it is read without its index", path)
         packets = _scan(video)
         if packets.first is None:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"

@@ -16,7 +16,7 @@ from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
 from cosmos_data_bridge.folder.listing import Source, list_entries
 from cosmos_data_bridge.folder.rows import rows
-from cosmos_data_bridge.identify import dataset_of
+from cosmos_data_bridge.identify import dataset_of, validation_of
 from tests.command import cosmos
 from tests.folder_clips import captions_of, prepare_here, small_video
 
@@ -63,6 +63,7 @@ def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(
     found = dataset_of(tmp_path / "out")
     assert found is not None
     assert (found["media_roots"], found["min_window_frames"]) == ([str(clips.resolve())], 1)
+    assert validation_of(tmp_path / "out") == {}  # Nothing was held out.
     (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
     with pytest.raises(UserError, match="not valid TOML"):
         dataset_of(tmp_path / "out")
@@ -145,6 +146,17 @@ def test_names_with_accents_match_however_they_are_written(clips: Path) -> None:
     (clips / "a.mp4").rename(clips / "\u00e9.mp4")
     (clips / "a.txt").rename(clips / "e\u0301.txt")
     assert [entry.captions for entry in list_entries(Source(clips))] == [{"caption": "a cat"}]
+
+
+def test_clips_that_the_table_of_their_folder_does_not_list_are_told(clips: Path, tmp_path: Path, video: bytes) -> None:
+    (clips / "more").mkdir()
+    (clips / "more" / "b.mp4").write_bytes(video)
+    (clips / "metadata.csv").write_text("path,caption\nmore/../a.mp4,a cat\n")
+    left_out = "1 x not listed in metadata.csv"
+    assert f"left out: {left_out}, e.g. {clips}/more/b.mp4" in prepare_here(clips, tmp_path / "out")
+    source = FolderSource(FolderConfig(type="folder", path=str(clips), validation=0.0))
+    assert [group.text for group in source.dropped] == [f"{left_out} (such as {clips}/more/b.mp4)"]
+    assert prepare_here(clips / "metadata.csv", tmp_path / "other")[1:] == []
 
 
 def test_a_folder_says_which_table_it_could_be_read_from(clips: Path) -> None:

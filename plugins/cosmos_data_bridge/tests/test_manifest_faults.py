@@ -16,6 +16,7 @@ from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.dataset import BridgeSource
 from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
+from cosmos_data_bridge.folder.listing import Source, list_entries
 from tests.command import cosmos
 from tests.ffmpeg import ffmpeg
 from tests.folder_clips import FRAMES, prepare_here, records, small_video
@@ -159,11 +160,15 @@ def test_a_path_above_its_table_is_copied_into_the_dataset(tmp_path: Path, video
     assert path.read_bytes() == video
 
 
-def test_a_cell_that_never_ends_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_long_caption_is_read_and_a_cell_that_never_ends_is_named_with_its_line(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
+    (tmp_path / "a.mp4").write_bytes(b"")
+    table.write_text(f'video,text\na.mp4,"{"x" * 140_000}"\n')
+    (entry,) = list_entries(Source(table))
+    assert len(entry.captions["caption"]) == 140_000
     table.write_text('video,text\na.mp4,"' + "x" * 140_000)
     with pytest.raises(UserError) as refused:
         prepare_here(table, tmp_path / "out")
     (problem,) = refused.value.problems
     assert (problem.file, problem.line) == (str(table), 2)
-    assert "field larger than field limit" in problem.message
+    assert "never closed" in problem.message

@@ -70,17 +70,14 @@ def test_a_caption_is_the_last_line_without_spaces_around_it(
     assert question == (RUBRIC if last_line is None else f"{RUBRIC}\n{last_line}")
 
 
-@pytest.mark.parametrize(
-    "row", [f'clip1.mp4,,"{"x" * 140_000}",4,1,0', 'clip1.mp4,,"left open,4,1,0\n' + "clip2.mp4,,,1,1,0\n" * 9000]
-)
-def test_a_field_that_never_ends_is_named_with_its_line(copy: Path, tmp_path: Path, row: str) -> None:
+def test_a_field_that_never_ends_is_named_with_its_line(copy: Path, tmp_path: Path) -> None:
+    row = 'clip1.mp4,,"left open,4,1,0\n' + "clip2.mp4,,,1,1,0\n" * 3
     (copy / "data.csv").write_text(
         f"{HEADER}\nclip0.mp4,two\n lines,,4,1,0\n".replace("two\n lines", '"two\n lines"') + row
     )
     said = prepare(copy, tmp_path / "out", "--split", "train", code=2)
     assert f"{copy / 'data.csv'}:4" in said
-    assert "field larger than field limit" in said
-    assert "quote" in said
+    assert "never closed" in said
     assert not (tmp_path / "out").exists()
 
 

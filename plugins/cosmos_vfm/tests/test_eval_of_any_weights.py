@@ -64,6 +64,7 @@ def test_a_run_its_checkpoint_and_its_exports_give_the_same_figure(place: Path) 
     levels = {f"val_loss_sigma_{level}" for level in (0.2, 0.5, 0.8)}
     assert report["metrics"].keys() == {"val_loss", "caption_effect", *levels}
     assert report["metrics"]["val_loss"] == run
+    assert report["data"].startswith("2 samples of val/")
     assert len(set(report["metrics"].values())) == 5
     alone = ("dataloader_val.max_samples_per_batch=1", "model.validation.noise_levels=[]")
     evaluated(place, str(run_dir(place)), *alone)
@@ -94,7 +95,9 @@ def test_overrides_reach_runs_and_others_and_are_checked_as_those_of_a_run(place
     more = f"dataloader_val.dataset.path={tmp_path / 'more'}"
     after = evaluated(place, run, more)
     assert after != before
-    assert evaluated(place, export, *RECIPE, more) == pytest.approx(after, rel=1e-5)
+    # The folder alone means the same: its validation split.
+    short = "dataloader_val.dataset.min_window_frames=1"
+    assert evaluated(place, export, str(tmp_path / "more"), *RECIPE, short) == pytest.approx(after, rel=1e-5)
     for arguments in ((run,), (export, *RECIPE)):
         said = evaluated(place, *arguments, "dataloader_val.max_sampels_per_batch=2", "trainer.seed=-1", code=2)
         assert "max_samples_per_batch" in said

@@ -295,8 +295,9 @@ def test_bad_lines_of_prompt_files_are_all_told(tmp_path: Path) -> None:
         ("open.csv", 'prompt\n"a\nb\n'),
     ):
         (tmp_path / name).write_text(text)
-        with pytest.raises(UserError):
+        with pytest.raises(UserError) as caught:
             read_prompts(tmp_path / name)
+    assert [(problem.line, "never closed" in problem.message) for problem in caught.value.problems] == [(2, True)]
     for name, text in (("a.jsonl", '{"prompt": "a\u2028b"}\r\n'), ("b.txt", "a\u2028b\r\n\r\n")):
         (tmp_path / name).write_bytes(text.encode())
         assert [row.prompt for row in read_prompts(tmp_path / name)] == ["a\u2028b"]

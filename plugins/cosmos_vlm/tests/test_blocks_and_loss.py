@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -87,23 +88,25 @@ def test_recomputation_changes_nothing(folder: Path, mode: str, kept: str, atten
     assert_same(learned(*again, MIXED), learned(*plain, MIXED))
 
 
-def test_selective_recomputation_keeps_attention(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under 'selective' each layer attends once a step, under 'full' twice."""
+def test_recomputation_repeats_attention_under_full_alone_and_a_share_begins_with_the_tower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer attends once a step, and once more where it recomputes as a whole."""
     from cosmos_vlm import blocks
 
-    calls: list[int] = []
+    calls: Counter[str] = Counter()
     attend = blocks.packed_attention
 
-    def counted(*arguments: Any, **options: Any) -> torch.Tensor:
-        calls.append(1)
-        return attend(*arguments, **options)
+    def counted(*arguments: Any, causal: bool, **options: Any) -> torch.Tensor:
+        calls["language" if causal else "tower"] += 1
+        return attend(*arguments, causal=causal, **options)
 
     monkeypatch.setattr(blocks, "packed_attention", counted)
-    for mode, times in (("selective", 1), ("full", 2)):
+    for mode, share, tower, language in (("selective", 1, 3, 3), ("full", 1, 6, 6), ("full", 0.5, 6, 3)):
         calls.clear()
-        family, model = built(folder, activation_checkpointing=ActivationCheckpointing(mode=mode))
+        family, model = built(folder, activation_checkpointing=ActivationCheckpointing(mode=mode, share=share))
         learned(family, model, MIXED)
-        assert len(calls) == times * len(model.blocks)
+        assert calls == {"tower": tower, "language": language}
 
 
 def test_compiled_layers_give_the_same_and_serve_packs_of_any_lengths(folder: Path) -> None:

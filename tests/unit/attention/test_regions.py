@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.comptime import comptime
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -151,6 +152,31 @@ def test_compiled_regions_give_the_same_and_serve_all_layers_and_packs_of_any_le
     assert counters["stats"]["unique_graphs"] == 2, "nothing was compiled for passes without gradients"
     with torch.compiler.set_stance("fail_on_recompile"):
         compare(OTHERS)
+
+
+class Heads(Layer):
+    """Reads sizes of heads from its inputs, as regions must whose module FSDP wraps."""
+
+    def pre_attention(self, hidden: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        comptime.assert_static(scale.shape[-1])
+        return (self.qkv(hidden)).unflatten(-1, (3, -1, scale.shape[-1])).unbind(1)
+
+    def post_attention(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        comptime.assert_static(mixed.shape[-1])
+        comptime.assert_static(mixed.shape[-2])
+        return super().post_attention(hidden, mixed)
+
+
+def test_compiled_regions_take_only_the_number_of_tokens_for_variable() -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    layer = Heads()
+    regions = AttentionRegions(layer, Heads.pre_attention, Heads.post_attention)
+    regions.parallelize(config_of("none", compiled=True))
+    for tokens in (5, 9):
+        inputs = torch.randn(tokens, HIDDEN), torch.ones(tokens, HIDDEN // HEADS)
+        assert regions(lambda q, k, v: q * k * v, *inputs)[0].shape == (tokens, HIDDEN)
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 def test_parameters_keep_their_names() -> None:

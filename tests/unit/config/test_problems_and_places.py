@@ -31,12 +31,14 @@ def written(tmp_path: Path, changes: dict[str, list[str]]) -> tuple[Path, list[s
 
 
 def problems(tmp_path: Path, changes: dict[str, list[str]], *overrides: str) -> set[tuple[str, str]]:
-    """Key and line's text of every problem."""
+    """Key and line's text of every problem; they come in the order of the lines."""
     path, lines = written(tmp_path, changes)
     with pytest.raises(UserError) as error:
         load(str(path), overrides, plugins=PLUGINS)
     found = error.value.problems
     assert {problem.file for problem in found} <= {str(path), "command line"}
+    lined = [problem.line for problem in found if problem.line is not None]
+    assert [problem.line for problem in found][: len(lined)] == sorted(lined)
     assert error.value.title.startswith(f"{len(found)} problem{'s' if len(found) > 1 else ''} in ")
     return {(one.key, lines[one.line - 1] if one.line else one.file) for one in found}
 

@@ -11,6 +11,7 @@ import pytest
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.video import check_decodes, decode, decode_frames, probe
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
+from tests.unit.logged import logged
 
 WIDTH, HEIGHT = 64, 48
 WINDOW = 8
@@ -234,6 +235,22 @@ def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(name: str, f
             read(path)
         reasons.add(refused.value.reason)
     assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("left", [0, 20, -1])
+def test_a_matroska_file_is_read_without_the_index_that_was_cut_off(left: int, folder: Path) -> None:
+    """left: bytes of the index; a cut in the packets before it is refused."""
+    whole = made(folder, "gap.mkv", CASES["gap.mkv"])
+    content, path = whole.read_bytes(), folder / f"no_index{left}.mkv"
+    path.write_bytes(content[: content.rindex(b"\x1c\x53\xbb\x6b") + left])
+    if left < 0:
+        with pytest.raises(UnreadableSample, match="its end is missing"):
+            probe(path)
+        return
+    with logged("cosmos_core.data.video.timeline") as lines:
+        assert check_decodes(path) == probe(whole)
+    check_every_start(path)
+    assert lines == [f"{path} was cut after its last frame; it is read without its index"]
 
 
 def test_a_recording_that_never_said_its_length_is_whole(folder: Path) -> None:

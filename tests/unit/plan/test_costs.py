@@ -49,7 +49,7 @@ def estimate(**changes: Any) -> Estimate:
         "kept": {mode: {"activations": 20.0 * GIB} for mode in MODES},
         "working": dict.fromkeys(MODES, float(GIB)),
         "flops": 989e12,
-        "recomputed": {"none": 0.0, "selective": 98.9e12, "full": 329e12},
+        "recomputed": {"none": {}, "selective": {"activations": 98.9e12}, "full": {"activations": 329e12}},
         "width": 4096,
         "utilisation": (0.5, 0.5),
         **changes,
@@ -92,6 +92,28 @@ def test_seconds_follow_the_peak_of_the_gpu_and_what_is_recomputed() -> None:
     assert step_seconds(estimate(), config(), ALONE, "none", memory_of("24GB")) is None
     assert step_seconds(estimate(width=160), config(), ALONE, "none", machine_of("H100")) is None, "bound by launches"
     assert step_seconds(estimate(utilisation=None), config(), ALONE, "none", machine_of("H100")) is None, "not measured"
+
+
+def test_a_share_of_the_layers_recomputes_from_the_first_on() -> None:
+    items = {"tower": 12.0 * GIB, "language": 4.0 * GIB, "loss": 1.0 * GIB}
+    halves = {"tower": 6.0 * GIB, "language": 2.0 * GIB, "loss": 1.0 * GIB}
+    both = estimate(
+        kept={"none": items, "full": halves},
+        recomputed={"none": {}, "full": {"tower": 3e12, "language": 40e12}},
+        layers={"tower": 3, "language": 1},
+    )
+
+    def kept(share: float) -> list[float]:
+        planned = memory_items(both, config(), ALONE, "full", share)
+        return [planned[name] / GIB for name in items]
+
+    assert kept(0.0) == [12, 4, 1]
+    assert kept(0.5) == [8, 4, 1], "two of three"
+    assert kept(0.875) == [6, 3, 1]
+    assert kept(1.0) == [6, 2, 1]
+    assert both.recomputed_flops("full", 0.5) == pytest.approx(2e12)
+    assert both.recomputed_flops("full", 0.875) == pytest.approx(3e12 + 20e12)
+    assert both.recomputed_flops("none", 1.0) == 0
 
 
 def test_a_step_with_little_to_compute_takes_as_long_as_the_weights_travel() -> None:

@@ -8,7 +8,9 @@ from random import Random
 
 import pytest
 
-from cosmos_core.plan.manifest import FileRecord, damage, verify, write_manifest
+from cosmos_core.errors import UserError
+from cosmos_core.plan import manifest as manifest_module
+from cosmos_core.plan.manifest import FileRecord, checksums, damage, verify, write_manifest
 
 FILES = {"model/.metadata": b"m" * 50, "model/__0_0.distcp": bytes(range(256)) * 40, "dataloader/rank_0.pkl": b"p"}
 
@@ -46,6 +48,22 @@ def test_one_changed_bit_anywhere_is_found_by_reading_and_remembered(checkpoint:
         assert verify(checkpoint) == damage(checkpoint) == [f"{name} holds other bytes than were written"]
         (checkpoint / name).write_bytes(FILES[name])
         assert verify(checkpoint) == damage(checkpoint) == [], "a file that was put back"
+
+
+def test_a_checkpoint_that_is_written_again_while_it_is_read_is_not_called_damaged(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_again(folder: Path) -> object:
+        before = checksums(folder)
+        (folder / "model/.metadata").write_bytes(b"n" * 50)
+        write_manifest(folder, {})
+        return before
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest_module, "checksums", written_again)
+        with pytest.raises(UserError, match="was replaced while it was read"):
+            verify(checkpoint)
+    assert damage(checkpoint) == verify(checkpoint) == []
 
 
 def test_checksums_taken_while_writing_are_believed(checkpoint: Path) -> None:

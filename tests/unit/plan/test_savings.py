@@ -34,7 +34,7 @@ def _estimate(config: RunConfig) -> Estimate:
         },
         working=dict.fromkeys(MODES, 0.0),
         flops=1e15,
-        recomputed=dict.fromkeys(MODES, 0.0),
+        recomputed={mode: {} for mode in MODES},
         width=4096,
         utilisation=(0.4, 0.5),
     )

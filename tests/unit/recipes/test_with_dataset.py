@@ -55,6 +55,22 @@ def test_own_clips_are_read_as_those_of_the_run_without_what_training_draws(tmp_
     assert clips.temporal_interval_mode == "max_30fps"  # type: ignore[attr-defined]
 
 
+def test_the_validation_split_of_a_prepared_folder_is_read_unless_another_is_named(tmp_path: Path) -> None:
+    config = load("vision_sft_nano", plugins=PLUGINS)
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "video_dataset_file.jsonl").write_text('{"uuid": "a", "vision_path": "a.mp4"}\n')
+    dataset = dataset_table(str(tmp_path), PLUGINS)
+    splits = {"val": [], "train": ["dataloader_val.dataset.split=train"]}
+    for split, overrides in splits.items():
+        data = with_dataset(config, "vfm", dataset, overrides, plugins=PLUGINS).config.dataloader_val
+        assert data is not None
+        assert data.dataset.split == split  # type: ignore[attr-defined]
+    (tmp_path / "val" / "video_dataset_file.jsonl").write_text("")
+    for named in (tmp_path, tmp_path / "train" / "video_dataset_file.jsonl"):
+        assert dataset_table(str(named), PLUGINS)["split"] == "train"
+
+
 def test_data_of_the_same_type_keeps_the_options_that_are_not_given() -> None:
     config = load("vision_sft_nano", plugins=PLUGINS)
     path = ["dataloader_val.dataset.path=elsewhere"]

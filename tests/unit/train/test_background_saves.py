@@ -59,32 +59,39 @@ def test_it_saves_what_the_weights_were_and_tells_of_complete_checkpoints_alone(
     assert any(re.fullmatch(pattern, line) for line in lines)
 
 
-def kill_saver(trainer: Trainer, event: str) -> None:
-    """While it writes the checkpoint of step 2."""
-    if event == "step_start" and trainer.step == 2:
+def kill_saver(trainer: Trainer, event: str, steps: tuple[int, ...] = (2,)) -> None:
+    """While it writes the checkpoints of these steps."""
+    if event == "step_start" and trainer.step in steps:
         (saver,) = savers()
         saver.kill()
         while saver.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
 
 
-def test_where_the_saver_is_killed_the_save_is_tried_once_more_and_training_waits_for_those_that_follow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("killed", [1, 2])
+def test_where_a_saver_is_killed_the_save_is_tried_once_more_and_another_one_saves_until_that_is_killed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: int
 ) -> None:
     clock = [0.0]
 
     def hear(trainer: Trainer, event: str) -> None:
         clock[0] += 60 * (event == "step_start")
-        kill_saver(trainer, event)
+        kill_saver(trainer, event, (2, 5)[:killed])
 
     monkeypatch.setattr(saves, "time", SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter))
-    due = ("checkpoint.save_iter=6", "checkpoint.save_every_minutes=2", "checkpoint.max_failed_saves=0")
-    trainer, _ = ready(tmp_path, *due, listening=Listening(hear))
+    due = ("checkpoint.save_iter=20", "checkpoint.save_every_minutes=2", "checkpoint.max_failed_saves=0")
+    trainer, _ = ready(tmp_path, "trainer.max_iter=9", *due, listening=Listening(hear))
     with logged("cosmos_core") as lines:
         assert trainer.train() == "done"
-    assert steps_of(trainer) == [3, 5, 6]
-    cause = "the checkpoint of step 2 could not be written: the process that saves ended with SIGKILL"
-    assert f"{cause}; trying once more with the present weights; saves block from now on" in lines
+    assert in_order(lines) == [
+        *("saving 2", "saved 3", "saving 5"),
+        *(("saved 5", "saving 7", "saved 7") if killed == 1 else ("saved 6", "saved 8")),
+        "saved 9",
+    ]
+    why = "could not be written: the process that saves ended with SIGKILL; trying once more with the present weights"
+    ends = ("a new process does the next ones", "saves block from now on")
+    told = [f"the checkpoint of step {step} {why}; {end}" for step, end in zip((2, 5), ends, strict=True)]
+    assert [line for line in lines if "could not be written" in line] == told[:killed]
     assert not savers()
 
 

@@ -80,7 +80,7 @@ def test_a_save_in_the_background_that_fails_again_in_the_foreground_counts_once
         assert trainer.train() == "done"
     assert steps_of(trainer) == [4, 6]
     failed = [line.split(";")[-1] for line in lines if "could not be written" in line]
-    assert failed == [" saves block from now on", " trying once more", " training goes on"]
+    assert failed == [" a new process does the next ones", " trying once more", " training goes on"]
 
 
 def test_the_last_save_of_a_run_must_succeed(tmp_path: Path, disk: list[bool]) -> None:

@@ -40,7 +40,7 @@ def _estimate(config: RunConfig) -> Estimate:
         kept={"none": {"activations": 40.0 * GIB}, "selective": {"activations": 9 * GIB}, "full": {"activations": GIB}},
         working=dict.fromkeys(("none", "selective", "full"), 0.5 * GIB),
         flops=1e12,
-        recomputed=dict.fromkeys(("none", "selective", "full"), 0.0),
+        recomputed={mode: {} for mode in ("none", "selective", "full")},
         width=4096,
         utilisation=(0.4, 0.5),
     )

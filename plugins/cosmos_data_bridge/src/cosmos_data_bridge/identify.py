@@ -14,9 +14,11 @@ from cosmos_data_bridge.folder.sidecars import MEDIA
 from cosmos_data_bridge.folder.tables import tables_of
 from cosmos_data_bridge.folder.tars import tars_of
 
-__all__ = ["dataset_of"]
+__all__ = ["dataset_of", "validation_of"]
 
 MANIFEST = Path("train", "video_dataset_file.jsonl")
+VALIDATION = "val"
+"""The split of a prepared folder that training validates on."""
 OF_THE_CLIPS = ("media_roots", "min_window_frames")
 """Options that hold for a prepared folder under any recipe."""
 DIALOGS = frozenset(("messages", "conversations", "response"))
@@ -40,6 +42,13 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
             return _manifest(path)
         return None if fields & DIALOGS else folder
     return folder if tars_of(path) or _has_clips(path) else None
+
+
+def validation_of(path: Path) -> dict[str, Any]:
+    """What reads the validation split of a prepared folder; nothing where it has none, or for other data."""
+    manifest = path / VALIDATION / MANIFEST.name
+    has_split = (path / MANIFEST).is_file() and manifest.is_file() and manifest.stat().st_size
+    return {"split": VALIDATION} if has_split else {}
 
 
 def _manifest(file: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def cosmos_datasets() -> Iterable[DatasetSpec]:
 @hookimpl
 def cosmos_identify_data(path: Path) -> DataPath | None:
     """A manifest or its folder, a table of clips, or a folder with clips and captions."""
-    from cosmos_data_bridge.identify import dataset_of
+    from cosmos_data_bridge.identify import dataset_of, validation_of
 
     dataset = dataset_of(path)
     if dataset is None:
@@ -59,6 +59,7 @@ def cosmos_identify_data(path: Path) -> DataPath | None:
     return DataPath(
         dataset={"split": None, "jsonl": None, **dataset},
         recipe="vision_sft_nano",
+        validation=validation_of(path),
         stand_ins={"model.text_tokenizer.type": "words"},
         note="captions have more tokens here than with the model's tokenizer, since this package's knows few words",
     )

@@ -6,7 +6,6 @@ See docs/data.md, VideoPhy-2 tables.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from os.path import isdir, isfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError, first_line
-from cosmos_core.text_files import read_text
+from cosmos_core.text_files import csv_fault, csv_reader, read_text
 
 __all__ = ["Row", "Table", "find_table", "read_rows"]
 
@@ -85,7 +84,7 @@ def read_rows(table: Table, needed: Sequence[str]) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    reader = csv_reader(read_text(path), skip_spaces=False)
     line = 1
     try:
         _check_columns(path, reader.fieldnames or (), needed)
@@ -94,8 +93,7 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
             yield {name: value or "" for name, value in _named(row)}
             line = reader.line_num + 1
     except csv.Error as error:
-        hint = f"a quote may be left open; a field has {csv.field_size_limit()} characters at most"
-        problem = Problem(message=f"the row is not CSV: {error}", file=str(path), line=line, hint=hint)
+        problem = Problem(message=csv_fault(error), file=str(path), line=line)
         raise UserError(UNREADABLE, [problem]) from None
 
 

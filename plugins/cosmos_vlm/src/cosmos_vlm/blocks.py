@@ -5,12 +5,10 @@ Modules, parameters and their names stay transformers' own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
 from cosmos_core.config import ModelConfig
@@ -29,24 +27,12 @@ def parallelize_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: b
         apply_activation_checkpointing(model.blocks, config.activation_checkpointing)
         compile_blocks(model.blocks, config.compile)
         return
-    tower, language = model.model.visual.blocks, model.model.language_model.layers
-    _parallelize(tower, config, *TOWER_REGIONS, causal=False)
-    _parallelize(language, config, *LANGUAGE_REGIONS, causal=True)
-
-
-def _parallelize(
-    blocks: Iterable[nn.Module],
-    config: ModelConfig,
-    pre_attention: Callable[..., Any],
-    post_attention: Callable[..., Any],
-    *,
-    causal: bool,
-) -> None:
-    blocks = list(blocks)
+    # The tower's layers come first. They keep most for what it costs to compute them again.
+    blocks, depth = model.blocks, len(model.model.visual.blocks)
     for index, block in enumerate(blocks):
-        own = config_of_layer(config, index, len(blocks))
-        regions = AttentionRegions(block, pre_attention, post_attention).parallelize(own)
-        block.forward = partial(_forward, regions, causal)
+        regions = AttentionRegions(block, *(TOWER_REGIONS if index < depth else LANGUAGE_REGIONS))
+        regions.parallelize(config_of_layer(config, index, len(blocks)))
+        block.forward = partial(_forward, regions, index >= depth)
 
 
 def _forward(
@@ -70,7 +56,7 @@ def _text_pre_attention(
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden)
     q, k, v = (
-        project(normed).unflatten(-1, (-1, attention.head_dim))
+        project(normed).unflatten(-1, (-1, cos.shape[-1]))
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
@@ -87,7 +73,7 @@ def _tower_pre_attention(
     block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     attention = block.attn
-    q, k, v = attention.qkv(block.norm1(hidden)).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
+    q, k, v = attention.qkv(block.norm1(hidden)).unflatten(-1, (3, -1, cos.shape[-1])).unbind(1)
     rotation = cos.unsqueeze(-2).float(), sin.unsqueeze(-2).float()
     q, k = (_rotated(x.float(), *rotation).to(x.dtype) for x in (q, k))
     return q, k, v
@@ -99,10 +85,9 @@ def _tower_post_attention(block: Any, hidden: torch.Tensor, mixed: torch.Tensor)
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Halves swapped rather than cut and joined: a join makes compiled kernels choose at every element."""
-    halves = x.unflatten(-1, (2, -1))
-    signs = 2 * torch.arange(2, device=x.device, dtype=x.dtype)[:, None] - 1
-    return x * cos + (halves.flip(-2) * (sin.unflatten(-1, (2, -1)) * signs)).flatten(-2)
+    """The two halves of a head form pairs."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
 LANGUAGE_REGIONS = (_text_pre_attention, _text_post_attention)

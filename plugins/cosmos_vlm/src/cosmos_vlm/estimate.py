@@ -23,6 +23,7 @@ from cosmos_vlm.vision import MERGE, PATCH, TEMPORAL, fit_image, fit_video
 
 __all__ = ["estimate"]
 
+LANGUAGE, TOWER = "language model", "vision tower"
 USUAL = TypicalSample(frames=1, height=500, width=620, text=110)
 """Where a dataset does not say what its samples are: a picture with a question and an answer."""
 LEARNED = 0.6
@@ -84,7 +85,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
     parts = BackwardOfParts.of(network)
     stacks = _memories(network, dialogs, model, parts)
     text = architecture.text_config
-    modes = stacks["language model"].kept
+    modes = stacks[LANGUAGE].kept
     return Estimate(
         parameters=count_parameters(network, network.blocks),
         sample=_described(dialogs),
@@ -101,6 +102,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         fragmented=0.0 if model.compile.enabled else _fragmented(dialogs, architecture.vision_config, parts),
         flops=_flops(architecture, dialogs, parts),
         recomputed=_recomputed(architecture, dialogs, parts),
+        layers={TOWER: architecture.vision_config.depth, LANGUAGE: text.num_hidden_layers},
         core_seconds=dialogs.count * _core_seconds(dialogs.each),
         width=text.hidden_size,
         notes=overlong_notes(config.dataloader_train, dialogs.length),
@@ -119,8 +121,8 @@ def _memories(
     precision = dtype(config.precision)
     memories = {}
     streams: tuple[tuple[str, Any, Any, tuple[int, ...], int, Backward], ...] = (
-        ("language model", language.layers, LANGUAGE_REGIONS, (1, dialogs.tokens), text.head_dim, parts.language),
-        ("vision tower", tower.blocks, TOWER_REGIONS, (dialogs.patches,), _tower_width(vision), parts.tower),
+        (LANGUAGE, language.layers, LANGUAGE_REGIONS, (1, dialogs.tokens), text.head_dim, parts.language),
+        (TOWER, tower.blocks, TOWER_REGIONS, (dialogs.patches,), _tower_width(vision), parts.tower),
     )
     for name, blocks, regions, shape, width, backward in streams:
         if backward is Backward.NONE or 0 in shape:
@@ -128,7 +130,7 @@ def _memories(
             continue
         block = blocks[0].to(precision)
         hidden = torch.empty(*shape, _hidden(block), dtype=precision, device="meta")
-        kind = precision if name == "language model" else torch.float32
+        kind = precision if name == LANGUAGE else torch.float32
         rotation = [torch.empty(*shape, width, dtype=kind, device="meta") for _ in range(2)]
         one = layer_memory(block, regions[0], regions[1], hidden, rotation, config.compile)
         ends = _mergers(dialogs, vision) if blocks is tower.blocks else 0.0
@@ -172,19 +174,21 @@ def _flops(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> floa
     return dialogs.count * (language + tower_flops(vision, dialogs.seqlens, parts.tower, parts.mergers))
 
 
-def _recomputed(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> dict[str, float]:
+def _recomputed(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> dict[str, dict[str, float]]:
     """FLOPs of the second forward pass of layers that gradients go through; attention is repeated under 'full' only."""
     text, vision = architecture.text_config, architecture.vision_config
-    linear = attention = 0.0
+    recomputed: dict[str, dict[str, float]] = {"none": {}, "selective": {}, "full": {}}
     if parts.language is not Backward.NONE:
         whole = language_flops(text, [dialogs.length], 0, Backward.NONE)
         mixing = 2 * text.num_attention_heads * text.head_dim * text.num_hidden_layers * dialogs.length**2
-        linear, attention = linear + whole - mixing, attention + mixing
+        recomputed["selective"][LANGUAGE] = dialogs.count * (whole - mixing)
+        recomputed["full"][LANGUAGE] = dialogs.count * whole
     if parts.tower is not Backward.NONE:
         whole = tower_flops(vision, dialogs.seqlens, Backward.NONE, Backward.NONE)
         mixing = 4 * vision.hidden_size * vision.depth * sum(length**2 for length in dialogs.seqlens)
-        linear, attention = linear + whole - mixing, attention + mixing
-    return {"none": 0.0, "selective": dialogs.count * linear, "full": dialogs.count * (linear + attention)}
+        recomputed["selective"][TOWER] = dialogs.count * (whole - mixing)
+        recomputed["full"][TOWER] = dialogs.count * whole
+    return recomputed
 
 
 def _core_seconds(sample: TypicalSample) -> float:

@@ -12,7 +12,7 @@ from cosmos_core.data.jsonl import ClipFilter, ClipIndex, ClipRecord, Window, in
 from cosmos_data_bridge.config import BridgeConfig
 from cosmos_data_bridge.dataset import BridgeSource
 from cosmos_data_bridge.folder.config import FolderConfig
-from cosmos_data_bridge.folder.listing import list_entries
+from cosmos_data_bridge.folder.listing import Listing
 from cosmos_data_bridge.folder.measure import Cut, Measured, measure_all, split
 
 __all__ = ["FolderSource"]
@@ -25,8 +25,12 @@ class FolderSource(BridgeSource):
     def read_index(config: BridgeConfig) -> ClipIndex:
         """Clips of the configured part. Raises UserError."""
         assert isinstance(config, FolderConfig)
-        training, held_out = split(list_entries(config.source), config.validation)
-        entries, drops = held_out if config.split == "val" else training, Drops()
+        listing, drops = Listing.of(config.source), Drops()
+        listed = listing.entries()
+        training, held_out = split(listed, config.validation)
+        entries = held_out if config.split == "val" else training
+        if config.split == "train":
+            listing.drop_unlisted(listed, drops)
         with progress("measuring", len(entries), "files") as measuring:
             measured = measure_all(entries, Cut(config.window, config.stride), drops, done=measuring.advance)
         clip_filter = ClipFilter(config.max_duration, config.min_short_edge, config.min_window_frames)

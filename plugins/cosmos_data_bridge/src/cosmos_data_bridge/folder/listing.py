@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from os.path import exists
+from collections.abc import Callable, Iterable
+from os.path import abspath, exists
 from pathlib import Path
 
 from attrs import field, frozen
 
 from cosmos_core.console import progress
+from cosmos_core.data.dropped import Drops
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import fetch
 from cosmos_core.plugin import CheckpointSpec
 from cosmos_data_bridge.folder.entries import Entry, unique
+from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import TABLES
-from cosmos_data_bridge.folder.sidecars import sidecars
-from cosmos_data_bridge.folder.tables import Tables, tables_of
+from cosmos_data_bridge.folder.sidecars import MEDIA, sidecars
+from cosmos_data_bridge.folder.tables import METADATA, Tables, tables_of
 from cosmos_data_bridge.folder.tars import tars_of, unpack
 
 __all__ = ["Listing", "Source", "fetched", "list_entries"]
@@ -106,6 +108,17 @@ class Listing:
                 entries += unpack(tar, self.source.path, media)
                 unpacking.advance()
         return unique(entries)
+
+    def drop_unlisted(self, entries: Iterable[Entry], drops: Drops) -> None:
+        """Count the clips and pictures of a folder that its own table does not list."""
+        root = self.source.path
+        table = self.tables.files[0].name if self.tables is not None and root.is_dir() else ""
+        if table not in METADATA:
+            return
+        listed = {abspath(entry.path) for entry in entries}
+        for path in files_below(root):
+            if path.suffix.lower() in MEDIA and abspath(path) not in listed:
+                drops.add(f"not listed in {table}", str(path))
 
 
 def list_entries(source: Source) -> list[Entry]:

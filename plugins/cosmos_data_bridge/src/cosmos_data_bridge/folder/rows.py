@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from json import JSONDecodeError
@@ -13,7 +12,7 @@ from typing import Any
 from cosmos_core.data.first_row import ONE_A_LINE
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.strict_json import loads
-from cosmos_core.text_files import read_text
+from cosmos_core.text_files import csv_fault, csv_reader, read_text
 from cosmos_data_bridge.folder.entries import no_problems
 
 __all__ = ["COLUMNAR", "TABLES", "Row", "column_names", "rows"]
@@ -78,17 +77,16 @@ def _too_long(file: Path, line: int, row: Mapping[str | None, Any]) -> Problem:
 
 
 def _csv(file: Path) -> csv.DictReader[str]:
-    """Strict, since a quote that is never closed would hide the rows after it. Some use semicolons or tabs."""
+    """Some use semicolons or tabs."""
     text = read_text(file)
     header = text.partition("\n")[0]
     other = next((mark for mark in ";\t" if mark in header and "," not in header), ",")
     delimiter = "\t" if file.suffix.lower() == TSV else other
-    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    return csv_reader(text, delimiter=delimiter)
 
 
 def _not_csv(file: Path, line: int, error: csv.Error) -> UserError:
-    reason = "a quote is opened in this row and never closed" if "end of data" in str(error) else f"not CSV: {error}"
-    return UserError(UNREADABLE, [Problem(message=reason, file=str(file), line=line)])
+    return UserError(UNREADABLE, [Problem(message=csv_fault(error), file=str(file), line=line)])
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:

@@ -20,7 +20,7 @@ from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import COLUMNAR, TABLES, Row, column_names, rows
 
-__all__ = ["Columns", "Tables", "tables_of"]
+__all__ = ["METADATA", "Columns", "Tables", "tables_of"]
 
 PATHS = ("vision_path", "path", "file_name", "file", "filename", "video", "video_path", "image", "image_path", "media")
 TEXTS = ("caption_json", "caption", "text", "prompt", "description")

@@ -72,6 +72,7 @@ def write_folder(source: Source, root: Path, options: Options, tell: Tell) -> bo
         media = MediaFolder(folder / MEDIA)
         listed = listing.entries(media) if packed else entries
         drops = Drops()
+        listing.drop_unlisted(listed, drops)
         measured = _measure(listed, folder, options.cut, drops, tell)
         place = partial(_place, media=media, copy=options.copy)
         report = _write_splits(measured, folder, options, place, name, drops)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from attrs import fields_dict, frozen
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean, path_fault
 from cosmos_core.strict_json import loads
-from cosmos_core.text_files import read_text
+from cosmos_core.text_files import csv_fault, csv_reader, read_text
 
 __all__ = ["Row", "read_prompts"]
 
@@ -92,12 +91,11 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Strict, since a quote that is never closed would hide the rows after it."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    reader = csv_reader(text)
     try:
         columns = reader.fieldnames or ()
     except csv.Error as error:
-        yield 1, f"is not CSV: {error}"
+        yield 1, csv_fault(error)
         return
     if "prompt" not in columns:
         yield 1, f"names no column 'prompt'; the first line names the columns with commas between: {', '.join(KEYS)}"
@@ -106,12 +104,13 @@ def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         yield 1, f"names a column twice: {', '.join(repeated)}"
         return
     while True:
+        begin = reader.line_num + 1
         try:
             values = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num + 1, f"is not CSV: {error}"
+            yield begin, csv_fault(error)
             return
         number = reader.line_num
         if None in values:
