@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,15 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
+from cosmos_core.checkpoint.crc32 import without_crc32
 from cosmos_core.plan.manifest import Checksum, FileRecord
 
 __all__ = ["HashingWriter", "collect_checksums"]
 
 SUFFIX = ".checksum"
 """Of the small file beside each data file; all are collected into the manifest."""
+WRITE_BACK = 64 << 20
+"""Bytes after which the system is asked to begin with the disk's part."""
 
 
 class HashingWriter(FileSystemWriter):
@@ -37,7 +41,8 @@ class HashingWriter(FileSystemWriter):
         torch would raise a RuntimeError in its place, which loses its cause on the way to other ranks.
         """
         try:
-            return super().write_data(plan, planner)
+            with without_crc32():
+                return super().write_data(plan, planner)
         except Exception:
             if self._files.fault is not None:
                 raise self._files.fault from None
@@ -70,15 +75,25 @@ class _HashingStream:
         self._file = file
         self._checksum = checksum
         self._files = files
+        self._begun = 0
 
     def write(self, data: Any) -> int:
         """Append bytes."""
         self._checksum.add(data)
         try:
-            return cast(int, self._file.write(data))
+            written = cast(int, self._file.write(data))
+            self._begin_to_write_back()
         except OSError as error:
             self._files.fault = self._files.fault or error
             raise
+        return written
+
+    def _begin_to_write_back(self) -> None:
+        """Else the disk would be idle until a tenth of the memory waits for it, and the sync at the end take it all."""
+        end = self._checksum.size
+        if sys.platform == "linux" and end - self._begun >= WRITE_BACK:
+            os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = end
 
     def tell(self) -> int:
         """Bytes written so far."""

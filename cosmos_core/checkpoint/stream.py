@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
+from cosmos_core.checkpoint.crc32 import without_crc32
 from cosmos_core.checkpoint.reader import SafeReader
 from cosmos_core.formats import check_format
 from cosmos_core.plan.record import replace_file
@@ -54,7 +55,7 @@ class DcpWriter:
         final.unlink(missing_ok=True)
         hidden = final.with_name(f".{final.name}.partial")
         entries: dict[str, Any] = {}
-        with hidden.open("wb") as file:
+        with hidden.open("wb") as file, without_crc32():
             for key, tensor in tensors:
                 offset = file.tell()
                 torch.save(tensor.detach().contiguous().clone(), file)

@@ -52,4 +52,6 @@ class StepReport:
         if self._mesh.rank == 0 and len(step.waits) > 1:
             self._stragglers.add(step.waits, seconds)
         facts = {"step": number, "seconds": seconds, "memory_gib": peak_memory(self._mesh.device)}
+        if self._mesh.distributed:
+            facts["rank_wait"] = step.waited
         return facts if step.packing_efficiency is None else {**facts, "pack_filled": step.packing_efficiency}

@@ -1,10 +1,13 @@
-"""Saves in the background beside saves that training waits for: ``python -m tests.benchmarks.async_save``.
+"""What saves in the background cost training: ``python -m tests.benchmarks.async_save``.
 
 On two GPUs: ``torchrun --nproc-per-node 2 -m tests.benchmarks.async_save``. It trains the toy family with a state of
-``--gib``, or any recipe whose data is there: ``... async_save vision_sft_nano KEY=VALUE...``. Blocked is the time
-between two steps with a save, less that without one; slower compares the 20 steps after the save with the 20 before it,
-so let ``--pack`` make a step as long as a real one. A second save tells what one costs when everything is warm. Each
-figure is printed when it is known. ``--smoke`` runs the same code with a small state on any machine.
+``--gib``, or any recipe whose data is there: ``... async_save vision_sft_nano KEY=VALUE...``. What training lost is the
+time from the start of the step before the save to the start of the third after it, less what so many steps take
+otherwise. It waited for less than its own figure says, which the run logs: that counts the host's wait for work that
+the device has to do anyway. Slower compares ``--steps`` steps during the save with as many before it, so let ``--pack``
+make a step as long as a real one, and a save longer than so many steps. A second save tells what one costs when
+everything is warm. ``--foreground`` adds a save that training waits for; without it, the plain write tells what the
+disk can do. Each figure is printed when it is known. ``--smoke`` runs the same code with a small state on any machine.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +27,7 @@ import torch
 
 from cosmos_core.config import RunConfig
 from cosmos_core.distributed import Mesh, process_group
+from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.plan.make import make_plan
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
@@ -34,10 +39,13 @@ from tests.benchmarks.timing import GIB, show
 
 __all__ = ["main"]
 
-STEPS = 20
-"""Steps that are compared on either side of a save."""
 WARM_UP = 2
-INTERVAL = WARM_UP + STEPS
+WINDOW = 3
+"""Steps from the one before a save on, in which the host may catch up with the device and run ahead of it again."""
+REST = 2 * WINDOW
+"""Steps between a save that is complete and the next."""
+LONGEST = 10_000
+"""Steps by which everything is measured."""
 BLOCK = 64 << 20
 PLAIN_GIB = 2.0
 """Size of the plain file that tells the disk's speed."""
@@ -48,16 +56,18 @@ class Enough(KeyboardInterrupt):
 
 
 class Measure(Callback):
-    """Takes the time of every step, tells each figure when it is known, and ends the run after the last."""
+    """Takes the time of steps, begins to save, tells each figure when it is known, and ends the run at the last."""
 
-    def __init__(self, started: float) -> None:
+    def __init__(self, options: argparse.Namespace, started: float) -> None:
         """started: when this process began to work, by `time.perf_counter`."""
         self.figures: dict[str, float] = {}
+        self._steps: int = options.steps
+        self._foreground: bool = options.foreground
         self._begun: dict[int, float] = {}
-        self._ended: dict[int, float] = {}
         self._written = Written()
         self._started = started
-        self._waiting = False
+        self._quiet = self._saved = 0  # Steps: the last that something else disturbed; the last before a save.
+        self._which = ""
 
     def train_start(self, trainer: Trainer) -> None:
         logger = logging.getLogger("cosmos_core.train.saves")
@@ -68,29 +78,57 @@ class Measure(Callback):
     def step_start(self, trainer: Trainer) -> None:
         step = trainer.step + 1
         self._begun[step] = time.perf_counter()
-        if step == INTERVAL + 1:
-            self._tell(trainer, "s a step", (self._begun[INTERVAL] - self._begun[WARM_UP]) / STEPS)
-            self._tell(trainer, "blocked ms", 1000 * (self._pause(INTERVAL) - self._usual_pause()))
+        if self._saved and step == self._saved + WINDOW:
+            self._tell_lost(trainer)
+        if self._which:
+            if step == self._saved + WINDOW:
+                self._end(trainer)
+            return
+        if self._saved and step == self._saved + WINDOW + self._steps:
+            after, before = self._begun[step] - self._begun[self._saved + WINDOW], self._mean() * self._steps
+            self._tell(trainer, f"next {self._steps} slower %", 100 * (after / before - 1))
         if self._written.seconds and "written in s" not in self.figures:
-            self._tell_written(trainer, "", self._written.seconds[0], INTERVAL)
-        if step == INTERVAL + 1 + STEPS:
-            before, after = (self._begun[first + STEPS] - self._begun[first] for first in (WARM_UP, INTERVAL + 1))
-            self._tell(trainer, "next 20 slower %", 100 * (after / before - 1))
-        if step == 2 * INTERVAL + 1:
-            self._end(trainer)
+            self._tell(trainer, "training waited ms", 1000 * self._written.waited[0])
+            self._tell_written(trainer, "", self._written.seconds[0], self._saved)
+            self._quiet = max(step, self._saved + WINDOW + self._steps)
 
     def step_end(self, trainer: Trainer) -> None:
-        self._ended[trainer.step] = time.perf_counter()
-        self._waiting = trainer.step == 2 * INTERVAL and not self._written.seconds
+        step = trainer.step
+        if not self._saved:
+            if step <= WARM_UP or any_rank(_pins(), trainer.mesh):
+                self._quiet = step
+            elif step == self._quiet + 1:
+                self._tell(trainer, "pinned after s", time.perf_counter() - self._started)
+            elif step == self._quiet + 1 + self._steps:
+                self._tell(trainer, "s a step", self._mean(step))
+                self._save(trainer)
+        elif "written in s" in self.figures and not self._which and step == self._quiet + REST:
+            self._which = "second save: "
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._saved = trainer.step
+        trainer.saves.save_or_go_on()
+
+    def _tell_lost(self, trainer: Trainer) -> None:
+        """Of the newest save."""
+        starts = range(self._quiet + 1, self._saved - WINDOW + 1)
+        usual = statistics.median(self._begun[start + WINDOW] - self._begun[start] for start in starts)
+        lost = self._begun[self._saved + WINDOW] - self._begun[self._saved] - usual
+        self._tell(trainer, self._which + "training lost ms", 1000 * lost)
+
+    def _mean(self, last: int | None = None) -> float:
+        """Seconds of a step among those before the first save. last: of them, before it."""
+        last = last or self._saved
+        return (self._begun[last] - self._begun[last - self._steps]) / self._steps
 
     def _end(self, trainer: Trainer) -> None:
-        """After the second save began: what that cost, then one that training waits for."""
-        if not self._waiting:  # For the first, which the second waits for.
-            self._tell(trainer, "second save: blocked ms", 1000 * (self._pause(2 * INTERVAL) - self._usual_pause()))
-        trainer.saves.close()
-        begun = time.perf_counter()
-        trainer.save()
-        self._tell_written(trainer, "in the foreground: ", time.perf_counter() - begun, trainer.step)
+        """With a save that training waits for, if that is asked for."""
+        if self._foreground:
+            trainer.saves.close()
+            begun = time.perf_counter()
+            trainer.save()
+            self._tell_written(trainer, "in the foreground: ", time.perf_counter() - begun, trainer.step)
         raise Enough
 
     def _tell_written(self, trainer: Trainer, which: str, seconds: float, step: int) -> None:
@@ -99,35 +137,37 @@ class Measure(Callback):
         for name, value in (("written in s", seconds), ("GiB", size / GIB), ("GB/s", size / seconds / 1e9)):
             self._tell(trainer, which + name, value)
 
-    def _pause(self, step: int) -> float:
-        """Between a step and the next."""
-        return self._begun[step + 1] - self._ended[step]
-
-    def _usual_pause(self) -> float:
-        return statistics.median(self._pause(step) for step in range(WARM_UP, INTERVAL))
-
     def _tell(self, trainer: Trainer, name: str, value: float) -> None:
         self.figures[name] = value
         if trainer.is_main:
-            print(f"{name}: {value:.4g}", flush=True)
+            print(f"at {time.perf_counter() - self._started:.1f} s: {name}: {value:.4g}", flush=True)
+
+
+def _pins() -> bool:
+    """Whether memory for saves is still being pinned; a save would wait for it."""
+    return any(thread.name == "pin" for thread in threading.enumerate())
 
 
 class Written(logging.Handler):
-    """Seconds in the background, of each save that is complete."""
+    """Seconds that training waited, and those in the background, of each save that is complete."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.waited: list[float] = []
         self.seconds: list[float] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if "in the background" in str(record.msg) and isinstance(record.args, tuple) and len(record.args) == 3:
+            self.waited.append(float(str(record.args[1])))
             self.seconds.append(float(str(record.args[2])))
 
 
-def measured(config: RunConfig, plugins: PluginManager, mesh: Mesh, root: Path, started: float) -> dict[str, float]:
-    """Train through two saves in the background, then save in the foreground."""
+def measured(
+    config: RunConfig, plugins: PluginManager, mesh: Mesh, root: Path, options: argparse.Namespace, started: float
+) -> dict[str, float]:
+    """Train through two saves in the background."""
     plan = make_plan(config, output_root=root, world=mesh.world, distributions={})
-    trainer, measure = build_trainer(plan, plugins, mesh), Measure(started)
+    trainer, measure = build_trainer(plan, plugins, mesh), Measure(options, started)
     trainer.callbacks["measure"] = measure
     trainer.trackers = TrackerGroup({})
     load_training_state(trainer, plan.weights)
@@ -153,14 +193,15 @@ def disk_speed(folder: Path, size: int) -> float:
 def settings(options: argparse.Namespace) -> tuple[str, ...]:
     """What makes the recipe one to measure."""
     fixed = (
-        *("optimizer.lr=1e-6", "trainer.run_validation=false", f"trainer.max_iter={4 * INTERVAL}"),
-        *(f"checkpoint.save_iter={INTERVAL}", "checkpoint.keep_last=1"),
+        *("optimizer.lr=1e-6", "trainer.run_validation=false", f"trainer.max_iter={2 * LONGEST}"),
+        *(f"checkpoint.save_iter={LONGEST}", "checkpoint.keep_last=1"),
     )
     if options.recipe != "hello":
         return (*fixed, *options.overrides)
     width = 256 if options.smoke else 4096
     layers = max(1, round((48 << 20 if options.smoke else options.gib * GIB) / (4 * width**2 * 16)))
-    size = (f"model.hidden={width}", f"model.layers={layers}", f"dataloader_train.max_samples_per_batch={options.pack}")
+    pack = 32 if options.smoke else options.pack
+    size = (f"model.hidden={width}", f"model.layers={layers}", f"dataloader_train.max_samples_per_batch={pack}")
     return (*fixed, *size, *options.overrides)
 
 
@@ -172,7 +213,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--gib", type=float, default=23, help="of state, of the toy family")
-    parser.add_argument("--pack", type=int, default=32, help="samples of the toy family in a micro-batch")
+    parser.add_argument("--pack", type=int, default=1700, help="samples of the toy family in a micro-batch")
+    parser.add_argument("--steps", type=int, default=10, help="that are compared on either side of a save")
+    parser.add_argument("--foreground", action="store_true", help="save once more, while training waits")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the system's for temporary files")
     options = parser.parse_args()
     plugins, root = PluginManager.discover(), options.folder or Path(tempfile.gettempdir())
@@ -184,7 +227,7 @@ def main() -> None:
             speed = disk_speed(root, int((0.05 if options.smoke else PLAIN_GIB) * GIB))
             print(f"plain write GB/s: {speed / 1e9:.4g}", flush=True)
         folder = root / "async-save"
-        figures = measured(config, plugins, mesh, folder, started)
+        figures = measured(config, plugins, mesh, folder, options, started)
         if mesh.rank == 0:
             shutil.rmtree(folder)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -4,7 +4,8 @@
 fused kernels, bfloat16), beside diffusers' network, one clip after another under autocast, with torch's AdamW.
 ``reasoner``: Qwen3-VL-2B's shape beside transformers' model and loss. Same random weights, batches and noise. It ends
 with exit code 1 when the smoothed losses differ by more than 1 %. ``--smoke`` runs 20 small steps in float32 on any
-machine.
+machine. Packs are small, as the plain loops launch kernel after kernel for each sample: ``--compile-peer`` compiles
+their layers, and ``--layers`` leaves some out, on both sides.
 
 Losses are written as they come, so that a run that is cut loses none. ``--side cosmos`` trains one side alone, such as
 each on a card of its own (``CUDA_VISIBLE_DEVICES``); whichever ends last compares. ``--side none`` compares what is
@@ -28,7 +29,7 @@ from attrs import asdict, frozen
 
 from cosmos_core.distributed import process_group
 from cosmos_core.plan import Degrees
-from tests.benchmarks.convergence_sides import SIDES, Losses, generator_sides, reasoner_sides
+from tests.benchmarks.convergence_sides import SIDES, Losses, Settings, generator_sides, reasoner_sides
 from tests.benchmarks.timing import GIB, clear, show
 
 __all__ = ["largest_difference", "main", "smoothed"]
@@ -86,7 +87,7 @@ def _train(name: str, side: Callable[[], Losses], steps: int, limit: float | Non
         seconds.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         over = limit is not None and begun - start > limit
-        if len(losses) % max(1, steps // LINES) == 0 or over:
+        if len(losses) == 1 or len(losses) % max(1, steps // LINES) == 0 or over:
             passed = f"{begun - start:.0f} s"
             print(f"{name}: step {len(losses)}, loss {smoothed(losses, WINDOW)[-1]:.4f}, {passed}", flush=True)
             peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else 0.0
@@ -119,6 +120,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="after which a side ends")
     parser.add_argument("--side", choices=("both", "cosmos", "peer", "none"), default="both", help="what trains")
     parser.add_argument("--out", type=Path, default=Path("build/convergence"), help="folder for curves and picture")
+    parser.add_argument("--layers", type=int, help="of the language model or of both towers; absent: all")
+    parser.add_argument("--compile-peer", action="store_true", help="compile the layers of the other side too")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -134,10 +137,11 @@ def main() -> None:
             process_group(degrees, mixed_precision=torch.cuda.is_available()) as mesh,
             tempfile.TemporaryDirectory() as place,
         ):
+            settings = Settings(options.smoke, options.layers, options.compile_peer)
             if options.model == "generator":
-                sides = generator_sides(mesh, smoke=options.smoke)
+                sides = generator_sides(mesh, settings)
             else:
-                sides = reasoner_sides(mesh, Path(place), smoke=options.smoke)
+                sides = reasoner_sides(mesh, Path(place), settings)
             for name in names:
                 _train(name, sides[name], steps, options.seconds, _path(options, name))
     paths = {name: _path(options, name) for name in SIDES[options.model]}

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from attrs import evolve, frozen
-from torch.nn.functional import interpolate
 from torch.optim.lr_scheduler import LambdaLR
 
+from cosmos_core.config import Compile
 from cosmos_core.config.run import SchedulerConfig
 from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import Mesh
-from cosmos_vfm.batch import Prepared
-from cosmos_vfm.packing import SequenceSpec
+from cosmos_core.distributed.compile import start_compilers
 from cosmos_vfm.sizes import MODEL_SIZES
-from cosmos_vlm.chat_processor import ChatProcessor, TokenizedConversation
+from cosmos_vlm.chat_processor import TokenizedConversation
 from tests.benchmarks import vfm_ours, vlm_ours
+from tests.benchmarks.convergence_data import Clips, Dialogs
 from tests.benchmarks.fit_vfm import MINI
 from tests.benchmarks.running import stepper
-from tests.benchmarks.timing import clear
+from tests.benchmarks.timing import clear, synchronise
 from tests.benchmarks.vfm_case import with_noise
 from tests.benchmarks.vfm_diffusers import Diffusers
 from tests.benchmarks.vlm_case import CASES, write_backbone
-from tests.benchmarks.vlm_transformers import Transformers, micro_batches
+from tests.benchmarks.vlm_transformers import Transformers
 
-__all__ = ["SIDES", "Losses", "generator_sides", "reasoner_sides"]
+__all__ = ["SIDES", "Losses", "Settings", "generator_sides", "reasoner_sides"]
 
 SIDES = {"generator": ("cosmos", "diffusers"), "reasoner": ("cosmos", "transformers")}
 """Names of both, by model."""
@@ -38,60 +39,46 @@ Losses = Iterator[float]
 """The mean loss of each step, without end."""
 
 
-@frozen
-class Clips:
-    """`distinct` clips with captions of their own, drawn again and again with new noise, `pack` of them in a step.
-
-    sizes: of latents, (frames, height, width), in turn. text: fewest and most tokens of a caption.
-    """
-
-    sizes: tuple[tuple[int, int, int], ...]
-    text: tuple[int, int]
-    distinct: int
-    pack: int
-    vocab: int
-
-    def items(self, step: int) -> list[Item]:
-        """What the loader gives at `step`."""
-        first = step * self.pack
-        return [
-            Item(position, self._prepared(position % self.distinct)) for position in range(first, first + self.pack)
-        ]
-
-    def _prepared(self, index: int) -> Prepared:
-        """Latents that are smooth but for a third of noise, and up to two clean frames."""
-        random, shape = torch.Generator().manual_seed(index), self.sizes[index % len(self.sizes)]
-        length = int(torch.randint(self.text[0], self.text[1] + 1, (1,), generator=random))
-        ids = torch.randint(0, self.vocab, (length,), generator=random)
-        coarse = interpolate(torch.randn(1, 48, 2, 3, 4, generator=random), shape, mode="trilinear")[0]
-        latents = 1.5 * coarse + torch.randn(48, *shape, generator=random) / 3
-        return Prepared(f"clip {index}", latents, SequenceSpec(tuple(ids.tolist()), shape, 24.0, index % 3))
-
-
-MINI_CLIPS = Clips(((24, 12, 20), (12, 12, 20), (8, 20, 12)), (100, 400), 64, 6, MINI.vocab)
+MINI_CLIPS = Clips(((12, 12, 20), (8, 12, 20), (8, 20, 12)), (100, 190, 280, 400), 64, 3, MINI.vocab)
 SMOKE_SIZE = evolve(MODEL_SIZES["tiny_even"], layers=2)
-SMOKE_CLIPS = Clips(((3, 4, 6), (4, 4, 4)), (8, 20), 8, 3, SMOKE_SIZE.vocab)
-PACKS = {False: evolve(CASES["mixed"], budget=4096), True: CASES["smoke mixed"]}
+SMOKE_CLIPS = Clips(((3, 4, 6), (4, 4, 4)), (8, 14, 20), 8, 3, SMOKE_SIZE.vocab)
+BACKBONES = {False: CASES["mixed"], True: CASES["smoke mixed"]}
 """Of the reasoner, by whether it is a smoke test."""
+DIALOGS = {
+    False: Dialogs((60, 400), (256, 320), (8, 128, 192), 50, 6),
+    True: Dialogs((8, 40), (64, 96), (4, 64, 64), 8, 5),
+}
 REASONER_RATE = 1e-4
 """The recipe's is for pretrained weights, and would leave random ones where they are."""
-GROUPS = 2
-"""Padded micro-batches of a step in the plain loop."""
 
 
-def generator_sides(mesh: Mesh, *, smoke: bool) -> dict[str, Callable[[], Losses]]:
+@frozen
+class Settings:
+    """smoke: small sizes in float32. layers: of the language model or of both towers; None: all of them.
+
+    compile_peer: compile the layers of the other side too, which is faster and less plain.
+    """
+
+    smoke: bool = False
+    layers: int | None = None
+    compile_peer: bool = False
+
+
+def generator_sides(mesh: Mesh, settings: Settings) -> dict[str, Callable[[], Losses]]:
     """Cosmos, then diffusers one clip after another."""
-    network, clips = (SMOKE_SIZE, SMOKE_CLIPS) if smoke else (MINI, MINI_CLIPS)
+    network, clips = (SMOKE_SIZE, SMOKE_CLIPS) if settings.smoke else (MINI, MINI_CLIPS)
+    network = evolve(network, layers=settings.layers or network.layers)
 
     def build() -> vfm_ours.Ours:
-        return vfm_ours.Ours(network, mesh, recompute="selective", compiled=not smoke)
+        return vfm_ours.Ours(network, mesh, recompute="selective", compiled=not settings.smoke)
 
     def cosmos() -> Losses:
+        start_compilers(Compile(enabled=not settings.smoke), mesh.device)
         yield from _ours(build().run, (clips.items(step) for step in count()))
 
     def diffusers() -> Losses:
         ours = build()
-        peer, schedule = Diffusers(ours, compiled=False, plain=True), ours.config.scheduler
+        peer, schedule = Diffusers(ours, compiled=settings.compile_peer, plain=True), ours.config.scheduler
         del ours
         clear()
         yield from _plain(
@@ -101,41 +88,39 @@ def generator_sides(mesh: Mesh, *, smoke: bool) -> dict[str, Callable[[], Losses
     return {"cosmos": cosmos, "diffusers": diffusers}
 
 
-def reasoner_sides(mesh: Mesh, place: Path, *, smoke: bool) -> dict[str, Callable[[], Losses]]:
-    """Cosmos, then transformers in padded micro-batches. place: an empty folder."""
-    case = PACKS[smoke]
+def reasoner_sides(mesh: Mesh, place: Path, settings: Settings) -> dict[str, Callable[[], Losses]]:
+    """Cosmos, then transformers in one padded batch. place: an empty folder."""
+    case, dialogs = BACKBONES[settings.smoke], DIALOGS[settings.smoke]
+    if settings.layers is not None:
+        case = evolve(case, text={**case.text, "num_hidden_layers": settings.layers})
     folder = write_backbone(place / "backbone", case)
 
-    packs: dict[int, list[TokenizedConversation]] = {}
-
-    def pack(step: int, processor: ChatProcessor) -> list[TokenizedConversation]:
-        """Made once, as its pictures take long."""
-        if step not in packs:
-            packs[step] = case.dialogs(step, processor)
-        return packs[step]
+    def build(*, compiled: bool) -> tuple[vlm_ours.Ours, Callable[[int], list[TokenizedConversation]]]:
+        """With the packs by step."""
+        ours = vlm_ours.Ours(case, folder, mesh, recompute="selective", compiled=compiled, lr=REASONER_RATE)
+        return ours, partial(dialogs.members, prepared=dialogs.prepared(ours.family.processor))
 
     def cosmos() -> Losses:
-        ours = _reasoner(mesh, folder, smoke=smoke, compiled=not smoke)
-        members = (pack(step, ours.family.processor) for step in count())
-        yield from _ours(ours.run, ([Item(index, one) for index, one in enumerate(dialogs)] for dialogs in members))
+        start_compilers(Compile(enabled=not settings.smoke), mesh.device)
+        ours, members = build(compiled=not settings.smoke)
+        packs = (enumerate(members(step)) for step in count())
+        yield from _ours(ours.run, ([Item(index, dialog) for index, dialog in pack] for pack in packs))
 
     def transformers() -> Losses:
-        ours = _reasoner(mesh, folder, smoke=smoke, compiled=False)
-        peer, schedule, processor = Transformers(ours, plain=True), ours.config.scheduler, ours.family.processor
+        ours, members = build(compiled=False)
+        peer, schedule = Transformers(ours, plain=True), ours.config.scheduler
+        if settings.compile_peer:
+            peer.compile()
         del ours
         clear()
-        yield from _plain(
-            peer.optimizer, schedule, lambda step: peer.update(micro_batches(pack(step, processor), GROUPS))
-        )
+        yield from _plain(peer.optimizer, schedule, lambda step: peer.update([members(step)]))
 
     return {"cosmos": cosmos, "transformers": transformers}
 
 
-def _reasoner(mesh: Mesh, folder: Path, *, smoke: bool, compiled: bool) -> vlm_ours.Ours:
-    return vlm_ours.Ours(PACKS[smoke], folder, mesh, recompute="selective", compiled=compiled, lr=REASONER_RATE)
-
-
 def _ours(run: Any, items: Iterator[list[Item]]) -> Losses:
+    synchronise()
+    print("built; the first step compiles", flush=True)
     step = stepper(run, (MicroBatch(members, {}) for members in items), exact=True)
     while True:
         yield step()["loss"]

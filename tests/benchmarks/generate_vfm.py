@@ -4,7 +4,7 @@ One clip from noise to latents: guidance, a negative prompt as long as that of t
 tokenizer. Both sides share one copy of random weights in the shape of nano. Latents are compared first; if they differ,
 nothing is timed. ``--smoke`` runs the same code with small sizes on any machine. ``--profile`` shows the dearest
 kernels of ours. ``--offload CAP`` measures ours alone, with layers on the host, under an allocator that is capped to so
-many GB.
+many GB: one clip, after two steps that warm up. ``--steps`` takes another number than the shape's.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ __all__ = ["main"]
 
 BOUND = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 """Relative difference of latents. In bfloat16 roundings add up over the steps."""
+WARM_UP = 2
+"""Steps of the sampler before a clip with layers on the host is measured: shapes are those of all steps."""
 
 
 @frozen
@@ -93,23 +95,16 @@ class _Numbers:
 class Contenders:
     """Ours, and the pipeline over the same weights."""
 
-    def __init__(self, network: NetworkConfig, device: torch.device, *, compiled: bool, streamed: bool = False) -> None:
+    def __init__(self, network: NetworkConfig, device: torch.device, *, compiled: bool) -> None:
         self.device = device
-        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.dtype = _dtype(device)
         with torch.device("meta"):
             model = Cosmos3Network(network).to(self.dtype)
-        model.to_empty(device="cpu" if streamed else device)
-        if streamed:
-            _fill_on_host(model)
-        else:
-            fill(model)
+        fill(model.to_empty(device=device))
         self.model = model.eval().requires_grad_(False)
-        if not streamed:
-            self.pipeline = self._pipeline(network, compiled)
+        self.pipeline = self._pipeline(network, compiled)
         off = ActivationCheckpointing(mode="none")
         parallelize_layers(model.layers, ModelConfig(compile=Compile(enabled=compiled), activation_checkpointing=off))
-        if streamed:
-            offload(model, device)
         self.text = TextTokens(_Numbers(network.vocab), 1, 2)
 
     def _pipeline(self, network: NetworkConfig, compiled: bool) -> Cosmos3OmniPipeline:
@@ -139,15 +134,7 @@ class Contenders:
 
     def ours(self, shape: Shape) -> torch.Tensor:
         """Latents."""
-        found = sample_latents(
-            self.model,
-            [shape.request],
-            text=self.text,
-            video_tokenizer=BlockDct(),
-            device=self.device,
-            limit=10**6,
-        )
-        return next(iter(found))
+        return _latents(self.model, shape, self.text, self.device)
 
     def theirs(self, shape: Shape) -> torch.Tensor:
         """The same from the pipeline."""
@@ -169,14 +156,32 @@ class Contenders:
         return torch.as_tensor(video).reshape(48, *request.shape)
 
 
-def _fill_on_host(model: Cosmos3Network) -> None:
-    """As `fill`, in a fraction of the time: every layer has the weights of the first."""
+def _dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _latents(model: Cosmos3Network, shape: Shape, text: TextTokens, device: torch.device) -> torch.Tensor:
+    """Of one clip, by ours."""
+    clips = sample_latents(model, [shape.request], text=text, video_tokenizer=BlockDct(), device=device, limit=10**6)
+    return next(iter(clips))
+
+
+def _on_host(network: NetworkConfig, device: torch.device) -> Cosmos3Network:
+    """A network in host memory. Its layers have the weights of the first, drawn on the device; the head has none."""
+    with torch.device("meta"):
+        model = Cosmos3Network(network).to(_dtype(device))
     language = model.language_model
-    for part in (language.model.embed_tokens, model.time_embedder, model.vae2llm, model.llm2vae, model.layers[0]):
-        fill(part)
-    fill(language.model.norm_moe_gen)
+    language.lm_head.to_empty(device="cpu")  # Nothing reads it, so it takes no memory either.
+    resident = (language.model.embed_tokens, language.model.norm, language.model.norm_moe_gen)
+    for part in (*resident, model.time_embedder, model.vae2llm, model.llm2vae, model.layers[0]):
+        fill(part.to_empty(device=device))
+        part.to("cpu")
+    first = dict(model.layers[0].named_parameters())
     for layer in model.layers[1:]:
-        layer.load_state_dict(model.layers[0].state_dict())
+        layer.to_empty(device="cpu")  # Memory that nobody touches is not taken.
+        for name, value in layer.named_parameters():
+            value.data = first[name].data
+    return model.eval().requires_grad_(False)
 
 
 def _tokenizer() -> Any:
@@ -192,7 +197,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--shapes", nargs="+", default=["256p", "480p"], choices=[*SHAPES])
     parser.add_argument("--layers", type=int, default=MODEL_SIZES["nano"].layers)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, help="not with --offload, which measures one clip")
+    parser.add_argument("--steps", type=int, help="of the sampler; absent: those of the shape")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--offload", type=float, metavar="CAP")
     options = parser.parse_args()
@@ -202,14 +208,15 @@ def main() -> None:
     network, names = evolve(MODEL_SIZES["nano"], layers=options.layers), options.shapes
     if options.smoke:
         network, names = evolve(MODEL_SIZES["tiny"], heads=4, kv_heads=2, head_dim=128, layers=2), ["smoke"]
+    shapes = [evolve(SHAPES[name], steps=options.steps or SHAPES[name].steps) for name in names]
     if options.offload is not None:
-        _streamed(network, [SHAPES[name] for name in names], device, options)
+        _streamed(network, shapes, device, options.offload)
         return
     contenders = Contenders(network, device, compiled=not options.smoke)
-    for name in names:
-        _compare(contenders, SHAPES[name], options.repeats, card)
+    for shape in shapes:
+        _compare(contenders, shape, options.repeats, card)
         if options.profile:
-            profiled(lambda name=name: contenders.ours(SHAPES[name]), SHAPES[name].name)
+            profiled(lambda shape=shape: contenders.ours(shape), shape.name)
         clear()
 
 
@@ -239,16 +246,31 @@ def _compare(contenders: Contenders, shape: Shape, repeats: int, card: str) -> N
     show(f"generation, {shape.name}", rows)
 
 
-def _streamed(network: NetworkConfig, shapes: list[Shape], device: torch.device, options: argparse.Namespace) -> None:
+def _streamed(network: NetworkConfig, shapes: list[Shape], device: torch.device, cap: float) -> None:
+    """One clip of each shape with the layers on the host. cap: GB that the allocator may take."""
+    begun = time.perf_counter()
+
+    def passed(what: str) -> None:
+        print(f"  at {time.perf_counter() - begun:.1f} s: {what}", flush=True)
+
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(options.offload * 1e9 / total, device)
-    contenders = Contenders(network, device, compiled=False, streamed=True)
+        torch.cuda.set_per_process_memory_fraction(cap * 1e9 / total, device)
+    model, text = _on_host(network, device), TextTokens(_Numbers(network.vocab), 1, 2)
+    clear()
+    passed("weights filled")
+    offload(model, device)
+    passed(f"{sum(value.nbytes for value in model.layers.parameters()) / GIB:.1f} GiB of layers pinned")
     for shape in shapes:
-        peak = peak_gib(lambda shape=shape: contenders.ours(shape))
-        seconds = _seconds(lambda shape=shape: contenders.ours(shape))
+        first = _seconds(lambda shape=shape: _latents(model, evolve(shape, steps=WARM_UP), text, device))
+        passed(f"{WARM_UP} steps that warm up took {first:.1f} s")
+        seconds: list[float] = []
+        peak = peak_gib(
+            lambda shape=shape, seconds=seconds: seconds.append(_seconds(lambda: _latents(model, shape, text, device)))
+        )
+        passed(f"{shape.name} took {seconds[0]:.1f} s")
         held = torch.cuda.max_memory_reserved(device) / GIB if device.type == "cuda" else 0.0
-        row: dict[str, Any] = {"seconds": seconds, "peak GiB": peak, "reserved GiB": held, "cap GB": options.offload}
+        row = {"layers": network.layers, "seconds": seconds[0], "peak GiB": peak, "reserved GiB": held, "cap GB": cap}
         show(f"generation with layers on the host, {shape.name}", [row])
 
 

@@ -79,8 +79,9 @@ def alternate(steps: dict[str, Callable[[], Any]], count: int) -> dict[str, dict
 
 
 def peak_gib(step: Callable[[], Any]) -> float:
-    """Most memory allocated during one step, in GiB; what others hold already counts."""
+    """Most memory allocated during one step, in GiB; what others hold already counts. 0 without a device."""
     if not torch.cuda.is_available():
+        step()
         return 0.0
     synchronise()
     torch.cuda.reset_peak_memory_stats()

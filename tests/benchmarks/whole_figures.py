@@ -16,8 +16,9 @@ __all__ = ["figures", "with_efficiency"]
 def figures(seen: Observed, steps: int, config: RunConfig, gpus: int) -> dict[str, Any]:
     """Medians over the steps after the first third, which compile and warm up, without those of a profile and a save.
 
-    steps: that count.
+    steps: that count; fewer where there are fewer.
     """
+    steps = min(steps, len(seen.rows))
     rows = seen.rows[max(1, steps // 3) : steps]
     columns: dict[str, Any] = {
         "auto took": seen.recomputation,
@@ -42,7 +43,7 @@ def figures(seen: Observed, steps: int, config: RunConfig, gpus: int) -> dict[st
 
 
 def _of_steps(rows: Sequence[Mapping[str, Any]], config: RunConfig, gpus: int) -> dict[str, Any]:
-    middle = {name: statistics.median(row[name] for row in rows) for name in ("seconds", "data_wait", "tokens")}
+    middle = {name: statistics.median(row[name] for row in rows) for name in ("seconds", "tokens")}
     # Tokens and arithmetic of a step go with each other, so their rates are medians of the steps' own.
     busy = [row["tflop"] / row["seconds"] for row in rows]
     working = [row["tflop"] / (row["seconds"] - row["data_wait"]) for row in rows]
@@ -54,13 +55,27 @@ def _of_steps(rows: Sequence[Mapping[str, Any]], config: RunConfig, gpus: int) -
         "tokens a step": middle["tokens"],
         "tokens/s a GPU": statistics.median(row["tokens"] / row["seconds"] for row in rows) / gpus,
         "packs filled": statistics.mean(row["pack_filled"] for row in rows),
-        "data wait s": middle["data_wait"],
-        "data wait %": 100 * sum(row["data_wait"] for row in rows) / sum(row["seconds"] for row in rows),
+        **_data_wait(rows),
         **({"cache hits %": 100 * statistics.mean(hits)} if hits else {}),
         "TFLOP a pack": statistics.median(row["tflop"] for row in rows) / packs / gpus * sharing,
         "MFU %": 100 * statistics.median(busy) / gpus / HARDWARE_TFLOPS,
         "MFU % but for data": 100 * statistics.median(working) / gpus / HARDWARE_TFLOPS,
     }
+
+
+def _data_wait(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Its share of all steps together and of the median step, and how much of it was for other ranks' packs."""
+    seconds, waited = ([row[name] for row in rows] for name in ("seconds", "data_wait"))
+    detailed = [row for row in rows if "rank_wait" in row and row["data_wait"]]
+    columns = {
+        "data wait s": statistics.median(waited),
+        "data wait %": 100 * sum(waited) / sum(seconds),
+        "median %": statistics.median(100 * wait / time for wait, time in zip(waited, seconds, strict=True)),
+    }
+    if detailed:
+        for_ranks = sum(row["rank_wait"] for row in detailed) / sum(row["data_wait"] for row in detailed)
+        columns["for other ranks, % of the wait"] = 100 * for_ranks
+    return columns
 
 
 def with_efficiency(row: dict[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

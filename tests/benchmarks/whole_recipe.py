@@ -5,9 +5,10 @@ is missing for ``--run DIR``; without either in a temporary folder). A folder se
 tokenizer and pictures are made once, weights once for each size and depth. Then the recipe runs once for each number of
 GPUs and mode of recomputation. Settings are the shipped ones but for places, depth and steps; the generator draws one
 sample in one step (``--samples`` keeps the recipe's), and the packs of llava_ov_packed are full. Rows are printed as
-they come, a mode that fails is a row, checkpoints are removed after each. The first mode, the recipe's own, fills the
-compile cache for the others. ``--profile`` shows what runs on the device in two more steps, after those that are timed.
-``--smoke`` does all of it in small, on any machine.
+they come: phases of the start after the first step, figures before a save or a profile is waited for, and those of the
+mode under way when SIGTERM ends the benchmark. A mode that fails is a row, checkpoints are removed after each. The
+first mode, the recipe's own, fills the compile cache for the others. ``--profile`` shows what runs on the device in two
+more steps, after those that are timed. ``--smoke`` does all of it in small, on any machine.
 
 On a machine without network these packages must be there beside torch, numpy and safetensors: those of `NEEDED`, and
 the wheels of cosmos-core and of its plugins, whose entry points name the recipes.
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,8 @@ from typing import TYPE_CHECKING, Any
 from tests.benchmarks.timing import show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.benchmarks.whole_inputs import Inputs
     from tests.benchmarks.whole_running import Observed
 
@@ -138,11 +142,17 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
     modes = [*filter(None, options.modes.split(",")), *([STOP, RESUME] if options.stop else [])]
     for gpus, mode in ((gpus, mode) for gpus in options.gpus for mode in modes):
         save = mode == STOP or options.save == "all" or (options.save == "first" and not rows)
-        seen = _run(inputs, options, settings, gpus, mode, save=save and mode != RESUME)
-        row = {"mode": mode, "GPUs": gpus, "outcome": seen.outcome, **figures(seen, options.steps, config, gpus)}
+
+        def row_of(seen: Observed, mode: str = mode, gpus: int = gpus) -> dict[str, Any]:
+            return {"mode": mode, "GPUs": gpus, "outcome": seen.outcome, **figures(seen, options.steps, config, gpus)}
+
+        tell = partial(_tell, f"{inputs.recipe}, {mode}", options.steps, row_of, set())
+        seen = _run(inputs, options, settings, gpus, mode, save=save and mode != RESUME, tell=tell)
+        row = row_of(seen)
         if options.export and seen.checkpoint_gb is not None:
             row["export s"] = _export(inputs, seen)
         rows.append({**with_efficiency(row, rows), "device": device})
+        show(f"{inputs.recipe}, {mode}", rows[-1:])
         phases.append({"mode": mode, "GPUs": gpus, **seen.phases, "first row": seen.first_row or ""})
         if options.memory_table is not None and seen.outcome in ("done", "enough") and mode != RESUME:
             memory.append(_memory(inputs, options, settings, gpus, mode, seen))
@@ -150,13 +160,22 @@ def _measure(inputs: Inputs, options: argparse.Namespace) -> None:
             _show_profile(f"{inputs.recipe}, {mode}", seen.trace)
         if seen.folder is not None and mode != STOP:
             shutil.rmtree(seen.folder / "checkpoints", ignore_errors=True)  # Many gigabytes each.
-        show(f"{inputs.recipe}, {mode}", rows[-1:])
-        show(f"start of {inputs.recipe}, {mode}, seconds", phases[-1:])
     show(f"start of {inputs.recipe}, seconds", phases)
     show(_title(inputs, options), rows)
     if memory:
         shown = [{name: value for name, value in row.items() if not isinstance(value, dict)} for row in memory]
         show("planned and measured memory, GiB", shown)
+
+
+def _tell(title: str, steps: int, row_of: Callable[[Observed], dict[str, Any]], told: set[str], seen: Observed) -> None:
+    """What is known of a run under way: phases of the start, then its row when all steps are made or it is cut."""
+    if "start" not in told and ("first step" in seen.phases or seen.outcome):
+        told.add("start")
+        show(f"start of {title}, seconds", [{**seen.phases, "first row": seen.first_row or ""}])
+    if "row" not in told and (len(seen.rows) >= steps or seen.outcome):
+        told.add("row")
+        row = row_of(seen)
+        show(f"{title}, under way", [{**row, "outcome": seen.outcome or "goes on"}])
 
 
 def _show_profile(title: str, trace: Path) -> None:
@@ -169,7 +188,14 @@ def _show_profile(title: str, trace: Path) -> None:
 
 
 def _run(
-    inputs: Inputs, options: argparse.Namespace, settings: list[str], gpus: int, mode: str, *, save: bool
+    inputs: Inputs,
+    options: argparse.Namespace,
+    settings: list[str],
+    gpus: int,
+    mode: str,
+    *,
+    save: bool,
+    tell: Callable[[Observed], None],
 ) -> Observed:
     """One row. A resumed run is that of the row before."""
     from tests.benchmarks.whole_running import observe
@@ -198,7 +224,7 @@ def _run(
         shutil.rmtree(root, ignore_errors=True)
     arguments = ("run", inputs.recipe, *settings, "--nproc", str(gpus))
     last, stop_at = (STOP_AFTER, STOP_AFTER if mode == STOP else None) if again else (last, None)
-    return observe(arguments, root, steps=last, limit=options.limit, save=save, stop_at=stop_at)
+    return observe(arguments, root, steps=last, limit=options.limit, save=save, stop_at=stop_at, tell=tell)
 
 
 def _export(inputs: Inputs, seen: Observed) -> float:

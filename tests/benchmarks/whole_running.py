@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,9 @@ class Observed:
     """What a run left behind. root: above run directories. began: when the command was given, since the epoch.
 
     first_row: seconds from there to the first row; None without one. outcome: 'done', 'stopped', 'enough' when it was
-    ended after its last step, 'out of memory', 'over the limit', or the exit code. asked, ended: seconds at which it
-    was asked to stop, and was gone. rows: of this start. earlier: rows of the run that it resumed.
+    ended after its last step, 'cut' when the benchmark had to end, 'out of memory', 'over the limit', or the exit code.
+    asked, ended: seconds at which it was asked to stop, and was gone. rows: of this start. earlier: rows of the run
+    that it resumed.
     """
 
     root: Path
@@ -162,13 +163,20 @@ def write_bytecode(folder: Path) -> None:
 
 
 def observe(
-    arguments: Sequence[str], root: Path, *, steps: int, limit: float, save: bool, stop_at: int | None = None
+    arguments: Sequence[str],
+    root: Path,
+    *,
+    steps: int,
+    limit: float,
+    save: bool,
+    stop_at: int | None = None,
+    tell: Callable[[Observed], None] = lambda seen: None,
 ) -> Observed:
     """Run ``cosmos`` with these arguments; rows are printed as they come.
 
     root: of a run that is resumed where there is one. limit: seconds after which it is ended. save: whether it goes on
     after `steps` rows, until a save is complete. stop_at: after so many rows every process of it gets SIGTERM, as from
-    Slurm.
+    Slurm. tell: called when there are new rows, and before a run is ended because this process must end.
     """
     root.mkdir(parents=True, exist_ok=True)
     seen = Observed(root, time.time())
@@ -179,7 +187,8 @@ def observe(
         try:
             while process.poll() is None and not seen.outcome:
                 time.sleep(POLL)
-                _read_rows(seen)
+                if _read_rows(seen):
+                    tell(seen)
                 elapsed = time.time() - seen.began
                 if stop_at is not None and seen.asked is None and len(seen.rows) >= stop_at:
                     seen.asked = elapsed
@@ -188,6 +197,11 @@ def observe(
                     seen.outcome = "over the limit"
                 elif seen.asked is None and len(seen.rows) >= steps and (not save or seen.saved is not None):
                     seen.outcome = "enough"
+        except SystemExit:
+            _read_rows(seen)
+            seen.outcome = "cut"
+            tell(seen)
+            raise
         finally:
             _end(process)
     seen.ended = time.time() - seen.began
@@ -205,15 +219,16 @@ def _rows(seen: Observed) -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if "loss" in row]
 
 
-def _read_rows(seen: Observed) -> None:
-    """Rows of steps that were added since, printed."""
-    rows = _rows(seen)[seen.earlier :]
-    for row in rows[len(seen.rows) :]:
+def _read_rows(seen: Observed) -> bool:
+    """Rows of steps that were added since, printed; whether there were any."""
+    rows, before = _rows(seen)[seen.earlier :], len(seen.rows)
+    for row in rows[before:]:
         at = time.time() - seen.began
         seen.first_row = at if seen.first_row is None else seen.first_row
         waited = f"{row['data_wait']:.3f} s of it for data"
         print(f"  at {at:.1f} s: step {row['step']}, {row['seconds']:.3f} s, {waited}", flush=True)
     seen.rows = rows
+    return len(rows) > before
 
 
 def _signal(processes: Iterable[subprocess.Popen[bytes] | psutil.Process], number: signal.Signals) -> None:

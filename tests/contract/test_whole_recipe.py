@@ -6,9 +6,11 @@ import gzip
 import json
 import pickle
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cosmos_core.plugin import PluginManager
@@ -77,12 +79,14 @@ def test_figures_are_those_of_the_steps_before_a_save_and_tell_what_it_cost(tmp_
     (tmp_path / "log.txt").write_text("12:00:00 saving iter_000000003 in the background\n" + saved)
     common = {"data_wait": 0.0, "tokens": 1000, "tflop": 989.0, "pack_filled": 1.0}
     rows = [{**common, "step": step, "seconds": seconds} for step, seconds in enumerate((9.0, 2.0, 2.0, 3.0, 3.0), 1)]
+    rows[1] |= {"data_wait": 0.2, "rank_wait": 0.15}
     settings = ["trainer.grad_accum_iter=2", "model.parallelism.context_parallel_shard_degree=2"]
     config = load("vision_sft_super", settings, plugins=PluginManager.discover())
     row = figures(Observed(tmp_path, 0.0, outcome="enough", rows=rows), 3, config, 4)
     assert (row["steps"], row["s a pack"], row["s a step while saving"]) == (2, 1.0, 3.0)
     assert (row["training waited s"], row["save s"]) == (0.42, 63.1)
     assert (row["MFU %"], row["TFLOP a pack"], row["tokens/s a GPU"]) == (12.5, 989 / 4, 125.0)
+    assert [round(row[name]) for name in ("data wait %", "median %", "for other ranks, % of the wait")] == [5, 5, 75]
     other = {**row, "mode": "none", "tokens/s a GPU": 100.0}
     assert with_efficiency(other, [{**row, "mode": "full"}, {**row, "mode": "none"}])["efficiency %"] == 80.0
 
@@ -111,6 +115,11 @@ def test_the_reasoner_trains_on_what_is_prepared_and_is_ended_after_its_steps(
     (row,) = found["whole llava_ov_packed, 1 layers, online"]
     assert row["outcome"] in ("enough", "done")
     assert (row["steps"], row["auto took"]) == (1, "none"), "steps of the profile do not count"
+    names = list(found)
+    early = names.index("llava_ov_packed, auto, under way")
+    assert names[0] == "start of llava_ov_packed, auto, seconds"
+    assert early < names.index("llava_ov_packed, auto") < names.index("kinds of kernels of llava_ov_packed, auto")
+    assert found[names[early]][0]["s a step"] == row["s a step"] > 0 < row["median %"]
     assert row["TFLOP a pack"] > 0
     assert [kind["kind"] for kind in found["kinds of kernels of llava_ov_packed, auto"]] == ["all", "none ran"]
     (planned,) = map(json.loads, rows.read_text().splitlines())
@@ -169,6 +178,27 @@ def test_a_run_over_its_limit_is_ended_and_says_so(tmp_path: Path) -> None:
     seen = observe(("run", "hello"), tmp_path / "run", steps=60, limit=0.5, save=True)
     assert (seen.outcome, seen.rows, seen.first_row) == ("over the limit", [], None)
     assert seen.ended < 30
+
+
+def test_a_benchmark_that_must_end_tells_what_is_known_before_it_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    def running() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if "hello" in child.cmdline()]
+
+    def tell(seen: Observed) -> None:
+        told.append((seen.outcome, len(running())))
+
+    def ended(seconds: float) -> None:
+        sys.exit(143)  # As the handler of SIGTERM.
+
+    monkeypatch.setattr(time, "sleep", ended)
+    with pytest.raises(SystemExit, match="143"):
+        observe(("run", "hello"), tmp_path / "run", steps=60, limit=60, save=True, tell=tell)
+    assert told == [("cut", 1)]
+    assert not running()
 
 
 def test_recipes_and_sizes_share_a_folder_and_each_part_is_made_once(

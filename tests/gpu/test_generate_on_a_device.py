@@ -1,4 +1,4 @@
-"""Generation on a device: compiled layers and layers on the host give the same latents, the latter in less memory.
+"""Generation on a device: compiled layers only round otherwise, layers on the host give equal latents in less memory.
 
 Run it where there is one: ``python -m pytest tests/gpu``.
 """
@@ -24,8 +24,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here, which tests/gpu needs"),
 ]
 NETWORK = NetworkConfig(hidden=1024, layers=12, heads=8, kv_heads=4, head_dim=128, mlp=4096, vocab=512)
-BOUND = 2e-2
-"""Relative difference in bfloat16 after eight steps."""
+MARGIN = 1.25
+"""How much farther from float32 than eager layers in bfloat16 compiled ones may be: both round, at other places."""
 
 
 def network(device: str) -> Cosmos3Network:
@@ -49,12 +49,14 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-def test_compiled_layers_give_the_same_latents() -> None:
+def test_compiled_layers_are_as_near_to_float32_as_eager_ones() -> None:
     model = network("cuda")
-    plain = sampled(model)
+    eager, exact = sampled(model), sampled(network("cuda").float())
     off = ActivationCheckpointing(mode="none")
     parallelize_layers(model.layers, ModelConfig(compile=Compile(enabled=True), activation_checkpointing=off))
-    assert difference(sampled(model), plain) < BOUND
+    rounding, compiled = difference(eager, exact), difference(sampled(model), exact)
+    assert 0 < compiled <= MARGIN * rounding
+    assert compiled < 0.1, "rounding alone, which adds up over eight steps"
 
 
 def test_layers_on_the_host_give_the_same_latents_in_less_memory() -> None:
@@ -65,5 +67,6 @@ def test_layers_on_the_host_give_the_same_latents_in_less_memory() -> None:
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    assert difference(sampled(model), plain) < BOUND
+    equal = torch.equal(sampled(model), plain)
+    assert equal, "the same kernels on the same numbers"
     assert torch.cuda.max_memory_allocated() - before < layers / 2

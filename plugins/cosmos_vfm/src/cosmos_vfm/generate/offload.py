@@ -37,19 +37,20 @@ class _Streamer:
         self.layers, self.device = layers, device
         self.on_cuda = device.type == "cuda"
         self.copies = torch.cuda.Stream(device) if self.on_cuda else None
-        self.host = [
-            {name: value.data.pin_memory() if self.on_cuda else value.data for name, value in layer.named_parameters()}
-            for layer in layers
-        ]
+        self.host = [{name: self._pinned(value) for name, value in layer.named_parameters()} for layer in layers]
         self.ahead: dict[int, dict[str, torch.Tensor]] = {}
         self.left: torch.cuda.Event | None = None
 
     def install(self) -> None:
         for index, layer in enumerate(self.layers):
-            for name, value in layer.named_parameters():
-                value.data = self.host[index][name]
             layer.register_forward_pre_hook(partial(self._enter, index))
             layer.register_forward_hook(partial(self._leave, index))
+
+    def _pinned(self, value: nn.Parameter) -> torch.Tensor:
+        """In memory that the device copies from by itself, in place of that where it was, which is free at once."""
+        if self.on_cuda:
+            value.data = value.data.pin_memory()
+        return value.data
 
     def _enter(self, index: int, layer: nn.Module, args: tuple[Any, ...]) -> None:
         needs_text = not args[-1]
