@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -21,6 +23,8 @@ from cosmos_core.launch.signals import stops_blocked
 from cosmos_core.refs import Ref
 
 __all__ = ["BackgroundSaver"]
+
+logger = logging.getLogger(__name__)
 
 PROGRAM = Ref("cosmos_core.checkpoint.saving_process:main")
 
@@ -54,10 +58,12 @@ class BackgroundSaver:
 
     def begin(self, job: SaveJob, components: Mapping[str, Any], *, at_once: Collection[str]) -> None:
         """Begin to save. See `Staging.stage`, and call `before_change` before the components change."""
+        begun = time.perf_counter()
         staged = self._staged = self._staging.stage(components, at_once=at_once)
 
         def hand_over() -> None:
             staged.wait()
+            logger.debug("what is saved was copied after %.2f s", time.perf_counter() - begun)
             with suppress(OSError):
                 self._connection.send(Request(job, staged.components))
 

@@ -9,7 +9,7 @@ from cosmos_core.distributed.host_copy import HostCopy
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh, process_group
-from cosmos_core.distributed.to_device import to_device
+from cosmos_core.distributed.to_device import page_locked, to_device
 
 __all__ = [
     "ContextGroup",
@@ -24,6 +24,7 @@ __all__ = [
     "dtype",
     "load_full_tensor",
     "local_mesh",
+    "page_locked",
     "process_group",
     "shard",
     "to_device",

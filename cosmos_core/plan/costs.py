@@ -29,13 +29,13 @@ GIB = 2**30
 MODES = ("none", "selective", "full")
 """Of recomputation, the fastest first."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-RESERVE = 0.09
+RESERVE = 0.05
 """Of what comes and goes in a step, the share that the allocator holds beside it. Fitted to the "card" rows of
 test_estimate.py and test_estimate_reasoner.py (H100, H200, torch 2.11); tests/benchmarks/memory_table.py fits anew.
 """
 RESERVE_BEFORE = 0.8
 """The same of what comes before the forward pass, whose blocks are of other sizes. One "card" row holds it."""
-CONTEXT, COLLECTIVES = 0.6 * GIB, 0.8 * GIB
+CONTEXT, COLLECTIVES = 1.0 * GIB, 0.8 * GIB
 """The driver's own memory, and NCCL's buffers: usual sizes, not measured by themselves."""
 GATHERED_UNITS = 2
 """Units whose weights are gathered at once: the one that runs and the next, which FSDP gathers ahead."""
@@ -141,7 +141,8 @@ def memory_items(
         name: (shares[name] * value + (1 - shares[name]) * whole[name]) / degrees.context
         for name, value in estimate.kept[mode].items()
     }
-    buffers = estimate.parameters.unit_trained * (compute + reduced)
+    of_unit, of_root = estimate.parameters.unit_trained * reduced, estimate.parameters.root_trained * reduced
+    buffers = estimate.parameters.unit_trained * compute + of_unit
     working = max(estimate.working[mode] / degrees.context + buffers, estimate.loss)
     reserve = "allocator reserve"
     moments: tuple[dict[str, float], ...] = (
@@ -153,13 +154,19 @@ def memory_items(
         },
         {
             "gradients": gradients,
-            "gradients before they are sharded": estimate.parameters.root_trained * (compute + reduced),
+            "gradients before they are sharded": estimate.parameters.root_trained * compute + of_root,
         },
         {"gradients": accumulated, "before the forward pass": estimate.before},
     )
     passing = max(moments, key=lambda items: sum(items.values()))
+    idle = 0.0
+    if degrees.shard * degrees.context > 1:
+        # The stream that reduces gradients has memory of its own, which activations of the next step cannot have.
+        reducing = gradients - accumulated + of_root
+        computing = max(sum(moments[0].values()) - of_unit, accumulated + estimate.parameters.root_trained * compute)
+        idle = max(0.0, computing + max(reducing, of_unit) - sum(passing.values()))
     fragmented = passing.pop(reserve, 0.0)
-    held = RESERVE * (sum(passing.values()) + always["gathered weights"]) + RESERVE_BEFORE * estimate.before
+    held = RESERVE * (sum(passing.values()) + always["gathered weights"]) + RESERVE_BEFORE * estimate.before + idle
     context = CONTEXT + (COLLECTIVES if degrees.world > 1 else 0.0)
     items = {**always, **passing, reserve: held + fragmented, "CUDA context": context}
     return {name: value for name, value in items.items() if value}

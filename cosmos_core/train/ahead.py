@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import torch
+
 from cosmos_core.data.loader import MicroBatch
 from cosmos_core.train.family import ModelFamily
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
 
 __all__ = ["collated", "drawn_ahead", "micro_batches_of"]
+
+CPU = torch.device("cpu")
 
 
 def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
@@ -26,7 +30,7 @@ def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
     if trainer.config.dataloader_train.num_workers:
         count = trainer.config.trainer.grad_accum_iter
         total = (trainer.max_iter - trainer.step) * count
-        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total)
+        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total, device=trainer.mesh.device)
     else:
         yield from trainer.loader
 
@@ -39,11 +43,13 @@ def collated(pack: MicroBatch, family: ModelFamily) -> MicroBatch:
     return replace(pack, items=items, batch=family.collate(pack.items))
 
 
-def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int, total: int) -> Generator[MicroBatch]:
+def drawn_ahead(
+    packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int, total: int, device: torch.device = CPU
+) -> Generator[MicroBatch]:
     """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
 
-    A pack's state and errors come with it. The first is drawn in this thread, which must be the one that starts the
-    loader's workers. Closing waits for the pack that is being made, and closes `packs`.
+    device: for which they are meant. A pack's state and errors come with it. The first is drawn in this thread, which
+    must be the one that starts the loader's workers. Closing waits for the pack that is being made, and closes `packs`.
     """
     batches = (collated(pack, family) for pack in islice(packs, total))
 
@@ -51,7 +57,8 @@ def drawn_ahead(packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int,
         return list(islice(batches, 1))
 
     ready = draw()
-    thread = ThreadPoolExecutor(1, "packs")
+    on_device = torch.cuda.set_device if device.type == "cuda" else lambda device: None
+    thread = ThreadPoolExecutor(1, "packs", initializer=on_device, initargs=(device,))
     pending = deque(thread.submit(draw) for _ in range(ahead))
     try:
         while ready:

@@ -201,6 +201,8 @@ class Trainer:
         trainer = self.config.trainer
         self.emit("step_start")
         self.train_step(micro_batches, first=first)
+        if first:
+            self.flush()  # One wait for the device, so that the first row does not wait for the second step.
         self.activity.enter("callbacks after the step")
         self.emit("step_end")
         if self.is_main:

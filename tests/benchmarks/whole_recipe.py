@@ -208,8 +208,8 @@ def _run(
         f"model.activation_checkpointing.mode={options.stop if again else mode}",
         # It is ended or stopped long before.
         f"trainer.max_iter={100 * steps}",
-        # Once, after the steps that count, so that none of them is disturbed.
-        f"checkpoint.save_iter={100 * steps if again or not save else last}",
+        # Once, well after the steps that count: memory for saves must have been pinned.
+        f"checkpoint.save_iter={100 * steps if again or not save else 2 * last}",
         f"trainer.callbacks.device_monitor.every_n={STOP_AFTER if again else steps}",
     ]
     if inputs.generates and not options.samples:

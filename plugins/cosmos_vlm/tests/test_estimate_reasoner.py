@@ -20,7 +20,12 @@ BESIDE_ALLOCATED = ("allocator reserve", "CUDA context")
 PACKED = ("dataloader_train.max_samples_per_batch=null",)
 EAGER = (*PACKED, "model.compile.enabled=false")
 CUT = ("model.num_layers=12", *EAGER)
+COMPILED = ("model.num_layers=12", *PACKED)
 MEASURED = [
+    ("allocated", COMPILED, 2, "none", 79.8),
+    ("allocated", COMPILED, 2, "full", 39.7),
+    ("card", COMPILED, 2, "none", 93.0),
+    ("card", COMPILED, 2, "full", 53.1),
     ("allocated", CUT, 2, "full", 40.9),
     ("allocated", CUT, 2, "selective", 59.0),
     ("card", CUT, 2, "full", 60.5),
@@ -28,7 +33,8 @@ MEASURED = [
     ("card", EAGER, 4, "full", 64.0),
     ("card", EAGER, 4, "selective", 95.0),
 ]
-"""What of it, settings of llava_ov_packed, GPUs, mode, GiB: packs of 38 dialogs with a picture, on H100 and H200."""
+"""What of it, settings of llava_ov_packed, GPUs, mode, GiB: packs of 38 dialogs with a picture, on H100 and H200. Rows
+that do not compile were measured without expandable segments."""
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +71,8 @@ def test_auto_recomputes_as_little_as_fits_and_says_what_would_fit_where_nothing
 
     assert mode(1, None) == ("none", 1.0), "a CPU has no limit"
     assert mode(4, 1000.0) == ("none", 1.0)
-    assert mode(4, machine_of("H200").memory) == ("none", 1.0)
-    assert mode(4, machine_of("H100").memory) == ("full", 0.75)
+    assert mode(4, machine_of("H200").memory) == ("full", 0.2)
+    assert mode(4, machine_of("H100").memory) == ("full", 0.85)
     with pytest.raises(UserError) as raised:
         mode(1, machine_of("RTX4090").memory)
     (problem,) = raised.value.problems
@@ -80,7 +86,7 @@ def test_the_change_that_a_plan_names_makes_the_recipe_fit(plugins: PluginManage
     none = (*PACKED, "model.activation_checkpointing.mode=none")
     planned = costs(load("llava_ov_packed", none, plugins=plugins), plugins, machine_of("4xH100"))
     assert not planned.fits
-    assert planned.change == ["model.activation_checkpointing.mode=selective"]
+    assert planned.change == ["model.activation_checkpointing.mode=full"]
     changed = load("llava_ov_packed", (*PACKED, *planned.change), plugins=plugins)
     assert costs(changed, plugins, machine_of("4xH100")).fits
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.data import Item, UnreadableSample, VideoText
-from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, shard, to_device
+from cosmos_core.distributed import ContextGroup, CounterRng, Mesh, dtype, page_locked, shard, to_device
 from cosmos_core.optim import initialise_lora, inject_lora
 from cosmos_core.train import Backward, BuildContext, Estimate, ModelFamily, ModelInput, StepOutput
 from cosmos_vfm.batch import Prepared, VideoBatch, collate
@@ -207,7 +207,8 @@ class VfmFamily(ModelFamily):
 
     def collate(self, items: Sequence[Item]) -> VideoBatch:
         """One packed micro-batch."""
-        return collate(list(items))
+        batch = collate(list(items))
+        return replace(batch, videos=tuple(page_locked(group, self.context.device) for group in batch.videos))
 
     def loss_denominator(self, batch: VideoBatch) -> float:
         """Number of clips: all clips have the same weight."""

@@ -34,7 +34,7 @@ LOSS_BYTES, COMPILED_LOSS_BYTES = 21, 8
 """For each logit of a chunk: logits and gradient in bfloat16, float32 copies of them, and a mask."""
 MERGER_TENSORS = 5
 """Activations of a merger, of its inner width: it is never recomputed."""
-EAGER_TENSORS = 6.6
+EAGER_TENSORS = 2.0
 """Hidden states a layer of the tower that the allocator keeps unused when the tower is not compiled: fitted to the rows
 of test_estimate_reasoner.py, not derived; `tests/benchmarks/memory_table.py` fits it anew."""
 CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.001, (60e-9, 90e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
@@ -14,7 +15,7 @@ from torch import nn
 
 from cosmos_core.config import RunConfig, TypicalSample
 from cosmos_core.data import Answer, Chat, Item
-from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, shard
+from cosmos_core.distributed import CounterRng, Mesh, compile_fn, dtype, page_locked, shard
 from cosmos_core.optim import initialise_lora, inject_lora, is_lora
 from cosmos_core.train import BuildContext, Estimate, ModelFamily, ModelInput, StepOutput
 from cosmos_vlm.architecture import architecture_of, cut
@@ -169,7 +170,8 @@ class VlmFamily(ModelFamily):
 
     def collate(self, items: Sequence[Item]) -> ChatBatch:
         """One packed micro-batch."""
-        return collate(items)
+        batch = collate(items)
+        return replace(batch, patches=page_locked(batch.patches, self.context.device))
 
     def loss_denominator(self, batch: ChatBatch) -> float:
         """Number of learned tokens."""
