@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -208,6 +209,9 @@ def settings(options: argparse.Namespace) -> tuple[str, ...]:
 def main() -> None:
     """Measure and print."""
     started = time.perf_counter()
+    details = logging.getLogger("cosmos_core.checkpoint")  # How long pinning and copies take.
+    details.setLevel(logging.DEBUG)
+    details.addHandler(logging.StreamHandler(sys.stdout))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="hello")
     parser.add_argument("overrides", nargs="*")
