@@ -262,6 +262,21 @@ def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(
     assert json.loads((run_dir / "outcome.json").read_text())["outcome"] == "done"
 
 
+@pytest.mark.ranks
+def test_torchrun_that_starts_lost_ranks_again_resumes_the_run(tmp_path: Path, start: Start) -> None:
+    run_dir = directory(tmp_path, "outer")
+    torchrun = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "cosmos_core")
+    process = start(*torchrun, *arguments(tmp_path, "outer", *SLOW), module="torch.distributed.run")
+    wait_for(reached(run_dir, 14, saved=10), process)
+    ranks = psutil.Process(process.pid).children()
+    assert len(ranks) == 2
+    ranks[1].kill()
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, stderr
+    assert list(losses(run_dir)) == list(range(1, 41))
+    assert yaml.safe_load((run_dir / "launches/2/launch_info.yaml").read_text())["weights"]["kind"] == "resume"
+
+
 def rank_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The rank below a launcher and its agent."""
     (agent,) = psutil.Process(process.pid).children()
