@@ -55,11 +55,10 @@ class LaunchedRank:
 
 @frozen
 class Rendezvous:
-    """Where the ranks of a launch find each other. attempt: how often torchrun started them again."""
+    """Where the ranks of a launch find each other."""
 
     host: str
     port: int
-    attempt: int
 
 
 def lookup(name: str) -> str | None:
@@ -118,7 +117,7 @@ def launched_rank() -> LaunchedRank | None:
 def rendezvous() -> Rendezvous:
     """The store that torchrun's ranks share: MASTER_ADDR and MASTER_PORT. Raises UserError for what is no number."""
     host = os.environ.get("MASTER_ADDR") or "localhost"
-    return Rendezvous(host, _number("MASTER_PORT", 29500), _number("TORCHELASTIC_RESTART_COUNT", 0))
+    return Rendezvous(host, _number("MASTER_PORT", 29500))
 
 
 def _number(name: str, default: int) -> int:

@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from cosmos_core.config.cores import cores
-from cosmos_core.config.env import LaunchedRank, launched_rank, rendezvous
+from cosmos_core.config.env import LaunchedRank, launched_rank
 from cosmos_core.distributed.host_memory import keep_freed_memory
+from cosmos_core.distributed.meeting import meeting
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.plan.plan import Degrees
 
@@ -84,7 +85,7 @@ def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: ti
     if launched is not None:
         # Ranks that torchrun starts again would find the addresses of those that are dead.
         store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
-        store = dist.PrefixStore(f"attempt {rendezvous().attempt}", store)
+        store = dist.PrefixStore(meeting(store, rank, world, timeout), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
         return
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
