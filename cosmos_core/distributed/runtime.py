@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from cosmos_core.config.cores import cores
-from cosmos_core.config.env import LaunchedRank, launched_rank
+from cosmos_core.config.env import LaunchedRank, launched_rank, rendezvous
 from cosmos_core.distributed.host_memory import keep_freed_memory
 from cosmos_core.distributed.meeting import meeting
 from cosmos_core.distributed.mesh import Mesh
@@ -83,6 +83,7 @@ def _share_cores(launched: LaunchedRank | None) -> None:
 def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched is not None:
+        rendezvous()  # Before torch says it less clearly.
         # Ranks that torchrun starts again would find the addresses of those that are dead.
         store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
         store = dist.PrefixStore(meeting(store, rank, world, timeout), store)
