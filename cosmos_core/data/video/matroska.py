@@ -55,10 +55,9 @@ def _has_all_frames(file: IO[bytes], size: int) -> bool:
 
 
 def _number(file: IO[bytes], *, keep_marker: bool = False) -> int | None:
-    """A number of EBML: leading zero bits, then a marker bit, tell how many bytes follow. None for an unknown length, and
-    at the end of the file.
+    """A number of EBML: leading zero bits, then a marker bit, tell how many bytes follow.
 
-    keep_marker: as names of elements are written.
+    keep_marker: as names of elements are written. None for an unknown length, and where the file ends.
     """
     first = file.read(1)
     if not first or not first[0]:
