@@ -25,7 +25,10 @@ _WHOLE = "_compile.compile_inner"
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
-    """Compile every block in place; parameter names do not change."""
+    """Compile every block in place, those that recompute too; parameter names do not change.
+
+    To be called after `apply_activation_checkpointing` and before `shard`.
+    """
     if not config.enabled:
         return
     _configure()
