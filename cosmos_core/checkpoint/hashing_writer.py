@@ -89,7 +89,7 @@ class _HashingStream:
         return written
 
     def _begin_to_write_back(self) -> None:
-        """Let Linux write new pages to the disk now, as this advice does; else it waits for a sync or 10 % of memory."""
+        """Let Linux write new pages to the disk now, as this advice does; else it waits until many have gathered."""
         end = self._checksum.size
         if sys.platform == "linux" and end - self._begun >= WRITE_BACK:
             os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)

@@ -27,7 +27,8 @@ _WHOLE = "_compile.compile_inner"
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
     """Compile every block in place, those that recompute too; parameter names do not change.
 
-    To be called after `apply_activation_checkpointing` and before `shard`.
+    To be called after `apply_activation_checkpointing` and before `shard`. A block that recomputes runs uncompiled if
+    torch cannot trace its forward pass as one graph.
     """
     if not config.enabled:
         return
