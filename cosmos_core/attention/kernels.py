@@ -42,14 +42,12 @@ _FLASH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend
 _CPU = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
 
-def dense_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, shapes_recur: bool = True, **options: Any
-) -> torch.Tensor:
+def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> torch.Tensor:
     """scaled_dot_product_attention over [batch, heads, tokens, dim] with as many key-value heads, or fewer.
 
-    shapes_recur: whether shapes like these come again, so that a kernel may plan for them.
+    For shapes that come again: kernels may plan for each.
     """
-    with _fastest_kernel(q.device, shapes_recur=shapes_recur):
+    with _fastest_kernel(q.device, shapes_recur=True):
         return scaled_dot_product_attention(q, k, v, enable_gqa=True, **options)
 
 

@@ -82,7 +82,7 @@ def _share_cores(launched: LaunchedRank | None) -> None:
 def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched is not None:
-        # Ranks that torchrun starts again would find the addresses of those that are dead.
+        # A prefix for each attempt: ranks that torchrun starts again would find the addresses of the dead ones.
         store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
         store = dist.PrefixStore(f"attempt {rendezvous().attempt}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from attrs import evolve
 from cosmos_core.attention import attention_with_lse, merge_attentions
 from cosmos_core.config import ActivationCheckpointing, Compile
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.network import Cosmos3Network, three_way, two_way
+from cosmos_vfm.network import Cosmos3Network, three_way
 from cosmos_vfm.network.flex import Flex
 from cosmos_vfm.network.three_way import ThreeWay
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
@@ -136,38 +134,6 @@ def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: st
     # The last layer's text output is read by nobody and not computed.
     assert calls == {"text": QWEN.layers - 1, "latents": QWEN.layers + round(share * QWEN.layers)}
     assert all(any(key in name for key in GENERATION) for name in gradients)
-
-
-def test_kernels_plan_in_training_only_for_lengths_that_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a layer recomputes runs as it ran before, although its lengths have come by then."""
-    plans: list[bool] = []
-    attend = two_way.dense_attention
-
-    def noted(*tensors: torch.Tensor, shapes_recur: bool, **options: Any) -> torch.Tensor:
-        if not options.get("is_causal"):
-            plans.append(shapes_recur)
-        return attend(*tensors, **options)
-
-    def planned(call: Callable[[], object]) -> set[bool]:
-        plans.clear()
-        call()
-        return set(plans)
-
-    monkeypatch.setattr(two_way, "_met", set())
-    monkeypatch.setattr(two_way, "dense_attention", noted)
-    network, longer = network_of(QWEN), (evolve(LONG[0], text_ids=tuple(range(301))), LONG[1])
-    recompute = ActivationCheckpointing(mode="full")
-    parallelize_layers(network.layers, VfmConfig(activation_checkpointing=recompute))
-    assert planned(lambda: pass_through(network, LONG)) == {False}
-    assert len(plans) == 2 * 2 * QWEN.layers
-    assert planned(lambda: pass_through(network, LONG)) == {True}
-    assert planned(lambda: pass_through(network, longer)) == {False, True}
-    assert planned(lambda: pass_through(network, EQUAL)) == {False}
-    assert planned(lambda: pass_through(network, EQUAL)) == {True}
-    assert planned(lambda: pass_through(network, MIXED)) == {True}, "a padded batch has a mask"
-    even_longer = pack_inputs((evolve(LONG[0], text_ids=tuple(range(302))),))
-    with torch.no_grad():
-        assert planned(lambda: network(torch.zeros(7 * 10 * 8, 192), torch.ones(1), even_longer)) == {True}
 
 
 def test_compiled_regions_give_the_same_result_and_take_any_lengths() -> None:

@@ -14,9 +14,6 @@ from cosmos_vfm.network.sequences import JointSequences
 
 __all__ = ["TwoWay"]
 
-_met: set[tuple[int, int, int]] = set()
-"""Samples at once and tokens of text and latents, so far. Of the process, as are the plans that a kernel makes."""
-
 
 class TwoWay:
     """Backend `two_way`."""
@@ -24,21 +21,13 @@ class TwoWay:
     def __init__(self, sequences: JointSequences) -> None:
         self.text, self.latents = sequences.text, sequences.latents
         self.sequences = sequences
-        shapes = [(1, *lengths) for lengths in zip(self.text.lengths, self.latents.lengths, strict=True)]
-        if sequences.one_batch:
-            shapes = [(len(shapes), self.text.max_seqlen, self.latents.max_seqlen)]
-        # Training meets many shapes once. Decided here, so that layers are recomputed as they ran. A kernel without
-        # plans takes no mask.
-        always = not torch.is_grad_enabled() or (sequences.one_batch and not sequences.uniform)
-        self._recur = [always or shape in _met for shape in shapes]
-        _met.update(shapes)
 
     def attend_text(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Causal self-attention of each sample's text."""
         if self.sequences.one_batch:
             # Padding is on the right: with a causal mask, no real token attends to it.
             q, k, v = (self.text.pad(x) for x in (q, k, v))
-            return self.text.unpad(dense_attention(q, k, v, shapes_recur=self._recur[0], is_causal=True))
+            return self.text.unpad(dense_attention(q, k, v, is_causal=True))
         if has_varlen_attention(q):
             return varlen_attention(q, k, v, self.text, causal=True)
         parts = zip(*(self.text.split(x) for x in (q, k, v)), strict=True)
@@ -51,21 +40,16 @@ class TwoWay:
                 torch.cat([self.text.pad(text), self.latents.pad(latents)], dim=2)
                 for text, latents in zip(text_kv, latent_kv, strict=True)
             )
-            mask, recurs = self.sequences.key_mask, self._recur[0]
-            out = dense_attention(self.latents.pad(q), k, v, shapes_recur=recurs, attn_mask=mask)
+            out = dense_attention(self.latents.pad(q), k, v, attn_mask=self.sequences.key_mask)
             return self.latents.unpad(out)
         return torch.cat(
             [
-                _attend_sample(query, torch.cat([text_k, k]), torch.cat([text_v, v]), causal=False, recurs=recurs)
-                for (query, (text_k, text_v), (k, v)), recurs in zip(
-                    self.sequences.samples(q, text_kv, latent_kv), self._recur, strict=True
-                )
+                _attend_sample(query, torch.cat([text_k, k]), torch.cat([text_v, v]), causal=False)
+                for query, (text_k, text_v), (k, v) in self.sequences.samples(q, text_kv, latent_kv)
             ]
         )
 
 
-def _attend_sample(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool, recurs: bool = False
-) -> torch.Tensor:
+def _attend_sample(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    return dense_attention(q, k, v, is_causal=causal, shapes_recur=recurs).squeeze(0).transpose(0, 1)
+    return dense_attention(q, k, v, is_causal=causal).squeeze(0).transpose(0, 1)
