@@ -1,4 +1,4 @@
-"""Text files of users: UTF-8, with or without a byte order mark. Tables among them."""
+"""Text files of users: UTF-8, with or without a byte order mark; CSV among them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKS = {
 """Marks of other encodings. Those of UTF-32 come first: one of them begins with a mark of UTF-16."""
 SAVE_AGAIN = "save the file as UTF-8"
 MAX_FIELD = 16 << 20
-"""Characters of a field of a CSV, whose default of 131,072 is little for a column of JSON."""
+"""Characters of a field of a CSV. Python's default of 131,072 is too few for some columns of JSON."""
 
 
 def read_text(path: Path) -> str:
@@ -65,7 +65,7 @@ def csv_reader(text: str, *, delimiter: str = ",", skip_spaces: bool = True) -> 
 
     Strict, since a quote that is never closed would hide the rows after it. skip_spaces: those after a delimiter.
     """
-    # The limit is of the process; nothing here wants a lower one.
+    # The limit holds for the whole process, so it is only raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     lines = io.StringIO(text, newline="")
     return csv.DictReader(lines, delimiter=delimiter, strict=True, skipinitialspace=skip_spaces)

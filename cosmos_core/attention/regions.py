@@ -6,7 +6,7 @@ selective checkpointing repeats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -43,10 +43,14 @@ class AttentionRegions:
         attention gave.
         """
         checkpointing, self._compiled = config.activation_checkpointing, config.compile.enabled
-        regions = [partial(compile_fn(function, config.compile), self._layer) for function in self._functions]
+        save, steps = saved_ops(checkpointing), [partial(compile_fn, config=config.compile)]
         if checkpointing.mode == "selective":
-            regions = [checkpoint_fn(region, checkpointing, save=saved_ops(checkpointing)) for region in regions]
-        self._pre_attention, self._post_attention = regions
+            # Compiled code writes products into memory of its own, so a checkpoint around it could save none.
+            steps.insert(0 if save else 1, partial(checkpoint_fn, config=checkpointing, save=save))
+        regions: Sequence[Callable[..., Any]] = self._functions
+        for step in steps:
+            regions = [step(region) for region in regions]
+        self._pre_attention, self._post_attention = (partial(region, self._layer) for region in regions)
         if checkpointing.mode == "full":
             self._run = checkpoint_fn(self._through, checkpointing, save=())
         return self

@@ -1,4 +1,4 @@
-"""torch.save adds a CRC-32 to each tensor, which takes longer than writing it, and which torch.load never reads."""
+"""torch.save without CRC-32 sums. They take longer than writing does, and torch.load never reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["without_crc32"]
 
 @contextmanager
 def without_crc32() -> Iterator[None]:
-    """Inside, torch.save leaves it out. One core sums 1.6 GB a second, and 10 GB of the manifest's checksum."""
+    """Inside, torch.save computes none. A core does 1.6 GB a second of it, and 10 of the manifest's checksum."""
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:

@@ -25,7 +25,7 @@ __all__ = ["HashingWriter", "collect_checksums"]
 SUFFIX = ".checksum"
 """Of the small file beside each data file; all are collected into the manifest."""
 WRITE_BACK = 64 << 20
-"""Bytes after which the system is asked to begin with the disk's part."""
+"""Bytes after which the system is asked to write them to the disk."""
 
 
 class HashingWriter(FileSystemWriter):
@@ -89,7 +89,7 @@ class _HashingStream:
         return written
 
     def _begin_to_write_back(self) -> None:
-        """Else the disk would be idle until a tenth of the memory waits for it, and the sync at the end take it all."""
+        """Let Linux write new pages to the disk now, as this advice does; else it waits until many have gathered."""
         end = self._checksum.size
         if sys.platform == "linux" and end - self._begun >= WRITE_BACK:
             with suppress(OSError):  # Not every kernel and file system takes advice.

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64
 PIECE = 64 << 20
-"""Bytes that are pinned at once, since every other call of CUDA in the process may wait for that."""
+"""Bytes that are pinned in one call, for which all other CUDA calls of the process may wait."""
 OVERLAPPED = ("model", "optim")
 """Components whose tensors change in the optimizer's update alone, so that they can be copied until then."""
 
@@ -85,7 +85,7 @@ class StagingMemory:
         return torch.frombuffer(self._map, dtype=slot.dtype, count=count, offset=slot.offset).view(slot.shape)
 
     def fill(self, slot: Slot, tensor: torch.Tensor) -> None:
-        """Copy a tensor of this device or another into its slot, in parts: CUDA refuses a copy across two pieces."""
+        """Copy a tensor, from any device, into its slot. In parts: CUDA refuses a copy across two pinned pieces."""
         size = slot.dtype.itemsize
         cuts = tuple(range(-slot.offset % PIECE // size, prod(slot.shape), PIECE // size))
         parts = (whole.reshape(-1).tensor_split(cuts) for whole in (self.view(slot), tensor))

@@ -45,7 +45,8 @@ def saved_ops(config: ActivationCheckpointing) -> tuple[str, ...]:
 def checkpoint_fn(function: Callable[..., Any], config: ActivationCheckpointing, *, save: Sequence[str]) -> Any:
     """`function` with its activations recomputed in the backward pass.
 
-    save: regular expressions of operators whose results are saved.
+    save: regular expressions of operators whose results are saved. The result may be compiled; `function` may be
+    compiled only where nothing is saved.
     """
     options: dict[str, Any] = {
         "use_reentrant": False,
@@ -54,7 +55,12 @@ def checkpoint_fn(function: Callable[..., Any], config: ActivationCheckpointing,
     }
     if save:
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy(save))
-    return partial(checkpoint, function, **options)
+
+    # A function of our own, since torch traces no `partial` of its checkpoint, and compiles nothing below one.
+    def recomputing(*arguments: Any, **named: Any) -> Any:
+        return checkpoint(function, *arguments, **options, **named)
+
+    return recomputing
 
 
 def _policy(patterns: Sequence[str]) -> Callable[..., CheckpointPolicy]:

@@ -21,11 +21,15 @@ __all__ = [
 ]
 
 _WHOLE = "_compile.compile_inner"
-"""What torch calls the time of a whole compilation, from bytecode to kernels."""
+"""torch's name for the time of a whole compilation, from bytecode to kernels."""
 
 
 def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
-    """Compile every block in place; parameter names do not change."""
+    """Compile every block in place, those that recompute too; parameter names do not change.
+
+    To be called after `apply_activation_checkpointing` and before `shard`. A block that recomputes runs uncompiled if
+    torch cannot trace its forward pass as one graph.
+    """
     if not config.enabled:
         return
     _configure()
@@ -34,7 +38,7 @@ def compile_blocks(blocks: Iterable[nn.Module], config: Compile) -> None:
 
 
 def compile_fn(function: Callable[..., Any], config: Compile, *, backend: str = "inductor") -> Callable[..., Any]:
-    """`function`, compiled if `config` says so; for another float it is compiled again. backend: torch.compile's."""
+    """`function`, compiled if `config` says so, and again for every new value of a float. backend: torch.compile's."""
     if not config.enabled:
         return function
     _configure()
@@ -54,7 +58,7 @@ def start_compilers(config: Compile, device: torch.device) -> None:
 
 
 def compiling_seconds(config: Compile) -> float:
-    """That this process has compiled for so far; 0 where `config` compiles nothing."""
+    """Seconds that this process has spent compiling so far; 0 where `config` compiles nothing."""
     return sum(torch._dynamo.utils.compilation_time_metrics.get(_WHOLE, ())) if config.enabled else 0.0
 
 
@@ -69,11 +73,11 @@ def no_view(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def only_tokens_vary(*tensors: torch.Tensor, tokens: int) -> None:
-    """Tell the compiler that these tensors keep every size but that of one dimension.
+    """Tell the compiler that these tensors keep all sizes but that of the dimension `tokens`.
 
-    Sizes of heads that it takes for variable make a kernel divide by a variable for each element: a rotation takes four
-    times as long. Integers of a module that FSDP wraps are variable to it, so a region must read such sizes from
-    parameters or from tensors that went through this function.
+    Where the size of a head is variable, kernels divide by it for each element, and a rotation takes four times as
+    long. Integer attributes of a module that FSDP wraps are variable to the compiler, so a region must read such sizes
+    from parameters or from tensors that went through this function.
     """
     for tensor in tensors:
         torch._dynamo.mark_static(tensor, [dimension for dimension in range(tensor.ndim) if dimension != tokens])
@@ -93,8 +97,8 @@ def _configure() -> None:
     """Settings of torch for what is compiled.
 
     Compiled code may recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
-    Activations take a quarter less memory, for one more pass over each. Numbers such as a norm's epsilon are constants:
-    torch traces twice where it takes them for inputs first.
+    Activations take a quarter less memory, for one more pass over each. Floats, such as a
+    norm's epsilon, are constants: as inputs they make torch trace twice.
     """
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False

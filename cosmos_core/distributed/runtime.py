@@ -84,7 +84,7 @@ def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: ti
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched is not None:
         rendezvous()  # Before torch says it less clearly.
-        # Ranks that torchrun starts again would find the addresses of those that are dead.
+        # A new name: ranks that torchrun starts again would find the addresses of the dead ones.
         store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
         store = dist.PrefixStore(meeting(store, rank, world, timeout), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)

@@ -15,8 +15,8 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def page_locked(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor in pinned memory, which a GPU reads by itself; as it is where `device` is no GPU.
+    """The tensor in pinned memory, which a GPU reads by itself; unchanged where `device` is no GPU.
 
-    Large tensors are pinned where they are collated, in a thread beside the training loop, since it copies them.
+    Pinning copies, so families pin large tensors in `collate`, which runs in a thread beside the training loop.
     """
     return tensor.pin_memory() if device.type == "cuda" else tensor

@@ -74,7 +74,7 @@ class Estimate:
     loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
     before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit nothing. flops: of
     forward and backward, without recomputation. recomputed: FLOPs, by mode and by item of `kept`. layers: of each item,
-    in the network's order, which is that in which a share of them recomputes; empty: all items recompute alike.
+    in the network's order, of which the first recompute under a share; empty: all items recompute alike.
     other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
     width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where that was
     measured. notes: lines for people. adapters: whether nothing but adapters trains.
@@ -161,7 +161,7 @@ def memory_items(
     passing = max(moments, key=lambda items: sum(items.values()))
     idle = 0.0
     if degrees.shard * degrees.context > 1:
-        # The stream that reduces gradients has memory of its own, which activations of the next step cannot have.
+        # The allocator keeps memory for each stream: what the one that reduces gradients frees serves no activations.
         reducing = gradients - accumulated + of_root
         computing = max(sum(moments[0].values()) - of_unit, accumulated + estimate.parameters.root_trained * compute)
         idle = max(0.0, computing + max(reducing, of_unit) - sum(passing.values()))

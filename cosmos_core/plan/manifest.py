@@ -112,10 +112,10 @@ def damage(checkpoint: Path) -> list[str]:
 
 
 class SameContent:
-    """What a checkpoint held when this was made. For `reading` any number of times.
+    """Tells a reader that a checkpoint was replaced since this was made. `reading` may be entered any number of times.
 
-    A run that went back writes steps again, whoever reads them. Each save writes a manifest of its own; without one,
-    nothing is compared.
+    A run that went back to an earlier step writes later ones again, even while they are read. Each save writes a new
+    manifest. Where there is none at the end, nothing is compared.
     """
 
     def __init__(self, checkpoint: Path) -> None:
@@ -124,7 +124,7 @@ class SameContent:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Raises UserError when the checkpoint was written again before the end, whatever else is wrong."""
+        """Raises UserError when the checkpoint was replaced by the end, in place of any UserError from inside."""
         try:
             yield
         except UserError:
@@ -141,7 +141,7 @@ class SameContent:
         raise UserError("the checkpoint was replaced while it was read", [problem]) from None
 
     def _manifest(self) -> tuple[int, int] | None:
-        """Its time and size: some file systems give folders new numbers all the time."""
+        """Its time and size. Not inodes: some network file systems change them."""
         try:
             facts = (self._checkpoint / MANIFEST).stat()
         except OSError:

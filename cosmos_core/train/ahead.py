@@ -48,7 +48,7 @@ def drawn_ahead(
 ) -> Generator[MicroBatch]:
     """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
 
-    device: for which they are meant. A pack's state and errors come with it. The first is drawn in this thread, which
+    device: where they will be used. A pack's state and errors come with it. The first is drawn in this thread, which
     must be the one that starts the loader's workers. Closing waits for the pack that is being made, and closes `packs`.
     """
     batches = (collated(pack, family) for pack in islice(packs, total))

@@ -30,7 +30,7 @@ __all__ = ["Saves"]
 logger = logging.getLogger(__name__)
 
 MAX_LOST = 2
-"""Processes that save may be lost before saves block: what ends one may end each."""
+"""Lost processes of a rank after which no new one is started: what ended two would end others."""
 MIN_BACKGROUND_BYTES = 16 << 20
 """Bytes of state on all ranks from which on a process that saves costs less than it spares."""
 
@@ -186,9 +186,9 @@ class Saves:
         return True
 
     def _save_here(self, step: int, reason: str) -> None:
-        """Without the process that saves, whatever ended it. The save is tried once more, with the weights of then.
+        """After the process that saves was lost: try the save once more without one, with the weights of the next step.
 
-        A new process does the next saves, unless too many were lost.
+        A new process does the saves after that, unless too many were lost.
         """
         self.close()
         self._losses += 1

@@ -28,7 +28,7 @@ class StartUp:
         self._last = time.time() if begun is None else begun
 
     def split(self, phase: str, seconds: float) -> None:
-        """Count so many seconds of the phase under way, if any, as another one."""
+        """Count the first `seconds` of the phase under way as another one; nothing where there are none."""
         if seconds:
             self.mark(phase, at=self._last + seconds)
 

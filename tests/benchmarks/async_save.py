@@ -202,7 +202,9 @@ def settings(options: argparse.Namespace) -> tuple[str, ...]:
     width = 256 if options.smoke else 4096
     layers = max(1, round((48 << 20 if options.smoke else options.gib * GIB) / (4 * width**2 * 16)))
     pack = 32 if options.smoke else options.pack
-    size = (f"model.hidden={width}", f"model.layers={layers}", f"dataloader_train.max_samples_per_batch={pack}")
+    # Many small samples are read by workers, as in real recipes: the device would wait for them after a save.
+    data = (f"dataloader_train.max_samples_per_batch={pack}", "dataloader_train.num_workers=2")
+    size = (f"model.hidden={width}", f"model.layers={layers}", *data)
     return (*fixed, *size, *options.overrides)
 
 

@@ -85,6 +85,7 @@ class Dialogs:
 
 
 TOKENS, FOLLOWERS = 64, 4
+"""That answers are made of, and how many of them may follow each."""
 
 
 def _answered(dialog: TokenizedConversation, position: int) -> TokenizedConversation:

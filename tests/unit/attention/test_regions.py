@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch._dynamo.comptime import comptime
 from torch._dynamo.utils import counters
+from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
@@ -113,6 +114,20 @@ def test_operators_that_selective_saves_are_not_run_again() -> None:
         with Products() as products:
             passed(layers(config_of(mode, saved)))
         counts[mode, saved] = products.count
+    assert counts["selective", "mm"] == counts["none", "fmha"] < counts["selective", "fmha"]
+
+
+def test_compiled_regions_save_operators_too() -> None:
+    torch._dynamo.reset()
+    counts, expected = {}, passed(layers(None))
+    for mode, saved in (("none", "fmha"), ("selective", "mm"), ("selective", "fmha")):
+        stack = layers(config_of(mode, saved, compiled=True))
+        found = passed(stack)
+        assert all(torch.allclose(found[name], value, rtol=1e-5, atol=1e-5) for name, value in expected.items())
+        with profile() as profiled:
+            passed(stack)
+        products = [event.count for event in profiled.key_averages() if event.key in ("aten::mm", "aten::addmm")]
+        counts[mode, saved] = sum(products)
     assert counts["selective", "mm"] == counts["none", "fmha"] < counts["selective", "fmha"]
 
 

@@ -27,7 +27,7 @@ def parallelize_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: b
         apply_activation_checkpointing(model.blocks, config.activation_checkpointing)
         compile_blocks(model.blocks, config.compile)
         return
-    # The tower's layers come first. They keep most for what it costs to compute them again.
+    # The tower's layers come first: recomputing them frees most memory for each FLOP.
     blocks, depth = model.blocks, len(model.model.visual.blocks)
     for index, block in enumerate(blocks):
         regions = AttentionRegions(block, *(TOWER_REGIONS if index < depth else LANGUAGE_REGIONS))

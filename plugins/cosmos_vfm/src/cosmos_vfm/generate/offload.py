@@ -47,7 +47,7 @@ class _Streamer:
             layer.register_forward_hook(partial(self._leave, index))
 
     def _pinned(self, value: nn.Parameter) -> torch.Tensor:
-        """In memory that the device copies from by itself, in place of that where it was, which is free at once."""
+        """Its values, moved to pinned memory on CUDA; what held them before is freed at once."""
         if self.on_cuda:
             value.data = value.data.pin_memory()
         return value.data

@@ -65,7 +65,7 @@ class JointAttention(nn.Module):
         self.k_norm_und_for_gen: nn.Module | None = norm() if config.text_k_norm_for_generation else None
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, self.q_norm_moe_gen.weight.shape[0]))  # For a compiler a fixed size.
+        return x.unflatten(-1, (-1, self.q_norm_moe_gen.weight.shape[0]))  # Constant to a compiler.
 
     def project_text(self, x: torch.Tensor, *, queries: bool) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
         """Queries (or None), keys and values of the understanding tower before rotation: [N, heads, dim]."""
