@@ -6,7 +6,6 @@ torchrun keeps its store when it starts ranks again, and counts the starts of ea
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ import torch.distributed as dist
 __all__ = ["meeting"]
 
 LEADER = "leader"
-POLL = timedelta(seconds=1)
+POLL = 0.1
 
 
 def meeting(store: dist.Store, rank: int, world: int, timeout: timedelta) -> str:
@@ -28,13 +27,12 @@ def meeting(store: dist.Store, rank: int, world: int, timeout: timedelta) -> str
         store.set(f"{token}/all", " ".join(store.get(answer).decode() for answer in answers))
         return token
     end = time.monotonic() + timeout.total_seconds()
+    store.wait([LEADER], timeout)
     while time.monotonic() < end:
-        store.wait([LEADER], timeout)
         leader = store.get(LEADER).decode()
         store.set(f"{leader}/{rank}", token)
-        with suppress(dist.DistStoreError):  # A leader that is dead, or one that waits for others.
-            store.wait([f"{leader}/all"], POLL)
-            if token in store.get(f"{leader}/all").decode():
-                return leader
-            time.sleep(0.1)  # A dead one, whose ranks had met.
+        # What a dead leader heard are the tokens of other ranks.
+        if store.check([f"{leader}/all"]) and token in store.get(f"{leader}/all").decode():
+            return leader
+        time.sleep(POLL)  # A wait would log each time that it ends.
     raise dist.DistStoreError(f"rank 0 and the others did not meet within {timeout.total_seconds():g} s")
