@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,7 +92,8 @@ class _HashingStream:
         """Let Linux write new pages to the disk now, as this advice does; else it waits until many have gathered."""
         end = self._checksum.size
         if sys.platform == "linux" and end - self._begun >= WRITE_BACK:
-            os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # Not every kernel and file system takes advice.
+                os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
             self._begun = end
 
     def tell(self) -> int:

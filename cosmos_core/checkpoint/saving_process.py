@@ -149,7 +149,7 @@ def _mesh(setup: Setup) -> Iterator[Mesh]:
     if setup.rendezvous is not None:
         at = setup.rendezvous
         store = dist.TCPStore(at.host, at.port, is_master=False, wait_for_workers=False)
-        store = dist.PrefixStore(f"{setup.name}/{at.attempt}", store)
+        store = dist.PrefixStore(setup.name, store)
     dist.init_process_group("gloo", store=store, rank=setup.rank, world_size=degrees.world, timeout=FOREVER)
     shape = (degrees.replicate, degrees.shard * degrees.context)
     yield Mesh(setup.rank, degrees, device, init_device_mesh("cpu", shape, mesh_dim_names=("replicate", "shard")))

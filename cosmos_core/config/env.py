@@ -33,11 +33,14 @@ __all__ = [
     "visible_devices",
 ]
 
+MAX_PORT = 65535
+BY_TORCHRUN = "torchrun sets it; without torchrun unset RANK and WORLD_SIZE"
+
 _RECORDED = {
     "PWD", "DATASET_PATH", "BASE_CHECKPOINT_PATH", "WAN_VAE_PATH", "VIDEOPHYSICS_ROOT", "VLM_SAFETENSORS_PATH",
     "IMAGINAIRE_OUTPUT_ROOT", "HF_HOME", "CUDA_VISIBLE_DEVICES", "COSMOS_DISABLE_PLUGINS", "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_ALLOC_CONF",
-    "RANK", "LOCAL_RANK", "WORLD_SIZE",
+    "PYTORCH_CUDA_ALLOC_CONF", "RANK", "LOCAL_RANK", "WORLD_SIZE",
     "SLURM_JOB_ID", "SLURM_JOB_NAME",
     "SLURM_NNODES", "SLURM_NTASKS", "SLURM_JOB_PARTITION", "NGC_JOB_ID", "NGC_ARRAY_SIZE",
 }  # fmt: skip
@@ -55,11 +58,10 @@ class LaunchedRank:
 
 @frozen
 class Rendezvous:
-    """Where the ranks of a launch find each other. attempt: how often torchrun started them again."""
+    """Where the ranks of a launch find each other."""
 
     host: str
     port: int
-    attempt: int
 
 
 def lookup(name: str) -> str | None:
@@ -116,9 +118,14 @@ def launched_rank() -> LaunchedRank | None:
 
 
 def rendezvous() -> Rendezvous:
-    """The store that torchrun's ranks share: MASTER_ADDR and MASTER_PORT. Raises UserError for what is no number."""
-    host = os.environ.get("MASTER_ADDR") or "localhost"
-    return Rendezvous(host, _number("MASTER_PORT", 29500), _number("TORCHELASTIC_RESTART_COUNT", 0))
+    """The store that torchrun's ranks share: MASTER_ADDR and MASTER_PORT. Raises UserError without them."""
+    host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    problems = [] if host else [Problem(message="MASTER_ADDR is not set", hint=BY_TORCHRUN)]
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        problems.append(Problem(message=f"MASTER_PORT is {port!r}, which is no port", hint=BY_TORCHRUN))
+    if problems:
+        raise UserError("this rank does not know where to meet the others", problems)
+    return Rendezvous(host, int(port))
 
 
 def _number(name: str, default: int) -> int:

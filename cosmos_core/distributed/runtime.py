@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from cosmos_core.config.cores import cores
 from cosmos_core.config.env import LaunchedRank, launched_rank, rendezvous
 from cosmos_core.distributed.host_memory import keep_freed_memory
+from cosmos_core.distributed.meeting import meeting
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.plan.plan import Degrees
 
@@ -82,9 +83,10 @@ def _share_cores(launched: LaunchedRank | None) -> None:
 def _init_group(launched: LaunchedRank | None, device: torch.device, timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched is not None:
-        # A prefix for each attempt: ranks that torchrun starts again would find the addresses of the dead ones.
+        rendezvous()  # Before torch says it less clearly.
+        # A new name: ranks that torchrun starts again would find the addresses of the dead ones.
         store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
-        store = dist.PrefixStore(f"attempt {rendezvous().attempt}", store)
+        store = dist.PrefixStore(meeting(store, rank, world, timeout), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
         return
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)

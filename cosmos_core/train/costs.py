@@ -103,7 +103,8 @@ def _estimate(
     if usual is None:
         return None
     largest = family.estimate(config, lengths.in_the_largest_pack(usual.samples), memory)
-    assert largest is not None
+    if largest is None:
+        return None
     return evolve(
         largest,
         sample=usual.sample,

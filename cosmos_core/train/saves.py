@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from cosmos_core.checkpoint.background import BackgroundSaver
 from cosmos_core.checkpoint.job import SaveJob
@@ -18,7 +19,7 @@ from cosmos_core.config.env import launched_rank
 from cosmos_core.data.resume import plain
 from cosmos_core.data.sampler import ONE_DATASET_FORMAT
 from cosmos_core.distributed.host_memory import free_host_memory
-from cosmos_core.distributed.reduce import any_rank
+from cosmos_core.distributed.reduce import any_rank, gather_objects
 
 if TYPE_CHECKING:
     from cosmos_core.train.fetch import StepBatches
@@ -45,7 +46,7 @@ class Saves:
         self.tried_step = self.failed = 0
         self._job: SaveJob | None = None
         self._saver: BackgroundSaver | None = None
-        self._started = self._losses = 0
+        self._losses = 0
         self._blocked = 0.0
         self._newest = time.monotonic()
         self._all_finished = self._overdue = self._lost = self._restarts = False
@@ -207,14 +208,14 @@ class Saves:
 
     def _start_process(self, components: dict[str, dict[str, Any]]) -> None:
         """Start the process of this rank, unless the system of any rank lacks memory or refuses it."""
-        self._started += 1
         self._restarts, mesh, launched = False, self._trainer.mesh, launched_rank()
         together = size_of(components) * (launched.local_world if launched is not None else 1)
         if any_rank(together > free_host_memory(), mesh):
             self._tell(f"saving in the background needs {together / 2**30:.1f} GiB of the host's memory; saves block")
             return
+        name = gather_objects(uuid4().hex, mesh)[0]
         try:
-            self._saver = BackgroundSaver(components, mesh, f"saves {self._started}")
+            self._saver = BackgroundSaver(components, mesh, name)
         except OSError as error:
             self._tell(f"no process can save in the background: {error}; saves block")
         if any_rank(self._saver is None, mesh):

@@ -30,6 +30,8 @@ def missing_part(path: Path) -> Literal["frames", "index"] | None:
             end = file.tell() + length
             if kind == SEGMENT:
                 return None if end <= size else "index" if _has_all_frames(file, size) else "frames"
+            if end > size:
+                return None
             file.seek(end)
     return None
 
@@ -53,15 +55,18 @@ def _has_all_frames(file: IO[bytes], size: int) -> bool:
 
 
 def _number(file: IO[bytes], *, keep_marker: bool = False) -> int | None:
-    """A number of EBML: leading zero bits, then a marker bit, tell how many bytes follow. None for an unknown length.
+    """A number of EBML: leading zero bits, then a marker bit, tell how many bytes follow.
 
-    keep_marker: as names of elements are written.
+    keep_marker: as names of elements are written. None for an unknown length, and where the file ends.
     """
     first = file.read(1)
     if not first or not first[0]:
         return None
     more = 8 - first[0].bit_length()
-    number = int.from_bytes(first + file.read(more))
+    rest = file.read(more)
+    if len(rest) < more:
+        return None
+    number = int.from_bytes(first + rest)
     marker = 1 << (7 * (more + 1))
     if keep_marker:
         return number

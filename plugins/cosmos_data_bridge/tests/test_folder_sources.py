@@ -151,7 +151,10 @@ def test_names_with_accents_match_however_they_are_written(clips: Path) -> None:
 def test_clips_that_the_table_of_their_folder_does_not_list_are_told(clips: Path, tmp_path: Path, video: bytes) -> None:
     (clips / "more").mkdir()
     (clips / "more" / "b.mp4").write_bytes(video)
-    (clips / "metadata.csv").write_text("path,caption\nmore/../a.mp4,a cat\n")
+    (clips / "again").symlink_to(clips / "sub")
+    (clips / "sub").mkdir()
+    (clips / "sub" / "c.mp4").write_bytes(video)
+    (clips / "metadata.csv").write_text("path,caption\nmore/../a.mp4,a cat\nsub/c.mp4,another cat\n")
     left_out = "1 x not listed in metadata.csv"
     assert f"left out: {left_out}, e.g. {clips}/more/b.mp4" in prepare_here(clips, tmp_path / "out")
     source = FolderSource(FolderConfig(type="folder", path=str(clips), validation=0.0))

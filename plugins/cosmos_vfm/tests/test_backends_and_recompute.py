@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from attrs import evolve
 from cosmos_core.attention import attention_with_lse, merge_attentions
 from cosmos_core.config import ActivationCheckpointing, Compile
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.network import Cosmos3Network, three_way
+from cosmos_vfm.network import Cosmos3Network, three_way, two_way
 from cosmos_vfm.network.flex import Flex
 from cosmos_vfm.network.three_way import ThreeWay
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
@@ -134,6 +135,26 @@ def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: st
     # The last layer's text output is read by nobody and not computed.
     assert calls == {"text": QWEN.layers - 1, "latents": QWEN.layers + round(share * QWEN.layers)}
     assert all(any(key in name for key in GENERATION) for name in gradients)
+
+
+def test_which_kernel_runs_depends_on_the_pack_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on what the process met before, of which a resumed run knows nothing."""
+    requests: list[object] = []
+    attend = two_way.dense_attention
+
+    def noted(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+        requests.append((*(x.shape for x in tensors), {name: str(value) for name, value in options.items()}))
+        return attend(*tensors, **options)
+
+    monkeypatch.setattr(two_way, "dense_attention", noted)
+    network = network_of(QWEN)
+    for samples in (LONG, EQUAL, MIXED):
+        pass_through(network, samples)
+        first = requests.copy()
+        requests.clear()
+        pass_through(network, samples)
+        assert requests == first
+        requests.clear()
 
 
 def test_compiled_regions_give_the_same_result_and_take_any_lengths() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.config.document import read_document
-from cosmos_core.config.env import launched_rank, output_root
+from cosmos_core.config.env import job_environment, launched_rank, output_root, prepare_device_memory, rendezvous
 from cosmos_core.config.interpolate import interpolate
 from cosmos_core.config.overrides import parse_overrides
 from cosmos_core.config.problems import render
@@ -127,6 +127,26 @@ def test_ranks_that_are_empty_are_none_and_other_words_are_an_error(monkeypatch:
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UserError, match="WORLD_SIZE is 'two'"):
         launched_rank()
+
+
+def test_where_ranks_meet_is_said_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("MASTER_PORT", "99999")
+    with pytest.raises(UserError, match=r"(?s)MASTER_ADDR is not set.*MASTER_PORT is '99999'"):
+        rendezvous()
+    monkeypatch.setenv("MASTER_ADDR", "here")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    assert (rendezvous().host, rendezvous().port) == ("here", 29500)
+
+
+def test_what_the_user_says_of_device_memory_is_kept_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+    expandable = "expandable_segments:True"
+    for before, after in (({}, {new: expandable}), ({old: "a:1"}, {old: "a:1"}), ({new: "b:2"}, {new: "b:2"})):
+        with monkeypatch.context() as patched:
+            patched.setattr("os.environ", dict(before))
+            prepare_device_memory()
+            assert job_environment() == after
 
 
 def test_an_empty_table_over_a_filled_one_is_refused_since_tables_merge() -> None:

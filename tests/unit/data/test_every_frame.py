@@ -10,6 +10,7 @@ import pytest
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.video import check_decodes, decode, decode_frames, probe
+from cosmos_core.data.video.matroska import missing_part
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
 from tests.unit.logged import logged
 
@@ -251,6 +252,17 @@ def test_a_matroska_file_is_read_without_the_index_that_was_cut_off(left: int, f
         assert check_decodes(path) == probe(whole)
     check_every_start(path)
     assert lines == [f"{path} was cut after its last frame; it is read without its index"]
+
+
+def test_a_matroska_file_may_end_or_be_damaged_anywhere(folder: Path) -> None:
+    """Between the bytes of a number, too, or with a length that no file system knows."""
+    content, path = made(folder, "gap.mkv", CASES["gap.mkv"]).read_bytes(), folder / "damaged.mkv"
+    packets = content.rindex(b"\x1f\x43\xb6\x75")
+    for end in range(packets + 1, packets + 13):
+        path.write_bytes(content[:end])
+        assert missing_part(path) == "frames"
+    path.write_bytes(content[:4] + b"\x01" + 7 * b"\xfe" + content[12:])
+    assert missing_part(path) is None
 
 
 def test_a_recording_that_never_said_its_length_is_whole(folder: Path) -> None:

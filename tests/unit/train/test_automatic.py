@@ -75,3 +75,11 @@ def test_memory_is_of_the_largest_pack_times_are_of_usual_ones_and_layers_are_tr
     assert case.estimate.flops < case.estimate.loss == traced[0]
     assert len(traced) == 1
     assert case.estimate.utilisation == (0.5, 0.6)
+
+
+def test_a_family_that_knows_no_costs_of_compiled_layers_is_not_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load("hello", ("model.compile.enabled=true",), plugins=PluginManager.discover())
+    own = TinyFamily.estimate(config)
+    estimate = classmethod(lambda cls, config, *rest: None if config.model.compile.enabled else own)
+    monkeypatch.setattr(TinyFamily, "estimate", estimate)
+    assert case_of(config, TinyFamily, 1, data=Pictures()) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from os.path import abspath, exists
+from os.path import abspath, exists, realpath
 from pathlib import Path
 
 from attrs import field, frozen
@@ -115,9 +115,13 @@ class Listing:
         table = self.tables.files[0].name if self.tables is not None and root.is_dir() else ""
         if table not in METADATA:
             return
+        entries = list(entries)
         listed = {abspath(entry.path) for entry in entries}
-        for path in files_below(root):
-            if path.suffix.lower() in MEDIA and abspath(path) not in listed:
+        others = [path for path in files_below(root) if path.suffix.lower() in MEDIA and abspath(path) not in listed]
+        # Links lead to the same file by several paths, which takes long to find out for all.
+        files = {realpath(entry.path) for entry in entries} if others else set()
+        for path in others:
+            if realpath(path) not in files:
                 drops.add(f"not listed in {table}", str(path))
 
 
