@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from cosmos_core.plan.costs import RESERVE
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from tests.benchmarks.memory_table import CONSTANTS, QUANTITIES, fit
@@ -161,13 +162,13 @@ def test_constants_that_made_the_rows_are_found_again_and_a_fit_is_judged_by_row
         slopes = dict.fromkeys(CONSTANTS, dict.fromkeys(QUANTITIES, 0.0))
         slopes |= {"RESERVE": {"allocated": 0.0, "reserved": size, "card": size}}
         slopes |= {"WORKING_TENSORS": dict.fromkeys(QUANTITIES, mode)}
-        planned = {"allocated": size, "reserved": 1.09 * size, "card": 1.09 * size + 1}
+        planned = {"allocated": size, "reserved": (1 + RESERVE) * size, "card": (1 + RESERVE) * size + 1}
         # Twice the reserve, and half a working tensor more.
-        true = {of: value + 0.5 * mode + (0.09 * size if of != "allocated" else 0) for of, value in planned.items()}
+        true = {of: value + 0.5 * mode + (RESERVE * size if of != "allocated" else 0) for of, value in planned.items()}
         return {**{f"planned {of}": value for of, value in planned.items()}, **true, "slopes": slopes}
 
     found = fit([row(size, mode) for size, mode in ((20, 1), (30, 3), (40, 1), (50, 4), (60, 2), (70, 3))])
-    assert found["constants"]["RESERVE"] == (0.09, pytest.approx(0.18))
+    assert found["constants"]["RESERVE"] == (RESERVE, pytest.approx(2 * RESERVE))
     assert found["constants"]["WORKING_TENSORS"] == (3, pytest.approx(3.5))
     assert found["constants"]["EAGER_TENSORS"][0] == found["constants"]["EAGER_TENSORS"][1], "no row depends on it"
     assert found["errors"]["tested"][0] > 0.05

@@ -48,7 +48,7 @@ def test_a_plan_of_data_that_is_here_goes_by_its_samples_and_of_tiny_sizes_tells
     tiny = json.loads(cosmos("plan", "hello", "--json").stdout)
     assert (tiny["fits"], tiny["step_seconds"], tiny["hours"], tiny["workers"]) == (True, None, None, None)
     assert tiny["lengths"] == "typical sample"
-    assert tiny["peak_gib"] == 0.6
+    assert tiny["peak_gib"] == 1.0
 
 
 def test_a_misspelt_gpu_memory_without_a_unit_and_two_machines_are_refused() -> None:
