@@ -12,6 +12,7 @@ from cosmos_core.attention.kernels import (
 from cosmos_core.attention.merge import OutputLse, attention_with_lse, merge_attentions
 from cosmos_core.attention.packed import PackedSequences, PaddedBatches
 from cosmos_core.attention.regions import AttentionRegions
+from cosmos_core.attention.rotation import rotate
 from cosmos_core.attention.saved import LayerMemory, layer_memory
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "layer_memory",
     "merge_attentions",
     "packed_attention",
+    "rotate",
     "sdpa_backends",
     "varlen_attention",
 ]

@@ -6,7 +6,7 @@ selective checkpointing repeats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -43,14 +43,9 @@ class AttentionRegions:
         attention gave.
         """
         checkpointing, self._compiled = config.activation_checkpointing, config.compile.enabled
-        save, steps = saved_ops(checkpointing), [partial(compile_fn, config=config.compile)]
-        if checkpointing.mode == "selective":
-            # Compiled code writes products into memory of its own, so a checkpoint around it could save none.
-            steps.insert(0 if save else 1, partial(checkpoint_fn, config=checkpointing, save=save))
-        regions: Sequence[Callable[..., Any]] = self._functions
-        for step in steps:
-            regions = [step(region) for region in regions]
-        self._pre_attention, self._post_attention = (partial(region, self._layer) for region in regions)
+        self._pre_attention, self._post_attention = (
+            partial(_region(function, config), self._layer) for function in self._functions
+        )
         if checkpointing.mode == "full":
             self._run = checkpoint_fn(self._through, checkpointing, save=())
         return self
@@ -91,3 +86,15 @@ class AttentionRegions:
             mixed = no_view(mixed)
             only_tokens_vary(mixed, tokens=0)
         return self._post_attention(hidden, mixed), projected
+
+
+def _region(function: Callable[..., Any], config: ModelConfig) -> Callable[..., Any]:
+    """Compiled, and recomputed by itself under 'selective'."""
+    checkpointing = config.activation_checkpointing
+    if checkpointing.mode != "selective":
+        return compile_fn(function, config.compile)
+    if save := saved_ops(checkpointing):
+        # Compiled code writes products into memory of its own, so a checkpoint around it could save none.
+        return compile_fn(checkpoint_fn(function, checkpointing, save=save), config.compile)
+    recomputing: Callable[..., Any] = checkpoint_fn(compile_fn(function, config.compile), checkpointing, save=())
+    return recomputing

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
+from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention, rotate
 from cosmos_core.config import ModelConfig
 from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks, config_of_layer
 from cosmos_vlm.network import ReasonerNetwork
@@ -60,7 +60,7 @@ def _text_pre_attention(
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
-    q, k = _rotated(attention.q_norm(q), *rotation), _rotated(attention.k_norm(k), *rotation)
+    q, k = rotate(attention.q_norm(q), *rotation), rotate(attention.k_norm(k), *rotation)
     return q[0], k[0], v[0]
 
 
@@ -75,19 +75,13 @@ def _tower_pre_attention(
     attention = block.attn
     q, k, v = attention.qkv(block.norm1(hidden)).unflatten(-1, (3, -1, cos.shape[-1])).unbind(1)
     rotation = cos.unsqueeze(-2).float(), sin.unsqueeze(-2).float()
-    q, k = (_rotated(x.float(), *rotation).to(x.dtype) for x in (q, k))
+    q, k = (rotate(x.float(), *rotation).to(x.dtype) for x in (q, k))
     return q, k, v
 
 
 def _tower_post_attention(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     hidden = hidden + block.attn.proj(mixed.flatten(-2))
     return hidden + block.mlp(block.norm2(hidden))
-
-
-def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """The two halves of a head form pairs."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
 LANGUAGE_REGIONS = (_text_pre_attention, _text_post_attention)

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import relu, silu
 
-from cosmos_core.attention import AttentionRegions
+from cosmos_core.attention import AttentionRegions, rotate
 from cosmos_vfm.network.backend import AttentionBackend, KeysValues
 from cosmos_vfm.network.norm import RmsNorm
-from cosmos_vfm.network.rope import Rotation, rotate
+from cosmos_vfm.network.rope import Rotation
 from cosmos_vfm.sizes import NetworkConfig
 
 __all__ = ["DecoderLayer"]
@@ -50,7 +50,6 @@ class JointAttention(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         hidden, dim = config.hidden, config.head_dim
-        self.head_dim = dim
         for tower in ("", "_moe_gen"):
             for name, heads in (("q", config.heads), ("k", config.kv_heads), ("v", config.kv_heads)):
                 self.add_module(f"{name}_proj{tower}", nn.Linear(hidden, heads * dim, bias=False))
@@ -120,7 +119,7 @@ class DecoderLayer(nn.Module):
         with torch.set_grad_enabled(train_text and torch.is_grad_enabled()):
             text, keys, rotated, values = self._text(text, text_rotation, backend)
         if self.self_attn.k_norm_und_for_gen is not None:
-            rotated = rotate(self.self_attn.k_norm_und_for_gen(keys), text_rotation)
+            rotated = rotate(self.self_attn.k_norm_und_for_gen(keys), *text_rotation)
         if text_cache is not None:
             text_cache.append((rotated, values))
         return text, self._latents(latents, (rotated, values), latent_rotation, backend)
@@ -153,7 +152,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rotated queries (None in the last layer), keys before and after rotation, values."""
         q, keys, values = self.self_attn.project_text(self.input_layernorm(text), queries=not self.last)
-        return None if q is None else rotate(q, rotation), keys, rotate(keys, rotation), values
+        return None if q is None else rotate(q, *rotation), keys, rotate(keys, *rotation), values
 
     def text_post_attention(self, text: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Output projection and MLP of the understanding tower."""
@@ -163,7 +162,7 @@ class DecoderLayer(nn.Module):
     def latent_pre_attention(self, latents: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
         """Rotated queries and keys, and values, of the generation tower."""
         q, k, v = self.self_attn.project_latents(self.input_layernorm_moe_gen(latents))
-        return rotate(q, rotation), rotate(k, rotation), v
+        return rotate(q, *rotation), rotate(k, *rotation), v
 
     def latent_post_attention(self, latents: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Output projection and MLP of the generation tower."""

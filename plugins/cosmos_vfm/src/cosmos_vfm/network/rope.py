@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 
-__all__ = ["Rotation", "axes_of_head", "rotate", "rotation"]
+__all__ = ["Rotation", "axes_of_head", "rotation"]
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """cos and sin, each [N, 1, head_dim] in the activation dtype."""
@@ -45,10 +45,3 @@ def rotation(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.
     angles = positions.float()[axes].T * frequencies
     angles = torch.cat([angles, angles], dim=-1).unsqueeze(1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: torch.Tensor, by: Rotation) -> torch.Tensor:
-    """Rotate x [N, heads, head_dim] in its dtype; the two halves of head_dim form pairs."""
-    cos, sin = by
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
