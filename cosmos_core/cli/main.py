@@ -24,7 +24,9 @@ __all__ = ["main", "root_command"]
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
-FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+FIXABLE = (
+    errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT
+)  # fmt: skip
 """Errors of the system that name the path to change."""
 NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
 
@@ -76,8 +78,7 @@ def _exit_code() -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except OSError as error:
-        full_output = error.errno == errno.ENOSPC and error.filename is None
-        if error.errno not in FIXABLE and not full_output:
+        if error.errno not in FIXABLE:
             raise
         click.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
         return USER_ERROR

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from attrs import evolve
 
 from cosmos_core.config.env import output_root
 from cosmos_core.data import UnreadableSample, VideoText
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, make_folder
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import open_dataset
@@ -65,15 +64,9 @@ def start(
 
 def _make(folder: Path) -> None:
     """Create an empty folder. Raises UserError when it is not empty, or cannot be created or written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"{folder} is there already; choose another folder or remove it")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        problem = Problem(message=str(error.strerror), key="-o", file=str(folder), hint="choose another folder")
-        raise UserError("the folder for the files cannot be written; nothing was started", [problem]) from None
+    make_folder(folder, "nothing was started")
+    if any(folder.iterdir()):
+        raise UserError(f"{folder} is there already; choose another folder or remove it")
 
 
 def _check_ranks(job: Job, sources: Sequence[ConfiguredSource], clips: int) -> None:
