@@ -24,7 +24,6 @@ from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.generate.clips import Settings, plan_clips
 from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources
 from cosmos_vfm.generate.model import complete
-from cosmos_vfm.generate.outputs import write_clip
 from cosmos_vfm.generate.prompt_file import Row
 from cosmos_vfm.generate.ranks import Rank, spawn_ranks
 from cosmos_vfm.generate.recorded import recorded_generation
@@ -399,9 +398,3 @@ def test_a_bad_file_of_previews_is_told_before_a_run_starts(place: Path) -> None
     assert "trainer.callbacks.every_n_draw_sample.prompts_file" in said
     assert "previews.jsonl:1" in said
     assert "did you mean 'prompt'" in said
-
-
-@pytest.mark.parametrize("frames", [1, 5])
-def test_a_clip_that_cannot_be_written_is_one_error(frames: int) -> None:
-    with pytest.raises(UserError, match=r"^/proc/clip\.\w+ cannot be written"):
-        write_clip(Path("/proc"), "clip", torch.zeros(3, frames, 16, 16, dtype=torch.uint8), 8.0)
