@@ -381,7 +381,7 @@ def test_options_that_do_nothing_for_a_source_are_told(place: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_loaded(place: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     said = refused(str(place / "published"), "-p", "a", *SHORT, "-o", str(tmp_path / "file/out"))
-    assert "-o: Not a directory; choose another folder" in said
+    assert "Not a directory; choose another place" in said
 
 
 def test_a_full_folder_is_left_alone(place: Path, tmp_path: Path) -> None:
