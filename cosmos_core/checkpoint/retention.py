@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
+from cosmos_core.plan.base_users import base_users
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.hold import unheld
 from cosmos_core.plan.leftovers import PARTIAL
@@ -22,8 +23,9 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
     """Remove what `keep_last`, `keep_every` and `keep_best` leave out; returns it. For one process. Raises OSError.
 
     newest: step of the checkpoint just written. Later ones are damaged, and the run resumed from one before them; it
-    writes over them. Damaged ones take no good one's place. One that another process reads stays until later. A kill
-    on the way leaves hidden folders alone, which the next save removes.
+    writes over them. Damaged ones take no good one's place. One that another process reads stays until later, and one
+    that is the base of another run as long as that is there. A kill on the way leaves hidden folders alone, which the
+    next save removes.
     """
     if config.keep_last is None:
         return []
@@ -35,7 +37,8 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
         keep |= {step for step in steps if step % config.keep_every == 0}
     if config.keep_best.count:
         keep |= _best(steps, _validations(paths.metrics, config.keep_best.metric), config.keep_best)
-    return [path for step, path in sorted(checkpoints.items()) if step not in keep and _removed(path)]
+    old = [path for step, path in sorted(checkpoints.items()) if step not in keep and not base_users(path)]
+    return [path for path in old if _removed(path)]
 
 
 def _removed(path: Path) -> bool:
