@@ -128,7 +128,7 @@ class RunPlan:
         datasets = [data for loader in loaders.values() for data in loader.datasets.values()]
         names = dict.fromkeys((*self.config.model.hub_names, *(name for data in datasets for name in data.hub_names)))
         data = self.config.dataloader_train
-        if data.fills_cache:
+        if data.fills_cache and self.config.model.uses_latent_cache:
             texts["latent cache"] = f"filled by this run in {data.cache_dir}, at most {data.cache_gib:g} GiB"
         return {**texts, "not checked": f"on the Hub: {', '.join(names)}"} if names else texts
 
