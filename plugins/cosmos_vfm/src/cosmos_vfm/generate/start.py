@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from cosmos_vfm.tokenizer import build_text_tokenizer
 from cosmos_vfm.tokenizer.video import TEMPORAL
 
 __all__ = ["start"]
+
+logger = logging.getLogger(__name__)
 
 
 def start(
@@ -116,6 +119,8 @@ def _validation_items(configured: ConfiguredSource, count: int, plugins: PluginM
             continue
     if not items:
         raise UserError("the validation data holds no readable sample")
+    if len(items) < count:
+        logger.warning("the validation data has %d readable samples, not %d: so many clips are made", len(items), count)
     return items
 
 
