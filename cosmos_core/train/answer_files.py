@@ -37,7 +37,7 @@ def score_and_write(
 
     shown: by key, of the samples that are pictured. losses: more values for the page.
     """
-    scored = scoring.score(answers, categories)
+    scored = scoring.score(answers, categories, losses)
     rows = [
         Row(
             answer=answer,
