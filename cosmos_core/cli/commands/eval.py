@@ -98,14 +98,16 @@ def evaluate(
     dataset = {"dataset": data} if data is not None else {}
     facts = {"weights": evaluated, **dataset, "overrides": list(overrides), "data": result.data}
     report = {**facts, "metrics": result.metrics}
-    if as_json:
-        click.echo(dumps(result.metrics))
-    else:
-        for name, value in result.metrics.items():
-            click.echo(f"{name}: {value:.4f}")
-        click.echo(f"weights: {evaluated}\ndata: {result.data}\nfiles: {folder}", err=True)
-    with writing(folder / "metrics.json"):  # After the metrics were told, which a full disk must not take along.
-        (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
+    try:
+        with writing(folder / "metrics.json"):
+            (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
+    finally:  # A full disk must not take the metrics along.
+        if as_json:
+            click.echo(dumps(result.metrics))
+        else:
+            for name, value in result.metrics.items():
+                click.echo(f"{name}: {value:.4f}")
+            click.echo(f"weights: {evaluated}\ndata: {result.data}\nfiles: {folder}", err=True)
 
 
 def _parted(
