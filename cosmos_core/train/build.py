@@ -153,13 +153,10 @@ def _scoring(config: RunConfig, plugins: PluginManager) -> Scoring:
 
 def open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
     """The training data and, if there is validation, the validation data. Raises UserError on every rank."""
-    sections = {"dataloader_train": config.dataloader_train}
-    if config.trainer.run_validation and config.dataloader_val is not None:
-        sections["dataloader_val"] = config.dataloader_val
     sources: list[MapSource] = []
     failure: UserError | None = None
     try:
-        sources += [open_dataset(section, plugins, name) for name, section in sections.items()]
+        sources += [open_dataset(section, plugins, name) for name, section in config.data_sections.items()]
     except UserError as error:
         failure = error
     raise_if_any_rank_failed(failure, mesh)

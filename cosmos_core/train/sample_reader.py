@@ -89,11 +89,8 @@ def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader
     """
     if problems := mismatched_records(config, plugins):
         raise UserError("the data does not suit the model family; nothing was read", problems)
-    sections = {"dataloader_train": config.dataloader_train}
-    if config.trainer.run_validation and config.dataloader_val is not None:
-        sections["dataloader_val"] = config.dataloader_val
-    loaders = {name: evolve(loader, cache=None) for name, loader in sections.items()}
-    sources = {name: open_dataset(loader, plugins) for name, loader in loaders.items()}
+    loaders = {name: evolve(loader, cache=None) for name, loader in config.data_sections.items()}
+    sources = {name: open_dataset(loader, plugins, name) for name, loader in loaders.items()}
     lengths = {name: len(source) for name, source in sources.items()}
     empty = [Problem(message="holds no samples", key=f"{name}.dataset") for name in lengths if not lengths[name]]
     if empty:
