@@ -11,8 +11,9 @@ from torch import nn
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig, DatasetConfig, OptimizerConfig, RunConfig, TrackerConfig
-from cosmos_core.data.loader import PackedLoader, Preparation
+from cosmos_core.data.loader import PackedLoader
 from cosmos_core.data.mixture import Member, Mixture
+from cosmos_core.data.preparation import Preparation
 from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
@@ -47,6 +48,7 @@ __all__ = [
     "needs_mixed_precision",
     "open_data",
     "open_dataset",
+    "preparation_of",
     "validation_loader",
 ]
 
@@ -256,13 +258,18 @@ def build_loader(
     return PackedLoader(
         source if source is not None else open_dataset(config, plugins, name),
         config=config,
-        preparation=Preparation(family.prepare, family.num_tokens, family.kind, family.shorten),
+        preparation=preparation_of(family),
         rank=mesh.data_rank,
         world=mesh.data_world,
         epochs=epochs,
         cap=family.max_pack_tokens,
         section=name,
     )
+
+
+def preparation_of(family: ModelFamily) -> Preparation:
+    """What the family does to records."""
+    return Preparation(family.prepare, family.num_tokens, family.kind, family.shorten)
 
 
 def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:
