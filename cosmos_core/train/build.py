@@ -37,12 +37,10 @@ from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.tracker import Tracker, TrackerGroup, tracker_class
 from cosmos_core.train.trainer import Trainer
-from cosmos_core.train.weights import initialise_rest
 
 __all__ = [
     "build_family",
     "build_loader",
-    "build_model",
     "build_trainer",
     "materialise",
     "needs_mixed_precision",
@@ -68,13 +66,6 @@ def build_family(config: RunConfig, plugins: PluginManager, device: torch.device
     """The model family that `job.task` names."""
     family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
     return family(config.model, BuildContext(device=device, data=config.dataloader_train))
-
-
-def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, rng: CounterRng) -> nn.Module:
-    """A network with fresh weights."""
-    model = materialise(config, family, mesh)
-    initialise_rest(model, family, rng)
-    return model
 
 
 def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module:

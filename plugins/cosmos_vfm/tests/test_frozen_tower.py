@@ -16,7 +16,8 @@ from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
-from cosmos_core.train.build import build_model
+from cosmos_core.train.build import materialise
+from cosmos_core.train.weights import initialise_rest
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.packing import SequenceSpec
@@ -46,7 +47,8 @@ def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothin
     config = evolve(config, model=evolve(config.model, compile=Compile(enabled=False)))
     with process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=True) as mesh:
         family = VfmFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
-        model: Any = build_model(config, family, mesh, CounterRng(1))
+        model: Any = materialise(config, family, mesh)
+        initialise_rest(model, family, CounterRng(1))
         passes: Counter[str] = Counter()
 
         def watch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
