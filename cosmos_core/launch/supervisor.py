@@ -21,8 +21,8 @@ from cosmos_core.refs import Ref
 
 __all__ = ["launch"]
 
-AGENT = Ref("cosmos_core.train.agent:main")
-"""A reference, since this room never imports torch by itself."""
+AGENT = Ref("cosmos_core.launch.agent:main")
+"""In a process of its own, which alone needs torchrun."""
 CLOSING_SECONDS = 5
 """After a rank's report, for all ranks to end. torchrun would give half a minute to one that is suspended."""
 

@@ -36,6 +36,8 @@ LEVELS = [
 ]
 LIGHT_ROOMS = {"launch", "report", "plan", "recipes", "hub", "plugin", "console", "config"} | BASE
 LIGHT_FILES = {"plugin.py", "config.py", "specs.py", "sizes.py", "catalog.py"}
+AGENT = "launch/agent.py"
+"""The program of a process of its own, which nothing imports."""
 LIGHT_DOCTOR = {"__init__.py", "check.py", "runner.py", "child.py"}
 HEAVY = {"torch", "numpy", "av", "PIL", "matplotlib", "diffusers", "transformers", "tokenizers", "safetensors"}
 PUBLIC_ROOMS = {
@@ -113,6 +115,8 @@ def test_core_imports_only_lower_rooms(path: Path) -> None:
 
 
 def is_light(path: Path) -> bool:
+    if path == CORE / AGENT:
+        return False
     own = path.relative_to(CORE).parts[0].removesuffix(".py")
     light = {"builtin": LIGHT_FILES, "doctor": LIGHT_DOCTOR}
     return own in LIGHT_ROOMS or path.name in light.get(own, ())

@@ -14,14 +14,14 @@ from cosmos_core.data.video.decode import Frames
 __all__ = ["write_mp4"]
 
 
-def write_mp4(path: Path, frames: Frames, fps: float, *, crf: int = 18) -> None:
-    """H.264 with 4:2:0 chroma; the same frames give the same bytes. Sides must be even.
+def write_mp4(path: Path, frames: Frames, fps: float, *, crf: int = 18, preset: str = "medium") -> None:
+    """H.264 with 4:2:0 chroma; the same frames give the same bytes. Sides must be even. preset: of x264.
 
     The macroblock tree is off: x264's vector code for it reads uninitialised memory, so that equal frames sometimes
     give unequal files.
     """
     with av.open(str(path), "w") as container:
-        options = {"crf": str(crf), "preset": "medium", "threads": "1", "mbtree": "0"}
+        options = {"crf": str(crf), "preset": preset, "threads": "1", "mbtree": "0"}
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

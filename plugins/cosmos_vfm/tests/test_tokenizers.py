@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cosmos_core.errors import UserError
 from cosmos_data_bridge.synthetic import attribute_sets, render, structured_caption
 from cosmos_vfm.config import TextTokenizer, VideoTokenizer
 from cosmos_vfm.sizes import MODEL_SIZES
-from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_tokenizer
+from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_tokenizer, import_ahead
 from cosmos_vfm.tokenizer.block_dct import BlockDct
 from cosmos_vfm.tokenizer.video import latent_shape
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG, WanVae, rename_original
@@ -185,6 +186,15 @@ def test_a_published_folder_gives_its_vae(tmp_path: Path) -> None:
     video = clips(1, 32, 5)
     inside, itself = (WanVae.load(str(path), torch.float32) for path in (tmp_path, tmp_path / "vae"))
     assert torch.equal(inside.encode(video), itself.encode(video))
+
+
+@pytest.mark.parametrize(("kind", "imported"), [("wan22", True), ("block_dct", False)])
+def test_what_a_vae_takes_seconds_to_import_is_there_once_the_thread_ends(
+    kind: str, imported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "cosmos_vfm.tokenizer.wan")
+    import_ahead(VideoTokenizer(type=kind)).join()
+    assert ("cosmos_vfm.tokenizer.wan" in sys.modules) == imported
 
 
 @given(st.text())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ from cosmos_vfm.network.patches import patchify, unpatchify
 from cosmos_vfm.packing import SequenceSpec
 from cosmos_vfm.parallel import parallelize_layers
 from cosmos_vfm.sampling import SampleRequest, SolverSettings, sample_latents
-from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer
+from cosmos_vfm.tokenizer import VideoVAE, build_text_tokenizer, build_video_tokenizer, import_ahead
 from cosmos_vfm.tokenizer.video import CHANNELS, SPATIAL, TEMPORAL, latent_shape
 
 __all__ = ["VfmFamily"]
@@ -71,6 +72,7 @@ class VfmFamily(ModelFamily):
         self.precision = dtype(config.precision)
         self.text = build_text_tokenizer(config.text_tokenizer, self.network)
         self._video_tokenizer: VideoVAE | None = None
+        self._importing: Thread | None = None
         self._compile_on_load = False
         self._backward: tuple[Backward, Backward] | None = None
         self.cache: LatentCache | None = None
@@ -106,7 +108,7 @@ class VfmFamily(ModelFamily):
 
     def __getstate__(self) -> dict[str, Any]:
         """State for loader workers, which only read the cache, without the video tokenizer."""
-        return {**self.__dict__, "_video_tokenizer": None, "_writer": None}
+        return {**self.__dict__, "_video_tokenizer": None, "_importing": None, "_writer": None}
 
     @property
     def video_tokenizer(self) -> VideoVAE:
@@ -145,6 +147,7 @@ class VfmFamily(ModelFamily):
         assert isinstance(model, Cosmos3Network)
         if mesh.rank == 0:
             logger.info("attention: %s", describe_backend(self.config.joint_attn_implementation, mesh.device))
+        self._importing = import_ahead(self.config.tokenizer)
         parallelize_layers(model.layers, self.config)
         if mesh.context_group is not None:
             degree = mesh.degrees.context
@@ -153,6 +156,8 @@ class VfmFamily(ModelFamily):
 
     def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         """Fresh values. Loads the video tokenizer too, so that bad files are reported before training starts."""
+        if self._importing is not None:
+            self._importing.join()  # Loader workers must not be forked while a thread imports.
         if self.cache is None or self.cache.is_empty:
             _ = self.video_tokenizer
         initialise(model, rng, self.network.layers, names)
@@ -361,14 +366,8 @@ class VfmFamily(ModelFamily):
             part = slice(start, start + len(latents))
             if self._writer is not None:
                 self._writer.write(batch.identities[part], latents)
-            noise = torch.stack(
-                [
-                    torch.randn(
-                        latents.shape[1:], device=device, generator=rng.generator("noise", position, device=device)
-                    )
-                    for position in batch.positions[part]
-                ]
-            )
+            drawn = (rng.generator("noise", position, device=device) for position in batch.positions[part])
+            noise = torch.stack([torch.randn(latents.shape[1:], device=device, generator=each) for each in drawn])
             noise_mask = frame_noise_mask(batch.num_condition_frames[part], latents.shape[2])
             groups.append(_Clips(latents, noise, noise_mask))
             start += len(latents)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
+from threading import Thread
+
 import torch
 
 from cosmos_vfm.config import TextTokenizer, VideoTokenizer
@@ -9,7 +13,7 @@ from cosmos_vfm.sizes import NetworkConfig
 from cosmos_vfm.tokenizer.text import VISION_START, TextTokens
 from cosmos_vfm.tokenizer.video import VideoVAE
 
-__all__ = ["build_text_tokenizer", "build_video_tokenizer"]
+__all__ = ["build_text_tokenizer", "build_video_tokenizer", "import_ahead"]
 
 
 def build_text_tokenizer(config: TextTokenizer, network: NetworkConfig) -> TextTokens:
@@ -33,3 +37,16 @@ def build_video_tokenizer(config: VideoTokenizer, dtype: torch.dtype) -> VideoVA
     from cosmos_vfm.tokenizer.wan import WanVae
 
     return WanVae.load(config.vae_path, dtype)
+
+
+def import_ahead(config: VideoTokenizer) -> Thread:
+    """A thread that imports what `build_video_tokenizer` will need: diffusers, seconds in which weights can be read."""
+    thread = Thread(target=_import, args=(config.type,), name="imports", daemon=True)
+    thread.start()
+    return thread
+
+
+def _import(kind: str) -> None:
+    if kind == "wan22":
+        with suppress(ImportError):  # Whoever builds it says so.
+            import_module("cosmos_vfm.tokenizer.wan")

@@ -1,4 +1,7 @@
-"""torchrun's agent for the ranks of one machine: starts them, and ends all as soon as one fails."""
+"""torchrun's agent for the ranks of one machine: starts them, and ends all as soon as one fails.
+
+It is a process of its own, and imports no more than torchrun needs, since every rank waits for it.
+"""
 
 from __future__ import annotations
 
