@@ -25,6 +25,8 @@ from cosmos_data_videophy.synthetic import draw
 from tests.command import cosmos
 from tests.fake_hub import serving
 
+POLL = 0.01
+"""Seconds that the server takes to end, at most; by default half a second."""
 COLUMNS = "video_url,caption,upsampled_caption,pc,sa,joint\n"
 
 
@@ -81,7 +83,7 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(POLL,), daemon=True).start()
 
     @property
     def address(self) -> str:
