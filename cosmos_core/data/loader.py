@@ -223,7 +223,8 @@ class PackedLoader:
                     self._used.read(fetched.position, fetched.place, fetched.digest)
                 if self._order.epoch(fetched.position) > epoch:
                     epoch = self._order.epoch(fetched.position)
-                    self.report(f"after epoch {epoch}")
+                    if epoch.bit_count() == 1:  # 1, 2, 4, ...: it counts from the start, and small datasets end often.
+                        self.report(f"after epoch {epoch}")
                 if fetched.failed is not None:
                     raise UserError(*fetched.failed)
                 if fetched.skipped is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -103,3 +104,5 @@ def _configure() -> None:
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False
     torch._dynamo.config.specialize_float = True
+    # About the loss over a large vocabulary, from every rank, and nothing that a user could change.
+    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled", category=UserWarning)

@@ -102,14 +102,14 @@ def test_other_data_are_refused_and_unknown_ones_are_not() -> None:
     assert error.value.problems[0].key == "dataloader_val.dataset"
 
 
-def test_what_was_left_out_skipped_and_packed_is_reported_each_epoch() -> None:
-    loader = number_loader(0, 1, source=Told(37, "a", bad=(3, 5, 8)), epochs=2, max_bad_sample_fraction=0.5)
+def test_what_was_left_out_skipped_and_packed_is_reported_after_epochs_1_2_4_and_so_on() -> None:
+    loader = number_loader(0, 1, source=Told(37, "a", bad=(3, 5, 8)), epochs=4, max_bad_sample_fraction=0.5)
     with logged() as lines:
         packs = list(loader)
         loader.report()
     assert loader.skipped == {"odd": 2, "even": 1}
     left_out = "left out of dataset 'numbers': 3 x too short"
-    assert [line.partition(":")[0] for line in lines if left_out in line] == ["after epoch 1", "data"]
+    assert [line.partition(":")[0] for line in lines if left_out in line] == ["after epoch 1", "after epoch 2", "data"]
     assert [line for line in lines if line.startswith("skipped number")] == [
         f"skipped number {index}: {'odd' if index % 2 else 'even'}"
         for index in EpochSampler(37, loader._config.seed, True).permutation(0)
@@ -118,7 +118,7 @@ def test_what_was_left_out_skipped_and_packed_is_reported_each_epoch() -> None:
     tokens = sum(3 + 7 * item.value[0] % 23 for pack in packs for item in pack.items)
     share = tokens / (50 * len(packs))
     assert lines[-1] == (
-        f"data: packed 68 samples into {len(packs)} sequences of at most 50 tokens: {share:.1%} full, "
+        f"data: packed 136 samples into {len(packs)} sequences of at most 50 tokens: {share:.1%} full, "
         f"{1 - share:.1%} empty; skipped 3 of 37 samples: 2 x odd, 1 x even; {left_out}"
     )
 
