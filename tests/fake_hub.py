@@ -18,6 +18,8 @@ from attrs import define, field
 __all__ = ["FakeHub", "serving"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+POLL = 0.01
+"""Seconds that the server takes to end, at most; by default half a second."""
 ABSENT = ({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
 
 
@@ -44,7 +46,7 @@ def serving(root: Path, repo: str, kind: str = "datasets") -> Iterator[FakeHub]:
     hub = FakeHub("", repo, root, kind)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL,), daemon=True)
     thread.start()
     try:
         yield hub

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Placement
 
 from cosmos_core.distributed.fsdp import to_local
 
-__all__ = ["Sharding", "Slot", "Staged", "Staging", "StagingMemory", "placed", "size_of", "unstaged"]
+__all__ = ["Sharding", "Slot", "Staged", "Staging", "StagingMemory", "size_of", "unstaged"]
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class Staging:
         def note(tensor: torch.Tensor, slot: Slot, path: tuple[str, ...]) -> None:
             (late if path[0] in OVERLAPPED and path[-1] not in at_once else early).append((tensor, slot))
 
-        described = placed(components, note)
+        described = _placed(components, note)
         for tensor, slot in early:
             self.memory.fill(slot, to_local(tensor))
         if self._stream is None:
@@ -190,7 +190,7 @@ class Staging:
 
 
 @torch.no_grad()
-def placed(
+def _placed(
     components: Mapping[str, Any], note: Callable[[torch.Tensor, Slot, tuple[str, ...]], None]
 ) -> dict[str, Any]:
     """The nested values with a slot in place of each tensor. `note` is called with each and its path."""

@@ -11,7 +11,6 @@ from cosmos_core.errors import Problem
 from cosmos_core.names import did_you_mean
 
 __all__ = [
-    "EXPERIMENTS",
     "RENAMED",
     "experiment_hint",
     "new_name",

@@ -22,7 +22,7 @@ from cosmos_core.config.run import (
     TrainerConfig,
 )
 
-__all__ = ["CORE_SECTIONS", "Key", "Section", "keys_of", "reference_page", "type_text", "value_text"]
+__all__ = ["CORE_SECTIONS", "Key", "Section", "keys_of", "reference_page", "value_text"]
 
 
 @frozen
@@ -72,22 +72,22 @@ _NAMED = {"callbacks", "dataset"}
 """Fields that are tables typed by their names."""
 
 
-def type_text(kind: Any) -> str:
+def _type_text(kind: Any) -> str:
     """A type by its TOML name."""
     plain = {str: "string", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "any"}
     if kind in plain:
         return plain[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_text(argument) for argument in arguments if argument is not type(None))
+        return " or ".join(_type_text(argument) for argument in arguments if argument is not type(None))
     if origin is typing.Literal:
         return " or ".join(map(value_text, arguments))
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return f"list of {type_text(arguments[0])}"
-        return f"list of {len(arguments)} {type_text(arguments[0])}"
+            return f"list of {_type_text(arguments[0])}"
+        return f"list of {len(arguments)} {_type_text(arguments[0])}"
     if origin is dict:
-        return f"table of {type_text(arguments[1])}"
+        return f"table of {_type_text(arguments[1])}"
     return "table"
 
 
@@ -128,7 +128,7 @@ def _keys_of(section: Section, inherited: OnResume) -> Iterator[Key]:
         elif field.name not in _NAMED:
             yield Key(
                 name=name,
-                type=type_text(kind),
+                type=_type_text(kind),
                 default=_default_text(field),
                 help=about.get("help", ""),
                 owner=section.owner,

@@ -337,3 +337,17 @@ class RunConfig:
         factory=dict, metadata={"help": "One table a tracker, typed by the tracker of that name."}
     )
     custom: dict[str, Any] = attrs.field(factory=dict, metadata={"help": "Free-form; recorded, never read."})
+
+    @property
+    def data_sections(self) -> dict[str, DataloaderConfig]:
+        """What the run reads, by section: the training data and, if it validates, the validation data."""
+        sections = {"dataloader_train": self.dataloader_train}
+        if self.trainer.run_validation and self.dataloader_val is not None:
+            sections["dataloader_val"] = self.dataloader_val
+        return sections
+
+    @property
+    def datasets(self) -> dict[str, DatasetConfig]:
+        """The datasets that the run reads, by the key of their table."""
+        sections = self.data_sections.items()
+        return {f"{name}.{key}": data for name, loader in sections for key, data in loader.datasets.items()}

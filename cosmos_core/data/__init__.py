@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cosmos_core.data.loader import MicroBatch, PackedLoader, Preparation
+    from cosmos_core.data.loader import MicroBatch, PackedLoader
+    from cosmos_core.data.preparation import Preparation
     from cosmos_core.data.samples import (
         Answer,
         Chat,
@@ -39,7 +40,11 @@ __all__ = [
     "VideoText",
 ]
 
-_FILES = {"loader": ("MicroBatch", "PackedLoader", "Preparation"), "source": ("MapSource", "UnreadableSample")}
+_FILES = {
+    "loader": ("MicroBatch", "PackedLoader"),
+    "preparation": ("Preparation",),
+    "source": ("MapSource", "UnreadableSample"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +15,20 @@ import torch
 
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.data.mixture import members_of, order_of
-from cosmos_core.data.overlong import OverlongSample, PackLimit, Shorten
-from cosmos_core.data.packing import PreparedSample, pack_stream
-from cosmos_core.data.pool import pool_stream
+from cosmos_core.data.overlong import OverlongSample, PackLimit
+from cosmos_core.data.packing import PreparedSample
+from cosmos_core.data.pool import pack
+from cosmos_core.data.preparation import Preparation, read_sample
 from cosmos_core.data.resume import data_state, resume
 from cosmos_core.data.sampler import Order, Place, initial_state, positions
-from cosmos_core.data.samples import Item, Record
+from cosmos_core.data.samples import Item
 from cosmos_core.data.source import MapSource, UnreadableSample
 from cosmos_core.data.used import UsedSamples, digest_of
 from cosmos_core.data.worker_count import workers_for
 from cosmos_core.data.workers import read_in_workers
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.seeds import stream_seed
 
-__all__ = ["MicroBatch", "PackedLoader", "Preparation"]
+__all__ = ["MicroBatch", "PackedLoader"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +36,6 @@ MIN_VISITS = 20
 """Samples after which the fraction of skipped ones is checked."""
 MARGIN = 4.0
 """Standard deviations by which it must exceed the limit."""
-
-
-def _one_kind(value: Any) -> str:
-    return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What a model family does to records in loader workers: methods of `ModelFamily`."""
-
-    prepare: Callable[[Any], Any]
-    num_tokens: Callable[[Any], int]
-    kind: Callable[[Any], str] = _one_kind
-    shorten: Shorten | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +86,23 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
         limit: PackLimit | None,
         identifies: bool,
     ) -> None:
-        self.limit = limit
-        self.source, self.order, self.preparation = source, order, preparation
-        self.seed, self.identifies = seed, identifies
-        self.read = source.get_lazy if lazy else source.get
+        self.source, self.order, self.preparation, self.limit = source, order, preparation, limit
+        self.seed, self.lazy, self.identifies = seed, lazy, identifies
 
     def __getitem__(self, position: int) -> _Fetched:
         place, digest = self.order.place(position), b""
-        index = place.index
-        random = np.random.default_rng(stream_seed(self.seed, "sample", position))
+        source, limit = self.source, self.limit
         try:
             if self.identifies:
-                digest = digest_of(self.source.identity(index))
-            sample = self.read(index, random)
-            value = self.preparation.prepare(sample)
-            key = sample.key if isinstance(sample, Record) else self.source.key(index)
-            num_tokens = self.preparation.num_tokens(value)
-            overlong = self.limit is not None and num_tokens >= self.limit.below
-            if self.limit is not None and overlong:
-                value = self.limit.fit(sample, value, num_tokens, key)
-                num_tokens = self.preparation.num_tokens(value)
+                digest = digest_of(source.identity(place.index))
+            sample = read_sample(source, place.index, position, self.preparation, limit, seed=self.seed, lazy=self.lazy)
         except UnreadableSample as error:
             overlong = isinstance(error, OverlongSample)
             return _Fetched(position, place, digest, skipped=(error.where, error.reason), overlong=overlong)
         except UserError as error:
             return _Fetched(position, place, failed=(error.title, error.problems))
-        kind = self.preparation.kind(value)
-        return _Fetched(position, place, digest, value, num_tokens, key, kind, overlong=overlong)
+        value, kind = sample.value, self.preparation.kind(sample.value)
+        return _Fetched(position, place, digest, value, sample.num_tokens, sample.key, kind, overlong=sample.overlong)
 
 
 class PackedLoader:
@@ -152,16 +128,11 @@ class PackedLoader:
         self.changes: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self._config, self._rank, self._world, self._section = config, rank, world, section
-        caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
-        self._max_tokens = min(caps, default=None)
+        limit = PackLimit.of(config, section, cap=cap, shorten=preparation.shorten)
+        self._max_tokens = limit.max_tokens if limit is not None else None
         self._order = order_of(source, config.seed, shuffle=config.shuffle)
         self._kept = data_state(source, self._order)
         self._used = UsedSamples(self._names) if self._kept and epochs is None else None
-        limit = None
-        if self._max_tokens is not None:
-            # A greedy pack stays strictly below its cap.
-            below = self._max_tokens + (config.packing == "pool")
-            limit = PackLimit(below, config.overlong, section, preparation.shorten)
         self._reader = _Reader(
             source,
             self._order,
@@ -210,26 +181,13 @@ class PackedLoader:
     def __iter__(self) -> Iterator[MicroBatch]:
         """Packs from the start, or from the loaded state."""
         taken = _Cursor(*self._start, self._world)
-        for items, aside, used in self._packed(self._samples(taken)):
+        for items, aside, used in pack(self._samples(taken), self._config, self._max_tokens):
             self._packs.add(len(items), used)
             if self._used is not None:
                 self._used.use(item.position for item in items)
             state = {"world": self._world, "frontier": taken.frontier, "aside": [*aside, *taken.unread]}
             packing_efficiency = used / self._max_tokens if self._max_tokens is not None else None
             yield MicroBatch(items, self._state(state), packing_efficiency)
-
-    def _packed(self, samples: Iterator[PreparedSample]) -> Iterator[tuple[list[Item], list[int], int]]:
-        config = self._config
-        if config.packing == "pool":
-            assert self._max_tokens is not None
-            return pool_stream(
-                samples, config.pool, max_samples=config.max_samples_per_batch, max_tokens=self._max_tokens
-            )
-        return pack_stream(
-            samples,
-            max_samples=config.max_samples_per_batch,
-            max_tokens=self._max_tokens,
-        )
 
     def announce(self) -> None:
         """Log what the dataset left out by its own rules, and how it differs from what trained the checkpoint."""

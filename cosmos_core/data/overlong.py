@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.errors import Problem, UserError
 
@@ -30,12 +31,24 @@ class TooLongForPack(UserError):
 
 @dataclass(frozen=True, slots=True)
 class PackLimit:
-    """below: a sample has fewer tokens. policy: `overlong` of the loader. section: of the loader, for messages."""
+    """max_tokens: of a pack. below: a sample has fewer. policy: `overlong` of the loader. section: its name."""
 
+    max_tokens: int
     below: int
     policy: str
     section: str
     shorten: Shorten | None
+
+    @classmethod
+    def of(
+        cls, config: DataloaderConfig, section: str, *, cap: int | None, shorten: Shorten | None
+    ) -> PackLimit | None:
+        """Of a section of the configuration. cap: most tokens that the family takes. None where nothing limits them."""
+        caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
+        if not caps:
+            return None
+        # A greedy pack stays strictly below its cap.
+        return cls(min(caps), min(caps) + (config.packing == "pool"), config.overlong, section, shorten)
 
     def fit(self, sample: Any, value: Any, num_tokens: int, key: str) -> Any:
         """What takes the place of a value with too many tokens.

@@ -9,14 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from cosmos_core.config.run import Pool
-from cosmos_core.data.packing import PreparedSample
+from cosmos_core.config.run import DataloaderConfig, Pool
+from cosmos_core.data.packing import PreparedSample, pack_stream
 from cosmos_core.data.samples import Item
 
-__all__ = ["pool_stream"]
+__all__ = ["pack", "pool_stream"]
 
 HALVED_FROM = 1000
 """A sample of at least this many tokens halves the budget of its batch."""
+
+
+def pack(
+    stream: Iterator[PreparedSample], config: DataloaderConfig, max_tokens: int | None
+) -> Iterator[tuple[list[Item], list[int], int]]:
+    """Micro-batches as `config` says: greedy ones, or from a pool."""
+    most = config.max_samples_per_batch
+    if config.packing == "pool":
+        assert max_tokens is not None, "the configuration was checked"
+        return pool_stream(stream, config.pool, max_samples=most, max_tokens=max_tokens)
+    return pack_stream(stream, max_samples=most, max_tokens=max_tokens)
 
 
 def pool_stream(

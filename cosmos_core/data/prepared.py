@@ -12,7 +12,7 @@ from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.formats import check_format
 from cosmos_core.strict_json import read_object
 
-__all__ = ["PREPARED_FORMAT", "RECORD", "write_prepared"]
+__all__ = ["RECORD", "write_prepared"]
 
 RECORD = ".prepared.json"
 PREPARED_FORMAT = 1

@@ -97,9 +97,9 @@ class _NoView(torch.autograd.Function):
 def _configure() -> None:
     """Settings of torch for what is compiled.
 
-    Compiled code may recompute cheap activations in the backward pass: normalised states, an MLP's gated product.
-    Activations take a quarter less memory, for one more pass over each. Floats, such as a
-    norm's epsilon, are constants: as inputs they make torch trace twice.
+    Compiled code may recompute cheap activations in the backward pass, such as normalised states and an MLP's gated
+    product: a quarter less memory for one more pass over each. Floats, such as a norm's epsilon, are constants: as
+    inputs they make torch trace twice.
     """
     if hasattr(partitioner, "ban_recompute_materialized_backward"):
         partitioner.ban_recompute_materialized_backward = False

@@ -15,7 +15,7 @@ from cosmos_core.errors import first_line
 from cosmos_core.launch.parent import set_parent_death_signal
 from cosmos_core.refs import Ref
 
-__all__ = ["LISTING", "Finished", "Place", "Started", "serve"]
+__all__ = ["Finished", "Place", "Started", "serve"]
 
 LISTING = -1
 

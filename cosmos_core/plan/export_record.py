@@ -14,7 +14,7 @@ from cosmos_core.formats import check_format
 from cosmos_core.plan.paths import EXPORT_FILE
 from cosmos_core.strict_json import loads
 
-__all__ = ["EXPORT_FORMAT", "ExportRecord", "read_export", "write_export"]
+__all__ = ["ExportRecord", "read_export", "write_export"]
 
 EXPORT_FORMAT = 1
 """Format number of ``cosmos_export.json``."""

@@ -118,15 +118,12 @@ class RunPlan:
 
     def _data(self) -> dict[str, str]:
         """Datasets, whether their folders exist, and what lies elsewhere."""
-        loaders = {"training data": self.config.dataloader_train}
-        if self.config.trainer.run_validation and self.config.dataloader_val is not None:
-            loaders["validation data"] = self.config.dataloader_val
-        texts = {}
-        for label, loader in loaders.items():
+        texts, labels = {}, ("training data", "validation data")
+        for label, loader in zip(labels, self.config.data_sections.values(), strict=False):
             total = sum(member.weight or 0.0 for member in loader.mixture)
             texts[label] = "; ".join(_described(data, total) for data in loader.datasets.values())
-        datasets = [data for loader in loaders.values() for data in loader.datasets.values()]
-        names = dict.fromkeys((*self.config.model.hub_names, *(name for data in datasets for name in data.hub_names)))
+        of_data = (name for data in self.config.datasets.values() for name in data.hub_names)
+        names = dict.fromkeys((*self.config.model.hub_names, *of_data))
         data = self.config.dataloader_train
         if data.fills_cache and self.config.model.uses_latent_cache:
             texts["latent cache"] = f"filled by this run in {data.cache_dir}, at most {data.cache_gib:g} GiB"

@@ -184,13 +184,14 @@ def _smaller_packs(case: Case) -> Changed | None:
 
 
 def _halved(estimate: Estimate) -> Estimate:
-    """Of half a pack. What is encoded at once stays."""
+    """Of half a pack. What is encoded at once stays, and the chunk of a loss."""
     return evolve(
         estimate,
         samples=estimate.samples / 2,
         tokens=estimate.tokens / 2,
         kept={mode: _half(items) for mode, items in estimate.kept.items()},
         working={mode: value / 2 for mode, value in estimate.working.items()},
+        fragmented=estimate.fragmented / 2,
         flops=estimate.flops / 2,
         recomputed={mode: _half(items) for mode, items in estimate.recomputed.items()},
         other_seconds=estimate.other_seconds / 2,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-__all__ = ["MAX_BYTES", "Group", "Medium", "Room", "media_of", "pages_of"]
+__all__ = ["Group", "Medium", "Room", "media_of", "pages_of"]
 
 MAX_BYTES = 20_000_000
 """Of samples in one page; what does not fit is linked."""

@@ -18,7 +18,7 @@ from cosmos_core.report.metric_values import finite_number
 from cosmos_core.report.metrics_file import last_metrics
 from cosmos_core.strict_json import loads
 
-__all__ = ["RunStatus", "find_run", "find_runs", "is_run", "read_status", "recorded_config"]
+__all__ = ["RunStatus", "find_run", "find_runs", "read_status", "recorded_config"]
 
 DEPTH = 3
 """Folders between an output root and a run: project, group, name."""
@@ -48,7 +48,7 @@ class RunStatus:
     size: int
 
 
-def is_run(folder: Path) -> bool:
+def _is_run(folder: Path) -> bool:
     """Whether a launch has been in this folder."""
     return any((folder / name).exists() for name in ("launches", "metrics.jsonl", "config.toml"))
 
@@ -59,7 +59,7 @@ def find_runs(root: Path) -> Iterator[Path]:
 
 
 def _runs(folder: Path, depth: int) -> Iterator[Path]:
-    if is_run(folder):
+    if _is_run(folder):
         yield folder
     elif depth:
         try:
@@ -72,7 +72,7 @@ def _runs(folder: Path, depth: int) -> Iterator[Path]:
 
 def find_run(text: str, root: Path) -> Path:
     """The run that a path names, or that has this name below `root`. Raises UserError when there is none or several."""
-    if is_run(Path(text)):
+    if _is_run(Path(text)):
         return Path(text)
     runs = {str(path.relative_to(root)): path for path in find_runs(root) if path != root}
     same = [path for name, path in runs.items() if name == text or path.name == text]

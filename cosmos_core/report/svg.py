@@ -10,7 +10,7 @@ from attrs import frozen
 
 from cosmos_core.report.metric_values import Curve, number_text
 
-__all__ = ["Line", "line_chart", "thinned"]
+__all__ = ["Line", "line_chart"]
 
 WIDTH, HEIGHT = 440, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 20, 10, 32
@@ -73,7 +73,7 @@ class _Axis:
 
 def line_chart(lines: Sequence[Line], label: str) -> str:
     """An ``<svg>`` of curves over the steps; "" when none has a finite value. label: for people who cannot see it."""
-    drawn = [(line, points) for line in lines if (points := thinned(line.curve))]
+    drawn = [(line, points) for line in lines if (points := _thinned(line.curve))]
     if not drawn:
         return ""
     everything = [point for _, points in drawn for point in points]
@@ -86,7 +86,7 @@ def line_chart(lines: Sequence[Line], label: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def thinned(curve: Curve) -> list[_Point]:
+def _thinned(curve: Curve) -> list[_Point]:
     """At most `MAX_POINTS` points of the finite values; each the mean, the least and the greatest of neighbours."""
     finite = [(step, value) for step, value in curve if value is not None and math.isfinite(value)]
     size = math.ceil(len(finite) / MAX_POINTS) or 1

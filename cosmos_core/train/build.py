@@ -11,8 +11,9 @@ from torch import nn
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig, DatasetConfig, OptimizerConfig, RunConfig, TrackerConfig
-from cosmos_core.data.loader import PackedLoader, Preparation
+from cosmos_core.data.loader import PackedLoader
 from cosmos_core.data.mixture import Member, Mixture
+from cosmos_core.data.preparation import Preparation
 from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
@@ -36,17 +37,16 @@ from cosmos_core.train.scores import Scoring
 from cosmos_core.train.startup import StartUp
 from cosmos_core.train.tracker import Tracker, TrackerGroup, tracker_class
 from cosmos_core.train.trainer import Trainer
-from cosmos_core.train.weights import initialise_rest
 
 __all__ = [
     "build_family",
     "build_loader",
-    "build_model",
     "build_trainer",
     "materialise",
     "needs_mixed_precision",
     "open_data",
     "open_dataset",
+    "preparation_of",
     "validation_loader",
 ]
 
@@ -66,13 +66,6 @@ def build_family(config: RunConfig, plugins: PluginManager, device: torch.device
     """The model family that `job.task` names."""
     family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
     return family(config.model, BuildContext(device=device, data=config.dataloader_train))
-
-
-def build_model(config: RunConfig, family: ModelFamily, mesh: Mesh, rng: CounterRng) -> nn.Module:
-    """A network with fresh weights."""
-    model = materialise(config, family, mesh)
-    initialise_rest(model, family, rng)
-    return model
 
 
 def materialise(config: RunConfig, family: ModelFamily, mesh: Mesh) -> nn.Module:
@@ -153,13 +146,10 @@ def _scoring(config: RunConfig, plugins: PluginManager) -> Scoring:
 
 def open_data(config: RunConfig, plugins: PluginManager, mesh: Mesh) -> list[MapSource]:
     """The training data and, if there is validation, the validation data. Raises UserError on every rank."""
-    sections = {"dataloader_train": config.dataloader_train}
-    if config.trainer.run_validation and config.dataloader_val is not None:
-        sections["dataloader_val"] = config.dataloader_val
     sources: list[MapSource] = []
     failure: UserError | None = None
     try:
-        sources += [open_dataset(section, plugins, name) for name, section in sections.items()]
+        sources += [open_dataset(section, plugins, name) for name, section in config.data_sections.items()]
     except UserError as error:
         failure = error
     raise_if_any_rank_failed(failure, mesh)
@@ -259,13 +249,18 @@ def build_loader(
     return PackedLoader(
         source if source is not None else open_dataset(config, plugins, name),
         config=config,
-        preparation=Preparation(family.prepare, family.num_tokens, family.kind, family.shorten),
+        preparation=preparation_of(family),
         rank=mesh.data_rank,
         world=mesh.data_world,
         epochs=epochs,
         cap=family.max_pack_tokens,
         section=name,
     )
+
+
+def preparation_of(family: ModelFamily) -> Preparation:
+    """What the family does to records."""
+    return Preparation(family.prepare, family.num_tokens, family.kind, family.shorten)
 
 
 def _trackers(config: RunConfig, plugins: PluginManager) -> dict[str, Tracker]:

@@ -7,7 +7,6 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from math import ceil
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,9 @@ from cosmos_core.config.run import RunConfig
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.data.overlong import OverlongSample, TooLongForPack
-from cosmos_core.data.packing import PreparedSample, pack_stream
-from cosmos_core.data.pool import pool_stream
+from cosmos_core.data.packing import PreparedSample
+from cosmos_core.data.pool import pack
+from cosmos_core.data.preparation import ReadSample
 from cosmos_core.data.samples import Chat, Item, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.used import digest_of
@@ -27,7 +27,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.sample_reader import ReadSample, SampleReader, open_readers
+from cosmos_core.train.sample_reader import SampleReader, open_readers
 
 __all__ = ["CheckedSample", "DataReport", "check_data"]
 
@@ -129,7 +129,7 @@ class _Checker(torch.utils.data.Dataset[CheckedSample]):
 def _facts(row: CheckedSample, sample: ReadSample, reader: SampleReader, *, with_picture: bool) -> CheckedSample:
     shown = reader.family.model_input(sample.value) or ModelInput((), ())
     row = evolve(
-        row, key=sample.key, tokens=sample.tokens, kind=reader.family.kind(sample.value), overlong=sample.overlong,
+        row, key=sample.key, tokens=sample.num_tokens, kind=reader.family.kind(sample.value), overlong=sample.overlong,
         frames=len(shown.frames), latent_bytes=shown.latent_bytes,
         sizes=tuple(f"{frames[0].shape[2]}x{frames[0].shape[1]}" for frames in shown.media),
         picture=_jpeg(shown.frames) if with_picture and shown.frames else "",
@@ -191,7 +191,8 @@ def _report(reader: SampleReader, rows: list[CheckedSample], accumulated: int) -
         evolve(group, key=f"{reader.section}.dataset.{group.key}" if group.key else "")
         for group in reader.source.dropped
     ]
-    packs = [(len(items), tokens) for items, _, tokens in _packed(reader, used)]
+    stream = (PreparedSample(Item(row.position, None, row.key), row.tokens, row.key, row.kind) for row in used)
+    packs = [(len(items), tokens) for items, _, tokens in pack(stream, reader.loader, reader.max_tokens)]
     filled = sum(tokens for _, tokens in packs)
     cap, share = reader.max_tokens, len(reader) / max(len(rows), 1)
     return DataReport(
@@ -232,14 +233,6 @@ def _problems(reader: SampleReader, rows: list[CheckedSample], used: list[Checke
             yield f"and {len(bad) - MAX_PROBLEMS} more"
     elif not used and not failures:
         yield f"{reader.section}: no sample can be used"
-
-
-def _packed(reader: SampleReader, rows: list[CheckedSample]) -> Iterator[tuple[list[Item], Any, int]]:
-    loader, cap = reader.loader, reader.max_tokens
-    stream = (PreparedSample(Item(row.position, None, row.key), row.tokens, row.key, row.kind) for row in rows)
-    if loader.packing == "pool" and cap is not None:
-        return pool_stream(stream, loader.pool, max_samples=loader.max_samples_per_batch, max_tokens=cap)
-    return pack_stream(stream, max_samples=loader.max_samples_per_batch, max_tokens=cap)
 
 
 def _ranges(rows: list[CheckedSample], packs: list[tuple[int, int]]) -> dict[str, tuple[float, float, float]]:

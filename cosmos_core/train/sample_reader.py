@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from attrs import evolve, frozen
+from attrs import evolve
 
 from cosmos_core.config.run import DataloaderConfig, RunConfig
 from cosmos_core.data.mixture import members_of, order_of
 from cosmos_core.data.overlong import PackLimit
-from cosmos_core.data.samples import Record
+from cosmos_core.data.preparation import ReadSample, read_sample
 from cosmos_core.data.source import MapSource
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.preflight import mismatched_records
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.seeds import stream_seed
-from cosmos_core.train.build import build_family, open_dataset
+from cosmos_core.train.build import build_family, open_dataset, preparation_of
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["ReadSample", "SampleReader", "open_readers"]
-
-
-@frozen(eq=False)
-class ReadSample:
-    """record: as the dataset gives it, clips not decoded yet. value: prepared. overlong: it was made shorter.
-
-    member: name of its dataset in a mixture, else "".
-    """
-
-    key: str
-    record: Any
-    value: Any
-    tokens: int
-    overlong: bool
-    member: str
+__all__ = ["SampleReader", "open_readers"]
 
 
 class SampleReader:
@@ -47,13 +28,8 @@ class SampleReader:
     def __init__(self, section: str, loader: DataloaderConfig, source: MapSource, family: ModelFamily) -> None:
         self.section, self.loader, self.source, self.family = section, loader, source, family
         self._order, self._members = order_of(source, loader.seed, shuffle=loader.shuffle), members_of(source)
-        caps = (loader.max_sequence_length, family.max_pack_tokens)
-        self.max_tokens = min((cap for cap in caps if cap is not None), default=None)
-        self._limit = None
-        if self.max_tokens is not None:
-            # A greedy pack stays strictly below its cap.
-            below = self.max_tokens + (loader.packing == "pool")
-            self._limit = PackLimit(below, loader.overlong, section, family.shorten)
+        self._limit = PackLimit.of(loader, section, cap=family.max_pack_tokens, shorten=family.shorten)
+        self.max_tokens = self._limit.max_tokens if self._limit is not None else None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -66,20 +42,17 @@ class SampleReader:
         """Key of the configuration's table that the sample at a position comes from."""
         return f"{self.section}.{self._members[self._order.place(position).member].key}"
 
+    def member(self, position: int) -> str:
+        """Name of the dataset of a mixture that the sample at a position comes from, else ""."""
+        return self._members[self._order.place(position).member].name
+
     def read(self, position: int) -> ReadSample:
-        """The sample at a position, with every random choice of a run. Raises UnreadableSample and UserError."""
-        index = self.index(position)
-        random = np.random.default_rng(stream_seed(self.loader.seed, "sample", position))
-        record = self.source.get_lazy(index, random)
-        value = self.family.prepare(record)
-        key = record.key if isinstance(record, Record) else self.source.key(index)
-        tokens = self.family.num_tokens(value)
-        overlong = self._limit is not None and tokens >= self._limit.below
-        if self._limit is not None and overlong:
-            value = self._limit.fit(record, value, tokens, key)
-            tokens = self.family.num_tokens(value)
-        member = self._members[self._order.place(position).member].name
-        return ReadSample(key, record, value, tokens, overlong, member)
+        """The sample at a position, with every random choice of a run; clips of its record are not decoded yet.
+
+        Raises UnreadableSample and UserError.
+        """
+        index, preparation = self.index(position), preparation_of(self.family)
+        return read_sample(self.source, index, position, preparation, self._limit, seed=self.loader.seed, lazy=True)
 
 
 def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader]:
@@ -89,11 +62,8 @@ def open_readers(config: RunConfig, plugins: PluginManager) -> list[SampleReader
     """
     if problems := mismatched_records(config, plugins):
         raise UserError("the data does not suit the model family; nothing was read", problems)
-    sections = {"dataloader_train": config.dataloader_train}
-    if config.trainer.run_validation and config.dataloader_val is not None:
-        sections["dataloader_val"] = config.dataloader_val
-    loaders = {name: evolve(loader, cache=None) for name, loader in sections.items()}
-    sources = {name: open_dataset(loader, plugins) for name, loader in loaders.items()}
+    loaders = {name: evolve(loader, cache=None) for name, loader in config.data_sections.items()}
+    sources = {name: open_dataset(loader, plugins, name) for name, loader in loaders.items()}
     lengths = {name: len(source) for name, source in sources.items()}
     empty = [Problem(message="holds no samples", key=f"{name}.dataset") for name in lengths if not lengths[name]]
     if empty:

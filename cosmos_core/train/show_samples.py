@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cosmos_core.config.run import RunConfig
+from cosmos_core.data.preparation import ReadSample
 from cosmos_core.data.samples import Chat, Image, Message, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import ClipFile, probe
@@ -18,7 +19,7 @@ from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet, picture_of
 from cosmos_core.train.model_input import ModelInput
-from cosmos_core.train.sample_reader import ReadSample, SampleReader, open_readers
+from cosmos_core.train.sample_reader import SampleReader, open_readers
 
 __all__ = ["show_samples"]
 
@@ -44,7 +45,7 @@ def show_samples(config: RunConfig, plugins: PluginManager, sample: str, count: 
     for position in range(first, min(first + count, len(reader))):
         place = folder if count == 1 else folder / f"{position:04d}"
         try:
-            lines.append(_write(reader.read(position), reader, place))
+            lines.append(_write(reader.read(position), reader, reader.member(position), place))
         except UnreadableSample as error:
             place.mkdir(parents=True, exist_ok=True)
             (place / "unreadable.txt").write_text(f"{error}\n", encoding="utf-8")
@@ -65,7 +66,7 @@ def _position(reader: SampleReader, sample: str) -> int:
     raise UserError(f"there is no sample '{sample}'", [Problem(message="is neither a place nor a key", hint=hint)])
 
 
-def _write(sample: ReadSample, reader: SampleReader, place: Path) -> str:
+def _write(sample: ReadSample, reader: SampleReader, member: str, place: Path) -> str:
     shown = reader.family.model_input(sample.value)
     if shown is None:
         raise UserError(f"the model family {type(reader.family).__name__} does not say what its model gets")
@@ -74,14 +75,14 @@ def _write(sample: ReadSample, reader: SampleReader, place: Path) -> str:
         picture_of(frame).save(place / "frames" / f"{number:04d}.png")
     if shown.frames:
         contact_sheet(shown.frames, SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE).save(place / "contact_sheet.png")
-    about = {**_about(sample, shown), "tokens": sample.tokens}
+    about = {**_about(sample, member, shown), "tokens": sample.num_tokens}
     text = json.dumps(about, indent=2, ensure_ascii=False)
     (place / "sample.json").write_text(text + "\n", encoding="utf-8")
     (place / "text.txt").write_text(_marked(shown), encoding="utf-8")
-    return f"{place}: {sample.key}, {len(shown.frames)} frames, {sample.tokens} tokens"
+    return f"{place}: {sample.key}, {len(shown.frames)} frames, {sample.num_tokens} tokens"
 
 
-def _about(sample: ReadSample, shown: ModelInput) -> dict[str, Any]:
+def _about(sample: ReadSample, member: str, shown: ModelInput) -> dict[str, Any]:
     """The content of sample.json."""
     record, media = sample.record, list[dict[str, Any]]()
     if isinstance(record, VideoText):
@@ -89,7 +90,7 @@ def _about(sample: ReadSample, shown: ModelInput) -> dict[str, Any]:
     elif isinstance(record, Chat):
         parts = [part for message in record.messages for part in message.content if not isinstance(part, str)]
         media = [_medium(part, frames) for part, frames in zip(parts, shown.media, strict=True)]
-    about = {"key": sample.key, **({"dataset": sample.member} if sample.member else {}), **_main(media)}
+    about = {"key": sample.key, **({"dataset": member} if member else {}), **_main(media)}
     if isinstance(record, VideoText):
         return about | {"caption": record.caption, "num_condition_frames": shown.num_condition_frames}
     if isinstance(record, Chat):

@@ -15,9 +15,11 @@ from cosmos_core.distributed import CounterRng, Mesh, to_local
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, Trainer
+from cosmos_core.train.build import materialise
 from cosmos_core.train.tracker import TrackerGroup
+from cosmos_core.train.weights import initialise_rest
 
-__all__ = ["CLIP", "fill", "norm_of", "stepper", "trainer_of"]
+__all__ = ["CLIP", "fill", "fresh_model", "norm_of", "stepper", "trainer_of"]
 
 CLIP = 0.1
 
@@ -35,6 +37,13 @@ def fill(model: torch.nn.Module) -> None:
         else:
             spread = (parameter.numel() // parameter.shape[0]) ** -0.5
             value.copy_(torch.randn(parameter.shape, device=value.device, generator=generator) * spread)
+
+
+def fresh_model(config: RunConfig, family: ModelFamily, mesh: Mesh, rng: CounterRng) -> torch.nn.Module:
+    """The network that a run without a checkpoint starts with."""
+    model = materialise(config, family, mesh)
+    initialise_rest(model, family, rng)
+    return model
 
 
 def norm_of(model: torch.nn.Module) -> float:

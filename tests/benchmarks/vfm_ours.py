@@ -10,15 +10,15 @@ from attrs import evolve
 
 from cosmos_core.config import ActivationCheckpointing, Compile, RunConfig
 from cosmos_core.data import Item, MicroBatch
-from cosmos_core.distributed import CounterRng, Mesh
+from cosmos_core.distributed import Mesh
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
-from cosmos_core.train.build import build_model
+from cosmos_core.train.build import materialise
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.sizes import NetworkConfig
 from tests.benchmarks.running import fill, norm_of, stepper, trainer_of
-from tests.benchmarks.vfm_case import SEED, Case
+from tests.benchmarks.vfm_case import Case
 
 __all__ = ["Ours"]
 
@@ -33,8 +33,7 @@ class Ours:
         self.config = _config(recompute, compiled, lora)
         family = VfmFamily(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
         family.network = network
-        rng = CounterRng(SEED)
-        model = build_model(self.config, family, mesh, rng)
+        model = materialise(self.config, family, mesh)
         fill(model)
         self.family, self.model = family, model
         self.run = trainer_of(self.config, family, model, mesh)

@@ -17,12 +17,11 @@ from cosmos_core.optim import initialise_lora
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import BuildContext
-from cosmos_core.train.build import build_model
 from cosmos_vlm.chat_processor import TokenizedConversation
 from cosmos_vlm.config import Freeze
 from cosmos_vlm.family import VlmFamily
 from cosmos_vlm.weights import restore_buffers
-from tests.benchmarks.running import fill, norm_of, stepper, trainer_of
+from tests.benchmarks.running import fill, fresh_model, norm_of, stepper, trainer_of
 from tests.benchmarks.vlm_case import Case
 
 __all__ = ["Ours"]
@@ -59,7 +58,7 @@ class Ours:
         if lr is not None:
             self.config = evolve(self.config, optimizer=evolve(self.config.optimizer, lr=lr))
         self.family = _Filled(self.config.model, BuildContext(mesh.device, self.config.dataloader_train))
-        self.model = build_model(self.config, self.family, mesh, CounterRng(0))
+        self.model = fresh_model(self.config, self.family, mesh, CounterRng(0))
         self.run = trainer_of(self.config, self.family, self.model, mesh)
 
     def dialogs(self, step: int) -> list[TokenizedConversation]:

@@ -32,10 +32,10 @@ GENERATORS = {"vision_sft_nano": "nano", "vision_sft_edge": "edge", "vision_sft_
 """Model size of each."""
 REASONERS = ("llava_ov", "llava_ov_packed")
 SMALL_TIERS = {"nano": "tiny", "edge": "tiny_edge", "super": "tiny_even"}
-CLIPS = {False: ClipSizes(64, 93, 320, 192, 540), True: ClipSizes(6, 9, 320, 192, 10)}
+CLIPS = {False: ClipSizes(64, 93, 320, 192, 540), True: ClipSizes(6, 5, 320, 192, 10)}
 DIALOGS = {False: DialogSizes(512, 620, 500, 18, 48), True: DialogSizes(12, 96, 64, 4, 6)}
 """By whether the run is a smoke test. Packs then hold about 20 clips, or 38 dialogs."""
-SMALL_CLIPS = ("dataloader_train.max_sequence_length=900", "dataloader_train.dataset.min_window_frames=5")
+SMALL_CLIPS = ("dataloader_train.max_sequence_length=700", "dataloader_train.dataset.min_window_frames=5")
 SMALL_DIALOGS = ("model.image_min_pixels=1024", "dataloader_train.max_sequence_length=400")
 ON_THE_HOST = (
     "model.precision=float32",

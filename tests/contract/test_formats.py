@@ -16,12 +16,12 @@ import torch
 from cosmos_core.checkpoint import load_component, model_state, stored_keys
 from cosmos_core.checkpoint.state import optimizer_state, optimizer_templates, restore_optimizer
 from cosmos_core.config.structure import read_resolved
-from cosmos_core.distributed import CounterRng, local_mesh
+from cosmos_core.distributed import local_mesh
 from cosmos_core.optim import trains_only_lora
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
 from cosmos_core.plugin import PluginManager
-from cosmos_core.train.build import build_family, build_model
+from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.weights import left_to_base, load_checkpoint
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos, losses
@@ -68,7 +68,7 @@ def test_what_a_run_loads_is_what_is_stored(kept: str, run: KeptRun, place: Path
     config = read_resolved(run.folder(place) / "config.toml", PluginManager.discover().registry)
     path, mesh = run.checkpoint(place), local_mesh()
     family = build_family(config, PluginManager.discover(), torch.device("cpu"))
-    model = build_model(config, family, mesh, CounterRng(0))
+    model = materialise(config, family, mesh)
     optimizer = build_adamw(model, config.optimizer)
     ema = Ema(model, config.model.ema) if config.model.ema.enabled else None
     adapters = trains_only_lora(model)

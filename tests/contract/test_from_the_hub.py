@@ -127,13 +127,12 @@ def test_of_a_backbone_only_the_shards_with_its_tower_are_fetched(tmp_path: Path
     assert all(torch.equal(merged[name], value.to(torch.bfloat16)) for name, value in wanted.items())
 
 
-@pytest.mark.parametrize("key", ["model_name", "safetensors_path"])
-def test_a_run_says_which_commit_its_backbone_is_of_and_resumes_without_its_weights(tmp_path: Path, key: str) -> None:
+def test_a_run_says_which_commit_its_backbone_is_of_and_resumes_without_its_weights(tmp_path: Path) -> None:
     write_reasoner(tmp_path / "qwen")
     cosmos("data", "prepare", "videophy2", "--synthetic", "10", "--val", "5", "-o", str(tmp_path / "physics"))
     command = (
-        *("run", "videophy2_demo", "--output-root", str(tmp_path / "runs"), f"model.backbone.{key}={QWEN}"),
-        *(f"model.backbone.model_name={tmp_path / 'qwen'}",) * (key == "safetensors_path"),
+        *("run", "videophy2_demo", "--output-root", str(tmp_path / "runs"), f"model.backbone.model_name={QWEN}"),
+        f"model.backbone.safetensors_path={QWEN}",
         *("model.init=pretrained", "trainer.run_validation=false", "scheduler.cycle_lengths=[4]"),
         *("scheduler.warm_up_steps=[1]", "dataloader_train.max_samples_per_batch=2", "model.video_min_pixels=1024"),
     )
@@ -142,7 +141,8 @@ def test_a_run_says_which_commit_its_backbone_is_of_and_resumes_without_its_weig
         places = {**variables, "VIDEOPHYSICS_ROOT": str(tmp_path / "physics")}
         cosmos(*command, "trainer.max_iter=2", env=places)
         fetched = yaml.safe_load((run_dir / "launch_info.yaml").read_text())["fetched"]
-        assert fetched[f"model.backbone.{key}"] == f"{QWEN}@{PINNED[QWEN]}"
+        for key in ("model_name", "safetensors_path"):
+            assert fetched[f"model.backbone.{key}"] == f"{QWEN}@{PINNED[QWEN]}"
         for weights_file in (tmp_path / "home").rglob("*.safetensors"):
             weights_file.unlink()
     resumed = cosmos(*command, "trainer.max_iter=4", env={**places, "HF_HUB_OFFLINE": "1"})

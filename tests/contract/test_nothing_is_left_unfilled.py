@@ -22,9 +22,10 @@ from cosmos_core.errors import UserError
 from cosmos_core.optim import Ema, is_lora
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
-from cosmos_core.train.build import build_family, build_model, materialise
+from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.weights import initialise_rest, load_base, log_differences
 from cosmos_vfm.sizes import MODEL_SIZES
+from tests.benchmarks.running import fresh_model
 from tests.command import cosmos, metric_records
 from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
@@ -112,7 +113,7 @@ def started(config: RunConfig, base: Path | None) -> tuple[nn.Module, Ema, Any, 
 
 def fresh_of(config: RunConfig) -> nn.Module:
     mesh = local_mesh()
-    return build_model(
+    return fresh_model(
         config, build_family(config, PluginManager.discover(), mesh.device), mesh, CounterRng(config.trainer.seed)
     )
 

@@ -16,12 +16,12 @@ import pytest
 from cosmos_core.plan.costs import RESERVE
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
+from tests.benchmarks import whole_recipe, whole_running
 from tests.benchmarks.memory_table import CONSTANTS, QUANTITIES, fit
 from tests.benchmarks.whole_figures import figures, with_efficiency
 from tests.benchmarks.whole_inputs import Inputs, prepare
 from tests.benchmarks.whole_profile import EAGER, by_kind, dearest, kernels_of, kind_of
-from tests.benchmarks.whole_recipe import main
-from tests.benchmarks.whole_running import Observed, observe
+from tests.benchmarks.whole_running import Observed, observe, write_bytecode
 
 PHASES = [
     "mode",
@@ -43,8 +43,10 @@ def tables(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> dict[str, list[dict[str, Any]]]:
     """What the command prints as JSON lines, by table."""
+    monkeypatch.setattr(whole_running, "keeps_bytecode", lambda package: True)  # To write it takes twenty seconds.
+    monkeypatch.setattr(whole_recipe, "STOP_AFTER", 2)
     monkeypatch.setattr(sys, "argv", ["whole_recipe", "--smoke", "--limit", "900", *arguments])
-    main()
+    whole_recipe.main()
     found: dict[str, list[dict[str, Any]]] = {}
     for line in capsys.readouterr().out.splitlines():
         if line.startswith("{"):
@@ -63,10 +65,10 @@ def test_a_run_on_what_is_prepared_is_stopped_and_resumed_and_a_mode_that_fails_
     assert wrong["why"].startswith("error: 1 problem in ")
     assert (stop["mode"], stop["outcome"], stop["steps"]) == ("stop", "stopped", 1)
     assert stop["s a step"] == 2 * stop["s a pack"] > stop["data wait s"]
-    assert stop["tokens a step"] > 3 * 180
+    assert stop["tokens a step"] > 3 * 120
     assert stop["TFLOP a pack"] > 0 < stop["MFU %"]
     assert stop["checkpoint GB"] > 0 < stop["stopped s after SIGTERM"]
-    assert (resume["outcome"], resume["first step"] > 3) == ("enough", True)
+    assert (resume["outcome"], resume["first step"] > 2) == ("enough", True)
     start = found["start of vision_sft_nano, seconds"][1]
     assert list(start) == [*PHASES, "first row"]
     assert sum(start[name] for name in PHASES[2:]) <= start["first row"] + 1
@@ -173,6 +175,21 @@ def test_constants_that_made_the_rows_are_found_again_and_a_fit_is_judged_by_row
     assert found["constants"]["EAGER_TENSORS"][0] == found["constants"]["EAGER_TENSORS"][1], "no row depends on it"
     assert found["errors"]["tested"][0] > 0.05
     assert found["errors"]["tested"][1] < 1e-9
+
+
+def test_bytecode_that_is_missing_is_written_for_the_processes_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rarely_used.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "set, so that it is as before after this test")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX")
+    for names in ("PACKAGES", "IMPORTED"):
+        monkeypatch.setattr(whole_running, names, ("rarely_used",))
+    write_bytecode(tmp_path / "inputs")
+    assert len(list((tmp_path / "inputs/bytecode").rglob("rarely_used.*.pyc"))) == 1
 
 
 def test_a_run_over_its_limit_is_ended_and_says_so(tmp_path: Path) -> None:

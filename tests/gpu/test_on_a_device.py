@@ -21,14 +21,13 @@ from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext, Trainer
-from cosmos_core.train.build import build_model
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
-from tests.benchmarks.running import trainer_of
+from tests.benchmarks.running import fresh_model, trainer_of
 from tests.benchmarks.vlm_case import CASES, write_backbone
 from tests.benchmarks.vlm_ours import Ours
 
@@ -67,7 +66,7 @@ def run_on(mesh: Mesh, *overrides: str) -> Trainer:
     config = resolve("vision_sft_nano", [*more, *overrides], plugins=PluginManager.discover()).config
     config = evolve(config, model=evolve(config.model, compile=Compile(enabled=False)))
     family = VfmFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
-    return trainer_of(config, family, build_model(config, family, mesh, CounterRng(1)), mesh)
+    return trainer_of(config, family, fresh_model(config, family, mesh, CounterRng(1)), mesh)
 
 
 def never_waits(run: Trainer, stream: Iterator[MicroBatch]) -> None:

@@ -21,7 +21,7 @@ from tests.storm.faults import DISK, FAULTS, damage_newest
 
 __all__ = ["Storm"]
 
-STEPS = 60
+STEPS = 40
 RUN = (
     "run",
     "hello",

@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["COMPLETION_VARIABLE", "completion"]
+__all__ = ["completion"]
 
 COMPLETION_VARIABLE = "_COSMOS_COMPLETE"
 

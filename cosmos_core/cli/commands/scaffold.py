@@ -9,7 +9,7 @@ import click
 
 from cosmos_core.errors import Problem, UserError, writing
 
-__all__ = ["new", "write_package"]
+__all__ = ["new"]
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "template"
 SUFFIX = ".in"
@@ -27,11 +27,11 @@ def new(name: str, output: Path | None) -> None:
       pip install -e acme_cosmos && cosmos run acme_hello
     """
     folder = output or Path(f"{name}_cosmos")
-    write_package(name, folder)
+    _write_package(name, folder)
     click.echo(f"{folder}: `pip install -e {folder}`, then `cosmos run {name}_hello` and `pytest {folder}/tests`")
 
 
-def write_package(name: str, folder: Path) -> None:
+def _write_package(name: str, folder: Path) -> None:
     """Write the package; raises UserError for an unusable name, or when `folder` exists."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         problem = Problem(message="use lower-case letters, digits and underscores, starting with a letter")

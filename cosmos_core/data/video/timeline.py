@@ -43,7 +43,6 @@ class Timeline:
 
     frames: int
     fps: Fraction
-    constant_rate: bool
     width: int
     height: int
     times: Times = field(repr=False, eq=False)
@@ -116,11 +115,11 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         raise UnreadableSample(str(path), "no frame can be decoded")
     with reading(path, "damaged video"):
         shown = _grid_times(packets, times) if is_avi else times
-        fps, constant = _rate(shown, time_base, rates)
+        fps = _rate(shown, time_base, rates)
     if any(name == "transpose" for name, _ in turns):
         width, height = height, width
     keys = np.array(sorted(packets.keys) if seekable else [], np.int64)
-    return Timeline(len(times), fps, constant, width, height, times, shown, time_base, seekable, keys, turns)
+    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns)
 
 
 def _scan(video: OpenVideo) -> _Packets:
@@ -190,14 +189,14 @@ def _decoded_times(path: Path, packets: _Packets, time_base: Fraction, rate: Fra
     return np.arange(len(times), dtype=np.int64), 1 / Fraction(rate)
 
 
-def _rate(times: Times, time_base: Fraction, stated: Sequence[Fraction | None]) -> tuple[Fraction, bool]:
-    """The rate, and whether it is constant: a stated rate that all times agree with, else the measured one."""
+def _rate(times: Times, time_base: Fraction, stated: Sequence[Fraction | None]) -> Fraction:
+    """A rate that all times agree with, a stated one if possible; else the mean rate."""
     rates = [Fraction(rate) for rate in stated if rate and rate > 0]
     if len(times) == 1:
-        return (rates[0] if rates else Fraction(1)), True
+        return rates[0] if rates else Fraction(1)
     mean = Fraction(len(times) - 1, int(times[-1]) - int(times[0])) / time_base
     for rate in (*rates, max(mean.limit_denominator(EXACT_RATES), Fraction(1, EXACT_RATES))):
         expected = np.arange(len(times)) * float(1 / (rate * time_base))
         if np.abs(times - times[0] - expected).max() <= TOLERANCE:
-            return rate, True
-    return mean, False
+            return rate
+    return mean

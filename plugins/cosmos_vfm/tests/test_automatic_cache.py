@@ -244,6 +244,12 @@ def test_another_video_tokenizer_has_a_folder_of_its_own(tmp_path: Path) -> None
         family_of(tmp_path, "model.precision=bfloat16")
 
 
+def test_without_a_place_nothing_is_kept() -> None:
+    """As when a recipe is evaluated that no run has planned."""
+    config = load("vision_sft_demo", ("dataloader_train.cache=auto",), plugins=PluginManager.discover())
+    assert VfmFamily(config.model, BuildContext(torch.device("cpu"), config.dataloader_train)).cache is None
+
+
 def test_what_was_used_longest_ago_goes_first_and_only_from_folders_that_runs_fill(tmp_path: Path) -> None:
     """Identities that begin alike share a 256th of the limit."""
     limit = 3 * 256 * SIZE

@@ -16,11 +16,10 @@ from cosmos_core.plan import Degrees
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
-from cosmos_core.train.build import build_model
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.packing import SequenceSpec
-from tests.benchmarks.running import trainer_of
+from tests.benchmarks.running import fresh_model, trainer_of
 
 SHAPES = ((3, 4, 4), (1, 4, 6), (2, 6, 4))
 
@@ -46,7 +45,7 @@ def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothin
     config = evolve(config, model=evolve(config.model, compile=Compile(enabled=False)))
     with process_group(Degrees(replicate=1, shard=1, context=1), mixed_precision=True) as mesh:
         family = VfmFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
-        model: Any = build_model(config, family, mesh, CounterRng(1))
+        model: Any = fresh_model(config, family, mesh, CounterRng(1))
         passes: Counter[str] = Counter()
 
         def watch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from attrs import evolve
 
 from cosmos_core.errors import UserError
 from cosmos_core.plan.costs import GIB, memory_items
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine, machine_of
+from cosmos_core.plan.savings import savings
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train.automatic import settled
-from cosmos_core.train.costs import costs
+from cosmos_core.train.costs import case_of, costs
 from cosmos_vlm.estimate import estimate
 from cosmos_vlm.family import VlmFamily
 
@@ -89,6 +91,20 @@ def test_the_change_that_a_plan_names_makes_the_recipe_fit(plugins: PluginManage
     assert planned.change == ["model.activation_checkpointing.mode=full"]
     changed = load("llava_ov_packed", (*PACKED, *planned.change), plugins=plugins)
     assert costs(changed, plugins, machine_of("4xH100")).fits
+
+
+def test_half_a_pack_is_planned_as_an_estimate_of_it_would_be(plugins: PluginManager) -> None:
+    config = load("llava_ov_packed", (*CUT, "model.activation_checkpointing.mode=full"), plugins=plugins)
+    case = case_of(config, VlmFamily, 4)
+    assert case is not None
+    (half,) = (saving.case for saving in savings(case) if "max_sequence_length" in saving.settings[0])
+    estimated = case.estimated(half.config)
+    assert estimated is not None
+    expected = evolve(half, estimate=estimated).items
+    # The loss's chunk stays, and the gradient of the head would not halve.
+    scaling = expected.keys() - {"loss", "backward of a layer"}
+    assert {"vision tower", "language model", "allocator reserve"} < scaling
+    assert {name: half.items[name] for name in scaling} == pytest.approx({n: expected[n] for n in scaling}, rel=0.03)
 
 
 def test_nothing_is_allocated_for_an_estimate(plugins: PluginManager, monkeypatch: pytest.MonkeyPatch) -> None:

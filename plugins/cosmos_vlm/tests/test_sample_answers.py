@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cosmos_core.config import DataloaderConfig
-from cosmos_core.data.loader import PackedLoader, Preparation
+from cosmos_core.data import PackedLoader, Preparation
 from cosmos_core.distributed import local_mesh
 from cosmos_core.train.validate import Evaluation, evaluate
 from cosmos_vlm.config import LlavaConfig

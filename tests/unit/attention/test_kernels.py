@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from cosmos_core.attention import (
     dense_attention,
     describe_kernels,
     has_varlen_attention,
+    kernels,
     packed_attention,
 )
 from tests.unit.attention.plain import attention_formula, each_sequence, with_gradients
@@ -97,3 +101,31 @@ def test_no_sequence_sees_another() -> None:
 def test_the_cpu_has_no_kernel_for_unequal_lengths_and_a_run_says_what_it_uses(dtype: torch.dtype) -> None:
     assert not has_varlen_attention(torch.zeros(4, 2, 64, dtype=dtype))
     assert describe_kernels(torch.device("cpu")) == "torch's kernel for the CPU"
+
+
+@pytest.mark.parametrize("varlen", [True, False])
+def test_kernels_that_plan_for_a_shape_are_for_sequences_of_one_length(
+    varlen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = ""
+
+    @contextmanager
+    def fastest(device: torch.device, *, shapes_recur: bool) -> Iterator[None]:
+        nonlocal kernel
+        kernel = "planned" if shapes_recur else "flash"
+        yield
+
+    def unplanned(q: torch.Tensor, *rest: object, causal: bool) -> torch.Tensor:
+        nonlocal kernel
+        kernel = "varlen"
+        return q
+
+    monkeypatch.setattr(kernels, "_fastest_kernel", fastest)
+    monkeypatch.setattr(kernels, "has_varlen_attention", lambda q: varlen)
+    monkeypatch.setattr(kernels, "varlen_attention", unplanned)
+    others = "varlen" if varlen else "flash"
+    for lengths, expected in (((5, 5), "planned"), ((10,), others), ((4, 6), others)):
+        packed_attention(*inputs(10, 10, (2, 2)), PackedSequences(lengths), causal=True)
+        assert kernel == expected, lengths
+    dense_attention(*torch.zeros(3, 1, 2, 4, 8))
+    assert kernel == "planned"

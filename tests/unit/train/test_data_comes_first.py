@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from cosmos_core.data.jsonl import ClipIndex
 from cosmos_core.distributed import local_mesh
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.make import make_plan
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 from cosmos_core.train import build
 from cosmos_core.train.agreement import CollectiveError
+from cosmos_core.train.sample_reader import open_readers
+from cosmos_data_bridge.config import BridgeConfig
+from cosmos_data_bridge.index import read_index
 from tests.fixtures.runs import FOLDERS
 
 PLUGINS = PluginManager.discover()
@@ -63,3 +68,18 @@ def test_what_the_system_refuses_to_read_is_a_user_error(root: Path, monkeypatch
     error = build_fails(root, monkeypatch)
     assert error.title == "dataset 'bridge' cannot be opened; nothing was started"
     assert (error.problems[0].file, error.problems[0].message) == ("index.jsonl", "Permission denied")
+
+
+def test_a_fault_of_the_validation_data_is_at_its_own_key_where_data_is_read_without_a_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(config: BridgeConfig) -> ClipIndex:
+        if config.split == "val":
+            raise UserError("bad", [Problem(message="is bad", key="dataloader_train.dataset.path")])
+        return read_index(config)
+
+    monkeypatch.setattr("cosmos_data_bridge.dataset.read_index", refused)
+    overrides = [f"dataloader_{part}.dataset.path={root}" for part in ("train", "val")]
+    with pytest.raises(UserError) as error:
+        open_readers(load("vision_sft_demo", overrides, plugins=PLUGINS), PLUGINS)
+    assert [problem.key for problem in error.value.problems] == ["dataloader_val.dataset.path"]

@@ -23,10 +23,9 @@ from cosmos_core.optim.ema import beta
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Callback, StepOutput, Trainer
-from cosmos_core.train.build import build_model
 from cosmos_core.train.metrics import AsyncMetrics
 from cosmos_core.train.tracker import TrackerGroup
-from tests.benchmarks.running import trainer_of
+from tests.benchmarks.running import fresh_model, trainer_of
 
 
 class Faulty(TinyFamily):
@@ -67,7 +66,7 @@ def run_with(
     config, mesh = config_of(fused, lr_multipliers or {}, **trainer), local_mesh()
     family = Faulty(config.model, BuildContext(mesh.device, config.dataloader_train))
     family.bad = bad
-    run = trainer_of(config, family, build_model(config, family, mesh, CounterRng(7)), mesh)
+    run = trainer_of(config, family, fresh_model(config, family, mesh, CounterRng(7)), mesh)
     clip = GradClip(clip_norm=1.0, force_finite=force_finite)
     run.callbacks = {"grad_clip": GradClipCallback(clip, None)}  # type: ignore[arg-type]
     return run

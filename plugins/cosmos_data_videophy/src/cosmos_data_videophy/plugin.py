@@ -70,13 +70,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
     """A dataset that is not where the recipe says."""
     from cosmos_data_videophy.config import VideophyConfig
 
-    loaders = {"dataloader_train": plan.config.dataloader_train}
-    if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
-        loaders["dataloader_val"] = plan.config.dataloader_val
-    for name, loader in loaders.items():
-        for key, dataset in loader.datasets.items():
-            if isinstance(dataset, VideophyConfig):
-                yield from _problems(dataset, f"{name}.{key}.path")
+    for key, dataset in plan.config.datasets.items():
+        if isinstance(dataset, VideophyConfig):
+            yield from _problems(dataset, f"{key}.path")
 
 
 def _problems(dataset: VideophyConfig, key: str) -> Iterable[Problem]:

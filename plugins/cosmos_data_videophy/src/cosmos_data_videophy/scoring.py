@@ -12,7 +12,7 @@ import numpy as np
 from cosmos_core.data import Answer
 from cosmos_core.train import rank_correlation
 
-__all__ = ["GRADES", "draw_confusion", "is_no_rating", "rating", "ratings"]
+__all__ = ["draw_confusion", "is_no_rating", "rating", "ratings"]
 
 GRADES = (1, 2, 3, 4, 5)
 _RATING = re.compile(r"\b([1-5])\b")

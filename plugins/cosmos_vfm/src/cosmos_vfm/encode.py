@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from attrs import evolve, frozen
 
-from cosmos_core.config import RunConfig, disabled_plugins
+from cosmos_core.config import disabled_plugins
 from cosmos_core.console import progress
 from cosmos_core.data import MapSource, StoredClip, UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError, make_folder, writing
-from cosmos_core.plugin import DatasetSpec, PluginManager
+from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
+from cosmos_core.train.build import open_dataset
 from cosmos_vfm.cache import Cached, LatentCache
 from cosmos_vfm.config import CompileTokenizer, VfmConfig
 from cosmos_vfm.family import VfmFamily
@@ -84,7 +85,8 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     if not isinstance(config.model, VfmConfig):
         problem = Problem(message=f"is '{config.job.task}'", key="job.task", hint="only the generator encodes videos")
         raise UserError("this recipe has nothing to cache", [problem])
-    clips = [clip for source in _sources(config, plugins) for clip in islice(_clips(source), rank, None, world)]
+    sources = [open_dataset(section, plugins, name) for name, section in config.data_sections.items()]
+    clips = [clip for source in sources for clip in islice(_clips(source), rank, None, world)]
     device = _device(rank)
     family = VfmFamily(config.model, BuildContext(device, evolve(config.dataloader_train, cache=None)))
     compiled: CompileTokenizer | None = config.trainer.callbacks.get("compile_tokenizer")
@@ -109,17 +111,6 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
 def _device(rank: int) -> torch.device:
     """The device of this process."""
     return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def _sources(config: RunConfig, plugins: PluginManager) -> list[MapSource]:
-    """Sources of the training data, and of the validation data of a run that validates."""
-    loaders = (config.dataloader_train, config.dataloader_val if config.trainer.run_validation else None)
-    return [
-        plugins.registry.get(DatasetSpec, dataset.type).source.load()(dataset)
-        for loader in loaders
-        if loader is not None
-        for dataset in loader.datasets.values()
-    ]
 
 
 def _clips(source: MapSource) -> Iterator[VideoText | UnreadableSample]:

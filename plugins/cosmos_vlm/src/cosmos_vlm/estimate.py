@@ -120,33 +120,25 @@ def _memories(
     text, vision = network.config.text_config, network.config.vision_config
     precision = dtype(config.precision)
     memories = {}
-    streams: tuple[tuple[str, Any, Any, tuple[int, ...], int, Backward], ...] = (
-        (LANGUAGE, language.layers, LANGUAGE_REGIONS, (1, dialogs.tokens), text.head_dim, parts.language),
-        (TOWER, tower.blocks, TOWER_REGIONS, (dialogs.patches,), _tower_width(vision), parts.tower),
+    with torch.device("meta"):
+        # Hidden states, and the cosines and sines of a head.
+        tokens = torch.empty(1, dialogs.tokens, text.hidden_size, dtype=precision)
+        angles = torch.empty(1, dialogs.tokens, text.head_dim, dtype=precision)
+        patches = torch.empty(dialogs.patches, vision.hidden_size, dtype=precision)
+        tower_angles = torch.empty(dialogs.patches, vision.hidden_size // vision.num_heads)
+    streams: tuple[tuple[str, Any, Any, torch.Tensor, torch.Tensor, float, Backward], ...] = (
+        (LANGUAGE, language.layers, LANGUAGE_REGIONS, tokens, angles, 0.0, parts.language),
+        (TOWER, tower.blocks, TOWER_REGIONS, patches, tower_angles, _mergers(dialogs, vision), parts.tower),
     )
-    for name, blocks, regions, shape, width, backward in streams:
-        if backward is Backward.NONE or 0 in shape:
+    for name, blocks, regions, hidden, rotation, ends, backward in streams:
+        if backward is Backward.NONE or not hidden.numel():
             memories[name] = LayerMemory(*({"none": 0.0, "selective": 0.0, "full": 0.0} for _ in range(2)))
             continue
-        block = blocks[0].to(precision)
-        hidden = torch.empty(*shape, _hidden(block), dtype=precision, device="meta")
-        kind = precision if name == LANGUAGE else torch.float32
-        rotation = [torch.empty(*shape, width, dtype=kind, device="meta") for _ in range(2)]
-        one = layer_memory(block, regions[0], regions[1], hidden, rotation, config.compile)
-        ends = _mergers(dialogs, vision) if blocks is tower.blocks else 0.0
+        inputs = rotation, torch.empty_like(rotation)
+        one = layer_memory(blocks[0].to(precision), regions[0], regions[1], hidden, inputs, config.compile)
         kept = {mode: len(blocks) * value + ends for mode, value in one.kept.items()}
         memories[name] = LayerMemory(kept, one.working)
     return memories
-
-
-def _hidden(block: Any) -> int:
-    """Width of the hidden states, from the layer's first norm."""
-    norm = block.norm1 if hasattr(block, "norm1") else block.input_layernorm
-    return int(norm.weight.shape[0])
-
-
-def _tower_width(vision: Any) -> int:
-    return int(vision.hidden_size // vision.num_heads)
 
 
 def _loss_kept(dialogs: _Dialogs, text: Any, parts: BackwardOfParts) -> float:

@@ -161,13 +161,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
         if model.ema.enabled:
             yield Problem(message="the reasoner keeps no average", key="model.ema.enabled", hint="set it to false")
         yield from _backbone(model.backbone)
-    loaders = {"dataloader_train": plan.config.dataloader_train}
-    if plan.config.trainer.run_validation and plan.config.dataloader_val is not None:
-        loaders["dataloader_val"] = plan.config.dataloader_val
-    for name, loader in loaders.items():
-        for key, dataset in loader.datasets.items():
-            if isinstance(dataset, RowsConfig):
-                yield from _rows(dataset, f"{name}.{key}.path")
+    for key, dataset in plan.config.datasets.items():
+        if isinstance(dataset, RowsConfig):
+            yield from _rows(dataset, f"{key}.path")
 
 
 def _backbone(backbone: Backbone) -> Iterable[Problem]:

@@ -16,7 +16,7 @@ from cosmos_core.data.dropped import Drops
 from cosmos_core.data.video import Timeline, check_decodes, probe
 from cosmos_data_bridge.folder.entries import Entry
 
-__all__ = ["Cut", "Facts", "Measured", "decoded_facts", "measure_all", "probed_facts", "split"]
+__all__ = ["Cut", "Facts", "Measured", "decoded_facts", "measure_all", "split"]
 
 MAX_ASPECT = 10
 """Longest side in units of the shortest; little of a picture beyond it would remain after the crop."""
@@ -71,7 +71,7 @@ class Measured:
         }
 
 
-def probed_facts(path: Path) -> Facts:
+def _probed_facts(path: Path) -> Facts:
     """The facts of a file. Raises UnreadableSample."""
     return _facts(path, probe)
 
@@ -86,7 +86,7 @@ def measure_all(
     cut: Cut,
     drops: Drops,
     *,
-    facts_of: Callable[[Path], Facts] = probed_facts,
+    facts_of: Callable[[Path], Facts] = _probed_facts,
     done: Callable[[], None] = lambda: None,
 ) -> list[Measured]:
     """The usable entries, in order; others are counted in `drops`. facts_of: measures a file. done: after each."""

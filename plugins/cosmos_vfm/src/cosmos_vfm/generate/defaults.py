@@ -11,10 +11,7 @@ from attrs import evolve, frozen
 
 from cosmos_vfm.config import Sampling
 
-__all__ = ["MAX_PROMPT_TOKENS", "NEGATIVE", "Defaults", "defaults_of"]
-
-MAX_PROMPT_TOKENS = 4096
-"""Prompts of the base models' owners have up to 2,100 tokens; the default negative prompt has about 450."""
+__all__ = ["NEGATIVE", "Defaults", "defaults_of"]
 
 
 @frozen

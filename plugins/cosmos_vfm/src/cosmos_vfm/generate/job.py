@@ -74,7 +74,8 @@ class Job:
     """source, compare: folders or published names. recipe, overrides: settings of a source that recorded none.
 
     vae, text_tokenizer: paths instead of the settings'. precision, compiled: None for what suits the device. limit:
-    most tokens of a prompt. one_clip: ranks share each clip instead of dividing the clips.
+    most tokens of a prompt; those of the base models' owners have up to 2,100. one_clip: ranks share each clip instead
+    of dividing the clips.
 
     Known once the command is checked: sources (with the files of their folders), clips, output, and conditions, the
     first frames of clips that come from a dataset, by the clip's index, as in a SampleRequest.

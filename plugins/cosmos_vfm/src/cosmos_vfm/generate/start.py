@@ -108,7 +108,7 @@ def _validation_items(configured: ConfiguredSource, count: int, plugins: PluginM
         hint = "name a recipe with validation data (--recipe), or give prompts"
         problem = Problem(message="is not set", key="dataloader_val", hint=hint)
         raise UserError("there is no validation data to take prompts from", [problem])
-    source = open_dataset(section, plugins)
+    source = open_dataset(section, plugins, "dataloader_val")
     items: list[VideoText] = []
     for index in range(len(source)):
         if len(items) == count:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-__all__ = ["FREQUENCIES", "TimeEmbedder", "time_features"]
+__all__ = ["TimeEmbedder", "time_features"]
 
 FREQUENCIES = 256
 MAX_PERIOD = 10000.0

@@ -22,7 +22,7 @@ from cosmos_vlm.architecture import architecture_of
 from cosmos_vlm.checkpoints.export import copy_configs
 from cosmos_vlm.weights import CONFIGS, missing_files, read_index, snapshot
 
-__all__ = ["merge_onto_tower", "reasoner_name"]
+__all__ = ["merge_onto_tower"]
 
 BACKBONES = {4096: "Qwen/Qwen3-VL-8B-Instruct", 5120: "Qwen/Qwen3-VL-32B-Instruct"}
 """By the language model's hidden size."""
@@ -55,7 +55,7 @@ class _Tensor:
     folder: Path
 
 
-def reasoner_name(name: str) -> str | None:
+def _reasoner_name(name: str) -> str | None:
     """Qwen3-VL's name of a generator's tensor; None for tensors of generation."""
     name = name.removeprefix("model.net.").removeprefix("net.").removeprefix("transformer.")
     if name.startswith("language_model."):
@@ -118,11 +118,11 @@ def _digest(tensors: Mapping[str, _Tensor]) -> str:
 def _language(source: Path) -> tuple[dict[str, _Tensor], list[str]]:
     """The understanding tower's tensors, and the places of the others."""
     folder = source / "transformer" if (source / "transformer").is_dir() else source
-    weights = _weights(folder, lambda name: reasoner_name(name) is not None)
+    weights = _weights(folder, lambda name: _reasoner_name(name) is not None)
     tensors: dict[str, _Tensor] = {}
     dropped: list[str] = []
     for name in weights.infos:
-        ours, place = reasoner_name(name), f"{folder}: {name}"
+        ours, place = _reasoner_name(name), f"{folder}: {name}"
         if ours is None:
             dropped.append(place)
         else:

@@ -32,9 +32,9 @@ def cosmos_check_run(plan: RunPlan) -> Iterator[Problem]:
     from lerobot_cosmos.config import LeRobot
     from lerobot_cosmos.episodes import read_episodes
 
-    dataset = plan.config.dataloader_train.dataset
-    if isinstance(dataset, LeRobot):
-        try:
-            read_episodes(dataset)
-        except UserError as error:
-            yield from as_problems(error, "dataloader_train.dataset")
+    for key, dataset in plan.config.datasets.items():
+        if isinstance(dataset, LeRobot):
+            try:
+                read_episodes(dataset)
+            except UserError as error:
+                yield from as_problems(error, key)
