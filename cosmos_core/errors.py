@@ -17,7 +17,9 @@ __all__ = [
     "UserError",
     "as_problems",
     "disk_faults_reported",
+    "file_of",
     "first_line",
+    "make_folder",
     "problem_count",
     "writing",
 ]
@@ -82,8 +84,13 @@ def disk_faults_reported(folder: Path) -> Iterator[None]:
         if error.errno not in _DISK_FAULTS:
             raise
         hint = "mend the disk or free some space, then run the same command again"
-        problem = Problem(message=error.strerror or str(error), file=str(error.filename or folder), hint=hint)
+        problem = Problem(message=error.strerror or str(error), file=file_of(error, folder), hint=hint)
         raise UserError("a file could not be written; checkpoints are complete", [problem]) from error
+
+
+def file_of(error: OSError, written: Path) -> str:
+    """The file that could not be written; `written` where the error names none. Of a copy it is the second name."""
+    return str(error.filename2 or error.filename or written)
 
 
 @contextmanager
@@ -92,9 +99,24 @@ def writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = str(error.filename or file)
-        problem = Problem(message=error.strerror or str(error), file=place, hint="choose another place")
+        problem = Problem(message=error.strerror or str(error), file=file_of(error, file), hint="choose another place")
         raise UserError(f"{file} cannot be written", [problem]) from None
+
+
+def make_folder(folder: Path, undone: str) -> None:
+    """Create the folder that work of a while ends in, before the work begins.
+
+    undone: ends the message, such as "nothing was read". Raises UserError when it cannot be created or written to.
+    """
+    from tempfile import TemporaryFile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = Problem(message=error.strerror or str(error), file=str(folder), hint="choose another place")
+        raise UserError(f"the output cannot be written; {undone}", [problem]) from None
 
 
 def first_line(error: Exception) -> str:

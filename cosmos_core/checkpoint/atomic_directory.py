@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.names import path_fault
 
 __all__ = ["atomic_directory"]
@@ -36,7 +36,7 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
         (hidden / RECORD).unlink(missing_ok=True)
         hidden.rename(output)
     except OSError as error:
-        problem = Problem(message=error.strerror or str(error), file=str(error.filename or output))
+        problem = Problem(message=error.strerror or str(error), file=file_of(error, output))
         raise UserError(f"{output} cannot be written; {undone}", [problem]) from error
     finally:
         if made_of is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
+from cosmos_core.plan.base_users import base_users
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.hold import unheld
 from cosmos_core.plan.leftovers import PARTIAL
@@ -17,13 +19,18 @@ from cosmos_core.report.metrics_file import read_metrics
 
 __all__ = ["remove_old"]
 
+logger = logging.getLogger(__name__)
+
+UNKNOWN = "checkpoint.keep_best.metric is '%s', which no validation has given: nothing is removed; there are %s"
+
 
 def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[Path]:
     """Remove what `keep_last`, `keep_every` and `keep_best` leave out; returns it. For one process. Raises OSError.
 
     newest: step of the checkpoint just written. Later ones are damaged, and the run resumed from one before them; it
-    writes over them. Damaged ones take no good one's place. One that another process reads stays until later. A kill
-    on the way leaves hidden folders alone, which the next save removes.
+    writes over them. Damaged ones take no good one's place. One that another process reads stays until later, and one
+    that is the base of another run as long as that is there. As long as no validation has the metric of `keep_best`,
+    all stay. A kill on the way leaves hidden folders alone, which the next save removes.
     """
     if config.keep_last is None:
         return []
@@ -34,8 +41,13 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
     if config.keep_every is not None:
         keep |= {step for step in steps if step % config.keep_every == 0}
     if config.keep_best.count:
-        keep |= _best(steps, _validations(paths.metrics, config.keep_best.metric), config.keep_best)
-    return [path for step, path in sorted(checkpoints.items()) if step not in keep and _removed(path)]
+        values, names = _validations(paths.metrics, config.keep_best.metric)
+        if values and config.keep_best.metric not in names:
+            logger.warning(UNKNOWN, config.keep_best.metric, ", ".join(names))
+            return []
+        keep |= _best(steps, values, config.keep_best)
+    old = [path for step, path in sorted(checkpoints.items()) if step not in keep and not base_users(path)]
+    return [path for path in old if _removed(path)]
 
 
 def _removed(path: Path) -> bool:
@@ -57,10 +69,11 @@ def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set
     return set(sorted(scores, key=lambda step: (scores[step], -step))[: best.count])
 
 
-def _validations(metrics: Path, name: str) -> dict[int, float]:
-    """A metric of every validation, by step; of one that is not finite, not a number."""
-    values = {}
+def _validations(metrics: Path, name: str) -> tuple[dict[int, float], list[str]]:
+    """A metric of every validation, by step; not a number where it is not there. With the names of all metrics."""
+    values, names = {}, dict[str, None]()
     for record in read_metrics(metrics).validations:
         value = record.get(name, math.nan)
         values[record["step"]] = float(value) if isinstance(value, (int, float)) else math.nan
-    return values
+        names |= dict.fromkeys(key for key in record if key != "step")
+    return values, list(names)

@@ -19,22 +19,13 @@ from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
 from cosmos_core.recipes.loading import resolve
 
-__all__ = ["make_folder", "recipe_option", "resolve_target"]
+__all__ = ["recipe_option", "resolve_target"]
 
 DATASET = ("dataloader_train", "dataset")
 RECIPE = "recipe.toml"
 """Where `cosmos data prepare folder` leaves the recipe of a dataset."""
 
 recipe_option = click.option("--recipe", help="Recipe that data without one is read with, such as yours.")
-
-
-def make_folder(folder: Path) -> None:
-    """A folder for what is written, before anything is read. Raises UserError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = Problem(message=error.strerror or str(error), file=str(folder), hint="choose another place")
-        raise UserError("the output cannot be written; nothing was read", [problem]) from None
 
 
 def resolve_target(target: str, overrides: Sequence[str], recipe: str | None, plugins: PluginManager) -> RunConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -14,7 +15,7 @@ from cosmos_core.cli.tree import CommandTree
 from cosmos_core.config.env import disabled_plugins
 from cosmos_core.config.problems import render
 from cosmos_core.console.streams import escape_unprintable
-from cosmos_core.errors import Problem, ReportedError, UserError
+from cosmos_core.errors import Problem, ReportedError, UserError, file_of
 from cosmos_core.names import text_fault
 from cosmos_core.plugin.descriptors import CommandSpec
 from cosmos_core.plugin.manager import PluginManager
@@ -24,7 +25,10 @@ __all__ = ["main", "root_command"]
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
-FIXABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+FIXABLE = (
+    errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOSPC,
+    errno.EDQUOT,
+)  # fmt: skip
 """Errors of the system that name the path to change."""
 NOT_TEXT = "rename the file or folder; where the locale is not UTF-8, set PYTHONUTF8=1"
 
@@ -76,10 +80,9 @@ def _exit_code() -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except OSError as error:
-        full_output = error.errno == errno.ENOSPC and error.filename is None
-        if error.errno not in FIXABLE and not full_output:
+        if error.errno not in FIXABLE:
             raise
-        click.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
+        click.echo(f"error: {error.strerror}: {file_of(error, Path('standard output'))}", err=True)
         return USER_ERROR
     return code if isinstance(code, int) else 0
 

@@ -114,6 +114,11 @@ class ModelConfig:
         return ()
 
     @property
+    def uses_latent_cache(self) -> bool:
+        """Whether the family encodes videos, and so has a use for `dataloader_train.cache`."""
+        return False
+
+    @property
     def published_base(self) -> str:
         """Name of the published checkpoint that `cosmos convert` makes this model's base from; "" if there is none."""
         return ""

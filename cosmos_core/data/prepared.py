@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.formats import check_format
 from cosmos_core.strict_json import read_object
 
@@ -41,7 +41,7 @@ def write_prepared(
         (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
         hidden.rename(root)
     except OSError as error:
-        problem = Problem(message=error.strerror or str(error), file=str(error.filename or root))
+        problem = Problem(message=error.strerror or str(error), file=file_of(error, root))
         raise UserError(f"{root} cannot be written", [problem]) from error
     return True
 

@@ -45,10 +45,14 @@ def contained(path: Path, root: Path, allowed: Iterable[Path] = ()) -> Path:
 def find_media(text: str, folder: Path, root: Path, media_roots: Iterable[str]) -> Path:
     """The file that a dataset's record names, relative to `folder`; resolved.
 
-    root: the dataset's folder. media_roots: other folders that its files may lie in. Raises ValueError.
+    root: the dataset's folder. media_roots: other folders that its files may lie in. Raises ValueError, also for a
+    pipe or a device, which might be read forever.
     """
     try:
-        return contained(folder / text, root, map(Path, media_roots))
+        path = contained(folder / text, root, map(Path, media_roots))
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path} is a pipe or a device")
+        return path
     except OutsidePath as error:
         parent = json.dumps([str(error.target.parent)], ensure_ascii=False)
         raise OutsidePath(f"{error}; dataset.media_roots = {parent} allows it", error.target) from None

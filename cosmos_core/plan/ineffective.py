@@ -22,6 +22,8 @@ def ineffective(config: RunConfig) -> Iterator[str]:
     validation = config.dataloader_val and config.dataloader_val.dataset
     if validation and validation.changed != "refuse":
         yield "dataloader_val.dataset.changed has no effect: validation reads all of its data each time"
+    if config.dataloader_train.cache is not None and not config.model.uses_latent_cache:
+        yield f"dataloader_train.cache has no effect: job.task is '{config.job.task}', which encodes no videos"
     if config.checkpoint.keep_best.count and config.checkpoint.keep_last is None:
         yield "checkpoint.keep_best has no effect: all checkpoints stay without checkpoint.keep_last"
     elif config.checkpoint.keep_best.count and not config.trainer.run_validation:

@@ -125,7 +125,7 @@ class RunPlan:
         of_data = (name for data in self.config.datasets.values() for name in data.hub_names)
         names = dict.fromkeys((*self.config.model.hub_names, *of_data))
         data = self.config.dataloader_train
-        if data.fills_cache:
+        if data.fills_cache and self.config.model.uses_latent_cache:
             texts["latent cache"] = f"filled by this run in {data.cache_dir}, at most {data.cache_gib:g} GiB"
         return {**texts, "not checked": f"on the Hub: {', '.join(names)}"} if names else texts
 

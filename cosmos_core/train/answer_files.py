@@ -10,7 +10,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.data.samples import Answer
-from cosmos_core.errors import Problem
+from cosmos_core.errors import Problem, writing
 from cosmos_core.train.answer_page import Row, write_page
 from cosmos_core.train.scores import Scoring
 
@@ -37,8 +37,7 @@ def score_and_write(
 
     shown: by key, of the samples that are pictured. losses: more values for the page.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    scored = scoring.score(answers, categories)
+    scored = scoring.score(answers, categories, losses)
     rows = [
         Row(
             answer=answer,
@@ -49,8 +48,10 @@ def score_and_write(
         )
         for number, answer in enumerate(answers)
     ]
-    _write_lines(rows, folder)
-    write_page(folder / "answers.html", "Answers", {**losses, **scored.values}, rows, scoring.errors)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_lines(rows, folder)
+        write_page(folder / "answers.html", "Answers", {**losses, **scored.values}, rows, scoring.errors)
     return scored.values, [*scored.problems, *scoring.report(answers, folder)]
 
 

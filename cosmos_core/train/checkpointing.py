@@ -14,6 +14,7 @@ from cosmos_core.data.sampler import is_loader_state
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
+from cosmos_core.plan.base_users import note_base_user
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.train.base_record import base_of_start, base_on_resume
 from cosmos_core.train.spikes import is_spikes_state
@@ -63,6 +64,8 @@ def load_training_state(trainer: Trainer, source: WeightSource, *, again: bool =
         _restore_training(trainer, source.path)
     else:
         trainer.base = base_of_start(trainer, source, loaded)
+    if trainer.base is not None and trainer.is_main:
+        note_base_user(trainer.base, trainer.paths.root.resolve())
 
 
 def _check_format(folder: Path, mesh: Mesh) -> None:

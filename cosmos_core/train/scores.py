@@ -70,7 +70,10 @@ class Scoring:
                 problems.append(Problem(message=f"metric '{spec.name}': {describe_failure(error)}"))
         for text in more:
             try:
-                metrics.append(Metric(text.rpartition(":")[2].rpartition(".")[2], _function(text)))
+                name = text.rpartition(":")[2].rpartition(".")[2]
+                if name in {metric.name for metric in metrics}:
+                    raise ValueError(f"another metric is called {name} too")
+                metrics.append(Metric(name, _function(text)))
             except Exception as error:
                 hint = "give package.module:function; modules in the current folder are found too"
                 problems.append(Problem(message=f"--metric {text}: {describe_failure(error)}", hint=hint))
@@ -83,19 +86,25 @@ class Scoring:
         """Values that are worse the larger they are."""
         return {name for metric in self.metrics for name in metric.errors}
 
-    def score(self, answers: list[Answer], categories: Mapping[str, str]) -> Scored:
-        """Values of all metrics. categories: of samples by key. A metric that fails is a problem, not an error."""
+    def score(self, answers: list[Answer], categories: Mapping[str, str], others: Collection[str] = ()) -> Scored:
+        """Values of all metrics. categories: of samples by key. others: names of values that are no metric's.
+
+        A metric that fails is a problem, not an error, and so is one that gives a value which is there already.
+        """
         scored = Scored()
         groups = sorted({categories.get(answer.key, "") for answer in answers} - {""})
         for metric in self.metrics:
             try:
                 values = _values(metric, answers)
-                scored.columns.update({name: value for name, value in values.items() if isinstance(value, tuple)})
-                scored.values.update(_means(values))
+                means = _means(values)
                 for group in groups:
                     members = [answer for answer in answers if categories.get(answer.key) == group]
                     named = {f"{name}_{group}": value for name, value in _values(metric, members).items()}
-                    scored.values.update(_means(named))
+                    means.update(_means(named))
+                if twice := sorted(means.keys() & {*others, *scored.values}):
+                    raise ValueError(f"there is another value called {twice[0]}; give it another name")
+                scored.columns.update({name: value for name, value in values.items() if isinstance(value, tuple)})
+                scored.values.update(means)
             except Exception as error:
                 message = f"metric '{metric.name}' failed: {describe_failure(error)}"
                 scored.problems.append(Problem(message=message))

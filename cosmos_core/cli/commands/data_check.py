@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
-from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
-from cosmos_core.errors import Problem, UserError, writing
+from cosmos_core.cli.data_target import recipe_option, resolve_target
+from cosmos_core.errors import Problem, UserError, make_folder, writing
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check(
     config = resolve_target(target, overrides, recipe, plugins)
     page = None if no_html else html or _default_page(target)
     if page is not None:
-        make_folder(page.parent)
+        make_folder(page.parent, "nothing was read")
     reports = check_data(config, plugins, quick=quick)
     if page is not None:
         with writing(page):

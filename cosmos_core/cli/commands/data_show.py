@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
-from cosmos_core.cli.data_target import make_folder, recipe_option, resolve_target
+from cosmos_core.cli.data_target import recipe_option, resolve_target
+from cosmos_core.errors import make_folder, writing
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["show"]
@@ -44,6 +45,8 @@ def show(
     from cosmos_core.train.show_samples import show_samples
 
     config = resolve_target(target, overrides, recipe, plugins)
-    make_folder(output.parent)
-    for line in show_samples(config, plugins, sample, count, output):
+    make_folder(output.parent, "nothing was read")
+    with writing(output):
+        lines = show_samples(config, plugins, sample, count, output)
+    for line in lines:
         click.echo(line)

@@ -9,7 +9,7 @@ import click
 from cosmos_core.cli.complete import key_values, run_directories, steps
 from cosmos_core.cli.output import print_notes
 from cosmos_core.config.run import RunConfig
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, make_folder, writing
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.source import Source, locate_source
@@ -92,19 +92,22 @@ def evaluate(
     task = EvaluationTask(
         source=origin, config=config, folder=folder, weights=weights, limit=limit, num_answers=answers, metrics=metrics
     )
+    make_folder(folder, "nothing was evaluated")
     result = evaluate_run(task, plugins=plugins)
-    folder.mkdir(parents=True, exist_ok=True)
     evaluated = _evaluated(source, origin, weights)
     dataset = {"dataset": data} if data is not None else {}
     facts = {"weights": evaluated, **dataset, "overrides": list(overrides), "data": result.data}
     report = {**facts, "metrics": result.metrics}
-    (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
-    if as_json:
-        click.echo(dumps(result.metrics))
-        return
-    for name, value in result.metrics.items():
-        click.echo(f"{name}: {value:.4f}")
-    click.echo(f"weights: {evaluated}\ndata: {result.data}\nfiles: {folder}", err=True)
+    try:
+        with writing(folder / "metrics.json"):
+            (folder / "metrics.json").write_text(dumps(report) + "\n", encoding="utf-8")
+    finally:  # A full disk must not take the metrics along.
+        if as_json:
+            click.echo(dumps(result.metrics))
+        else:
+            for name, value in result.metrics.items():
+                click.echo(f"{name}: {value:.4f}")
+            click.echo(f"weights: {evaluated}\ndata: {result.data}\nfiles: {folder}", err=True)
 
 
 def _parted(

@@ -160,5 +160,5 @@ def _lines(costs: Costs) -> Iterator[str]:
         yield f"pinned memory of the host for saves in the background: {costs.pinned_gib:.1f} GiB for each GPU"
     yield f"a checkpoint: {costs.checkpoint_gib:.1f} GiB"
     yield f"disk over the run: {values['disk_gib']:.1f} GiB, {costs.num_checkpoints} checkpoints at most"
-    if (data := case.config.dataloader_train).fills_cache:
+    if (data := case.config.dataloader_train).fills_cache and case.config.model.uses_latent_cache:
         yield f"latent cache: {data.cache_gib:g} GiB more at most, which all runs share"

@@ -11,6 +11,7 @@ import click
 
 from cosmos_core.cli.complete import run_directories
 from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
+from cosmos_core.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from cosmos_core.report.run_status import RunStatus
@@ -20,6 +21,9 @@ __all__ = ["compare", "list_all", "remove", "runs", "show"]
 root_option = click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False), help="Where runs are looked up by name."
 )
+
+
+STILL_NEEDED = "remove that run too, or go on there with checkpoint.include_frozen=true, which saves all weights"
 
 
 @click.group("runs")
@@ -144,6 +148,8 @@ def compare(names: tuple[str, ...], root: Path | None, as_json: bool) -> None:
 def remove(names: tuple[str, ...], yes: bool, root: Path | None) -> None:
     """Delete run directories with all of their checkpoints. Asks first; a run that is running stays.
 
+    So does one with a checkpoint that another run leaves frozen weights to.
+
     \b
     Examples:
       cosmos runs remove first second
@@ -156,6 +162,7 @@ def remove(names: tuple[str, ...], yes: bool, root: Path | None) -> None:
     folders = list(dict.fromkeys(_find(name, root).resolve() for name in names))
     for folder in folders:
         check_free(RunPaths(folder))
+    _check_bases(folders)
     statuses = [_status(folder) for folder in folders]
     for status in statuses:
         click.echo(f"{status.run_dir}: {status.state} at step {_step(status)}, {size_text(status.size)}")
@@ -165,6 +172,21 @@ def remove(names: tuple[str, ...], yes: bool, root: Path | None) -> None:
         with run_lock(RunPaths(folder)):
             shutil.rmtree(folder)
     click.echo(f"removed {len(folders)}, {size_text(sum(status.size for status in statuses))} freed")
+
+
+def _check_bases(folders: list[Path]) -> None:
+    """Raises UserError when a checkpoint in one of them is the base of a run that stays."""
+    from cosmos_core.plan.base_users import base_users
+
+    problems = [
+        Problem(message=f"is the base of {user}", file=str(checkpoint), hint=STILL_NEEDED)
+        for folder in folders
+        for checkpoint in sorted(folder.glob("*/iter_*"))
+        for user in base_users(checkpoint)
+        if user not in folders
+    ]
+    if problems:
+        raise UserError("other runs leave frozen weights to these; nothing was removed", problems)
 
 
 def _root(root: Path | None) -> Path:

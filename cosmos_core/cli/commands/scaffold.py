@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, writing
 
 __all__ = ["new"]
 
@@ -38,10 +38,11 @@ def _write_package(name: str, folder: Path) -> None:
         raise UserError(f"'{name}' cannot be a plugin's name; nothing was written", [problem])
     if folder.exists():
         raise UserError(f"{folder} exists already; nothing was written", [Problem(message="choose another folder")])
-    for source in sorted(TEMPLATE.rglob(f"*{SUFFIX}")):
-        target = folder / _renamed(str(source.relative_to(TEMPLATE)).removesuffix(SUFFIX), name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(_renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
+    with writing(folder):
+        for source in sorted(TEMPLATE.rglob(f"*{SUFFIX}")):
+            target = folder / _renamed(str(source.relative_to(TEMPLATE)).removesuffix(SUFFIX), name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
 
 
 def _renamed(text: str, name: str) -> str:

@@ -15,6 +15,7 @@ from cosmos_core.data import UnreadableSample, Video
 from cosmos_core.data.chat import frame_numbers
 from cosmos_core.data.video import probe
 from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
 from cosmos_core.testing import check_dataset
 from cosmos_data_videophy.config import VideophyConfig
 from cosmos_data_videophy.dataset import VideophySource
@@ -47,6 +48,23 @@ def test_an_entry_is_a_clip_a_question_and_a_rating(root: Path) -> None:
 
 def test_validation_is_the_other_folder(root: Path) -> None:
     assert len(source_of(root, split="val")) == 2
+
+
+def test_a_prepared_folder_and_each_of_its_splits_are_known_data(root: Path) -> None:
+    plugins = PluginManager.discover()
+    for path, read, validated in (
+        ("", "train", "val"),
+        ("videophy2_train", "train", "train"),
+        ("videophy2_val", "val", "val"),
+    ):
+        data = plugins.identify_data(root / path)
+        assert data is not None
+        assert data.dataset == {"type": "videophy2", "path": str(root), "split": read}
+        assert data.validation == {"split": validated}
+    shutil.rmtree(root / "videophy2_train")
+    data = plugins.identify_data(root)
+    assert data is not None
+    assert data.dataset["split"] == "val"
 
 
 @pytest.mark.parametrize(

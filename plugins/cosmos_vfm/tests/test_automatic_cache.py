@@ -175,6 +175,17 @@ def test_a_damaged_entry_is_ignored_and_written_again(tmp_path: Path, damage: An
     assert torch.equal(prepared(family, clip).video, LATENTS)
 
 
+def test_a_pipe_in_the_place_of_an_entry_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never end."""
+    family = family_of(tmp_path)
+    cache_of(family).write("ab12", Cached(LATENTS, "", None))
+    path = cache_of(family).path("ab12")
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(Path, "read_bytes", lambda file: pytest.fail(f"{file} was read"))
+    assert cache_of(family).read("ab12", "") is None
+
+
 def test_latents_of_another_size_are_not_taken_and_pixels_are_known_by_themselves(tmp_path: Path) -> None:
     family, clip = family_of(tmp_path), Stored()
     cache_of(family).write("ab12", Cached(LATENTS[:, :1], "", None))

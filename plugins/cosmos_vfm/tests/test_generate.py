@@ -154,13 +154,14 @@ def test_sources_and_adapters_are_compared_from_the_same_noise(place: Path, tmp_
 def test_validation_data_gives_prompts_as_in_training_and_a_run_chooses_its_folder(place: Path) -> None:
     environment = {"DATASET_PATH": str(place / "data")}
     before_and_after = ("--weights", "fresh", "--compare", str(run_dir(place)))
-    command = ("generate", str(run_dir(place)), *before_and_after, "--validation", "2", "--steps", "2", "--json")
-    results = json.loads(cosmos(*command, env=environment).stdout)
+    command = ("generate", str(run_dir(place)), *before_and_after, "--validation", "3", "--steps", "2", "--json")
+    done = cosmos(*command, env=environment)
+    assert "the validation data has 2 readable samples, not 3" in done.stderr
+    results = json.loads(done.stdout)
     assert results["page"] == str(run_dir(place) / "generated/001/index.html")
     labels = [(result["source"], result["step"]) for result in results["results"]]
     assert labels == 2 * [("vision_sft_demo-start", None), ("vision_sft_demo", 2)]
-    first = results["results"][0]
-    assert first["text"] == first["prompt"]
+    assert (first := results["results"][0])["text"] == first["prompt"]
     assert json.loads(first["prompt"])["background_setting"]
     assert (first["width"], first["height"], first["frames"]) == (64, 64, 17)
     assert 'src="clip_001_data.mp4"' in Path(results["page"]).read_text()
@@ -219,7 +220,7 @@ def test_all_that_is_wrong_with_the_clips_is_told_at_once(place: Path, tmp_path:
         {"prompt": "c", "image": "none.png"},
         {"prompt": "d", "video": "start.mp4", "frames": 5},
         {"prompt": "e", "image": "start.png", "video": "start.mp4"},
-        {"prompt": "f", "fps": -1},
+        {"prompt": "f", "fps": 0.0004},
     )
     (place / "bad.jsonl").write_text("\n".join(map(json.dumps, rows)))
     said = refused(str(place / "published"), "--prompts", str(place / "bad.jsonl"), "-o", str(tmp_path / "out"))
@@ -252,8 +253,7 @@ def test_prompts_come_from_one_place(place: Path) -> None:
     source = str(place / "published")
     assert "there is no prompt" in refused(source)
     assert "--prompt and --validation" in refused(source, "-p", "a", "--validation", "1")
-    image = str(place / "start.png")
-    assert "stand in their file" in refused(source, "--validation", "1", "--image", image)
+    assert "stand in their file" in refused(source, "--validation", "1", "--image", str(place / "start.png"))
     assert "there is no validation data" in refused(source, "--validation", "1")
     assert "--recipe" in refused(source, "model.sampling.steps=3", "-p", "a")
     assert "cannot be read" in refused(source, "-p", "a", "--negative", "@nowhere.txt")
@@ -381,7 +381,7 @@ def test_options_that_do_nothing_for_a_source_are_told(place: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_loaded(place: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     said = refused(str(place / "published"), "-p", "a", *SHORT, "-o", str(tmp_path / "file/out"))
-    assert "-o: Not a directory; choose another folder" in said
+    assert "Not a directory; choose another place" in said
 
 
 def test_a_full_folder_is_left_alone(place: Path, tmp_path: Path) -> None:

@@ -225,12 +225,13 @@ def test_the_weights_of_a_vae_are_read_once_for_a_cache_and_a_mistyped_name_make
         (("model.precision=bfloat16", "--nproc", "2"), "was made with the video tokenizer"),
         (("dataloader_train.dataset.path=/nowhere",), "no such file: /nowhere/train/video_dataset_file.jsonl"),
         (("model.tokenizer.type=wan22", "model.tokenizer.vae_path=/nowhere/vae.pth"), "no such file or folder"),
+        ((), "the output cannot be written; nothing was encoded"),
     ],
 )
 def test_mistakes_are_one_clear_error_and_leave_no_folder(
     root: Path, tmp_path: Path, more: tuple[str, ...], words: str
 ) -> None:
-    place = root / "latents" if "--nproc" in more else tmp_path / "new"
+    place = root / "latents" if "--nproc" in more else Path("/proc/new") if not more else tmp_path / "new"
     stderr = encode(root, place, *more, code=2)
     assert words in stderr
     assert "Traceback" not in stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -170,6 +171,9 @@ def test_a_json_copy_gives_the_same_dialogs(tmp_path: Path, suffix: str) -> None
     (copied / f"data{suffix}").write_text(json.dumps(records) if suffix == ".json" else lines)
     copy, stored = LlavaSource(config_of(copied)), LlavaSource(config_of(tmp_path / "rows"))
     assert len(copy) == len(stored)
+    (copied / "a.json").mkdir()
+    os.mkfifo(copied / "a.jsonl")
+    assert cosmos_identify_data(copied) is not None
     assert cosmos_identify_data(copied / f"data{suffix}") is not None
     for index in (0, 50, 95):
         mine, theirs = (source.get(index, np.random.default_rng(0)) for source in (copy, stored))

@@ -123,7 +123,9 @@ def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(tmp_path: Pa
 
 @pytest.mark.torch
 def test_a_failing_run_keeps_its_traceback_and_exits_with_1(tmp_path: Path) -> None:
-    (tmp_path / "cosmos3/sft/hello/logs/rank_0.log").mkdir(parents=True)
+    log = tmp_path / "cosmos3/sft/hello/logs/rank_0.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(log)
     done = cosmos("run", "hello", "--output-root", str(tmp_path), code=1)
     assert "Traceback" in done.stderr
     assert json.loads((tmp_path / "cosmos3/sft/hello/outcome.json").read_text())["outcome"] == "failed"

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from cosmos_core.cli.main import root_command
-from cosmos_core.errors import UserError
+from cosmos_core.errors import UserError, writing
 from cosmos_core.plugin.manager import PluginManager
 
 PLUGINS = PluginManager.discover()
+NOWHERE = Path("/proc")
+"""A folder in which not even root can make one."""
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No byte can be written to a file, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def refused(*arguments: str) -> UserError:
@@ -43,3 +61,30 @@ def test_a_report_never_takes_the_place_of_a_pipe_or_a_device(tmp_path: Path) ->
     (problem,) = refused("report", str(tmp_path / "run"), "-o", str(tmp_path / "report.pdf")).problems
     assert problem.hint == "choose a name that ends in .html"
     assert not (tmp_path / "report.pdf").exists()
+
+
+def test_a_package_that_cannot_be_written_is_one_error() -> None:
+    assert refused("plugins", "new", "acme", "-o", f"{NOWHERE}/acme").title == f"{NOWHERE}/acme cannot be written"
+
+
+def test_of_a_copy_the_new_file_is_named() -> None:
+    """As `shutil.copyfile` tells it on a full disk."""
+    with pytest.raises(UserError) as refusal, writing(Path("out")):
+        raise OSError(errno.ENOSPC, "No space left on device", "old", None, "new")
+    assert refusal.value.problems[0].file == "new"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("command", [("data", "show"), ("eval",)])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(command: tuple[str, ...]) -> None:
+    error = refused(*command, "hello", "-o", str(NOWHERE / "out" / "shown"))
+    assert error.title.startswith("the output cannot be written; nothing was ")
+
+
+@pytest.mark.torch
+def test_metrics_are_told_where_their_file_finds_no_room(tmp_path: Path) -> None:
+    with no_room():
+        done = CliRunner().invoke(root_command(PLUGINS), ["eval", "hello", "-o", str(tmp_path)], obj=PLUGINS)
+    assert isinstance(done.exception, UserError)
+    assert done.exception.title == f"{tmp_path}/metrics.json cannot be written"
+    assert "val_loss: " in done.stdout

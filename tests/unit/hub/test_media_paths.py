@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_what_leaves_the_dataset_is_refused_by_the_part_that_leaves_and_the_plac
     assert OUTSIDE[text].format(root=root) in said
     assert f"leads to {root}/disk/clips/a.mp4, which is outside {root}/data" in said
     assert f'dataset.media_roots = ["{root}/disk/clips"] allows it' in said
+
+
+def test_a_pipe_which_might_be_read_forever_is_no_file(root: Path) -> None:
+    os.mkfifo(root / "data/pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png is a pipe or a device$"):
+        find(root, "pipe.png")
 
 
 @pytest.mark.parametrize("text", OUTSIDE)

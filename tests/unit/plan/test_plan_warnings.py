@@ -77,6 +77,7 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
             ("checkpoint.keep_best.count=1", "checkpoint.keep_last=1", "trainer.run_validation=false"),
             ("checkpoint.keep_best has no effect: trainer.run_validation is false",),
         ),
+        (("dataloader_train.cache=auto",), ("dataloader_train.cache has no effect", "encodes no videos")),
         (("trackers.wandb.enabled=true",), ("trackers.wandb has no effect", "job.wandb_mode")),
         (("model.ema.enabled=false", "model.ema.rate=0.2"), ("model.ema.rate has no effect",)),
         (("dataloader_val.pool.size=3",), ('dataloader_val.pool has no effect: dataloader_val.packing is "fill"',)),

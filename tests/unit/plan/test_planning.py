@@ -60,14 +60,20 @@ def test_the_run_directory_is_project_group_name(tmp_path: Path) -> None:
 
 def test_a_cache_that_runs_fill_has_a_folder_which_the_plan_tells(tmp_path: Path) -> None:
     """All runs of an output root share it; a folder that the recipe names is kept, and so is one already filled."""
-    auto = plan(tmp_path, "dataloader_train.cache=auto", "dataloader_train.cache_gib=7.5")
+
+    def caching(*overrides: str) -> RunPlan:
+        configured = load("vision_sft_demo", overrides, plugins=PLUGINS)
+        return make_plan(configured, output_root=tmp_path, world=1, distributions={}, fresh=False)
+
+    auto = caching("dataloader_train.cache=auto", "dataloader_train.cache_gib=7.5")
     assert auto.config.dataloader_train.cache_dir == f"{tmp_path}/latent_cache"
     assert auto.summary()["latent cache"] == f"filled by this run in {tmp_path}/latent_cache, at most 7.5 GiB"
-    named = plan(tmp_path, "dataloader_train.cache=auto", "dataloader_train.cache_dir=/scratch")
+    named = caching("dataloader_train.cache=auto", "dataloader_train.cache_dir=/scratch")
     assert named.config.dataloader_train.cache_dir == "/scratch"
-    for other in (plan(tmp_path), plan(tmp_path, "dataloader_train.cache=/latents")):
+    for other in (caching(), caching("dataloader_train.cache=/latents")):
         assert other.config.dataloader_train.cache_dir is None
         assert "latent cache" not in other.summary()
+    assert "latent cache" not in plan(tmp_path, "dataloader_train.cache=auto").summary()
 
 
 def test_fresh_takes_the_first_free_name(tmp_path: Path) -> None:

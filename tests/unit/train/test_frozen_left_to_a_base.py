@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from attrs import evolve
+from click.testing import CliRunner
 
 from cosmos_core.checkpoint import FrozenBase, stored_keys, trained_weights
 from cosmos_core.checkpoint.pack import pack
+from cosmos_core.checkpoint.retention import remove_old
+from cosmos_core.cli.commands.runs import remove
 from cosmos_core.config import OptimizerConfig, RunConfig
 from cosmos_core.errors import UserError
+from cosmos_core.plan import RunPaths
+from cosmos_core.plan.base_users import base_users
 from cosmos_core.plan.make import make_plan
 from cosmos_core.plan.manifest import verify
 from cosmos_core.plan.plan import WeightSource
@@ -201,6 +206,27 @@ def test_a_run_that_starts_from_such_a_checkpoint_needs_no_base_but_the_first(pl
     assert "net.blocks.0.down.weight" in kept
     resume = WeightSource(kind="resume", path=trainer.paths.iteration(HALF))
     assert weights(ready(tmp_path / "next", trainer.config, resume)) == weights(trainer)
+
+
+def test_a_checkpoint_that_is_the_base_of_another_run_stays_as_long_as_that_needs_it(copied: Path) -> None:
+    """Whatever its own run keeps, and where that is to be deleted."""
+    base, source = iteration(copied, "base", 3), WeightSource(kind="warm", path=iteration(copied, "base", 3))
+    (copied / "user").mkdir()
+    (copied / "base" / "launches").mkdir()
+    user = ready(copied / "user", part(include=False, steps=HALF), source)
+    assert base_users(base) == [copied / "user"]
+    user.train()
+    shutil.copytree(base, iteration(copied, "base", 4))
+    few = evolve(user.config.checkpoint, keep_last=1)
+    assert remove_old(RunPaths(copied / "base"), few, newest=4) == []
+    with pytest.raises(UserError, match="nothing was removed") as refusal:
+        CliRunner().invoke(remove, [str(copied / "base"), "--yes"], catch_exceptions=False)
+    assert str(copied / "user") in refusal.value.problems[0].message
+
+    resume = WeightSource(kind="resume", path=user.paths.iteration(HALF))
+    whole = part(include=True, steps=END)
+    ready(copied / "user", evolve(whole, checkpoint=evolve(whole.checkpoint, keep_last=1)), resume).train()
+    assert remove_old(RunPaths(copied / "base"), few, newest=4) == [base]
 
 
 def test_a_run_without_a_base_has_nothing_to_leave_weights_to(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cosmos_core.plan.manifest import DAMAGED, verify
 from cosmos_core.plan.source import Source, find_source
 from cosmos_core.train import Trainer
 from cosmos_core.train.load_for_eval import load_source
+from tests.unit.logged import logged
 from tests.unit.train.runs import PLUGINS, Listening, ready, steps_of
 
 EIGHT = ("trainer.max_iter=8", "checkpoint.save_iter=1", "trainer.validation_iter=1", "checkpoint.keep_last=2")
@@ -47,6 +48,13 @@ def test_what_stays(tmp_path: Path, overrides: tuple[str, ...], kept: list[int])
     assert steps_of(trainer) == kept
     assert latest_complete(trainer.paths.checkpoints) == trainer.paths.iteration(8)
     assert leftover_bytes(trainer.paths.checkpoints) == 0
+
+
+def test_all_stay_while_no_validation_has_the_metric_of_the_best(tmp_path: Path) -> None:
+    with logged() as lines:
+        trainer = train(tmp_path, 'checkpoint.keep_best={metric="accuracyy", count=1}', losses={0: 0.5})
+    assert steps_of(trainer) == list(range(1, 9))
+    assert any("'accuracyy', which no validation has given" in line and "there are val_loss" in line for line in lines)
 
 
 def test_all_stay_by_default(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_a_metric_that_fails_is_named_with_its_line_and_the_others_count(plugins
     assert "'short' has 1 values for 2 answers" in wrong
 
 
+def test_no_metric_takes_the_place_of_another_value(plugins: PluginManager) -> None:
+    scored = Scoring.of(["letters"], plugins, ["acme_scores.metrics:share"]).score(ANSWERS, {}, {"share": 3.0})
+    assert scored.values == {"polite": 0.5}
+    assert "metric 'share' failed: ValueError: there is another value called share" in scored.problems[0].message
+    with pytest.raises(UserError) as caught:
+        Scoring.of(["letters"], plugins, 2 * ["acme_scores.metrics:share"])
+    assert "another metric is called share too" in caught.value.problems[0].message
+
+
 def test_all_metrics_that_cannot_be_imported_are_named(plugins: PluginManager) -> None:
     with pytest.raises(UserError) as caught:
         Scoring.of(["letters"], plugins, ["nowhere:f", "acme_scores.metrics:tones", "no reference"])

@@ -14,8 +14,9 @@ from cosmos_core.strict_json import loads
 from cosmos_core.text_files import text_of
 from cosmos_data_videophy.config import VideophyConfig
 
-__all__ = ["Manifest", "manifest_file", "read_manifest"]
+__all__ = ["Manifest", "find_splits", "manifest_file", "read_manifest"]
 
+SPLITS = ("train", "val")
 MAX_PROBLEMS = 10
 """Bad entries that one error lists."""
 
@@ -31,7 +32,19 @@ class Manifest:
 
 def manifest_file(config: VideophyConfig) -> Path:
     """The manifest of the configured split."""
-    return Path(config.path) / f"videophy2_{config.split}" / "meta.json"
+    return _manifest(Path(config.path), config.split)
+
+
+def find_splits(folder: Path) -> tuple[Path, list[str]]:
+    """The root of a dataset, and which splits a folder holds, or is; none when it is something else."""
+    folder = folder.resolve()
+    own = [split for split in SPLITS if folder / "meta.json" == _manifest(folder.parent, split)]
+    root = folder.parent if own else folder
+    return root, [split for split in own or SPLITS if _manifest(root, split).is_file()]
+
+
+def _manifest(root: Path, split: str) -> Path:
+    return root / f"videophy2_{split}" / "meta.json"
 
 
 def read_manifest(config: VideophyConfig) -> Manifest:

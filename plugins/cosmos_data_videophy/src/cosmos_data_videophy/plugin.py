@@ -7,9 +7,11 @@ from os.path import isdir, isfile
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.plugin import DatasetSpec, MetricSpec, Problem, hookimpl
+from cosmos_core.plugin import DataPath, DatasetSpec, MetricSpec, Problem, hookimpl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cosmos_core.plan import RunPlan
     from cosmos_data_videophy.config import VideophyConfig
 
@@ -43,6 +45,23 @@ def cosmos_metrics() -> Iterable[MetricSpec]:
         errors=("mean_absolute_error", "unreadable"),
         datasets=("videophy2",),
         report="cosmos_data_videophy.scoring:draw_confusion",
+    )
+
+
+@hookimpl
+def cosmos_identify_data(path: Path) -> DataPath | None:
+    """What `cosmos data prepare videophy2` wrote, or one of its splits."""
+    from cosmos_data_videophy.manifest import find_splits
+
+    root, splits = find_splits(path)
+    if not splits:
+        return None
+    return DataPath(
+        dataset={"type": "videophy2", "path": str(root), "split": splits[0]},
+        recipe="videophy2_sft_nano",
+        validation={"split": splits[-1]},
+        stand_ins={"model.backbone.model_name": "tiny"},
+        note="texts have more tokens here than with a model's tokenizer, since the one in this package knows few words",
     )
 
 

@@ -135,6 +135,11 @@ class VfmConfig(AdaptedModelConfig):
         return (name,) if self.text_tokenizer.type == "hf" and name and not isdir(name) else ()
 
     @property
+    def uses_latent_cache(self) -> bool:
+        """It holds what the video tokenizer returned."""
+        return True
+
+    @property
     def published_base(self) -> str:
         """The released generator of this size."""
         return "" if self.tier.startswith("tiny") else f"Cosmos3-{self.tier.capitalize()}"

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from cosmos_core.config import disabled_plugins
 from cosmos_core.console import progress
 from cosmos_core.data import MapSource, StoredClip, UnreadableSample, VideoText
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, make_folder, writing
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
@@ -93,6 +93,7 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     if compiled is not None and compiled.enabled and device.type == "cuda":
         family.compile_video_tokenizer()
     video_tokenizer = family.video_tokenizer  # Loaded first, so that a bad one leaves no folder behind.
+    make_folder(job.output, "nothing was encoded")
     cache = family.open_cache(str(job.output), create=True)
     counts: Counter[str] = Counter(clips=len(clips))
     with progress("encoding", len(clips), "clips", shown=rank == 0) as encoding:
@@ -100,7 +101,8 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
             latents = video_tokenizer.encode(torch.stack([_pixels(clip) for clip in group]).to(device))
             for clip, value in zip(group, latents.cpu(), strict=True):
                 ids = family.text.ids(clip.sample.caption, config.dataloader_train.max_caption_tokens)
-                cache.write(clip.identity, Cached(value, clip.sample.caption, ids))
+                with writing(job.output):
+                    cache.write(clip.identity, Cached(value, clip.sample.caption, ids))
             counts["encoded"] += len(group)
             encoding.advance(counts["encoded"] + counts["kept"] + counts["unreadable"] - encoding.done)
     return counts

@@ -126,7 +126,8 @@ def cosmos_identify_data(path: Path) -> DataPath | None:
     from cosmos_core.data.first_row import ROW_FILES, first_fields
 
     files = [path] if path.is_file() else sorted(path.rglob("*"))
-    rows = next((file for file in files if file.suffix.lower() in ROW_FILES and _DIALOG & first_fields(file)), None)
+    tables = (file for file in files if file.suffix.lower() in ROW_FILES and file.is_file())
+    rows = next((file for file in tables if _DIALOG & first_fields(file)), None)
     if rows is None:
         return None
     sets = dict.fromkeys(("repo", "revision", "subset", "split", "limit"))

@@ -80,6 +80,8 @@ class LatentCache:
         """
         path = self.path(identity)
         try:
+            if not path.is_file():  # A pipe or a device might be read forever.
+                return None
             # Not mapped: another machine may remove the file meanwhile, which a map answers with SIGBUS.
             content = path.read_bytes()
         except OSError:

@@ -23,7 +23,7 @@ __all__ = ["Clip", "Settings", "plan_clips"]
 logger = logging.getLogger(__name__)
 
 MAX_SEED = 2**32 - 1
-MAX_FPS = 1000
+MIN_FPS, MAX_FPS = 0.01, 1000  # A video file has rates to about a thousandth.
 MAX_TOKENS = 2**20
 """Latent tokens of a clip; the base models' longest clips have 44,160."""
 PIXELS_OF_TOKEN = 32 * 32
@@ -211,9 +211,9 @@ def _problems(row: Row, frames: int, fps: float, condition_frames: int) -> list[
     elif condition_frames and frames <= 1 + 4 * (condition_frames - 1):
         message = f"is {frames}, and the given {'image' if row.image else 'video'} is as long already"
         problems.append(row.problem(message, "frames", f"take at least {1 + 4 * condition_frames}"))
-    if not 0 < fps <= MAX_FPS:
+    if not MIN_FPS <= fps <= MAX_FPS:
         message = f"is {fps}, which is no frame rate"
-        problems.append(row.problem(message, "fps", f"take a number above 0, at most {MAX_FPS}"))
+        problems.append(row.problem(message, "fps", f"take a number from {MIN_FPS} to {MAX_FPS}"))
     if row.image is not None and row.video is not None:
         problems.append(row.problem("is given beside an image; a clip continues one of them", "video"))
     for key, path in (("image", row.image), ("video", row.video)):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cosmos_core.data.video import decode_frames, write_mp4
 from cosmos_core.data.video.decode import Frames
+from cosmos_core.errors import writing
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.contact_sheet import COLUMNS, Row, write_contact_sheet
 from cosmos_vfm.generate.page import Cell, PageRow, write_page
@@ -40,17 +41,18 @@ def write_clip(folder: Path, name: str, video: torch.Tensor, fps: float) -> str:
 
 def _write(path: Path, frames: Frames, fps: float) -> str:
     partial = path.with_name(f".partial-{path.name}")
-    if path.suffix == ".png":
-        Image.fromarray(np.ascontiguousarray(frames[0])).save(partial)
-    else:
-        write_mp4(partial, frames, fps, preset=PRESET)
-    partial.replace(path)
+    with writing(path):
+        if path.suffix == ".png":
+            Image.fromarray(np.ascontiguousarray(frames[0])).save(partial)
+        else:
+            write_mp4(partial, frames, fps, preset=PRESET)
+        partial.replace(path)
     return path.name
 
 
 def append_result(folder: Path, result: Result) -> None:
     """Add a line at once, so that nothing is lost when a later clip fails."""
-    with (folder / RESULTS).open("a", encoding="utf-8") as file:
+    with writing(folder / RESULTS), (folder / RESULTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(result, ensure_ascii=False) + "\n")
 
 
@@ -65,7 +67,8 @@ def write_overview(
     results = {(result["clip"], result["source"]): result for result in map(json.loads, lines)}
     ordered = [results[clip.index, label] for clip in clips for label in labels]
     text = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in ordered)
-    (folder / RESULTS).write_text(text, encoding="utf-8")
+    with writing(folder / RESULTS):
+        (folder / RESULTS).write_text(text, encoding="utf-8")
     rows, sheet = [], []
     for clip in clips:
         by_source = [results[clip.index, label] for label in labels]
@@ -77,8 +80,9 @@ def write_overview(
         rows.append(_page_row(clip, truth, by_source, more))
         tiles = [_still_frames(folder / result["file"], clip) for result in by_source]
         sheet.append(Row(clip.prompt, [torch.from_numpy(frames).permute(3, 0, 1, 2) for frames in tiles]))
-    write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
-    write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows)
+    with writing(folder):
+        write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
+        write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows)
     return ordered
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from attrs import evolve
 
 from cosmos_core.config.env import output_root
 from cosmos_core.data import UnreadableSample, VideoText
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, make_folder
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import open_dataset
@@ -28,6 +28,8 @@ from cosmos_vfm.tokenizer import build_text_tokenizer
 from cosmos_vfm.tokenizer.video import TEMPORAL
 
 __all__ = ["start"]
+
+logger = logging.getLogger(__name__)
 
 
 def start(
@@ -65,15 +67,9 @@ def start(
 
 def _make(folder: Path) -> None:
     """Create an empty folder. Raises UserError when it is not empty, or cannot be created or written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"{folder} is there already; choose another folder or remove it")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        problem = Problem(message=str(error.strerror), key="-o", file=str(folder), hint="choose another folder")
-        raise UserError("the folder for the files cannot be written; nothing was started", [problem]) from None
+    make_folder(folder, "nothing was started")
+    if any(folder.iterdir()):
+        raise UserError(f"{folder} is there already; choose another folder or remove it")
 
 
 def _check_ranks(job: Job, sources: Sequence[ConfiguredSource], clips: int) -> None:
@@ -123,6 +119,8 @@ def _validation_items(configured: ConfiguredSource, count: int, plugins: PluginM
             continue
     if not items:
         raise UserError("the validation data holds no readable sample")
+    if len(items) < count:
+        logger.warning("the validation data has %d readable samples, not %d: so many clips are made", len(items), count)
     return items
 
 

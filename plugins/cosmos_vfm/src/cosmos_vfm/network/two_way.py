@@ -1,8 +1,8 @@
 """Two attentions: text over text, causal; latents over text and latents, full.
 
 Samples never see each other. Samples of equal lengths run as one batch, short ones of unequal lengths as one padded
-batch. Long ones run one by one, without mask and padding: from Hopper on through cuDNN, which plans for each new pair of
-lengths, and is nearly twice as fast from then on as a kernel for unequal lengths (tests/benchmarks/RESULTS.md).
+batch. Long ones run one by one, without mask and padding: from Hopper on through cuDNN, which plans for each new pair
+of lengths, and is nearly twice as fast from then on as a kernel for unequal lengths (tests/benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
