@@ -14,7 +14,7 @@ from cosmos_core.data.preparation import ReadSample
 from cosmos_core.data.samples import Chat, Image, Message, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import ClipFile, probe
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, writing
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet, picture_of
@@ -47,8 +47,9 @@ def show_samples(config: RunConfig, plugins: PluginManager, sample: str, count: 
         try:
             lines.append(_write(reader.read(position), reader, reader.member(position), place))
         except UnreadableSample as error:
-            place.mkdir(parents=True, exist_ok=True)
-            (place / "unreadable.txt").write_text(f"{error}\n", encoding="utf-8")
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+                (place / "unreadable.txt").write_text(f"{error}\n", encoding="utf-8")
             lines.append(f"{place}: skipped, {error}")
     return lines
 
@@ -70,15 +71,16 @@ def _write(sample: ReadSample, reader: SampleReader, member: str, place: Path) -
     shown = reader.family.model_input(sample.value)
     if shown is None:
         raise UserError(f"the model family {type(reader.family).__name__} does not say what its model gets")
-    (place / "frames").mkdir(parents=True)
-    for number, frame in enumerate(shown.frames):
-        picture_of(frame).save(place / "frames" / f"{number:04d}.png")
-    if shown.frames:
-        contact_sheet(shown.frames, SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE).save(place / "contact_sheet.png")
     about = {**_about(sample, member, shown), "tokens": sample.num_tokens}
     text = json.dumps(about, indent=2, ensure_ascii=False)
-    (place / "sample.json").write_text(text + "\n", encoding="utf-8")
-    (place / "text.txt").write_text(_marked(shown), encoding="utf-8")
+    with writing(place):
+        (place / "frames").mkdir(parents=True)
+        for number, frame in enumerate(shown.frames):
+            picture_of(frame).save(place / "frames" / f"{number:04d}.png")
+        if shown.frames:
+            contact_sheet(shown.frames, SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE).save(place / "contact_sheet.png")
+        (place / "sample.json").write_text(text + "\n", encoding="utf-8")
+        (place / "text.txt").write_text(_marked(shown), encoding="utf-8")
     return f"{place}: {sample.key}, {len(shown.frames)} frames, {sample.num_tokens} tokens"
 
 

@@ -8,7 +8,7 @@ import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
 from cosmos_core.cli.data_target import recipe_option, resolve_target
-from cosmos_core.errors import make_folder, writing
+from cosmos_core.errors import make_folder
 from cosmos_core.plugin.manager import PluginManager
 
 __all__ = ["show"]
@@ -46,7 +46,5 @@ def show(
 
     config = resolve_target(target, overrides, recipe, plugins)
     make_folder(output.parent, "nothing was read")
-    with writing(output):
-        lines = show_samples(config, plugins, sample, count, output)
-    for line in lines:
+    for line in show_samples(config, plugins, sample, count, output):
         click.echo(line)
