@@ -204,7 +204,8 @@ def test_a_benchmark_that_must_end_tells_what_is_known_before_it_ends_the_run(
     told: list[tuple[str, int]] = []
 
     def running() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "hello" in child.cmdline()]
+        alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in alive if "hello" in child.cmdline()]
 
     def tell(seen: Observed) -> None:
         told.append((seen.outcome, len(running())))

@@ -23,7 +23,9 @@ def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def savers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "saving_process" in " ".join(child.cmdline())]
+    """Those that run; a child of another test that has ended and was not waited for has no command line."""
+    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in running if "saving_process" in " ".join(child.cmdline())]
 
 
 def in_order(lines: list[str]) -> list[str]:
