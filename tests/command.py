@@ -17,7 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "Start", "cosmos", "losses", "metric_records", "module"]
+import psutil
+
+__all__ = ["ROOT", "Start", "cosmos", "losses", "metric_records", "module", "running_children"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval", "generate", "chat"}
@@ -94,6 +96,12 @@ def _zygote() -> Path:
         assert process.poll() is None, "the forking process did not start"
         time.sleep(0.05)
     return folder
+
+
+def running_children(argument: str) -> list[psutil.Process]:
+    """Children of this process that have `argument` on their command line and have not ended."""
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if argument in child.cmdline()]
 
 
 def metric_records(run_dir: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from cosmos_core.plan.costs import RESERVE
@@ -22,6 +21,7 @@ from tests.benchmarks.whole_figures import figures, with_efficiency
 from tests.benchmarks.whole_inputs import Inputs, prepare
 from tests.benchmarks.whole_profile import EAGER, by_kind, dearest, kernels_of, kind_of
 from tests.benchmarks.whole_running import Observed, observe, write_bytecode
+from tests.command import running_children
 
 PHASES = [
     "mode",
@@ -203,12 +203,8 @@ def test_a_benchmark_that_must_end_tells_what_is_known_before_it_ends_the_run(
 ) -> None:
     told: list[tuple[str, int]] = []
 
-    def running() -> list[psutil.Process]:
-        alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-        return [child for child in alive if "hello" in child.cmdline()]
-
     def tell(seen: Observed) -> None:
-        told.append((seen.outcome, len(running())))
+        told.append((seen.outcome, len(running_children("hello"))))
 
     def ended(seconds: float) -> None:
         sys.exit(143)  # As the handler of SIGTERM.
@@ -217,7 +213,7 @@ def test_a_benchmark_that_must_end_tells_what_is_known_before_it_ends_the_run(
     with pytest.raises(SystemExit, match="143"):
         observe(("run", "hello"), tmp_path / "run", steps=60, limit=60, save=True, tell=tell)
     assert told == [("cut", 1)]
-    assert not running()
+    assert not running_children("hello")
 
 
 def test_recipes_and_sizes_share_a_folder_and_each_part_is_made_once(

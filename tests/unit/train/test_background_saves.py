@@ -12,6 +12,7 @@ import pytest
 
 from cosmos_core.plan.manifest import verify
 from cosmos_core.train import Trainer, saves
+from tests.command import running_children
 from tests.unit.logged import logged
 from tests.unit.train.runs import Listening, ready, steps_of
 
@@ -23,9 +24,7 @@ def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def savers() -> list[psutil.Process]:
-    """Those that run; a child of another test that has ended and was not waited for has no command line."""
-    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in running if "saving_process" in " ".join(child.cmdline())]
+    return running_children("cosmos_core.checkpoint.saving_process:main")
 
 
 def in_order(lines: list[str]) -> list[str]:
