@@ -183,10 +183,10 @@ def test_a_draw_is_the_same_again_and_begins_alike_however_long() -> None:
 
 @pytest.mark.slow
 def test_most_of_a_few_faults_in_this_tree_are_caught() -> None:
-    """`make mutants` asks for 95 % of many; of so few, one or two may be changes that nobody can observe."""
-    options = ["--seed", "4", "--count", "6", "--processes", "1", "--below", "cosmos_core/config"]
+    """`make mutants` asks for 95 % of many; of so few, one may be a change that nobody can observe."""
+    options = ["--seed", "4", "--count", "4", "--processes", "1", "--below", "cosmos_core/config"]
     command = [sys.executable, "-m", "tests.mutants", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    caught = re.search(r"^seed 4: (\d) of 6 mutants caught", done.stdout, re.MULTILINE)
+    caught = re.search(r"^seed 4: (\d) of 4 mutants caught", done.stdout, re.MULTILINE)
     assert caught is not None, done.stdout + done.stderr
-    assert int(caught[1]) >= 4, done.stdout
+    assert int(caught[1]) >= 3, done.stdout

@@ -21,10 +21,10 @@ from cosmos_core.train.load_for_eval import load_for_eval
 from tests.command import Start, cosmos, losses, metric_records
 
 RUN = (
-    "trainer.max_iter=40",
-    "scheduler.cycle_lengths=[40]",
-    "trainer.validation_iter=10",
-    "checkpoint.save_iter=10",
+    "trainer.max_iter=24",
+    "scheduler.cycle_lengths=[24]",
+    "trainer.validation_iter=6",
+    "checkpoint.save_iter=6",
     "model.noise=0.3",
     "trainer.grad_accum_iter=2",
     "dataloader_train.max_samples_per_batch=5",
@@ -85,10 +85,10 @@ def test_killed_between_saves_and_resumed_equals_uninterrupted(
 ) -> None:
     run_dir = directory(tmp_path, "killed")
     process = start(*arguments(tmp_path, "killed", *SLOW))
-    wait_for(reached(run_dir, 14, saved=10), process)
+    wait_for(reached(run_dir, 8, saved=6), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert max(record["step"] for record in metric_records(run_dir)) < 40
+    assert max(record["step"] for record in metric_records(run_dir)) < 24
     printed = cosmos(*arguments(tmp_path, "killed", *SLOW))
     assert "resume from" in printed.stderr
     assert losses(run_dir) == losses(uninterrupted)
@@ -102,8 +102,8 @@ def test_killed_between_saves_and_resumed_equals_uninterrupted(
 def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path, tmp_path: Path, start: Start) -> None:
     run_dir = directory(tmp_path, "saving")
     process = start(*arguments(tmp_path, "saving", *SLOW))
-    hidden = run_dir / "checkpoints/.iter_000000020.partial"
-    wait_for(lambda: hidden.exists() or (run_dir / "checkpoints/iter_000000020").exists(), process)
+    hidden = run_dir / "checkpoints/.iter_000000012.partial"
+    wait_for(lambda: hidden.exists() or (run_dir / "checkpoints/iter_000000012").exists(), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     cosmos(*arguments(tmp_path, "saving", *SLOW))
@@ -134,7 +134,7 @@ def test_a_signal_saves_and_exits(
 
 @pytest.mark.ranks
 def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path, start: Start) -> None:
-    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=20", "scheduler.cycle_lengths=[20]", *WAITING)
+    both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=12", "scheduler.cycle_lengths=[12]", *WAITING)
     cosmos(*arguments(tmp_path, "whole", *both))
     run_dir = directory(tmp_path, "stopped")
     process = start(*arguments(tmp_path, "stopped", *both))
@@ -144,7 +144,7 @@ def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path, start: St
     assert process.returncode == 75
     assert stderr.count("ends at once, without saving") == 1
     assert all((run_dir / f"logs/rank_{rank}.log").read_text().count("launch 1: rank") == 1 for rank in (0, 1))
-    assert json.loads((run_dir / "outcome.json").read_text())["step"] < 20
+    assert json.loads((run_dir / "outcome.json").read_text())["step"] < 12
     cosmos(*arguments(tmp_path, "stopped", *both))
     assert losses(run_dir) == losses(directory(tmp_path, "whole"))
 
@@ -223,8 +223,8 @@ def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(
     """One rank stands for all: it equals the run in one process to the last bit."""
     run_dir = directory(tmp_path, "restarted")
     process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"))
-    for launch, step in ((1, 14), (2, 23)):
-        wait_for(reached(run_dir, step, saved=10), process)
+    for launch, step in ((1, 8), (2, 14)):
+        wait_for(reached(run_dir, step, saved=6), process)
         rank_of(process).kill()
         wait_for((run_dir / f"launches/{launch + 1}").is_dir, process)
     stderr = process.communicate(timeout=120)[1]
@@ -245,13 +245,13 @@ def test_torchrun_that_starts_lost_ranks_again_resumes_the_run(tmp_path: Path, s
     run_dir = directory(tmp_path, "outer")
     torchrun = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "cosmos_core")
     process = start(*torchrun, *arguments(tmp_path, "outer", *SLOW), module="torch.distributed.run")
-    wait_for(reached(run_dir, 14, saved=10), process)
+    wait_for(reached(run_dir, 8, saved=6), process)
     ranks = psutil.Process(process.pid).children()
     assert len(ranks) == 2
     ranks[1].kill()
     stderr = process.communicate(timeout=120)[1]
     assert process.returncode == 0, stderr
-    assert list(losses(run_dir)) == list(range(1, 41))
+    assert list(losses(run_dir)) == list(range(1, 25))
     assert yaml.safe_load((run_dir / "launches/2/launch_info.yaml").read_text())["weights"]["kind"] == "resume"
 
 
