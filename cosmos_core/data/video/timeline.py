@@ -99,6 +99,7 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         packets = _scan(video)
         if packets.first is None:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
+            reason += "; if it is whole, convert it to PNG or JPEG" if video.is_picture else ""
             raise UnreadableSample(str(path), reason if packets.times else "no frames")
         times = _packet_times(packets)
         # After a seek, a palette that came with an earlier packet is not known.

@@ -134,6 +134,26 @@ def test_a_picture_that_ffmpeg_decodes_in_parts_is_no_clip(name: str, tmp_path: 
             read(path)
 
 
+@pytest.mark.parametrize(
+    ("mode", "compression"), [("RGB", "jpeg"), ("L", "jpeg"), ("CMYK", "jpeg"), ("YCbCr", None), ("YCbCr", "tiff_lzw")]
+)
+def test_a_tiff_picture_that_ffmpeg_decodes_in_other_colours_is_no_clip(
+    mode: str, compression: str | None, tmp_path: Path
+) -> None:
+    """Black, where there is JPEG in it. A dialog's is read."""
+    path = tmp_path / "a.tif"
+    IMAGE.convert(mode).save(path, compression=compression)
+    with pytest.raises(UnreadableSample, match="a TIFF picture with JPEG or YCbCr in it; convert it to PNG or JPEG"):
+        probe(path)
+    assert pixels_of(path).shape == (48, 96, 3)
+
+
+def test_a_moving_picture_that_ffmpeg_does_not_decode_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    IMAGE.save(tmp_path / "a.webp", lossless=True, **MOVING)
+    with pytest.raises(UnreadableSample, match="can be decoded; if it is whole, convert it to PNG or JPEG"):
+        probe(tmp_path / "a.webp")
+
+
 def test_tiles_are_one_picture_in_a_dialog() -> None:
     assert pixels_of(FIXTURES / "tiles.avif").shape == (256, 256, 3)
 
