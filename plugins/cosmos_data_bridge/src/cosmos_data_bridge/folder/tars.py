@@ -8,10 +8,10 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
+from cosmos_core.data.files import files_below, is_hidden
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.text_files import text_of
 from cosmos_data_bridge.folder.entries import Entry
-from cosmos_data_bridge.folder.files import files_below, is_hidden
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, pair
 
