@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,9 @@ class OpenVideo:
 
     def packets(self) -> Iterator[Any]:
         """Packets of the stream from here to the end; the last one is empty and flushes the decoder."""
-        yield from self.container.demux(self.stream)
+        # After the last packet, PyAV may look for a stream that came up in the middle of the file.
+        with suppress(IndexError):
+            yield from self.container.demux(self.stream)
 
     def frames(self) -> Iterator[Any]:
         """Frames from here to the end, in the order in which the decoder delivers them.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.video import check_decodes, decode, decode_frames, probe
+from cosmos_core.data.video.container import OpenVideo
 from cosmos_core.data.video.matroska import missing_part
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
 from tests.unit.logged import logged
@@ -183,6 +186,18 @@ def test_an_angle_that_is_no_quarter_turn_is_refused_but_not_one_that_is_rounded
         probe(copied(folder, "plain.ts", "odd.mp4", "-display_rotation", "45"))
     nearly = probe(copied(folder, "plain.ts", "nearly.mp4", "-display_rotation", "90.2"))
     assert (nearly.width, nearly.height) == (HEIGHT, WIDTH)
+
+
+def test_a_stream_that_comes_up_in_the_middle_ends_no_video() -> None:
+    """Of a recording of a broadcast. Whether PyAV raises after it hangs on what its memory held before."""
+
+    class Container:
+        def demux(self, stream: Any) -> Iterator[Any]:
+            yield stream
+            raise IndexError("list index out of range")
+
+    stream: Any = object()
+    assert list(OpenVideo(Container(), stream).packets()) == [stream]
 
 
 def test_cover_art_is_not_the_video(folder: Path) -> None:
