@@ -118,6 +118,19 @@ def test_a_picture_that_cannot_be_read_is_refused_by_its_format(name: str, tmp_p
         read_image(b"")
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "avif"])
+def test_a_picture_that_is_cut_short_is_not_told_to_be_of_another_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    IMAGE.save(path, **({"compression": "tiff_lzw"} if suffix == "tif" else {}))
+    whole = path.read_bytes()
+    for length in (14, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of the cut itself.
+            with pytest.raises(UnreadableSample, match=r"image is damaged|image cannot be read \("):
+                read_image(path)
+
+
 def test_levels_without_a_range_are_refused(tmp_path: Path) -> None:
     for levels, reason in ((COLUMNS / 95, "floating point"), (COLUMNS * 100000, "more than 16 bits")):
         PIL.Image.fromarray(levels.astype(np.float32 if reason[0] == "f" else np.int32)).save(tmp_path / "a.tif")
