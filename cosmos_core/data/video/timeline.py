@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
@@ -154,7 +155,7 @@ def _scan(video: OpenVideo) -> _Packets:
 def _first_frame(packet: Any) -> Any:
     try:
         return next(iter(packet.decode()), None)
-    except ValueError:
+    except (ValueError, NotImplementedError, av.PatchWelcomeError):
         return None
 
 

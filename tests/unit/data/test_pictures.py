@@ -161,10 +161,21 @@ def test_a_tiff_picture_that_ffmpeg_decodes_in_other_colours_is_no_clip(
     assert pixels_of(path).shape == (48, 96, 3)
 
 
-def test_a_moving_picture_that_ffmpeg_does_not_decode_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    IMAGE.save(tmp_path / "a.webp", lossless=True, **MOVING)
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("moving.webp", "RGB", {"lossless": True, **MOVING}),
+        ("lab.tif", "LAB", {}),
+        ("packed.tif", "RGB", {"compression": "lzma"}),
+        ("big.tif", "RGB", {"big_tiff": True}),
+    ],
+)
+def test_a_picture_that_ffmpeg_does_not_decode_is_refused_with_what_to_do(
+    name: str, mode: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    IMAGE.convert(mode).save(tmp_path / name, **options)
     with pytest.raises(UnreadableSample, match="can be decoded; if it is whole, convert it to PNG or JPEG"):
-        probe(tmp_path / "a.webp")
+        probe(tmp_path / name)
 
 
 def test_tiles_are_one_picture_in_a_dialog() -> None:
