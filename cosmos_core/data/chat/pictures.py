@@ -21,6 +21,8 @@ __all__ = ["read_image"]
 IMAGE_ERRORS = (OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError, struct.error)
 """What Pillow raises for files that are not images."""
 HEAD = 64
+READ = re.compile(rb"\x89png|\xff\xd8\xff|gif8|ii[*+]\0|mm\0[*+]|riff....webp|....ftypavi[fs]", re.DOTALL)
+"""Formats that Pillow reads, by the first bytes in small letters."""
 UNREAD = {
     "HEIF": re.compile(rb"....ftyp(hei|mif1|msf1|hev)", re.DOTALL),
     "JPEG XL": re.compile(rb"\xff\x0a|....jxl ", re.DOTALL),
@@ -29,7 +31,7 @@ UNREAD = {
     "PDF": re.compile(rb"%pdf"),
     "a video": re.compile(rb"....ftyp|\x1ae\xdf\xa3", re.DOTALL),
 }
-"""Formats that Pillow does not read, by the first bytes in small letters."""
+"""Formats that Pillow does not read, by the same."""
 
 
 def read_image(source: Path | bytes) -> Image:
@@ -69,6 +71,8 @@ def _unknown(source: Path | bytes) -> str:
             source = file.read(HEAD)
     if not source:
         return "image is empty"
+    if READ.match(source[:HEAD].lower()):
+        return "image is damaged"
     head = source[:HEAD].lstrip().lower()
     name = next((name for name, pattern in UNREAD.items() if pattern.match(head)), None)
     return f"image cannot be read: it is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import av
+import av.format
+from av.codec.context import Flags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -44,13 +46,20 @@ class OpenVideo:
         name = str(self.container.format.name)
         return name in JPEG or name.endswith("_pipe")
 
+    @property
+    def may_jump(self) -> bool:
+        """Whether the clock of the format may jump, as in recordings of broadcasts."""
+        return bool(self.container.format.flags & av.format.Flags.ts_discont.value)
+
     def seek(self, time: int) -> None:
         """Go to the key frame at or before `time`, in the stream's time base."""
         self.container.seek(time, stream=self.stream)
 
     def packets(self) -> Iterator[Any]:
         """Packets of the stream from here to the end; the last one is empty and flushes the decoder."""
-        yield from self.container.demux(self.stream)
+        # After the last packet, PyAV may look for a stream that came up in the middle of the file.
+        with suppress(IndexError):
+            yield from self.container.demux(self.stream)
 
     def frames(self) -> Iterator[Any]:
         """Frames from here to the end, in the order in which the decoder delivers them.
@@ -103,6 +112,8 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
         if context.width * context.height > MAX_PIXELS:
             size = f"{context.width} x {context.height}"
             raise UnreadableSample(str(path), f"frames of {size} pixels are too large")
+        # Without it, a crop from the left that is no multiple of some 32 pixels would be made smaller.
+        context.flags |= Flags.unaligned
         context.thread_count = DECODER_THREADS if context.width * context.height > FEW_PIXELS else 1
         # Frames may be larger than the header says; then the decoder raises.
         context.options = {"max_pixels": str(MAX_PIXELS)}

@@ -12,7 +12,9 @@ from cosmos_core.data.source import UnreadableSample
 
 __all__ = ["Filters", "filters", "picture_filters"]
 
-ORIENTATION = 0x112
+COMPRESSION, PHOTOMETRIC, ORIENTATION = 0x103, 0x106, 0x112
+JPEG_IN_TIFF, YCBCR = (6, 7), 6
+TIFF = "a TIFF picture with JPEG or YCbCr in it; convert it to PNG or JPEG"
 SKEW = 0.0175
 """Part of a matrix that counts as rounding: one degree, as for the ffmpeg program."""
 ODD = "its display matrix turns it by an angle that is no quarter turn; encode it anew: `ffmpeg -i OLD NEW` turns it"
@@ -67,13 +69,18 @@ def filters(frame: Any, path: Path) -> Filters:
 
 
 def picture_filters(path: Path) -> Filters:
-    """The same for a picture file, from its EXIF orientation."""
+    """The same for a picture file, from its EXIF orientation.
+
+    Raises UnreadableSample for a TIFF picture that FFmpeg decodes as black, or in other colours.
+    """
     try:
         with PIL.Image.open(path) as picture:
-            orientation = picture.getexif().get(ORIENTATION, 1)
+            tags, is_tiff = picture.getexif(), picture.format == "TIFF"
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
         return ()
-    return _EXIF.get(orientation, ())
+    if is_tiff and (tags.get(COMPRESSION) in JPEG_IN_TIFF or tags.get(PHOTOMETRIC) == YCBCR):
+        raise UnreadableSample(str(path), TIFF)
+    return _EXIF.get(tags.get(ORIENTATION, 1), ())
 
 
 def _sign(value: int) -> int:

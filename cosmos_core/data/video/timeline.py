@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ TOLERANCE = 1
 """Ticks by which the times of a constant rate may be off, since containers round them."""
 EXACT_RATES = 1001
 """Largest denominator of a measured rate, as of 30000/1001."""
+JUMP_BACK, JUMP_AHEAD = 1, 10
+"""Seconds beyond which a step is a jump of the clock; the second one is that of the ffmpeg program."""
 
 
 @frozen
@@ -99,11 +102,15 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         packets = _scan(video)
         if packets.first is None:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
+            reason += "; if it is whole, convert it to PNG or JPEG" if video.is_picture else ""
             raise UnreadableSample(str(path), reason if packets.times else "no frames")
         times = _packet_times(packets)
-        # After a seek, a palette that came with an earlier packet is not known.
-        seekable = times is not None and packets.first.format.name != "pal8"
         is_avi = video.container.format.name == "avi"
+        # After a seek, a palette that came with an earlier packet is not known, and AVI counts packets by its index,
+        # which may have some that are damaged in the file.
+        has_all = not is_avi or len(video.stream.index_entries) == len(packets.times)
+        seekable = times is not None and has_all and packets.first.format.name != "pal8"
+        may_jump = video.may_jump
         rates = (video.stream.base_rate, video.stream.average_rate, video.stream.guessed_rate)
         time_base = video.stream.time_base or Fraction(1, 1000)
         first = packets.first
@@ -115,6 +122,7 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         raise UnreadableSample(str(path), "no frame can be decoded")
     with reading(path, "damaged video"):
         shown = _grid_times(packets, times) if is_avi else times
+        shown = _without_jumps(shown, time_base) if may_jump else shown
         fps = _rate(shown, time_base, rates)
     if any(name == "transpose" for name, _ in turns):
         width, height = height, width
@@ -147,7 +155,7 @@ def _scan(video: OpenVideo) -> _Packets:
 def _first_frame(packet: Any) -> Any:
     try:
         return next(iter(packet.decode()), None)
-    except ValueError:
+    except (ValueError, NotImplementedError, av.PatchWelcomeError):
         return None
 
 
@@ -173,11 +181,24 @@ def _grid_times(packets: _Packets, times: Times) -> Times:
     return np.array([*grid[late:], *range(grid[-1] + 1, grid[-1] + 1 + late)], np.int64)
 
 
+def _without_jumps(times: Times, time_base: Fraction) -> Times:
+    """The same, with a usual step where the clock jumps, as where recordings were joined byte by byte."""
+    steps = np.diff(times)
+    jumps = (steps < -JUMP_BACK / time_base) | (steps > JUMP_AHEAD / time_base)
+    if not jumps.any():
+        return times
+    steps[jumps] = int(np.median(steps))
+    return np.concatenate([times[:1], times[0] + np.cumsum(steps)])
+
+
 def _decoded_times(path: Path, packets: _Packets, time_base: Fraction, rate: Fraction | None) -> tuple[Times, Fraction]:
     """The frames' times by decoding the whole file, and their time base. Raises UnreadableSample."""
     with open_video(path) as video, reading(path, "damaged video"):
         times = [frame.pts for frame in video.frames()]
+        may_jump = video.may_jump
     known = [time for time in times if time is not None]
+    if may_jump and len(known) == len(times):
+        known = _without_jumps(np.array(known, np.int64), time_base).tolist()
     rises = len(known) < 2 or known[0] < known[-1]
     if len(known) < len(times) or not rises or any(after < before for before, after in pairwise(known)):
         # The decoder's own times are not usable; those of the packets may be, sorted.

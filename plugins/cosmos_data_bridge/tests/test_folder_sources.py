@@ -90,6 +90,8 @@ def test_a_name_that_is_not_utf_8_is_refused(clips: Path, tmp_path: Path, video:
         ("[" * 200_000, "has more than 100 levels"),
         ('{"caption": ' + "1" * 5000 + "}", "holds a number of more than 4300 digits"),
         ('{"caption": "x", "start_frame": "abc"}', "'start_frame' is not read here"),
+        ('{"captions": ["x"]}', "no caption is called captions; fields that are read: caption_json, "),
+        ('{"caption": null, "caption_en": "x"}', "no caption is called caption or caption_en; fields that are read: "),
     ],
 )
 def test_captions_that_no_manifest_can_hold_are_refused_with_their_file(
@@ -99,6 +101,22 @@ def test_captions_that_no_manifest_can_hold_are_refused_with_their_file(
     message = fault(clips, tmp_path / "out")
     assert f"{clips / 'a.json'}:1" in message
     assert words in message
+
+
+def test_a_caption_field_of_a_window_is_one_whatever_it_is_called(clips: Path, tmp_path: Path) -> None:
+    (clips / "a.txt").rename(clips / "a.json").write_text('{"qwen3_32b_rewrite-dense": "a cat"}')
+    (entry,) = list_entries(Source(clips))
+    assert entry.captions == {"qwen3_32b_rewrite-dense": "a cat"}
+
+
+def test_a_path_and_the_same_one_without_its_slash_are_one_name(clips: Path, video: bytes, tmp_path: Path) -> None:
+    """Copies of both would lie in one place."""
+    inside = clips / str(tmp_path / "b.mp4").strip("/")
+    inside.parent.mkdir(parents=True)
+    for path in (inside, tmp_path / "b.mp4"):
+        path.write_bytes(video)
+    (clips / "t.csv").write_text(f"path,caption\n{inside.relative_to(clips)},x\n{tmp_path / 'b.mp4'},y\n")
+    assert f"is the name of {inside} and {tmp_path / 'b.mp4'}; rename" in fault(clips / "t.csv", tmp_path / "out")
 
 
 def test_a_clip_of_a_kind_that_is_not_read_is_told_with_the_endings(clips: Path, tmp_path: Path) -> None:
@@ -214,6 +232,17 @@ def test_tars_of_other_systems_are_read(clips: Path, tmp_path: Path) -> None:
     assert captions_of(tmp_path / "out") == {"SHARD/deep/a": "a cat"}
     (tmp_path / "junk.tar").write_bytes(b"x" * 3000)
     assert "\n" not in fault(tmp_path / "junk.tar", tmp_path / "none", copy=True)
+
+
+def test_a_tar_that_has_a_name_twice_or_is_compressed_is_refused_for_that(clips: Path, tmp_path: Path) -> None:
+    """The caption of the second one would stand beside the clip of the first."""
+    for mode in ("w", "w:gz"):
+        path = tmp_path / "a.tar"
+        with tarfile.open(path, mode) as archive:
+            for name in ("a.mp4", "a.txt", "./a.mp4"):
+                archive.add(clips / name, name)
+        words = "it is compressed; decompress it" if mode == "w:gz" else "a.mp4 is in it twice; pack it anew"
+        assert words in fault(path, tmp_path / "none", copy=True)
 
 
 def test_without_held_out_clips_the_recipe_does_not_validate_and_a_recipe_of_yours_is_found_from_anywhere(

@@ -117,6 +117,15 @@ def test_parquet_takes_the_place_of_a_csv(copy: Path, tmp_path: Path) -> None:
     assert [line["reason"] for line in failed] == ["no score in column 'pc'"] * 2
 
 
+def test_one_table_for_both_splits_is_told(copy: Path, tmp_path: Path) -> None:
+    (copy / "data.csv").write_text(f"{HEADER}\nclip0.mp4,x,,4,1,0\n")
+    note = f"note: both splits get the rows of {copy / 'data.csv'}, so validation will be on what was trained"
+    assert note in prepare(copy, tmp_path / "out")
+    assert "note:" not in prepare(copy, tmp_path / "out", "--split", "val")
+    (copy / "videophy2_test.csv").write_text(f"{HEADER}\nclip1.mp4,x,,4,1,0\n")
+    assert "note:" not in prepare(copy, tmp_path / "other")
+
+
 def test_a_parquet_file_may_be_named(copy: Path, tmp_path: Path) -> None:
     parquet(copy / "mine.parquet", [row(0, joint=True), row(1, joint=False)])
     prepare(copy / "mine.parquet", tmp_path / "out", "--split", "val", "--score-field", "joint")

@@ -235,6 +235,19 @@ def test_a_row_that_cannot_be_used_is_named_with_its_line(tmp_path: Path) -> Non
         source.get(2, np.random.default_rng(0))
 
 
+def test_media_of_a_folder_of_files_lie_beside_their_file_or_at_the_top(tmp_path: Path) -> None:
+    row = {"query": "<image>x", "response": "y", "images": ["a.png"]}
+    for place, grey in ((tmp_path, 10), (tmp_path / "one", 20), (tmp_path / "two", None)):
+        place.mkdir(exist_ok=True)
+        (place / "rows.jsonl").write_text(json.dumps(row))
+        if grey is not None:
+            PIL.Image.new("L", (32, 32), grey).save(place / "a.png")
+    source = ChatSource(ChatConfig(type="chat", path=str(tmp_path)))
+    shown = [source.get(index, np.random.default_rng(0)).messages[0].content[0] for index in range(3)]
+    assert [int(image.pixels.max()) for image in shown if isinstance(image, Image)] == [20, 10, 10]
+    assert source.dimensions(0) is not None
+
+
 def examples() -> list[str]:
     """The rows that the documentation shows, one of each form."""
     page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")

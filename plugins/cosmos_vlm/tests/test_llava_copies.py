@@ -144,6 +144,24 @@ def test_a_json_file_without_records_is_left_out_by_name(
         LlavaSource(config_of(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["data.json", "data.parquet"])
+def test_hidden_files_are_no_rows_and_links_to_folders_are_followed(tmp_path: Path, name: str) -> None:
+    """Copies that editors and Macs leave would be trained on again."""
+    home, other = tmp_path / "copy", tmp_path / "disk"
+    for folder, number in ((home, 0), (home / ".ipynb_checkpoints", 0), (other, 1)):
+        folder.mkdir()
+        rows = [{**row(number), "image": "a.png"}]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "data.parquet")
+        if name == "data.json":
+            (folder / "data.parquet").unlink()
+            (folder / name).write_text(json.dumps(rows))
+    (home / "a.png").write_bytes(row(0)["image"]["bytes"])
+    (home / f"._{name}").write_bytes(b"\0\5\x16\7")
+    (home / "more").symlink_to(other)
+    assert keys_of(LlavaSource(config_of(home))) == {"row0", "row1"}
+    assert cosmos_identify_data(home) is not None
+
+
 def test_beside_parquet_no_json_file_counts(tmp_path: Path) -> None:
     mirror(tmp_path, "rows")
     (tmp_path / "dataset_infos.json").write_text("{")

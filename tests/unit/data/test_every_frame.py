@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cosmos_core.data import UnreadableSample
 from cosmos_core.data.video import check_decodes, decode, decode_frames, probe
+from cosmos_core.data.video.container import OpenVideo
 from cosmos_core.data.video.matroska import missing_part
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
 from tests.unit.logged import logged
@@ -113,6 +117,36 @@ def copied(folder: Path, source: str, name: str, *arguments: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("offset", [10, 100], ids=["back", "ahead"])
+def test_a_clock_that_jumps_is_no_pause(offset: int, folder: Path) -> None:
+    """The second recording's times lie before or long after those of the first one."""
+    source = f"-i {made(folder, 'plain.ts', CASES['plain.ts'])} -c copy -output_ts_offset"
+    parts = [made(folder, f"at_{at}.ts", f"{source} {at}").read_bytes() for at in (50, offset)]
+    path = folder / f"jump_{offset}.ts"
+    path.write_bytes(b"".join(parts))
+    assert (probe(path).frames, probe(path).fps) == (150, 25)
+    assert [probe(path).seconds(number) for number in range(150)] == pytest.approx(shown_times(path), abs=1e-3)
+    check_every_start(path)
+
+
+def test_a_packet_that_the_index_has_and_the_file_lacks_moves_no_frame(folder: Path) -> None:
+    path = folder / "damaged.avi"
+    content = bytearray(made(folder, "mpeg4.avi", CASES["mpeg4.avi"]).read_bytes())
+    places = [match.start() for match in re.finditer(b"00dc", content)]
+    content[places[30] : places[30] + 8] = bytes(8)
+    path.write_bytes(content)
+    assert probe(path).frames == 74
+    check_every_start(path, differ=2)
+
+
+def test_a_crop_from_the_left_is_made_to_the_pixel(folder: Path) -> None:
+    crop = "h264_metadata=crop_left=8:crop_right=8:crop_top=4"
+    path = folder / "cropped.mp4"
+    ffmpeg("-i", made(folder, "h264.avi", CASES["h264.avi"]), "-c", "copy", "-bsf:v", crop, path)
+    assert (probe(path).width, probe(path).height) == (WIDTH - 16, HEIGHT - 4)
+    check_every_start(path)
+
+
 def test_streams_copied_into_another_container(folder: Path) -> None:
     check_every_start(copied(folder, "mpeg4.avi", "copied.mp4"), differ=2)
 
@@ -152,6 +186,18 @@ def test_an_angle_that_is_no_quarter_turn_is_refused_but_not_one_that_is_rounded
         probe(copied(folder, "plain.ts", "odd.mp4", "-display_rotation", "45"))
     nearly = probe(copied(folder, "plain.ts", "nearly.mp4", "-display_rotation", "90.2"))
     assert (nearly.width, nearly.height) == (HEIGHT, WIDTH)
+
+
+def test_a_stream_that_comes_up_in_the_middle_ends_no_video() -> None:
+    """Of a recording of a broadcast. Whether PyAV raises after it hangs on what its memory held before."""
+
+    class Container:
+        def demux(self, stream: Any) -> Iterator[Any]:
+            yield stream
+            raise IndexError("list index out of range")
+
+    stream: Any = object()
+    assert list(OpenVideo(Container(), stream).packets()) == [stream]
 
 
 def test_cover_art_is_not_the_video(folder: Path) -> None:

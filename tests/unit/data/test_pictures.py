@@ -118,6 +118,19 @@ def test_a_picture_that_cannot_be_read_is_refused_by_its_format(name: str, tmp_p
         read_image(b"")
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "avif"])
+def test_a_picture_that_is_cut_short_is_not_told_to_be_of_another_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    IMAGE.save(path, **({"compression": "tiff_lzw"} if suffix == "tif" else {}))
+    whole = path.read_bytes()
+    for length in (14, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of the cut itself.
+            with pytest.raises(UnreadableSample, match=r"image is damaged|image cannot be read \("):
+                read_image(path)
+
+
 def test_levels_without_a_range_are_refused(tmp_path: Path) -> None:
     for levels, reason in ((COLUMNS / 95, "floating point"), (COLUMNS * 100000, "more than 16 bits")):
         PIL.Image.fromarray(levels.astype(np.float32 if reason[0] == "f" else np.int32)).save(tmp_path / "a.tif")
@@ -132,6 +145,37 @@ def test_a_picture_that_ffmpeg_decodes_in_parts_is_no_clip(name: str, tmp_path: 
     for read in (probe, lambda path: decode_frames(path, [0])):
         with pytest.raises(UnreadableSample, match="a HEIF picture, or one in tiles; convert it to PNG or JPEG"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "compression"), [("RGB", "jpeg"), ("L", "jpeg"), ("CMYK", "jpeg"), ("YCbCr", None), ("YCbCr", "tiff_lzw")]
+)
+def test_a_tiff_picture_that_ffmpeg_decodes_in_other_colours_is_no_clip(
+    mode: str, compression: str | None, tmp_path: Path
+) -> None:
+    """Black, where there is JPEG in it. A dialog's is read."""
+    path = tmp_path / "a.tif"
+    IMAGE.convert(mode).save(path, compression=compression)
+    with pytest.raises(UnreadableSample, match="a TIFF picture with JPEG or YCbCr in it; convert it to PNG or JPEG"):
+        probe(path)
+    assert pixels_of(path).shape == (48, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("moving.webp", "RGB", {"lossless": True, **MOVING}),
+        ("lab.tif", "LAB", {}),
+        ("packed.tif", "RGB", {"compression": "lzma"}),
+        ("big.tif", "RGB", {"big_tiff": True}),
+    ],
+)
+def test_a_picture_that_ffmpeg_does_not_decode_is_refused_with_what_to_do(
+    name: str, mode: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    IMAGE.convert(mode).save(tmp_path / name, **options)
+    with pytest.raises(UnreadableSample, match="can be decoded; if it is whole, convert it to PNG or JPEG"):
+        probe(tmp_path / name)
 
 
 def test_tiles_are_one_picture_in_a_dialog() -> None:

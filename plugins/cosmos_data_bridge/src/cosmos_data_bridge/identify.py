@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.config.document import read_document
+from cosmos_core.data.files import files_below
 from cosmos_core.data.first_row import ROW_FILES, first_fields
-from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.recipe import RECIPE
 from cosmos_data_bridge.folder.rows import column_names
 from cosmos_data_bridge.folder.sidecars import MEDIA

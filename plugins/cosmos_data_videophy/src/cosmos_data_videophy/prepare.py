@@ -64,6 +64,8 @@ def videophy2(
     from cosmos_data_videophy.materialise import PrepareOptions, materialise
 
     question = _text(prompt_file) if prompt_file is not None else None
+    if split == "both" and source is not None:
+        _tell_of_one_table(source)
     failed = False
     splits: list[dict[str, Any]] = []
     for name in ("train", "val") if split == "both" else ("val" if split == "test" else split,):
@@ -90,6 +92,16 @@ def videophy2(
             "too many rows failed; see failures.jsonl in the split's folder, then run the same command again "
             "(--max-failures sets the share that may)"
         )
+
+
+def _tell_of_one_table(source: Path) -> None:
+    """Raises UserError when a split has no table."""
+    from cosmos_data_videophy.tables import find_table
+
+    table = find_table(source, "val")
+    if table == find_table(source, "train"):
+        one = f"both splits get the rows of {table.files[0]}, so validation will be on what was trained"
+        click.echo(f"note: {one}; --split prepares one alone", err=True)
 
 
 def _draw(output: Path, train: int, validation: int, seed: int, as_json: bool) -> None:

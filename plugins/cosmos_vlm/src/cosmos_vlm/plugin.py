@@ -123,10 +123,11 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 @hookimpl
 def cosmos_identify_data(path: Path) -> DataPath | None:
     """A file of dialogs, or a folder with one."""
+    from cosmos_core.data.files import files_below
     from cosmos_core.data.first_row import ROW_FILES, first_fields
 
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    tables = (file for file in files if file.suffix.lower() in ROW_FILES and file.is_file())
+    files = [path] if path.is_file() else files_below(path)
+    tables = (file for file in files if file.suffix.lower() in ROW_FILES)
     rows = next((file for file in tables if _DIALOG & first_fields(file)), None)
     if rows is None:
         return None

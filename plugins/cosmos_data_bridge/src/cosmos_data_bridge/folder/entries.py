@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import text_fault
-from cosmos_data_bridge.captions import check_captions
+from cosmos_data_bridge.captions import FIELDS, check_captions
 
 __all__ = ["Entry", "caption_fields", "key_of", "no_problems", "unique"]
 
@@ -44,9 +44,10 @@ def key_of(path: Path, root: Path) -> str:
 def caption_fields(value: Any) -> dict[str, Any]:
     """A caption as the fields of a window. Raises ValueError for what is no caption.
 
-    An object that has caption fields is taken as these; any other is a structured caption.
+    An object that has caption fields, or fields that are called like some, is taken as these; any other is a structured
+    caption.
     """
-    if isinstance(value, Mapping) and any(name.startswith("caption") for name in value):
+    if isinstance(value, Mapping) and any(name in FIELDS or name.startswith("caption") for name in value):
         fields = dict(value)
     else:
         fields = {"caption_json" if isinstance(value, Mapping) else "caption": value}
@@ -54,6 +55,8 @@ def caption_fields(value: Any) -> dict[str, Any]:
         raise ValueError(f"'{min(ranges)}' is not read here: a caption is of the whole clip, or of all its windows")
     if all(field is None for field in fields.values()):
         raise ValueError("the caption is missing")
+    if all(fields.get(name) is None for name in FIELDS):
+        raise ValueError(f"no caption is called {' or '.join(fields)}; fields that are read: {', '.join(FIELDS)}")
     check_captions(fields)
     return fields
 
@@ -72,7 +75,8 @@ def unique(entries: Iterable[Entry]) -> list[Entry]:
                     hint="rename it",
                 )
             )
-        first = by_key.setdefault(entry.key, entry)
+        # Copies of files elsewhere lie in the dataset by their whole paths.
+        first = by_key.setdefault(entry.key.strip("/"), entry)
         if first is not entry:
             places = f"{first.origin} and {entry.origin}" if first.origin != entry.origin else f"{entry.origin} twice"
             windows = "; captions of parts of one file need a manifest (docs/data.md, Captioned clips)"
@@ -80,7 +84,7 @@ def unique(entries: Iterable[Entry]) -> list[Entry]:
             message = f"'{entry.key}' is the name of {places}"
             problems.append(Problem(message=message, file=entry.file, line=entry.line, hint=hint))
     no_problems(problems, "names of clips cannot be used")
-    return [by_key[key] for key in sorted(by_key)]
+    return sorted(by_key.values(), key=lambda entry: entry.key)
 
 
 def no_problems(problems: list[Problem], title: str) -> None:

@@ -11,11 +11,11 @@ from attrs import field, frozen
 
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Drops
+from cosmos_core.data.files import files_below
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import fetch
 from cosmos_core.plugin import CheckpointSpec
 from cosmos_data_bridge.folder.entries import Entry, unique
-from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import TABLES
 from cosmos_data_bridge.folder.sidecars import MEDIA, sidecars

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from cosmos_core.data.files import files_below
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
-from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.rows import TABLES
 
 __all__ = ["CAPTIONS", "MEDIA", "pair", "sidecars"]

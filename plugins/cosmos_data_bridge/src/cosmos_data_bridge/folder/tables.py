@@ -12,11 +12,11 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core.console import progress
+from cosmos_core.data.files import files_below
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import path_fault
 from cosmos_core.strict_json import loads
 from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
-from cosmos_data_bridge.folder.files import files_below
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import COLUMNAR, TABLES, Row, column_names, rows
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
+from cosmos_core.data.files import files_below, is_hidden
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.text_files import text_of
 from cosmos_data_bridge.folder.entries import Entry
-from cosmos_data_bridge.folder.files import files_below, is_hidden
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.sidecars import CAPTIONS, MEDIA, pair
 
@@ -56,16 +57,22 @@ def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
 def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
     """Name, bytes and content of every clip and caption. Raises tarfile.TarError, and EOFError at a cut."""
     with tarfile.open(tar) as archive:
+        if not isinstance(archive.fileobj, BufferedReader):
+            problem = Problem(message="it is compressed", file=str(tar), hint="decompress it, such as with gunzip")
+            raise UserError("a tar cannot be read", [problem])
+        seen = set()
         for member in archive:
             name = PurePosixPath(member.name)
             is_used = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
             if not member.isfile() or not is_used:
                 continue
-            if name.is_absolute() or ".." in name.parts:
-                problem = Problem(
-                    message=f"{name} lies outside of it", file=str(tar), hint="pack it with relative names"
-                )
+            outside = name.is_absolute() or ".." in name.parts
+            if outside or name in seen:
+                fault = "lies outside of it" if outside else "is in it twice"
+                hint = "pack it with relative names" if outside else "pack it anew, with one file of each name"
+                problem = Problem(message=f"{name} {fault}", file=str(tar), hint=hint)
                 raise UserError("a tar has names that cannot be unpacked", [problem])
+            seen.add(name)
             if not is_hidden(name):
                 yield name, member.size, partial(_content, archive, member)
         # A tar ends with two blocks of zeros; reading stops silently where a member's header is cut off.

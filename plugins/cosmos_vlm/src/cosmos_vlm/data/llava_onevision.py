@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cosmos_core.data import Chat, UnreadableSample
-from cosmos_core.data.chat import to_chat
+from cosmos_core.data.chat import MediaReader, to_chat
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.rows import RowsSource
 
@@ -22,13 +22,13 @@ class LlavaSource(RowsSource):
     def __init__(self, config: LlavaConfig) -> None:
         super().__init__(config)
 
-    def chat(self, row: Mapping[str, Any], key: str, where: str) -> Chat:
+    def chat(self, row: Mapping[str, Any], key: str, where: str, media: MediaReader) -> Chat:
         """The dialog of a row. Raises UnreadableSample, also for rows without image or answer."""
         try:
             messages = _messages(row)
         except ValueError as error:
             raise UnreadableSample(where, str(error)) from None
-        return to_chat({**row, "conversations": messages}, key, where, self.media)
+        return to_chat({**row, "conversations": messages}, key, where, media)
 
 
 def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cosmos_core.data.files import files_below
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.data.tables import JSON, PARQUET, holds_records
 
@@ -59,12 +60,14 @@ def local_copy(path: str, subset: str | None) -> LocalCopy:
 
 
 def _parquet(home: Path) -> list[Path]:
-    return sorted(file for file in home.rglob("*") if file.suffix.lower() == PARQUET and file.is_file())
+    return [file for file in files_below(home) if file.suffix.lower() == PARQUET]
 
 
 def _json(home: Path) -> Iterator[Path]:
     """JSON files with rows. Others, such as a description of the dataset, are skipped with a warning."""
-    for file in sorted(file for file in home.rglob("*") if file.suffix.lower() in JSON and file.is_file()):
+    for file in files_below(home):
+        if file.suffix.lower() not in JSON:
+            continue
         if holds_records(file):
             yield file
         else:

@@ -40,7 +40,7 @@ EVICTION_FACTOR = 16
 class RowsSource(MapSource):
     """Chat records over blocks of rows. A block is read with its first row and cached while the order stays near it.
 
-    media: opens the images and videos that rows name.
+    media: opens the images and videos that rows name, where all files of rows look for them.
     """
 
     def __init__(self, config: RowsConfig, *, target_fps: float = 2.0, max_frames: int = 32) -> None:
@@ -93,8 +93,8 @@ class RowsSource(MapSource):
         return windowed_shuffle(self._sizes, self._config.lanes, self._config.shuffle_buffer, random)
 
     @abstractmethod
-    def chat(self, row: Mapping[str, Any], key: str, where: str) -> Chat:
-        """The dialog of a row. Raises UnreadableSample."""
+    def chat(self, row: Mapping[str, Any], key: str, where: str, media: MediaReader) -> Chat:
+        """The dialog of a row, whose images and videos `media` opens. Raises UnreadableSample."""
 
     def key(self, index: int) -> str:
         """The row's id, or its number."""
@@ -106,7 +106,7 @@ class RowsSource(MapSource):
         key = _name(row, index)
         if fault := text_fault(key):
             raise UnreadableSample(f"row {index} ({place})", f"its id {fault}")
-        return self.chat(row, key, f"{key} ({place})")
+        return self.chat(row, key, f"{key} ({place})", self._media_of(index))
 
     def dimensions(self, index: int) -> TypicalSample | None:
         """Of row `index` of a local copy; None of one that is streamed."""
@@ -115,12 +115,19 @@ class RowsSource(MapSource):
         row, place = self._row(index)
         for older in list(self._cache)[:-1]:
             del self._cache[older]  # The process that asks goes on to train, and its workers read for themselves.
-        return dimensions_of_row(row, f"row {index} ({place})", self.media)
+        return dimensions_of_row(row, f"row {index} ({place})", self._media_of(index))
 
     def identity(self, index: int) -> str:
         """The row's id, or a digest of its content. Raises UserError for files that cannot be read."""
         row, _ = self._row(index)
         return dialog_id(row) or json.dumps(row, sort_keys=True, default=_digest)
+
+    def _media_of(self, index: int) -> MediaReader:
+        """Looks in the folder of the row's own file first."""
+        if self._copy is None:
+            return self.media
+        file, _ = self._blocks[bisect_right(self._ends, index)]
+        return evolve(self.media, folders=(Path(file).parent, *self.media.folders))
 
     def _row(self, index: int) -> tuple[Mapping[str, Any], str]:
         """The row, and its file and line. The newest is kept, since a sample's identity and content are both asked."""

@@ -1,4 +1,4 @@
-"""The files of a source."""
+"""The files below a folder of data."""
 
 from __future__ import annotations
 
