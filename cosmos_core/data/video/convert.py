@@ -24,6 +24,7 @@ PROGRESSIVE = "interl=0"
 def rgb_converter(video: OpenVideo, turns: Filters, scale: str) -> Convert:
     """The conversion for one file. scale: arguments of the scale filter, which sees the upright picture."""
     graph = av.filter.Graph()
+    graph.threads = video.stream.codec_context.thread_count  # By default one for each core, which small frames pay for.
     nodes: list[Any] = [
         graph.add_buffer(template=video.stream),
         *(graph.add(name, argument) for name, argument in turns),
