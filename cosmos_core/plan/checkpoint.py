@@ -20,6 +20,8 @@ __all__ = ["complete_ones", "damaged", "doubts", "find_checkpoint", "gone", "lat
 
 NUM_NAMED = 4
 """Damaged files that are named."""
+ADAPTER_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+"""Of an export of adapters alone, for diffusers and for peft."""
 
 
 def _has(folder: Path, component: str) -> bool:
@@ -172,6 +174,9 @@ def _refuse_published(folder: Path, key: str) -> None:
         return
     hint = f"{key}={folder}" if key else f"`cosmos convert {folder} -o DIR` makes a base, then checkpoint.load_path=DIR"
     message = f"{folder} holds published or exported weights (*.safetensors), not a checkpoint"
+    if any((folder / name).is_file() for name in ADAPTER_FILES):
+        message = f"{folder} holds adapters without the weights below them"
+        hint = "export the run without --adapter, which folds them into their base, and convert what it wrote"
     problem = Problem(message=message, key="checkpoint.load_path", hint=hint)
     raise UserError("the checkpoint to load is not recognised; nothing was started", [problem])
 

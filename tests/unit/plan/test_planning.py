@@ -120,6 +120,15 @@ def test_load_path_that_holds_nothing_is_refused(tmp_path: Path, made: bool) -> 
         plan(tmp_path, f"checkpoint.load_path={tmp_path / 'empty'}")
 
 
+@pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"])
+def test_adapters_alone_as_a_base_say_how_to_fold_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError) as refused:
+        plan(tmp_path, f"checkpoint.load_path={tmp_path}")
+    assert "without the weights below them" in refused.value.problems[0].message
+    assert "export the run without --adapter" in refused.value.problems[0].hint
+
+
 def test_the_latest_complete_checkpoint_wins_over_a_broken_pointer(tmp_path: Path) -> None:
     checkpoint(tmp_path, 10)
     good = checkpoint(tmp_path, 20)
