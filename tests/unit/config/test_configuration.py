@@ -91,7 +91,7 @@ def test_unset_returns_a_key_to_its_default(write) -> None:
     assert "grad_clip" not in config.trainer.callbacks
 
 
-@pytest.mark.parametrize("key", ["optimizer lr", "a\tb", "", "a = 1", "a.", "'open"])
+@pytest.mark.parametrize("key", ["optimizer lr", "a\tb", "", "a = 1", "a.", "'open", "[optimizer]\nlr"])
 def test_what_is_no_key_cannot_be_unset(write, key: str) -> None:
     text = refused(write(f"unset = [{json.dumps(key)}]\n", "child.toml"))
     assert "child.toml:1" in text
