@@ -20,9 +20,12 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"did you mean 'x'?"`` for the known name nearest to `name`, or an empty string when none is near.
 
-    Of near names one with the same letters comes first, since swapped letters are the commonest slip.
+    One that differs in capitals alone comes first, then one with the same letters, since swapped letters are the
+    commonest slip.
     """
-    matches = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    known = list(known)
+    capitals = [other for other in known if other.casefold() == name.casefold()]
+    matches = capitals or get_close_matches(name, known, n=3, cutoff=0.6)
     swapped = [match for match in matches if sorted(match) == sorted(name)]
     return f"did you mean '{(swapped or matches)[0]}'?" if matches else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ UNREADABLE = "a JSON file cannot be read"
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """JSON in one line, or indented."""
-    return json.dumps(_finite(value), allow_nan=False, indent=indent)
+    """JSON in one line, or indented. What JSON lacks: NaN and infinity become null, TOML's dates and times text."""
+    return json.dumps(_plain(value), allow_nan=False, indent=indent)
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [_plain(inner) for inner in value]
+    if isinstance(value, date | time):
+        return value.isoformat()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

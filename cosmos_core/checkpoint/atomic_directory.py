@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import realpath
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError, file_of
@@ -22,13 +23,18 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
 
     undone: ends error messages, such as "nothing was exported". made_of: identifies the sources; files that an
     interrupted attempt with the same sources left are kept. Without it a failed attempt leaves nothing. Raises
-    UserError when `output` exists or a write fails.
+    UserError when `output` exists or is inside a checkpoint, or a write fails.
     """
     if fault := path_fault(str(output)):
         problem = Problem(message=f"the path {fault}", file=repr(str(output)), hint="choose another folder")
         raise UserError(f"the output cannot be written; {undone}", [problem])
     if output.exists():
         raise UserError(f"{output} exists already; {undone}")
+    if around := next(
+        (above for above in Path(realpath(output)).parents if (above / "model/.metadata").is_file()), None
+    ):
+        problem = Problem(message=f"{around} is a checkpoint, which may be removed", hint="choose another folder")
+        raise UserError(f"{output} would be part of a checkpoint; {undone}", [problem])
     hidden = output.with_name(f".{output.name}.partial")
     try:
         _begin(hidden, made_of)

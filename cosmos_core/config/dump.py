@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from typing import Any
 
 import attrs
@@ -41,7 +42,11 @@ def to_toml(config: RunConfig) -> str:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """YAML in the order of the sections."""
+    """YAML in the order of the sections. TOML's times of day, which YAML lacks, become text."""
     import yaml
 
-    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_representer(time, lambda dumper, value: dumper.represent_str(value.isoformat()))
+    return yaml.dump(to_plain(config), Dumper=Dumper, sort_keys=False, allow_unicode=True)

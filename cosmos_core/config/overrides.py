@@ -39,6 +39,8 @@ def parse_value(text: str) -> Any:
 
 def parse_key(text: str) -> tuple[str, ...]:
     """A dotted key; parts with dots of their own are quoted. Raises ValueError."""
+    if "\n" in text:
+        raise ValueError(f"{text!r} is not a dotted key")
     try:
         nested: Any = tomllib.loads(f"{text} = 0")
     except tomllib.TOMLDecodeError as error:

@@ -16,10 +16,12 @@ from cosmos_core.plan.manifest import MANIFEST, damage
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.plan import WeightSource
 
-__all__ = ["complete_ones", "damaged", "find_checkpoint", "gone", "latest_complete", "starting_weights"]
+__all__ = ["complete_ones", "damaged", "doubts", "find_checkpoint", "gone", "latest_complete", "starting_weights"]
 
 NUM_NAMED = 4
 """Damaged files that are named."""
+ADAPTER_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+"""Of an export of adapters alone, for diffusers and for peft."""
 
 
 def _has(folder: Path, component: str) -> bool:
@@ -30,16 +32,25 @@ def _complete(folder: Path) -> bool:
     """Whether a checkpoint was written to its end; it may have been damaged since."""
     if step_of(folder) is None:
         return False
-    return (folder / MANIFEST).is_file() or (_has(folder, "model") and _has(folder, "trainer"))
+    if (folder / MANIFEST).is_file() or (_has(folder, "model") and _has(folder, "trainer")):
+        return True
+    # It was named when it was whole, so it is damaged; passing over it would lose its steps in silence.
+    return isdir(folder) and _named(folder.parent) == folder
+
+
+def _named(checkpoints: Path) -> Path | None:
+    """What `latest_checkpoint.txt` names; None when that file is damaged or not there."""
+    try:
+        named = checkpoints / (checkpoints / "latest_checkpoint.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return named if named.parent == checkpoints else None
 
 
 def latest_complete(checkpoints: Path) -> Path | None:
     """The checkpoint `latest_checkpoint.txt` names; the newest complete one when that file is damaged or behind."""
-    try:
-        named = checkpoints / (checkpoints / "latest_checkpoint.txt").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        named = checkpoints
-    if named.parent == checkpoints and _complete(named):
+    named = _named(checkpoints)
+    if named is not None and _complete(named):
         return named
     if not isdir(checkpoints):
         return None
@@ -75,14 +86,28 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
 def _undamaged(source: WeightSource, *, fallback: bool) -> WeightSource:
     """`source`, or the newest checkpoint before it that is not damaged. Raises UserError for damage otherwise."""
     newest = source.path
-    wrong = damage(newest) if newest is not None else []
-    if newest is None or not wrong:
+    doubtful = doubts(newest) if newest is not None else []
+    if newest is None or not doubtful:
         return source
-    earlier = [path for path in complete_ones(newest.parent) if path.name < newest.name and not damage(path)]
+    earlier = [path for path in complete_ones(newest.parent) if path.name < newest.name and not doubts(path)]
     if fallback and earlier:
-        return evolve(source, path=earlier[-1], note=f"{source.note} ({newest.name} is damaged: {wrong[0]})".lstrip())
+        note = f"{source.note} ({newest.name} is damaged: {doubtful[0]})".lstrip()
+        return evolve(source, path=earlier[-1], note=note)
+    wrong = damage(newest)
+    if not wrong:
+        return source
     hint = f"checkpoint.fallback=true resumes from {earlier[-1].name}" if earlier else "no earlier checkpoint is whole"
     raise damaged(newest, wrong, "nothing was started", hint)
+
+
+def doubts(checkpoint: Path) -> list[str]:
+    """As `damage`, and whether the manifest was lost: only checkpoints from before all that have one never had it."""
+    if wrong := damage(checkpoint):
+        return wrong
+    lost = not (checkpoint / MANIFEST).is_file() and any(
+        (path / MANIFEST).is_file() for path in complete_ones(checkpoint.parent) if path.name < checkpoint.name
+    )
+    return [f"{MANIFEST} is missing, which earlier ones have"] if lost else []
 
 
 def damaged(checkpoint: Path, wrong: Sequence[str], undone: str, hint: str) -> UserError:
@@ -149,6 +174,9 @@ def _refuse_published(folder: Path, key: str) -> None:
         return
     hint = f"{key}={folder}" if key else f"`cosmos convert {folder} -o DIR` makes a base, then checkpoint.load_path=DIR"
     message = f"{folder} holds published or exported weights (*.safetensors), not a checkpoint"
+    if any((folder / name).is_file() for name in ADAPTER_FILES):
+        message = f"{folder} holds adapters without the weights below them"
+        hint = "export the run without --adapter, which folds them into their base, and convert what it wrote"
     problem = Problem(message=message, key="checkpoint.load_path", hint=hint)
     raise UserError("the checkpoint to load is not recognised; nothing was started", [problem])
 

@@ -101,7 +101,10 @@ def write_manifest(checkpoint: Path, known: Mapping[str, FileRecord]) -> None:
 
 
 def damage(checkpoint: Path) -> list[str]:
-    """What is wrong with a checkpoint as far as sizes tell, and what `verify` noted; nothing without a manifest."""
+    """What is wrong with a checkpoint as far as sizes tell, and what `verify` noted.
+
+    Without a manifest only whether its weights are there at all.
+    """
     try:
         noted = loads((checkpoint / DAMAGED).read_text(encoding="utf-8"))
         return [str(line) for line in noted]
@@ -176,6 +179,8 @@ def _wrong_sizes(checkpoint: Path) -> Iterator[str]:
     except UserError as error:
         yield f"{MANIFEST} {error.problems[0].message}"
         return
+    if not records and not (checkpoint / "model/.metadata").is_file():
+        yield f"{MANIFEST} and model/.metadata are missing"
     for name, record in records.items():
         try:
             size = (checkpoint / name).stat().st_size

@@ -97,9 +97,9 @@ def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) 
         raise UserError(f"{path} is no run, checkpoint, base, export or published folder", problems)
     if step is not None and source.kind != "run":
         raise UserError(f"--step is for run directories; {path} is {source.label}")
-    wrong = damage(source.weights) if source.weights is not None else []
-    if wrong and source.weights is not None:
-        raise damaged(source.weights, wrong, "nothing was loaded", "--step takes an earlier one of a run")
+    checkpoint = source.weights if source.kind != "published" else None
+    if checkpoint is not None and (wrong := damage(checkpoint)):
+        raise damaged(checkpoint, wrong, "nothing was loaded", "--step takes an earlier one of a run")
     return source
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,14 @@ def _whole(value: Any) -> int | None:
 
 
 def _size_and_change(folder: Path) -> tuple[int, float]:
-    """Bytes of all files below a folder, and when the newest of them was written; links are not followed."""
+    """Bytes of all files below a folder, and when the newest of them (else it) was written; follows no links."""
     size, changed = 0, 0.0
     for name, facts in files_below(folder):
         size += facts.st_size
         # The report and the lock are written when somebody looks, not when the run does something.
         if name not in ("report.html", ".lock"):
             changed = max(changed, facts.st_mtime)
+    if not changed:
+        with suppress(OSError):
+            changed = folder.stat().st_mtime
     return size, changed

@@ -69,3 +69,27 @@ def test_each_kind_of_damage_is_named_and_the_checkpoint_before_it_resumes_exact
     flip(checkpoints / "iter_000000008/optim/__0_0.distcp")
     (run_dir / "outcome.json").unlink()
     assert "optim/__0_0.distcp holds other bytes" in run(trained, 10, code=2), "a killed launch leaves no outcome"
+
+
+def test_a_newest_checkpoint_that_lost_its_manifest_is_neither_trusted_nor_passed_over_in_silence(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path, 6)
+    run_dir = tmp_path / "cosmos3/sft/hello"
+    newest = run_dir / "checkpoints/iter_000000006"
+    (newest / "manifest.json").unlink()
+    (newest / "model/__0_0.distcp").write_bytes(b"cut")
+    said = cosmos("checkpoints", "verify", str(run_dir), code=2).stdout
+    assert "iter_000000006: manifest.json is missing, which earlier ones have" in said
+    assert "model cannot be read as a checkpoint" in run(tmp_path, 8, code=2)
+    said = run(tmp_path, 8, "checkpoint.fallback=true", "--dry-run")
+    assert "iter_000000004 (iter_000000006 is damaged: manifest.json is missing" in said
+
+    (newest / "model/.metadata").unlink()
+    said = run(tmp_path, 8, code=2)
+    assert "iter_000000006  is damaged: manifest.json and model/.metadata are missing" in said
+    assert "checkpoint.fallback=true resumes from iter_000000004" in said
+    assert "manifest.json and model/.metadata are missing" in cosmos("eval", str(run_dir), code=2).stderr
+    assert "and model/.metadata are missing" in cosmos("checkpoints", "verify", str(run_dir), code=2).stdout
+    run(tmp_path, 8, "checkpoint.fallback=true")
+    assert "iter_000000006: whole" in cosmos("checkpoints", "verify", str(run_dir)).stdout, "it was saved again"

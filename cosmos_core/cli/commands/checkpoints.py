@@ -90,9 +90,9 @@ def verify(folder: Path, as_json: bool) -> int:
 
     places = (folder / "checkpoints", folder)
     checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
-    faults = {path: _faults(path) for path in held_in_turn(checkpoints)}
-    if faults == {folder: None}:
+    if checkpoints == [folder] and not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")
+    faults = {path: _faults(path) for path in held_in_turn(checkpoints)}
     if as_json:
         print_json({path.name: lines for path, lines in faults.items() if lines is not None})
     else:
@@ -103,10 +103,13 @@ def verify(folder: Path, as_json: bool) -> int:
 
 
 def _faults(checkpoint: Path) -> list[str] | None:
-    """What differs from when a checkpoint was written; None when it has no manifest to tell."""
+    """What differs from when a checkpoint was written; None when it never had a manifest to tell."""
+    from cosmos_core.plan.checkpoint import doubts
     from cosmos_core.plan.manifest import MANIFEST, verify
 
-    return verify(checkpoint) + _wrong_base(checkpoint) if (checkpoint / MANIFEST).is_file() else None
+    if not (checkpoint / MANIFEST).is_file():
+        return doubts(checkpoint) or None
+    return verify(checkpoint) + _wrong_base(checkpoint)
 
 
 def _wrong_base(checkpoint: Path) -> list[str]:

@@ -105,6 +105,15 @@ def test_streams_may_be_closed_and_a_folder_that_is_gone_is_told(tmp_path: Path)
     assert done.stderr.startswith("error: the current folder is gone; nothing was started\n")
 
 
+@pytest.mark.torch
+def test_two_ranks_train_where_the_streams_are_closed(tmp_path: Path) -> None:
+    """As a daemon starts its children; descriptors 0 to 2 would be those of files and sockets."""
+    python = f'"{sys.executable}" -m cosmos_core run hello --nproc 2 --output-root .'
+    script = f"{python} trainer.max_iter=2 'scheduler.warm_up_steps=[1]' trainer.run_validation=false <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "cosmos3/sft/hello/outcome.json").read_text())["outcome"] == "done"
+
+
 def test_a_missing_dataset_and_vae_are_named_with_the_remedy(tmp_path: Path) -> None:
     env = {"DATASET_PATH": str(tmp_path / "none"), "IMAGINAIRE_OUTPUT_ROOT": str(tmp_path / "out")}
     error = cosmos("run", "vision_sft_nano", "model.init=random", "checkpoint.load_path=null", env=env, code=2).stderr

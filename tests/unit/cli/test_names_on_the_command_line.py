@@ -94,6 +94,7 @@ def test_swapped_letters_come_before_other_slips() -> None:
     assert did_you_mean("vmf", ["vlm", "vfm"]) == "did you mean 'vfm'?"
     assert did_you_mean("brigde", ["bride", "bridge"]) == "did you mean 'bridge'?"
     assert did_you_mean("x", ["bridge"]) == ""
+    assert did_you_mean("LR", ["lrs", "lr"]) == "did you mean 'lr'?"
 
 
 def test_a_part_is_compared_with_parts_of_as_many_words() -> None:

@@ -75,6 +75,12 @@ def test_a_report_of_named_runs_is_written_where_asked(root: Path) -> None:
     assert isinstance(failed.exception, UserError)
 
 
+def test_a_run_without_files_is_as_old_as_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "cosmos3/sft/empty/launches/1").mkdir(parents=True)
+    (tmp_path / "cosmos3/sft/empty/checkpoints").mkdir()
+    assert "changed: 0 s ago" in runs("show", "empty", root=tmp_path).stdout
+
+
 def test_removing_asks_first(root: Path) -> None:
     old = root / "cosmos3/sft/old"
     refused = runs("remove", "old", root=root, answer="n\n")

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cosmos_core.config import RunConfig
-from cosmos_core.config.dump import to_toml
+from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load, resolve
+from cosmos_core.strict_json import dumps
 
 PLUGINS = PluginManager.discover()
 
@@ -89,7 +91,7 @@ def test_unset_returns_a_key_to_its_default(write) -> None:
     assert "grad_clip" not in config.trainer.callbacks
 
 
-@pytest.mark.parametrize("key", ["optimizer lr", "a\tb", "", "a = 1", "a.", "'open"])
+@pytest.mark.parametrize("key", ["optimizer lr", "a\tb", "", "a = 1", "a.", "'open", "[optimizer]\nlr"])
 def test_what_is_no_key_cannot_be_unset(write, key: str) -> None:
     text = refused(write(f"unset = [{json.dumps(key)}]\n", "child.toml"))
     assert "child.toml:1" in text
@@ -205,6 +207,15 @@ def test_a_dump_loads_as_the_same_run(write, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(to_toml(config))
     again = read_resolved(tmp_path / "config.toml", PLUGINS.registry)
     assert again == config
+
+
+def test_dates_and_times_are_recorded_in_every_form(write) -> None:
+    times = ("custom.a=07:32:00", "custom.b=1979-05-27", "custom.c=1979-05-27T07:32:00Z")
+    config = loaded(write(BASE), *times)
+    assert "a = 07:32:00\nb = 1979-05-27\nc = 1979-05-27T07:32:00Z" in to_toml(config)
+    assert yaml.safe_load(to_yaml(config))["custom"]["a"] == "07:32:00"
+    texts = {"a": "07:32:00", "b": "1979-05-27", "c": "1979-05-27T07:32:00+00:00"}
+    assert json.loads(dumps(to_plain(config)))["custom"] == texts
 
 
 @pytest.mark.parametrize(

@@ -120,17 +120,27 @@ def test_load_path_that_holds_nothing_is_refused(tmp_path: Path, made: bool) -> 
         plan(tmp_path, f"checkpoint.load_path={tmp_path / 'empty'}")
 
 
+@pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"])
+def test_adapters_alone_as_a_base_say_how_to_fold_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError) as refused:
+        plan(tmp_path, f"checkpoint.load_path={tmp_path}")
+    assert "without the weights below them" in refused.value.problems[0].message
+    assert "export the run without --adapter" in refused.value.problems[0].hint
+
+
 def test_the_latest_complete_checkpoint_wins_over_a_broken_pointer(tmp_path: Path) -> None:
     checkpoint(tmp_path, 10)
     good = checkpoint(tmp_path, 20)
     checkpoint(tmp_path, 30, components=("model",))
     (tmp_path / ".iter_000000040.partial").mkdir()
-    for pointer in (None, "", "iter_000000030\n", "../elsewhere\n", "iter_000000099\n"):
+    for pointer in (None, "", "../elsewhere\n", "iter_000000099\n"):
         if pointer is not None:
             (tmp_path / "latest_checkpoint.txt").write_text(pointer)
         assert latest_complete(tmp_path) == good
-    (tmp_path / "latest_checkpoint.txt").write_text("iter_000000010\n")
-    assert latest_complete(tmp_path) == tmp_path / "iter_000000010"
+    for named in ("iter_000000010", "iter_000000030"):
+        (tmp_path / "latest_checkpoint.txt").write_text(f"{named}\n")
+        assert latest_complete(tmp_path) == tmp_path / named, "it was whole when it was named"
 
 
 def test_the_plan_tells_what_a_person_wants_to_know(tmp_path: Path) -> None:
