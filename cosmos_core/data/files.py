@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from os.path import isdir
 from pathlib import Path, PurePath
 
 from cosmos_core.data.prepared import RECORD
@@ -11,10 +12,13 @@ __all__ = ["files_below", "is_hidden"]
 
 
 def files_below(root: Path) -> list[Path]:
-    """Every file below a folder, sorted. Hidden ones are left out, and datasets that were prepared inside it.
+    """Every file below a folder, sorted; none of what is no folder.
 
-    Links to folders are followed; a folder that is reached twice is read once.
+    Hidden ones are left out, and datasets that were prepared inside it. Links to folders are followed;
+    a folder that is reached twice is read once.
     """
+    if not isdir(root):  # Also a name that no folder can have.
+        return []
     files: list[Path] = []
     seen = set()
     for folder, folders, names in os.walk(root, followlinks=True):
