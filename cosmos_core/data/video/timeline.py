@@ -160,9 +160,14 @@ def _first_frame(packet: Any) -> Any:
 
 
 def _packet_times(packets: _Packets) -> Times | None:
-    """The frames' times, where the packets prove them: one time each, and the first frame has the first one."""
+    """The frames' times, where the packets prove them: one time each, and the first frame has the first one.
+
+    Where the clock goes back, frames do not come in the order of their times.
+    """
     known = [time for time in packets.times if time is not None]
     if not packets.whole or len(known) < len(packets.times) or len(set(known)) < len(known):
+        return None
+    if any(after < before for before, after in pairwise(place for place in packets.grid if place is not None)):
         return None
     times = np.array(sorted(known), np.int64)
     return times if len(times) and packets.first.pts == times[0] else None

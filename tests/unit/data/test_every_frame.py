@@ -129,6 +129,16 @@ def test_a_clock_that_jumps_is_no_pause(offset: int, folder: Path) -> None:
     check_every_start(path)
 
 
+def test_a_clock_that_goes_back_between_earlier_times_moves_no_frame(folder: Path) -> None:
+    """Programme streams have no counter that tells of the joint; the last times lie between the others."""
+    draw = f"{drawn(2)} -c:v mpeg2video -g 15 -bf 2 -output_ts_offset"
+    parts = [made(folder, f"at_{at}.mpg", f"{draw} {at}").read_bytes() for at in (10, 100, 50)]
+    path = folder / "back.mpg"
+    path.write_bytes(b"".join(parts))
+    assert (probe(path).frames, probe(path).fps) == (150, 25)
+    check_every_start(path)
+
+
 def test_a_packet_that_the_index_has_and_the_file_lacks_moves_no_frame(folder: Path) -> None:
     path = folder / "damaged.avi"
     content = bytearray(made(folder, "mpeg4.avi", CASES["mpeg4.avi"]).read_bytes())
