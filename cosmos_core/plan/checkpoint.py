@@ -86,14 +86,16 @@ def find_checkpoint(config: RunConfig, paths: RunPaths) -> WeightSource:
 def _undamaged(source: WeightSource, *, fallback: bool) -> WeightSource:
     """`source`, or the newest checkpoint before it that is not damaged. Raises UserError for damage otherwise."""
     newest = source.path
-    doubtful = doubts(newest) if newest is not None else []
-    if newest is None or not doubtful:
+    if newest is None:
+        return source
+    doubtful = doubts(newest) if source.kind == "resume" else damage(newest)
+    if not doubtful:
         return source
     earlier = [path for path in complete_ones(newest.parent) if path.name < newest.name and not doubts(path)]
     if fallback and earlier:
         note = f"{source.note} ({newest.name} is damaged: {doubtful[0]})".lstrip()
         return evolve(source, path=earlier[-1], note=note)
-    wrong = damage(newest)
+    wrong = damage(newest) or _lacking(newest)
     if not wrong:
         return source
     hint = f"checkpoint.fallback=true resumes from {earlier[-1].name}" if earlier else "no earlier checkpoint is whole"
@@ -101,13 +103,23 @@ def _undamaged(source: WeightSource, *, fallback: bool) -> WeightSource:
 
 
 def doubts(checkpoint: Path) -> list[str]:
-    """As `damage`, and whether the manifest was lost: only checkpoints from before all that have one never had it."""
-    if wrong := damage(checkpoint):
+    """As `damage`, also of a part that nothing resumes without, and whether the manifest was lost.
+
+    Only checkpoints from before all that have a manifest never had one.
+    """
+    if wrong := damage(checkpoint) or _lacking(checkpoint):
         return wrong
     lost = not (checkpoint / MANIFEST).is_file() and any(
         (path / MANIFEST).is_file() for path in complete_ones(checkpoint.parent) if path.name < checkpoint.name
     )
     return [f"{MANIFEST} is missing, which earlier ones have"] if lost else []
+
+
+def _lacking(checkpoint: Path) -> list[str]:
+    """The parts that a checkpoint without a manifest lacks; a manifest tells by itself."""
+    if (checkpoint / MANIFEST).is_file():
+        return []
+    return [f"{part}/.metadata is missing" for part in ("model", "trainer") if not _has(checkpoint, part)]
 
 
 def damaged(checkpoint: Path, wrong: Sequence[str], undone: str, hint: str) -> UserError:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cosmos_core.config import Parallelism, RunConfig
 from cosmos_core.errors import UserError
 from cosmos_core.plan import RunPaths, RunPlan
-from cosmos_core.plan.checkpoint import latest_complete
+from cosmos_core.plan.checkpoint import doubts, latest_complete
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.make import make_plan
 from cosmos_core.plugin import PluginManager
@@ -141,6 +141,23 @@ def test_the_latest_complete_checkpoint_wins_over_a_broken_pointer(tmp_path: Pat
     for named in ("iter_000000010", "iter_000000030"):
         (tmp_path / "latest_checkpoint.txt").write_text(f"{named}\n")
         assert latest_complete(tmp_path) == tmp_path / named, "it was whole when it was named"
+
+
+def test_a_named_checkpoint_without_manifest_that_lacks_a_part_is_damaged(tmp_path: Path) -> None:
+    """As those of the framework that these are compatible with, which never have one."""
+    checkpoints = RunPaths(tmp_path / "cosmos3/sft/hello").checkpoints
+    good = checkpoint(checkpoints, 20)
+    named = checkpoint(checkpoints, 30, components=("model",))
+    (checkpoints / "latest_checkpoint.txt").write_text("iter_000000030\n")
+    with pytest.raises(UserError) as refused:
+        plan(tmp_path)
+    assert refused.value.problems[0].message == "is damaged: trainer/.metadata is missing"
+    assert "checkpoint.fallback=true resumes from iter_000000020" in refused.value.problems[0].hint
+    found = plan(tmp_path, "checkpoint.fallback=true").weights
+    assert (found.kind, found.path) == ("resume", good)
+    assert doubts(named) == ["trainer/.metadata is missing"]
+    warm = plan(tmp_path, f"checkpoint.load_path={named}", "job.name=other").weights
+    assert (warm.kind, warm.path) == ("warm", named), "its weights are whole"
 
 
 def test_the_plan_tells_what_a_person_wants_to_know(tmp_path: Path) -> None:
