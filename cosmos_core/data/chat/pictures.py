@@ -23,6 +23,7 @@ IMAGE_ERRORS = (OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError,
 HEAD = 64
 READ = re.compile(rb"\x89png|\xff\xd8\xff|gif8|ii[*+]\0|mm\0[*+]|riff....webp|....ftypavi[fs]", re.DOTALL)
 """Formats that Pillow reads, by the first bytes in small letters."""
+DAMAGED = "image is damaged, or of a kind that Pillow does not read; if it is whole, convert it to PNG or JPEG"
 UNREAD = {
     "HEIF": re.compile(rb"....ftyp(hei|mif1|msf1|hev)", re.DOTALL),
     "JPEG XL": re.compile(rb"\xff\x0a|....jxl ", re.DOTALL),
@@ -72,7 +73,7 @@ def _unknown(source: Path | bytes) -> str:
     if not source:
         return "image is empty"
     if READ.match(source[:HEAD].lower()):
-        return "image is damaged"
+        return DAMAGED
     head = source[:HEAD].lstrip().lower()
     name = next((name for name, pattern in UNREAD.items() if pattern.match(head)), None)
     return f"image cannot be read: it is {name or 'of a format that Pillow does not read'}; convert it to PNG or JPEG"

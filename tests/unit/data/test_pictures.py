@@ -131,6 +131,12 @@ def test_a_picture_that_is_cut_short_is_not_told_to_be_of_another_format(suffix:
                 read_image(path)
 
 
+def test_a_whole_picture_of_a_kind_that_pillow_lacks_is_not_told_to_be_damaged_alone(tmp_path: Path) -> None:
+    IMAGE.save(tmp_path / "a.tif", tiffinfo={339: (3, 3, 3)})  # Floating point, as satellites' are.
+    with pytest.raises(UnreadableSample, match="that Pillow does not read; if it is whole, convert it to PNG or JPEG"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_levels_without_a_range_are_refused(tmp_path: Path) -> None:
     for levels, reason in ((COLUMNS / 95, "floating point"), (COLUMNS * 100000, "more than 16 bits")):
         PIL.Image.fromarray(levels.astype(np.float32 if reason[0] == "f" else np.int32)).save(tmp_path / "a.tif")
