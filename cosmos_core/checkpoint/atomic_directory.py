@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os.path import realpath
+from os.path import isfile, realpath
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError, file_of
@@ -30,9 +30,9 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
         raise UserError(f"the output cannot be written; {undone}", [problem])
     if output.exists():
         raise UserError(f"{output} exists already; {undone}")
-    if around := next(
-        (above for above in Path(realpath(output)).parents if (above / "model/.metadata").is_file()), None
-    ):
+    # Not Path.is_file, which raises where a folder called "model" is another user's.
+    above = Path(realpath(output)).parents
+    if around := next((folder for folder in above if isfile(folder / "model/.metadata")), None):
         problem = Problem(message=f"{around} is a checkpoint, which may be removed", hint="choose another folder")
         raise UserError(f"{output} would be part of a checkpoint; {undone}", [problem])
     hidden = output.with_name(f".{output.name}.partial")
