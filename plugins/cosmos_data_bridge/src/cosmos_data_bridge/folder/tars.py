@@ -67,14 +67,15 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes
             if not member.isfile() or not is_used:
                 continue
             outside = name.is_absolute() or ".." in name.parts
+            if is_hidden(name) and not outside:
+                continue
             if outside or name in seen:
                 fault = "lies outside of it" if outside else "is in it twice"
                 hint = "pack it with relative names" if outside else "pack it anew, with one file of each name"
                 problem = Problem(message=f"{name} {fault}", file=str(tar), hint=hint)
                 raise UserError("a tar has names that cannot be unpacked", [problem])
             seen.add(name)
-            if not is_hidden(name):
-                yield name, member.size, partial(_content, archive, member)
+            yield name, member.size, partial(_content, archive, member)
         # A tar ends with two blocks of zeros; reading stops silently where a member's header is cut off.
         if tar.stat().st_size < archive.offset + tarfile.BLOCKSIZE:
             raise EOFError("its end is missing")
