@@ -81,6 +81,7 @@ def test_a_newest_checkpoint_that_lost_its_manifest_is_neither_trusted_nor_passe
     (newest / "model/__0_0.distcp").write_bytes(b"cut")
     said = cosmos("checkpoints", "verify", str(run_dir), code=2).stdout
     assert "iter_000000006: manifest.json is missing, which earlier ones have" in said
+    assert "iter_000000006: manifest.json is missing" in cosmos("checkpoints", "verify", str(newest), code=2).stdout
     assert "model cannot be read as a checkpoint" in run(tmp_path, 8, code=2)
     said = run(tmp_path, 8, "checkpoint.fallback=true", "--dry-run")
     assert "iter_000000004 (iter_000000006 is damaged: manifest.json is missing" in said

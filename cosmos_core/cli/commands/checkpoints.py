@@ -86,13 +86,12 @@ def verify(folder: Path, as_json: bool) -> int:
     """
     from cosmos_core.plan.checkpoint import complete_ones
     from cosmos_core.plan.hold import held_in_turn
-    from cosmos_core.plan.manifest import MANIFEST
 
     places = (folder / "checkpoints", folder)
     checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
-    if checkpoints == [folder] and not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")
     faults = {path: _faults(path) for path in held_in_turn(checkpoints)}
+    if faults == {folder: None}:
+        raise UserError(f"{folder} is no checkpoint with a manifest.json, nor a run with such checkpoints")
     if as_json:
         print_json({path.name: lines for path, lines in faults.items() if lines is not None})
     else:
@@ -106,9 +105,11 @@ def _faults(checkpoint: Path) -> list[str] | None:
     """What differs from when a checkpoint was written; None when it never had a manifest to tell."""
     from cosmos_core.plan.checkpoint import doubts
     from cosmos_core.plan.manifest import MANIFEST, verify
+    from cosmos_core.plan.paths import step_of
 
     if not (checkpoint / MANIFEST).is_file():
-        return doubts(checkpoint) or None
+        place = checkpoint.resolve()  # Its name and the folder above tell what it is.
+        return (doubts(place) if step_of(place) is not None else []) or None
     return verify(checkpoint) + _wrong_base(checkpoint)
 
 
