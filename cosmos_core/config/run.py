@@ -24,9 +24,6 @@ __all__ = [
     "TypicalSample",
 ]
 
-WEEK = 7 * 24 * 3600
-"""Seconds. Timers of the system overflow from some weeks on; 0 means no limit."""
-
 
 @frozen(kw_only=True)
 class JobConfig:
@@ -79,13 +76,9 @@ class TimeoutConfig:
     """How long a rank may make no progress before it is named and the run ends (docs/training.md, Ranks that hang)."""
 
     startup: float = option(
-        3600.0,
-        "In a phase of the start, a save, a validation or a callback; 0: no limit.",
-        unit="seconds",
-        low=0,
-        high=WEEK,
+        3600.0, "In a phase of the start, a save, a validation or a callback; 0: no limit.", unit="seconds", low=0
     )
-    step: float = option(600.0, "In a phase of a step after the first; 0: no limit.", unit="seconds", low=0, high=WEEK)
+    step: float = option(600.0, "In a phase of a step after the first; 0: no limit.", unit="seconds", low=0)
 
 
 @frozen(kw_only=True)
@@ -129,11 +122,7 @@ class TrainerConfig:
     )
     timeout: TimeoutConfig = section(TimeoutConfig, "Ranks that hang.")
     stop_grace: float = option(
-        600.0,
-        "A run that was asked to stop ends without saving after this time; 0: no limit.",
-        unit="seconds",
-        low=0,
-        high=WEEK,
+        600.0, "A run that was asked to stop ends without saving after this time; 0: no limit.", unit="seconds", low=0
     )
     callbacks: dict[str, Any] = attrs.field(
         factory=dict, metadata={"help": "One table a callback, typed by the callback of that name."}
@@ -278,11 +267,7 @@ class DataloaderConfig:
     )
     prefetch_factor: int = option(4, "Samples each worker keeps ready.", low=1, high=4096)
     worker_timeout: float = option(
-        180.0,
-        "Workers that give nothing for so long are replaced, twice; 0: no limit.",
-        unit="seconds",
-        low=0,
-        high=WEEK,
+        180.0, "Workers that give nothing for so long are replaced, twice; 0: no limit.", unit="seconds", low=0
     )
     seed: int = option(42, "Seed of order and augmentation.", low=0)
     shuffle: bool = option(True, "A new order every epoch.")

@@ -35,6 +35,8 @@ REPLACED = 2
 """Times in a row that silent workers are replaced before the run ends."""
 SILENT = "DataLoader timed out"
 """How torch's error begins; errors of datasets may be about time, too."""
+LONGEST = 24 * 24 * 3600.0
+"""Seconds; the system counts waits in milliseconds of 31 bits."""
 TRACEBACK_SECONDS = 0.5
 """Given to silent workers to write their tracebacks."""
 _STARTING = Lock()
@@ -70,7 +72,7 @@ def read_in_workers(
             worker_init_fn=partial(start_worker, os.getpid()),
             # A fork server, Python's default from 3.14 on, would be their parent, and they follow this process.
             multiprocessing_context="fork" if sys.platform == "linux" else None,
-            timeout=timeout,
+            timeout=min(timeout, LONGEST),
         )
         with _STARTING, stops_blocked(), _writing_tracebacks():
             others = set(active_children())

@@ -41,6 +41,8 @@ from cosmos_core.train.trainer import Trainer
 __all__ = ["Result", "run"]
 
 FOREVER = timedelta(days=7)
+YEAR = 365 * 24 * 3600.0
+"""Seconds; far beyond, they are too many for a timer."""
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +146,8 @@ def _built_and_trained(
 def _timeout(plan: RunPlan) -> timedelta:
     """Of collectives: later than the watch, which knows more."""
     limits = plan.config.trainer.timeout
-    return timedelta(seconds=max(limits.startup, limits.step) + 60) if limits.startup and limits.step else FOREVER
+    longest = min(max(limits.startup, limits.step), YEAR)
+    return timedelta(seconds=longest + 60) if limits.startup and limits.step else FOREVER
 
 
 def _train(trainer: Trainer) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.command import Start, metric_records
+from tests.command import Start, cosmos, metric_records
 from tests.ranks.test_kill_and_resume import directory, reached, wait_for
 from tests.ranks.test_stops import command, tree
 
@@ -28,6 +28,12 @@ def injected(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def rank_among(members: list[psutil.Process], rank: int) -> psutil.Process:
     """The process of a rank: the topmost with its number in the environment."""
     return next(member for member in members[2:] if member.environ().get("RANK") == str(rank))
+
+
+def test_limits_may_be_longer_than_the_timers_of_the_system(tmp_path: Path) -> None:
+    long = ("trainer.timeout.step=1e308", "trainer.timeout.startup=1e308", "trainer.stop_grace=1e308")
+    loader = ("dataloader_train.num_workers=1", "dataloader_train.worker_timeout=1e300")
+    cosmos("run", "hello", "trainer.max_iter=6", *long, *loader, "--output-root", str(tmp_path))
 
 
 def ended(run_dir: Path, stderr: str, members: list[psutil.Process]) -> None:
