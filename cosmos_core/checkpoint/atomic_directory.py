@@ -33,7 +33,8 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
     # Not Path.is_file, which raises where a folder called "model" is another user's.
     above = Path(realpath(output)).parents
     if around := next((folder for folder in above if isfile(folder / "model/.metadata")), None):
-        problem = Problem(message=f"{around} is a checkpoint, which may be removed", hint="choose another folder")
+        message = f"{around} is a checkpoint or a base, and what lies in it goes with it"
+        problem = Problem(message=message, hint="choose another folder")
         raise UserError(f"{output} would be part of a checkpoint; {undone}", [problem])
     hidden = output.with_name(f".{output.name}.partial")
     try:

@@ -92,6 +92,7 @@ def test_a_name_that_is_not_utf_8_is_refused(clips: Path, tmp_path: Path, video:
         ('{"caption": "x", "start_frame": "abc"}', "'start_frame' is not read here"),
         ('{"captions": ["x"]}', "no caption is called captions; fields that are read: caption_json, "),
         ('{"caption": null, "caption_en": "x"}', "no caption is called caption or caption_en; fields that are read: "),
+        ('{"qwen3_235b_temporal": "x"}', "no caption is called qwen3_235b_temporal; fields"),
     ],
 )
 def test_captions_that_no_manifest_can_hold_are_refused_with_their_file(

@@ -15,6 +15,8 @@ from cosmos_data_bridge.captions import FIELDS, check_captions
 
 __all__ = ["Entry", "caption_fields", "key_of", "no_problems", "unique"]
 
+CALLED = ("caption", "qwen3")
+"""How names of caption fields begin."""
 MAX_PROBLEMS = 10
 """Problems that one error lists."""
 
@@ -47,7 +49,7 @@ def caption_fields(value: Any) -> dict[str, Any]:
     An object that has caption fields, or fields that are called like some, is taken as these; any other is a structured
     caption.
     """
-    if isinstance(value, Mapping) and any(name in FIELDS or name.startswith("caption") for name in value):
+    if isinstance(value, Mapping) and any(name.startswith(CALLED) for name in value):
         fields = dict(value)
     else:
         fields = {"caption_json" if isinstance(value, Mapping) else "caption": value}
@@ -56,7 +58,7 @@ def caption_fields(value: Any) -> dict[str, Any]:
     if all(field is None for field in fields.values()):
         raise ValueError("the caption is missing")
     if all(fields.get(name) is None for name in FIELDS):
-        raise ValueError(f"no caption is called {' or '.join(fields)}; fields that are read: {', '.join(FIELDS)}")
+        raise ValueError(f"no caption is called {' or '.join(fields):.200}; fields that are read: {', '.join(FIELDS)}")
     check_captions(fields)
     return fields
 
