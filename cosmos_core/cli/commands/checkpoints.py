@@ -86,12 +86,13 @@ def verify(folder: Path, as_json: bool) -> int:
     """
     from cosmos_core.plan.checkpoint import complete_ones
     from cosmos_core.plan.hold import held_in_turn
+    from cosmos_core.plan.manifest import MANIFEST
 
     places = (folder / "checkpoints", folder)
     checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
     faults = {path: _faults(path) for path in held_in_turn(checkpoints)}
     if faults == {folder: None}:
-        raise UserError(f"{folder} is no checkpoint with a manifest.json, nor a run with such checkpoints")
+        raise UserError(f"{folder} is no checkpoint with a {MANIFEST}, nor a run with such checkpoints")
     if as_json:
         print_json({path.name: lines for path, lines in faults.items() if lines is not None})
     else:

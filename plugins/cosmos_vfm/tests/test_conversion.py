@@ -258,9 +258,6 @@ def test_a_data_file_of_another_source_is_deleted_before_the_new_one_has_an_inde
 def test_existing_folders_are_never_overwritten(published: Path, base: Path, tmp_path: Path) -> None:
     assert "exists already" in cosmos("convert", str(published), "-o", str(base), code=2).stderr
     assert "exists already" in cosmos("export", str(base), "-o", str(tmp_path), "--task", "vfm", code=2).stderr
-    inside = base / "model/export"
-    assert "part of a checkpoint" in cosmos("export", str(base), "-o", str(inside), "--task", "vfm", code=2).stderr
-    assert not inside.exists()
 
 
 def test_the_released_model_sizes_are_recognised() -> None:

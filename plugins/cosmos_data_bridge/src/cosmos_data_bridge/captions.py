@@ -18,7 +18,8 @@ __all__ = ["FIELDS", "Caption", "ClipFacts", "check_captions", "choose", "model_
 _PREFERRED = ("caption_json", "qwen3_32b_rewrite-dense", "caption")
 _WRITERS = ("qwen3_235b", "qwen3_32b", "qwen3p5_397b")
 _STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
-FIELDS = (*_PREFERRED, *(f"{writer}_{style}" for writer in _WRITERS for style, weight in _STYLES.items() if weight))
+_WEIGHTS = {f"{writer}_{style}": weight for writer in _WRITERS for style, weight in _STYLES.items()}
+FIELDS = (*_PREFERRED, *(field for field, weight in _WEIGHTS.items() if weight))
 """Fields of a window of which one is taken."""
 BLANK = " \t\r\n."
 """Characters of a caption that says nothing: trailing dots become one."""
@@ -54,8 +55,7 @@ def choose(window: Mapping[str, Any], random: np.random.Generator) -> Caption | 
     for field in _PREFERRED:
         if window.get(field):
             return _caption(window[field], field)
-    weights = {f"{writer}_{style}": weight for writer in _WRITERS for style, weight in _STYLES.items()}
-    present = {field: weight for field, weight in weights.items() if window.get(field)}
+    present = {field: weight for field, weight in _WEIGHTS.items() if window.get(field)}
     total = sum(present.values())
     if not total:
         return None
@@ -65,7 +65,7 @@ def choose(window: Mapping[str, Any], random: np.random.Generator) -> Caption | 
 
 def check_captions(window: Mapping[str, Any]) -> None:
     """Raises ValueError for a caption of `choose` that is blank, or neither an object nor a text."""
-    values = {field: window[field] for field in FIELDS if window.get(field) is not None}
+    values = {field: window[field] for field in (*_PREFERRED, *_WEIGHTS) if window.get(field) is not None}
     for field, value in values.items():
         if not isinstance(value, Mapping | str):
             raise ValueError(f"'{field}' is neither text nor an object: {value!r:.80}")
