@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from cosmos_core.attention import layer_memory
 from cosmos_core.config import ActivationCheckpointing, Compile, DatasetConfig, ModelConfig, RunConfig, TypicalSample
-from cosmos_core.plan.costs import GIB, memory_items
+from cosmos_core.plan.costs import GIB, memory_items, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
+from cosmos_core.plan.gpus import machine_of
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_vfm.config import VfmConfig
@@ -91,6 +92,27 @@ def test_a_planned_peak_is_within_a_tenth_of_the_measured_one(
     left_out = BESIDE_ALLOCATED if what == "allocated" else ()
     planned = sum(value for name, value in items.items() if name not in left_out) / GIB
     assert planned == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "recomputing", "measured"),
+    [
+        (CACHED, "4xH100-80GB", 0.90, 7.60),
+        ((), "4xH100-80GB", 0.95, 9.97),
+        ((*CACHED, "model.num_layers=4"), "1xH100-80GB", 0.0, 0.621),
+        ((*CACHED, "model.num_layers=4"), "4xH100-80GB", 0.0, 0.678),
+        ((*CACHED, "model.num_layers=12"), "2xH200", 0.0, 1.90),
+    ],
+)
+def test_measured_steps_take_the_planned_seconds(
+    settings: tuple[str, ...], machine: str, recomputing: float, measured: float
+) -> None:
+    config, gpus = _config("vision_sft_nano", ("trainer.grad_accum_iter=2", *settings)), int(machine[0])
+    degrees = solve_degrees(config.model.parallelism, gpus)
+    seconds = step_seconds(estimate(config), config, degrees, "full", machine_of(machine), recomputing)
+    assert seconds is not None
+    least, most = seconds
+    assert 0.97 * least < measured < most
 
 
 def test_without_recomputation_all_layers_do_not_fit_the_largest_card_that_was_tried() -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import attrs
 from attrs import frozen
 
-from cosmos_core.config import AdaptedModelConfig, option, section
+from cosmos_core.config import AdaptedModelConfig, RunConfig, option, section
 from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "TextTokenizer",
     "VfmConfig",
     "VideoTokenizer",
+    "compiles_encoder",
 ]
 
 DEFAULT_SHIFT = {"256": 3.0, "480": 5.0, "720": 10.0}
@@ -170,3 +171,9 @@ class CompileTokenizer:
     warmup_resolutions: tuple[str, ...] | None = option(
         None, "No effect, for old recipes: every size compiles on use.", choices=("256", "480", "704", "720", "768")
     )
+
+
+def compiles_encoder(config: RunConfig) -> bool:
+    """Whether the callback `compile_tokenizer` is there and does so, where the device is one to compile for."""
+    callback: CompileTokenizer | None = config.trainer.callbacks.get("compile_tokenizer")
+    return callback is not None and callback.enabled

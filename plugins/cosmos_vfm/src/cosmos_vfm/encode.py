@@ -22,7 +22,7 @@ from cosmos_core.recipes import resolve
 from cosmos_core.train import BuildContext
 from cosmos_core.train.build import open_dataset
 from cosmos_vfm.cache import Cached, LatentCache
-from cosmos_vfm.config import CompileTokenizer, VfmConfig
+from cosmos_vfm.config import VfmConfig, compiles_encoder
 from cosmos_vfm.family import VfmFamily
 
 __all__ = ["Job", "encode", "encode_in_processes"]
@@ -89,8 +89,7 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     clips = [clip for source in sources for clip in islice(_clips(source), rank, None, world)]
     device = _device(rank)
     family = VfmFamily(config.model, BuildContext(device, evolve(config.dataloader_train, cache=None)))
-    compiled: CompileTokenizer | None = config.trainer.callbacks.get("compile_tokenizer")
-    if compiled is not None and compiled.enabled and device.type == "cuda":
+    if compiles_encoder(config) and device.type == "cuda":
         family.compile_video_tokenizer()
     video_tokenizer = family.video_tokenizer  # Loaded first, so that a bad one leaves no folder behind.
     make_folder(job.output, "nothing was encoded")

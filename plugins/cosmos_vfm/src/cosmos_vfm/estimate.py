@@ -12,7 +12,7 @@ from cosmos_core.distributed import dtype
 from cosmos_core.optim import inject_lora, select_trainable, trains_only_lora
 from cosmos_core.plan import Estimate, overlong_notes, usual_samples
 from cosmos_core.train import Backward, count_parameters
-from cosmos_vfm.config import VfmConfig
+from cosmos_vfm.config import VfmConfig, compiles_encoder
 from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.layer import DecoderLayer
@@ -30,12 +30,13 @@ USUAL = TypicalSample(frames=93, height=192, width=320, text=735)
 """Where a dataset does not say what its samples are: a clip of four seconds with a structured caption."""
 VAE_PARAMETERS = 0.705e9
 """Of the Wan 2.2 VAE."""
-VAE_SECONDS = 21e-9
-"""To encode a pixel of a frame on an H100: 2.4 s for a pack of 20.5 clips of 93 frames of 320x192."""
+VAE_SECONDS, COMPILED_VAE_SECONDS = 13.5e-9, 10e-9
+"""To encode a pixel of a frame on an H100, eager and compiled: 1.6 and 1.2 s for a pack of 20.5 clips of 93 frames of
+320x192 (tests/benchmarks/RESULTS.md)."""
 CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.005, 25e-9
 """On one core, to read a clip's record, caption and latents, and to decode and resize a pixel of a frame: measured with
 mp4 files of 480p that become 256p; larger files take longer."""
-COMPILED, EAGER = (0.50, 0.60), (0.25, 0.42)
+COMPILED, EAGER = (0.50, 0.60), (0.25, 0.45)
 """Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
 
 
@@ -74,6 +75,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
     from_pixels = config.dataloader_train.cache is None or config.dataloader_train.fills_cache
     online = tokenizer and from_pixels
     pixels_decoded = clips.pixels if from_pixels else 0.0
+    encoding = COMPILED_VAE_SECONDS if compiles_encoder(config) else VAE_SECONDS
     return Estimate(
         parameters=count_parameters(network, network.layers),
         sample=_described(clips),
@@ -85,7 +87,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         before=_encoding(clips, memory) if online else 0.0,
         flops=flops,
         recomputed={mode: {"activations": value} for mode, value in _recomputed(size, clips, towers).items()},
-        other_seconds=clips.pixels * VAE_SECONDS if online else 0.0,
+        other_seconds=clips.pixels * encoding if online else 0.0,
         core_seconds=clips.count * CORE_SECONDS + pixels_decoded * CORE_SECONDS_A_PIXEL,
         width=size.hidden,
         notes=(*clips.notes, *((_encoded_at_once(clips, memory),) if online else ())),
