@@ -75,7 +75,8 @@ class Estimate:
     before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit nothing. flops: of
     forward and backward, without recomputation. recomputed: FLOPs, by mode and by item of `kept`. layers: of each item,
     in the network's order, of which the first recompute under a share; empty: all items recompute alike.
-    other_seconds: of further work, on an H100. core_seconds: to read and prepare the micro-batch on one CPU core.
+    other_seconds: of further work, on an H100. host_seconds: that the host takes to launch the micro-batch's kernels.
+    core_seconds: to read and prepare the micro-batch on one CPU core.
     width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where that was
     measured. notes: lines for people. adapters: whether nothing but adapters trains.
     """
@@ -94,6 +95,7 @@ class Estimate:
     recomputed: Mapping[str, Mapping[str, float]]
     layers: Mapping[str, int] = {}
     other_seconds: float = 0.0
+    host_seconds: float = 0.0
     core_seconds: float = 0.0
     width: int
     utilisation: tuple[float, float] | None
@@ -192,8 +194,9 @@ def step_seconds(
     slow, fast = estimate.utilisation
     exchanged = _exchanged_bytes(estimate, config, degrees)
     least, most = (
-        # Weights are gathered while others compute, so that the slower of the two counts.
-        packs * (max(arithmetic / share, exchanged / link) + spread * other) + times * update
+        # Weights are gathered and kernels launched while others compute, so that the slowest of these counts.
+        packs * (max(arithmetic / share, exchanged / link, spread * estimate.host_seconds) + spread * other)
+        + times * update
         for share, link, spread, times in zip((fast, slow), gpu.link, OTHER_SPREAD, UPDATE_SPREAD, strict=True)
     )
     return least, most

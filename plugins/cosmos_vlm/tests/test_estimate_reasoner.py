@@ -7,7 +7,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.errors import UserError
-from cosmos_core.plan.costs import GIB, memory_items
+from cosmos_core.plan.costs import GIB, memory_items, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine, machine_of
 from cosmos_core.plan.savings import savings
@@ -52,6 +52,33 @@ def test_a_planned_peak_is_within_a_tenth_of_the_measured_one(
     items = memory_items(estimate(config), config, solve_degrees(config.model.parallelism, gpus), mode)
     left_out = BESIDE_ALLOCATED if what == "allocated" else ()
     assert sum(size for name, size in items.items() if name not in left_out) / GIB == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "machine", "mode", "recomputing", "measured"),
+    [
+        ("llava_ov", ("model.num_layers=12",), "2xH100-80GB", "none", 1.0, 0.436),
+        ("llava_ov", (), "4xH100-80GB", "none", 1.0, 0.677),
+        ("llava_ov_packed", COMPILED, "2xH100-80GB", "full", 0.65, 0.980),
+        ("llava_ov_packed", PACKED, "4xH100-80GB", "full", 0.85, 2.09),
+        ("llava_ov_packed", COMPILED, "2xH200", "none", 1.0, 0.856),
+    ],
+)
+def test_measured_steps_take_the_planned_seconds(
+    plugins: PluginManager,
+    recipe: str,
+    settings: tuple[str, ...],
+    machine: str,
+    mode: str,
+    recomputing: float,
+    measured: float,
+) -> None:
+    config = load(recipe, ("trainer.grad_accum_iter=1", *settings), plugins=plugins)
+    degrees = solve_degrees(config.model.parallelism, int(machine[0]))
+    seconds = step_seconds(estimate(config), config, degrees, mode, machine_of(machine), recomputing)
+    assert seconds is not None
+    least, most = seconds
+    assert least < measured < most
 
 
 def test_a_frozen_language_model_with_a_frozen_tower_needs_no_moments_of_them(plugins: PluginManager) -> None:

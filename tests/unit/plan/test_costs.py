@@ -94,6 +94,17 @@ def test_seconds_follow_the_peak_of_the_gpu_and_what_is_recomputed() -> None:
     assert step_seconds(estimate(utilisation=None), config(), ALONE, "none", machine_of("H100")) is None, "not measured"
 
 
+def test_a_step_takes_at_least_as_long_as_its_kernels_are_launched() -> None:
+    def least(host_seconds: float) -> float:
+        twice = config("trainer.grad_accum_iter=2")
+        found = step_seconds(estimate(host_seconds=host_seconds), twice, ALONE, "none", machine_of("H100"))
+        assert found is not None
+        return found[0]
+
+    assert least(1.0) == least(0.0), "the device has more to do"
+    assert least(10.0) - least(0.0) == pytest.approx(2 * (9.0 - 2.0))
+
+
 def test_a_share_of_the_layers_recomputes_from_the_first_on() -> None:
     items = {"tower": 12.0 * GIB, "language": 4.0 * GIB, "loss": 1.0 * GIB}
     halves = {"tower": 6.0 * GIB, "language": 2.0 * GIB, "loss": 1.0 * GIB}

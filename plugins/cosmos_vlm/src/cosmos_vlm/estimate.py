@@ -40,6 +40,9 @@ of test_estimate_reasoner.py, not derived; `tests/benchmarks/memory_table.py` fi
 CORE_SECONDS, CORE_SECONDS_A_PIXEL = 0.001, (60e-9, 90e-9)
 """On one core, to read and tokenize a dialog; to read and resize a pixel of a picture and of a kept frame of a video,
 which includes frames that are decoded and left out. Measured with JPEG and mp4 files of 300 to 500 kilopixels."""
+LAUNCH_SECONDS = 0.011
+"""That the host takes for a layer, forward and backward: the least that a layer takes however short a pack is. Measured
+with one dialog a pack, 12 and 36 layers of the language model (tests/benchmarks/RESULTS.md)."""
 COMPILED, EAGER = (0.40, 0.52), (0.36, 0.48)
 """Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
 
@@ -103,6 +106,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         flops=_flops(architecture, dialogs, parts),
         recomputed=_recomputed(architecture, dialogs, parts),
         layers={TOWER: architecture.vision_config.depth, LANGUAGE: text.num_hidden_layers},
+        host_seconds=LAUNCH_SECONDS * _launched_layers(architecture, parts),
         core_seconds=dialogs.count * _core_seconds(dialogs.each),
         width=text.hidden_size,
         notes=overlong_notes(config.dataloader_train, dialogs.length),
@@ -181,6 +185,15 @@ def _recomputed(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) ->
         recomputed["selective"][TOWER] = dialogs.count * (whole - mixing)
         recomputed["full"][TOWER] = dialogs.count * whole
     return recomputed
+
+
+def _launched_layers(architecture: Any, parts: BackwardOfParts) -> float:
+    """Layers, of which those that no gradient goes through launch only the forward pass, a third."""
+    stacks = (
+        (architecture.vision_config.depth, parts.tower),
+        (architecture.text_config.num_hidden_layers, parts.language),
+    )
+    return sum(number * (1 / 3 if backward is Backward.NONE else 1) for number, backward in stacks)
 
 
 def _core_seconds(sample: TypicalSample) -> float:
