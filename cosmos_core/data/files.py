@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from cosmos_core.data.prepared import RECORD
 
-__all__ = ["files_below", "is_hidden"]
+__all__ = ["files_below", "followed", "is_hidden"]
 
 
 def files_below(root: Path) -> list[Path]:
@@ -30,6 +30,16 @@ def files_below(root: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += (Path(folder, name) for name in names if not name.startswith("."))
     return sorted(path for path in files if path.is_file())
+
+
+def followed(path: Path) -> Path:
+    """Absolute, and where links lead, but by its own name where that has another ending.
+
+    The Hub's cache keeps files under names without an ending, and links with their names to them.
+    """
+    target = Path(os.path.realpath(path))
+    has_its_ending = target.suffix.lower() == path.suffix.lower()
+    return target if has_its_ending else Path(os.path.realpath(path.parent), path.name)
 
 
 def is_hidden(path: PurePath) -> bool:

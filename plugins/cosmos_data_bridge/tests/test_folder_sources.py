@@ -69,6 +69,19 @@ def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(
         dataset_of(tmp_path / "out")
 
 
+def test_a_prepared_dataset_in_the_hubs_cache_keeps_the_names_of_its_links(clips: Path, tmp_path: Path) -> None:
+    prepare_here(clips, tmp_path / "out", copy=True)
+    blobs, snapshot = tmp_path / "datasets--a--b/blobs", tmp_path / "datasets--a--b/snapshots/1"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(path for path in (tmp_path / "out").rglob("*") if path.is_file()):
+        link = snapshot / path.relative_to(tmp_path / "out")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.rename(blobs / f"{number:040x}"))
+    found = dataset_of(snapshot)
+    assert found is not None
+    assert (found["path"], found["split"], found["jsonl"]) == (str(snapshot), "train", "video_dataset_file.jsonl")
+
+
 def test_a_dataset_that_was_prepared_inside_its_source_is_no_part_of_it(clips: Path) -> None:
     prepare_here(clips, clips / "out", copy=True)
     assert captions_of(clips / "out") == {"a": "a cat"}
@@ -93,6 +106,7 @@ def test_a_name_that_is_not_utf_8_is_refused(clips: Path, tmp_path: Path, video:
         ('{"captions": ["x"]}', "no caption is called captions; fields that are read: caption_json, "),
         ('{"caption": null, "caption_en": "x"}', "no caption is called caption or caption_en; fields that are read: "),
         ('{"qwen3_235b_temporal": "x"}', "no caption is called qwen3_235b_temporal; fields"),
+        ('{"caption": "", "qwen3_235b_temporal": "x"}', "'caption' is blank"),
     ],
 )
 def test_captions_that_no_manifest_can_hold_are_refused_with_their_file(

@@ -162,6 +162,34 @@ def test_hidden_files_are_no_rows_and_links_to_folders_are_followed(tmp_path: Pa
     assert cosmos_identify_data(home) is not None
 
 
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.parquet"])
+def test_one_file_of_the_hubs_cache_is_read_by_its_own_name(tmp_path: Path, name: str) -> None:
+    """A link to a blob, whose name has no ending."""
+    blobs, snapshot = tmp_path / "datasets--a--b/blobs", tmp_path / "datasets--a--b/snapshots/1"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    record = {**row(0), "image": "a.png"}
+    if name == "data.parquet":
+        pq.write_table(pa.Table.from_pylist([record]), blobs / "0f1e")
+    else:
+        (blobs / "0f1e").write_text(json.dumps([record] if name == "data.json" else record))
+    (blobs / "2d3c").write_bytes(row(0)["image"]["bytes"])
+    (snapshot / name).symlink_to("../../blobs/0f1e")
+    (snapshot / "a.png").symlink_to("../../blobs/2d3c")
+    assert keys_of(LlavaSource(config_of(snapshot / name))) == {"row0"}
+    found = cosmos_identify_data(snapshot / name)
+    assert found is not None
+    assert found.dataset["path"] == str(snapshot / name)
+
+
+def test_a_link_of_a_users_own_is_followed_to_the_pictures_beside_its_target(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/a.png").write_bytes(row(0)["image"]["bytes"])
+    (tmp_path / "disk/data.json").write_text(json.dumps([{**row(0), "image": "a.png"}]))
+    (tmp_path / "mine.json").symlink_to("disk/data.json")
+    assert keys_of(LlavaSource(config_of(tmp_path / "mine.json"))) == {"row0"}
+
+
 def test_beside_parquet_no_json_file_counts(tmp_path: Path) -> None:
     mirror(tmp_path, "rows")
     (tmp_path / "dataset_infos.json").write_text("{")

@@ -26,4 +26,6 @@ def test_freed_tensors_leave_their_pages_to_the_next_ones() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(ROUNDS):
         activations()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < PAGES, "otherwise each round finds as many"
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    # Once more may be filled anew, in a process whose memory earlier tests have broken up.
+    assert found < 2 * PAGES, f"each of {ROUNDS} rounds would find {PAGES}"

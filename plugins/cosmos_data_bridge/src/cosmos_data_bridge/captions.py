@@ -73,8 +73,10 @@ def check_captions(window: Mapping[str, Any]) -> None:
             raise ValueError(f"'{field}' is blank")
         if isinstance(value, str) and value.strip().lower() in EMPTY_CELLS:
             raise ValueError(f"'{field}' is '{value.strip()}', as other programs write an empty cell")
-    if values and not any(values.values()):
-        raise ValueError(f"'{next(iter(values))}' is blank")
+    # A style that is never drawn does not make up for blank ones.
+    read = {field: value for field, value in values.items() if field in FIELDS} or values
+    if read and not any(read.values()):
+        raise ValueError(f"'{next(iter(read))}' is blank")
 
 
 def _caption(value: Any, field: str) -> Caption:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.config.document import read_document
-from cosmos_core.data.files import files_below
+from cosmos_core.data.files import files_below, followed
 from cosmos_core.data.first_row import ROW_FILES, first_fields
 from cosmos_data_bridge.folder.recipe import RECIPE
 from cosmos_data_bridge.folder.rows import column_names
@@ -32,7 +32,7 @@ def dataset_of(path: Path) -> dict[str, Any] | None:
     """
     if (path / MANIFEST).is_file():
         return _manifest(path / MANIFEST)
-    folder = {"type": "folder", "path": str(path.resolve()), "validation": 0.0}
+    folder = {"type": "folder", "path": str(followed(path)), "validation": 0.0}
     tables = tables_of(path, lambda line: None)
     if tables:
         fields = (
@@ -53,7 +53,7 @@ def validation_of(path: Path) -> dict[str, Any]:
 
 def _manifest(file: Path) -> dict[str, Any]:
     """With what a prepared folder's recipe says of its clips. Raises UserError for a broken recipe."""
-    file = file.resolve()
+    file = followed(file)
     root = file.parents[1]
     table = {"type": "bridge", "path": str(root), "split": file.parent.name, "jsonl": file.name}
     if not (root / RECIPE).is_file():

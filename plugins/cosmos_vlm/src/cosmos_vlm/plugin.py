@@ -123,7 +123,7 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 @hookimpl
 def cosmos_identify_data(path: Path) -> DataPath | None:
     """A file of dialogs, or a folder with one."""
-    from cosmos_core.data.files import files_below
+    from cosmos_core.data.files import files_below, followed
     from cosmos_core.data.first_row import ROW_FILES, first_fields
 
     files = [path] if path.is_file() else files_below(path)
@@ -133,7 +133,7 @@ def cosmos_identify_data(path: Path) -> DataPath | None:
         return None
     sets = dict.fromkeys(("repo", "revision", "subset", "split", "limit"))
     return DataPath(
-        dataset={"type": "chat", "path": str(path.resolve()), **sets},
+        dataset={"type": "chat", "path": str(followed(path)), **sets},
         recipe="llava_ov",
         stand_ins={"model.backbone.model_name": "tiny"},
         note="texts have more tokens here than with a model's tokenizer, since the one in this package knows few words",

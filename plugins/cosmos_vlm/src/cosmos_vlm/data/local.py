@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from os.path import exists, isdir, isfile, realpath
+from os.path import exists, isdir, isfile
 from pathlib import Path
 
 from attrs import frozen
 
-from cosmos_core.data.files import files_below
+from cosmos_core.data.files import files_below, followed
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.data.tables import JSON, PARQUET, holds_records
 
@@ -45,7 +45,7 @@ def local_copy(path: str, subset: str | None) -> LocalCopy:
 
     Raises UserError when there are none, and when several folders hold files but none is named after the subset.
     """
-    root = Path(realpath(path)) if exists(path) else Path(path)
+    root = followed(Path(path)) if exists(path) else Path(path)
     if isfile(root):
         if root.suffix.lower() not in (PARQUET, *JSON):
             raise UserError(f"{root} is no Parquet, JSON or JSONL file; nothing was started")
