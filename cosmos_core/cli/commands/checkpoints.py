@@ -110,7 +110,7 @@ def _faults(checkpoint: Path) -> list[str] | None:
 
     if not (checkpoint / MANIFEST).is_file():
         place = checkpoint.resolve()  # Its name and the folder above tell what it is.
-        return (doubts(place) if step_of(place) is not None else []) or None
+        return None if step_of(place) is None else doubts(place) or None
     return verify(checkpoint) + _wrong_base(checkpoint)
 
 
