@@ -11,7 +11,7 @@ from cosmos_core.attention.kernels import (
 )
 from cosmos_core.attention.merge import OutputLse, attention_with_lse, merge_attentions
 from cosmos_core.attention.packed import PackedSequences, PaddedBatches
-from cosmos_core.attention.regions import AttentionRegions
+from cosmos_core.attention.regions import AttentionRegions, RegionFunctions
 from cosmos_core.attention.rotation import rotate
 from cosmos_core.attention.saved import LayerMemory, layer_memory
 
@@ -21,6 +21,7 @@ __all__ = [
     "OutputLse",
     "PackedSequences",
     "PaddedBatches",
+    "RegionFunctions",
     "SequenceMask",
     "attention_with_lse",
     "dense_attention",

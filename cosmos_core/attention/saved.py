@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from cosmos_core.attention.regions import RegionFunctions
 from cosmos_core.config.model import Compile
 from cosmos_core.distributed.compile import compile_fn
 
@@ -79,8 +80,7 @@ class _Attention(torch.autograd.Function):
 
 def layer_memory(
     layer: nn.Module,
-    pre_attention: Callable[..., Any],
-    post_attention: Callable[..., Any],
+    functions: RegionFunctions,
     hidden: torch.Tensor,
     inputs: Sequence[Any],
     config: Compile,
@@ -90,9 +90,9 @@ def layer_memory(
 ) -> LayerMemory:
     """Of a layer on the meta device whose parameters have the dtype that they are used in.
 
-    pre_attention, post_attention: as `AttentionRegions` takes them. hidden: [N, width] or [1, N, width]. inputs: of the
-    pre-attention region besides, such as rotations, which all layers share. other_keys: rows of keys and values from
-    elsewhere, joined to the layer's own. joined: whether attention runs sequence by sequence and joins the results.
+    hidden: [N, width] or [1, N, width]. inputs: of the pre-attention region besides, such as rotations, which all
+    layers share. other_keys: rows of keys and values from elsewhere, joined to the layer's own. joined: whether
+    attention runs sequence by sequence and joins the results.
     """
     hidden = hidden.detach().requires_grad_()
     shared = [*layer.parameters(), *(value for value in tree_leaves(inputs) if isinstance(value, torch.Tensor))]
@@ -100,7 +100,7 @@ def layer_memory(
     static = evolve(config, compile_dynamic=False)
     pre, post = (
         compile_fn(function, static, backend="aot_eager_decomp_partition")
-        for function in (pre_attention, post_attention)
+        for function in (functions.pre_attention, functions.post_attention)
     )
     before, around, after = (SavedBytes(shared) for _ in range(3))
     with before:

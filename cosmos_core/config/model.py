@@ -70,6 +70,13 @@ class ActivationCheckpointing:
         high=1,
         unless=("mode", ("none", "auto")),
     )
+    parts: int = option(
+        1,
+        "Parts, of whole samples, in which a pack passes the model one after the other: fewer activations exist at "
+        "once, so that less must recompute. 'auto' finds it out.",
+        low=1,
+        unless=("mode", ("auto",)),
+    )
     save_ops_regex: tuple[str, ...] = option(
         ("fmha",),
         "Operators saved under 'selective', as regular expressions.",

@@ -43,13 +43,13 @@ class MicroBatch:
     """One pack.
 
     state: what to save if this is the last one trained on. packing_efficiency: its tokens as a fraction of the cap;
-    None without a cap. batch: of the items, once the family collated them.
+    None without a cap. parts: what the model gets one after the other, once the family collated the items.
     """
 
     items: list[Item]
     state: dict[str, Any]
     packing_efficiency: float | None = None
-    batch: Any = None
+    parts: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,8 @@ class PackedLoader:
                 else:
                     self._seen.shortened += fetched.overlong and is_first
                     self._seen.in_a_row = 0
-                    item = Item(fetched.position, fetched.value, fetched.key, self._names[fetched.place.member])
+                    member, length = self._names[fetched.place.member], fetched.num_tokens
+                    item = Item(fetched.position, fetched.value, fetched.key, member, length)
                     yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
         self._check_skipped(at_end=True)
 

@@ -128,10 +128,11 @@ class Answer:
 class Item:
     """A prepared sample and its global position, which keys every random draw made for it.
 
-    key: its name. dataset: the mixture's member that it comes from.
+    key: its name. dataset: the mixture's member that it comes from. num_tokens: by which packs count it; 0: not known.
     """
 
     position: int
     value: Any
     key: str = ""
     dataset: str = ""
+    num_tokens: int = 0

@@ -27,7 +27,9 @@ class LoraLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., in] -> [..., out]."""
-        return linear(input, self.weight, self.bias) + self.lora_B(self.lora_A(input)) * self.scale
+        # The adapter first: what the backward pass reads of the weight's product is known before it, so that a
+        # recomputation which ends here leaves it out.
+        return self.lora_B(self.lora_A(input)) * self.scale + linear(input, self.weight, self.bias)
 
 
 def is_lora(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.config.run import CheckpointConfig, DataloaderConfig, RunConfig
 from cosmos_core.plan.gpus import GPUS, Machine
@@ -45,6 +45,9 @@ gradient. All in float32.
 """
 OTHER_SPREAD, UPDATE_SPREAD = (0.9, 1.2), (1.0, 1.5)
 """Of the measured seconds of further work, and of the bytes of an update at full bandwidth: least and most."""
+HINDRANCE = 0.65
+"""Of the time that weights take to be exchanged, what computation loses beside it: from packs in two and in three parts
+on four H200 (tests/benchmarks/RESULTS.md)."""
 MIN_WIDTH = 1024
 """Narrower layers wait for their launches, so that no share of the peak holds."""
 REFERENCE = GPUS["H100-80GB"].tflops
@@ -69,16 +72,16 @@ class ParameterCounts:
 class Estimate:
     """What a full micro-batch costs on one process; weights are counted whole, sharding comes later.
 
-    sample: what a typical sample is, for people. samples, tokens: in a micro-batch. kept: bytes from
-    forward to backward, by mode and by item. working: bytes that the backward pass of a layer takes beside, by mode.
-    loss: bytes while the loss is computed. fixed: bytes that are there all the time, by item. before: bytes at most
-    before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit nothing. flops: of
-    forward and backward, without recomputation. recomputed: FLOPs, by mode and by item of `kept`. layers: of each item,
-    in the network's order, of which the first recompute under a share; empty: all items recompute alike.
-    other_seconds: of further work, on an H100. host_seconds: that the host takes to launch the micro-batch's kernels.
-    core_seconds: to read and prepare the micro-batch on one CPU core.
-    width: of the hidden states. utilisation: least and most of a GPU's peak that all FLOPs run at, where that was
-    measured. notes: lines for people. adapters: whether nothing but adapters trains.
+    sample: what a typical sample is, for people. samples, tokens: in a micro-batch. kept: bytes from forward to
+    backward, by mode and by item. held: the same, as much for a part of it. working: bytes that the backward pass of a
+    layer takes beside, by mode. loss: bytes while the loss is computed. fixed: bytes that are there all the time, by
+    item. before: bytes at most before the forward pass. fragmented: bytes that the allocator keeps in blocks which fit
+    nothing. flops: of forward and backward, without recomputation. recomputed: FLOPs, by mode and by item of `kept`.
+    layers: of each item, in the network's order, of which the first recompute under a share; empty: all items recompute
+    alike. other_seconds: of further work, on an H100. host_seconds: that the host takes to launch the micro-batch's
+    kernels. core_seconds: to read and prepare the micro-batch on one CPU core. width: of the hidden states.
+    utilisation: least and most of a GPU's peak that all FLOPs run at, where that was measured. notes: lines for people.
+    adapters: whether nothing but adapters trains.
     """
 
     parameters: ParameterCounts
@@ -87,6 +90,7 @@ class Estimate:
     tokens: float
     kept: Mapping[str, Mapping[str, float]]
     working: Mapping[str, float]
+    held: Mapping[str, float] = {}
     loss: float = 0.0
     fixed: Mapping[str, float] = {}
     before: float = 0.0
@@ -111,6 +115,25 @@ class Estimate:
             left -= number * shares[name]
         return shares
 
+    def in_parts(self, parts: int) -> Estimate:
+        """Of a part of the micro-batch. What is encoded at once stays, and the chunk of a loss."""
+
+        def divided(items: Mapping[str, float]) -> dict[str, float]:
+            return {name: value / parts for name, value in items.items()}
+
+        return evolve(
+            self,
+            samples=self.samples / parts,
+            tokens=self.tokens / parts,
+            kept={mode: divided(items) for mode, items in self.kept.items()},
+            working=divided(self.working),
+            fragmented=self.fragmented / parts,
+            flops=self.flops / parts,
+            recomputed={mode: divided(items) for mode, items in self.recomputed.items()},
+            other_seconds=self.other_seconds / parts,
+            core_seconds=self.core_seconds / parts,
+        )
+
     def recomputed_flops(self, mode: str, share: float) -> float:
         """Of a micro-batch, when the first `share` of the layers recomputes."""
         shares = self.recomputing(share)
@@ -118,12 +141,15 @@ class Estimate:
 
 
 def memory_items(
-    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, recomputing: float = 1.0
+    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, recomputing: float = 1.0, parts: int = 1
 ) -> dict[str, float]:
     """Bytes on each GPU at the moment of a step that takes most, by item; they add up to what the card must have.
 
-    mode: of recomputation. recomputing: share of the layers that recompute.
+    mode: of recomputation. recomputing: share of the layers that recompute. parts: in which a pack is computed.
     """
+    estimate = estimate.in_parts(parts)
+    # Parts are of whole samples, so that one has more than the others.
+    largest = math.ceil(estimate.samples) / estimate.samples if parts > 1 else 1.0
     model = config.model
     master, compute = BYTES[model.parallelism.fsdp_master_dtype], BYTES[model.precision]
     reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
@@ -137,19 +163,20 @@ def memory_items(
         **estimate.fixed,
     }
     gradients = estimate.parameters.trained * master * share
-    accumulated = gradients if config.trainer.grad_accum_iter > 1 else 0.0
+    accumulated = gradients if config.trainer.grad_accum_iter * parts > 1 else 0.0
     whole, shares = estimate.kept["none"], estimate.recomputing(recomputing)
     kept = {
-        name: (shares[name] * value + (1 - shares[name]) * whole[name]) / degrees.context
+        name: (shares[name] * value + (1 - shares[name]) * whole[name]) * largest / degrees.context
         for name, value in estimate.kept[mode].items()
     }
     of_unit, of_root = estimate.parameters.unit_trained * reduced, estimate.parameters.root_trained * reduced
     buffers = estimate.parameters.unit_trained * compute + of_unit
-    working = max(estimate.working[mode] / degrees.context + buffers, estimate.loss)
+    working = max(estimate.working[mode] * largest / degrees.context + buffers, estimate.loss)
     reserve = "allocator reserve"
     moments: tuple[dict[str, float], ...] = (
         {
             "gradients": accumulated,
+            **estimate.held,
             **kept,
             "backward of a layer": working,
             reserve: estimate.fragmented / degrees.context,
@@ -180,22 +207,32 @@ def peak(items: Mapping[str, float]) -> float:
 
 
 def step_seconds(
-    estimate: Estimate, config: RunConfig, degrees: Degrees, mode: str, machine: Machine, recomputing: float = 1.0
+    estimate: Estimate,
+    config: RunConfig,
+    degrees: Degrees,
+    mode: str,
+    machine: Machine,
+    recomputing: float = 1.0,
+    parts: int = 1,
 ) -> tuple[float, float] | None:
     """Seconds of an optimizer step, least and most; None where no rate is known: of the GPU, or of so small a model."""
-    gpu = machine.gpu
+    gpu, estimate = machine.gpu, estimate.in_parts(parts)
     if gpu is None or estimate.utilisation is None or estimate.width < MIN_WIDTH:
         return None
     arithmetic = (estimate.flops + estimate.recomputed_flops(mode, recomputing)) / degrees.context / (gpu.tflops * 1e12)
     moved = ADAM_BYTES + NORM_BYTES + (AVERAGE_BYTES if config.model.ema.enabled else 0)
     update = moved * estimate.parameters.trained / (degrees.shard * degrees.context) / gpu.bandwidth
     other = estimate.other_seconds / degrees.context * REFERENCE / gpu.tflops
-    packs = config.trainer.grad_accum_iter
+    passes = config.trainer.grad_accum_iter * parts
     slow, fast = estimate.utilisation
     exchanged = _exchanged_bytes(estimate, config, degrees)
     least, most = (
         # Weights are gathered and kernels launched while others compute, so that the slowest of these counts.
-        packs * (max(arithmetic / share, exchanged / link, spread * estimate.host_seconds) + spread * other)
+        passes
+        * (
+            max(arithmetic / share + HINDRANCE * exchanged / link, exchanged / link, spread * estimate.host_seconds)
+            + spread * other
+        )
         + times * update
         for share, link, spread, times in zip((fast, slow), gpu.link, OTHER_SPREAD, UPDATE_SPREAD, strict=True)
     )
@@ -205,12 +242,12 @@ def step_seconds(
 def _exchanged_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> float:
     """That a process gets from those that share the weights, in a micro-batch, at the least.
 
-    Trained weights forward and backward, frozen ones once, and gradients.
+    Weights forward and backward, frozen ones of the same units too, and gradients.
     """
     model, processes = config.model, degrees.shard * degrees.context
     reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
     parameters = estimate.parameters
-    gathered = (2 * parameters.trained + parameters.frozen) * BYTES[model.precision]
+    gathered = 2 * (parameters.trained + parameters.frozen) * BYTES[model.precision]
     return (gathered + parameters.trained * reduced) * (1 - 1 / processes)
 
 

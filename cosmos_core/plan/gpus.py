@@ -65,12 +65,13 @@ GIB_OF_GB = 1e9 / 2**30
 
 @frozen
 class Machine:
-    """count GPUs of one kind. gpu: None where only the memory, in GiB, is known."""
+    """count GPUs of one kind. gpu: None where only the memory, in GiB, is known. on_a_host: at most, of those."""
 
     name: str
     count: int
     memory: float
     gpu: Gpu | None = None
+    on_a_host: int = 8
 
 
 def machine_of(text: str) -> Machine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from shlex import quote
@@ -12,19 +13,22 @@ from attrs import evolve, frozen
 from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
-from cosmos_core.plan.costs import MODES, Estimate, memory_items, peak
+from cosmos_core.plan.costs import MODES, Estimate, memory_items, peak, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
+from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.plan import Degrees
 
 __all__ = ["Case", "Saving", "best_mode", "cheapest", "on_a_command_line", "savings"]
 
-MARGIN, PART_MARGIN = 0.95, 0.9
+MARGIN, PART_MARGIN = 0.95, 0.93
 """Share of a card that the plan may fill under 'auto': with no or full recomputation, and with anything in
-between. That gains a few percent of speed, so it leaves the tenth by which the plan may be wrong.
+between, which always comes close to it.
 """
 MAX_GPUS = 64
-PARTS = 20
+SHARES = 100
 """Of the layers, to choose how many recompute."""
+MAX_PARTS, MIN_TOKENS = 8, 4096
+"""Of a pack, to choose from; tokens of a part, so that products fill a GPU."""
 MIN_SAVING = 0.05
 """GiB that a setting must save."""
 
@@ -34,7 +38,8 @@ class Case:
     """A configuration whose cost is known.
 
     estimated: what another configuration of the same run costs. mode: of recomputation, never 'auto'. share: of the
-    layers that recompute. samples_read: of the data, for the estimate; 0: it is of a typical sample.
+    layers that recompute. parts: in which a pack is computed. samples_read: of the data, for the estimate; 0: it is of
+    a typical sample.
     """
 
     estimate: Estimate
@@ -43,17 +48,23 @@ class Case:
     degrees: Degrees
     mode: str
     share: float = 1.0
+    parts: int = 1
     samples_read: int = 0
 
     @cached_property
     def items(self) -> dict[str, float]:
         """Bytes on each GPU, by item."""
-        return memory_items(self.estimate, self.config, self.degrees, self.mode, self.share)
+        return memory_items(self.estimate, self.config, self.degrees, self.mode, self.share, self.parts)
 
     @property
     def peak(self) -> float:
         """GiB on each GPU."""
         return peak(self.items)
+
+    def seconds(self, machine: Machine) -> tuple[float, float] | None:
+        """Of a step, as of `step_seconds`."""
+        estimate, config = self.estimate, self.config
+        return step_seconds(estimate, config, self.degrees, self.mode, machine, self.share, self.parts)
 
 
 @frozen
@@ -69,13 +80,37 @@ Changed = tuple[tuple[str, ...], Case]
 Change = Callable[[Case], Changed | None]
 
 
-def best_mode(case: Case, memory: float) -> Case | None:
-    """With the fewest recomputed FLOPs that leave a margin on a card of so many GiB; None where nothing does."""
-    parts = [part / PARTS for part in range(1, PARTS + 1)]
-    cases = [evolve(case, mode=mode, share=share) for mode in ("selective", "full") for share in parts]
-    cases = [evolve(case, mode="none", share=1.0), *cases]
-    cases.sort(key=lambda case: case.estimate.recomputed_flops(case.mode, case.share))
-    return next((case for case in cases if case.peak <= _margin(case) * memory), None)
+def best_mode(case: Case, machine: Machine) -> Case | None:
+    """The fastest that leaves a margin on its cards: mode, share of the layers and parts of a pack; None if none does.
+
+    What recomputes less in more parts is faster as long as weights are exchanged beside the computation.
+    """
+    shares = [share / SHARES for share in range(1, SHARES + 1)]
+    modes = [("none", 1.0), *((mode, share) for mode in ("selective", "full") for share in shares)]
+    cases = [
+        evolve(case, mode=mode, share=share, parts=parts)
+        for parts in range(1, _most_parts(case, machine) + 1)
+        for mode, share in modes
+    ]
+    cases.sort(key=lambda case: _time(case, machine))
+    return next((case for case in cases if case.peak <= _margin(case) * machine.memory), None)
+
+
+def _most_parts(case: Case, machine: Machine) -> int:
+    """As keep two samples in each; one where the time for the exchange of weights is not known."""
+    sharing = case.degrees.shard * case.degrees.context
+    known = machine.gpu is not None and math.isfinite(machine.gpu.link[-1]) and sharing <= machine.on_a_host
+    if sharing > 1 and not known:
+        return 1
+    estimate = case.estimate
+    return max(1, min(MAX_PARTS, int(estimate.samples / 2), int(estimate.tokens / case.degrees.context / MIN_TOKENS)))
+
+
+def _time(case: Case, machine: Machine) -> tuple[float, int]:
+    """To compare by: of a step, or FLOPs where that is not known; then the fewest parts."""
+    seconds = case.seconds(machine)
+    time = case.estimate.recomputed_flops(case.mode, case.share) if seconds is None else sum(seconds)
+    return time, case.parts
 
 
 def _margin(case: Case) -> float:
@@ -180,27 +215,7 @@ def _smaller_packs(case: Case) -> Changed | None:
     packs = 2 * case.config.trainer.grad_accum_iter
     config = _with(case.config, {f"dataloader_train.{name}": value, "trainer.grad_accum_iter": packs})
     settings = (f"dataloader_train.{name}={value}", f"trainer.grad_accum_iter={packs}")
-    return settings, evolve(case, config=config, estimate=_halved(case.estimate))
-
-
-def _halved(estimate: Estimate) -> Estimate:
-    """Of half a pack. What is encoded at once stays, and the chunk of a loss."""
-    return evolve(
-        estimate,
-        samples=estimate.samples / 2,
-        tokens=estimate.tokens / 2,
-        kept={mode: _half(items) for mode, items in estimate.kept.items()},
-        working={mode: value / 2 for mode, value in estimate.working.items()},
-        fragmented=estimate.fragmented / 2,
-        flops=estimate.flops / 2,
-        recomputed={mode: _half(items) for mode, items in estimate.recomputed.items()},
-        other_seconds=estimate.other_seconds / 2,
-        core_seconds=estimate.core_seconds / 2,
-    )
-
-
-def _half(items: Mapping[str, float]) -> dict[str, float]:
-    return {name: value / 2 for name, value in items.items()}
+    return settings, evolve(case, config=config, estimate=case.estimate.in_parts(2))
 
 
 def _no_average(case: Case) -> Changed | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,12 @@ import torch
 
 from cosmos_core.data.loader import MicroBatch
 from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.parts import collated
 
 if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
 
-__all__ = ["collated", "drawn_ahead", "micro_batches_of"]
+__all__ = ["drawn_ahead", "micro_batches_of"]
 
 CPU = torch.device("cpu")
 
@@ -29,29 +29,29 @@ def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
     """
     if trainer.config.dataloader_train.num_workers:
         count = trainer.config.trainer.grad_accum_iter
-        total = (trainer.max_iter - trainer.step) * count
-        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total, device=trainer.mesh.device)
+        parts = trainer.config.model.activation_checkpointing.parts
+        total, device = (trainer.max_iter - trainer.step) * count, trainer.mesh.device
+        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total, parts=parts, device=device)
     else:
         yield from trainer.loader
 
 
-def collated(pack: MicroBatch, family: ModelFamily) -> MicroBatch:
-    """The pack with its batch, without the samples, which hold the same data again."""
-    if pack.batch is not None:
-        return pack
-    items = [replace(item, value=None) for item in pack.items]
-    return replace(pack, items=items, batch=family.collate(pack.items))
-
-
 def drawn_ahead(
-    packs: Iterable[MicroBatch], family: ModelFamily, *, ahead: int, total: int, device: torch.device = CPU
+    packs: Iterable[MicroBatch],
+    family: ModelFamily,
+    *,
+    ahead: int,
+    total: int,
+    parts: int = 1,
+    device: torch.device = CPU,
 ) -> Generator[MicroBatch]:
     """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
 
-    device: where they will be used. A pack's state and errors come with it. The first is drawn in this thread, which
-    must be the one that starts the loader's workers. Closing waits for the pack that is being made, and closes `packs`.
+    parts: in which each is computed. device: where they will be used. A pack's state and errors come with it. The first
+    is drawn in this thread, which must be the one that starts the loader's workers. Closing waits for the pack that is
+    being made, and closes `packs`.
     """
-    batches = (collated(pack, family) for pack in islice(packs, total))
+    batches = (collated(pack, family, parts) for pack in islice(packs, total))
 
     def draw() -> list[MicroBatch]:
         return list(islice(batches, 1))

@@ -7,6 +7,7 @@ import logging
 import torch
 from attrs import evolve
 
+from cosmos_core.config.env import launched_rank
 from cosmos_core.config.run import RunConfig
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.worker_count import workers_for
@@ -28,8 +29,8 @@ def machine_here(device: torch.device, world: int) -> Machine | None:
     memory = device_memory(device)
     if memory is None:
         return None
-    name = torch.cuda.get_device_name(device)
-    return Machine(name, world, memory, gpu_of(name))
+    name, launched = torch.cuda.get_device_name(device), launched_rank()
+    return Machine(name, world, memory, gpu_of(name), launched.local_world if launched is not None else 1)
 
 
 def settled(
@@ -56,15 +57,15 @@ def settled(
 
 def _with_mode(config: RunConfig, case: Case | None, machine: Machine | None) -> tuple[RunConfig, Case | None]:
     checkpointing, expected = config.model.activation_checkpointing, ""
-    mode, share = MODES[0] if machine is None else MODES[-1], 1.0
+    mode, share, parts = MODES[0] if machine is None else MODES[-1], 1.0, 1
     if case is not None and machine is not None:
-        fitting = best_mode(case, machine.memory)
+        fitting = best_mode(case, machine)
         if fitting is None:
             raise _nothing_fits(case, machine.memory)
-        case, mode, share = fitting, fitting.mode, fitting.share
+        case, mode, share, parts = fitting, fitting.mode, fitting.share, fitting.parts
         expected = f" (about {case.peak:.1f} of {machine.memory:.1f} GiB)"
-    logger.info("recomputation: %s, by mode = auto%s", described_mode(mode, share), expected)
-    checkpointing = evolve(checkpointing, mode=mode, share=share)
+    logger.info("recomputation: %s, by mode = auto%s", described_mode(mode, share, parts), expected)
+    checkpointing = evolve(checkpointing, mode=mode, share=share, parts=parts)
     return evolve(config, model=evolve(config.model, activation_checkpointing=checkpointing)), case
 
 

@@ -19,7 +19,6 @@ from cosmos_core.plan.costs import (
     checkpoint_bytes,
     checkpoints_kept,
     staging_bytes,
-    step_seconds,
 )
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine
@@ -87,6 +86,7 @@ def case_of(
         degrees=solve_degrees(config.model.parallelism, world),
         mode=MODES[-1] if automatic else checkpointing.mode,
         share=1.0 if automatic else checkpointing.share,
+        parts=1 if automatic else checkpointing.parts,
         samples_read=0 if lengths is None else len(lengths.samples),
     )
 
@@ -127,8 +127,8 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: 
         raise UserError("nothing was planned", [problem])
     automatic = config.model.activation_checkpointing.mode == AUTO
     if automatic:
-        case = best_mode(case, machine.memory) or case
-    seconds = step_seconds(case.estimate, config, case.degrees, case.mode, machine, case.share)
+        case = best_mode(case, machine) or case
+    seconds = case.seconds(machine)
     hours = None if seconds is None else config.trainer.max_iter * sum(seconds) / 2 / 3600
     fits = case.peak <= machine.memory
     step = case.estimate.samples * case.degrees.data * config.trainer.grad_accum_iter
@@ -150,12 +150,13 @@ def costs(config: RunConfig, plugins: PluginManager, machine: Machine, *, data: 
 
 def workers_needed(case: Case, machine: Machine) -> int | None:
     """Loader workers of a rank that keep up with its fastest steps; None where the seconds of a step are not known."""
-    seconds = step_seconds(case.estimate, case.config, case.degrees, case.mode, machine, case.share)
+    seconds = case.seconds(machine)
     if seconds is None:
         return None
     return workers_that_keep_up(case.estimate.core_seconds, seconds[0] / case.config.trainer.grad_accum_iter)
 
 
-def described_mode(mode: str, share: float) -> str:
-    """A mode and in how many of the layers, for people."""
-    return mode if share == 1 else f"{mode} in {share:.0%} of the layers"
+def described_mode(mode: str, share: float, parts: int) -> str:
+    """A mode, in how many of the layers, and in how many parts of a pack, for people."""
+    text = mode if share == 1 else f"{mode} in {share:.0%} of the layers"
+    return text if parts == 1 else f"{text} for each of {parts} parts of a pack"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,28 +16,27 @@ from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import sum_over_data
 from cosmos_core.errors import UserError
 from cosmos_core.train.agreement import raise_if_any_rank_failed
-from cosmos_core.train.ahead import collated
 from cosmos_core.train.family import ModelFamily
+from cosmos_core.train.parts import Part, collated
 
 __all__ = ["StepBatches", "fetch"]
 
 
 @frozen(eq=False)
 class StepBatches:
-    """batches: collated and on the device. loss_denominator: what all of them count for, on all ranks together.
+    """parts: of all micro-batches, on the device. loss_denominator: what they count for, on all ranks together.
 
-    loader_state: to save after the step. keys: of the samples, one tuple per micro-batch. datasets: members of the
-    mixture that they come from, alike. packing_efficiency: mean fraction of the token cap that is used, None without a
-    cap. stopping: whether any rank was asked to stop. saving, overdue: whether any rank still saves, or should.
+    loader_state: to save after the step. samples: key and member of the mixture of each, one list a micro-batch.
+    packing_efficiency: mean fraction of the token cap that is used, None without a cap. stopping: whether any rank was
+    asked to stop. saving, overdue: whether any rank still saves, or should.
 
     waited: seconds that this rank waited here for the others. waits: of every rank, a step ago.
     """
 
-    batches: list[Any]
+    parts: list[Part]
     loss_denominator: float
     loader_state: dict[str, Any]
-    keys: list[tuple[str, ...]]
-    datasets: list[tuple[str, ...]]
+    samples: list[list[tuple[str, str]]]
     packing_efficiency: float | None
     stopping: bool
     saving: bool
@@ -45,14 +45,20 @@ class StepBatches:
     waits: list[float]
 
     @property
-    def samples(self) -> list[list[tuple[str, str]]]:
-        """Key and member of each sample, one list a micro-batch."""
-        return [list(zip(*names, strict=True)) for names in zip(self.keys, self.datasets, strict=True)]
+    def keys(self) -> list[tuple[str, ...]]:
+        """Of the samples, one tuple for each part that counts."""
+        return [tuple(item.key for item in part.items) for part in self.parts if part.weight]
+
+    @property
+    def datasets(self) -> list[tuple[str, ...]]:
+        """Members of the mixture that they come from, alike."""
+        return [tuple(item.dataset for item in part.items) for part in self.parts if part.weight]
 
 
 def fetch(
     micro_batches: Iterator[MicroBatch],
     count: int,
+    parts: int,
     family: ModelFamily,
     mesh: Mesh,
     *,
@@ -61,23 +67,22 @@ def fetch(
     overdue: bool = False,
     waited: float = 0.0,
 ) -> StepBatches:
-    """The next `count` micro-batches. waited: by this rank, in the last call.
+    """The next `count` micro-batches, each in so many parts. waited: by this rank, in the last call.
 
     stopping: whether this rank was asked to stop. saving, overdue: whether it still saves, or knows that a save is due.
     Raises CollectiveError on every rank when one of them cannot use its data.
     """
     fetched: list[MicroBatch] = []
-    batches: list[Any] = []
     failure: UserError | None = None
     try:
         for _ in range(count):
-            pack = collated(next(micro_batches), family)
-            batches.append(pack.batch.to(mesh.device))
-            fetched.append(replace(pack, batch=None))
+            pack = collated(next(micro_batches), family, parts)
+            fetched.append(replace(pack, parts=tuple(_on(mesh.device, part) for part in pack.parts)))
     except UserError as error:
         failure = error
     # On the host, so that it does not wait for the device's last update.
-    local = [sum(family.loss_denominator(batch) for batch in batches)]
+    together = list(chain.from_iterable(pack.parts for pack in fetched))
+    local = [sum(family.loss_denominator(part.batch) for part in together if part.weight)]
     local += map(float, (failure is not None, stopping, saving, overdue))
     local += [waited * mesh.degrees.context if rank == mesh.rank else 0.0 for rank in range(mesh.world)]
     begun = time.perf_counter()
@@ -88,11 +93,10 @@ def fetch(
         raise_if_any_rank_failed(failure, mesh)
     efficiencies = [pack.packing_efficiency for pack in fetched if pack.packing_efficiency is not None]
     return StepBatches(
-        batches=batches,
+        parts=together,
         loss_denominator=denominator,
         loader_state=fetched[-1].state,
-        keys=[tuple(item.key for item in pack.items) for pack in fetched],
-        datasets=[tuple(item.dataset for item in pack.items) for pack in fetched],
+        samples=[[(item.key, item.dataset) for item in pack.items] for pack in fetched],
         packing_efficiency=sum(efficiencies) / len(efficiencies) if efficiencies else None,
         stopping=stops > 0,
         saving=saves > 0,
@@ -100,3 +104,7 @@ def fetch(
         waited=met - begun,
         waits=waits,
     )
+
+
+def _on(device: torch.device, part: Part) -> Part:
+    return replace(part, batch=part.batch.to(device))

@@ -124,6 +124,7 @@ class Trainer:
         self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
         self.step_report = StepReport(self.config, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
+        self._passes = self.config.trainer.grad_accum_iter, self.config.model.activation_checkpointing.parts
         self._stopping, self._waited = False, 0.0
         self._compiled = compiling_seconds(self.config.model.compile)  # For the plan.
 
@@ -236,16 +237,16 @@ class Trainer:
     def train_step(self, micro_batches: Iterator[MicroBatch], *, first: bool = False) -> None:
         """One optimizer step. Everything numeric of a step is in this function, in order.
 
-        The host never waits for the device here: metrics are read while the next step's gradients are computed, and
-        the device decides whether to update. Raises CollectiveError when one rank cannot use its data, NotFinite when
-        the previous step was not finite and the run must end or go back. first: of this process, which compiles.
+        The host never waits for the device: metrics are read during the next step's gradients, and the device decides
+        whether to update. first: of this process, which compiles. Raises CollectiveError when one rank cannot use its
+        data, NotFinite when the previous step was not finite and the run must end or go back.
         """
         started = time.perf_counter()
         self.activity.enter("loading data", step=self.step + 1, long=first)
 
         # Micro-batches and their loss denominator, alike on context-parallel peers. Stops and saves are agreed on here.
-        count, stopping, votes = self.config.trainer.grad_accum_iter, self._asked_to_stop, self.saves.votes
-        step = fetch(micro_batches, count, self.family, self.mesh, stopping=stopping, waited=self._waited, **votes)
+        asked = {"stopping": self._asked_to_stop, **self.saves.votes}
+        step = fetch(micro_batches, *self._passes, self.family, self.mesh, waited=self._waited, **asked)
         self._stopping, self._waited, data_wait = step.stopping, step.waited, time.perf_counter() - started
         self.saves.hear(step)
 
@@ -256,11 +257,12 @@ class Trainer:
         outputs: list[StepOutput] = []
         times, self.times = self.times, PhaseTimes(self.mesh.device)
         self.family.times = times
-        for number, batch in enumerate(step.batches):
-            set_requires_all_reduce(self.model, number == len(step.batches) - 1)
+        for number, part in enumerate(step.parts):
+            set_requires_all_reduce(self.model, number == len(step.parts) - 1)
             with times.phase("forward_backward"):
-                outputs.append(self.family.training_step(self.model, batch, self.rng))
-                (outputs[-1].loss * (self.mesh.data_world / step.loss_denominator)).backward()
+                output = self.family.training_step(self.model, part.batch, self.rng)
+                (output.loss * (part.weight * self.mesh.data_world / step.loss_denominator)).backward()
+            outputs += [output] if part.weight else []
             self.emit("after_backward")
             self.activity.alive()
 
@@ -288,9 +290,8 @@ class Trainer:
 
         # Start copying metrics to the host; on the CPU they are there already.
         facts = self.step_report.facts(self.step, step, time.perf_counter() - started)
-        losses = [output.loss.detach() for output in outputs]
-        record = {**facts, **rates, "data_wait": data_wait}
-        self.metrics.push(record, {**metrics, "grad_norm": self.grad_norm}, losses, step.keys, times)
+        record, values = {**facts, **rates, "data_wait": data_wait}, {**metrics, "grad_norm": self.grad_norm}
+        self.metrics.push(record, values, [output.loss for output in outputs], step.keys, times)
         if self.mesh.device.type == "cpu":
             self.flush()
 

@@ -23,7 +23,7 @@ import cosmos_vlm.estimate
 from cosmos_core.config import RunConfig
 from cosmos_core.data import MapSource
 from cosmos_core.plan.costs import GIB
-from cosmos_core.plan.gpus import Machine
+from cosmos_core.plan.gpus import Machine, gpu_of
 from cosmos_core.plugin import ModelFamilySpec, PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import ModelFamily
@@ -53,12 +53,15 @@ ENOUGH = 0.01
 
 
 def memory_row(
-    recipe: str, settings: list[str], world: int, memory: float | None, measured: Measured | None
+    recipe: str, settings: list[str], world: int, memory: float | None, device: str, measured: Measured | None
 ) -> dict[str, Any]:
-    """A row of the table. settings: of the run, with its mode. memory: GiB of each card. measured: None on a CPU."""
+    """A row of the table. settings: of the run, with its mode. memory: GiB of each card. measured: None on a CPU.
+
+    device: the card's name.
+    """
     config = load(recipe, settings, plugins=PluginManager.discover())
     if memory is not None:
-        config = _settled(config, Machine("", world, memory))
+        config = _settled(config, Machine(device, world, memory, gpu_of(device), world))
     items = _items(config, world, memory)
     planned = _quantities(items)
     slopes = {}
@@ -71,7 +74,7 @@ def memory_row(
     found = {} if measured is None else asdict(measured)
     return {
         "recipe": recipe,
-        "mode": described_mode(checkpointing.mode, checkpointing.share),
+        "mode": described_mode(checkpointing.mode, checkpointing.share, checkpointing.parts),
         "GPUs": world,
         **{f"planned {of}": round(planned[of], 6) for of in QUANTITIES},
         **{of: round(value, 3) for of, value in found.items()},

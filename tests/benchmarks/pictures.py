@@ -30,7 +30,8 @@ from cosmos_core.data import Chat, Message, MicroBatch, PackedLoader, Preparatio
 from cosmos_core.data.chat import MediaReader
 from cosmos_core.data.video import write_mp4
 from cosmos_core.distributed.host_memory import keep_freed_memory
-from cosmos_core.train.ahead import collated, drawn_ahead
+from cosmos_core.train.ahead import drawn_ahead
+from cosmos_core.train.parts import collated
 from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.llava_onevision import LlavaSource
 from cosmos_vlm.family import VlmFamily
@@ -189,7 +190,7 @@ def _through_a_worker(family: VlmFamily, source: LlavaSource, config: LlavaConfi
         "worker ms a picture": 1e3 * (_of_children() - worker) / samples,
         "taking it over, ms": 1e3 * here / samples,
         "collation, ms a pack": 1e3 * collating / packs,
-        "wait ms a pack, when asked": _wait(collated(pack, family) for pack in islice(loader, STEPS)),
+        "wait ms a pack, when asked": _wait(collated(pack, family, 1) for pack in islice(loader, STEPS)),
         "wait ms a pack, drawn ahead": _wait(drawn_ahead(loader, family, ahead=1, total=STEPS)),
     }
     show(f"through one worker, in packs of {PACK} tokens, steps of {STEP} s", [row])

@@ -246,9 +246,10 @@ def _memory(
 
     from tests.benchmarks.memory_table import memory_row
 
-    card = torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
+    here = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+    card, device = (None, "") if here is None else (here.total_memory / 2**30, here.name)
     settings = [*settings, f"model.activation_checkpointing.mode={mode}"]
-    row = memory_row(inputs.recipe, settings, gpus, card, seen.measured)
+    row = memory_row(inputs.recipe, settings, gpus, card, device, seen.measured)
     with options.memory_table.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     return row

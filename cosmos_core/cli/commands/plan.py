@@ -89,6 +89,7 @@ def _plain(costs: Costs) -> dict[str, Any]:
         "gpus": f"{costs.machine.count}x{costs.machine.name}",
         "mode": costs.case.mode,
         "share": costs.case.share,
+        "parts": costs.case.parts,
         "trained": estimate.parameters.trained,
         "frozen": estimate.parameters.frozen,
         "lengths": _lengths(costs),
@@ -141,7 +142,7 @@ def _lines(costs: Costs) -> Iterator[str]:
     yield f"parameters: {estimate.parameters.trained:,} trained, {estimate.parameters.frozen:,} frozen"
     yield f"lengths: {values['lengths']}"
     yield f"a usual sample: {estimate.sample}; {estimate.samples:.1f} in a pack"
-    yield f"recomputation: {described_mode(case.mode, case.share)}{' (auto)' if costs.automatic else ''}"
+    yield f"recomputation: {described_mode(case.mode, case.share, case.parts)}{' (auto)' if costs.automatic else ''}"
     yield f"memory on each GPU: {case.peak:.1f} GiB, {'which fits' if costs.fits else 'WHICH DOES NOT FIT'}"
     for name, gib in sorted(values["items"].items(), key=lambda item: -item[1]):
         yield f"  {gib:7.2f}  {name}"

@@ -60,7 +60,7 @@ def test_a_planned_peak_is_within_a_tenth_of_the_measured_one(
         ("llava_ov", ("model.num_layers=12",), "2xH100-80GB", "none", 1.0, 0.436),
         ("llava_ov", (), "4xH100-80GB", "none", 1.0, 0.677),
         ("llava_ov_packed", COMPILED, "2xH100-80GB", "full", 0.65, 0.980),
-        ("llava_ov_packed", PACKED, "4xH100-80GB", "full", 0.85, 2.09),
+        ("llava_ov_packed", PACKED, "4xH200", "full", 0.12, 1.665),
         ("llava_ov_packed", COMPILED, "2xH200", "none", 1.0, 0.856),
     ],
 )
@@ -93,17 +93,18 @@ def test_a_frozen_language_model_with_a_frozen_tower_needs_no_moments_of_them(pl
 def test_auto_recomputes_as_little_as_fits_and_says_what_would_fit_where_nothing_does(plugins: PluginManager) -> None:
     config = load("llava_ov_packed", PACKED, plugins=plugins)
 
-    def mode(world: int, memory: float | None) -> tuple[str, float]:
-        machine = None if memory is None else Machine("", world, memory)
+    def taken(machine: Machine | None) -> tuple[str, float, int]:
         checkpointing = settled(config, VlmFamily, machine).model.activation_checkpointing
-        return checkpointing.mode, checkpointing.share
+        return checkpointing.mode, checkpointing.share, checkpointing.parts
 
-    assert mode(1, None) == ("none", 1.0), "a CPU has no limit"
-    assert mode(4, 1000.0) == ("none", 1.0)
-    assert mode(4, machine_of("H200").memory) == ("full", 0.2)
-    assert mode(4, machine_of("H100").memory) == ("full", 0.85)
+    assert taken(None) == ("none", 1.0, 1), "a CPU has no limit"
+    assert taken(Machine("", 4, 1000.0)) == ("none", 1.0, 1)
+    assert taken(Machine("", 4, machine_of("H100").memory)) == ("full", 0.82, 1), "what an exchange takes is not known"
+    assert taken(machine_of("4xH200")) == ("full", 0.12, 1)
+    assert taken(machine_of("4xH100")) == ("full", 0.52, 2)
+    assert taken(evolve(machine_of("4xH100"), on_a_host=2)) == ("full", 0.82, 1), "between hosts it takes long"
     with pytest.raises(UserError) as raised:
-        mode(1, machine_of("RTX4090").memory)
+        taken(machine_of("RTX4090"))
     (problem,) = raised.value.problems
     assert problem.key == "model.activation_checkpointing.mode"
     assert "GiB on each GPU, which has 23.5" in problem.message

@@ -13,8 +13,9 @@ from torch._dynamo.comptime import comptime
 from torch._dynamo.utils import counters
 from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention
+from cosmos_core.attention import AttentionRegions, PackedSequences, RegionFunctions, packed_attention
 from cosmos_core.config import ActivationCheckpointing, Compile, ModelConfig
 from cosmos_core.distributed.compile import compiling_seconds
 
@@ -29,15 +30,21 @@ class Layer(nn.Module):
         super().__init__()
         self.qkv, self.out = nn.Linear(HIDDEN, 3 * HIDDEN), nn.Linear(HIDDEN, HIDDEN)
         self.up, self.down = nn.Linear(HIDDEN, 3 * HIDDEN), nn.Linear(3 * HIDDEN, HIDDEN)
-        self.regions = AttentionRegions(self, Layer.pre_attention, Layer.post_attention)
+        self.regions = AttentionRegions(self, functions_of(Layer))
         self.calls: Counter[str] = Counter()
 
     def pre_attention(self, hidden: torch.Tensor, scale: float) -> tuple[torch.Tensor, ...]:
         return (scale * self.qkv(hidden)).unflatten(-1, (3, HEADS, -1)).unbind(1)
 
     def post_attention(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        return self.add_down(*self.inner(hidden, mixed))
+
+    def inner(self, hidden: torch.Tensor, mixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = hidden + self.out(mixed.flatten(1))
-        return hidden + self.down(torch.relu(self.up(hidden)))
+        return hidden, torch.relu(self.up(hidden))
+
+    def add_down(self, hidden: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+        return hidden + self.down(inner)
 
     def forward(self, hidden: torch.Tensor, sequences: PackedSequences) -> torch.Tensor:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -45,6 +52,10 @@ class Layer(nn.Module):
             return packed_attention(q, k, v, sequences, causal=True)
 
         return self.regions(attend, hidden, 0.7)[0]
+
+
+def functions_of(kind: type[Layer]) -> RegionFunctions:
+    return RegionFunctions(kind.pre_attention, kind.post_attention, kind.inner, kind.add_down)
 
 
 def layers(config: ModelConfig | None) -> nn.ModuleList:
@@ -115,6 +126,30 @@ def test_operators_that_selective_saves_are_not_run_again() -> None:
             passed(layers(config_of(mode, saved)))
         counts[mode, saved] = products.count
     assert counts["selective", "mm"] == counts["none", "fmha"] < counts["selective", "fmha"]
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_the_down_projection_is_not_computed_again(mode: str, compiled: bool) -> None:
+    """A recomputation ends where it begins, so that its forward hook is not reached."""
+    torch._dynamo.reset()
+    stack, expected = layers(config_of(mode, compiled=compiled)), passed(layers(None))
+    for layer in stack:
+        layer.down.register_forward_hook(lambda *_, calls=layer.calls: calls.update(["down"]))
+    found = passed(stack)
+    assert [layer.calls["down"] for layer in stack] == [1, 1, 1]
+    assert all(torch.allclose(found[name], value, rtol=1e-5, atol=1e-5) for name, value in expected.items())
+
+
+def test_recomputation_repeats_every_other_product() -> None:
+    products = {}
+    for mode in ("none", "full"):
+        with FlopCounterMode(display=False) as counted:
+            passed(layers(config_of(mode)))
+        by_operator = counted.get_flop_counts()["Global"]
+        products[mode] = sum(by_operator[product] for product in (torch.ops.aten.mm, torch.ops.aten.addmm))
+    of_qkv_out_and_up = 2 * sum(SEQUENCES.lengths) * HIDDEN**2 * (3 + 1 + 3)
+    assert products["full"] - products["none"] == 3 * of_qkv_out_and_up
 
 
 def test_compiled_regions_save_operators_too() -> None:
@@ -190,7 +225,7 @@ def test_compiled_regions_take_only_the_number_of_tokens_for_variable() -> None:
     torch._dynamo.reset()
     counters.clear()
     layer = Heads()
-    regions = AttentionRegions(layer, Heads.pre_attention, Heads.post_attention)
+    regions = AttentionRegions(layer, functions_of(Heads))
     regions.parallelize(config_of("none", compiled=True))
     for tokens in (5, 9):
         inputs = torch.randn(tokens, HIDDEN), torch.ones(tokens, HIDDEN // HEADS)

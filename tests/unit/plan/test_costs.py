@@ -15,6 +15,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import (
     GIB,
+    HINDRANCE,
     ParameterCounts,
     checkpoint_bytes,
     checkpoints_kept,
@@ -137,14 +138,14 @@ def test_a_step_with_little_to_compute_takes_as_long_as_the_weights_travel() -> 
 
     four = evolve(ALONE, shard=4)
     little, none, much = seconds(1e9, four), seconds(0.0, ALONE), seconds(989e12, four)
-    # 2.5 billion gathered at 2 bytes, a billion gradients at 4; three quarters of them lie elsewhere.
+    # 3 billion gathered at 2 bytes, a billion gradients at 4; three quarters of them lie elsewhere.
     update = 44e9 / 3.0e12
-    assert little[0] == pytest.approx(0.75 * 9e9 / 450e9 + update / 4 + 0.9)
-    assert little[1] == pytest.approx(0.75 * 9e9 / 237e9 + 1.5 * update / 4 + 1.2)
+    assert little[0] == pytest.approx(0.75 * 10e9 / 450e9 + update / 4 + 0.9)
+    assert little[1] == pytest.approx(0.75 * 10e9 / 237e9 + 1.5 * update / 4 + 1.2)
     assert none[0] == pytest.approx(update + 0.9), "one process sends nothing"
-    assert much[0] == pytest.approx(2 + update / 4 + 0.9), "hidden behind the products"
+    assert much[0] == pytest.approx(2 + HINDRANCE * 0.75 * 10e9 / 450e9 + update / 4 + 0.9), "hidden, but in the way"
     shared = seconds(0.0, evolve(ALONE, context=2))
-    assert shared[0] == pytest.approx(0.5 * 9e9 / 450e9 + update / 2 + 0.45), "two encode half of a pack each"
+    assert shared[0] == pytest.approx(0.5 * 10e9 / 450e9 + update / 2 + 0.45), "two encode half of a pack each"
 
 
 @pytest.mark.parametrize(

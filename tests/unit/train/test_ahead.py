@@ -61,7 +61,8 @@ def test_packs_come_in_order_each_with_its_own_state_and_no_samples(ahead: int) 
     packs = drawn_ahead(source, FAMILY, ahead=ahead, total=6)
     for number, pack in enumerate(packs):
         source.wait(min(number + 1 + ahead, 6))
-        assert (pack.batch, pack.state) == ([f"{number}.0", f"{number}.1"], {"at": number})
+        (part,) = pack.parts
+        assert (part.batch, pack.state) == ([f"{number}.0", f"{number}.1"], {"at": number})
         assert [(item.position, item.value, item.key, item.dataset) for item in pack.items] == [
             (2 * number, None, "k", "d"),
             (2 * number + 1, None, "k", "d"),
@@ -75,7 +76,7 @@ def test_packs_come_in_order_each_with_its_own_state_and_no_samples(ahead: int) 
 def test_a_batch_that_the_step_lets_go_is_free_before_the_next_one_is_asked_for() -> None:
     packs = drawn_ahead(Packs(), FAMILY, ahead=1, total=2)
     for _ in range(2):
-        taken = weakref.ref(next(packs).batch)
+        taken = weakref.ref(next(packs).parts[0].batch)
         assert taken() is None
 
 

@@ -25,9 +25,9 @@ def test_large_denominators_are_added_exactly() -> None:
         return batch
 
     family = SimpleNamespace(collate=collate, loss_denominator=lambda batch: batch.tokens)
-    step = fetch(packs, 2, family, local_mesh())  # type: ignore[arg-type]
+    step = fetch(packs, 2, 1, family, local_mesh())  # type: ignore[arg-type]
     assert step.loss_denominator == 2.0**24 + 1
-    assert (step.loader_state, step.packing_efficiency, len(step.batches)) == ({"at": 1}, None, 2)
+    assert (step.loader_state, step.packing_efficiency, len(step.parts)) == ({"at": 1}, None, 2)
     assert next(packs).state == {"at": 2}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from attrs import evolve
 
 from cosmos_core.attention import LayerMemory, layer_memory
 from cosmos_core.config import RunConfig, TypicalSample
@@ -15,7 +16,7 @@ from cosmos_core.train import Backward, count_parameters
 from cosmos_vfm.config import VfmConfig, compiles_encoder
 from cosmos_vfm.flops import backward_of_towers, training_flops
 from cosmos_vfm.network import Cosmos3Network
-from cosmos_vfm.network.layer import DecoderLayer
+from cosmos_vfm.network.layer import LATENT_REGIONS, TEXT_REGIONS, DecoderLayer
 from cosmos_vfm.network.model import TOKEN_SIZE
 from cosmos_vfm.network.patches import grid
 from cosmos_vfm.tokenizer.encode_limit import BYTES_A_PIXEL, pixels_at_once
@@ -77,7 +78,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
     pixels_decoded = clips.pixels if from_pixels else 0.0
     encoding = COMPILED_VAE_SECONDS if compiles_encoder(config) else VAE_SECONDS
     return Estimate(
-        parameters=count_parameters(network, network.layers),
+        parameters=count_parameters(network, network.layers, network.vocabulary),
         sample=_described(clips),
         samples=clips.count,
         tokens=clips.text + clips.latents,
@@ -105,8 +106,7 @@ def _layers_memory(
     text, latents = _empty(clips.text, size.hidden, layer), _empty(clips.latents, size.hidden, layer)
     memory = layer_memory(
         layer,
-        DecoderLayer.latent_pre_attention,
-        DecoderLayer.latent_post_attention,
+        LATENT_REGIONS,
         latents,
         [_rotation(clips.latents, size, layer)],
         config.compile,
@@ -120,8 +120,7 @@ def _layers_memory(
     if towers[0] is not Backward.NONE:
         text_memory = layer_memory(
             layer,
-            _text_pre_attention,
-            DecoderLayer.text_post_attention,
+            evolve(TEXT_REGIONS, pre_attention=_text_pre_attention),
             text,
             [_rotation(clips.text, size, layer)],
             config.compile,
@@ -151,9 +150,14 @@ def _rotation(tokens: int, size: NetworkConfig, layer: DecoderLayer) -> tuple[to
 
 
 def _recomputed(size: NetworkConfig, clips: _Clips, towers: tuple[Backward, Backward]) -> dict[str, float]:
-    """FLOPs of the second forward pass of what trains: without attention under 'selective', with it under 'full'."""
+    """FLOPs of the second forward pass of what trains: without attention under 'selective', with it under 'full'.
+
+    The down projection of the MLP is not repeated.
+    """
     text, latents = clips.lengths
-    whole = _forward(size, text, latents, towers)
+    tokens = sum(length for length, tower in zip((text, latents), towers, strict=True) if tower is not Backward.NONE)
+    down = 2 * size.hidden * size.mlp * size.layers * tokens
+    whole = _forward(size, text, latents, towers) - down
     linear = clips.count * (whole - _attention(size, text, latents, towers))
     return {"none": 0.0, "selective": linear, "full": clips.count * whole}
 

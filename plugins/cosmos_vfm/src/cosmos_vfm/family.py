@@ -152,7 +152,7 @@ class VfmFamily(ModelFamily):
         if mesh.context_group is not None:
             degree = mesh.degrees.context
             model.context = ContextGroup(mesh.context_group, mesh.rank % degree, degree)
-        shard(model, model.layers, mesh, self.config.parallelism, self.config.precision)
+        shard(model, (*model.layers, *model.vocabulary), mesh, self.config.parallelism, self.config.precision)
 
     def initialize(self, model: nn.Module, rng: CounterRng, names: Collection[str]) -> None:
         """Fresh values. Loads the video tokenizer too, so that bad files are reported before training starts."""

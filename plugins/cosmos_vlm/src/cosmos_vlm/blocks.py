@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cosmos_core.attention import AttentionRegions, PackedSequences, packed_attention, rotate
+from cosmos_core.attention import AttentionRegions, PackedSequences, RegionFunctions, packed_attention, rotate
 from cosmos_core.config import ModelConfig
 from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks, config_of_layer
 from cosmos_vlm.network import ReasonerNetwork
@@ -30,7 +30,7 @@ def parallelize_blocks(model: ReasonerNetwork, config: ModelConfig, *, packed: b
     # The tower's layers come first: recomputing them frees most memory for each FLOP.
     blocks, depth = model.blocks, len(model.model.visual.blocks)
     for index, block in enumerate(blocks):
-        regions = AttentionRegions(block, *(TOWER_REGIONS if index < depth else LANGUAGE_REGIONS))
+        regions = AttentionRegions(block, TOWER_REGIONS if index < depth else LANGUAGE_REGIONS)
         regions.parallelize(config_of_layer(config, index, len(blocks)))
         block.forward = partial(_forward, regions, index >= depth)
 
@@ -65,8 +65,18 @@ def _text_pre_attention(
 
 
 def _text_post_attention(layer: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    return _text_down(layer, *_text_inner(layer, hidden, mixed))
+
+
+def _text_inner(layer: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     hidden = hidden + layer.self_attn.o_proj(mixed.flatten(-2)[None])
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    normed, mlp = layer.post_attention_layernorm(hidden), layer.mlp
+    return hidden, mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed)
+
+
+def _text_down(layer: Any, hidden: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = hidden + layer.mlp.down_proj(inner)
+    return result
 
 
 def _tower_pre_attention(
@@ -80,10 +90,19 @@ def _tower_pre_attention(
 
 
 def _tower_post_attention(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    return _tower_down(block, *_tower_inner(block, hidden, mixed))
+
+
+def _tower_inner(block: Any, hidden: torch.Tensor, mixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     hidden = hidden + block.attn.proj(mixed.flatten(-2))
-    return hidden + block.mlp(block.norm2(hidden))
+    return hidden, block.mlp.act_fn(block.mlp.linear_fc1(block.norm2(hidden)))
 
 
-LANGUAGE_REGIONS = (_text_pre_attention, _text_post_attention)
-TOWER_REGIONS = (_tower_pre_attention, _tower_post_attention)
-"""Of a layer of the language model and of the vision tower, before and after attention."""
+def _tower_down(block: Any, hidden: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = hidden + block.mlp.linear_fc2(inner)
+    return result
+
+
+LANGUAGE_REGIONS = RegionFunctions(_text_pre_attention, _text_post_attention, _text_inner, _text_down)
+TOWER_REGIONS = RegionFunctions(_tower_pre_attention, _tower_post_attention, _tower_inner, _tower_down)
+"""Of a layer of the language model and of the vision tower."""

@@ -43,7 +43,7 @@ which includes frames that are decoded and left out. Measured with JPEG and mp4 
 LAUNCH_SECONDS = 0.011
 """That the host takes for a layer, forward and backward: the least that a layer takes however short a pack is. Measured
 with one dialog a pack, 12 and 36 layers of the language model (tests/benchmarks/RESULTS.md)."""
-COMPILED, EAGER = (0.40, 0.52), (0.36, 0.48)
+COMPILED, EAGER = (0.40, 0.58), (0.36, 0.48)
 """Share of a GPU's peak that a step's products run at (tests/benchmarks/RESULTS.md)."""
 
 
@@ -95,10 +95,11 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
         samples=dialogs.count,
         tokens=dialogs.tokens,
         kept={
-            mode: {**{name: part.kept[mode] for name, part in stacks.items()}, "loss": _loss_kept(dialogs, text, parts)}
+            mode: {**{name: part.kept[mode] for name, part in stacks.items()}, "loss": _loss_kept(dialogs, text)}
             for mode in modes
         },
         working={mode: max(part.working[mode] for part in stacks.values()) for mode in modes},
+        held=_gradient_of_head(text, parts),
         loss=(COMPILED_LOSS_BYTES if model.compile.enabled else LOSS_BYTES)
         * min(model.loss_chunk_size, dialogs.learned)
         * text.vocab_size,
@@ -139,16 +140,22 @@ def _memories(
             memories[name] = LayerMemory(*({"none": 0.0, "selective": 0.0, "full": 0.0} for _ in range(2)))
             continue
         inputs = rotation, torch.empty_like(rotation)
-        one = layer_memory(blocks[0].to(precision), regions[0], regions[1], hidden, inputs, config.compile)
+        one = layer_memory(blocks[0].to(precision), regions, hidden, inputs, config.compile)
         kept = {mode: len(blocks) * value + ends for mode, value in one.kept.items()}
         memories[name] = LayerMemory(kept, one.working)
     return memories
 
 
-def _loss_kept(dialogs: _Dialogs, text: Any, parts: BackwardOfParts) -> float:
-    """Gradients that the loss computes in the forward pass, and hidden states at both ends, in 16 bits."""
-    head = text.vocab_size * text.hidden_size if parts.language is Backward.WEIGHTS else 0
-    return 2.0 * (head + 2 * dialogs.learned * text.hidden_size + 3 * dialogs.tokens * text.hidden_size)
+def _loss_kept(dialogs: _Dialogs, text: Any) -> float:
+    """Gradients of hidden states, which the loss computes in the forward pass, and both ends' states, in 16 bits."""
+    return 2.0 * (2 * dialogs.learned * text.hidden_size + 3 * dialogs.tokens * text.hidden_size)
+
+
+def _gradient_of_head(text: Any, parts: BackwardOfParts) -> dict[str, float]:
+    """In 16 bits; the loss computes it in the forward pass, too."""
+    return (
+        {"gradient of the head": 2.0 * text.vocab_size * text.hidden_size} if parts.language is Backward.WEIGHTS else {}
+    )
 
 
 def _mergers(dialogs: _Dialogs, vision: Any) -> float:
@@ -171,17 +178,22 @@ def _flops(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> floa
 
 
 def _recomputed(architecture: Any, dialogs: _Dialogs, parts: BackwardOfParts) -> dict[str, dict[str, float]]:
-    """FLOPs of the second forward pass of layers that gradients go through; attention is repeated under 'full' only."""
+    """FLOPs of the second forward pass of layers that gradients go through.
+
+    Attention is repeated under 'full' only, the down projection of the MLP never.
+    """
     text, vision = architecture.text_config, architecture.vision_config
     recomputed: dict[str, dict[str, float]] = {"none": {}, "selective": {}, "full": {}}
     if parts.language is not Backward.NONE:
         whole = language_flops(text, [dialogs.length], 0, Backward.NONE)
         mixing = 2 * text.num_attention_heads * text.head_dim * text.num_hidden_layers * dialogs.length**2
+        whole -= 2 * text.hidden_size * text.intermediate_size * text.num_hidden_layers * dialogs.length
         recomputed["selective"][LANGUAGE] = dialogs.count * (whole - mixing)
         recomputed["full"][LANGUAGE] = dialogs.count * whole
     if parts.tower is not Backward.NONE:
         whole = tower_flops(vision, dialogs.seqlens, Backward.NONE, Backward.NONE)
         mixing = 4 * vision.hidden_size * vision.depth * sum(length**2 for length in dialogs.seqlens)
+        whole -= 2 * vision.hidden_size * vision.intermediate_size * vision.depth * sum(dialogs.seqlens)
         recomputed["selective"][TOWER] = dialogs.count * (whole - mixing)
         recomputed["full"][TOWER] = dialogs.count * whole
     return recomputed

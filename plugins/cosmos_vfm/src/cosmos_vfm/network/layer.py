@@ -9,17 +9,17 @@ import torch
 from torch import nn
 from torch.nn.functional import relu, silu
 
-from cosmos_core.attention import AttentionRegions, rotate
+from cosmos_core.attention import AttentionRegions, RegionFunctions, rotate
 from cosmos_vfm.network.backend import AttentionBackend, KeysValues
 from cosmos_vfm.network.norm import RmsNorm
 from cosmos_vfm.network.rope import Rotation
 from cosmos_vfm.sizes import NetworkConfig
 
-__all__ = ["DecoderLayer"]
+__all__ = ["LATENT_REGIONS", "TEXT_REGIONS", "DecoderLayer"]
 
 
 class Mlp(nn.Module):
-    """SwiGLU, or relu(x)^2 without a gate."""
+    """SwiGLU, or relu(x)^2 without a gate. The layer applies the down projection, apart from what is recomputed."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -30,9 +30,9 @@ class Mlp(nn.Module):
         self.gated = config.gated_mlp
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, hidden] -> [N, hidden]."""
-        up = self.up_proj(x)
-        return self.down_proj(silu(self.gate_proj(x)) * up if self.gated else relu(up).square())
+        """What the down projection takes: [N, hidden] -> [N, mlp]."""
+        up: torch.Tensor = self.up_proj(x)
+        return silu(self.gate_proj(x)) * up if self.gated else relu(up).square()
 
 
 class JointAttention(nn.Module):
@@ -95,9 +95,8 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm, self.post_attention_layernorm_moe_gen = norm(), norm()
         self.mlp, self.mlp_moe_gen = Mlp(config), Mlp(config)
         self.last = last
-        layer = DecoderLayer
-        self.text_regions = AttentionRegions(self, layer.text_pre_attention, layer.text_post_attention)
-        self.latent_regions = AttentionRegions(self, layer.latent_pre_attention, layer.latent_post_attention)
+        self.text_regions = AttentionRegions(self, TEXT_REGIONS)
+        self.latent_regions = AttentionRegions(self, LATENT_REGIONS)
 
     def forward(
         self,
@@ -156,8 +155,14 @@ class DecoderLayer(nn.Module):
 
     def text_post_attention(self, text: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Output projection and MLP of the understanding tower."""
+        return self._text_down(*self._text_inner(text, mixed))
+
+    def _text_inner(self, text: torch.Tensor, mixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         text = text + self.self_attn.o_proj(mixed.flatten(1))
-        return text + self.mlp(self.post_attention_layernorm(text))
+        return text, self.mlp(self.post_attention_layernorm(text))
+
+    def _text_down(self, text: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+        return text + self.mlp.down_proj(inner)
 
     def latent_pre_attention(self, latents: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
         """Rotated queries and keys, and values, of the generation tower."""
@@ -166,5 +171,25 @@ class DecoderLayer(nn.Module):
 
     def latent_post_attention(self, latents: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Output projection and MLP of the generation tower."""
+        return self._latent_down(*self._latent_inner(latents, mixed))
+
+    def _latent_inner(self, latents: torch.Tensor, mixed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         latents = latents + self.self_attn.o_proj_moe_gen(mixed.flatten(1))
-        return latents + self.mlp_moe_gen(self.post_attention_layernorm_moe_gen(latents))
+        return latents, self.mlp_moe_gen(self.post_attention_layernorm_moe_gen(latents))
+
+    def _latent_down(self, latents: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+        return latents + self.mlp_moe_gen.down_proj(inner)
+
+
+TEXT_REGIONS = RegionFunctions(
+    DecoderLayer.text_pre_attention,
+    DecoderLayer.text_post_attention,
+    DecoderLayer._text_inner,
+    DecoderLayer._text_down,
+)
+LATENT_REGIONS = RegionFunctions(
+    DecoderLayer.latent_pre_attention,
+    DecoderLayer.latent_post_attention,
+    DecoderLayer._latent_inner,
+    DecoderLayer._latent_down,
+)

@@ -75,6 +75,11 @@ class Cosmos3Network(nn.Module):
         return self.language_model.model.layers
 
     @property
+    def vocabulary(self) -> tuple[nn.Module, nn.Module]:
+        """Embedding and head, units of sharding: in the root unit both would be gathered through the whole step."""
+        return self.language_model.model.embed_tokens, self.language_model.lm_head
+
+    @property
     def trains_text(self) -> bool:
         """Whether any parameter of the understanding tower trains."""
         return any(value.requires_grad for name, value in self.named_parameters() if is_text_tower(name))
