@@ -280,3 +280,16 @@ def test_a_stride_without_windows_is_refused(clips: Path, tmp_path: Path) -> Non
     arguments = [str(clips), "-o", str(tmp_path / "out"), "--stride", "3"]
     done = CliRunner().invoke(folder, arguments, standalone_mode=False)
     assert isinstance(done.exception, UserError)
+
+
+def test_folders_and_recipes_may_be_called_like_what_toml_or_a_recipe_reads_otherwise(
+    clips: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / '${oc.env:HOME} ${ "\x7f\\'
+    place.mkdir()
+    source, out, recipe = clips.rename(place / "clips"), place / "out", place / "mine.toml"
+    recipe.write_text('extends = "vision_sft_demo"\n')
+    cosmos("data", "prepare", "folder", str(source), "-o", str(out), "--recipe", str(recipe))
+    short = "dataloader_train.dataset.min_window_frames=1"
+    for data in ((str(out),), (str(source), "--recipe", str(recipe), short)):
+        assert "1 can be used" in cosmos("data", "check", *data, "--no-html").stdout
