@@ -6,9 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import PurePosixPath, PureWindowsPath
+from os.path import lexists
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["by_layer", "did_you_mean", "is_cut_off", "leads_outside", "nearest_part", "path_fault", "text_fault"]
+__all__ = [
+    "by_layer",
+    "did_you_mean",
+    "is_cut_off",
+    "is_taken",
+    "leads_outside",
+    "nearest_part",
+    "path_fault",
+    "text_fault",
+]
 
 _NUMBER = re.compile(r"\b\d+\b")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -73,6 +83,11 @@ def path_fault(path: str) -> str:
     if longest > MAX_NAME_BYTES:
         return f"has a name of {longest} bytes; a file's name has at most {MAX_NAME_BYTES}"
     return ""
+
+
+def is_taken(path: Path) -> bool:
+    """Whether no new folder can have this path: something is there, such as a link that leads nowhere, or above it."""
+    return lexists(path) or path.name == ".."
 
 
 def leads_outside(name: str) -> bool:

@@ -9,7 +9,7 @@ from os.path import isfile, realpath
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError, file_of
-from cosmos_core.names import path_fault
+from cosmos_core.names import is_taken, path_fault
 
 __all__ = ["atomic_directory"]
 
@@ -28,7 +28,7 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
     if fault := path_fault(str(output)):
         problem = Problem(message=f"the path {fault}", file=repr(str(output)), hint="choose another folder")
         raise UserError(f"the output cannot be written; {undone}", [problem])
-    if output.exists():
+    if is_taken(output):
         raise UserError(f"{output} exists already; {undone}")
     # Not Path.is_file, which raises where a folder called "model" is another user's.
     above = Path(realpath(output)).parents

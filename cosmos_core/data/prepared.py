@@ -10,6 +10,7 @@ from typing import Any
 
 from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.formats import check_format
+from cosmos_core.names import is_taken
 from cosmos_core.strict_json import read_object
 
 __all__ = ["RECORD", "write_prepared"]
@@ -29,7 +30,7 @@ def write_prepared(
     else, and when it cannot be written.
     """
     try:
-        if root.exists():
+        if is_taken(root):
             if _recorded(root / RECORD, package) == dict(options):
                 return False
             raise UserError(f"{root} exists and holds something else; choose another folder or remove it")

@@ -293,3 +293,11 @@ def test_folders_and_recipes_may_be_called_like_what_toml_or_a_recipe_reads_othe
     short = "dataloader_train.dataset.min_window_frames=1"
     for data in ((str(out),), (str(source), "--recipe", str(recipe), short)):
         assert "1 can be used" in cosmos("data", "check", *data, "--no-html").stdout
+
+
+def test_a_link_that_leads_nowhere_is_refused_as_output_before_clips_are_measured(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.symlink_to("nowhere")
+    with pytest.raises(UserError, match="exists and holds something else"):
+        prepare_here(clips, out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
