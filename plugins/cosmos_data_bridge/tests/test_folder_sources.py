@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 
@@ -301,3 +302,14 @@ def test_a_link_that_leads_nowhere_is_refused_as_output_before_clips_are_measure
     with pytest.raises(UserError, match="exists and holds something else"):
         prepare_here(clips, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
+
+
+def test_clips_in_later_rows_are_unpacked_where_the_first_row_holds_a_path_or_nothing(
+    clips: Path, tmp_path: Path, video: bytes
+) -> None:
+    files = [{"bytes": None, "path": "a.mp4"}, {"bytes": video, "path": "b.mp4"}]
+    pa.parquet.write_table(pa.table({"video": files, "caption": ["a cat", "a dog"]}), clips / "rows.parquet")
+    with pytest.raises(UserError, match="clips are packed"):
+        list_entries(Source(clips / "rows.parquet"))
+    prepare_here(clips / "rows.parquet", tmp_path / "out", copy=True)
+    assert captions_of(tmp_path / "out") == {"a": "a cat", "rows/000002": "a dog"}
