@@ -62,6 +62,8 @@ def loaded(recipe: str, *overrides: str) -> RunConfig:
         (DEMO, MIX + " = {0 = 1.0, 1 = -0.1}", "_config.1", "least 0"),
         (DEMO, MIX + " = {0 = 0.0}", "conditioning_config", "positive"),
         (DEMO, MIX + " = {many = 1.0}", "conditioning_config", "'many'"),
+        (DEMO, MIX + " = {0 = 0.5, 00 = 0.5}", "conditioning_config", "'00'"),
+        (DEMO, MIX + f" = {{{'9' * 5000} = 1.0}}", "conditioning_config", "numbers of latent frames"),
         (DEMO, f"{DATA}.max_duration = 0", "max_duration", "above 0"),
         (DEMO, f"{DATA}.resolution = 1080", "dataset.resolution", "'720', '768'; got '1080'"),
         (DEMO, f'{DATA}.resolution = "999"', "dataset.resolution", "must be one of '64'"),
