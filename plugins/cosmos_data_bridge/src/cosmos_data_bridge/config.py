@@ -48,7 +48,7 @@ class BridgeConfig(FileDatasetConfig):
     append_resolution_info: bool = option(True, "End plain captions with the training size.")
     caption_suffix: str = option("", "Appended to plain captions.")
     conditioning_fps: float = option(
-        -1.0, "Frame rate given to the model; -1: the true one.", unit="frames/s", above=0, also=(-1,)
+        -1.0, "Frame rate given to the model; -1: the true one.", unit="frames/s", low=0.01, high=1000, also=(-1,)
     )
     conditioning_config: dict[str, float] = option(
         {"0": 0.7, "1": 0.2, "2": 0.1},
