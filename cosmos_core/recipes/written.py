@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["literal", "toml_text"]
+__all__ = ["literal", "literal_tables", "toml_text"]
 
 
 def literal(value: Any) -> Any:
@@ -17,6 +17,11 @@ def literal(value: Any) -> Any:
         return [literal(inner) for inner in value]
     # A dollar from an interpolation is not looked at again.
     return value.replace("${", "${now:$}{") if isinstance(value, str) else value
+
+
+def literal_tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a whole configuration, whose ``[custom]`` is not interpolated."""
+    return {name: table if name == "custom" else literal(table) for name, table in values.items()}
 
 
 def toml_text(value: Any) -> str:

@@ -59,12 +59,27 @@ def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Pa
     assert dataset_of(clips) is not None
 
 
-def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(clips: Path, tmp_path: Path) -> None:
+def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare_here(clips, tmp_path / "out")
     found = dataset_of(tmp_path / "out")
     assert found is not None
     assert (found["media_roots"], found["min_window_frames"]) == ([str(clips.resolve())], 1)
     assert validation_of(tmp_path / "out") == {}  # Nothing was held out.
+    recipe = (tmp_path / "out" / "recipe.toml").read_text(encoding="utf-8")
+    (tmp_path / "out" / "recipe.toml").write_text(recipe.replace(str(clips.resolve()), "${oc.env:CLIPS}"))
+    monkeypatch.setenv("CLIPS", "/clips")
+    found = dataset_of(tmp_path / "out")
+    assert found is not None
+    assert found["media_roots"] == ["/clips"]
+    monkeypatch.delenv("CLIPS")
+    with pytest.raises(UserError, match="environment variable CLIPS is not set"):
+        dataset_of(tmp_path / "out")
+    (tmp_path / "out" / "recipe.toml").write_text("dataloader_train = 5", encoding="utf-8")
+    found = dataset_of(tmp_path / "out")
+    assert found is not None
+    assert "media_roots" not in found
     (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
     with pytest.raises(UserError, match="not valid TOML"):
         dataset_of(tmp_path / "out")
@@ -292,7 +307,8 @@ def test_folders_and_recipes_may_be_called_like_what_toml_or_a_recipe_reads_othe
     recipe.write_text('extends = "vision_sft_demo"\n')
     cosmos("data", "prepare", "folder", str(source), "-o", str(out), "--recipe", str(recipe))
     short = "dataloader_train.dataset.min_window_frames=1"
-    for data in ((str(out),), (str(source), "--recipe", str(recipe), short)):
+    manifest = str(out / "train/video_dataset_file.jsonl")
+    for data in ((str(out),), (manifest, "--recipe", str(recipe)), (str(source), "--recipe", str(recipe), short)):
         assert "1 can be used" in cosmos("data", "check", *data, "--no-html").stdout
 
 
