@@ -10,6 +10,7 @@ from os.path import lexists
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 __all__ = [
+    "as_number",
     "by_layer",
     "did_you_mean",
     "is_cut_off",
@@ -23,6 +24,7 @@ __all__ = [
 _NUMBER = re.compile(r"\b\d+\b")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
+MAX_DIGITS = 18
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 """Bytes of a file's or folder's name on common file systems, and of a whole path."""
 
@@ -83,6 +85,11 @@ def path_fault(path: str) -> str:
     if longest > MAX_NAME_BYTES:
         return f"has a name of {longest} bytes; a file's name has at most {MAX_NAME_BYTES}"
     return ""
+
+
+def as_number(text: str) -> int | None:
+    """The whole number that a text of digits is; None for other texts, and beyond 18 digits, which count nothing."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def is_taken(path: Path) -> bool:
