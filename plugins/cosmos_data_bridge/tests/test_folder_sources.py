@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from pathlib import Path
@@ -329,3 +330,18 @@ def test_clips_in_later_rows_are_unpacked_where_the_first_row_holds_a_path_or_no
         list_entries(Source(clips / "rows.parquet"))
     prepare_here(clips / "rows.parquet", tmp_path / "out", copy=True)
     assert captions_of(tmp_path / "out") == {"a": "a cat", "rows/000002": "a dog"}
+
+
+@pytest.mark.parametrize(("name", "words"), [("x" * 300, "has a name of 304 bytes"), ("a\udcff", "are not UTF-8")])
+def test_a_tar_with_a_name_that_no_file_can_have_is_not_told_as_damaged(
+    tmp_path: Path, video: bytes, name: str, words: str
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for ending, content in ((".mp4", video), (".txt", b"a cat")):
+            member = tarfile.TarInfo(name + ending)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(UserError, match="names that cannot be unpacked") as error:
+        prepare_here(tmp_path / "a.tar", tmp_path / "out", copy=True)
+    assert words in told(error.value)
+    assert "pack it anew" in told(error.value)
