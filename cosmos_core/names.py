@@ -6,13 +6,25 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import PurePosixPath, PureWindowsPath
+from os.path import lexists
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["by_layer", "did_you_mean", "is_cut_off", "leads_outside", "nearest_part", "path_fault", "text_fault"]
+__all__ = [
+    "as_number",
+    "by_layer",
+    "did_you_mean",
+    "is_cut_off",
+    "is_taken",
+    "leads_outside",
+    "nearest_part",
+    "path_fault",
+    "text_fault",
+]
 
 _NUMBER = re.compile(r"\b\d+\b")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
+MAX_DIGITS = 18
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 """Bytes of a file's or folder's name on common file systems, and of a whole path."""
 
@@ -73,6 +85,16 @@ def path_fault(path: str) -> str:
     if longest > MAX_NAME_BYTES:
         return f"has a name of {longest} bytes; a file's name has at most {MAX_NAME_BYTES}"
     return ""
+
+
+def as_number(text: str) -> int | None:
+    """The whole number that a text of digits is; None for other texts, and beyond 18 digits, which count nothing."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
+
+
+def is_taken(path: Path) -> bool:
+    """Whether no new folder can have this path: something is there, such as a link that leads nowhere, or above it."""
+    return lexists(path) or path.name == ".."
 
 
 def leads_outside(name: str) -> bool:

@@ -9,7 +9,8 @@ from os.path import isfile, realpath
 from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError, file_of
-from cosmos_core.names import path_fault
+from cosmos_core.names import is_taken, path_fault
+from cosmos_core.plan.alone import alone_in, empty
 
 __all__ = ["atomic_directory"]
 
@@ -23,12 +24,12 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
 
     undone: ends error messages, such as "nothing was exported". made_of: identifies the sources; files that an
     interrupted attempt with the same sources left are kept. Without it a failed attempt leaves nothing. Raises
-    UserError when `output` exists or is inside a checkpoint, or a write fails.
+    UserError when `output` exists, is inside a checkpoint or is written by another command, or a write fails.
     """
     if fault := path_fault(str(output)):
         problem = Problem(message=f"the path {fault}", file=repr(str(output)), hint="choose another folder")
         raise UserError(f"the output cannot be written; {undone}", [problem])
-    if output.exists():
+    if is_taken(output):
         raise UserError(f"{output} exists already; {undone}")
     # Not Path.is_file, which raises where a folder called "model" is another user's.
     above = Path(realpath(output)).parents
@@ -38,25 +39,25 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
         raise UserError(f"{output} would be part of a checkpoint; {undone}", [problem])
     hidden = output.with_name(f".{output.name}.partial")
     try:
-        _begin(hidden, made_of)
-        yield hidden
-        (hidden / RECORD).unlink(missing_ok=True)
-        hidden.rename(output)
+        with alone_in(hidden):
+            try:
+                _begin(hidden, made_of)
+                yield hidden
+                (hidden / RECORD).unlink(missing_ok=True)
+                hidden.rename(output)
+            finally:
+                if made_of is None:
+                    shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         problem = Problem(message=error.strerror or str(error), file=file_of(error, output))
         raise UserError(f"{output} cannot be written; {undone}", [problem]) from error
-    finally:
-        if made_of is None:
-            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _begin(hidden: Path, made_of: str | None) -> None:
-    """Create the directory, or keep what an attempt with the same sources left."""
+    """Empty the directory, or keep what an attempt with the same sources left."""
     record = hidden / RECORD
     if made_of is not None and record.is_file() and record.read_text(encoding="utf-8") == made_of:
         return
-    if hidden.is_dir():
-        shutil.rmtree(hidden)
-    hidden.mkdir(parents=True)
+    empty(hidden)
     if made_of is not None:
         record.write_text(made_of, encoding="utf-8")

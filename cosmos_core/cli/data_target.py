@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import attrs
 import click
@@ -18,6 +17,7 @@ from cosmos_core.plugin.descriptors import DataPath, DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
 from cosmos_core.recipes.loading import resolve
+from cosmos_core.recipes.written import literal, toml_text
 
 __all__ = ["recipe_option", "resolve_target"]
 
@@ -71,10 +71,10 @@ def _on_data(data: DataPath, recipe: str, overrides: Sequence[str], plugins: Plu
     known = {field.name for field in attrs.fields(options)}
     set_there = [key for key in layers if key[:2] == DATASET and len(key) > 2]
     unset = [key for key in set_there if key[2] not in known or data.dataset.get(str(key[2]), "") is None]
-    table = [f"{name} = {_text(value)}" for name, value in data.dataset.items() if value is not None]
+    table = [f"{name} = {toml_text(literal(value))}" for name, value in data.dataset.items() if value is not None]
     lines = [
-        f"extends = {_text(str(parent.resolve()))}",
-        f"unset = {_text([key_text(key) for key in unset])}",
+        f"extends = {toml_text(str(parent.resolve()))}",
+        f"unset = {toml_text([key_text(key) for key in unset])}",
         "[trainer]\nrun_validation = false",
         "[dataloader_train.dataset]",
         *table,
@@ -83,8 +83,3 @@ def _on_data(data: DataPath, recipe: str, overrides: Sequence[str], plugins: Plu
         file = Path(folder, "data.toml")
         file.write_text("\n".join(lines), encoding="utf-8")
         return resolve(str(file), overrides, plugins=plugins).config
-
-
-def _text(value: Any) -> str:
-    """A text, a number or a list of them in TOML, which reads JSON's."""
-    return json.dumps(value, ensure_ascii=False)

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from cosmos_core.config.cores import cores
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import as_number
 
 __all__ = [
     "LaunchedRank",
@@ -121,19 +122,21 @@ def rendezvous() -> Rendezvous:
     """The store that torchrun's ranks share: MASTER_ADDR and MASTER_PORT. Raises UserError without them."""
     host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
     problems = [] if host else [Problem(message="MASTER_ADDR is not set", hint=BY_TORCHRUN)]
-    if not port.isdecimal() or int(port) > MAX_PORT:
+    number = as_number(port)
+    if number is None or number > MAX_PORT:
         problems.append(Problem(message=f"MASTER_PORT is {port!r}, which is no port", hint=BY_TORCHRUN))
-    if problems:
+    if problems or number is None:
         raise UserError("this rank does not know where to meet the others", problems)
-    return Rendezvous(host, int(port))
+    return Rendezvous(host, number)
 
 
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
+    number = as_number(text)
+    if number is None:
         hint = f"torchrun sets it; `unset {name}` for a run without torchrun"
-        raise UserError(f"{name} is no rank or size", [Problem(message=f"{name} is {text!r}", hint=hint)])
-    return int(text)
+        raise UserError(f"{name} is no rank or size", [Problem(message=f"{name} is {text!r:.80}", hint=hint)])
+    return number
 
 
 def error_file() -> Path | None:

@@ -49,8 +49,8 @@ class Window:
 class ClipRecord:
     """One record without its captions, which are read when the sample is.
 
-    width, height, duration, frames: what the record says of the file, None where it says nothing. captions: those of
-    each window, for records that are in no file.
+    width, height, duration, frames: what the record says of the file, None where it says nothing. checksum: of the
+    line. captions: those of each window, for records that are in no file.
     """
 
     uuid: str
@@ -63,6 +63,7 @@ class ClipRecord:
     offset: int
     length: int
     frames: int | None = None
+    checksum: int = 0
     captions: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
 
 
@@ -199,6 +200,7 @@ def _parse(
         offset=offset,
         length=len(line),
         frames=frames,
+        checksum=zlib.crc32(line),
     )
 
 
@@ -280,14 +282,11 @@ def captions_of(clip: ClipRecord, window: Window) -> Mapping[str, Any]:
     with _opened(clip.file) as handle:
         handle.seek(clip.offset)
         line = handle.read(clip.length)
-    try:
-        record = _object(line)
-        captions = record["t2w_windows"][window.index] if "t2w_windows" in record else record
-    except (ValueError, IndexError, TypeError, KeyError):
-        captions = None
-    if not isinstance(captions, dict):
+    if zlib.crc32(line) != clip.checksum:  # Another record may be as long.
         # Here, since the checks before a run list clips without torch.
         from cosmos_core.data.source import UnreadableSample
 
         raise UnreadableSample(f"{clip.uuid} ({clip.file})", "its record changed since the file was listed")
+    record = _object(line)
+    captions: Mapping[str, Any] = record["t2w_windows"][window.index] if "t2w_windows" in record else record
     return captions

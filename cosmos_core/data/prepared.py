@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.formats import check_format
+from cosmos_core.names import is_taken
+from cosmos_core.plan.alone import alone_in, empty
 from cosmos_core.strict_json import read_object
 
 __all__ = ["RECORD", "write_prepared"]
@@ -26,20 +27,20 @@ def write_prepared(
 
     options: what the folder is asked to hold, as plain values. package: to upgrade for a newer record. resume: `write`
     is given what an interrupted call left, whatever its options were. Raises UserError when `root` holds something
-    else, and when it cannot be written.
+    else or another command writes it, and when it cannot be written.
     """
     try:
-        if root.exists():
+        if is_taken(root):
             if _recorded(root / RECORD, package) == dict(options):
                 return False
             raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
         hidden = root.with_name(f".{root.name}.partial")
-        if not resume:
-            shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir(parents=True, exist_ok=resume)
-        write(hidden)
-        (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
-        hidden.rename(root)
+        with alone_in(hidden):
+            if not resume:
+                empty(hidden)
+            write(hidden)
+            (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
+            hidden.rename(root)
     except OSError as error:
         problem = Problem(message=error.strerror or str(error), file=file_of(error, root))
         raise UserError(f"{root} cannot be written", [problem]) from error

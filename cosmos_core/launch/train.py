@@ -33,6 +33,7 @@ from cosmos_core.plan.record import record_run
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.loading import ConfigurationError, resolve
 from cosmos_core.recipes.peek import check_can_run
+from cosmos_core.recipes.written import toml_text
 from cosmos_core.refs import Ref
 from cosmos_core.report.page import write_own_report
 
@@ -275,11 +276,11 @@ def _toml(value: Any, key: str) -> str:
     if isinstance(value, float):
         return repr(float(value))
     if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False)
+        return toml_text(str(value))
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item, key) for item in value)}]"
     if isinstance(value, Mapping):
-        pairs = (f"{json.dumps(str(name))} = {_toml(item, key)}" for name, item in value.items())
+        pairs = (f"{toml_text(str(name))} = {_toml(item, key)}" for name, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     problem = Problem(message=f"a value of type {type(value).__name__} cannot be written in a recipe", key=key)
     raise UserError("bad override; nothing was started", [problem])

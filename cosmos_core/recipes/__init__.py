@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from cosmos_core.recipes.find import RecipeFile, find_recipe, list_recipes
 from cosmos_core.recipes.peek import peek
+from cosmos_core.recipes.written import literal, toml_text
 
-__all__ = ["RecipeFile", "find_recipe", "list_recipes", "load", "peek", "resolve"]
+__all__ = ["RecipeFile", "find_recipe", "list_recipes", "literal", "load", "peek", "resolve", "toml_text"]
 
 if TYPE_CHECKING:
     from cosmos_core.recipes.loading import load, resolve

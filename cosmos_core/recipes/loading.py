@@ -33,6 +33,7 @@ from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
 from cosmos_core.recipes.parent import find_parent
+from cosmos_core.recipes.written import literal_tables
 
 __all__ = ["ConfigurationError", "Resolved", "load", "load_recorded", "resolve"]
 
@@ -95,7 +96,7 @@ def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginM
     recorded = read_resolved(path, plugins.registry)
     if not overrides:
         return recorded
-    layer = Layer(tomllib.loads(to_toml(recorded)), {})
+    layer = Layer(literal_tables(tomllib.loads(to_toml(recorded))), {})
     assignments, _ = _assignments(overrides)
     one_value = one_value_paths(layer.values, plugins.registry)
     _check_assignments(assignments, one_value, layer.values, recorded.job.experiment)

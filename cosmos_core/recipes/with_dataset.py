@@ -16,6 +16,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.loading import Resolved, resolve
+from cosmos_core.recipes.written import literal_tables
 
 __all__ = ["dataset_table", "with_dataset"]
 
@@ -57,6 +58,7 @@ def with_dataset(
     dataset = {**carried, **dataset}
     options = {name: value for name, value in loader.items() if name not in ("cache", "mixture")}
     values["dataloader_val"] = {**options, "dataset": dataset, "shuffle": False}
+    values = literal_tables(values)
     import tomlkit
 
     with TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from cosmos_core.data.samples import Chat, Image, Message, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import ClipFile, probe
 from cosmos_core.errors import Problem, UserError, writing
-from cosmos_core.names import did_you_mean
+from cosmos_core.names import as_number, did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet, picture_of
 from cosmos_core.train.model_input import ModelInput
@@ -56,8 +56,9 @@ def show_samples(config: RunConfig, plugins: PluginManager, sample: str, count: 
 
 def _position(reader: SampleReader, sample: str) -> int:
     """Raises UserError when there is no such sample. A number is a place, also where it is a key."""
-    if sample.isdecimal() and int(sample) < len(reader):
-        return int(sample)
+    place = as_number(sample)
+    if place is not None and place < len(reader):
+        return place
     keys = []
     for position in range(len(reader)):
         keys.append(reader.source.key(reader.index(position)))

@@ -156,6 +156,9 @@ def test_a_sample_is_named_by_its_place_or_its_key(tmp_path: Path) -> None:
     assert by_place.stdout.partition(":")[2] == by_key.stdout.partition(":")[2]
     refused = cosmos("data", "show", str(file), "--sample", "secund", "-o", str(tmp_path / "none"), code=2)
     assert "did you mean 'second'?" in refused.stderr
+    number = "9" * 5000
+    refused = cosmos("data", "show", str(file), "--sample", number, "-o", str(tmp_path / "none"), code=2)
+    assert "a number below 3" in refused.stderr
     assert not (tmp_path / "none").exists()
 
 

@@ -77,7 +77,12 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_overrides_are_values_or_command_line_texts(tmp_path: Path) -> None:
-    more = {"job.group": "it's a = [group]", "trainer.run_validation": False, "dataloader_val.cache": None}
+    more = {
+        "job.group": "it's a = [group]",
+        "custom.note": "a\x7fb",
+        "trainer.run_validation": False,
+        "dataloader_val.cache": None,
+    }
     values = SHORT | more | {"optimizer.betas": (0.9, 0.95), "optimizer.lr_multipliers": {"head.weight": 1e-3}}
     run = cosmos.train("hello", values, output_root=tmp_path, nproc=1)
     assert run.run_dir == tmp_path / "cosmos3/it's a = [group]/hello"

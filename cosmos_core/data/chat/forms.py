@@ -136,6 +136,7 @@ def _turn(value: Any) -> Turn:
         raise ValueError("is not an object")
     fields = _present(value)
     names = ("from", "value") if "from" in fields else ("role", "content")
+    is_said = names[1] in fields
     speaker, content, calls = fields.pop(names[0], None), fields.pop(names[1], ""), fields.pop("tool_calls", [])
     if not isinstance(speaker, str):
         raise ValueError("has no role")
@@ -148,6 +149,8 @@ def _turn(value: Any) -> Turn:
         raise ValueError(
             f"of role '{speaker}' has the field {unused[0] if unused else 'tool_calls'}, which is not used"
         )
+    if role == "user" and not is_said:
+        raise ValueError(f"of role '{speaker}' has no {names[1]}; \"\" says that nothing was asked")
     if speaker in CALLS:
         return Turn(role, (), _calls(_json(content, "is not a call in JSON")))
     turn = Turn(role, tuple(_content(content, literal=role == "assistant")), _calls(calls))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.data import UnreadableSample
+from cosmos_core.errors import UserError
 from cosmos_data_bridge.folder import writing
 from cosmos_data_bridge.folder.measure import Facts, decoded_facts
 from tests.folder_clips import captions_of, prepare_here, small_video
@@ -140,3 +141,21 @@ def test_a_file_that_goes_away_while_others_are_measured_is_left_out(
     monkeypatch.setattr("cosmos_data_bridge.folder.measure.cores", lambda: 1)
     told = prepare_here(clips, tmp_path / "out")
     assert f"left out: 1 x file is missing, e.g. {clips / 'b.mp4'}" in told
+
+
+def test_a_second_command_with_the_same_output_is_refused_and_the_first_one_ends_well(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = []
+
+    def measure(path: Path) -> Facts:
+        if not refusals:
+            refusals.append("begun")
+            with pytest.raises(UserError, match="another command"):
+                prepare_here(clips, tmp_path / "out")
+        return decoded_facts(path)
+
+    monkeypatch.setattr(writing, "decoded_facts", measure)
+    prepare_here(clips, tmp_path / "out")
+    assert refusals
+    assert captions_of(tmp_path / "out") == {name: f"clip {name}" for name in NAMES}

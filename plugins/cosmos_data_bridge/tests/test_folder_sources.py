@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 
@@ -58,12 +60,27 @@ def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Pa
     assert dataset_of(clips) is not None
 
 
-def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(clips: Path, tmp_path: Path) -> None:
+def test_a_prepared_dataset_is_read_as_its_recipe_says_under_another_recipe_too(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare_here(clips, tmp_path / "out")
     found = dataset_of(tmp_path / "out")
     assert found is not None
     assert (found["media_roots"], found["min_window_frames"]) == ([str(clips.resolve())], 1)
     assert validation_of(tmp_path / "out") == {}  # Nothing was held out.
+    recipe = (tmp_path / "out" / "recipe.toml").read_text(encoding="utf-8")
+    (tmp_path / "out" / "recipe.toml").write_text(recipe.replace(str(clips.resolve()), "${oc.env:CLIPS}"))
+    monkeypatch.setenv("CLIPS", "/clips")
+    found = dataset_of(tmp_path / "out")
+    assert found is not None
+    assert found["media_roots"] == ["/clips"]
+    monkeypatch.delenv("CLIPS")
+    with pytest.raises(UserError, match="environment variable CLIPS is not set"):
+        dataset_of(tmp_path / "out")
+    (tmp_path / "out" / "recipe.toml").write_text("dataloader_train = 5", encoding="utf-8")
+    found = dataset_of(tmp_path / "out")
+    assert found is not None
+    assert "media_roots" not in found
     (tmp_path / "out" / "recipe.toml").write_text("extends = ", encoding="utf-8")
     with pytest.raises(UserError, match="not valid TOML"):
         dataset_of(tmp_path / "out")
@@ -280,3 +297,51 @@ def test_a_stride_without_windows_is_refused(clips: Path, tmp_path: Path) -> Non
     arguments = [str(clips), "-o", str(tmp_path / "out"), "--stride", "3"]
     done = CliRunner().invoke(folder, arguments, standalone_mode=False)
     assert isinstance(done.exception, UserError)
+
+
+def test_folders_and_recipes_may_be_called_like_what_toml_or_a_recipe_reads_otherwise(
+    clips: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / '${oc.env:HOME} ${ "\x7f\\'
+    place.mkdir()
+    source, out, recipe = clips.rename(place / "clips"), place / "out", place / "mine.toml"
+    recipe.write_text('extends = "vision_sft_demo"\n')
+    cosmos("data", "prepare", "folder", str(source), "-o", str(out), "--recipe", str(recipe))
+    short = "dataloader_train.dataset.min_window_frames=1"
+    manifest = str(out / "train/video_dataset_file.jsonl")
+    for data in ((str(out),), (manifest, "--recipe", str(recipe)), (str(source), "--recipe", str(recipe), short)):
+        assert "1 can be used" in cosmos("data", "check", *data, "--no-html").stdout
+
+
+def test_a_link_that_leads_nowhere_is_refused_as_output_before_clips_are_measured(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.symlink_to("nowhere")
+    with pytest.raises(UserError, match="exists and holds something else"):
+        prepare_here(clips, out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out"]
+
+
+def test_clips_in_later_rows_are_unpacked_where_the_first_row_holds_a_path_or_nothing(
+    clips: Path, tmp_path: Path, video: bytes
+) -> None:
+    files = [{"bytes": None, "path": "a.mp4"}, {"bytes": video, "path": "b.mp4"}]
+    pa.parquet.write_table(pa.table({"video": files, "caption": ["a cat", "a dog"]}), clips / "rows.parquet")
+    with pytest.raises(UserError, match="clips are packed"):
+        list_entries(Source(clips / "rows.parquet"))
+    prepare_here(clips / "rows.parquet", tmp_path / "out", copy=True)
+    assert captions_of(tmp_path / "out") == {"a": "a cat", "rows/000002": "a dog"}
+
+
+@pytest.mark.parametrize(("name", "words"), [("x" * 300, "has a name of 304 bytes"), ("a\udcff", "are not UTF-8")])
+def test_a_tar_with_a_name_that_no_file_can_have_is_not_told_as_damaged(
+    tmp_path: Path, video: bytes, name: str, words: str
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for ending, content in ((".mp4", video), (".txt", b"a cat")):
+            member = tarfile.TarInfo(name + ending)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(UserError, match="names that cannot be unpacked") as error:
+        prepare_here(tmp_path / "a.tar", tmp_path / "out", copy=True)
+    assert words in told(error.value)
+    assert "pack it anew" in told(error.value)

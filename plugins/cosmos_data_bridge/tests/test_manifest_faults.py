@@ -172,3 +172,15 @@ def test_a_long_caption_is_read_and_a_cell_that_never_ends_is_named_with_its_lin
     (problem,) = refused.value.problems
     assert (problem.file, problem.line) == (str(table), 2)
     assert "never closed" in problem.message
+
+
+def test_captions_of_a_record_that_changed_after_it_was_listed_are_not_trained_on(tmp_path: Path, video: bytes) -> None:
+    """Lines that change places may be as long as each other."""
+    lines = [{"uuid": name, "vision_path": f"{name}.mp4", "caption": f"a {name}"} for name in ("cat", "dog")]
+    path = manifest(tmp_path, lines)
+    for name in ("cat", "dog"):
+        (path.parent / f"{name}.mp4").write_bytes(video)
+    source = bridge(tmp_path)
+    assert all(f"a {source.key(index)}" in source.get(index, np.random.default_rng(0)).caption for index in (0, 1))
+    manifest(tmp_path, lines[::-1])
+    assert {reason(source, index) for index in (0, 1)} == {"its record changed since the file was listed"}

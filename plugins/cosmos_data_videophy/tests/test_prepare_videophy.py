@@ -131,6 +131,30 @@ def test_a_local_copy_that_has_changed_is_copied_again(tmp_path: Path) -> None:
     assert target.stat().st_mtime_ns == changed
 
 
+def test_a_copy_whose_name_ends_several_addresses_belongs_to_none(tmp_path: Path) -> None:
+    """Each video would get the score of the others."""
+    same = ["http://a.invalid/one/clip.mp4?token=1,,,4,3,0", "http://a.invalid/one/clip.mp4,,,4,3,0"]
+    copy = table(tmp_path / "copy", same)
+    write_mp4(copy / "clip.mp4", clip(0), 2)
+    options = ("--split", "train", "--source", str(copy), "--max-failures", "0.9")
+    assert "2 of 2 rows, 0 failed" in prepare(tmp_path / "same", *options)
+    table(tmp_path / "copy", [*same, "own.mp4,,,5,3,0", "http://a.invalid/two/clip.mp4,,,1,3,0", "http://[,,,1,3,0"])
+    write_mp4(copy / "own.mp4", clip(1), 2)
+    assert "1 of 5 rows, 4 failed" in prepare(tmp_path / "out", *options)
+    for line in lines(tmp_path / "out/videophy2_train/failures.jsonl")[:-1]:
+        assert "'clip.mp4' ends several addresses of the table" in json.loads(line)["reason"]
+    assert "ends several addresses" in prepare(tmp_path / "first", *options, "--limit", "1", code=2)
+
+
+def test_a_joint_score_is_0_or_1(tmp_path: Path) -> None:
+    copy = table(tmp_path / "copy", [f"clip.mp4,,,4,3,{score}" for score in ("0", "1.0", "2", "-1", "0.5", "inf")])
+    write_mp4(copy / "clip.mp4", clip(0), 2)
+    options = ("--split", "train", "--source", str(copy), "--score-field", "joint", "--max-failures", "0.9")
+    assert "2 of 6 rows, 4 failed" in prepare(tmp_path / "out", *options)
+    reasons = [json.loads(line)["reason"] for line in lines(tmp_path / "out/videophy2_train/failures.jsonl")]
+    assert reasons == [f"the score {score} is not 0 or 1" for score in ("2", "-1", "0.5", "inf")]
+
+
 def test_a_damaged_copy_is_a_failed_row(tmp_path: Path) -> None:
     """FFmpeg calls this damage the end of the file, which the command line once took for an interruption."""
     copy = table(tmp_path / "copy", ["whole.mp4,,,4,3,0", "damaged.mp4,,,4,3,0"])

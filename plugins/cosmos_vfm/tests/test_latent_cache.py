@@ -279,6 +279,18 @@ def test_a_recipe_of_another_family_has_nothing_to_cache(tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_a_clip_with_a_damaged_token_is_encoded_again(tmp_path: Path, bit: int) -> None:
+    """Another token would be trained on without a word."""
+    cache, ids = LatentCache(tmp_path / "c", "block_dct", "text", create=True), tuple(range(7000, 7100))
+    cache.write("ab12", Cached(torch.randn(48, 2, 3, 4), "red", ids))
+    content = bytearray(cache.path("ab12").read_bytes())
+    place = content.index(torch.tensor(ids, dtype=torch.int32).numpy().tobytes())
+    content[place + 12] ^= 1 << bit
+    cache.path("ab12").write_bytes(content)
+    assert cache.read("ab12", "red") is None
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_values_come_back_bit_for_bit(tmp_path: Path, exact: bool) -> None:
     cache = LatentCache(tmp_path / "c", "block_dct", "text", create=True)

@@ -6,17 +6,24 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from diffusers import AutoencoderKLWan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import resolve
+from cosmos_core.train import BuildContext
 from cosmos_data_bridge.synthetic import attribute_sets, render, structured_caption
-from cosmos_vfm.config import TextTokenizer, VideoTokenizer
+from cosmos_vfm.cache import Cached
+from cosmos_vfm.config import TextTokenizer, VfmConfig, VideoTokenizer
+from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer import build_text_tokenizer, build_video_tokenizer, import_ahead
 from cosmos_vfm.tokenizer.block_dct import BlockDct
@@ -224,7 +231,7 @@ def test_the_prompt_is_the_chat_template_then_eos_and_vision_start() -> None:
     assert len(tokens.ids("red " * 99, 20)) == 22
 
 
-def test_a_hub_tokenizer_is_read_from_a_folder(tmp_path: Path) -> None:
+def saved_tokenizer(folder: Path) -> Any:
     """A folder as the released models have it: byte-level BPE, Qwen's special tokens, a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -239,12 +246,40 @@ def test_a_hub_tokenizer_is_read_from_a_folder(tmp_path: Path) -> None:
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    fast.save_pretrained(tmp_path)
+    fast.save_pretrained(folder)
+    return fast
+
+
+def test_a_hub_tokenizer_is_read_from_a_folder(tmp_path: Path) -> None:
+    fast = saved_tokenizer(tmp_path)
     tokens = build_text_tokenizer(TextTokenizer(path=str(tmp_path)), MODEL_SIZES["nano"])
     ids = list(tokens.ids("a red circle", 2048))
     assert fast.decode(ids) == (
         "<|im_start|>user\na red circle<|im_end|>\n<|im_start|>assistant\n<|im_end|><|vision_start|>"
     )
+
+
+def test_cached_tokens_of_a_folder_whose_tokenizer_changed_are_not_used(tmp_path: Path) -> None:
+    """The folder has the same name; its chat template is another one."""
+    config = resolve("vision_sft_demo", plugins=PluginManager.discover()).config
+    assert isinstance(config.model, VfmConfig)
+    fast, latents = saved_tokenizer(tmp_path / "text"), torch.randn(48, 2, 4, 4)
+    model = evolve(config.model, text_tokenizer=TextTokenizer(type="hf", path=str(tmp_path / "text")))
+
+    def ids(*, write: bool) -> tuple[int, ...] | None:
+        family = VfmFamily(model, BuildContext(torch.device("cpu"), evolve(config.dataloader_train, cache=None)))
+        cache = family.open_cache(str(tmp_path / "cache"), create=True)
+        if write:
+            cache.write("ab12", Cached(latents, "red", family.text.ids("red", 64)))
+        cached = cache.read("ab12", "red")
+        assert cached is not None
+        assert torch.equal(cached.latents, latents)
+        return cached.ids
+
+    assert ids(write=True) == ids(write=False)
+    fast.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    fast.save_pretrained(tmp_path / "text")
+    assert ids(write=False) is None
 
 
 def test_absent_tokenizer_files_are_one_clear_error(tmp_path: Path) -> None:

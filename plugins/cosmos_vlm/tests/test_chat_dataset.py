@@ -312,3 +312,24 @@ def test_the_documented_recipe_trains_on_the_documented_rows(folder: Path, tmp_p
     )
     done = cosmos("run", str(tmp_path / "own.toml"), "--output-root", str(tmp_path / "runs"), *small)
     assert "done at step 2/2" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_file_that_lost_rows_during_a_run_is_named(tmp_path: Path, ending: str) -> None:
+    """Of many files the first ones are read again; a worker would fall over a row that is gone."""
+    rows = [{"messages": [{"role": role, "content": "a"} for role in ("user", "assistant")]}] * 2
+
+    def write(file: Path, content: list[dict[str, Any]]) -> None:
+        if ending == "parquet":
+            pq.write_table(pa.Table.from_pylist(content), file)
+        else:
+            file.write_text("".join(json.dumps(row) + "\n" for row in content))
+
+    for number in range(40):
+        write(tmp_path / f"{number:02}.{ending}", rows)
+    source = ChatSource(ChatConfig(type="chat", path=str(tmp_path)))
+    for number in range(30):
+        write(tmp_path / f"{number:02}.{ending}", rows[:1])
+    with pytest.raises(UserError, match="changed while it was used") as error:
+        source.get(3, np.random.default_rng(0))
+    assert error.value.problems[0].file == str(tmp_path / f"01.{ending}")

@@ -124,6 +124,9 @@ def test_ranks_that_are_empty_are_none_and_other_words_are_an_error(monkeypatch:
     monkeypatch.setenv("WORLD_SIZE", "")
     assert launched_rank() is None
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "9" * 5000)
+    with pytest.raises(UserError, match="WORLD_SIZE is '999"):
+        launched_rank()
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UserError, match="WORLD_SIZE is 'two'"):
         launched_rank()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from cosmos_core.config.dump import to_toml
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
+from cosmos_core.recipes.loading import load_recorded
 from cosmos_core.recipes.with_dataset import dataset_table, with_dataset
 
 PLUGINS = PluginManager.discover()
@@ -89,3 +92,19 @@ def test_without_a_configuration_the_task_has_its_defaults() -> None:
         with_dataset(None, "vlm", dataset, ["model.max_new_token=5"], plugins=PLUGINS)
     (problem,) = caught.value.problems
     assert (problem.key, problem.file) == ("model.max_new_token", "command line")
+
+
+def test_values_that_were_filled_in_once_are_not_filled_in_again(tmp_path: Path) -> None:
+    """A folder may be called like a variable; so may what a variable holds."""
+    text = "${oc.env:HOME}/${oc.env:NOT_SET}"
+    overrides = [f'dataloader_val.dataset.caption_suffix="{text.replace("${", "${now:$}{")}"']
+    config = load("vision_sft_demo", overrides, plugins=PLUGINS)
+    assert config.dataloader_val is not None
+    recorded = tmp_path / "config.toml"
+    recorded.write_text(to_toml(config))
+    again = load_recorded(recorded, ["trainer.max_iter=3"], plugins=PLUGINS)
+    assert again == evolve(config, trainer=evolve(config.trainer, max_iter=3))
+    table = {"type": "bridge", "path": text}
+    evaluated = with_dataset(config, "vfm", table, ["trainer.max_iter=3"], plugins=PLUGINS).config
+    assert evaluated.dataloader_val is not None
+    assert evaluated.dataloader_val.dataset.place == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 from typing import Any
 
@@ -14,6 +15,8 @@ __all__ = ["BridgeConfig"]
 
 USUAL_FRAMES, USUAL_CAPTION = 93, 735
 """Frames of a clip, and tokens of a structured caption."""
+CONDITION_FRAMES = re.compile(r"0|[1-9][0-9]{0,5}")
+"""One way to write each number: of two ways, one would lose its weight."""
 
 
 @frozen(kw_only=True)
@@ -45,7 +48,7 @@ class BridgeConfig(FileDatasetConfig):
     append_resolution_info: bool = option(True, "End plain captions with the training size.")
     caption_suffix: str = option("", "Appended to plain captions.")
     conditioning_fps: float = option(
-        -1.0, "Frame rate given to the model; -1: the true one.", unit="frames/s", above=0, also=(-1,)
+        -1.0, "Frame rate given to the model; -1: the true one.", unit="frames/s", low=0.01, high=1000, also=(-1,)
     )
     conditioning_config: dict[str, float] = option(
         {"0": 0.7, "1": 0.2, "2": 0.1},
@@ -58,8 +61,8 @@ class BridgeConfig(FileDatasetConfig):
     @conditioning_config.validator
     def _is_a_mix(self, attribute: Any, mix: dict[str, float]) -> None:
         for frames in mix:
-            if not frames.isdecimal():
-                raise ValueError(f"keys must be numbers of latent frames; got {frames!r}")
+            if not CONDITION_FRAMES.fullmatch(frames):
+                raise ValueError(f"keys must be numbers of latent frames, such as 2; got {frames!r:.80}")
         if not 0 < sum(mix.values()) < inf:
             raise ValueError("needs at least one positive weight, and a finite sum")
 

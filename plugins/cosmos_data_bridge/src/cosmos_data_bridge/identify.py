@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cosmos_core.config.document import read_document
+from cosmos_core.config.env import lookup
+from cosmos_core.config.interpolate import interpolate
+from cosmos_core.config.merge import value_at
 from cosmos_core.data.files import files_below, followed
 from cosmos_core.data.first_row import ROW_FILES, first_fields
+from cosmos_core.errors import UserError
 from cosmos_data_bridge.folder.recipe import RECIPE
 from cosmos_data_bridge.folder.rows import column_names
 from cosmos_data_bridge.folder.sidecars import MEDIA
@@ -21,6 +26,8 @@ VALIDATION = "val"
 """The split of a prepared folder that training validates on."""
 OF_THE_CLIPS = ("media_roots", "min_window_frames")
 """Options that hold for a prepared folder under any recipe."""
+DATASET = ("dataloader_train", "dataset")
+"""Their table."""
 DIALOGS = frozenset(("messages", "conversations", "response"))
 """Fields of rows that are dialogs, which are no captions."""
 
@@ -58,8 +65,14 @@ def _manifest(file: Path) -> dict[str, Any]:
     table = {"type": "bridge", "path": str(root), "split": file.parent.name, "jsonl": file.name}
     if not (root / RECIPE).is_file():
         return table
-    options = read_document(root / RECIPE).values.get("dataloader_train", {}).get("dataset", {})
-    return {**table, **{name: options[name] for name in OF_THE_CLIPS if name in options}}
+    recipe = read_document(root / RECIPE)
+    options = value_at(recipe.values, DATASET)
+    of_the_clips = {name: value_at(options, (name,)) for name in OF_THE_CLIPS if value_at(options, (name,)) is not None}
+    values = {"dataloader_train": {"dataset": of_the_clips}}
+    values, problems = interpolate(values, recipe.provenance, lookup, datetime.now())
+    if problems:
+        raise UserError("the recipe of a prepared folder cannot be read", problems)
+    return {**table, **value_at(values, DATASET)}
 
 
 def _has_clips(folder: Path) -> bool:

@@ -7,6 +7,9 @@ size is written last. So the process may end at any point.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,7 +24,7 @@ from cosmos_core.formats import check_format
 from cosmos_core.strict_json import read_json
 from cosmos_data_videophy.writing import FORMAT, PACKAGE, entry, write_json
 
-__all__ = ["MANIFEST", "Split"]
+__all__ = ["MANIFEST", "Split", "shared_names"]
 
 MANIFEST = "meta.json"
 ORIGINS = ".origins"
@@ -32,11 +35,15 @@ CHUNK = 1 << 16
 
 @frozen
 class Split:
-    """folder: of the split. beside: where copies of the videos may lie. stop: ends downloads early."""
+    """folder: of the split. beside: where copies of the videos may lie. stop: ends downloads early.
+
+    shared: names of files that end several addresses.
+    """
 
     folder: Path
     beside: Path
     stop: Event
+    shared: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
         """Create the folders."""
@@ -78,9 +85,12 @@ class Split:
         write_json(path, dialog)
 
     def _copy(self, url: str) -> Path | None:
-        name = Path(unquote(urlsplit(url).path)).name
+        name = _name(url)
         copies = (self.beside / "media" / name, self.beside / name)
-        return next((path for path in copies if path.is_file()), None)
+        copy = next((path for path in copies if path.is_file()), None)
+        if copy is not None and name in self.shared:
+            raise ValueError(f"'{name}' ends several addresses of the table, so it is not clear whose copy {copy} is")
+        return copy
 
     def _replace(self, part: Path, target: Path) -> None:
         if target.exists():
@@ -90,6 +100,20 @@ class Split:
     def _withdraw(self) -> None:
         """Delete an earlier run's manifest before a file that it lists changes."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
+
+
+def shared_names(urls: Iterable[str]) -> frozenset[str]:
+    """Names of files that end several addresses, whatever their queries are."""
+    addresses = set()
+    for url in urls:
+        with suppress(ValueError):  # Its row is told of later.
+            addresses.add((*urlsplit(url)[1:3], _name(url)))
+    counts = Counter(name for *_, name in addresses)
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _name(url: str) -> str:
+    return Path(unquote(urlsplit(url).path)).name
 
 
 def _origin(url: str, copy: Path | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from threading import Event
 
@@ -14,7 +13,7 @@ from attrs import frozen
 from cosmos_core.console import progress
 from cosmos_core.data import UnreadableSample
 from cosmos_core.errors import Problem, UserError
-from cosmos_data_videophy.filling import MANIFEST, Split
+from cosmos_data_videophy.filling import MANIFEST, Split, shared_names
 from cosmos_data_videophy.question import RUBRIC, YES_OR_NO, conversation
 from cosmos_data_videophy.tables import Row, find_table, read_rows
 from cosmos_data_videophy.writing import entry, write_json
@@ -57,9 +56,11 @@ class _Outcome:
 def materialise(options: PrepareOptions) -> Report:
     """Write one split; the manifest comes last. Raises UserError when there is no table, or when every row failed."""
     table = find_table(options.source, options.split)
-    rows = list(islice(read_rows(table, ("video_url", options.score)), options.limit))
+    every = list(read_rows(table, ("video_url", options.score)))
+    rows = every[: options.limit]
     folder = options.output / f"videophy2_{options.split}"
-    outcomes = _write_rows(rows, options, Split(folder, table.folder, Event()))
+    shared = shared_names(row.get("video_url", "").strip() for row in every)
+    outcomes = _write_rows(rows, options, Split(folder, table.folder, Event(), shared))
     failures = [outcome for outcome in outcomes if outcome.failure is not None]
     lines = [
         json.dumps({"row": outcome.number, "url": outcome.row.get("video_url", ""), "reason": outcome.failure})
@@ -123,6 +124,8 @@ def _answer(row: Row, field: str) -> str:
     except ValueError:
         raise ValueError(f"the score {text!r} is no number") from None
     if field == "joint":
+        if value not in (0, 1):
+            raise ValueError(f"the score {text} is not 0 or 1")
         return "yes" if value else "no"
     if value not in (1, 2, 3, 4, 5):
         raise ValueError(f"the score {text} is not 1 to 5")

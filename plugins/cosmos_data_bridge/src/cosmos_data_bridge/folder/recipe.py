@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from cosmos_core.recipes import literal, toml_text
 
 __all__ = ["RECIPE", "recipe_text"]
 
@@ -18,12 +19,12 @@ def recipe_text(
 
     resolution: of the validation data. window: the shortest window that is trained on.
     """
-    roots = json.dumps([str(path) for path in media_roots], ensure_ascii=False)
-    table = f'type = "bridge"\npath = {json.dumps(str(root), ensure_ascii=False)}\nmedia_roots = {roots}\n'
+    path, roots = toml_text(literal(str(root))), toml_text(literal([str(path) for path in media_roots]))
+    table = f'type = "bridge"\npath = {path}\nmedia_roots = {roots}\n'
     table += f"min_window_frames = {window or 1}\n"
     lines = [
-        f'summary = "{extends} on clips of your own"',
-        f"extends = {json.dumps(extends, ensure_ascii=False)}",
+        f"summary = {toml_text(f'{extends} on clips of your own')}",
+        f"extends = {toml_text(extends)}",
         f"\n[dataloader_train.dataset]\n{table}",
     ]
     if not has_validation:

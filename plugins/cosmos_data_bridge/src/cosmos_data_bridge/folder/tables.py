@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -82,12 +81,12 @@ class Tables:
         return Columns(columns[0], columns[1], self.path is None or self.caption is None)
 
     def hold_clips(self) -> bool:
-        """Whether the first row holds a clip itself and not its path. Raises UserError."""
-        file = self.files[0]
-        if file.suffix.lower() not in COLUMNAR:
-            return False
-        column = self.columns(file).path
-        return any(_content(row.get(column)) is not None for _, row in islice(rows(file, [column]), 1))
+        """Whether a row holds a clip itself and not its path. Raises UserError."""
+        columns = ((file, self.columns(file).path) for file in self.files if file.suffix.lower() in COLUMNAR)
+        values = (row.get(column) for file, column in columns for _, row in rows(file, [column]))
+        # A column of texts holds no clips; few rows without a clip come before the first with one.
+        value = next((value for value in values if isinstance(value, str) or _content(value) is not None), None)
+        return _content(value) is not None
 
     def entries(self, tell: Callable[[str], None], media: MediaFolder | None = None) -> list[Entry]:
         """Every row. Relative paths begin at the table's folder, or at the source's. Raises UserError with all lines.

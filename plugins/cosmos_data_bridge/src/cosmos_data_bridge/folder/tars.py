@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from cosmos_core.data.files import files_below, is_hidden
 from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.names import path_fault
 from cosmos_core.text_files import text_of
 from cosmos_data_bridge.folder.entries import Entry
 from cosmos_data_bridge.folder.media import MediaFolder
@@ -67,6 +68,9 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes
             if not member.isfile() or not is_used:
                 continue
             outside = name.is_absolute() or ".." in name.parts
+            if fault := path_fault(member.name):
+                problem = Problem(message=f"the name {member.name!r:.80} {fault}", file=str(tar), hint="pack it anew")
+                raise UserError("a tar has names that cannot be unpacked", [problem])
             if is_hidden(name) and not outside:
                 continue
             if outside or name in seen:

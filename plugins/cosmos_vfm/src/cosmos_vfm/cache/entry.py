@@ -47,6 +47,7 @@ def to_bytes(value: Cached) -> bytes:
     }
     if value.ids is not None:
         tensors["ids"] = torch.tensor(value.ids, dtype=torch.int32)
+        tensors["ids_checksum"] = torch.tensor(_checksum(tensors["ids"]))
     return save(tensors, metadata={"caption": _digest(value.caption)})
 
 
@@ -60,9 +61,11 @@ def from_bytes(content: bytes, path: Path, caption: str, *, with_ids: bool) -> C
         if "format" in tensors:
             check_format({"format": int(tensors["format"])}, path, FORMAT, package=PACKAGE)
         latents, ids = tensors["latents"], None
-        if "checksum" in tensors and int(tensors["checksum"]) != _checksum(latents):
-            return None
-        if with_ids and "ids" in tensors and _metadata(content).get("caption") == _digest(caption):
+        for name, checksum in (("latents", "checksum"), ("ids", "ids_checksum")):
+            if checksum in tensors and int(tensors[checksum]) != _checksum(tensors[name]):
+                return None
+        # Those of an older version have no checksum; a caption is soon tokenised again.
+        if with_ids and "ids_checksum" in tensors and _metadata(content).get("caption") == _digest(caption):
             ids = tuple(tensors["ids"].flatten().tolist())
         latents = latents.float()
     except (SafetensorError, KeyError, ValueError, RuntimeError):  # The last two for tensors of other kinds.
@@ -70,9 +73,9 @@ def from_bytes(content: bytes, path: Path, caption: str, *, with_ids: bool) -> C
     return Cached(latents, caption, ids) if latents.ndim == 4 and len(latents) == CHANNELS else None
 
 
-def _checksum(latents: torch.Tensor) -> int:
-    about = f"{latents.dtype} {tuple(latents.shape)}".encode()
-    return zlib.crc32(latents.flatten().view(torch.uint8).numpy().data, zlib.crc32(about))
+def _checksum(values: torch.Tensor) -> int:
+    about = f"{values.dtype} {tuple(values.shape)}".encode()
+    return zlib.crc32(values.flatten().view(torch.uint8).numpy().data, zlib.crc32(about))
 
 
 def _metadata(content: bytes) -> dict[str, str]:

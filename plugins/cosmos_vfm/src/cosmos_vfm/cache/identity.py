@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import file_digest, sha256
+from os.path import isdir
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from cosmos_vfm.tokenizer.wan_files import find_vae
 __all__ = ["clip_identity", "text_identity", "video_tokenizer_identity"]
 
 DIGITS = 2 * sha256().digest_size
+TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt")
+"""Endings of files of words, settings and templates."""
 
 
 def clip_identity(video: torch.Tensor | StoredClip) -> str:
@@ -47,9 +50,12 @@ def video_tokenizer_identity(config: VfmConfig, remembered: Path | None = None) 
 
 
 def text_identity(config: VfmConfig, network: NetworkConfig, limit: int) -> str:
-    """Text that changes with the text tokenizer and the token limit."""
-    tokenizer = config.text_tokenizer
-    return f"{tokenizer.type} {tokenizer.path or network.text_model} {network.text_revision} {limit}"
+    """Text that changes with the text tokenizer, any byte of its files in a folder, and the token limit."""
+    name = config.text_tokenizer.path or network.text_model
+    entries = sorted(Path(name).iterdir()) if isdir(name) else []
+    files = [path for path in entries if path.suffix in TOKENIZER_FILES and path.is_file()]
+    texts = (config.text_tokenizer.type, name, network.text_revision, str(limit), _digest(files) if files else "")
+    return " ".join(texts).strip()
 
 
 def _digest_of_files(path: Path, remembered: Path | None) -> str:

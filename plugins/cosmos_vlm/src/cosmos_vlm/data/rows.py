@@ -19,7 +19,7 @@ from attrs import evolve
 from cosmos_core.config import TypicalSample
 from cosmos_core.data import Chat, MapSource, UnreadableSample
 from cosmos_core.data.chat import MediaReader, dimensions_of_row
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import text_fault
 from cosmos_vlm.config import RowsConfig
 from cosmos_vlm.data.local import local_copy
@@ -138,7 +138,12 @@ class RowsSource(MapSource):
     def _read_row(self, index: int) -> tuple[Mapping[str, Any], str]:
         number = bisect_right(self._ends, index)
         offset = index - (self._ends[number - 1] if number else 0)
-        return self._block(number)(offset), place_of(*self._blocks[number], offset)
+        try:
+            return self._block(number)(offset), place_of(*self._blocks[number], offset)
+        except IndexError:
+            hint = "leave the data as it is during a run; run the same command again"
+            problem = Problem(message="has fewer rows than at the start", file=self._blocks[number][0], hint=hint)
+            raise UserError("a file of rows changed while it was used", [problem]) from None
 
     def _block(self, number: int) -> Block:
         """Block `number`, from the cache if it is there; evicts the blocks that were not used lately."""
