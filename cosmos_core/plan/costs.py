@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from attrs import evolve, frozen
 
@@ -12,6 +13,7 @@ from cosmos_core.plan.gpus import GPUS, Machine
 from cosmos_core.plan.plan import Degrees
 
 __all__ = [
+    "AUTO",
     "GIB",
     "MODES",
     "Estimate",
@@ -28,6 +30,8 @@ __all__ = [
 GIB = 2**30
 MODES = ("none", "selective", "full")
 """Of recomputation, the fastest first."""
+AUTO: Final = "auto"
+"""Stands for what the plan finds out."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RESERVE = 0.05
 """Of what comes and goes in a step, the share that the allocator holds beside it. Fitted to the "card" rows of

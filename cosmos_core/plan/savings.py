@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from shlex import quote
 from typing import Any
@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
-from cosmos_core.plan.costs import MODES, Estimate, memory_items, peak, step_seconds
+from cosmos_core.plan.costs import AUTO, MODES, Estimate, memory_items, peak, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.plan import Degrees
@@ -85,15 +85,23 @@ def best_mode(case: Case, machine: Machine) -> Case | None:
 
     What recomputes less in more parts is faster as long as weights are exchanged beside the computation.
     """
+    samples = max(1, min(MAX_PARTS, int(case.estimate.samples)))
+    # Where one part is as many as may be fast, more are better than nothing that fits.
+    for most in (_most_parts(case, machine), samples):
+        cases = sorted(_cases(case, most), key=lambda case: _time(case, machine))
+        for each in cases:
+            if each.peak <= _margin(each) * machine.memory:
+                return each
+    return None
+
+
+def _cases(case: Case, most: int) -> Iterator[Case]:
+    """Every mode, share of the layers and number of parts, up to the most."""
     shares = [share / SHARES for share in range(1, SHARES + 1)]
     modes = [("none", 1.0), *((mode, share) for mode in ("selective", "full") for share in shares)]
-    cases = [
-        evolve(case, mode=mode, share=share, parts=parts)
-        for parts in range(1, _most_parts(case, machine) + 1)
-        for mode, share in modes
-    ]
-    cases.sort(key=lambda case: _time(case, machine))
-    return next((case for case in cases if case.peak <= _margin(case) * machine.memory), None)
+    for parts in range(1, most + 1):
+        for mode, share in modes:
+            yield evolve(case, mode=mode, share=share, parts=parts)
 
 
 def _most_parts(case: Case, machine: Machine) -> int:
@@ -110,7 +118,7 @@ def _time(case: Case, machine: Machine) -> tuple[float, int]:
     """To compare by: of a step, or FLOPs where that is not known; then the fewest parts."""
     seconds = case.seconds(machine)
     time = case.estimate.recomputed_flops(case.mode, case.share) if seconds is None else sum(seconds)
-    return time, case.parts
+    return round(time, 6), case.parts  # Parts of equal times differ by rounding.
 
 
 def _margin(case: Case) -> float:
@@ -152,7 +160,7 @@ def _savings(case: Case, changes: Iterable[Change]) -> list[Saving]:
 
 
 def _fitting(case: Case, memory: float, changes: Iterable[Change]) -> list[str] | None:
-    """One change that fits, else several of which none is needless, smaller packs and more GPUs as often as they go."""
+    """One change that fits, else several of which none is needless, more parts and more GPUs as often as they go."""
     for saving in _savings(case, changes):
         if saving.case.peak <= memory:
             return list(saving.settings)
@@ -201,21 +209,15 @@ def _cache(case: Case) -> Changed | None:
     return ("dataloader_train.cache=DIR",), evolve(case, config=config, estimate=estimate)
 
 
-def _smaller_packs(case: Case) -> Changed | None:
-    """Half of the samples, and twice the micro-batches, so that a step trains on as many."""
-    loader, samples = case.config.dataloader_train, case.estimate.samples
-    if samples < 2:
+def _more_parts(case: Case) -> Changed | None:
+    """Twice as many, as long as each has a sample."""
+    parts = 2 * case.parts
+    if parts > case.estimate.samples:
         return None
-    if loader.max_samples_per_batch is not None and samples >= loader.max_samples_per_batch:
-        name, value = "max_samples_per_batch", loader.max_samples_per_batch // 2
-    elif loader.max_sequence_length is not None:
-        name, value = "max_sequence_length", loader.max_sequence_length // 2
-    else:
-        return None
-    packs = 2 * case.config.trainer.grad_accum_iter
-    config = _with(case.config, {f"dataloader_train.{name}": value, "trainer.grad_accum_iter": packs})
-    settings = (f"dataloader_train.{name}={value}", f"trainer.grad_accum_iter={packs}")
-    return settings, evolve(case, config=config, estimate=case.estimate.in_parts(2))
+    # 'auto' finds parts itself, and takes none that are given.
+    fixed = case.config.model.activation_checkpointing.mode != AUTO
+    mode = () if fixed else (f"model.activation_checkpointing.mode={case.mode}",)
+    return (*mode, f"model.activation_checkpointing.parts={parts}"), evolve(case, parts=parts)
 
 
 def _no_average(case: Case) -> Changed | None:
@@ -248,7 +250,7 @@ def _adapters(case: Case) -> Changed | None:
     return None if estimate is None else (settings, evolve(case, config=config, estimate=estimate))
 
 
-_CHANGES: tuple[Change, ...] = (_recompute, _cache, _smaller_packs, _no_average)
+_CHANGES: tuple[Change, ...] = (_recompute, _cache, _more_parts, _no_average)
 
 
 def _get(section: Any, path: list[str]) -> Any:

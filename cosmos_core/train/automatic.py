@@ -13,10 +13,10 @@ from cosmos_core.data.source import MapSource
 from cosmos_core.data.worker_count import workers_for
 from cosmos_core.distributed.device_memory import device_memory
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.plan.costs import MODES
+from cosmos_core.plan.costs import AUTO, MODES
 from cosmos_core.plan.gpus import Machine, gpu_of
 from cosmos_core.plan.savings import Case, best_mode, cheapest, on_a_command_line
-from cosmos_core.train.costs import AUTO, case_of, described_mode, workers_needed
+from cosmos_core.train.costs import case_of, described_mode, workers_needed
 from cosmos_core.train.family import ModelFamily
 
 __all__ = ["machine_here", "settled"]

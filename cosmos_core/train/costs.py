@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from attrs import evolve, frozen
 
@@ -13,6 +12,7 @@ from cosmos_core.data.source import MapSource
 from cosmos_core.data.worker_count import workers_that_keep_up
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.costs import (
+    AUTO,
     GIB,
     MODES,
     Estimate,
@@ -27,9 +27,7 @@ from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["AUTO", "Costs", "case_of", "costs", "described_mode", "workers_needed"]
-
-AUTO: Final = "auto"
+__all__ = ["Costs", "case_of", "costs", "described_mode", "workers_needed"]
 
 
 @frozen(kw_only=True)

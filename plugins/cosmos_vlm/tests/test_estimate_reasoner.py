@@ -10,7 +10,6 @@ from cosmos_core.errors import UserError
 from cosmos_core.plan.costs import GIB, memory_items, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine, machine_of
-from cosmos_core.plan.savings import savings
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train.automatic import settled
@@ -122,13 +121,19 @@ def test_the_change_that_a_plan_names_makes_the_recipe_fit(plugins: PluginManage
 
 
 def test_half_a_pack_is_planned_as_an_estimate_of_it_would_be(plugins: PluginManager) -> None:
-    config = load("llava_ov_packed", (*CUT, "model.activation_checkpointing.mode=full"), plugins=plugins)
-    case = case_of(config, VlmFamily, 4)
+    full = (*CUT, "model.activation_checkpointing.mode=full", "trainer.grad_accum_iter=2")
+    config = load("llava_ov_packed", full, plugins=plugins)
+    limit = config.dataloader_train.max_sequence_length
+    assert limit is not None
+    case, smaller = (
+        case_of(
+            evolve(config, dataloader_train=evolve(config.dataloader_train, max_sequence_length=most)), VlmFamily, 4
+        )
+        for most in (limit, limit // 2)
+    )
     assert case is not None
-    (half,) = (saving.case for saving in savings(case) if "max_sequence_length" in saving.settings[0])
-    estimated = case.estimated(half.config)
-    assert estimated is not None
-    expected = evolve(half, estimate=estimated).items
+    assert smaller is not None
+    half, expected = evolve(case, estimate=case.estimate.in_parts(2)), smaller.items
     # The loss's chunk stays, and the gradient of the head would not halve.
     scaling = expected.keys() - {"loss", "backward of a layer"}
     assert {"vision tower", "language model", "allocator reserve"} < scaling

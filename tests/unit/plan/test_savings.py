@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from cosmos_core.config import AdaptedModelConfig, Ema, RunConfig
+from cosmos_core.config import ActivationCheckpointing, AdaptedModelConfig, Ema, RunConfig
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import GIB, ParameterCounts
-from cosmos_core.plan.savings import Case, cheapest, on_a_command_line
+from cosmos_core.plan.gpus import Machine, machine_of
+from cosmos_core.plan.savings import Case, best_mode, cheapest, on_a_command_line, savings
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 
@@ -83,3 +84,40 @@ def test_without_more_gpus_adapters_are_the_last_resort(hello: RunConfig) -> Non
 def test_settings_are_quoted_as_a_shell_needs_it() -> None:
     text = on_a_command_line(["--nproc 4", "a.b=1", 'c.d=["x"]'])
     assert text == "--nproc 4 a.b=1 'c.d=[\"x\"]'"
+
+
+def test_more_parts_are_named_with_a_mode_where_auto_would_take_none(hello: RunConfig) -> None:
+    parts = "model.activation_checkpointing.parts=2"
+    found = {saving.settings: saving.gib for saving in savings(_case(hello))}
+    assert found[(parts,)] == pytest.approx(9.0, abs=0.1), "half of 32 GiB, but for gradients that lie beside now"
+    automatic = ActivationCheckpointing(mode="auto")
+    case = _case(hello)
+    config = evolve(case.config, model=evolve(case.config.model, activation_checkpointing=automatic))
+    assert ("model.activation_checkpointing.mode=none", parts) in {
+        s.settings for s in savings(evolve(case, config=config))
+    }
+
+
+def test_auto_takes_the_parts_that_make_a_step_fastest_and_more_only_where_nothing_else_fits(hello: RunConfig) -> None:
+    estimate = evolve(
+        _estimate(evolve(hello, model=AdaptedModelConfig(precision="bfloat16", ema=Ema(enabled=False)))),
+        tokens=160_000,
+        recomputed={"none": {}, "selective": {"activations": 1e14}, "full": {"activations": 3e14}},
+    )
+    alone = evolve(_case(hello), estimate=estimate)
+    h100 = machine_of("H100")
+
+    def taken(case: Case, machine: Machine) -> tuple[str, float, int] | None:
+        best = best_mode(case, machine)
+        return None if best is None else (best.mode, best.share, best.parts)
+
+    assert taken(alone, evolve(h100, memory=80.0)) == ("none", 1.0, 1)
+    assert taken(alone, evolve(h100, memory=56.0)) == ("none", 1.0, 2), "one GPU exchanges nothing"
+    unknown = Machine("", 1, 56.0)
+    assert taken(alone, unknown) == ("none", 1.0, 2)
+    shared = evolve(alone, degrees=Degrees(replicate=1, shard=2, context=1))
+    assert taken(shared, evolve(unknown, count=2, memory=45.0)) == ("full", 0.56, 1), (
+        "an exchange may take any time"
+    )
+    assert taken(shared, evolve(unknown, count=2, memory=24.0)) == ("none", 1.0, 8), "but it may be what fits"
+    assert taken(shared, evolve(unknown, count=2, memory=15.0)) is None
