@@ -25,6 +25,7 @@ def _imported() -> None:
     import matplotlib.figure
     import pyarrow.parquet
     import torch.distributed.checkpoint
+    import torch.distributed.run
     import transformers
 
     import cosmos_core.cli.main
@@ -50,7 +51,9 @@ def _command(request: dict[str, Any]) -> NoReturn:
         os.close(file)
     sys.argv = ["cosmos", *request["arguments"]]
     from cosmos_core.cli.main import main
+    from tests.forked_children import fork_children
 
+    fork_children()
     try:
         main()
     except BaseException:
