@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["fork_children"]
+__all__ = ["as_after_exec", "fork_children"]
 
 CHILD = "cosmos_core.launch.child"
 FORKED = {"cosmos_core.launch.agent:main", "cosmos_core.train.worker:main"}
@@ -55,7 +55,7 @@ def _run(arguments: list[str], environment: Any, session: bool) -> NoReturn:
         gc.freeze()  # What the parent has is not closed here by and by: the numbers soon belong to others.
         if session:
             os.setsid()
-        _as_after_exec()
+        as_after_exec()
         changed = dict(environment)
         os.environ.clear()
         os.environ.update(changed)
@@ -71,8 +71,8 @@ def _run(arguments: list[str], environment: Any, session: bool) -> NoReturn:
     os._exit(1)
 
 
-def _as_after_exec() -> None:
-    """Without the parent's descriptors, handlers of signals and settings of logs."""
+def as_after_exec() -> None:
+    """Leave the parent's descriptors, handlers of signals and settings of logs."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with suppress(OSError):
@@ -80,6 +80,6 @@ def _as_after_exec() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))  # noqa: SIM115
     logging.disable(logging.NOTSET)
     logging.getLogger().handlers.clear()
