@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["ROOT", "Start", "cosmos", "losses", "metric_records", "module", "running_children"]
+__all__ = ["ROOT", "Start", "cosmos", "losses", "metric_records", "module", "running_children", "zygote"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"run", "data", "export", "convert", "eval", "generate", "chat"}
@@ -69,7 +69,7 @@ def _checked(done: subprocess.CompletedProcess[str], code: int | None) -> subpro
 
 
 def _forked(arguments: tuple[str, ...], env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    folder = _zygote()
+    folder = zygote()
     request = {
         "arguments": arguments,
         "env": {**os.environ, **env},
@@ -86,8 +86,8 @@ def _forked(arguments: tuple[str, ...], env: dict[str, str], cwd: Path) -> subpr
 
 
 @cache
-def _zygote() -> Path:
-    """Folder of the process that forks; one for each test process."""
+def zygote() -> Path:
+    """Folder of the process that forks, with its socket; one for each test process."""
     folder = Path(tempfile.mkdtemp(prefix="cosmos-zygote-"))
     atexit.register(shutil.rmtree, folder)
     process = subprocess.Popen([sys.executable, "-m", "tests.zygote", str(folder / "socket")], cwd=ROOT)

@@ -13,19 +13,22 @@ import psutil
 import pytest
 
 from tests.command import Start
+from tests.started import ForkedCosmos
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts ``python -m MODULE ARGUMENTS...``, `cosmos` by default, as the leader of a process group.
 
-    All that is left of it is killed after the test.
+    forked: with its imports done; see `ForkedCosmos`. All that is left of it is killed after the test.
     """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str, module: str = "cosmos_core", env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+    def begin(
+        *arguments: str, module: str = "cosmos_core", env: dict[str, str] | None = None, forked: bool = False
+    ) -> subprocess.Popen[str]:
+        process = (ForkedCosmos if forked else subprocess.Popen)(
+            arguments if forked else [sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.command import cosmos, metric_records
 from tests.tiny_generator import write_generator
 from tests.tiny_reasoner import write_reasoner
 
+PLUGINS = PluginManager.discover()
 MODEL_SIZE = {"vision_sft_nano": "tiny", "vision_sft_edge": "tiny_edge", "vision_sft_super": "tiny"}
 REASONERS = ("llava_ov", "videophy2_sft_nano", "videophy2_sft_super")
 GROUPS = {
@@ -92,7 +94,7 @@ def config_of(recipe: str, place: Path, *more: str) -> RunConfig:
     else:
         names = ("model_name", "safetensors_path")
         own = ("model.image_min_pixels=1024", *(f"model.backbone.{name}={place / 'reasoner'}" for name in names))
-    config = resolve(recipe, (*own, "model.precision=float32", *more), plugins=PluginManager.discover()).config
+    config = resolve(recipe, (*own, "model.precision=float32", *more), plugins=PLUGINS).config
     assert isinstance(config, RunConfig)
     return config
 
@@ -100,7 +102,7 @@ def config_of(recipe: str, place: Path, *more: str) -> RunConfig:
 def started(config: RunConfig, base: Path | None) -> tuple[nn.Module, Ema, Any, list[str]]:
     """The network as a run starts with it: its average, what was loaded, what was filled otherwise."""
     mesh, rng = local_mesh(), CounterRng(config.trainer.seed)
-    family = build_family(config, PluginManager.discover(), mesh.device)
+    family = build_family(config, PLUGINS, mesh.device)
     model = materialise(config, family, mesh)
     ema = Ema(model, config.model.ema)
     assert base is not None
@@ -113,9 +115,13 @@ def started(config: RunConfig, base: Path | None) -> tuple[nn.Module, Ema, Any, 
 
 def fresh_of(config: RunConfig) -> nn.Module:
     mesh = local_mesh()
-    return fresh_model(
-        config, build_family(config, PluginManager.discover(), mesh.device), mesh, CounterRng(config.trainer.seed)
-    )
+    return fresh_model(config, build_family(config, PLUGINS, mesh.device), mesh, CounterRng(config.trainer.seed))
+
+
+@cache
+def drawn_of(recipe: str, place: Path) -> dict[str, torch.Tensor]:
+    """State of the generator that starts from random numbers alone; the same for every group that a base may lack."""
+    return fresh_of(config_of(recipe, place, "model.init=random")).state_dict()
 
 
 def without(group: str, base: Path, target: Path, extra: dict[str, torch.Tensor] | None = None) -> Path:
@@ -140,8 +146,8 @@ def test_a_generators_base_that_lacks_tensors_is_refused_or_what_it_lacks_starts
     recipe: str, group: str, place: Path, tmp_path: Path, said: Said
 ) -> None:
     config = config_of(recipe, place, "checkpoint.strict_resume=true")
-    base = without(group, place / MODEL_SIZE[recipe], tmp_path)
-    missing = {name for name in fresh_of(config).state_dict() if group in f"net.{name}" and not is_lora(name)}
+    base, drawn = without(group, place / MODEL_SIZE[recipe], tmp_path), drawn_of(recipe, place)
+    missing = {name for name in drawn if group in f"net.{name}" and not is_lora(name)}
     if missing:
         with pytest.raises(UserError) as refused:
             started(config, base)
@@ -153,8 +159,8 @@ def test_a_generators_base_that_lacks_tensors_is_refused_or_what_it_lacks_starts
         model, ema, loaded, fresh = started(config, base)
         assert_whole(model, ema)
         assert {name for name in fresh if not is_lora(name)} == missing
-        drawn = dict(fresh_of(config_of(recipe, place, "model.init=random")).named_parameters())
-        assert all(torch.equal(dict(model.named_parameters())[name], drawn[name]) for name in fresh)
+        parameters = dict(model.named_parameters())
+        assert all(torch.equal(parameters[name], drawn[name]) for name in fresh)
         log_differences(config.model, loaded, fresh, [])
         assert not missing or "fresh values" in said.text
         assert all(name.rpartition(".")[2] in said.text for name in missing)
@@ -183,21 +189,21 @@ def test_a_reasoners_warm_start_takes_what_its_base_lacks_from_the_backbone(
     group: str, place: Path, tmp_path: Path
 ) -> None:
     config = config_of("llava_ov", place)
-    whole = fresh_of(config)
-    shifted = {f"net.{name}": value + 1 for name, value in whole.state_dict().items() if group not in name}
+    whole = fresh_of(config).state_dict()
+    shifted = {f"net.{name}": value + 1 for name, value in whole.items() if group not in name}
     dcp.save(shifted, storage_writer=FileSystemWriter(tmp_path / "model"), no_dist=True)
     config = config_of("llava_ov", place, f'checkpoint.keys_to_skip_loading=["{group}"]')
     model, ema, _, fresh = started(config, tmp_path)
     assert_whole(model, ema)
     assert fresh
     for name, value in model.state_dict().items():
-        assert torch.equal(value, whole.state_dict()[name] + (name not in fresh))
+        assert torch.equal(value, whole[name] + (name not in fresh))
 
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("recipe", ["hello", "vision_sft_demo", "videophy2_demo"])
 def test_a_recipe_from_scratch_fills_everything(recipe: str) -> None:
-    config = resolve(recipe, (), plugins=PluginManager.discover()).config
+    config = resolve(recipe, (), plugins=PLUGINS).config
     model = fresh_of(config)
     assert_whole(model, Ema(model, config.model.ema))
 

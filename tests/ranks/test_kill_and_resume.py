@@ -84,7 +84,7 @@ def test_killed_between_saves_and_resumed_equals_uninterrupted(
     uninterrupted: Path, tmp_path: Path, start: Start
 ) -> None:
     run_dir = directory(tmp_path, "killed")
-    process = start(*arguments(tmp_path, "killed", *SLOW))
+    process = start(*arguments(tmp_path, "killed", *SLOW), forked=True)
     wait_for(reached(run_dir, 8, saved=6), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -101,7 +101,7 @@ def test_killed_between_saves_and_resumed_equals_uninterrupted(
 
 def test_killed_while_saving_leaves_the_last_good_checkpoint(uninterrupted: Path, tmp_path: Path, start: Start) -> None:
     run_dir = directory(tmp_path, "saving")
-    process = start(*arguments(tmp_path, "saving", *SLOW))
+    process = start(*arguments(tmp_path, "saving", *SLOW), forked=True)
     hidden = run_dir / "checkpoints/.iter_000000012.partial"
     wait_for(lambda: hidden.exists() or (run_dir / "checkpoints/iter_000000012").exists(), process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ def test_a_signal_saves_and_exits(
     uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int, word: str, start: Start
 ) -> None:
     run_dir = directory(tmp_path, "stopped")
-    process = start(*arguments(tmp_path, "stopped", *WAITING))
+    process = start(*arguments(tmp_path, "stopped", *WAITING), forked=True)
     wait_for(reached(run_dir, 3), process)
     process.send_signal(number)
     stderr = process.communicate(timeout=120)[1]
@@ -137,7 +137,7 @@ def test_two_ranks_stop_on_a_signal_and_resume_exactly(tmp_path: Path, start: St
     both = ("--nproc", "2", "trainer.logging_iter=2", "trainer.max_iter=12", "scheduler.cycle_lengths=[12]", *WAITING)
     cosmos(*arguments(tmp_path, "whole", *both))
     run_dir = directory(tmp_path, "stopped")
-    process = start(*arguments(tmp_path, "stopped", *both))
+    process = start(*arguments(tmp_path, "stopped", *both), forked=True)
     wait_for(reached(run_dir, 3), process)
     process.send_signal(signal.SIGTERM)
     stderr = process.communicate(timeout=120)[1]
@@ -175,7 +175,7 @@ def test_a_warm_start_takes_weights_alone(tmp_path: Path) -> None:
 
 def test_ranks_end_with_the_command_that_started_them(tmp_path: Path, start: Start) -> None:
     run_dir = directory(tmp_path, "orphans")
-    process = start(*arguments(tmp_path, "orphans", *SLOW, "trainer.max_iter=100000"), "--nproc", "2")
+    process = start(*arguments(tmp_path, "orphans", *SLOW, "trainer.max_iter=100000"), "--nproc", "2", forked=True)
     wait_for(reached(run_dir, 2), process)
     ranks = psutil.Process(process.pid).children(recursive=True)
     assert len(ranks) >= 3
@@ -187,7 +187,7 @@ def test_ranks_end_with_the_command_that_started_them(tmp_path: Path, start: Sta
 
 def test_a_run_directory_is_used_by_one_launch_at_a_time(tmp_path: Path, start: Start) -> None:
     run_dir, command = directory(tmp_path, "let"), arguments(tmp_path, "let", *SLOW, "trainer.max_iter=100000")
-    process = start(*command)
+    process = start(*command, forked=True)
     wait_for(reached(run_dir, 2), process)
     before = (run_dir / "launch_info.yaml").read_bytes()
     refused = cosmos(*command, "optimizer.lr=1.0", code=2).stderr
@@ -222,7 +222,7 @@ def test_a_run_that_loses_a_rank_starts_again_and_goes_on_exactly(
 ) -> None:
     """One rank stands for all: it equals the run in one process to the last bit."""
     run_dir = directory(tmp_path, "restarted")
-    process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"))
+    process = start(*arguments(tmp_path, "restarted", *SLOW, "--nproc", "1", "--max-restarts", "2"), forked=True)
     for launch, step in ((1, 8), (2, 14)):
         wait_for(reached(run_dir, step, saved=6), process)
         rank_of(process).kill()

@@ -83,21 +83,24 @@ def test_prepared_killed_resumed_validated_exported(recipe: str, tmp_path: Path,
     def command(root: str) -> tuple[str, ...]:
         return ("run", recipe, "--output-root", str(tmp_path / root), *SMALL, *more)
 
-    kill_after_a_save(start(*command("killed"), env=environment), tmp_path / "killed/cosmos3" / RECIPES[recipe])
+    killed = start(*command("killed"), env=environment, forked=True)
+    kill_after_a_save(killed, tmp_path / "killed/cosmos3" / RECIPES[recipe])
     assert "resume from" in cosmos(*command("killed"), env=environment).stderr
     cosmos(*command("whole"), env=environment)
-    killed, whole = (tmp_path / root / "cosmos3" / RECIPES[recipe] for root in ("killed", "whole"))
-    assert losses(killed) == losses(whole)
+    resumed, whole = (tmp_path / root / "cosmos3" / RECIPES[recipe] for root in ("killed", "whole"))
+    assert losses(resumed) == losses(whole)
     assert sorted(losses(whole)) == list(range(1, 17))
     if recipe == "videophy2_packed_nano":
-        validated = [record for record in metric_records(killed) if "val_loss" in record]
+        validated = [record for record in metric_records(resumed) if "val_loss" in record]
         assert validated[-1]["val_loss"] < validated[0]["val_loss"]
         for record in validated:
-            assert_counted(record, killed / f"validation/step_{record['step']:09d}", tmp_path / "physics/videophy2_val")
-        evaluated = json.loads(cosmos("eval", str(killed), "--json", env=environment).stdout)
-        assert_counted(evaluated, killed / "evaluation", tmp_path / "physics/videophy2_val")
+            assert_counted(
+                record, resumed / f"validation/step_{record['step']:09d}", tmp_path / "physics/videophy2_val"
+            )
+        evaluated = json.loads(cosmos("eval", str(resumed), "--json", env=environment).stdout)
+        assert_counted(evaluated, resumed / "evaluation", tmp_path / "physics/videophy2_val")
         assert evaluated == {name: pytest.approx(validated[-1][name], rel=1e-5) for name in evaluated}
-    cosmos("export", str(killed), "-o", str(tmp_path / "out"))
+    cosmos("export", str(resumed), "-o", str(tmp_path / "out"))
     assert says_something(tmp_path / "out")
     for carried in TINY.iterdir():
         if carried.name not in ("config.json", "preprocessor_config.json", "video_preprocessor_config.json"):

@@ -78,7 +78,7 @@ def test_a_stop_saves_within_two_steps(
     tmp_path: Path, ranks: int, number: signal.Signals, target: str, code: int, start: Start
 ) -> None:
     run_dir = directory(tmp_path, "run")
-    process = start(*command(tmp_path, "--nproc", str(ranks)))
+    process = start(*command(tmp_path, "--nproc", str(ranks)), forked=True)
     wait_for(reached(run_dir, 2), process)
     members = tree(process)
     assert len(members) >= 3 * ranks

@@ -11,7 +11,7 @@ from tests.storm.trials import Storm
 
 @pytest.mark.ranks
 def test_random_faults_lose_nothing(tmp_path: Path) -> None:
-    storm = Storm(tmp_path, seed=5, ranks=[1, 1, 1, 2])
+    storm = Storm(tmp_path, seed=5, ranks=[1, 1, 1, 2], forked=True)
     for _ in range(15):
         storm.trial()
     storm.finish()

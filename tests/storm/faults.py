@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -22,15 +23,13 @@ DISK = 1_500_000
 
 
 def _ranks(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Processes that train; the launcher itself when there is no other."""
+    """Processes that train: the children of the agent; the launcher itself when there is no other."""
+    top = psutil.Process(launcher.pid)
     found = []
-    for process in psutil.Process(launcher.pid).children(recursive=True):
-        try:
-            if "RANK" in process.environ() and "worker" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found or [psutil.Process(launcher.pid)]
+    for agent in top.children():
+        with suppress(psutil.Error):
+            found += agent.children()
+    return found or [top]
 
 
 def _tree(launcher: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -17,6 +17,7 @@ import psutil
 from cosmos_core.plan.checkpoint import latest_complete
 from cosmos_core.plan.manifest import damage, verify
 from tests.command import losses, metric_records
+from tests.started import ForkedCosmos
 from tests.storm.faults import DISK, FAULTS, damage_newest
 
 __all__ = ["Storm"]
@@ -55,15 +56,15 @@ LONGEST = 180.0
 
 
 class Storm:
-    """faults: each with whether it came during a save. lost: what went wrong, in words. rows: compared; differing: of
-    these.
+    """forked: start commands with their imports done. faults: each with whether it came during a save. lost: what went
+    wrong, in words. rows: compared; differing: of these.
     """
 
-    def __init__(self, folder: Path, seed: int, ranks: Sequence[int]) -> None:
+    def __init__(self, folder: Path, seed: int, ranks: Sequence[int], *, forked: bool = False) -> None:
         self.faults: list[tuple[str, bool]] = []
         self.lost: list[str] = []
         self.rows = self.differing = 0
-        self._folder, self._ranks, self._random = folder, ranks, Random(seed)
+        self._folder, self._ranks, self._random, self._forked = folder, ranks, Random(seed), forked
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
         self._running: dict[int, int] = {}
         self._started = 0.0
@@ -121,9 +122,10 @@ class Storm:
         self._started = time.time()
         beside = f"checkpoint.async_save={str(self._random.random() < 0.5).lower()}"
         options = (beside, "--nproc", str(ranks), "--output-root", str(root))
-        command = [sys.executable, "-m", "cosmos_core", *RUN, *options]
+        forked = self._forked and not starved
+        command = [*RUN, *options] if forked else [sys.executable, "-m", "cosmos_core", *RUN, *options]
         with (root / "log").open("a") as log:
-            return subprocess.Popen(
+            return (ForkedCosmos if forked else subprocess.Popen)(
                 command,
                 stdout=log,
                 stderr=log,
