@@ -185,12 +185,17 @@ def _after(case: Case, applied: Iterable[Change]) -> Changed:
 
 
 def _recompute(case: Case) -> Changed | None:
+    """In all layers, then in the next mode; with all that 'auto' may have taken, which the mode replaces."""
     if case.share < 1:
-        return ("model.activation_checkpointing.share=1.0",), evolve(case, share=1.0)
-    if case.mode == MODES[-1]:
+        more, values = evolve(case, share=1.0), {"mode": case.mode, "share": 1.0}
+    elif case.mode != MODES[-1]:
+        mode = MODES[MODES.index(case.mode) + 1]
+        more, values = evolve(case, mode=mode), {"mode": mode}
+    else:
         return None
-    mode = MODES[MODES.index(case.mode) + 1]
-    return (f"model.activation_checkpointing.mode={mode}",), evolve(case, mode=mode)
+    if case.parts > 1:
+        values["parts"] = case.parts
+    return tuple(f"model.activation_checkpointing.{name}={value}" for name, value in values.items()), more
 
 
 def _cache(case: Case) -> Changed | None:

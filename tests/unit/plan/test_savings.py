@@ -10,7 +10,7 @@ from attrs import evolve
 from cosmos_core.config import AdaptedModelConfig, Ema, RunConfig
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import GIB, ParameterCounts
-from cosmos_core.plan.savings import Case, cheapest, on_a_command_line
+from cosmos_core.plan.savings import Case, cheapest, on_a_command_line, savings
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 
@@ -61,6 +61,14 @@ def _case(hello: RunConfig, **changes: Any) -> Case:
 
 def test_the_first_change_that_fits_alone_is_named_alone(hello: RunConfig) -> None:
     assert cheapest(_case(hello), 55.0) == ["model.activation_checkpointing.mode=selective"]
+
+
+def test_more_recomputation_is_named_whole_since_auto_took_what_it_changes(hello: RunConfig) -> None:
+    """With a recipe's `auto` alone a share has no effect, and without it a pack is not divided."""
+    key = "model.activation_checkpointing"
+    divided, in_half = _case(hello, parts=3), evolve(_case(hello, share=0.5), mode="full")
+    assert savings(divided)[0].settings == (f"{key}.mode=selective", f"{key}.parts=3")
+    assert savings(in_half)[0].settings == (f"{key}.mode=full", f"{key}.share=1.0")
 
 
 def test_several_changes_are_named_without_those_that_the_others_make_needless(hello: RunConfig) -> None:
