@@ -17,6 +17,7 @@ from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Trainer
+from cosmos_core.train.fetch import fetch
 from cosmos_core.train.parts import collated
 from tests.benchmarks.running import fresh_model, trainer_of
 
@@ -63,6 +64,18 @@ def test_a_pack_of_too_few_samples_repeats_its_shortest_one_which_does_not_count
         (["sample 1"], 0.0, 0),
         (["sample 1"], 0.0, 0),
     ]
+
+
+def test_messages_name_the_micro_batch_and_its_part() -> None:
+    family: Any = SimpleNamespace(collate=lambda items: torch.tensor(float(len(items))), loss_denominator=float)
+    step = fetch(iter([pack_of([6, 5, 4]), pack_of([7])]), 2, 2, family, local_mesh())
+    assert step.keys == {
+        "micro-batch 0, part 0": ("key 0",),
+        "micro-batch 0, part 1": ("key 1", "key 2"),
+        "micro-batch 1, part 0": ("key 0",),
+    }
+    whole = fetch(iter([pack_of([6, 5]), pack_of([7])]), 2, 1, family, local_mesh())
+    assert whole.keys == {"micro-batch 0": ("key 0", "key 1"), "micro-batch 1": ("key 0",)}
 
 
 def test_what_is_collated_stays_as_it_is() -> None:
