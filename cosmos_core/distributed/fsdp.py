@@ -43,7 +43,7 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], mesh: Mesh, parallelism
 
 
 def set_requires_all_reduce(model: nn.Module, required: bool) -> None:
-    """Whether the next backward pass also reduces across replicas; only a step's last micro-batch needs to."""
+    """Whether the next backward pass also reduces across replicas; only a step's last one needs to."""
     if isinstance(model, FSDPModule):
         model.set_requires_all_reduce(required)
 

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from cosmos_core.config.model import AdaptedModelConfig
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
-from cosmos_core.plan.costs import AUTO, MODES, Estimate, memory_items, peak, step_seconds
+from cosmos_core.plan.costs import MODES, Estimate, memory_items, peak, step_seconds
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.gpus import Machine
 from cosmos_core.plan.plan import Degrees
@@ -193,12 +193,21 @@ def _after(case: Case, applied: Iterable[Change]) -> Changed:
 
 
 def _recompute(case: Case) -> Changed | None:
+    """In all layers, then in the next mode."""
     if case.share < 1:
-        return ("model.activation_checkpointing.share=1.0",), evolve(case, share=1.0)
+        return _checkpointing(evolve(case, share=1.0), "share")
     if case.mode == MODES[-1]:
         return None
-    mode = MODES[MODES.index(case.mode) + 1]
-    return (f"model.activation_checkpointing.mode={mode}",), evolve(case, mode=mode)
+    return _checkpointing(evolve(case, mode=MODES[MODES.index(case.mode) + 1]))
+
+
+def _checkpointing(case: Case, *named: str) -> Changed:
+    """The case by its settings. With the mode, which replaces 'auto', and with what 'auto' may have taken beside it."""
+    usual = {"share": 1.0, "parts": 1}
+    values = {"share": case.share, "parts": case.parts}
+    others = {name: value for name, value in values.items() if value != usual[name] or name in named}
+    settings = {"mode": case.mode, **others}
+    return tuple(f"model.activation_checkpointing.{name}={value}" for name, value in settings.items()), case
 
 
 def _cache(case: Case) -> Changed | None:
@@ -212,12 +221,7 @@ def _cache(case: Case) -> Changed | None:
 def _more_parts(case: Case) -> Changed | None:
     """Twice as many, as long as each has a sample."""
     parts = 2 * case.parts
-    if parts > case.estimate.samples:
-        return None
-    # 'auto' finds parts itself, and takes none that are given.
-    fixed = case.config.model.activation_checkpointing.mode != AUTO
-    mode = () if fixed else (f"model.activation_checkpointing.mode={case.mode}",)
-    return (*mode, f"model.activation_checkpointing.parts={parts}"), evolve(case, parts=parts)
+    return _checkpointing(evolve(case, parts=parts)) if parts <= case.estimate.samples else None
 
 
 def _no_average(case: Case) -> Changed | None:

@@ -1,4 +1,4 @@
-"""Warnings of likely mistakes: rates of zero, intervals longer than the run, keys that do nothing."""
+"""Warnings of likely mistakes: rates of zero, intervals longer than the run, empty parts, keys that do nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def warnings(plan: RunPlan) -> list[str]:
     first, last = plan.weights.step or 0, plan.config.trainer.max_iter
     if first >= last:
         return []
+    others = *_intervals(plan.config), *_parts(plan.config), *ineffective(plan.config)
     if plan.weights.kind == "resume" and plan.weights.step is None:
-        return [*_intervals(plan.config), *ineffective(plan.config)]
+        return list(others)
     rates = _no_rate(plan.config, first) or _rates(plan.config, first)
-    return [*rates, *_intervals(plan.config), *ineffective(plan.config)]
+    return [*rates, *others]
 
 
 def _no_rate(config: RunConfig, first: int) -> list[str]:
@@ -96,3 +97,13 @@ def _intervals(config: RunConfig) -> Iterator[str]:
     late = [f"{key}={steps}" for key, steps in due.items() if isinstance(steps, int) and steps > last]
     if late:
         yield f"these intervals are longer than the run of {last} steps: {', '.join(late)}"
+
+
+def _parts(config: RunConfig) -> Iterator[str]:
+    """Parts of a pack for which it can have no sample."""
+    checkpointing, most = config.model.activation_checkpointing, config.dataloader_train.max_samples_per_batch
+    if checkpointing.mode != "auto" and most is not None and checkpointing.parts > most:
+        yield (
+            f"model.activation_checkpointing.parts is {checkpointing.parts}, and a pack has at most {most} samples "
+            f"(dataloader_train.max_samples_per_batch): {checkpointing.parts - most} of them only repeat a sample"
+        )

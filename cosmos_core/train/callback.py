@@ -35,7 +35,7 @@ class Callback:
         """Before the micro-batches of a step are fetched."""
 
     def after_backward(self, trainer: Trainer) -> None:
-        """After the backward pass of one micro-batch, or of a part of it."""
+        """After the backward pass of one micro-batch, or of one of its parts."""
 
     def before_optimizer_step(self, trainer: Trainer) -> None:
         """Gradients are complete and unclipped."""

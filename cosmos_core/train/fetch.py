@@ -45,9 +45,14 @@ class StepBatches:
     waits: list[float]
 
     @property
-    def keys(self) -> list[tuple[str, ...]]:
-        """Of the samples, one tuple for each part that counts."""
-        return [tuple(item.key for item in part.items) for part in self.parts if part.weight]
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """Of the samples of each part that counts, by what messages call it."""
+        each, keys = len(self.parts) // len(self.samples), {}
+        for place, part in enumerate(self.parts):
+            if part.weight:
+                of_pack = f", part {place % each}" if each > 1 else ""
+                keys[f"micro-batch {place // each}{of_pack}"] = tuple(item.key for item in part.items)
+        return keys
 
     @property
     def datasets(self) -> list[tuple[str, ...]]:

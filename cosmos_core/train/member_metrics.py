@@ -25,7 +25,7 @@ class MemberMetrics:
     def sums(self, outputs: Sequence[StepOutput], datasets: Sequence[Sequence[str]]) -> torch.Tensor:
         """float64 [3 x members]: samples, losses and parts of the loss denominator of this rank. Does not wait.
 
-        datasets: the member that each sample comes from, one list a micro-batch.
+        datasets: the member that each sample comes from, one list an output.
         """
         sums = torch.zeros(3, len(self.names), dtype=torch.float64, device=self.device)
         for output, members in zip(outputs, datasets, strict=True) if self.names else ():

@@ -24,7 +24,7 @@ GIB = 2**30
 
 @frozen
 class StepMetrics:
-    """One step on the host. record: everything by name. losses: of this process's micro-batches."""
+    """One step on the host. record: everything by name. losses: of this process's micro-batches, or of their parts."""
 
     record: dict[str, Any]
     losses: list[MicroBatchLoss]
@@ -36,7 +36,7 @@ class _Pending:
 
     record: dict[str, Any]
     names: list[str]
-    keys: Sequence[tuple[str, ...]]
+    keys: Mapping[str, tuple[str, ...]]
     values: HostCopy
     times: PhaseTimes | None
 
@@ -52,12 +52,13 @@ class AsyncMetrics:
         record: dict[str, Any],
         values: Mapping[str, torch.Tensor],
         losses: Sequence[torch.Tensor],
-        keys: Sequence[tuple[str, ...]],
+        keys: Mapping[str, tuple[str, ...]],
         times: PhaseTimes | None = None,
     ) -> None:
         """record: metrics already on the host.
 
-        values: scalars on the device, over all ranks. losses, keys: of this process's micro-batches. times: of phases.
+        values: scalars on the device, over all ranks. losses: of this process's micro-batches, or of their parts. keys:
+        of the samples of each, by its name. times: of phases.
         """
         stacked = torch.stack([value.detach().double() for value in (*values.values(), *losses)])
         self._pending = _Pending(record, list(values), keys, HostCopy(stacked), times)
@@ -74,7 +75,8 @@ class AsyncMetrics:
             return None
         values, count = pending.values.wait().tolist(), len(pending.names)
         named = dict(zip(pending.names, values, strict=False))
-        losses = [MicroBatchLoss(value, keys) for value, keys in zip(values[count:], pending.keys, strict=True)]
+        computed = zip(values[count:], pending.keys.items(), strict=True)
+        losses = [MicroBatchLoss(value, keys, name) for value, (name, keys) in computed]
         detailed = pending.times is not None and pending.record.get("step", 0) >= FIRST_DETAILED
         times = pending.times.read() if pending.times is not None and detailed else {}
         return StepMetrics({**pending.record, **on_host(named), "tokens": int(named["tokens"]), **times}, losses)

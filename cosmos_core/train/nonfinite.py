@@ -41,15 +41,20 @@ class NotFinite(RunFailed):
 
 @frozen
 class MicroBatchLoss:
-    """What one rank computed in one micro-batch. loss: of this rank alone, before any averaging."""
+    """What one rank computed in one micro-batch, or in a part of it.
+
+    loss: of this rank alone, before any averaging. keys: of its samples. name: for messages.
+    """
 
     loss: float
     keys: tuple[str, ...]
+    name: str
 
-    def described(self, number: int) -> str:
-        """The micro-batch, for messages."""
+    @property
+    def described(self) -> str:
+        """The micro-batch or part, for messages."""
         more = f" and {len(self.keys) - NUM_NAMED} more" if len(self.keys) > NUM_NAMED else ""
-        return f"micro-batch {number}, loss {self.loss:g}, samples {', '.join(self.keys[:NUM_NAMED])}{more}"
+        return f"{self.name}, loss {self.loss:g}, samples {', '.join(self.keys[:NUM_NAMED])}{more}"
 
 
 @define
@@ -142,8 +147,8 @@ class NonFiniteGuard:
 
 def _blamed(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
     """This rank's micro-batches whose own loss is not finite."""
-    return [batch.described(number) for number, batch in enumerate(micro_batches) if not math.isfinite(batch.loss)]
+    return [batch.described for batch in micro_batches if not math.isfinite(batch.loss)]
 
 
 def _described(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
-    return [batch.described(number) for number, batch in enumerate(micro_batches)]
+    return [batch.described for batch in micro_batches]

@@ -6,10 +6,8 @@ step in parts is the same step to rounding.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any
 
 from cosmos_core.data.loader import MicroBatch
@@ -52,12 +50,14 @@ def _emptied(items: Sequence[Item]) -> list[Item]:
 
 
 def _divided(items: Sequence[Item], parts: int) -> list[list[Item]]:
-    """Neighbours, nearly as many tokens in each of the parts; no part is empty, so that there may be fewer."""
-    parts = min(parts, len(items))
-    lengths = [max(1, item.num_tokens) for item in items]
-    middles = [end - length / 2 for end, length in zip(accumulate(lengths), lengths, strict=True)]
-    bounds = [0]
-    for part in range(1, parts):
-        nearest = bisect_left(middles, sum(lengths) * part / parts)
-        bounds.append(min(max(nearest, bounds[-1] + 1), len(items) - (parts - part)))
-    return [list(items[start:end]) for start, end in zip(bounds, [*bounds[1:], len(items)], strict=True)]
+    """Nearly as many tokens in each of the parts, in the pack's order; none is empty, so that there may be fewer.
+
+    The longest samples come first, each to the part with the fewest tokens: the largest part takes the memory.
+    """
+    chosen: list[list[int]] = [[] for _ in range(min(parts, len(items)))]
+    tokens = [0] * len(chosen)
+    for place in sorted(range(len(items)), key=lambda place: -items[place].num_tokens):
+        fewest = tokens.index(min(tokens))
+        chosen[fewest].append(place)
+        tokens[fewest] += max(1, items[place].num_tokens)
+    return [[items[place] for place in sorted(places)] for places in chosen]

@@ -71,7 +71,7 @@ class Spikes:
             logging.WARNING if self._rank == 0 else logging.INFO,
             "step %d: %s %g is a spike, %.0f times the usual spread above the median; rank %d: %s%s",
             *(step, METRICS[name], record[name], height, self._rank),
-            "; ".join(batch.described(number) for number, batch in enumerate(micro_batches)),
+            "; ".join(batch.described for batch in micro_batches),
             untold,
         )
 

@@ -52,9 +52,6 @@ def test_a_record_that_changes_after_it_was_listed_is_an_unreadable_sample(tmp_p
     (clip,) = read_clips(file, tmp_path, EVERY_CLIP).clips
     for other in ("{}", "[1]", '{"t2w_windows": 3}', '{"t2w_windows": []}', '{"t2w_windows": [3]}', "", "\udcff"):
         file.write_bytes(other.encode("utf-8", "surrogateescape"))
-        if other == "{}":
-            assert captions_of(clip, clip.windows[0]) == {}
-            continue
         with pytest.raises(UnreadableSample, match="changed since"):
             captions_of(clip, clip.windows[0])
 

@@ -32,6 +32,10 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (
+            ("model.activation_checkpointing.parts=20", "dataloader_train.max_samples_per_batch=16"),
+            ("activation_checkpointing.parts is 20", "at most 16 samples", "4 of them only repeat"),
+        ),
         (("trainer.max_iter=8",), ("ends at step 4", "steps 5 to 8", "rate of zero")),
         (("trainer.max_iter=8", "scheduler.f_min=[0.5]"), ("steps 5 to 8", "keep its last rate, 0.005")),
         (("trainer.max_iter=5", "scheduler.type=LambdaLinear"), ("steps 5 to 5", "rate of zero")),

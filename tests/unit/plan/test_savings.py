@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from cosmos_core.config import ActivationCheckpointing, AdaptedModelConfig, Ema, RunConfig
+from cosmos_core.config import AdaptedModelConfig, Ema, RunConfig
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import GIB, ParameterCounts
 from cosmos_core.plan.gpus import Machine, machine_of
@@ -64,6 +64,14 @@ def test_the_first_change_that_fits_alone_is_named_alone(hello: RunConfig) -> No
     assert cheapest(_case(hello), 55.0) == ["model.activation_checkpointing.mode=selective"]
 
 
+def test_more_recomputation_is_named_whole_since_auto_took_what_it_changes(hello: RunConfig) -> None:
+    """With a recipe's `auto` alone a share has no effect, and without it a pack is not divided."""
+    key = "model.activation_checkpointing"
+    divided, in_half = _case(hello, parts=3), evolve(_case(hello, share=0.5), mode="full")
+    assert savings(divided)[0].settings == (f"{key}.mode=selective", f"{key}.parts=3")
+    assert savings(in_half)[0].settings == (f"{key}.mode=full", f"{key}.share=1.0")
+
+
 def test_several_changes_are_named_without_those_that_the_others_make_needless(hello: RunConfig) -> None:
     change = cheapest(_case(hello), 18.0)
     assert change is not None
@@ -86,16 +94,11 @@ def test_settings_are_quoted_as_a_shell_needs_it() -> None:
     assert text == "--nproc 4 a.b=1 'c.d=[\"x\"]'"
 
 
-def test_more_parts_are_named_with_a_mode_where_auto_would_take_none(hello: RunConfig) -> None:
-    parts = "model.activation_checkpointing.parts=2"
+def test_more_parts_save_what_their_activations_take_but_for_gradients_that_lie_beside_then(hello: RunConfig) -> None:
+    """16 of 32 GiB, 7 of them for gradients."""
+    parts = ("model.activation_checkpointing.mode=none", "model.activation_checkpointing.parts=2")
     found = {saving.settings: saving.gib for saving in savings(_case(hello))}
-    assert found[(parts,)] == pytest.approx(9.0, abs=0.1), "half of 32 GiB, but for gradients that lie beside now"
-    automatic = ActivationCheckpointing(mode="auto")
-    case = _case(hello)
-    config = evolve(case.config, model=evolve(case.config.model, activation_checkpointing=automatic))
-    assert ("model.activation_checkpointing.mode=none", parts) in {
-        s.settings for s in savings(evolve(case, config=config))
-    }
+    assert found[parts] == pytest.approx(9.0, abs=0.1)
 
 
 def test_auto_takes_the_parts_that_make_a_step_fastest_and_more_only_where_nothing_else_fits(hello: RunConfig) -> None:
@@ -116,8 +119,6 @@ def test_auto_takes_the_parts_that_make_a_step_fastest_and_more_only_where_nothi
     unknown = Machine("", 1, 56.0)
     assert taken(alone, unknown) == ("none", 1.0, 2)
     shared = evolve(alone, degrees=Degrees(replicate=1, shard=2, context=1))
-    assert taken(shared, evolve(unknown, count=2, memory=45.0)) == ("full", 0.56, 1), (
-        "an exchange may take any time"
-    )
+    assert taken(shared, evolve(unknown, count=2, memory=45.0)) == ("full", 0.56, 1), "an exchange may take any time"
     assert taken(shared, evolve(unknown, count=2, memory=24.0)) == ("none", 1.0, 8), "but it may be what fits"
     assert taken(shared, evolve(unknown, count=2, memory=15.0)) is None

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from attrs import evolve
 from torch import nn
 
 from cosmos_core.config import TrainerConfig
@@ -15,7 +16,7 @@ from cosmos_core.train.metrics import AsyncMetrics, StepMetrics
 from cosmos_core.train.nonfinite import MicroBatchLoss, NonFiniteGuard
 from tests.unit.logged import logged
 
-GOOD, BAD = MicroBatchLoss(1.0, ("a", "b")), MicroBatchLoss(math.inf, ("c",))
+GOOD, BAD = MicroBatchLoss(1.0, ("a", "b"), "micro-batch 0"), MicroBatchLoss(math.inf, ("c",), "micro-batch 1")
 
 
 def guard_of(**options: object) -> NonFiniteGuard:
@@ -51,7 +52,8 @@ def test_a_guard_that_judged_nothing_has_nothing_to_say_at_the_end() -> None:
 
 
 def test_samples_with_a_loss_that_is_not_finite_are_named_else_all() -> None:
-    for batches, named in (([GOOD, BAD, GOOD], ["micro-batch 1"]), ([GOOD, GOOD], ["micro-batch 0", "micro-batch 1"])):
+    other = evolve(GOOD, name="micro-batch 2")
+    for batches, named in (([GOOD, BAD], ["micro-batch 1"]), ([GOOD, other], ["micro-batch 0", "micro-batch 2"])):
         with pytest.raises(RunFailed) as error:
             guard_of(on_nonfinite="stop").judge(row(3, loss=math.inf), batches)
         *problems, reason = error.value.problems
@@ -90,9 +92,9 @@ def test_metrics_are_there_once_after_they_were_pushed() -> None:
     assert metrics.flush() is None
     values = {"loss": torch.tensor(2.0), "tokens": torch.tensor(7.0)}
     losses = [torch.tensor(1.0, dtype=torch.bfloat16, requires_grad=True), torch.tensor(3.0)]
-    metrics.push({"step": 4, "lr": 0.5}, values, losses, [("a",), ("b", "c")])
+    metrics.push({"step": 4, "lr": 0.5}, values, losses, {"first": ("a",), "second": ("b", "c")})
     assert metrics.ready
-    kept = [MicroBatchLoss(1.0, ("a",)), MicroBatchLoss(3.0, ("b", "c"))]
+    kept = [MicroBatchLoss(1.0, ("a",), "first"), MicroBatchLoss(3.0, ("b", "c"), "second")]
     assert metrics.flush() == StepMetrics({"step": 4, "lr": 0.5, "loss": 2.0, "tokens": 7}, kept)
     assert not metrics.ready
     assert metrics.flush() is None

@@ -73,7 +73,7 @@ def test_memory_that_runs_out_in_a_step_is_told_beside_the_plan_and_leaves_the_l
     # The mode that 'auto' took on the CPU is 'none'; the three that save most come in their order.
     assert [setting.key for setting in settings] == [
         "model.activation_checkpointing.mode=selective",
-        "model.activation_checkpointing.parts=2",
+        "model.activation_checkpointing.mode=none model.activation_checkpointing.parts=2",
         "--nproc 2",
     ]
     assert all(setting.message.startswith("saves about ") for setting in settings)

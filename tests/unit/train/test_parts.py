@@ -17,6 +17,7 @@ from cosmos_core.distributed import CounterRng, local_mesh
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Trainer
+from cosmos_core.train.fetch import fetch
 from cosmos_core.train.parts import collated
 from tests.benchmarks.running import fresh_model, trainer_of
 
@@ -30,18 +31,24 @@ def pack_of(lengths: list[int]) -> MicroBatch:
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=40), st.integers(1, 8))
-def test_parts_are_neighbours_as_even_as_whole_samples_allow(lengths: list[int], parts: int) -> None:
+def test_parts_are_as_even_as_whole_samples_allow(lengths: list[int], parts: int) -> None:
+    """No part would be the largest without its shortest sample: there is no memory for more than that."""
     pack = collated(pack_of(lengths), FAMILY, parts)
     assert len(pack.parts) == parts
     counting = [part for part in pack.parts if part.weight]
     assert len(counting) == min(parts, len(lengths))
-    assert [value for part in counting for value in part.batch] == [f"sample {n}" for n in range(len(lengths))]
-    assert [item for part in counting for item in part.items] == pack.items
+    assert all(part.batch == [f"sample {item.position}" for item in part.items] for part in counting)
+    assert all(part.items == [item for item in pack.items if item in part.items] for part in counting)
+    assert sorted(item.position for part in counting for item in part.items) == list(range(len(lengths)))
     assert all(item.value is None for item in pack.items)
-    tokens = [sum(max(1, item.num_tokens) for item in part.items) for part in counting]
-    if len(lengths) >= parts:
-        assert max(tokens) <= sum(tokens) / parts + 2 * max(1, *lengths)
+    tokens = [[max(1, item.num_tokens) for item in part.items] for part in counting]
+    assert all(sum(part) - min(part) <= min(map(sum, tokens)) for part in tokens)
     assert (pack.state, pack.packing_efficiency) == ({"at": 3}, 0.5)
+
+
+def test_long_samples_that_are_neighbours_do_not_share_a_part() -> None:
+    parts = collated(pack_of([9, 9, 9, 1, 1, 1]), FAMILY, 3).parts
+    assert [[item.num_tokens for item in part.items] for part in parts] == [[9, 1], [9, 1], [9, 1]]
 
 
 def test_samples_of_one_length_are_divided_evenly() -> None:
@@ -57,6 +64,18 @@ def test_a_pack_of_too_few_samples_repeats_its_shortest_one_which_does_not_count
         (["sample 1"], 0.0, 0),
         (["sample 1"], 0.0, 0),
     ]
+
+
+def test_messages_name_the_micro_batch_and_its_part() -> None:
+    family: Any = SimpleNamespace(collate=lambda items: torch.tensor(float(len(items))), loss_denominator=float)
+    step = fetch(iter([pack_of([6, 5, 4]), pack_of([7])]), 2, 2, family, local_mesh())
+    assert step.keys == {
+        "micro-batch 0, part 0": ("key 0",),
+        "micro-batch 0, part 1": ("key 1", "key 2"),
+        "micro-batch 1, part 0": ("key 0",),
+    }
+    whole = fetch(iter([pack_of([6, 5]), pack_of([7])]), 2, 1, family, local_mesh())
+    assert whole.keys == {"micro-batch 0": ("key 0", "key 1"), "micro-batch 1": ("key 0",)}
 
 
 def test_what_is_collated_stays_as_it_is() -> None:

@@ -14,7 +14,7 @@ from cosmos_core.train.spikes import MIN_STEPS, WINDOW, Spikes, is_spikes_state
 from tests.unit.logged import logged
 from tests.unit.train.runs import ready
 
-BATCHES = [MicroBatchLoss(3.0, ("a", "b"))]
+BATCHES = [MicroBatchLoss(3.0, ("a", "b"), "micro-batch 0")]
 
 
 def row(step: int, loss: float = 1.0, grad_norm: float = 1.0) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def test_the_last_steps_row_is_logged_when_a_run_fails() -> None:
     run.train_step(packs())
     row = run.record
     values = {name: torch.tensor(row[name]) for name in ("loss", "grad_norm", "tokens")}
-    run.metrics.push({"step": 1}, values, [], [])
+    run.metrics.push({"step": 1}, values, [], {})
     run.trackers = TrackerGroup({"list": SimpleNamespace(log=logged.append)})  # type: ignore[dict-item]
     run.loader = packs()  # type: ignore[assignment]
     run.callbacks = {"breaking": Breaking(None, None)}  # type: ignore[arg-type]

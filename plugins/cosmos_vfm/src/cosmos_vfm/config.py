@@ -166,7 +166,7 @@ class CompileTokenizer:
 
     enabled: bool = option(False, "Compile the encoder, on a CUDA device.")
     compile_after_iterations: int = option(
-        3, "Compile after this many micro-batches.", low=0, unless=("enabled", (False,))
+        3, "Compile after this many micro-batches, or parts of them.", low=0, unless=("enabled", (False,))
     )
     warmup_resolutions: tuple[str, ...] | None = option(
         None, "No effect, for old recipes: every size compiles on use.", choices=("256", "480", "704", "720", "768")

@@ -1,4 +1,4 @@
-"""Compiles the encoder of the video tokenizer after a number of micro-batches."""
+"""Compiles the encoder of the video tokenizer after a number of backward passes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ __all__ = ["CompileTokenizerCallback"]
 
 
 class CompileTokenizerCallback(Callback):
-    """torch.compile of the encoder after `compile_after_iterations` micro-batches, once for all sizes.
+    """torch.compile of the encoder, once for all sizes, after `compile_after_iterations` micro-batches or their parts.
 
     Only on CUDA: elsewhere compiling takes longer than it saves.
     """
 
     config: CompileTokenizer
-    micro_batches = 0
+    passes = 0
 
     def train_start(self, trainer: Trainer) -> None:
         """Compile at once with `compile_after_iterations` = 0."""
         self._compile_if_due(trainer)
 
     def after_backward(self, trainer: Trainer) -> None:
-        """Count micro-batches, and compile when the number is reached."""
-        self.micro_batches += 1
+        """Count, and compile when the number is reached."""
+        self.passes += 1
         self._compile_if_due(trainer)
 
     def _compile_if_due(self, trainer: Trainer) -> None:
-        is_due = self.config.enabled and self.micro_batches == self.config.compile_after_iterations
+        is_due = self.config.enabled and self.passes == self.config.compile_after_iterations
         if is_due and trainer.mesh.device.type == "cuda":
             assert isinstance(trainer.family, VfmFamily)
             trainer.family.compile_video_tokenizer()
