@@ -45,7 +45,7 @@ def refused(*arguments: str) -> str:
         (("run", "hello", "--dry-run", "trackers.tensorbord.enabled=true"), "did you mean 'tensorboard'?"),
         (("run", "hello", "--dry-run", "trackers.tensorboard.enable=true"), "did you mean 'enabled'?"),
         (("plugins", "show", "vmf"), "did you mean 'vfm'?"),
-        (("plugins", "check", "brige"), "did you mean 'bridge'?"),
+        pytest.param(("plugins", "check", "brige"), "did you mean 'bridge'?", marks=pytest.mark.torch),
         (("checkpoints", "fetch", "Cosmos3-Nno"), "did you mean 'Cosmos3-Nano'?"),
         (("convert", "Cosmos3-Nno", "-o", "base"), "did you mean 'Cosmos3-Nano'?"),
         (("convert", "Cosmos3-Nano", "-o", "base", "--to", "vllm"), "--to: no plugin knows the format 'vllm'; did you"),

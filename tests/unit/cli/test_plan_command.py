@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.whole_data import DialogSizes, write_pictures
 from tests.command import cosmos
 
 AUTO = "model.activation_checkpointing.mode=auto"
@@ -35,6 +34,8 @@ def test_a_plan_needs_neither_data_nor_base_nor_tokenizers() -> None:
 
 @pytest.mark.torch
 def test_a_plan_of_data_that_is_here_goes_by_its_samples_and_of_tiny_sizes_tells_no_seconds(tmp_path: Path) -> None:
+    from tests.benchmarks.whole_data import DialogSizes, write_pictures  # Needs torch.
+
     write_pictures(tmp_path / "data", DialogSizes(70, 96, 64, 4, 6))
     data = f"dataloader_train.dataset.path={tmp_path / 'data'}"
     here = cosmos("plan", "llava_ov_packed", AUTO, data, "--memory", "24GB").stdout

@@ -11,8 +11,8 @@ from torch._dynamo.utils import counters
 from torch.nn.functional import scaled_dot_product_attention
 from torch.profiler import profile
 
-from cosmos_core.config import ActivationCheckpointing, Compile
-from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks, compile_fn
+from cosmos_core.config import ActivationCheckpointing, Compile, ModelConfig
+from cosmos_core.distributed import apply_activation_checkpointing, compile_blocks, compile_fn, config_of_layer
 
 BLOCKS, HIDDEN = 10, 16
 ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
@@ -74,3 +74,9 @@ def test_what_the_compiler_says_of_its_own_choices_is_not_told() -> None:
         compile_fn(torch.sin, Compile(enabled=True))
         warnings.warn("\nOnline softmax is disabled on the fly since Inductor decides to\nsplit", stacklevel=1)
     assert not told
+
+
+def test_only_the_share_of_the_layers_recomputes() -> None:
+    model = ModelConfig(activation_checkpointing=ActivationCheckpointing(mode="selective", share=0.5))
+    modes = [config_of_layer(model, index, 5).activation_checkpointing.mode for index in range(5)]
+    assert modes == ["selective", "selective", "none", "none", "none"]

@@ -10,7 +10,6 @@ from attrs import evolve
 
 from cosmos_core.config import CheckpointConfig, RunConfig
 from cosmos_core.config.run import KeepBest
-from cosmos_core.distributed import config_of_layer
 from cosmos_core.errors import UserError
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import (
@@ -264,9 +263,3 @@ def test_layers_that_recompute_nothing_keep_everything_and_cost_no_second_pass()
     assert quarter is not None
     assert none is not None
     assert quarter[0] - none[0] == pytest.approx(0.25 * 2 * 98.9 / 989)
-
-
-def test_only_the_share_of_the_layers_recomputes() -> None:
-    model = config("model.activation_checkpointing.mode=selective", "model.activation_checkpointing.share=0.5").model
-    modes = [config_of_layer(model, index, 5).activation_checkpointing.mode for index in range(5)]
-    assert modes == ["selective", "selective", "none", "none", "none"]
