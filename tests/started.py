@@ -30,7 +30,8 @@ class ForkedCosmos(subprocess.Popen[str]):
 
     def _execute_child(self, args: Any, executable: Any, preexec: Any, close: Any, kept: Any, *rest: Any) -> None:
         """What `Popen` calls to start the program; `rest` is the folder, the environment, ..., the pipes' ends, ..."""
-        assert preexec is None and not kept, "neither can be handed over"  # noqa: PT018
+        assert preexec is None, "it cannot be handed over"
+        assert not kept, "they cannot be handed over"
         cwd, environment, pipes = rest[0], rest[1], rest[5:11]
         streams = [mine if mine >= 0 else number for number, mine in enumerate((pipes[0], pipes[3], pipes[5]))]
         request = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.names import is_taken, path_fault
-from cosmos_core.plan.alone import alone_in, empty
+from cosmos_core.plan.directory_lock import directory_lock, empty_directory
 
 __all__ = ["atomic_directory"]
 
@@ -39,7 +39,7 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
         raise UserError(f"{output} would be part of a checkpoint; {undone}", [problem])
     hidden = output.with_name(f".{output.name}.partial")
     try:
-        with alone_in(hidden):
+        with directory_lock(hidden):
             try:
                 _begin(hidden, made_of)
                 yield hidden
@@ -58,6 +58,6 @@ def _begin(hidden: Path, made_of: str | None) -> None:
     record = hidden / RECORD
     if made_of is not None and record.is_file() and record.read_text(encoding="utf-8") == made_of:
         return
-    empty(hidden)
+    empty_directory(hidden)
     if made_of is not None:
         record.write_text(made_of, encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 from cosmos_core.errors import Problem, UserError, file_of
 from cosmos_core.formats import check_format
 from cosmos_core.names import is_taken
-from cosmos_core.plan.alone import alone_in, empty
+from cosmos_core.plan.directory_lock import directory_lock, empty_directory
 from cosmos_core.strict_json import read_object
 
 __all__ = ["RECORD", "write_prepared"]
@@ -35,9 +35,9 @@ def write_prepared(
                 return False
             raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
         hidden = root.with_name(f".{root.name}.partial")
-        with alone_in(hidden):
+        with directory_lock(hidden):
             if not resume:
-                empty(hidden)
+                empty_directory(hidden)
             write(hidden)
             (hidden / RECORD).write_text(json.dumps({"format": PREPARED_FORMAT, **options}) + "\n", encoding="utf-8")
             hidden.rename(root)

@@ -49,7 +49,7 @@ gradient. All in float32.
 """
 OTHER_SPREAD, UPDATE_SPREAD = (0.9, 1.2), (1.0, 1.5)
 """Of the measured seconds of further work, and of the bytes of an update at full bandwidth: least and most."""
-HINDRANCE = 0.65
+COMMUNICATION_SLOWDOWN = 0.65
 """Of the time that weights take to be exchanged, what computation loses beside it: from packs in two and in three parts
 on four H200 (tests/benchmarks/RESULTS.md)."""
 MIN_WIDTH = 1024
@@ -234,7 +234,11 @@ def step_seconds(
         # Weights are gathered and kernels launched while others compute, so that the slowest of these counts.
         passes
         * (
-            max(arithmetic / share + HINDRANCE * exchanged / link, exchanged / link, spread * estimate.host_seconds)
+            max(
+                arithmetic / share + COMMUNICATION_SLOWDOWN * exchanged / link,
+                exchanged / link,
+                spread * estimate.host_seconds,
+            )
             + spread * other
         )
         + times * update

@@ -39,9 +39,9 @@ def collated(pack: MicroBatch, family: ModelFamily, parts: int) -> MicroBatch:
         return pack
     groups = _divided(pack.items, parts)
     made = [Part(_emptied(group), family.collate(group)) for group in groups]
-    while len(made) < parts:
+    if len(made) < parts:
         shortest = min(pack.items, key=lambda item: item.num_tokens)
-        made.append(Part([], family.collate([shortest]), weight=0.0))
+        made += (parts - len(made)) * [Part([], family.collate([shortest]), weight=0.0)]
     return replace(pack, items=_emptied(pack.items), parts=tuple(made))
 
 

@@ -13,8 +13,8 @@ from cosmos_core.config.run import KeepBest
 from cosmos_core.errors import UserError
 from cosmos_core.plan import Degrees, Estimate
 from cosmos_core.plan.costs import (
+    COMMUNICATION_SLOWDOWN,
     GIB,
-    HINDRANCE,
     ParameterCounts,
     checkpoint_bytes,
     checkpoints_kept,
@@ -142,7 +142,9 @@ def test_a_step_with_little_to_compute_takes_as_long_as_the_weights_travel() -> 
     assert little[0] == pytest.approx(0.75 * 10e9 / 450e9 + update / 4 + 0.9)
     assert little[1] == pytest.approx(0.75 * 10e9 / 237e9 + 1.5 * update / 4 + 1.2)
     assert none[0] == pytest.approx(update + 0.9), "one process sends nothing"
-    assert much[0] == pytest.approx(2 + HINDRANCE * 0.75 * 10e9 / 450e9 + update / 4 + 0.9), "hidden, but in the way"
+    assert much[0] == pytest.approx(2 + COMMUNICATION_SLOWDOWN * 0.75 * 10e9 / 450e9 + update / 4 + 0.9), (
+        "hidden, but in the way"
+    )
     shared = seconds(0.0, evolve(ALONE, context=2))
     assert shared[0] == pytest.approx(0.5 * 10e9 / 450e9 + update / 2 + 0.45), "two encode half of a pack each"
 

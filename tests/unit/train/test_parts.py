@@ -11,6 +11,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosmos_core.builtin.tiny.config import TinyModel
 from cosmos_core.builtin.tiny.family import TinyFamily
 from cosmos_core.data import Item, MicroBatch
 from cosmos_core.distributed import CounterRng, local_mesh
@@ -89,7 +90,8 @@ def trained(parts: int) -> Trainer:
     checkpointing = evolve(config.model.activation_checkpointing, parts=parts)
     config = evolve(config, model=evolve(config.model, activation_checkpointing=checkpointing))
     mesh = local_mesh()
-    family = TinyFamily(config.model, BuildContext(mesh.device, config.dataloader_train))  # type: ignore[arg-type]
+    assert isinstance(config.model, TinyModel)
+    family = TinyFamily(config.model, BuildContext(mesh.device, config.dataloader_train))
     run = trainer_of(config, family, fresh_model(config, family, mesh, CounterRng(7)), mesh)
     generator = torch.Generator().manual_seed(1)
     points = [torch.randn(length, 3, generator=generator) for length in LENGTHS]

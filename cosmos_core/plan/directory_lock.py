@@ -12,11 +12,11 @@ from pathlib import Path
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.hold import unheld
 
-__all__ = ["alone_in", "empty"]
+__all__ = ["directory_lock", "empty_directory"]
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def directory_lock(folder: Path) -> Iterator[None]:
     """Make a folder, which may be there already, and keep other commands out of it while inside.
 
     Raises UserError when another command is inside, and OSError. Without effect where the file system has no locks.
@@ -33,7 +33,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def empty(folder: Path) -> None:
+def empty_directory(folder: Path) -> None:
     """Remove all that is in a folder, but nothing behind links. Raises OSError."""
     for entry in list(os.scandir(folder)):
         if entry.is_dir(follow_symlinks=False):
