@@ -50,9 +50,10 @@ def _emptied(items: Sequence[Item]) -> list[Item]:
 
 
 def _divided(items: Sequence[Item], parts: int) -> list[list[Item]]:
-    """Nearly as many tokens in each of the parts, in the pack's order; none is empty, so that there may be fewer.
+    """Nearly as many tokens in each of the parts; none is empty, so that there may be fewer.
 
-    The longest samples come first, each to the part with the fewest tokens: the largest part takes the memory.
+    The longest samples are divided first, each goes to the part with the fewest tokens: the largest part takes the
+    memory. The largest part passes first, as it does on every rank, since ranks wait for each other in every layer.
     """
     chosen: list[list[int]] = [[] for _ in range(min(parts, len(items)))]
     tokens = [0] * len(chosen)
@@ -60,4 +61,5 @@ def _divided(items: Sequence[Item], parts: int) -> list[list[Item]]:
         fewest = tokens.index(min(tokens))
         chosen[fewest].append(place)
         tokens[fewest] += max(1, items[place].num_tokens)
-    return [[items[place] for place in sorted(places)] for places in chosen]
+    largest_first = sorted(range(len(chosen)), key=lambda part: -tokens[part])
+    return [[items[place] for place in sorted(chosen[part])] for part in largest_first]
