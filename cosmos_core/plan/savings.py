@@ -81,9 +81,10 @@ Change = Callable[[Case], Changed | None]
 
 
 def best_mode(case: Case, machine: Machine) -> Case | None:
-    """The fastest that leaves a margin on its cards: mode, share of the layers and parts of a pack; None if none does.
+    """The fastest that leaves a margin on its cards: mode, share of the layers and parts of a pack.
 
-    What recomputes less in more parts is faster as long as weights are exchanged beside the computation.
+    Where none does, the smallest; None where that does not fit either. What recomputes less in more parts is faster as
+    long as weights are exchanged beside the computation.
     """
     samples = max(1, min(MAX_PARTS, int(case.estimate.samples)))
     # Where one part is as many as may be fast, more are better than nothing that fits.
@@ -92,7 +93,8 @@ def best_mode(case: Case, machine: Machine) -> Case | None:
         for each in cases:
             if each.peak <= _margin(each) * machine.memory:
                 return each
-    return None
+    smallest = min(_cases(case, samples), key=lambda case: case.peak)
+    return smallest if smallest.peak <= machine.memory else None
 
 
 def _cases(case: Case, most: int) -> Iterator[Case]:

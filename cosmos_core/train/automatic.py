@@ -79,18 +79,11 @@ def _with_workers(config: RunConfig, case: Case | None, machine: Machine | None)
 
 
 def _nothing_fits(case: Case, memory: float) -> UserError:
-    change = cheapest(case, memory)
     message = (
         f"no mode fits: with full recomputation this takes about {case.peak:.1f} GiB on each GPU, which has "
         f"{memory:.1f}: {case.peak - memory:.1f} too much"
-        if case.peak > memory
-        else f"no mode leaves a margin: full recomputation takes about {case.peak:.1f} of {memory:.1f} GiB"
     )
-    if case.peak <= memory:
-        hint = "set the mode to 'full' to try it all the same"
-    elif change:
-        hint = f"this would fit: {on_a_command_line(change)}"
-    else:
-        hint = "take a smaller model or larger GPUs"
+    change = cheapest(case, memory)
+    hint = f"this would fit: {on_a_command_line(change)}" if change else "take a smaller model or larger GPUs"
     problem = Problem(message=message, key="model.activation_checkpointing.mode", hint=hint)
     return UserError("the run does not fit; nothing was started", [problem])

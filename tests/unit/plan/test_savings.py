@@ -122,3 +122,5 @@ def test_auto_takes_the_parts_that_make_a_step_fastest_and_more_only_where_nothi
     assert taken(shared, evolve(unknown, count=2, memory=45.0)) == ("full", 0.56, 1), "an exchange may take any time"
     assert taken(shared, evolve(unknown, count=2, memory=24.0)) == ("none", 1.0, 8), "but it may be what fits"
     assert taken(shared, evolve(unknown, count=2, memory=15.0)) is None
+    smallest = evolve(shared, mode="full", parts=8).peak
+    assert taken(shared, evolve(unknown, count=2, memory=1.01 * smallest)) == ("full", 1.0, 8), "without a margin"
