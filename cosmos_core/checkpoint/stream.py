@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,6 @@ def _name(number: int) -> str:
 
 def stored_tensors(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and dtype of every tensor in a DCP directory, in stored order. Raises UserError for a damaged one."""
-    return dict(_tensors(SafeReader(folder).read_metadata()))
-
-
-def _tensors(metadata: Metadata) -> Iterator[tuple[str, tuple[torch.Size, torch.dtype]]]:
-    for key, entry in metadata.state_dict_metadata.items():
-        if isinstance(entry, TensorStorageMetadata):
-            yield key, (entry.size, entry.properties.dtype)
+    entries = SafeReader(folder).read_metadata().state_dict_metadata.items()
+    tensors = {key: entry for key, entry in entries if isinstance(entry, TensorStorageMetadata)}
+    return {key: (entry.size, entry.properties.dtype) for key, entry in tensors.items()}
