@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cosmos_core.plan.record import content_of
 from cosmos_core.report.metric_values import finite_number
 from cosmos_core.report.metrics_file import last_metrics
 
-__all__ = ["RunStatus", "find_run", "find_runs", "read_status", "recorded_config"]
+__all__ = ["RunStatus", "find_run", "find_runs", "names_of", "read_status", "recorded_config"]
 
 DEPTH = 3
 """Folders between an output root and a run: project, group, name."""
@@ -86,6 +86,12 @@ def find_run(text: str, root: Path) -> Path:
     fault = "is no run" if Path(text).is_dir() else "there is no such folder"
     problem = Problem(message=f"{fault}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
     raise UserError(f"{text} is no run", [problem])
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, or their paths where two have the same name."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else list(map(str, folders))
 
 
 def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> RunStatus:
