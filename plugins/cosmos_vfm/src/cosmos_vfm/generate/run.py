@@ -10,7 +10,7 @@ from attrs import frozen
 
 from cosmos_core.config import disabled_plugins
 from cosmos_core.console import progress
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.job import ConfiguredSource, Job
@@ -61,8 +61,7 @@ def _out_of_memory(error: Exception, job: Job) -> UserError:
     hints = ["take smaller --size or fewer --frames"]
     hints += [] if job.offload else ["pass --offload, which keeps the layers in host memory"]
     hints += [] if job.one_clip else ["pass --nproc N --one-clip, which divides a clip among devices"]
-    reason = (str(error).strip() or "out of memory").splitlines()[0]
-    problem = Problem(message=reason, hint="; or ".join(hints))
+    problem = Problem(message=first_line(error), hint="; or ".join(hints))
     return UserError("the memory of the device is not enough; clips that are finished are kept", [problem])
 
 
