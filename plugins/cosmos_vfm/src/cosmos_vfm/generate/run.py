@@ -17,7 +17,7 @@ from cosmos_vfm.generate.job import ConfiguredSource, Job
 from cosmos_vfm.generate.media import condition_of
 from cosmos_vfm.generate.model import Generator, load
 from cosmos_vfm.generate.outputs import Result, append_result, write_clip
-from cosmos_vfm.generate.ranks import Rank, spawn_ranks
+from cosmos_vfm.ranks import Rank, spawn_ranks
 from cosmos_vfm.sampling import SampleRequest, SolverSettings
 
 __all__ = ["generate_all", "generate_share"]
@@ -30,7 +30,7 @@ GIB = 2**30
 def generate_all(job: Job, plugins: PluginManager) -> None:
     """Write every clip of the job, of every source. Raises the first UserError of a process."""
     if job.nproc == 1:
-        generate_share(job, Rank.alone(), plugins)
+        generate_share(job, Rank.of(), plugins)
     else:
         spawn_ranks(_generate_rank, job, job.nproc, group=job.one_clip)
 
