@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from attrs import evolve
@@ -21,7 +22,7 @@ from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import UNNUMBERED
 from cosmos_core.strict_json import loads
 
-__all__ = ["add_to_record", "content_of", "publish_record", "record_run", "replace_file"]
+__all__ = ["add_to_record", "content_of", "publish_record", "record_run", "replace_file", "synced_file"]
 
 OF_TAGS = (RecursionError, AttributeError, LookupError, TypeError, OverflowError)
 """What PyYAML raises for values that do not fit their tags, and for deep nesting."""
@@ -49,6 +50,15 @@ def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def synced_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the block ends. Raises OSError."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def record_run(
