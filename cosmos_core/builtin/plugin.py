@@ -188,7 +188,7 @@ def cosmos_identify_checkpoint(path: Path) -> str | None:
 
 @hookimpl
 def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
-    """Adapter flags that disagree; trackers whose packages or accounts are missing."""
+    """Workspaces of cuBLAS that are not fixed, and trackers whose packages or accounts are missing."""
     from importlib.util import find_spec
 
     from cosmos_core.builtin.config import Tensorboard, Wandb

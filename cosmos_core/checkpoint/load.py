@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 from attrs import frozen
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from cosmos_core.checkpoint.loader_state import check_loader_states
 from cosmos_core.checkpoint.reader import SafePlanner, SafeReader, not_plain
@@ -163,7 +164,7 @@ def _without(prefix: str, names: Iterable[str]) -> frozenset[str]:
 
 
 def _size(stored: Any) -> tuple[int, ...]:
-    return tuple(getattr(stored, "size", ()))
+    return tuple(stored.size) if isinstance(stored, TensorStorageMetadata) else ()
 
 
 def _mismatch(folder: Path, missing: list[str], reshaped: list[str], surplus: list[str]) -> UserError:

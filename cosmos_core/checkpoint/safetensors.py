@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cosmos_core.checkpoint.safetensors_open import open_safetensors
 from cosmos_core.checkpoint.weights import StoredWeights
 from cosmos_core.console import Progress, progress
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.plan.record import synced_file
 
 __all__ = ["GROUP_BYTES", "SHARD_BYTES", "Entry", "Written", "write_shards"]
 
@@ -127,15 +127,13 @@ def _write(file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str]
     The library's own writer needs all of them in memory.
     """
     header = _header(entries, metadata)
-    with file.open("wb") as out:
+    with synced_file(file) as out:
         out.write(len(header).to_bytes(8, "little"))
         out.write(header)
         for name, value in _values(entries):
             _check_finite(name, value, entries[name])
             out.write(value.reshape(-1).view(torch.uint8).numpy().data)
             writing.advance(entries[name].size)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _check_finite(name: str, value: torch.Tensor, entry: Entry) -> None:

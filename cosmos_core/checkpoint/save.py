@@ -27,6 +27,7 @@ from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.leftovers import PARTIAL, remove_leftovers
 from cosmos_core.plan.manifest import write_manifest
 from cosmos_core.plan.paths import iteration_name
+from cosmos_core.plan.record import synced_file
 from cosmos_core.plan.trained import write_launch
 
 __all__ = ["SaveFailed", "save_checkpoint"]
@@ -77,7 +78,8 @@ def save_checkpoint(
             for name, component in components.items():
                 writer, planner = HashingWriter(hidden / name), _CountingPlanner(saving)
                 dcp.save(component, storage_writer=writer, planner=planner, no_dist=not mesh.distributed)
-        _write_synced(hidden / "dataloader" / f"rank_{mesh.rank}.pkl", loader)
+        with synced_file(hidden / "dataloader" / f"rank_{mesh.rank}.pkl") as file:
+            torch.save(loader, file)
 
     def publish() -> None:
         write_manifest(hidden, collect_checksums(hidden))
@@ -156,13 +158,6 @@ def _of_the_disk(error: CheckpointException) -> str | None:
     return None
 
 
-def _write_synced(path: Path, values: Any) -> None:
-    with path.open("wb") as file:
-        torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _publish(hidden: Path, final: Path) -> None:
     for folder in (*(path for path in hidden.iterdir() if path.is_dir()), hidden):
         _sync_folder(folder)
@@ -179,10 +174,8 @@ def _publish(hidden: Path, final: Path) -> None:
             raise
     latest = final.parent / "latest_checkpoint.txt"
     written = latest.with_name(f".{latest.name}{PARTIAL}")
-    with written.open("w", encoding="utf-8") as file:
-        file.write(f"{final.name}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with synced_file(written) as file:
+        file.write(f"{final.name}\n".encode())
     _sync_folder(final.parent)
     written.replace(latest)
     _sync_folder(final.parent)

@@ -7,9 +7,8 @@ into place when it is complete, with its index beside it, so that an interrupted
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch.distributed.checkpoint.metadata import (
 from cosmos_core.checkpoint.crc32 import without_crc32
 from cosmos_core.checkpoint.reader import SafeReader
 from cosmos_core.formats import check_format
-from cosmos_core.plan.record import replace_file
+from cosmos_core.plan.record import replace_file, synced_file
 from cosmos_core.strict_json import read_object
 
 __all__ = ["DcpWriter", "stored_tensors"]
@@ -55,7 +54,7 @@ class DcpWriter:
         final.unlink(missing_ok=True)
         hidden = final.with_name(f".{final.name}.partial")
         entries: dict[str, Any] = {}
-        with hidden.open("wb") as file, without_crc32():
+        with synced_file(hidden) as file, without_crc32():
             for key, tensor in tensors:
                 offset = file.tell()
                 torch.save(tensor.detach().contiguous().clone(), file)
@@ -65,8 +64,6 @@ class DcpWriter:
                     "offset": offset,
                     "length": file.tell() - offset,
                 }
-            file.flush()
-            os.fsync(file.fileno())
         index = {"format": INDEX_FORMAT, "of": of, "tensors": entries}
         replace_file(self._index(number), json.dumps(index).encode())
         hidden.replace(final)
@@ -106,10 +103,6 @@ def _name(number: int) -> str:
 
 def stored_tensors(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and dtype of every tensor in a DCP directory, in stored order. Raises UserError for a damaged one."""
-    return dict(_tensors(SafeReader(folder).read_metadata()))
-
-
-def _tensors(metadata: Metadata) -> Iterator[tuple[str, tuple[torch.Size, torch.dtype]]]:
-    for key, entry in metadata.state_dict_metadata.items():
-        if isinstance(entry, TensorStorageMetadata):
-            yield key, (entry.size, entry.properties.dtype)
+    entries = SafeReader(folder).read_metadata().state_dict_metadata.items()
+    tensors = {key: entry for key, entry in entries if isinstance(entry, TensorStorageMetadata)}
+    return {key: (entry.size, entry.properties.dtype) for key, entry in tensors.items()}

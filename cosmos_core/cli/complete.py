@@ -24,8 +24,8 @@ __all__ = [
     "converter_sources",
     "converter_targets",
     "data_and_recipes",
-    "dataset_names",
     "gpu_names",
+    "items",
     "key_names",
     "key_values",
     "plugin_names",
@@ -73,7 +73,7 @@ def data_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def key_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Every configuration key."""
-    return _items(_names(_keys(ctx)), incomplete)
+    return items(_names(_keys(ctx)), incomplete)
 
 
 def key_values(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -84,12 +84,12 @@ def key_values(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     keys = _keys(ctx)
     name = incomplete.partition("=")[0]
     if name != incomplete:
-        return _items({f"{name}={choice}": "" for choice in _choices(ctx, keys, name)}, incomplete)
+        return items({f"{name}={choice}": "" for choice in _choices(ctx, keys, name)}, incomplete)
     before = [word for word in ctx.params.get(str(param.name)) or () if word != "="]
     choices = _choices(ctx, keys, before[-1]) if before else []
     if choices:
-        return _items(dict.fromkeys(choices, ""), incomplete)
-    return _items({f"{name}=": help for name, help in _names(keys).items()}, incomplete)
+        return items(dict.fromkeys(choices, ""), incomplete)
+    return items({f"{name}=": help for name, help in _names(keys).items()}, incomplete)
 
 
 def run_directories(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -98,7 +98,7 @@ def run_directories(ctx: click.Context, param: click.Parameter, incomplete: str)
     from cosmos_core.plan.paths import RunPaths
 
     runs = [path for path in sorted(output_root().glob("*/*/*")) if RunPaths(path).checkpoints.is_dir()]
-    return _items(dict.fromkeys(map(str, runs), ""), incomplete) or [CompletionItem(incomplete, type="dir")]
+    return items(dict.fromkeys(map(str, runs), ""), incomplete) or [CompletionItem(incomplete, type="dir")]
 
 
 def steps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -109,42 +109,37 @@ def steps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
     words = [Path(word) for word in (*ctx.params.values(), *ctx.args) if isinstance(word, str | Path)]
     folders = [folder for word in words for folder in sorted(RunPaths(word).checkpoints.glob("iter_*"))]
     numbers = [step_of(folder) for folder in folders]
-    return _items({str(step): "" for step in numbers if step is not None}, incomplete)
+    return items({str(step): "" for step in numbers if step is not None}, incomplete)
 
 
 def plugin_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Installed plugins, with their states."""
-    return _items({status.candidate.name: status.state for status in _plugins(ctx).statuses}, incomplete)
+    return items({status.candidate.name: status.state for status in _plugins(ctx).statuses}, incomplete)
 
 
 def checkpoint_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Published checkpoints; any folder when none matches."""
     names = {spec.name: spec.summary for spec in _plugins(ctx).registry.all(CheckpointSpec)}
-    return _items(names, incomplete) or [CompletionItem(incomplete, type="dir")]
+    return items(names, incomplete) or [CompletionItem(incomplete, type="dir")]
 
 
 def converter_sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Formats that converters read."""
-    return _items({spec.source: spec.summary for spec in _plugins(ctx).registry.all(ConverterSpec)}, incomplete)
+    return items({spec.source: spec.summary for spec in _plugins(ctx).registry.all(ConverterSpec)}, incomplete)
 
 
 def converter_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Formats that converters write."""
-    return _items({spec.target: spec.summary for spec in _plugins(ctx).registry.all(ConverterSpec)}, incomplete)
-
-
-def dataset_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-    """Datasets that can be prepared."""
-    specs = [spec for spec in _plugins(ctx).registry.all(DatasetSpec) if spec.prepare is not None]
-    return _items({spec.name: spec.summary for spec in specs}, incomplete)
+    return items({spec.target: spec.summary for spec in _plugins(ctx).registry.all(ConverterSpec)}, incomplete)
 
 
 def task_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Model families."""
-    return _items({spec.name: spec.summary for spec in _plugins(ctx).registry.all(ModelFamilySpec)}, incomplete)
+    return items({spec.name: spec.summary for spec in _plugins(ctx).registry.all(ModelFamilySpec)}, incomplete)
 
 
-def _items(texts: dict[str, str], incomplete: str) -> list[CompletionItem]:
+def items(texts: dict[str, str], incomplete: str) -> list[CompletionItem]:
+    """Those of the names that begin so, each with its text."""
     return [CompletionItem(name, help=text or None) for name, text in texts.items() if name.startswith(incomplete)]
 
 

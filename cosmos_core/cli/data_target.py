@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import attrs
 import click
 
-from cosmos_core.config.interpolate import key_text
+from cosmos_core.config.locate import key_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.descriptors import DataPath, DatasetSpec

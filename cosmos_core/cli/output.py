@@ -14,13 +14,11 @@ from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem
 from cosmos_core.strict_json import dumps
 
-__all__ = ["json_option", "print_facts", "print_json", "print_notes", "print_table", "table_lines"]
+__all__ = ["print_facts", "print_json", "print_notes", "print_rows", "print_table", "table_lines"]
 
 GAP = "  "
 NARROWEST_TEXT = 24
 """Columns that the last column of a table needs; below that, rows become blocks."""
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(value: Any) -> None:
@@ -47,6 +45,14 @@ def print_notes(notes: Iterable[Problem]) -> None:
     """Warnings on stderr, each with its file and line."""
     for note in notes:
         click.echo(f"warning: {render_problem(note)}", err=True)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool) -> None:
+    """A table, or a JSON list with an object for each row."""
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table(columns, rows)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

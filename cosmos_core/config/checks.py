@@ -26,12 +26,10 @@ def cross_field(config: RunConfig) -> Iterator[Complaint]:
     yield from _scheduler(config.scheduler)
     if isinstance(config.model, AdaptedModelConfig):
         yield from _adapters(config.model, config.optimizer.keys_to_select)
-    yield from _caps(config.dataloader_train, "dataloader_train")
-    yield from _members(config.dataloader_train, "dataloader_train")
-    if config.dataloader_val is not None:
-        yield from _caps(config.dataloader_val, "dataloader_val")
-        yield from _members(config.dataloader_val, "dataloader_val")
-    elif config.trainer.run_validation:
+    for name, loader in config.dataloaders.items():
+        yield from _caps(loader, name)
+        yield from _members(loader, name)
+    if config.trainer.run_validation and config.dataloader_val is None:
         key = ("trainer", "run_validation")
         yield key, "is true but there is no [dataloader_val]", "add one, or set run_validation = false"
     for part in ("project", "group", "name"):

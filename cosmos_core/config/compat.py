@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from cosmos_core.config.interpolate import key_text
-from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.document import problem_at
+from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.merge import Layer, unset, value_at
 from cosmos_core.errors import Problem
 from cosmos_core.names import did_you_mean
@@ -107,19 +107,8 @@ def without_ineffective(layer: Layer) -> tuple[Layer, list[Problem]]:
     """
     job = layer.values.get("job")
     task = job.get("task") if isinstance(job, dict) else None
-    present = [path for path in _INEFFECTIVE.get(str(task), ()) if value_at(layer.values, path) is not None]
-    notes = [_note(layer, path, f"has no effect for task '{task}'") for path in present]
-    layer = unset(layer, present)
-    notes += [_note(layer, path, "has no effect") for path in _INEFFECTIVE_FOR_ALL if value_at(layer.values, path)]
-    return layer, notes
-
-
-def _note(layer: Layer, path: tuple[str, ...], message: str) -> Problem:
-    location = layer.provenance.get(path)
-    return Problem(
-        message=message,
-        key=key_text(path),
-        file=location.file if location else "",
-        line=location.line if location else None,
-        hint="remove it",
-    )
+    of_task = [path for path in _INEFFECTIVE.get(str(task), ()) if value_at(layer.values, path) is not None]
+    rest = unset(layer, of_task)
+    texts = dict.fromkeys(of_task, f"has no effect for task '{task}'")
+    texts |= {path: "has no effect" for path in _INEFFECTIVE_FOR_ALL if value_at(rest.values, path)}
+    return rest, [problem_at(path, text, layer.provenance, "remove it") for path, text in texts.items()]

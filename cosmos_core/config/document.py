@@ -9,11 +9,11 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.config.locate import KeyPath, locate
+from cosmos_core.config.locate import KeyPath, key_text, locate
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.text_files import text_of
 
-__all__ = ["Document", "Location", "Provenance", "read_document", "read_text"]
+__all__ = ["Document", "Location", "Provenance", "problem_at", "read_document", "read_text"]
 
 
 @frozen
@@ -37,6 +37,15 @@ class Document:
     path: Path
     values: dict[str, Any]
     provenance: Provenance
+
+
+def problem_at(path: KeyPath, message: str, provenance: Provenance, hint: str = "") -> Problem:
+    """A problem with the file and line where `path` was written, or else the nearest table above it."""
+    for depth in range(len(path), 0, -1):
+        location = provenance.get(path[:depth])
+        if location is not None:
+            return Problem(message=message, key=key_text(path), file=location.file, line=location.line, hint=hint)
+    return Problem(message=message, key=key_text(path), hint=hint)
 
 
 def read_text(path: Path) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.config.document import Provenance
-from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.document import Provenance, problem_at
+from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.overrides import parse_value
 from cosmos_core.errors import Problem
 
-__all__ = ["MISSING", "interpolate", "key_text"]
+__all__ = ["MISSING", "interpolate"]
 
 MISSING = "???"
 
@@ -30,28 +30,7 @@ class _Scope:
     problems: list[Problem]
 
     def problem(self, path: KeyPath, message: str, hint: str) -> None:
-        location = self.provenance.get(path)
-        self.problems.append(
-            Problem(
-                message=message,
-                key=key_text(path),
-                file=location.file if location else "",
-                line=location.line if location else None,
-                hint=hint,
-            )
-        )
-
-
-def key_text(path: KeyPath) -> str:
-    """``optimizer.lr_multipliers."model.visual"`` for a key path; list elements as ``[0]``."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-            continue
-        bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-        text += ("." if text else "") + (part if bare else f'"{part}"')
-    return text
+        self.problems.append(problem_at(path, message, self.provenance, hint))
 
 
 def interpolate(

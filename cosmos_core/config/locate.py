@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 import tomllib
 
-__all__ = ["KeyPath", "locate"]
+__all__ = ["KeyPath", "key_text", "locate"]
 
 KeyPath = tuple[str | int, ...]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def key_text(path: KeyPath) -> str:
+    """``optimizer.lr_multipliers."model.visual"`` for a key path; list elements as ``[0]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        bare = _BARE.fullmatch(part)
+        text += ("." if text else "") + (part if bare else f'"{part}"')
+    return text
 
 
 def locate(text: str) -> dict[KeyPath, int]:

@@ -150,6 +150,11 @@ class AdaptedModelConfig(ModelConfig):
     )
 
     @property
+    def lora_scale(self) -> float | None:
+        """Factor of the adapters' output; None without adapters."""
+        return self.lora_alpha / self.lora_rank if self.lora_enabled else None
+
+    @property
     def lora_targets(self) -> tuple[str, ...]:
         """The names in `lora_target_modules`."""
         return tuple(name.strip() for name in self.lora_target_modules.split(",") if name.strip())

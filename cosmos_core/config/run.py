@@ -340,12 +340,15 @@ class RunConfig:
     custom: dict[str, Any] = attrs.field(factory=dict, metadata={"help": "Free-form; recorded, never read."})
 
     @property
+    def dataloaders(self) -> dict[str, DataloaderConfig]:
+        """The sections of data that there are, by name."""
+        validation = {} if self.dataloader_val is None else {"dataloader_val": self.dataloader_val}
+        return {"dataloader_train": self.dataloader_train, **validation}
+
+    @property
     def data_sections(self) -> dict[str, DataloaderConfig]:
-        """What the run reads, by section: the training data and, if it validates, the validation data."""
-        sections = {"dataloader_train": self.dataloader_train}
-        if self.trainer.run_validation and self.dataloader_val is not None:
-            sections["dataloader_val"] = self.dataloader_val
-        return sections
+        """Those that the run reads: the training data and, if it validates, the validation data."""
+        return self.dataloaders if self.trainer.run_validation else {"dataloader_train": self.dataloader_train}
 
     @property
     def datasets(self) -> dict[str, DatasetConfig]:

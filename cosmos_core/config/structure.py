@@ -13,9 +13,8 @@ from cosmos_core.config.bounds import InvalidValues
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, strict_converter
-from cosmos_core.config.document import Provenance, read_document
-from cosmos_core.config.interpolate import key_text
-from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.document import Provenance, problem_at, read_document
+from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.problems import in_order
 from cosmos_core.config.run import (
     CheckpointConfig,
@@ -30,7 +29,7 @@ from cosmos_core.config.run import (
 from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.names import did_you_mean
 
-__all__ = ["SectionLookup", "problem_at", "read_resolved", "structure_run"]
+__all__ = ["SectionLookup", "read_resolved", "structure_run"]
 
 
 class SectionLookup(Protocol):
@@ -39,15 +38,6 @@ class SectionLookup(Protocol):
     def section_class(self, section: str, name: str) -> type:
         """Class of the table of `name` in `section`, e.g. "trackers". Raises UserError when no plugin provides it."""
         ...
-
-
-def problem_at(path: KeyPath, message: str, provenance: Provenance, hint: str = "") -> Problem:
-    """A problem with the file and line where `path` was written, or else the nearest table above it."""
-    for depth in range(len(path), 0, -1):
-        location = provenance.get(path[:depth])
-        if location is not None:
-            return Problem(message=message, key=key_text(path), file=location.file, line=location.line, hint=hint)
-    return Problem(message=message, key=key_text(path), hint=hint)
 
 
 _SECTIONS: tuple[tuple[str, type], ...] = (

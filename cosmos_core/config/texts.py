@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cosmos_core.config.document import Provenance
+from cosmos_core.config.document import Provenance, problem_at
 from cosmos_core.config.locate import KeyPath
-from cosmos_core.config.structure import problem_at
 from cosmos_core.errors import Problem
 from cosmos_core.names import text_fault
 

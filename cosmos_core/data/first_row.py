@@ -50,14 +50,14 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(stream, start=1):
                 yield number, text_of(line, str(file))
     except OSError as error:
-        raise _unreadable(error.strerror or str(error), file, None) from None
+        raise _unreadable(error.strerror or str(error), file) from None
 
 
 def _bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise _unreadable(error.strerror or str(error), file, None) from None
+        raise _unreadable(error.strerror or str(error), file) from None
 
 
 def _columns(file: Path) -> list[str]:
@@ -67,8 +67,8 @@ def _columns(file: Path) -> list[str]:
     try:
         return list(read_schema(file).names)
     except (OSError, ValueError, pyarrow.ArrowException) as error:  # ValueError of names that are not UTF-8.
-        raise _unreadable(first_line(error), file, None) from None
+        raise _unreadable(first_line(error), file) from None
 
 
-def _unreadable(message: str, file: Path, line: int | None) -> UserError:
-    return UserError(TITLE, [Problem(message=message, file=str(file), line=line)])
+def _unreadable(message: str, file: Path) -> UserError:
+    return UserError(TITLE, [Problem(message=message, file=str(file))])

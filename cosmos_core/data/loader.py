@@ -16,7 +16,6 @@ import torch
 from cosmos_core.config.run import DataloaderConfig
 from cosmos_core.data.mixture import members_of, order_of
 from cosmos_core.data.overlong import OverlongSample, PackLimit
-from cosmos_core.data.packing import PreparedSample
 from cosmos_core.data.pool import pack
 from cosmos_core.data.preparation import Preparation, read_sample
 from cosmos_core.data.resume import data_state, resume
@@ -63,10 +62,7 @@ class _Fetched:
     position: int
     place: Place
     digest: bytes = b""
-    value: Any = None
-    num_tokens: int = 0
-    key: str = ""
-    kind: str = ""
+    item: Item | None = None
     skipped: tuple[str, str] | None = None
     overlong: bool = False
     failed: tuple[str, tuple[Problem, ...]] | None = None
@@ -88,6 +84,7 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
     ) -> None:
         self.source, self.order, self.preparation, self.limit = source, order, preparation, limit
         self.seed, self.lazy, self.identifies = seed, lazy, identifies
+        self.names = [member.name for member in members_of(source)]
 
     def __getitem__(self, position: int) -> _Fetched:
         place, digest = self.order.place(position), b""
@@ -101,8 +98,9 @@ class _Reader(torch.utils.data.Dataset[_Fetched]):
             return _Fetched(position, place, digest, skipped=(error.where, error.reason), overlong=overlong)
         except UserError as error:
             return _Fetched(position, place, failed=(error.title, error.problems))
-        value, kind = sample.value, self.preparation.kind(sample.value)
-        return _Fetched(position, place, digest, value, sample.num_tokens, sample.key, kind, overlong=sample.overlong)
+        name, kind = self.names[place.member], self.preparation.kind(sample.value)
+        item = Item(position, sample.value, sample.key, name, sample.num_tokens, kind)
+        return _Fetched(position, place, digest, item, overlong=sample.overlong)
 
 
 class PackedLoader:
@@ -181,7 +179,7 @@ class PackedLoader:
     def __iter__(self) -> Iterator[MicroBatch]:
         """Packs from the start, or from the loaded state."""
         taken = _Cursor(*self._start, self._world)
-        for items, aside, used in pack(self._samples(taken), self._config, self._max_tokens):
+        for items, aside, used in pack(self._items(taken), self._config, self._max_tokens):
             self._packs.add(len(items), used)
             if self._used is not None:
                 self._used.use(item.position for item in items)
@@ -213,10 +211,10 @@ class PackedLoader:
             share = f" (data rank {self._rank} of {self._world})" if self._world > 1 else ""
             logger.info("%s%s: %s", when, share, "; ".join(parts))
 
-    def _samples(self, taken: _Cursor) -> Iterator[PreparedSample]:
+    def _items(self, taken: _Cursor) -> Iterator[Item]:
         epoch = 0
-        with closing(self._fetched()) as items:  # Also when a sample ends the run.
-            for fetched in items:
+        with closing(self._fetched()) as every:  # Also when a sample ends the run.
+            for fetched in every:
                 taken.advance(fetched.position)
                 is_first = self._seen.add(fetched.place.index)
                 if self._used is not None and fetched.failed is None:
@@ -229,12 +227,10 @@ class PackedLoader:
                     raise UserError(*fetched.failed)
                 if fetched.skipped is not None:
                     self._skip(*fetched.skipped, fetched)
-                else:
+                if fetched.item is not None:
                     self._seen.shortened += fetched.overlong and is_first
                     self._seen.in_a_row = 0
-                    member, length = self._names[fetched.place.member], fetched.num_tokens
-                    item = Item(fetched.position, fetched.value, fetched.key, member, length)
-                    yield PreparedSample(item, fetched.num_tokens, fetched.key, fetched.kind)
+                    yield fetched.item
         self._check_skipped(at_end=True)
 
     def _fetched(self) -> Generator[_Fetched]:

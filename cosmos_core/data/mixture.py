@@ -14,7 +14,7 @@ from cosmos_core.config.run import TypicalSample
 from cosmos_core.data.dropped import Dropped
 from cosmos_core.data.interleave import Interleaving
 from cosmos_core.data.sampler import EpochSampler, Order
-from cosmos_core.data.source import MapSource
+from cosmos_core.data.source import MapSource, described
 from cosmos_core.seeds import stream_seed
 
 __all__ = ["Member", "Mixture", "members_of", "order_of"]
@@ -31,8 +31,8 @@ class Member:
 
     @property
     def text(self) -> str:
-        """The source's fingerprint; its size if it has none."""
-        return self.source.fingerprint or f"{len(self.source)} samples"
+        """What the source holds."""
+        return described(self.source)
 
 
 class Mixture(MapSource):

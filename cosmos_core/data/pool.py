@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from cosmos_core.config.run import DataloaderConfig, Pool
-from cosmos_core.data.packing import PreparedSample, pack_stream
+from cosmos_core.data.packing import pack_stream
 from cosmos_core.data.samples import Item
 
 __all__ = ["pack", "pool_stream"]
@@ -20,7 +20,7 @@ HALVED_FROM = 1000
 
 
 def pack(
-    stream: Iterator[PreparedSample], config: DataloaderConfig, max_tokens: int | None
+    stream: Iterator[Item], config: DataloaderConfig, max_tokens: int | None
 ) -> Iterator[tuple[list[Item], list[int], int]]:
     """Micro-batches as `config` says: greedy ones, or from a pool."""
     most = config.max_samples_per_batch
@@ -31,10 +31,10 @@ def pack(
 
 
 def pool_stream(
-    stream: Iterator[PreparedSample], config: Pool, *, max_samples: int | None, max_tokens: int
+    stream: Iterator[Item], config: Pool, *, max_samples: int | None, max_tokens: int
 ) -> Iterator[tuple[list[Item], list[int], int]]:
     """Micro-batches as from `pack_stream`; a sample over the budget is a batch of its own and is never cut."""
-    pool: list[PreparedSample] = []
+    pool: list[Item] = []
     while True:
         pool += islice(stream, config.size - len(pool))
         if not pool:
@@ -48,17 +48,14 @@ def pool_stream(
                     break
                 batch.append(pool.pop(best))
                 longest = max(longest, batch[-1].num_tokens)
-        items = [sample.item for sample in batch]
-        yield items, [sample.item.position for sample in pool], sum(sample.num_tokens for sample in batch)
+        yield batch, [item.position for item in pool], sum(item.num_tokens for item in batch)
 
 
 def _budget(longest: int, config: Pool, max_tokens: int) -> int:
     return max_tokens // 2 if config.halve_long and longest >= HALVED_FROM else max_tokens
 
 
-def _best(
-    pool: list[PreparedSample], batch: list[PreparedSample], longest: int, config: Pool, max_tokens: int
-) -> int | None:
+def _best(pool: list[Item], batch: list[Item], longest: int, config: Pool, max_tokens: int) -> int | None:
     """Index of the sample to add: smallest rectangle, then, with prefer_closest, closest length; ties by age."""
     best: tuple[tuple[int, ...], int] | None = None
     for index, sample in enumerate(pool):

@@ -129,6 +129,7 @@ class Item:
     """A prepared sample and its global position, which keys every random draw made for it.
 
     key: its name. dataset: the mixture's member that it comes from. num_tokens: by which packs count it; 0: not known.
+    kind: the pool packer packs one kind together.
     """
 
     position: int
@@ -136,3 +137,4 @@ class Item:
     key: str = ""
     dataset: str = ""
     num_tokens: int = 0
+    kind: str = ""

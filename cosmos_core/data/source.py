@@ -11,7 +11,7 @@ import numpy as np
 from cosmos_core.config.run import TypicalSample
 from cosmos_core.data.dropped import Dropped
 
-__all__ = ["MapSource", "UnreadableSample"]
+__all__ = ["MapSource", "UnreadableSample", "described"]
 
 Permutation = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -112,3 +112,8 @@ class MapSource(ABC):
     def categories(self) -> Mapping[str, str]:
         """Groups of samples, by key; metrics of answers are also given by group."""
         return {}
+
+
+def described(source: MapSource) -> str:
+    """What a dataset holds: its fingerprint; its size if it has none."""
+    return source.fingerprint or f"{len(source)} samples"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cosmos_core.errors import first_line
+from cosmos_core.hub.retries import network_errors
 
 __all__ = ["unreachable"]
 
@@ -12,10 +13,9 @@ SECONDS = 10
 def unreachable() -> str:
     """Why the Hub gives no answer, from one request; "" when it does. Its own client tries for half a minute."""
     from huggingface_hub import constants, get_session
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS)
-    except (OSError, HfHubHTTPError.__bases__[0]) as error:  # Of its HTTP library, which has changed twice.
+    except network_errors() as error:
         return first_line(error)
     return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.errors import Problem, UserError, first_line
+from cosmos_core.hub.retries import network_errors
 from cosmos_core.plugin.descriptors import CheckpointSpec
 from cosmos_core.plugin.registry import Registry
 
@@ -45,7 +46,7 @@ def locate_checkpoint(name: str, registry: Registry) -> Snapshot:
 def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = "model") -> Snapshot:
     """Download a published checkpoint or dataset, or find it in the Hub cache; interrupted downloads continue."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import logging as client_logging
 
     from cosmos_core.console import progress
@@ -65,10 +66,8 @@ def fetch(spec: CheckpointSpec, folder: Path | None = None, *, repo_type: str = 
     except HFValidationError as error:
         problem = Problem(message=first_line(error), hint="give a folder, or owner/repository[@revision]")
         raise UserError(f"'{spec.name}' is not a valid name on the Hub", [problem]) from None
-    except (HfHubHTTPError.__bases__[0], LocalEntryNotFoundError, OSError) as error:
-        # The client passes on errors of its HTTP library, which has changed twice.
-        reason = first_line(error)
+    except network_errors() as error:
         hint = "check the network and HF_TOKEN, or give a local folder"
-        problem = Problem(message=f"{spec.repo}@{spec.revision}: {reason}", hint=hint)
+        problem = Problem(message=f"{spec.repo}@{spec.revision}: {first_line(error)}", hint=hint)
         raise UserError(f"'{spec.name}' cannot be fetched", [problem]) from None
     return Snapshot(Path(path), f"{spec.repo}@{Path(path).name if folder is None else spec.revision}")

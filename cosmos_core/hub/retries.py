@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from cosmos_core.errors import Problem, UserError, first_line
 
-__all__ = ["with_retries"]
+__all__ = ["network_errors", "with_retries"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,19 +20,25 @@ RESUME_HINT = "check the network and HF_TOKEN; the run resumes from its last che
 T = TypeVar("T")
 
 
+def network_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises where the network fails: its errors, and those of its HTTP library.
+
+    That library has changed twice; the client's own error always derives from the library's.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return OSError, HfHubHTTPError.__bases__[0]
+
+
 def with_retries(action: Callable[[], T], name: str, waits: Sequence[float] = WAITS, hint: str = RESUME_HINT) -> T:
     """The action's result. name: of what it reads, for messages.
 
     Raises UserError when the network fails every time; other errors are not retried.
     """
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The Hub's client has changed its HTTP library twice; its error always derives from that library's.
-    network_errors = OSError, HfHubHTTPError.__bases__[0]
     for number, wait in enumerate((*waits, None), start=1):
         try:
             return action()
-        except network_errors as error:
+        except network_errors() as error:
             reason = first_line(error)
             if wait is None:
                 message = reason if number == 1 else f"{reason} ({number} attempts)"

@@ -15,8 +15,7 @@ from attrs import frozen
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.fields import OnResume, default_of, on_resume_of
-from cosmos_core.config.interpolate import key_text
-from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 

@@ -6,7 +6,6 @@ It also tells a reader that the checkpoint was written again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.names import leads_outside
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE, LAUNCH_FILE
+from cosmos_core.plan.record import synced_file
 from cosmos_core.strict_json import loads
 
 __all__ = [
@@ -94,10 +94,9 @@ def write_manifest(checkpoint: Path, known: Mapping[str, FileRecord]) -> None:
     """Write the manifest of a complete folder. known: files whose checksum was taken while they were written."""
     records = {name: known.get(name) or FileRecord.of(checkpoint / name) for name in _files(checkpoint)}
     files = {name: asdict(record) for name, record in records.items()}
-    with (checkpoint / MANIFEST).open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"format": MANIFEST_FORMAT, "files": files}, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    text = json.dumps({"format": MANIFEST_FORMAT, "files": files}, indent=1) + "\n"
+    with synced_file(checkpoint / MANIFEST) as file:
+        file.write(text.encode())
 
 
 def damage(checkpoint: Path) -> list[str]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.formats import check_format
 from cosmos_core.plan.base import read_base
 from cosmos_core.plan.paths import LAUNCH_FILE, RUN_FORMAT, RunPaths
 from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.record import content_of
 from cosmos_core.plan.trained import LAUNCH_FORMAT
-from cosmos_core.strict_json import loads
 
 __all__ = ["newer_records"]
-
-OF_TAGS = (RecursionError, AttributeError, LookupError, TypeError, OverflowError)
-"""What PyYAML raises for values that do not fit their tags, and for deep nesting."""
 
 
 def newer_records(plan: RunPlan) -> Iterator[Problem]:
@@ -33,7 +28,7 @@ def newer_records(plan: RunPlan) -> Iterator[Problem]:
             yield from error.problems
     for path, known in records.items():
         try:
-            check_format(_record(path), path, known)
+            check_format(content_of(path), path, known)
         except UserError as error:
             yield from error.problems
 
@@ -41,16 +36,7 @@ def newer_records(plan: RunPlan) -> Iterator[Problem]:
 def _of_source(checkpoint: Path) -> dict[Path, int]:
     """Records of the run that wrote a checkpoint, of the launch that trained it included."""
     paths, launch_file = RunPaths(checkpoint.parent.parent), checkpoint / LAUNCH_FILE
-    record = _record(launch_file)
+    record = content_of(launch_file)
     number = record.get("launch") if isinstance(record, dict) else None
     launch = {paths.launch(number).launch_info: RUN_FORMAT} if isinstance(number, int) else {}
     return {launch_file: LAUNCH_FORMAT, paths.launch_info: RUN_FORMAT, **launch}
-
-
-def _record(path: Path) -> object:
-    """None if it is missing or damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, *OF_TAGS):
-        return None

@@ -124,6 +124,11 @@ class RunPaths(Record):
         """The record of every launch, in folders 1, 2, ...; a record never changes."""
         return self.root / "launches"
 
+    @property
+    def launch_numbers(self) -> list[int]:
+        """Numbers of the launches that there are, in order."""
+        return sorted(int(folder.name) for folder in self.launches.glob("*") if folder.name.isdecimal())
+
     def launch(self, number: int) -> Record:
         """The record of one launch."""
         return Record(self.launches / str(number))

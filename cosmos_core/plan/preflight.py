@@ -12,20 +12,19 @@ from attrs import evolve
 from cosmos_core.config.dump import to_plain
 from cosmos_core.config.files import FileDatasetConfig
 from cosmos_core.config.reference import value_text
-from cosmos_core.config.run import DataloaderConfig, RunConfig
+from cosmos_core.config.run import RunConfig
 from cosmos_core.config.secrets import secret_keys
 from cosmos_core.errors import Problem
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.leftovers import leftover_bytes
 from cosmos_core.plan.newer import newer_records
-from cosmos_core.plan.overlong import unsupported_policies
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin.descriptors import CallbackSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["mismatched_records", "preflight"]
+__all__ = ["mismatched_records", "preflight", "unsupported_policies"]
 
 MIB = 2**20
 MARGIN = 64 * MIB
@@ -92,14 +91,8 @@ def _no_steps(plan: RunPlan) -> list[Problem]:
 def mismatched_records(config: RunConfig, plugins: PluginManager) -> list[Problem]:
     """Datasets whose records the family does not accept."""
     family = plugins.registry.get(ModelFamilySpec, config.job.task)
-    loaders: dict[str, DataloaderConfig | None] = {
-        "dataloader_train": config.dataloader_train,
-        "dataloader_val": config.dataloader_val,
-    }
     problems = []
-    for name, loader in loaders.items():
-        if loader is None:
-            continue
+    for name, loader in config.dataloaders.items():
         specs = {key: plugins.registry.get(DatasetSpec, data.type) for key, data in loader.datasets.items()}
         for key, dataset in specs.items():
             if dataset.yields not in family.accepts:
@@ -115,11 +108,23 @@ def mismatched_records(config: RunConfig, plugins: PluginManager) -> list[Proble
     return problems
 
 
+def unsupported_policies(config: RunConfig, plugins: PluginManager) -> Iterator[Problem]:
+    """Loaders whose `overlong` is not for the family or for their datasets."""
+    family = plugins.registry.get(ModelFamilySpec, config.job.task)
+    for section, loader in config.dataloaders.items():
+        datasets = [plugins.registry.get(DatasetSpec, dataset.type) for dataset in loader.datasets.values()]
+        common = [policy for policy in family.overlong if all(policy in dataset.overlong for dataset in datasets)]
+        if loader.overlong not in common:
+            without = [f"dataset '{dataset.name}'" for dataset in datasets if loader.overlong not in dataset.overlong]
+            whose = " and ".join(without) if loader.overlong in family.overlong else f"family '{family.name}'"
+            message = f"'{loader.overlong}' is not for {whose}"
+            yield Problem(message=message, key=f"{section}.overlong", hint=f"one of {', '.join(common)}")
+
+
 def _media_roots(plan: RunPlan) -> Iterator[Problem]:
     """Folders for media that are not there."""
-    loaders = {"dataloader_train": plan.config.dataloader_train, "dataloader_val": plan.config.dataloader_val}
-    for name, loader in loaders.items():
-        for key, dataset in loader.datasets.items() if loader is not None else ():
+    for name, loader in plan.config.dataloaders.items():
+        for key, dataset in loader.datasets.items():
             roots = dataset.media_roots if isinstance(dataset, FileDatasetConfig) else ()
             for index, folder in enumerate(roots):
                 if not isdir(folder):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from attrs import evolve
@@ -19,8 +20,21 @@ from cosmos_core.plan.base import read_base
 from cosmos_core.plan.paths import RUN_FORMAT, Record, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import UNNUMBERED
+from cosmos_core.strict_json import loads
 
-__all__ = ["add_to_record", "publish_record", "record_run", "replace_file"]
+__all__ = ["add_to_record", "content_of", "publish_record", "record_run", "replace_file", "synced_file"]
+
+OF_TAGS = (RecursionError, AttributeError, LookupError, TypeError, OverflowError)
+"""What PyYAML raises for values that do not fit their tags, and for deep nesting."""
+
+
+def content_of(path: Path) -> Any:
+    """What a file of JSON or YAML holds; None when it is missing or damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, *OF_TAGS):
+        return None
 
 
 def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
@@ -36,6 +50,15 @@ def replace_file(path: Path, content: bytes, *, writer: str = "") -> None:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def synced_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the block ends. Raises OSError."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def record_run(
@@ -87,8 +110,7 @@ def _dump(facts: Any) -> bytes:
 def _next_launch(paths: RunPaths) -> int:
     """One more than the newest. The record of a run that began before launches had numbers is kept as well."""
     paths.launches.mkdir(exist_ok=True)
-    numbers = [int(folder.name) for folder in paths.launches.iterdir() if folder.name.isdecimal()]
-    newest = max(numbers, default=UNNUMBERED)
+    newest = max(paths.launch_numbers, default=UNNUMBERED)
     if newest == UNNUMBERED and paths.config_toml.is_file():
         unnumbered = paths.launch(UNNUMBERED)
         unnumbered.root.mkdir(exist_ok=True)

@@ -92,23 +92,19 @@ class PluginManager:
     def check_run(self, plan: Any) -> list[Problem]:
         """Problems that plugins find in a planned run. A check that fails is a problem too."""
         problems: list[Problem] = []
-        for status in self.statuses:
-            if status.state != "ok" or status.module is None:
-                continue
+        for name, module in self._usable.items():
             try:
-                for answer in self._call("cosmos_check_run", status.module, plan=plan):
+                for answer in self._call("cosmos_check_run", module, plan=plan):
                     problems.extend(answer)
             except Exception as error:
-                reason = f"the check of plugin {status.candidate.name} failed: {describe_failure(error)}"
-                problems.append(
-                    Problem(message=reason, hint=f"COSMOS_DISABLE_PLUGINS={status.candidate.name} skips it")
-                )
+                reason = f"the check of plugin {name} failed: {describe_failure(error)}"
+                problems.append(Problem(message=reason, hint=f"COSMOS_DISABLE_PLUGINS={name} skips it"))
         return problems
 
     def identify_checkpoint(self, path: Path) -> str | None:
         """The format of a checkpoint folder from the first plugin that knows it; a plugin that fails is skipped."""
-        usable = [status.module for status in self.statuses if status.state == "ok" and status.module is not None]
-        for module in (*usable[1:], *usable[:1]):
+        modules = list(self._usable.values())
+        for module in (*modules[1:], *modules[:1]):
             try:
                 checkpoint_format = self._call("cosmos_identify_checkpoint", module, path=path)
             except Exception:
@@ -122,11 +118,9 @@ class PluginManager:
 
         Raises UserError for a file that cannot be read.
         """
-        for status in self.statuses:
-            if status.state != "ok" or status.module is None:
-                continue
+        for module in self._usable.values():
             try:
-                data = self._call("cosmos_identify_data", status.module, path=path)
+                data = self._call("cosmos_identify_data", module, path=path)
             except UserError:
                 raise
             except Exception:
@@ -134,6 +128,15 @@ class PluginManager:
             if isinstance(data, DataPath):
                 return data
         return None
+
+    @property
+    def _usable(self) -> dict[str, ModuleType]:
+        """The module of each plugin that is ok, by its name; the built-in one first."""
+        return {
+            status.candidate.name: status.module
+            for status in self.statuses
+            if status.state == "ok" and status.module is not None
+        }
 
     def _load(self, candidate: Candidate, disabled: Collection[str]) -> PluginStatus:
         if candidate.name in disabled and candidate.module != BUILTIN.module:
@@ -146,9 +149,9 @@ class PluginManager:
                 return PluginStatus(candidate=candidate, state="outdated", reason=reason)
             self._reject_unknown_hooks(module)
             self._pluggy.register(module, candidate.name)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
             return PluginStatus(candidate=candidate, state="broken", reason=describe_failure(error))
         return PluginStatus(candidate=candidate, state="ok", module=module)
 

@@ -15,18 +15,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import RENAMED, translate, without_ineffective
-from cosmos_core.config.document import Document, Location, Provenance, read_document
+from cosmos_core.config.document import Document, Location, Provenance, problem_at, read_document
 from cosmos_core.config.dump import to_toml
 from cosmos_core.config.env import lookup as environment
-from cosmos_core.config.interpolate import interpolate, key_text
-from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.interpolate import interpolate
+from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.merge import Layer, assign, merge, unset, value_at
 from cosmos_core.config.one_value import one_value_paths
 from cosmos_core.config.overrides import parse_key, parse_overrides
 from cosmos_core.config.problems import in_order
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
-from cosmos_core.config.structure import problem_at, read_resolved, structure_run
+from cosmos_core.config.structure import read_resolved, structure_run
 from cosmos_core.config.texts import text_problems
 from cosmos_core.errors import Problem, UserError, problem_count
 from cosmos_core.names import did_you_mean

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cosmos_core.config.dump import to_plain, to_toml
-from cosmos_core.config.interpolate import key_text
-from cosmos_core.config.locate import KeyPath
+from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.merge import value_at
 from cosmos_core.recipes.loading import Resolved
 

@@ -22,7 +22,7 @@ from cosmos_core.report.media import Group, Room, media_of, pages_of
 from cosmos_core.report.metric_values import finite_number, number_text
 from cosmos_core.report.metrics_file import Metrics, read_metrics
 from cosmos_core.report.record import RunRecord, read_record
-from cosmos_core.report.run_status import RunStatus, read_status, recorded_config
+from cosmos_core.report.run_status import RunStatus, names_of, read_status, recorded_config
 from cosmos_core.report.settings import Difference, differing_settings
 from cosmos_core.strict_json import loads
 
@@ -78,10 +78,9 @@ def write_report(
 ) -> None:
     """Write the page of these runs to `output`. most_bytes: of samples that are inlined. Raises OSError."""
     room = Room() if most_bytes is None else Room(most_bytes)
-    names = _names(run_dirs)
     runs = [
         _run(folder, name, number, output, room, is_running)
-        for number, (folder, name) in enumerate(zip(run_dirs, names, strict=True))
+        for number, (folder, name) in enumerate(zip(run_dirs, names_of(run_dirs), strict=True))
     ]
     charts = charts_of([(run.name, run.metrics) for run in runs])
     differences = differing_settings([recorded_config(folder) for folder in run_dirs])
@@ -134,12 +133,6 @@ def _run(
         links=pages_of(folder, page),
         log=_log(paths) if status.state == "failed" else "",
     )
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, or their paths where two have the same name."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 def _scores(metrics: Metrics) -> Table:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from attrs import field, frozen
 
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths, step_of
+from cosmos_core.plan.record import content_of
 from cosmos_core.report.metric_values import newest_metrics
 from cosmos_core.report.metrics_file import last_metrics
 from cosmos_core.report.run_status import recorded_config
@@ -77,9 +77,8 @@ def read_record(run_dir: Path) -> RunRecord:
     """The record of a run, as far as it can be read."""
     paths = RunPaths(run_dir)
     metrics = last_metrics(paths.metrics)
-    numbers = sorted(int(path.name) for path in paths.launches.glob("*") if path.name.isdecimal())
-    infos = {number: _yaml(paths.launch(number).launch_info) for number in numbers}
-    newest = infos[numbers[-1]] if numbers else _yaml(paths.launch_info)
+    infos = {number: _yaml(paths.launch(number).launch_info) for number in paths.launch_numbers}
+    newest = list(infos.values())[-1] if infos else _yaml(paths.launch_info)
     return RunRecord(
         facts=_facts(newest, recorded_config(run_dir)),
         last_metrics=newest_metrics(metrics.last_step, metrics.last_validation),
@@ -159,10 +158,7 @@ def _checkpoints(paths: RunPaths) -> list[SavedCheckpoint]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
+    content = content_of(path)
     return content if isinstance(content, dict) else {}
 
 

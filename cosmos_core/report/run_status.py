@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.record import content_of
 from cosmos_core.report.metric_values import finite_number
 from cosmos_core.report.metrics_file import last_metrics
-from cosmos_core.strict_json import loads
 
-__all__ = ["RunStatus", "find_run", "find_runs", "read_status", "recorded_config"]
+__all__ = ["RunStatus", "find_run", "find_runs", "names_of", "read_status", "recorded_config"]
 
 DEPTH = 3
 """Folders between an output root and a run: project, group, name."""
@@ -88,6 +88,12 @@ def find_run(text: str, root: Path) -> Path:
     raise UserError(f"{text} is no run", [problem])
 
 
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, or their paths where two have the same name."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else list(map(str, folders))
+
+
 def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> RunStatus:
     """The state of a run. is_running: whether a process holds its lock; asked only when it has not ended."""
     paths = RunPaths(run_dir)
@@ -117,21 +123,13 @@ def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> Run
 def recorded_config(run_dir: Path) -> dict[str, Any]:
     """The plain values of the newest launch's ``config.toml``; {} when there is none that can be read."""
     paths = RunPaths(run_dir)
-    numbers = [int(name) for name in _names(paths.launches) if name.isdecimal()]
-    newest = [paths.launch(max(numbers)).config_toml] if numbers else []
+    newest = [paths.launch(number).config_toml for number in paths.launch_numbers[-1:]]
     for file in (*newest, paths.config_toml):
         try:
             return tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
     return {}
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def _total(paths: RunPaths) -> int | None:
@@ -141,10 +139,7 @@ def _total(paths: RunPaths) -> int | None:
 
 def _outcome(paths: RunPaths) -> dict[str, Any]:
     """The record of how the last launch ended; {} while it runs, or when it is damaged."""
-    try:
-        record = loads(paths.outcome.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    record = content_of(paths.outcome)
     return record if isinstance(record, dict) and isinstance(record.get("outcome"), str) else {}
 
 

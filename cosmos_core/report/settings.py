@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.config.interpolate import key_text
+from cosmos_core.config.locate import key_text
 from cosmos_core.config.reference import value_text
 
 __all__ = ["Difference", "differing_settings", "flat"]

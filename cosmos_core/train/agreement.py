@@ -12,7 +12,7 @@ import torch
 from attrs import evolve
 
 from cosmos_core.config.dump import to_plain
-from cosmos_core.data.source import MapSource
+from cosmos_core.data.source import MapSource, described
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank, gather_objects
 from cosmos_core.errors import Problem, UserError
@@ -70,7 +70,7 @@ def raise_if_any_rank_failed(error: UserError | None, mesh: Mesh) -> None:
 def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
     """Raises UserError on every rank when the ranks have different samples."""
     for source in sources:
-        hosts, seen = zip(*gather_objects((platform.node(), _described(source)), mesh), strict=True)
+        hosts, seen = zip(*gather_objects((platform.node(), described(source)), mesh), strict=True)
         problems = [
             Problem(message=f"rank {rank} on {hosts[rank]} sees {data}")
             for rank, data in enumerate(seen)
@@ -82,7 +82,3 @@ def check_same_dataset(sources: Sequence[MapSource], mesh: Mesh) -> None:
                 0, Problem(message=f"rank 0 on {hosts[0]} sees {seen[0]}", key="dataloader_train.dataset", hint=hint)
             )
             raise UserError("the ranks see different data; nothing was started", problems)
-
-
-def _described(source: MapSource) -> str:
-    return source.fingerprint or f"{len(source)} samples"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from cosmos_core.data.loader import MicroBatch
-from cosmos_core.train.family import ModelFamily
 from cosmos_core.train.parts import collated
 
 if TYPE_CHECKING:
@@ -23,38 +22,26 @@ CPU = torch.device("cpu")
 
 
 def micro_batches_of(trainer: Trainer) -> Generator[MicroBatch]:
-    """Those of the steps to come; to be closed before the loader gets another state.
+    """Those of the steps to come, collated; to be closed before the loader gets another state.
 
     Without loader workers they are read in this thread, since validation shares the reader.
     """
-    if trainer.config.dataloader_train.num_workers:
-        count = trainer.config.trainer.grad_accum_iter
-        parts = trainer.config.model.activation_checkpointing.parts
-        total, device = (trainer.max_iter - trainer.step) * count, trainer.mesh.device
-        yield from drawn_ahead(trainer.loader, trainer.family, ahead=count, total=total, parts=parts, device=device)
-    else:
-        yield from trainer.loader
+    config, family = trainer.config, trainer.family
+    parts, count = config.model.activation_checkpointing.parts, config.trainer.grad_accum_iter
+    left = (trainer.max_iter - trainer.step) * count
+    packs = (collated(pack, family, parts) for pack in islice(trainer.loader, left))
+    return drawn_ahead(packs, count, trainer.mesh.device) if config.dataloader_train.num_workers else packs
 
 
-def drawn_ahead(
-    packs: Iterable[MicroBatch],
-    family: ModelFamily,
-    *,
-    ahead: int,
-    total: int,
-    parts: int = 1,
-    device: torch.device = CPU,
-) -> Generator[MicroBatch]:
-    """The first `total` packs, collated, `ahead` of them before they are asked for; none that no step will use is read.
+def drawn_ahead(packs: Generator[MicroBatch], ahead: int, device: torch.device = CPU) -> Generator[MicroBatch]:
+    """The packs, `ahead` of them made before they are asked for. device: where they will be used.
 
-    parts: in which each is computed. device: where they will be used. A pack's state and errors come with it. The first
-    is drawn in this thread, which must be the one that starts the loader's workers. Closing waits for the pack that is
-    being made, and closes `packs`.
+    A pack's errors come with it. The first is made in this thread, which must be the one that starts the loader's
+    workers. Closing waits for the pack that is being made, and closes `packs`.
     """
-    batches = (collated(pack, family, parts) for pack in islice(packs, total))
 
     def draw() -> list[MicroBatch]:
-        return list(islice(batches, 1))
+        return list(islice(packs, 1))
 
     ready = draw()
     on_device = torch.cuda.set_device if device.type == "cuda" else lambda device: None
@@ -68,5 +55,5 @@ def drawn_ahead(
     finally:
         for waiting in pending:
             waiting.cancel()
-        thread.submit(batches.close)  # There, since workers that the thread replaced are killed when it ends.
+        thread.submit(packs.close)  # There, since workers that the thread replaced are killed when it ends.
         thread.shutdown()

@@ -8,17 +8,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from attrs import field, frozen
 
 from cosmos_core.data.samples import Answer
 from cosmos_core.train.model_input import ModelInput
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["Row", "pictures", "question", "write_page"]
 
@@ -61,22 +56,14 @@ def _different(frames: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 def _data_url(frames: list[torch.Tensor]) -> str:
-    numbers = np.unique(np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames))).round().astype(int))
-    images = [_small(frames[number]) for number in numbers]
-    buffer = io.BytesIO()
+    from cosmos_core.train.contact_sheet import thumbnails  # Few runs write such a page, which needs Pillow.
+
+    images, buffer = thumbnails(frames, MAX_FRAMES, SIDE), io.BytesIO()
     images[0].save(
         buffer, "WEBP", quality=80, method=2, save_all=len(images) > 1, append_images=images[1:],
         duration=MILLISECONDS, loop=0,
     )  # fmt: skip
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _small(frame: torch.Tensor) -> Image:
-    from PIL.Image import fromarray  # Few runs write such a page.
-
-    image = fromarray(frame.permute(1, 2, 0).contiguous().numpy())
-    image.thumbnail((SIDE, SIDE))
-    return image
 
 
 def write_page(

@@ -17,7 +17,6 @@ from cosmos_core.config.run import RunConfig
 from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.data.overlong import OverlongSample, TooLongForPack
-from cosmos_core.data.packing import PreparedSample
 from cosmos_core.data.pool import pack
 from cosmos_core.data.preparation import ReadSample
 from cosmos_core.data.samples import Chat, Item, Video, VideoText
@@ -191,7 +190,7 @@ def _report(reader: SampleReader, rows: list[CheckedSample], accumulated: int) -
         evolve(group, key=f"{reader.section}.dataset.{group.key}" if group.key else "")
         for group in reader.source.dropped
     ]
-    stream = (PreparedSample(Item(row.position, None, row.key), row.tokens, row.key, row.kind) for row in used)
+    stream = (Item(row.position, None, num_tokens=row.tokens, kind=row.kind) for row in used)
     packs = [(len(items), tokens) for items, _, tokens in pack(stream, reader.loader, reader.max_tokens)]
     filled = sum(tokens for _, tokens in packs)
     cap, share = reader.max_tokens, len(reader) / max(len(rows), 1)

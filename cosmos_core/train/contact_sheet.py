@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import PIL.Image
 import torch
 
-__all__ = ["contact_sheet", "picture_of"]
+__all__ = ["contact_sheet", "picture_of", "thumbnails"]
 
 
 def picture_of(frame: torch.Tensor) -> PIL.Image.Image:
@@ -14,12 +16,18 @@ def picture_of(frame: torch.Tensor) -> PIL.Image.Image:
     return PIL.Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
 
 
-def contact_sheet(frames: tuple[torch.Tensor, ...], count: int, columns: int, side: int) -> PIL.Image.Image:
+def thumbnails(frames: Sequence[torch.Tensor], count: int, side: int) -> list[PIL.Image.Image]:
     """At most `count` of one or more frames, spread evenly, each within `side` pixels."""
     numbers = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     pictures = [picture_of(frames[number]) for number in numbers]
     for picture in pictures:
         picture.thumbnail((side, side))
+    return pictures
+
+
+def contact_sheet(frames: Sequence[torch.Tensor], count: int, columns: int, side: int) -> PIL.Image.Image:
+    """`thumbnails` on one sheet."""
+    pictures = thumbnails(frames, count, side)
     width, height = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
     sheet = PIL.Image.new("RGB", (width * min(columns, len(pictures)), height * -(-len(pictures) // columns)))
     for cell, picture in enumerate(pictures):

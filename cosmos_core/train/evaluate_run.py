@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 from cosmos_core.config.run import RunConfig
+from cosmos_core.data.source import described
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import Problem, UserError
@@ -94,7 +95,7 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> EvaluationR
         message = f"there are no answers for {', '.join(task.metrics)}"
         hint = "leave out --metric, or evaluate a reasoner without --answers 0"
         raise UserError("a metric has nothing to score", [Problem(message=message, hint=hint)])
-    return EvaluationResult(evaluated.metrics, loader.source.fingerprint or f"{len(loader.source)} samples")
+    return EvaluationResult(evaluated.metrics, described(loader.source))
 
 
 def _cast(model: nn.Module, config: RunConfig) -> None:

@@ -17,7 +17,7 @@ from cosmos_core.distributed.reduce import sum_over_data
 from cosmos_core.errors import UserError
 from cosmos_core.train.agreement import raise_if_any_rank_failed
 from cosmos_core.train.family import ModelFamily
-from cosmos_core.train.parts import Part, collated
+from cosmos_core.train.parts import Part
 
 __all__ = ["StepBatches", "fetch"]
 
@@ -63,7 +63,6 @@ class StepBatches:
 def fetch(
     micro_batches: Iterator[MicroBatch],
     count: int,
-    parts: int,
     family: ModelFamily,
     mesh: Mesh,
     *,
@@ -72,7 +71,7 @@ def fetch(
     overdue: bool = False,
     waited: float = 0.0,
 ) -> StepBatches:
-    """The next `count` micro-batches, each in so many parts. waited: by this rank, in the last call.
+    """The next `count` micro-batches, which are collated. waited: by this rank, in the last call.
 
     stopping: whether this rank was asked to stop. saving, overdue: whether it still saves, or knows that a save is due.
     Raises CollectiveError on every rank when one of them cannot use its data.
@@ -81,7 +80,7 @@ def fetch(
     failure: UserError | None = None
     try:
         for _ in range(count):
-            pack = collated(next(micro_batches), family, parts)
+            pack = next(micro_batches)
             fetched.append(replace(pack, parts=tuple(_on(mesh.device, part) for part in pack.parts)))
     except UserError as error:
         failure = error

@@ -70,8 +70,8 @@ class NonFiniteGuard:
     in_a_row: int = 0
     judged: int = 0
 
-    def judge(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> bool:
-        """Whether the step's update was made.
+    def judge(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> None:
+        """Count the step if it was skipped.
 
         record: with loss and gradient norm over all ranks, before any repair. Raises NotFinite when the run must end,
         or go back to a checkpoint.
@@ -79,7 +79,7 @@ class NonFiniteGuard:
         self.judged += 1
         if math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"]):
             self.in_a_row = 0
-            return True
+            return
         self.in_a_row += 1
         if self.config.on_nonfinite != "rollback":
             self._log(record, micro_batches)
@@ -92,7 +92,6 @@ class NonFiniteGuard:
         if self.in_a_row >= limit:
             reason = f"{limit} such steps in a row end the run (trainer.max_consecutive_nan)"
             raise self._failed(record, reason, micro_batches)
-        return False
 
     @property
     def in_doubt(self) -> bool:
@@ -129,7 +128,7 @@ class NonFiniteGuard:
 
     def _failed(self, record: dict[str, Any], reason: str, micro_batches: Sequence[MicroBatchLoss]) -> NotFinite:
         """Names step, ranks and samples: those with a loss that is not finite, else all of the step."""
-        ranks = gather_objects((_blamed(micro_batches), _described(micro_batches)), self.mesh)
+        ranks = gather_objects((_blamed(micro_batches), [batch.described for batch in micro_batches]), self.mesh)
         any_blamed = any(blamed for blamed, _ in ranks)
         texts = [
             f"rank {rank}, {text}"
@@ -148,7 +147,3 @@ class NonFiniteGuard:
 def _blamed(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
     """This rank's micro-batches whose own loss is not finite."""
     return [batch.described for batch in micro_batches if not math.isfinite(batch.loss)]
-
-
-def _described(micro_batches: Sequence[MicroBatchLoss]) -> list[str]:
-    return [batch.described for batch in micro_batches]

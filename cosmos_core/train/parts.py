@@ -35,8 +35,6 @@ def collated(pack: MicroBatch, family: ModelFamily, parts: int) -> MicroBatch:
     All ranks must pass the model as often, so that a pack of fewer samples repeats its shortest one, which does not
     count.
     """
-    if pack.parts:
-        return pack
     groups = _divided(pack.items, parts)
     made = [Part(_emptied(group), family.collate(group)) for group in groups]
     if len(made) < parts:

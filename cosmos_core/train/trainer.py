@@ -124,7 +124,6 @@ class Trainer:
         self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
         self.step_report = StepReport(self.config, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
-        self._passes = self.config.trainer.grad_accum_iter, self.config.model.activation_checkpointing.parts
         self._stopping, self._waited = False, 0.0
         self._compiled = compiling_seconds(self.config.model.compile)  # For the plan.
 
@@ -245,8 +244,8 @@ class Trainer:
         self.activity.enter("loading data", step=self.step + 1, long=first)
 
         # Micro-batches and their loss denominator, alike on context-parallel peers. Stops and saves are agreed on here.
-        asked = {"stopping": self._asked_to_stop, **self.saves.votes}
-        step = fetch(micro_batches, *self._passes, self.family, self.mesh, waited=self._waited, **asked)
+        count, asked = self.config.trainer.grad_accum_iter, {"stopping": self._asked_to_stop, **self.saves.votes}
+        step = fetch(micro_batches, count, self.family, self.mesh, waited=self._waited, **asked)
         self._stopping, self._waited, data_wait = step.stopping, step.waited, time.perf_counter() - started
         self.saves.hear(step)
 

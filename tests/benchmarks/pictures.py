@@ -191,7 +191,9 @@ def _through_a_worker(family: VlmFamily, source: LlavaSource, config: LlavaConfi
         "taking it over, ms": 1e3 * here / samples,
         "collation, ms a pack": 1e3 * collating / packs,
         "wait ms a pack, when asked": _wait(collated(pack, family, 1) for pack in islice(loader, STEPS)),
-        "wait ms a pack, drawn ahead": _wait(drawn_ahead(loader, family, ahead=1, total=STEPS)),
+        "wait ms a pack, drawn ahead": _wait(
+            drawn_ahead((collated(pack, family, 1) for pack in islice(loader, STEPS)), ahead=1)
+        ),
     }
     show(f"through one worker, in packs of {PACK} tokens, steps of {STEP} s", [row])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim import Ema, build_adamw, build_scheduler
 from cosmos_core.train import ModelFamily, Trainer
 from cosmos_core.train.build import materialise
+from cosmos_core.train.parts import collated
 from cosmos_core.train.tracker import TrackerGroup
 from cosmos_core.train.weights import initialise_rest
 
@@ -73,11 +74,17 @@ def trainer_of(config: RunConfig, family: ModelFamily, model: torch.nn.Module, m
     )
 
 
-def stepper(trainer: Trainer, packs: Iterator[MicroBatch], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
+def batches_of(trainer: Trainer, packs: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
+    """Packs collated, as `train_step` takes them."""
+    return (collated(pack, trainer.family, trainer.config.model.activation_checkpointing.parts) for pack in packs)
+
+
+def stepper(trainer: Trainer, packs: Iterable[MicroBatch], *, exact: bool = False) -> Callable[[], dict[str, Any]]:
     """A function that takes one optimizer step and returns the newest row; exact: waits for that of this step."""
+    batches = batches_of(trainer, packs)
 
     def step() -> dict[str, Any]:
-        trainer.train_step(packs)
+        trainer.train_step(batches)
         if exact:
             trainer.flush()
         return trainer.record

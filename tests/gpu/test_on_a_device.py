@@ -27,7 +27,7 @@ from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.network.backends import describe_backend
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
 from cosmos_vfm.sizes import NetworkConfig
-from tests.benchmarks.running import fresh_model, trainer_of
+from tests.benchmarks.running import batches_of, fresh_model, trainer_of
 from tests.benchmarks.vlm_case import CASES, write_backbone
 from tests.benchmarks.vlm_ours import Ours
 
@@ -69,8 +69,9 @@ def run_on(mesh: Mesh, *overrides: str) -> Trainer:
     return trainer_of(config, family, fresh_model(config, family, mesh, CounterRng(1)), mesh)
 
 
-def never_waits(run: Trainer, stream: Iterator[MicroBatch]) -> None:
+def never_waits(run: Trainer, packs: Iterator[MicroBatch]) -> None:
     """torch refuses every call that would wait; figures are asked for a step later."""
+    stream = batches_of(run, packs)
     for _ in range(3):
         run.train_step(stream)
     torch.cuda.synchronize()
@@ -103,7 +104,8 @@ def test_a_reasoner_step_never_waits_for_the_device(mesh: Mesh, tmp_path: Path, 
 
 
 def test_a_step_with_infinite_gradients_is_skipped_on_the_device(mesh: Mesh) -> None:
-    run, stream = run_on(mesh), packs(EQUAL)
+    run = run_on(mesh)
+    stream = batches_of(run, packs(EQUAL))
     run.callbacks = {}
     for _ in range(2):
         run.train_step(stream)

@@ -25,6 +25,7 @@ from cosmos_core.launch.train import plan_run
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plugin import PluginManager
 from cosmos_core.train import Trainer, trainer
+from cosmos_core.train.ahead import micro_batches_of
 from cosmos_core.train.build import build_trainer
 from cosmos_core.train.checkpointing import load_training_state
 from cosmos_core.train.tracker import Tracker, TrackerGroup
@@ -204,7 +205,7 @@ def trained(setup: Setup, root: Path, *more: str) -> dict[str, Any]:
     run, rows = build_trainer(plan, PLUGINS, mesh), Rows()
     run.trackers = TrackerGroup({"rows": rows})
     load_training_state(run, plan.weights)
-    start, batches = weights_of(run), iter(run.loader)
+    start, batches = weights_of(run), micro_batches_of(run)
     for _ in range(STEPS):
         run.train_step(batches)
     if run.validation is not None:

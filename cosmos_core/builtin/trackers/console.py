@@ -45,8 +45,6 @@ class ConsoleTracker(Tracker):
 
     def start(self, plan: RunPlan, step: int) -> None:
         """Print the plan, then show progress from `step` on."""
-        if not self.config.enabled:
-            return
         self._every, self._last = plan.config.trainer.logging_iter, plan.config.trainer.max_iter
         self._step, self._begun = step, time.monotonic()
         for name, text in plan.summary().items():
@@ -56,8 +54,6 @@ class ConsoleTracker(Tracker):
 
     def log(self, record: dict[str, Any]) -> None:
         """Show a step, in plain lines every `logging_iter` steps, and every validation with all of its metrics."""
-        if not self.config.enabled:
-            return
         if "val_loss" in record:
             metrics = {"loss": record["val_loss"], **record}
             values = [f"{name} {number(value)}" for name, value in metrics.items() if name not in ("step", "val_loss")]
@@ -76,7 +72,7 @@ class ConsoleTracker(Tracker):
 
     def log_answers(self, step: int, answers: Sequence[Answer]) -> None:
         """Print the first few, a line each."""
-        for answer in answers[:NUM_ANSWERS] if self.config.enabled else ():
+        for answer in answers[:NUM_ANSWERS]:
             prediction, reference = (
                 textwrap.shorten(text, MAX_CHARACTERS) for text in (answer.prediction, answer.reference)
             )
@@ -84,9 +80,8 @@ class ConsoleTracker(Tracker):
 
     def finish(self, outcome: str) -> None:
         """Remove the lines at the bottom, and say how the run ended."""
-        if self.config.enabled:
-            self._bottom.close()
-            _print(f"{outcome} at {', '.join([self._steps(), *self._main[:1]])} after {self._elapsed()}")
+        self._bottom.close()
+        _print(f"{outcome} at {', '.join([self._steps(), *self._main[:1]])} after {self._elapsed()}")
 
     def _progress_line(self, width: int) -> str:
         return bar_line(self._steps(), self._step / self._last, self._main, width)

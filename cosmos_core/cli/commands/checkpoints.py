@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.cli.complete import checkpoint_names, run_directories, steps
-from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
+from cosmos_core.cli.complete import checkpoint_names, run_directories
+from cosmos_core.cli.options import json_option, step_option
+from cosmos_core.cli.output import print_facts, print_json, print_rows
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.descriptors import CheckpointSpec
 from cosmos_core.plugin.manager import PluginManager
@@ -44,11 +45,9 @@ def list_all(plugins: PluginManager, as_json: bool) -> None:
       cosmos checkpoints list
     """
     columns = ["name", "repository", "revision", "summary"]
-    rows = [[spec.name, spec.repo, spec.revision, spec.summary] for spec in plugins.registry.all(CheckpointSpec)]
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table(columns, [[name, repo, revision[:SHORT], summary] for name, repo, revision, summary in rows])
+    length = None if as_json else SHORT
+    specs = plugins.registry.all(CheckpointSpec)
+    print_rows(columns, [[spec.name, spec.repo, spec.revision[:length], spec.summary] for spec in specs], as_json)
 
 
 @click.command("fetch")
@@ -126,9 +125,7 @@ def _wrong_base(checkpoint: Path) -> list[str]:
 @click.command("pack")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: RUN/packed/iter_<N>.")
-@click.option(
-    "--step", type=click.IntRange(min=0), shell_complete=steps, help="Which checkpoint of a run; default: the latest."
-)
+@step_option
 @click.option(
     "--base",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cosmos_core.cli.complete import key_names, key_values, recipes_and_files, task_names
-from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
+from cosmos_core.cli.options import json_option
+from cosmos_core.cli.output import print_facts, print_json, print_table
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 

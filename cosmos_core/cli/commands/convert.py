@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import checkpoint_names, converter_sources, converter_targets
-from cosmos_core.cli.output import json_option, print_facts
+from cosmos_core.cli.options import json_option
+from cosmos_core.cli.output import print_facts
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.source import identify
 from cosmos_core.plugin.conversions import check_formats, conversions_to, find_converter

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cosmos_core.cli.complete import dataset_names
+from cosmos_core.cli.complete import items
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
@@ -34,8 +34,7 @@ class _Datasets(click.Group):
     """One subcommand for each dataset whose plugin can prepare it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        plugins: PluginManager = ctx.obj
-        return [spec.name for spec in plugins.registry.all(DatasetSpec) if spec.prepare is not None]
+        return list(_summaries(ctx))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -45,7 +44,7 @@ class _Datasets(click.Group):
         return None if reference is None else reference.load()
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        return [*dataset_names(ctx, incomplete), *click.Command.shell_complete(self, ctx, incomplete)]
+        return [*items(_summaries(ctx), incomplete), *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,13 +57,18 @@ class _Datasets(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        plugins: PluginManager = ctx.obj
-        specs = [spec for spec in plugins.registry.all(DatasetSpec) if spec.prepare is not None]
-        if not specs:
+        summaries = _summaries(ctx)
+        if not summaries:
             formatter.write_text("No installed plugin prepares a dataset.")
             return
         with formatter.section("Datasets"):
-            formatter.write_dl([(spec.name, spec.summary) for spec in specs])
+            formatter.write_dl(list(summaries.items()))
+
+
+def _summaries(ctx: click.Context) -> dict[str, str]:
+    """Datasets that can be prepared."""
+    plugins: PluginManager = ctx.obj
+    return {spec.name: spec.summary for spec in plugins.registry.all(DatasetSpec) if spec.prepare is not None}
 
 
 @click.group("prepare", cls=_Datasets)

@@ -9,6 +9,7 @@ import click
 
 from cosmos_core.cli.complete import data_and_recipes, key_values
 from cosmos_core.cli.data_target import recipe_option, resolve_target
+from cosmos_core.cli.options import json_option
 from cosmos_core.errors import Problem, UserError, make_folder, writing
 from cosmos_core.plugin.manager import PluginManager
 
@@ -23,7 +24,7 @@ __all__ = ["check"]
 @click.argument("overrides", nargs=-1, shell_complete=key_values)
 @recipe_option
 @click.option("--quick", is_flag=True, help="Read 200 samples, spread over the data.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False),
     help="The page with pictures; default: data_check/<name>.html below the output root.",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from attrs import asdict
 
-from cosmos_core.cli.output import json_option, print_json
+from cosmos_core.cli.options import json_option
+from cosmos_core.cli.output import print_json
 from cosmos_core.config.env import output_root
 from cosmos_core.plugin.descriptors import DoctorSpec
 from cosmos_core.plugin.manager import PluginManager

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from cosmos_core.cli.complete import key_values, run_directories, steps
+from cosmos_core.cli.complete import key_values, run_directories
+from cosmos_core.cli.options import json_option, step_option
 from cosmos_core.cli.output import print_notes
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError, make_folder, writing
@@ -25,12 +26,7 @@ __all__ = ["evaluate"]
 @click.argument("source", shell_complete=run_directories)
 @click.argument("overrides", metavar="[DATASET_OR_RECIPE] [KEY=VALUE]...", nargs=-1, shell_complete=key_values)
 @click.option("--recipe", help="Recipe that says data and settings; for a SOURCE that no run recorded them for.")
-@click.option(
-    "--step",
-    type=click.IntRange(min=0),
-    shell_complete=steps,
-    help="Which checkpoint of a run; default: the latest.",
-)
+@step_option
 @click.option(
     "--weights",
     type=click.Choice(["ema", "live", "fresh"]),
@@ -47,7 +43,7 @@ __all__ = ["evaluate"]
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for files; default: evaluation/ of the run, else of the output root.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @click.pass_obj
 def evaluate(
     plugins: PluginManager,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cosmos_core.cli.complete import run_directories, steps, task_names
-from cosmos_core.cli.output import json_option, print_facts
+from cosmos_core.cli.complete import run_directories, task_names
+from cosmos_core.cli.options import json_option, step_option
+from cosmos_core.cli.output import print_facts
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.paths import BASE_FILE, RunPaths
 from cosmos_core.plan.source import Source, find_source
@@ -28,12 +29,7 @@ FORMATS = ("diffusers", "hf")
 @click.command("export")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option(
-    "--step",
-    type=click.IntRange(min=0),
-    shell_complete=steps,
-    help="Which checkpoint of a run; default: the latest.",
-)
+@step_option
 @click.option("--weights", type=click.Choice(["ema", "live"]), help="Default: the average, where the run kept one.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: that of the base.")
 @click.option("--task", default=None, shell_complete=task_names, help="Model family; default: the run's.")

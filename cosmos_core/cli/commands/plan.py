@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosmos_core.cli.complete import gpu_names, key_values, recipes_and_files
+from cosmos_core.cli.options import json_option
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ DEFAULT_GPU = "H100-80GB"
 @click.argument("overrides", nargs=-1, shell_complete=key_values)
 @click.option("--gpus", shell_complete=gpu_names, help=f"Number and kind, as 8xH100-80GB; default: 1x{DEFAULT_GPU}.")
 @click.option("--memory", help="One GPU of another kind with so much memory, as 24GB.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @click.pass_obj
 def plan(
     plugins: PluginManager,

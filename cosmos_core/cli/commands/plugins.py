@@ -7,7 +7,8 @@ from collections import Counter
 import click
 
 from cosmos_core.cli.complete import plugin_names
-from cosmos_core.cli.output import json_option, print_json, print_table
+from cosmos_core.cli.options import json_option
+from cosmos_core.cli.output import print_json, print_rows, print_table
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.manager import PluginManager
@@ -104,10 +105,7 @@ def show(plugins: PluginManager, name: str, as_json: bool) -> None:
         for recipe in installed
         if recipe.distribution == status.candidate.distribution
     ]
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table(columns, rows)
+    print_rows(columns, rows, as_json)
 
 
 @click.command("hooks")

@@ -10,7 +10,8 @@ import click
 from attrs import asdict
 
 from cosmos_core.cli.complete import key_values, recipes_and_files
-from cosmos_core.cli.output import json_option, print_json, print_notes, print_table
+from cosmos_core.cli.options import json_option
+from cosmos_core.cli.output import print_json, print_notes, print_rows
 from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem, writing
 from cosmos_core.plugin.manager import PluginManager
@@ -49,10 +50,7 @@ def list_all(as_json: bool) -> None:
         glance = peek(recipe.path, installed)
         text = glance.text if glance.problem is None else f"cannot be loaded: {render_problem(glance.problem)}"
         rows.append([recipe.name, glance.task, glance.dataset, recipe.distribution, text])
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table(columns, rows)
+    print_rows(columns, rows, as_json)
 
 
 @click.command("show")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import run_directories
+from cosmos_core.cli.options import root_option
 from cosmos_core.errors import Problem, UserError, writing
 
 __all__ = ["report"]
@@ -22,7 +23,7 @@ __all__ = ["report"]
     show_default=True,
     help="The file to write.",
 )
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Where runs are looked up by name.")
+@root_option
 def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
     """Write a page of one or more runs: curves, samples, scores, answers, settings that differ, checkpoints.
 

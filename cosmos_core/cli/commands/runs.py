@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosmos_core.cli.complete import run_directories
-from cosmos_core.cli.output import json_option, print_facts, print_json, print_table
+from cosmos_core.cli.options import json_option, root_option
+from cosmos_core.cli.output import print_facts, print_json, print_table
 from cosmos_core.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from cosmos_core.report.run_status import RunStatus
 
 __all__ = ["compare", "list_all", "remove", "runs", "show"]
-
-root_option = click.option(
-    "--root", type=click.Path(path_type=Path, file_okay=False), help="Where runs are looked up by name."
-)
-
 
 STILL_NEEDED = "remove that run too, or go on there with checkpoint.include_frozen=true, which saves all weights"
 
@@ -122,7 +118,7 @@ def compare(names: tuple[str, ...], root: Path | None, as_json: bool) -> None:
       cosmos runs compare outputs/train/cosmos3/sft/* --json
     """
     from cosmos_core.report.record import read_record
-    from cosmos_core.report.run_status import recorded_config
+    from cosmos_core.report.run_status import names_of, recorded_config
     from cosmos_core.report.settings import differing_settings
 
     folders = [_find(name, root) for name in names]
@@ -138,7 +134,7 @@ def compare(names: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     rows = [["state", *states]]
     rows += [[difference.key, *difference.texts] for difference in differences]
     rows += [[name, *map(_number, row)] for name, row in values.items()]
-    print_table(["", *_labels(folders)], rows)
+    print_table(["", *names_of(folders)], rows)
 
 
 @click.command("remove")
@@ -249,9 +245,3 @@ def _age(changed: float) -> str:
         if seconds >= length:
             return f"{int(seconds / length)} {unit}"
     return f"{int(seconds)} s"
-
-
-def _labels(folders: list[Path]) -> list[str]:
-    """The folders' names, or their paths where two have the same name."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else list(map(str, folders))

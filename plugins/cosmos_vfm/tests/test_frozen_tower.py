@@ -19,7 +19,7 @@ from cosmos_core.train import BuildContext
 from cosmos_vfm.batch import Prepared
 from cosmos_vfm.family import VfmFamily
 from cosmos_vfm.packing import SequenceSpec
-from tests.benchmarks.running import fresh_model, trainer_of
+from tests.benchmarks.running import batches_of, fresh_model, trainer_of
 
 SHAPES = ((3, 4, 4), (1, 4, 6), (2, 6, 4))
 
@@ -57,8 +57,9 @@ def test_a_step_of_the_nano_recipe_runs_the_frozen_tower_forward_once_and_nothin
             layer.mlp.register_forward_pre_hook(watch)
         before = {name: to_local(value.detach()).clone() for name, value in model.named_parameters()}
         run = trainer_of(config, family, model, mesh)
-        run.train_step(iter([MicroBatch(items(), {})]))
-        run.train_step(iter([MicroBatch(items(), {})]))
+        batches = batches_of(run, [MicroBatch(items(), {}), MicroBatch(items(), {})])
+        run.train_step(batches)
+        run.train_step(batches)
         # The last layer's text output is read by nobody and not computed.
         assert passes["text"] == 2 * (len(model.layers) - 1)
         assert run.ema is not None

@@ -25,9 +25,9 @@ from cosmos_vfm.generate.clips import Settings, plan_clips
 from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources
 from cosmos_vfm.generate.model import complete
 from cosmos_vfm.generate.prompt_file import Row
-from cosmos_vfm.generate.ranks import Rank, spawn_ranks
 from cosmos_vfm.generate.recorded import recorded_generation
 from cosmos_vfm.generate.run import generate_all, generate_share
+from cosmos_vfm.ranks import Rank, spawn_ranks
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
 from tests.tiny_generator import write_generator

@@ -60,12 +60,3 @@ def test_a_run_that_ends_before_its_first_step_says_so(plan: RunPlan, capsys: py
     tracker.start(plan, 3)
     tracker.finish("failed")
     assert told(capsys)[-1] == "failed at step 3/5 after 0:00:00"
-
-
-def test_a_disabled_console_is_silent(plan: RunPlan, capsys: pytest.CaptureFixture[str]) -> None:
-    tracker = ConsoleTracker(Console(enabled=False))
-    tracker.start(plan, 0)
-    tracker.log(step(2))
-    tracker.log({"step": 2, "val_loss": 0.25})
-    tracker.finish("done")
-    assert capsys.readouterr().err == ""

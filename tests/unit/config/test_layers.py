@@ -9,12 +9,12 @@ import attrs
 import pytest
 
 from cosmos_core.config.bounds import Bounds
-from cosmos_core.config.document import Location
+from cosmos_core.config.document import Location, problem_at
 from cosmos_core.config.fields import bounds_of, default_of, on_resume_of, option, required, section
-from cosmos_core.config.interpolate import interpolate, key_text
+from cosmos_core.config.interpolate import interpolate
+from cosmos_core.config.locate import key_text
 from cosmos_core.config.merge import Layer, assign, merge, unset
 from cosmos_core.config.overrides import Override, parse_key, parse_overrides, parse_value
-from cosmos_core.config.structure import problem_at
 from cosmos_core.errors import UserError
 
 OLD, NEW = Location("old.toml", 3), Location("new.toml", 5)

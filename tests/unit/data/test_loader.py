@@ -10,7 +10,7 @@ import pytest
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.data import Item, PackedLoader, Preparation, UnreadableSample
-from cosmos_core.data.packing import LOOKAHEAD, PreparedSample, pack_stream
+from cosmos_core.data.packing import LOOKAHEAD, pack_stream
 from cosmos_core.data.sampler import EpochSampler, is_loader_state, remaining
 from cosmos_core.data.samples import Record
 from cosmos_core.errors import Problem, UserError
@@ -160,7 +160,7 @@ def test_an_endless_run_is_judged_after_twenty_samples() -> None:
 
 def test_samples_that_wait_keep_their_order_and_their_number_is_bounded() -> None:
     """A large sample first; of those that do not fit beside it, ten may wait before the pack is closed."""
-    stream = (PreparedSample(Item(position, None), 30, str(position)) for position in range(40))
+    stream = (Item(position, None, num_tokens=30) for position in range(40))
     packs = pack_stream(stream, max_samples=None, max_tokens=50)
     first, aside, used = next(packs)
     assert [item.position for item in first] == [0]
@@ -169,7 +169,7 @@ def test_samples_that_wait_keep_their_order_and_their_number_is_bounded() -> Non
 
 
 def test_a_sample_must_stay_strictly_below_the_cap() -> None:
-    stream = [PreparedSample(Item(position, None), 25, "") for position in range(2)]
+    stream = [Item(position, None, num_tokens=25) for position in range(2)]
     assert [len(items) for items, *_ in pack_stream(iter(stream), max_samples=None, max_tokens=50)] == [1, 1]
     assert [len(items) for items, *_ in pack_stream(iter(stream), max_samples=None, max_tokens=51)] == [2]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cosmos_core.config import DataloaderConfig, DatasetConfig
 from cosmos_core.config.run import Pool
 from cosmos_core.data import MapSource, PackedLoader, Preparation, UnreadableSample
-from cosmos_core.data.packing import PreparedSample, pack_stream
+from cosmos_core.data.packing import pack_stream
 from cosmos_core.data.pool import pool_stream
 from cosmos_core.data.sampler import EpochSampler
 from cosmos_core.data.samples import Item
@@ -69,7 +69,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
 @given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=60), limit=st.integers(41, 120))
 @settings(deadline=None)
 def test_packs_stay_below_the_cap_and_lose_nothing(costs: list[int], limit: int) -> None:
-    stream = (PreparedSample(Item(position, None), cost, str(position)) for position, cost in enumerate(costs))
+    stream = (Item(position, None, num_tokens=cost) for position, cost in enumerate(costs))
     packs = [items for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
     assert sorted(item.position for pack in packs for item in pack) == list(range(len(costs)))
     assert all(pack for pack in packs)
@@ -95,7 +95,7 @@ def test_packing_equals_the_written_algorithm(costs: list[int], limit: int) -> N
                 used += costs[sample]
         queue = aside + queue
         expected.append(batch)
-    stream = (PreparedSample(Item(position, None), cost, "") for position, cost in enumerate(costs))
+    stream = (Item(position, None, num_tokens=cost) for position, cost in enumerate(costs))
     found = [[item.position for item in items] for items, *_ in pack_stream(stream, max_samples=None, max_tokens=limit)]
     assert found == expected
 
@@ -238,7 +238,7 @@ def test_the_pool_packer_equals_the_written_algorithm(
             longest = max(longest, lengths[batch[-1]])
         expected.append(batch)
     stream = (
-        PreparedSample(Item(position, None), length, "", kind)
+        Item(position, None, num_tokens=length, kind=kind)
         for position, (length, kind) in enumerate(zip(lengths, kinds, strict=True))
     )
     config = Pool(long_threshold=2500, strategy=strategy)
@@ -249,7 +249,7 @@ def test_the_pool_packer_equals_the_written_algorithm(
 
 @pytest.mark.parametrize(("halve", "expected"), [(True, [[0, 1], [2]]), (False, [[0, 1, 2]])])
 def test_a_long_sample_that_joins_a_batch_halves_what_is_left(halve: bool, expected: list[list[int]]) -> None:
-    samples = [PreparedSample(Item(place, None), length, "", "text") for place, length in enumerate((500, 1200, 1300))]
+    samples = [Item(place, None, num_tokens=length) for place, length in enumerate((500, 1200, 1300))]
     config = Pool(long_threshold=2500, halve_long=halve)
     packs = pool_stream(iter(samples), config, max_samples=None, max_tokens=4500)
     assert [[item.position for item in items] for items, *_ in packs] == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from cosmos_core.plan.overlong import unsupported_policies
+from cosmos_core.plan.preflight import unsupported_policies
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 

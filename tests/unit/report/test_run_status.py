@@ -63,7 +63,7 @@ def test_damaged_files_hide_nothing_else(tmp_path: Path) -> None:
     (folder / "outcome.json").write_text('{"outcome": ')
     (folder / "config.toml").write_text("[[")
     (folder / "launches/1/config.toml").write_text("[[")
-    (folder / "launches/1/launch_info.yaml").write_text("a: [")
+    (folder / "launches/1/launch_info.yaml").write_text("a: !!timestamp x")  # PyYAML raises an AttributeError.
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     rows = [lines[0], '{"step": 2, "lo', '["no record"]', '{"loss": 3}', '{"step": 3, "loss": null}', '{"step": -5}']
     (folder / "metrics.jsonl").write_bytes("\n".join(rows).encode() + b"\n\xff\xfe\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from cosmos_core.data import Item, MicroBatch
 from cosmos_core.errors import UserError
 from cosmos_core.train import Trainer
 from cosmos_core.train.ahead import drawn_ahead
+from cosmos_core.train.parts import collated
 from tests.unit.train.runs import Listening, ready
 
 
@@ -24,6 +25,11 @@ class Batch(list[str]):
 
 
 FAMILY: Any = SimpleNamespace(collate=lambda items: Batch(item.value for item in items))
+
+
+def drawn(source: Packs, ahead: int, total: int = 90) -> Generator[MicroBatch]:
+    """As of a run: none is read that no step uses."""
+    return drawn_ahead((collated(pack, FAMILY, 1) for pack in islice(source, total)), ahead)
 
 
 class Packs:
@@ -58,7 +64,7 @@ class Packs:
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_packs_come_in_order_each_with_its_own_state_and_no_samples(ahead: int) -> None:
     source = Packs()
-    packs = drawn_ahead(source, FAMILY, ahead=ahead, total=6)
+    packs = drawn(source, ahead, total=6)
     for number, pack in enumerate(packs):
         source.wait(min(number + 1 + ahead, 6))
         (part,) = pack.parts
@@ -74,14 +80,14 @@ def test_packs_come_in_order_each_with_its_own_state_and_no_samples(ahead: int) 
 
 
 def test_a_batch_that_the_step_lets_go_is_free_before_the_next_one_is_asked_for() -> None:
-    packs = drawn_ahead(Packs(), FAMILY, ahead=1, total=2)
+    packs = drawn(Packs(), 1, total=2)
     for _ in range(2):
         taken = weakref.ref(next(packs).parts[0].batch)
         assert taken() is None
 
 
 def test_an_error_comes_with_its_pack() -> None:
-    packs = drawn_ahead(Packs(bad=2), FAMILY, ahead=3, total=6)
+    packs = drawn(Packs(bad=2), 3, total=6)
     assert [pack.state["at"] for pack in islice(packs, 2)] == [0, 1]
     with pytest.raises(UserError, match="not today"):
         next(packs)
@@ -89,11 +95,11 @@ def test_an_error_comes_with_its_pack() -> None:
 
 def test_closing_ends_the_source_in_its_thread_whose_workers_end_with_it() -> None:
     source = Packs()
-    packs = drawn_ahead(source, FAMILY, ahead=2, total=90)
+    packs = drawn(source, 2)
     next(packs)
     source.wait(2)
     before = len(source.threads)
-    packs.close()  # type: ignore[attr-defined]
+    packs.close()
     assert source.closed_in is source.threads[1]
     assert before <= len(source.threads) <= 3
     assert not source.threads[1].is_alive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,20 +13,22 @@ from cosmos_core.distributed import local_mesh
 from cosmos_core.errors import UserError
 from cosmos_core.train import checkpointing
 from cosmos_core.train.fetch import fetch
+from cosmos_core.train.parts import collated
 from tests.unit.train.runs import ready
 
 
 def test_large_denominators_are_added_exactly() -> None:
     """2**24 + 1 is no number in float32."""
-    packs = (MicroBatch([Item(number, 2.0**23 + number)], {"at": number}, None) for number in range(9))
+    loaded = (MicroBatch([Item(number, 2.0**23 + number)], {"at": number}, None) for number in range(9))
 
     def collate(items: list[Item]) -> SimpleNamespace:
         batch = SimpleNamespace(tokens=items[0].value)
         batch.to = lambda device: batch
         return batch
 
-    family = SimpleNamespace(collate=collate, loss_denominator=lambda batch: batch.tokens)
-    step = fetch(packs, 2, 1, family, local_mesh())  # type: ignore[arg-type]
+    family: Any = SimpleNamespace(collate=collate, loss_denominator=lambda batch: batch.tokens)
+    packs = (collated(pack, family, 1) for pack in loaded)
+    step = fetch(packs, 2, family, local_mesh())
     assert step.loss_denominator == 2.0**24 + 1
     assert (step.loader_state, step.packing_efficiency, len(step.parts)) == ({"at": 1}, None, 2)
     assert next(packs).state == {"at": 2}

@@ -20,7 +20,7 @@ from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Trainer
 from cosmos_core.train.fetch import fetch
 from cosmos_core.train.parts import collated
-from tests.benchmarks.running import fresh_model, trainer_of
+from tests.benchmarks.running import batches_of, fresh_model, trainer_of
 
 FAMILY: Any = SimpleNamespace(collate=lambda items: [item.value for item in items])
 LENGTHS = (5, 2, 9, 4)
@@ -70,19 +70,14 @@ def test_a_pack_of_too_few_samples_repeats_its_shortest_one_which_does_not_count
 
 def test_messages_name_the_micro_batch_and_its_part() -> None:
     family: Any = SimpleNamespace(collate=lambda items: torch.tensor(float(len(items))), loss_denominator=float)
-    step = fetch(iter([pack_of([6, 5, 4]), pack_of([7])]), 2, 2, family, local_mesh())
+    step = fetch((collated(pack, family, 2) for pack in (pack_of([6, 5, 4]), pack_of([7]))), 2, family, local_mesh())
     assert step.keys == {
         "micro-batch 0, part 0": ("key 1", "key 2"),
         "micro-batch 0, part 1": ("key 0",),
         "micro-batch 1, part 0": ("key 0",),
     }
-    whole = fetch(iter([pack_of([6, 5]), pack_of([7])]), 2, 1, family, local_mesh())
+    whole = fetch((collated(pack, family, 1) for pack in (pack_of([6, 5]), pack_of([7]))), 2, family, local_mesh())
     assert whole.keys == {"micro-batch 0": ("key 0", "key 1"), "micro-batch 1": ("key 0",)}
-
-
-def test_what_is_collated_stays_as_it_is() -> None:
-    once = collated(pack_of([1, 2, 3]), FAMILY, 2)
-    assert collated(once, FAMILY, 2) is once
 
 
 def trained(parts: int) -> Trainer:
@@ -97,7 +92,7 @@ def trained(parts: int) -> Trainer:
     generator = torch.Generator().manual_seed(1)
     points = [torch.randn(length, 3, generator=generator) for length in LENGTHS]
     items = [Item(number, value, f"s{number}", "", len(value)) for number, value in enumerate(points)]
-    run.train_step(iter([MicroBatch(items, {}, 0.5)]))
+    run.train_step(batches_of(run, [MicroBatch(items, {}, 0.5)]))
     return run
 
 

@@ -24,8 +24,11 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import load
 from cosmos_core.train import BuildContext, Callback, StepOutput, Trainer
 from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.parts import collated
 from cosmos_core.train.tracker import TrackerGroup
-from tests.benchmarks.running import fresh_model, trainer_of
+from tests.benchmarks.running import batches_of, fresh_model, trainer_of
+
+FAMILY: Any = SimpleNamespace(collate=lambda items: TinyFamily.collate(None, items))  # type: ignore[arg-type]
 
 
 class Faulty(TinyFamily):
@@ -72,14 +75,14 @@ def run_with(
     return run
 
 
+def items_from(first: int, samples: int) -> list[Item]:
+    points = np.random.default_rng(first).standard_normal((samples, 5, 3)).astype(np.float32)
+    return [Item(place, torch.from_numpy(value), f"sample {place}") for place, value in enumerate(points, first)]
+
+
 def packs(samples: int = 2) -> Iterator[MicroBatch]:
     for first in count(0, samples):
-        points = np.random.default_rng(first).standard_normal((samples, 5, 3)).astype(np.float32)
-        items = [
-            Item(first + place, torch.from_numpy(value), f"sample {first + place}")
-            for place, value in enumerate(points)
-        ]
-        yield MicroBatch(items, {}, 0.5)
+        yield collated(MicroBatch(items_from(first, samples), {}, 0.5), FAMILY, 1)
 
 
 def state_of(run: Trainer) -> dict[str, torch.Tensor]:
@@ -188,9 +191,9 @@ def test_every_group_logs_its_own_rate_under_what_it_multiplies() -> None:
 def test_the_row_of_a_step_has_the_means_of_all_micro_batches_and_what_the_family_adds() -> None:
     whole, cut = run_with((), grad_accum_iter=1), run_with((), grad_accum_iter=2)
     whole.train_step(packs(4))
-    points = next(packs(4)).items
-    halves = iter([MicroBatch(points[:2], {}, 0.25), MicroBatch(points[2:], {}, 0.75)])
-    cut.train_step(halves)
+    points = items_from(0, 4)
+    halves = [MicroBatch(points[:2], {}, 0.25), MicroBatch(points[2:], {}, 0.75)]
+    cut.train_step(batches_of(cut, halves))
     for name in ("loss", "grad_norm", "tokens", "target"):
         assert cut.record[name] == pytest.approx(whole.record[name], rel=1e-5)
     targets = torch.cat([item.value for item in points])[:, 2].abs()

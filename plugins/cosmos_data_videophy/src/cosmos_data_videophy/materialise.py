@@ -103,8 +103,10 @@ def _write_row(number: int, row: Row, options: PrepareOptions, split: Split) -> 
         dialog = conversation(question, _answer(row, options.score), caption)
         split.put_video(number, row.get("video_url", "").strip())
         split.put_conversation(number, dialog)
-    except (ValueError, OSError, UnreadableSample) as error:
-        return _Outcome(number, row, getattr(error, "reason", None) or str(error) or type(error).__name__)
+    except UnreadableSample as error:
+        return _Outcome(number, row, error.reason)
+    except (ValueError, OSError) as error:
+        return _Outcome(number, row, str(error) or type(error).__name__)
     return _Outcome(number, row, None)
 
 

@@ -13,6 +13,7 @@ from attrs import asdict, frozen
 from cosmos_core.console import progress
 from cosmos_core.data.prepared import write_prepared
 from cosmos_core.data.video import write_mp4
+from cosmos_core.plan.record import replace_file
 from cosmos_core.seeds import stream_seed
 from cosmos_data_videophy.question import SHORT, conversation
 from cosmos_data_videophy.synthetic import FPS, draw, grades
@@ -45,9 +46,7 @@ def entry(number: int, category: str = "") -> dict[str, str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write under a hidden name and rename, so that the file is complete or absent."""
-    hidden = path.with_name(f"{path.name}.part")
-    hidden.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    hidden.replace(path)
+    replace_file(path, f"{json.dumps(value, indent=2)}\n".encode())
 
 
 def write_synthetic(root: Path, options: Synthetic) -> bool:

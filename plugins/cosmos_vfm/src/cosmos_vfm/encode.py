@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from attrs import evolve, frozen
@@ -24,6 +23,7 @@ from cosmos_core.train.build import open_dataset
 from cosmos_vfm.cache import Cached, LatentCache
 from cosmos_vfm.config import VfmConfig, compiles_encoder
 from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.ranks import Rank, spawn_ranks
 
 __all__ = ["Job", "encode", "encode_in_processes"]
 
@@ -53,31 +53,18 @@ class _ClipToEncode:
 
 def encode_in_processes(job: Job, count: int) -> Counter[str]:
     """Encode in `count` processes, each on its own device if there are any. Raises the first UserError of a process."""
-    from torch.multiprocessing import get_context, spawn
-
     counts: Counter[str] = Counter()
-    # A manager's queue holds any number of problems; a pipe would be full, and its process would never end.
-    with get_context("spawn").Manager() as manager:
-        results = manager.Queue()
-        spawn(_encode_rank, args=(job, count, results), nprocs=count)
-        for _ in range(count):
-            result = results.get()
-            if isinstance(result, tuple):
-                raise UserError(*result)
-            counts.update(result)
+    for of_rank in spawn_ranks(_encode_rank, job, count):
+        counts.update(of_rank)
     return counts
 
 
-def _encode_rank(rank: int, job: Job, count: int, results: Any) -> None:
-    """Sends the counts of this process, or title and problems of its UserError."""
-    try:
-        results.put(encode(job, rank, count, PluginManager.discover(disabled_plugins())))
-    except UserError as error:
-        results.put((error.title, error.problems))
+def _encode_rank(job: Job, rank: Rank) -> Counter[str]:
+    return encode(job, rank, PluginManager.discover(disabled_plugins()))
 
 
-def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[str]:
-    """Encode the clips that the cache lacks, every `world`-th from `rank` on. Returns counts.
+def encode(job: Job, rank: Rank, plugins: PluginManager) -> Counter[str]:
+    """Encode this rank's share of the clips that the cache lacks. Returns counts.
 
     Raises UserError when the clips cannot be listed, or another video tokenizer made the folder.
     """
@@ -86,8 +73,8 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
         problem = Problem(message=f"is '{config.job.task}'", key="job.task", hint="only the generator encodes videos")
         raise UserError("this recipe has nothing to cache", [problem])
     sources = [open_dataset(section, plugins, name) for name, section in config.data_sections.items()]
-    clips = [clip for source in sources for clip in islice(_clips(source), rank, None, world)]
-    device = _device(rank)
+    clips = [clip for source in sources for clip in islice(_clips(source), rank.number, None, rank.count)]
+    device = rank.device
     family = VfmFamily(config.model, BuildContext(device, evolve(config.dataloader_train, cache=None)))
     if compiles_encoder(config) and device.type == "cuda":
         family.compile_video_tokenizer()
@@ -95,7 +82,7 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
     make_folder(job.output, "nothing was encoded")
     cache = family.open_cache(str(job.output), create=True)
     counts: Counter[str] = Counter(clips=len(clips))
-    with progress("encoding", len(clips), "clips", shown=rank == 0) as encoding:
+    with progress("encoding", len(clips), "clips", shown=rank.number == 0) as encoding:
         for group in _same_shape_groups(_clips_to_encode(clips, cache, counts), job.batch):
             latents = video_tokenizer.encode(torch.stack([_pixels(clip) for clip in group]).to(device))
             for clip, value in zip(group, latents.cpu(), strict=True):
@@ -105,11 +92,6 @@ def encode(job: Job, rank: int, world: int, plugins: PluginManager) -> Counter[s
             counts["encoded"] += len(group)
             encoding.advance(counts["encoded"] + counts["kept"] + counts["unreadable"] - encoding.done)
     return counts
-
-
-def _device(rank: int) -> torch.device:
-    """The device of this process."""
-    return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _clips(source: MapSource) -> Iterator[VideoText | UnreadableSample]:

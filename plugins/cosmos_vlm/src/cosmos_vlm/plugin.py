@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cosmos_core.errors import UserError
+from cosmos_core.errors import UserError, as_problems
 from cosmos_core.plugin import (
     CheckpointSpec,
     CommandSpec,
@@ -190,7 +190,6 @@ def _backbone(backbone: Backbone) -> Iterable[Problem]:
 
 def _rows(dataset: RowsConfig, key: str) -> Iterable[Problem]:
     """A local copy that cannot be read, or a dataset that is nowhere."""
-    from cosmos_core.errors import UserError, as_problems
     from cosmos_vlm.config import ChatConfig
     from cosmos_vlm.data.local import local_copy
 

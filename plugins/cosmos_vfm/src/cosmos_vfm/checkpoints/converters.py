@@ -39,7 +39,7 @@ def export(request: Conversion) -> dict[str, Any]:
             base=request.base if has_base else None,
             format=request.options.get("format") or "diffusers",
             weights=request.options.get("weights", ""),
-            scale=model.lora_alpha / model.lora_rank if model is not None and model.lora_enabled else None,
+            scale=model.lora_scale if model is not None else None,
             model=model,
             dtype=dtype(dtype_name) if dtype_name else None,
             verify=verify,

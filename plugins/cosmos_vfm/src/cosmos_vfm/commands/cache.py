@@ -42,13 +42,14 @@ def cache(
       cosmos run vision_sft_nano dataloader_train.cache=examples/data/bridge_latents
     """
     from cosmos_vfm.encode import Job, encode, encode_in_processes
+    from cosmos_vfm.ranks import Rank
 
     job = Job(recipe=recipe, overrides=overrides, output=output, batch=batch)
     launched = launched_rank()
     if launched is not None:
-        facts = encode(job, launched.rank, launched.world, plugins)
+        facts = encode(job, Rank.of(launched.rank, launched.world), plugins)
     elif nproc == 1:
-        facts = encode(job, 0, 1, plugins)
+        facts = encode(job, Rank.of(), plugins)
     else:
         facts = encode_in_processes(job, nproc)
     counts = {name: facts[name] for name in ("clips", "encoded", "kept", "unreadable")}

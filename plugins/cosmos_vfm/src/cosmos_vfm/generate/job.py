@@ -13,6 +13,7 @@ from cosmos_core.config.env import lookup
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import locate_checkpoint
 from cosmos_core.plan import RunPaths
+from cosmos_core.plan.paths import step_of
 from cosmos_core.plan.source import Source, check_reads, find_source
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load_recorded, resolve
@@ -49,8 +50,7 @@ class ConfiguredSource:
     def step(self) -> int | None:
         """Of the checkpoint; None for other weights."""
         weights = self.source.weights if self.weights != "fresh" else None
-        digits = weights.resolve().name.removeprefix("iter_") if weights is not None else ""
-        return int(digits) if digits.isdecimal() else None
+        return step_of(weights.resolve()) if weights is not None else None
 
     @property
     def averaged(self) -> bool:

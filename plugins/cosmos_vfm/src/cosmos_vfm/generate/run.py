@@ -10,14 +10,14 @@ from attrs import frozen
 
 from cosmos_core.config import disabled_plugins
 from cosmos_core.console import progress
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.job import ConfiguredSource, Job
 from cosmos_vfm.generate.media import condition_of
 from cosmos_vfm.generate.model import Generator, load
 from cosmos_vfm.generate.outputs import Result, append_result, write_clip
-from cosmos_vfm.generate.ranks import Rank, spawn_ranks
+from cosmos_vfm.ranks import Rank, spawn_ranks
 from cosmos_vfm.sampling import SampleRequest, SolverSettings
 
 __all__ = ["generate_all", "generate_share"]
@@ -30,7 +30,7 @@ GIB = 2**30
 def generate_all(job: Job, plugins: PluginManager) -> None:
     """Write every clip of the job, of every source. Raises the first UserError of a process."""
     if job.nproc == 1:
-        generate_share(job, Rank.alone(), plugins)
+        generate_share(job, Rank.of(), plugins)
     else:
         spawn_ranks(_generate_rank, job, job.nproc, group=job.one_clip)
 
@@ -61,8 +61,7 @@ def _out_of_memory(error: Exception, job: Job) -> UserError:
     hints = ["take smaller --size or fewer --frames"]
     hints += [] if job.offload else ["pass --offload, which keeps the layers in host memory"]
     hints += [] if job.one_clip else ["pass --nproc N --one-clip, which divides a clip among devices"]
-    reason = (str(error).strip() or "out of memory").splitlines()[0]
-    problem = Problem(message=reason, hint="; or ".join(hints))
+    problem = Problem(message=first_line(error), hint="; or ".join(hints))
     return UserError("the memory of the device is not enough; clips that are finished are kept", [problem])
 
 

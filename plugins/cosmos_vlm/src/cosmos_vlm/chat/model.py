@@ -101,8 +101,7 @@ def _parts(source: Source, plugins: PluginManager) -> _Parts:
     config = load_recorded(source.record, plugins=plugins).model
     if not isinstance(config, VlmConfig):
         raise _no_reasoner(source, f"is {source.label} that did not train a reasoner")
-    scale = config.lora_alpha / config.lora_rank if config.lora_enabled else None
-    weights = trained_weights(source.weights, "", scale)
+    weights = trained_weights(source.weights, "", config.lora_scale)
     return _Parts(config_folder(config.backbone), config, weights, dtype(config.precision))
 
 

@@ -45,8 +45,7 @@ def export(request: Conversion) -> dict[str, Any]:
         weights = model.backbone.safetensors_path or model.backbone.model_name
         return export_adapter(request.source, request.output, weights, dtype(kind) if kind else None, verify=verify)
     backbone = config_folder(model.backbone)
-    scale = model.lora_alpha / model.lora_rank if model.lora_enabled else None
-    source = trained_weights(request.source, request.options.get("weights", ""), scale)
+    source = trained_weights(request.source, request.options.get("weights", ""), model.lora_scale)
     precision, limits = dtype(kind or model.precision), pixel_limits(model, backbone)
     layers = model.num_layers
     return export_weights(source, request.output, backbone, limits, precision, num_layers=layers, verify=verify)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
-from cosmos_core.data import Chat
-from cosmos_core.data.chat import MediaReader, form_of, to_chat
+from cosmos_core.data.chat import form_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.config import ChatConfig
 from cosmos_vlm.data.rows import RowsSource
@@ -29,7 +26,3 @@ class ChatSource(RowsSource):
             hint = "see the four forms in docs/data.md, Dialogs"
             problem = Problem(message=f"{place}: {error}", key="dataloader_train.dataset.path", hint=hint)
             raise UserError("the rows are no dialogs; nothing was started", [problem]) from None
-
-    def chat(self, row: Mapping[str, Any], key: str, where: str, media: MediaReader) -> Chat:
-        """The dialog of a row, whose images and videos `media` opens. Raises UnreadableSample."""
-        return to_chat(row, key, where, media)

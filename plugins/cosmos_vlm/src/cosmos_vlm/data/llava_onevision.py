@@ -7,7 +7,6 @@ from typing import Any
 
 from cosmos_core.data import Chat, UnreadableSample
 from cosmos_core.data.chat import MediaReader, to_chat
-from cosmos_vlm.config import LlavaConfig
 from cosmos_vlm.data.rows import RowsSource
 
 __all__ = ["LlavaSource"]
@@ -18,9 +17,6 @@ ANSWERERS = ("gpt", "assistant")
 
 class LlavaSource(RowsSource):
     """Chat records of the `llava_ov` dataset."""
-
-    def __init__(self, config: LlavaConfig) -> None:
-        super().__init__(config)
 
     def chat(self, row: Mapping[str, Any], key: str, where: str, media: MediaReader) -> Chat:
         """The dialog of a row. Raises UnreadableSample, also for rows without image or answer."""

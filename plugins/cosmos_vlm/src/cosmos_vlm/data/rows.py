@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from attrs import evolve
 
 from cosmos_core.config import TypicalSample
 from cosmos_core.data import Chat, MapSource, UnreadableSample
-from cosmos_core.data.chat import MediaReader, dimensions_of_row
+from cosmos_core.data.chat import MediaReader, dimensions_of_row, to_chat
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import text_fault
 from cosmos_vlm.config import RowsConfig
@@ -92,9 +91,9 @@ class RowsSource(MapSource):
         """A windowed shuffle, which reads each block about once."""
         return windowed_shuffle(self._sizes, self._config.lanes, self._config.shuffle_buffer, random)
 
-    @abstractmethod
     def chat(self, row: Mapping[str, Any], key: str, where: str, media: MediaReader) -> Chat:
-        """The dialog of a row, whose images and videos `media` opens. Raises UnreadableSample."""
+        """The dialog of a row in any of the usual forms, whose media `media` opens. Raises UnreadableSample."""
+        return to_chat(row, key, where, media)
 
     def key(self, index: int) -> str:
         """The row's id, or its number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub import RepositoryFiles, with_retries
 from cosmos_vlm.config import RowsConfig
 
@@ -31,7 +31,7 @@ def streamed_files(config: RowsConfig) -> list[str]:
             subset = _subset(config.subset, get_dataset_config_names(repo, revision=config.revision), name)
             builder = load_dataset_builder(repo, name=subset, revision=config.revision)
         except DatasetNotFoundError as error:
-            raise _subset_error(str(error).splitlines()[0], f"{KEY}.repo", "check the name and HF_TOKEN") from None
+            raise _subset_error(first_line(error), f"{KEY}.repo", "check the name and HF_TOKEN") from None
         return {split: list(files) for split, files in (builder.config.data_files or {}).items()}
 
     hint = f"check the network and HF_TOKEN, or give a local copy as {KEY}.path"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_core.data.first_row import ONE_A_LINE, ONE_LIST
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub import with_retries
 from cosmos_core.strict_json import loads_at
 from cosmos_core.text_files import text_of
@@ -81,7 +81,7 @@ def _parquet(location: str) -> Iterator[Any]:
             yield ParquetFile(file, pre_buffer=True)
     except errors as error:
         hint = "fetch it again" if local else "choose another subset or revision"
-        problem = Problem(message=str(error).splitlines()[0], file=location, hint=hint)
+        problem = Problem(message=first_line(error), file=location, hint=hint)
         raise UserError("a Parquet file cannot be read", [problem]) from None
 
 

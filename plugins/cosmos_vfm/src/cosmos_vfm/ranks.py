@@ -1,4 +1,4 @@
-"""Processes that generate together, one a device."""
+"""Processes that share the work of a command, one a device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,9 @@ from cosmos_core.distributed import ContextGroup
 from cosmos_core.errors import UserError
 
 __all__ = ["Rank", "spawn_ranks"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 @frozen
@@ -29,9 +32,9 @@ class Rank:
     context: ContextGroup | None = None
 
     @classmethod
-    def alone(cls) -> Rank:
-        """The only process."""
-        return cls(0, 1, _device(0))
+    def of(cls, number: int = 0, count: int = 1) -> Rank:
+        """This process, as one of `count` that do not talk to each other."""
+        return cls(number, count, _device(number))
 
 
 def _device(number: int) -> torch.device:
@@ -42,33 +45,36 @@ def _device(number: int) -> torch.device:
     return device
 
 
-def spawn_ranks(work: Callable[[Any, Rank], None], job: Any, count: int, *, group: bool) -> None:
-    """Run `work(job, rank)` in `count` processes. group: they form a context group.
+def spawn_ranks(work: Callable[[Job, Rank], Result], job: Job, count: int, *, group: bool = False) -> list[Result]:
+    """What `work(job, rank)` returns in each of `count` processes, in any order. group: they form a context group.
 
     Raises the first UserError of a process.
     """
     from torch.multiprocessing import ProcessExitedException, get_context, spawn
 
+    lost: ProcessExitedException | None = None
     # A manager's queue holds any number of problems; a pipe would be full, and its process would never end.
     with (
-        tempfile.TemporaryDirectory(prefix="cosmos-generate-") as folder,
+        tempfile.TemporaryDirectory(prefix="cosmos-ranks-") as folder,
         get_context("spawn").Manager() as manager,
     ):
-        errors = manager.Queue()
+        queue = manager.Queue()
         meeting = Path(folder) / "ranks" if group else None
         try:
-            spawn(_run, args=(work, job, count, meeting, errors), nprocs=count)
-        except ProcessExitedException:
-            if errors.empty():
-                raise
-        if not errors.empty():
-            raise UserError(*errors.get())
+            spawn(_run, args=(work, job, count, meeting, queue), nprocs=count)
+        except ProcessExitedException as error:
+            lost = error
+        results = [queue.get() for _ in range(queue.qsize())]
+    errors = [result for result in results if isinstance(result, UserError)]
+    if errors:
+        raise errors[0]
+    if lost is not None:
+        raise lost
+    return results
 
 
-def _run(
-    number: int, work: Callable[[Any, Rank], None], job: Any, count: int, meeting: Path | None, errors: Any
-) -> None:
-    """Sends title and problems of a UserError. In a group it then exits, since the others wait for this rank."""
+def _run(number: int, work: Callable[[Any, Rank], Any], job: Any, count: int, meeting: Path | None, queue: Any) -> None:
+    """Sends the result, or the UserError. In a group it then exits, since the others wait for this rank."""
     torch.set_num_threads(max(1, cores() // count))
     device, context = _device(number), None
     if meeting is not None:
@@ -77,9 +83,9 @@ def _run(
         assert dist.group.WORLD is not None
         context = ContextGroup(dist.group.WORLD, number, count)
     try:
-        work(job, Rank(number, count, device, context))
+        queue.put(work(job, Rank(number, count, device, context)))
     except UserError as error:
-        errors.put((error.title, error.problems))
+        queue.put(error)
         if meeting is not None:
             sys.exit(1)
     if meeting is not None:

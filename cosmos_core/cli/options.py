@@ -1,0 +1,19 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cosmos_core.cli.complete import steps
+
+__all__ = ["json_option", "root_option", "step_option"]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+root_option = click.option(
+    "--root", type=click.Path(path_type=Path, file_okay=False), help="Where runs are looked up by name."
+)
+step_option = click.option(
+    "--step", type=click.IntRange(min=0), shell_complete=steps, help="Which checkpoint of a run; default: the latest."
+)
