@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -22,15 +24,15 @@ READ_ONLY = OSError(30, "Read-only file system")
 def disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the disk takes each of the coming loader states; it takes all after these."""
     answers: list[bool] = []
-    written = save_module._write_synced
+    synced_file = save_module.synced_file
 
-    def write(path: Path, values: object) -> None:
-        if answers and not answers.pop(0):
+    def opened(path: Path) -> AbstractContextManager[BinaryIO]:
+        if path.parent.name == "dataloader" and answers and not answers.pop(0):
             path.write_bytes(b"half")
             raise READ_ONLY
-        written(path, values)
+        return synced_file(path)
 
-    monkeypatch.setattr(save_module, "_write_synced", write)
+    monkeypatch.setattr(save_module, "synced_file", opened)
     return answers
 
 
