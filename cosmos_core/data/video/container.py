@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["MAX_PIXELS", "OpenVideo", "open_video", "reading"]
+__all__ = ["BROKEN", "MAX_PIXELS", "OpenVideo", "open_video", "reading"]
 
 DECODER_THREADS = 2
 FEW_PIXELS = 256 * 256
@@ -65,12 +65,17 @@ class OpenVideo:
         """Frames from here to the end, in the order in which the decoder delivers them.
 
         Packets that cannot be decoded are skipped until the first frame, as the ffmpeg program does for a recording
-        that begins between key frames. Later ones raise: the file is damaged.
+        that begins between key frames. Later ones raise: the file is damaged. Empty ones, which Theora has where a
+        picture is shown for longer, are no frames.
         """
         begun = False
         for packet in self.packets():
             try:
                 frames = packet.decode()
+            except av.ArgumentError:
+                if packet.size:
+                    raise
+                continue
             except av.InvalidDataError:
                 if begun or not packet.size:
                     raise

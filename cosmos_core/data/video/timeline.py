@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
+from cosmos_core.data.video.convert import check_colours
 from cosmos_core.data.video.matroska import missing_part
 from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
@@ -57,6 +58,8 @@ class Timeline:
     """Whether every frame's time tells its number, so that decoding may begin at a key frame."""
     key_times: Times = field(repr=False, eq=False)
     turns: Filters = field(repr=False)
+    pixel_ratio: Fraction = Fraction(1)
+    """Width of a pixel in units of its height, before rotation. Nothing here makes pixels square."""
 
     def seconds(self, number: int) -> float:
         """When frame `number` is shown, counted from the first one."""
@@ -104,6 +107,8 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
             reason += "; if it is whole, convert it to PNG or JPEG" if video.is_picture else ""
             raise UnreadableSample(str(path), reason if packets.times else "no frames")
+        check_colours(video, packets.first, path)
+        pixel_ratio = video.stream.sample_aspect_ratio or Fraction(1)
         times = _packet_times(packets)
         is_avi = video.container.format.name == "avi"
         # After a seek, a palette that came with an earlier packet is not known, and AVI counts packets by its index,
@@ -127,7 +132,7 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
     if any(name == "transpose" for name, _ in turns):
         width, height = height, width
     keys = np.array(sorted(packets.keys) if seekable else [], np.int64)
-    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns)
+    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns, pixel_ratio)
 
 
 def _scan(video: OpenVideo) -> _Packets:

@@ -118,6 +118,20 @@ def test_wrong_facts_of_a_record_are_told_and_a_promise_that_the_file_breaks_is_
     assert reason(bridge(tmp_path, min_window_frames=61), 0) == promise
 
 
+def test_the_first_clip_whose_pixels_are_not_square_is_told(
+    tmp_path: Path, video: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest(tmp_path, [{"uuid": name, "vision_path": f"{name}.mp4", "caption": "x"} for name in "abc"]).parent
+    (path / "a.mp4").write_bytes(video)
+    for name in "bc":
+        ffmpeg("-i", path / "a.mp4", "-c", "copy", "-aspect", "16:9", path / f"{name}.mp4")
+    source = bridge(tmp_path)
+    for index in range(3):
+        source.get(index, np.random.default_rng(0))
+    told = capsys.readouterr().err
+    assert told.count("looks squeezed, perhaps others too: its pixels are 16:9, and count as square") == 1
+
+
 def test_a_dry_run_refuses_every_bad_line_of_a_manifest(tmp_path: Path, video: bytes) -> None:
     """Captions that are none, rows without windows, a link that leads out: each with its line, in one error."""
     (tmp_path / "root").mkdir()

@@ -58,6 +58,7 @@ CASES = {
     "gap_plain.avi": f"{GAP} {X264} -g 20 -bf 0",
     "palette.avi": drawn(1) + " -c:v rawvideo -pix_fmt pal8",
     "pictures.mjpeg": "-f lavfi -i testsrc2=s=160x120:r=25:d=1 -c:v mjpeg -q:v 3",
+    "longer.ogv": f"{GAP} -c:v libtheora -q:v 5 -g 16",
     "repeated.mkv": drawn(1, then="setpts='floor(N/2)*2/25/TB'")
     + " -fps_mode passthrough -enc_time_base 1:1000 -c:v ffv1",
     "wrapped.ts": drawn(2) + f" {X264} -g 20 -output_ts_offset 95442.7",
@@ -198,6 +199,14 @@ def test_an_angle_that_is_no_quarter_turn_is_refused_but_not_one_that_is_rounded
     assert (nearly.width, nearly.height) == (HEIGHT, WIDTH)
 
 
+def test_a_colour_space_that_nothing_converts_is_told_before_any_frame_is_asked_for(folder: Path) -> None:
+    then = "format=yuv444p,setparams=colorspace=ictcp"
+    path = made(folder, "ictcp.mkv", drawn(0.2, then=then) + " -c:v libx264")
+    for read in (probe, check_decodes, lambda path: decode_frames(path, [0])):
+        with pytest.raises(UnreadableSample, match="colour space cannot be converted to RGB"):
+            read(path)
+
+
 def test_a_stream_that_comes_up_in_the_middle_ends_no_video() -> None:
     """Of a recording of a broadcast. Whether PyAV raises after it hangs on what its memory held before."""
 
@@ -227,7 +236,17 @@ def test_the_default_stream_is_read(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["gap.mkv", "jitter.mkv", "gap.webm", "gap.avi", "gap_h264.avi", "gap_plain.avi", "repeated.mkv", "wrapped.ts"],
+    [
+        "gap.mkv",
+        "jitter.mkv",
+        "longer.ogv",
+        "gap.webm",
+        "gap.avi",
+        "gap_h264.avi",
+        "gap_plain.avi",
+        "repeated.mkv",
+        "wrapped.ts",
+    ],
 )
 def test_times_are_those_of_the_file(name: str, folder: Path) -> None:
     path = made(folder, name, CASES[name])
