@@ -20,6 +20,7 @@ MARKS = {
 }
 """Marks of other encodings. Those of UTF-32 come first: one of them begins with a mark of UTF-16."""
 SAVE_AGAIN = "save the file as UTF-8"
+NUL = "holds a NUL character; the file is damaged, or no text"
 MAX_FIELD = 16 << 20
 """Characters of a field of a CSV. Python's default of 131,072 is too few for some columns of JSON."""
 
@@ -41,7 +42,7 @@ def text_of(data: bytes, file: str) -> str:
         return as_utf8(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _unreadable(error.reason, file, line, SAVE_AGAIN) from None
+        raise _unreadable(error.reason, file, line, "" if error.reason == NUL else SAVE_AGAIN) from None
 
 
 def as_utf8(data: bytes) -> str:
@@ -51,6 +52,8 @@ def as_utf8(data: bytes) -> str:
         other = "UTF-16 without a byte order mark"
     if other is not None:
         raise UnicodeDecodeError("utf-8", data, 0, 1, f"is {other}, not UTF-8")
+    if (place := data.find(b"\0")) >= 0:
+        raise UnicodeDecodeError("utf-8", data, place, place + 1, NUL)
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:

@@ -160,6 +160,9 @@ def test_hidden_files_are_no_rows_and_links_to_folders_are_followed(tmp_path: Pa
     (home / "more").symlink_to(other)
     assert keys_of(LlavaSource(config_of(home))) == {"row0", "row1"}
     assert cosmos_identify_data(home) is not None
+    (home / f"lost_{name}").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="links lead nowhere"):
+        LlavaSource(config_of(home))
 
 
 @pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.parquet"])

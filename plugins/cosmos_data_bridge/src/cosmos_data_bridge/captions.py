@@ -23,7 +23,7 @@ FIELDS = (*_PREFERRED, *(field for field, weight in _WEIGHTS.items() if weight))
 """Fields of a window of which one is taken."""
 BLANK = " \t\r\n."
 """Characters of a caption that says nothing: trailing dots become one."""
-EMPTY_CELLS = ("nan", "none", "null")
+EMPTY_CELLS = ("#n/a", "<na>", "n/a", "na", "nan", "none", "null")
 
 
 @frozen
@@ -69,6 +69,8 @@ def check_captions(window: Mapping[str, Any]) -> None:
     for field, value in values.items():
         if not isinstance(value, Mapping | str):
             raise ValueError(f"'{field}' is neither text nor an object: {value!r:.80}")
+        if isinstance(value, Mapping):
+            _check_json(value, field)
         if isinstance(value, str) and value and not value.strip(BLANK):
             raise ValueError(f"'{field}' is blank")
         if isinstance(value, str) and value.strip().lower() in EMPTY_CELLS:
@@ -77,6 +79,13 @@ def check_captions(window: Mapping[str, Any]) -> None:
     read = {field: value for field, value in values.items() if field in FIELDS} or values
     if read and not any(read.values()):
         raise ValueError(f"'{next(iter(read))}' is blank")
+
+
+def _check_json(value: Any, field: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError(f"'{field}' holds what JSON has not, such as NaN or a date: {value!r:.80}") from None
 
 
 def _caption(value: Any, field: str) -> Caption:

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.data.files import files_below
+from cosmos_core.data.files import check_links, files_below
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.text_files import csv_fault, csv_reader, read_text
 
@@ -71,6 +71,7 @@ def find_table(source: Path | None, split: str) -> Table:
 def _shards(folder: Path, split: str) -> tuple[Path, ...]:
     """Parquet files below `folder` that are called after the split, or after none."""
     files = [path for path in files_below(folder) if path.suffix == PARQUET]
+    check_links(files)
     for prefix in SPLITS[split]:
         named = tuple(path for path in files if path.name.startswith(prefix))
         if named:
