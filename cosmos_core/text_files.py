@@ -48,7 +48,7 @@ def text_of(data: bytes, file: str) -> str:
 def as_utf8(data: bytes) -> str:
     """The text, without a byte order mark. Raises UnicodeDecodeError, whose reason says the likely encoding."""
     other = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
-    if other is None and b"\0" in data[:2]:
+    if other is None and data[:2].count(0) == 1:
         other = "UTF-16 without a byte order mark"
     if other is not None:
         raise UnicodeDecodeError("utf-8", data, 0, 1, f"is {other}, not UTF-8")

@@ -98,7 +98,7 @@ def reading(path: Path, reason: str) -> Iterator[None]:
 def open_video(path: Path) -> Iterator[OpenVideo]:
     """The container's default video stream, never its cover art. Raises UnreadableSample."""
     if not path.is_file():
-        raise UnreadableSample(str(path), "file is missing")
+        raise UnreadableSample(str(path), "it is a folder and no file" if path.is_dir() else "file is missing")
     with reading(path, "not a video"):
         # Metadata such as titles is not used, and may not be UTF-8. A relative path such as "a:b.mp4" would be taken
         # for an address, and "a_%d.jpg" for a series of files.

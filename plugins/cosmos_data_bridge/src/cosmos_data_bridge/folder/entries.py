@@ -9,14 +9,13 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.data.jsonl import CALLED
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import text_fault
 from cosmos_data_bridge.captions import FIELDS, check_captions
 
 __all__ = ["RANGES", "Entry", "caption_fields", "key_of", "no_problems", "unique"]
 
-CALLED = ("caption", "qwen3")
-"""How names of caption fields begin."""
 RANGES = ("start_frame", "end_frame", "temporal_interval", "t2w_windows")
 """Fields and columns that say of which frames a caption is."""
 MAX_PROBLEMS = 10
