@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from os.path import isdir
 from pathlib import Path, PurePath
@@ -10,8 +11,14 @@ from pathlib import Path, PurePath
 from cosmos_core.data.prepared import RECORD
 from cosmos_core.errors import Problem, UserError
 
-__all__ = ["check_links", "files_below", "followed", "is_hidden"]
+__all__ = ["check_links", "files_below", "followed", "is_hidden", "stand_in"]
 
+HEAD = 64
+STAND_INS = {
+    "a Git LFS pointer, not the file; `git lfs pull` fetches it": re.compile(rb"version https://git-lfs\."),
+    "a web page, as of a failed download; fetch the file again": re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE),
+}
+"""What lies in place of a file, by its first bytes."""
 MAX_PROBLEMS = 10
 """Links that one error lists."""
 
@@ -52,6 +59,15 @@ def check_links(files: Iterable[Path]) -> None:
     if broken:
         more = [Problem(message=f"and {rest} more")] if rest > 0 else []
         raise UserError("links lead nowhere; nothing was started", [*problems, *more])
+
+
+def stand_in(source: Path | bytes) -> str | None:
+    """What lies in place of a file that is not what its name says, and what to do; None for anything else."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            source = file.read(HEAD)
+    found = source[:HEAD]
+    return next((words for words, pattern in STAND_INS.items() if pattern.match(found)), None)
 
 
 def _leads_nowhere(path: Path) -> bool:

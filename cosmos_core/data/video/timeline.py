@@ -15,6 +15,7 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from cosmos_core.data.files import stand_in
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
 from cosmos_core.data.video.convert import check_colours
@@ -91,7 +92,13 @@ def probe(path: Path) -> Timeline:
         about = path.stat()
     except (OSError, ValueError):
         raise UnreadableSample(str(path), "file is missing") from None
-    return _measured(path, about.st_size, about.st_mtime_ns)
+    try:
+        return _measured(path, about.st_size, about.st_mtime_ns)
+    except UnreadableSample:
+        words = stand_in(path) if path.is_file() else None
+        if words is None:
+            raise
+        raise UnreadableSample(str(path), f"it is {words}") from None
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -80,13 +80,15 @@ def test_an_image_is_turned_wherever_it_comes_from(tmp_path: Path) -> None:
         ("../a.png", "image lies outside of the dataset's folder"),
         ("a\0.png", "holds a NUL"),
         (7, "neither a path nor embedded"),
+        ("x" * 9_999, "image path has 9999 bytes"),
         ("data:image/png,xx", "not a data: URL in base64"),
         (b"no image", "a format that Pillow does not read"),
     ],
 )
 def test_an_image_that_cannot_be_read_says_why(tmp_path: Path, source: Any, reason: str) -> None:
-    with pytest.raises(UnreadableSample, match=reason):
+    with pytest.raises(UnreadableSample, match=reason) as refused:
         MediaReader(root=tmp_path, folders=(tmp_path,)).image(source)
+    assert len(str(refused.value)) < 1000
     with pytest.raises(UnreadableSample, match="image is not embedded"):
         MediaReader().image("a.png")
 
