@@ -173,7 +173,7 @@ def test_semicolons_are_read_and_a_quote_that_is_never_closed_is_refused_with_it
 def test_fields_beyond_the_columns_are_refused_with_their_row_instead_of_cut_off(clips: Path, tmp_path: Path) -> None:
     table = clips / "t.csv"
     table.write_text('path,caption\na.mp4,"one\ntwo",\na.mp4,a ball, a box\n')
-    assert f"{table}:4  this row has 3 fields, the first row has 2; put quotes" in fault(table, tmp_path / "out")
+    assert f"{table}:4  this row has 3 fields, the first row 2; put quotes" in fault(table, tmp_path / "out")
 
 
 def test_of_two_columns_with_the_name_looked_for_none_is_taken(clips: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from cosmos_core.data.jsonl import CALLED
 from cosmos_core.names import is_blank
+from cosmos_core.text_files import EMPTY_CELLS
 from cosmos_data_bridge.config import BridgeConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ _STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
 _WEIGHTS = {f"{writer}_{style}": weight for writer in _WRITERS for style, weight in _STYLES.items()}
 FIELDS = (*_PREFERRED, *(field for field, weight in _WEIGHTS.items() if weight))
 """Fields of a window of which one is taken."""
-EMPTY_CELLS = ("#n/a", "<na>", "n/a", "na", "nan", "none", "null")
 
 
 @frozen
