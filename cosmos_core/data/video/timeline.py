@@ -19,6 +19,7 @@ from cosmos_core.data.files import stand_in
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video.container import OpenVideo, open_video, reading
 from cosmos_core.data.video.convert import check_colours
+from cosmos_core.data.video.cut_short import lacks_frames
 from cosmos_core.data.video.matroska import missing_part
 from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
@@ -105,7 +106,7 @@ def probe(path: Path) -> Timeline:
 def _measured(path: Path, size: int, changed: int) -> Timeline:
     with open_video(path) as video, reading(path, "damaged video"):
         missing = missing_part(path) if "matroska" in video.container.format.name else None
-        if missing == "frames":
+        if missing == "frames" or lacks_frames(path, video.container.format.name):
             raise UnreadableSample(str(path), "its end is missing: the file is shorter than its header says")
         if missing == "index":
             logger.warning("%s was cut after its last frame; it is read without its index", path)

@@ -46,6 +46,7 @@ CASES = {
     "interlaced.mpg": drawn(3) + " -c:v mpeg2video -flags +ildct+ilme -g 15 -bf 2",
     "interlaced.ts": drawn(3) + f" {X264} -flags +ildct+ilme -x264-params tff=1",
     "fragments.mp4": drawn(3) + f" {X264} -g 30 -movflags frag_keyframe+empty_moov",
+    "plain.wmv": drawn(3) + " -c:v wmv2 -g 20",
     "plain.flv": drawn(3) + f" {X264} -g 30",
     "open_265.mp4": drawn(3) + " -c:v libx265 -x265-params keyint=30:open-gop=1:bframes=4:log-level=none",
     "open_264.mp4": drawn(3) + f" {X264} -x264-params keyint=30:open-gop=1:bframes=4",
@@ -298,7 +299,9 @@ def test_a_window_of_a_long_file_costs_one_group_of_pictures(folder: Path, monke
     assert len(decoded) <= 93 + 25
 
 
-@pytest.mark.parametrize("name", ["fast.mp4", "gap.mkv", "see_through.webm"])
+@pytest.mark.parametrize(
+    "name", ["fast.mp4", "gap.mkv", "see_through.webm", "mpeg4.avi", "plain.flv", "plain.wmv", "palette.avi"]
+)
 def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(name: str, folder: Path) -> None:
     whole = made(folder, name, CASES.get(name, drawn(3) + f" {X264} -movflags +faststart"))
     path = folder / f"half_{name}"
@@ -343,6 +346,17 @@ def test_a_recording_that_never_said_its_length_is_whole(folder: Path) -> None:
     path = folder / "live.mkv"
     path.write_bytes(ffmpeg(*arguments)[:-500])
     assert 1 < probe(path).frames < probe(folder / "gap.mkv").frames
+    for kind, codec in (("avi", "mpeg4"), ("flv", "flv"), ("asf", "wmv2")):
+        path = folder / f"live.{kind}"
+        path.write_bytes(ffmpeg(*drawn(1).split(), "-c:v", codec, "-f", kind, "-"))
+        assert probe(path).frames == 25
+
+
+def test_an_avi_file_is_read_without_the_index_that_was_cut_off(folder: Path) -> None:
+    content, path = made(folder, "palette.avi", CASES["palette.avi"]).read_bytes(), folder / "no_index.avi"
+    path.write_bytes(content[: content.rindex(b"idx1")])
+    assert check_decodes(path).frames == 25
+    check_every_start(path)
 
 
 @pytest.mark.parametrize(
