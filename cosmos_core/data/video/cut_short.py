@@ -1,4 +1,7 @@
-"""Where the frames of AVI, ASF and FLV files end, as these say. FFmpeg reads one that was cut as a shorter video."""
+"""What a file that was cut short lacks.
+
+FFmpeg reads AVI, ASF and FLV files without their end as shorter videos, and MP4 files without their index not at all.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ import struct
 from pathlib import Path
 from typing import IO
 
-__all__ = ["lacks_frames"]
+__all__ = ["lacks_frames", "lacks_index"]
 
 MAX_CHUNKS = 1000
-"""Of the top level of an AVI file that are looked at; there are a few, and some more in one of many gigabytes."""
+"""Of the top level of a file that are looked at; there are a few, and some more in one of many gigabytes."""
 UNKNOWN = 0x7FFF0000
 """Sizes from here on are those of recordings that never came to write another one."""
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+MP4_BEGINS = (b"ftyp", b"mdat", b"moov", b"wide")
+LONG = bytes([0, 0, 0, 1])
+"""In place of a length, which then follows in eight bytes."""
 HEAD = 4096
 FLV_SIZE = re.compile(rb"\0\x08filesize\0(.{8})", re.DOTALL)
 
@@ -28,6 +34,25 @@ def lacks_frames(path: Path, kind: str) -> bool:
         return False
     with path.open("rb") as file:
         return find(file) > path.stat().st_size
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether it begins as MP4 and QuickTime files do, and has no whole index."""
+    size = path.stat().st_size
+    place = 0
+    with path.open("rb") as file:
+        for _ in range(MAX_CHUNKS):
+            file.seek(place)
+            head = file.read(16)
+            if not place and head[4:8] not in MP4_BEGINS:
+                return False
+            length = int.from_bytes(head[8:] if head[:4] == LONG else head[:4])
+            if len(head) < 8 or length < 8 or place + length > size:
+                return True
+            if head[4:8] == b"moov":
+                return False
+            place += length
+    return False
 
 
 def _avi_end(file: IO[bytes]) -> int:

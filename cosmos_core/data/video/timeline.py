@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cosmos_core.data.files import stand_in
 from cosmos_core.data.source import UnreadableSample
-from cosmos_core.data.video.container import OpenVideo, open_video, reading
+from cosmos_core.data.video.container import NO_VIDEO, OpenVideo, open_video, reading
 from cosmos_core.data.video.convert import check_colours
-from cosmos_core.data.video.cut_short import lacks_frames
+from cosmos_core.data.video.cut_short import lacks_frames, lacks_index
 from cosmos_core.data.video.matroska import missing_part
 from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
@@ -95,11 +95,18 @@ def probe(path: Path) -> Timeline:
         raise UnreadableSample(str(path), "file is missing") from None
     try:
         return _measured(path, about.st_size, about.st_mtime_ns)
-    except UnreadableSample:
-        words = stand_in(path) if path.is_file() else None
-        if words is None:
-            raise
-        raise UnreadableSample(str(path), f"it is {words}") from None
+    except UnreadableSample as error:
+        raise UnreadableSample(str(path), _cause(path, error.reason) if path.is_file() else error.reason) from None
+
+
+def _cause(path: Path, reason: str) -> str:
+    """Why a file cannot be read: the reason given, or what its bytes tell better."""
+    with reading(path, reason):
+        if words := stand_in(path):
+            return f"it is {words}"
+        if reason.startswith(NO_VIDEO) and lacks_index(path):
+            return "its index (moov) is missing: it was cut short, or never finished"
+    return reason
 
 
 @lru_cache(maxsize=REMEMBERED)
