@@ -13,6 +13,7 @@ __all__ = [
     "as_number",
     "by_layer",
     "did_you_mean",
+    "is_blank",
     "is_cut_off",
     "is_taken",
     "leads_outside",
@@ -55,6 +56,11 @@ def by_layer(names: Iterable[str]) -> str:
     """Tensor names, merging those that differ only in numbers: ``layers.*.up.weight (2), head.weight``."""
     counts = Counter(_NUMBER.sub("*", name) for name in names)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing but spaces and invisible characters."""
+    return all(char == " " or not char.isprintable() for char in text)
 
 
 def is_cut_off(name: str, num_layers: int | None) -> bool:

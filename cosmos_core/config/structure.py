@@ -206,11 +206,13 @@ def _dataset(builder: _Builder, value: Any, path: KeyPath) -> DatasetConfig | No
     if not isinstance(value, dict):
         builder.add_problem(path, f"expected a table, got {describe(value)}")
         return None
-    if not isinstance(value.get("type"), str):
-        builder.add_problem((*path, "type"), "is missing", "name a dataset; `cosmos plugins list` shows them")
+    kind = value.get("type")
+    if not isinstance(kind, str):
+        fault = "is missing" if kind is None else f"expected text, got {describe(kind)}"
+        builder.add_problem((*path, "type"), fault, "name a dataset; `cosmos plugins list` shows them")
         return None
     built: DatasetConfig | None = builder.named(
-        "dataloader_train.dataset", value["type"], dict(value), path, named_at=(*path, "type")
+        "dataloader_train.dataset", kind, dict(value), path, named_at=(*path, "type")
     )
     return built
 

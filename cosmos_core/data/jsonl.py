@@ -22,10 +22,12 @@ from cosmos_core.hub.containment import find_media
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import as_utf8
 
-__all__ = ["ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "index_of", "read_clips"]
+__all__ = ["CALLED", "ClipFilter", "ClipIndex", "ClipRecord", "Window", "captions_of", "index_of", "read_clips"]
 
 MAX_PROBLEMS = 10
 """Bad lines that one error lists."""
+CALLED = ("caption", "qwen3")
+"""How names of caption fields begin."""
 MAX_NUMBER = 2**31 - 1
 """Of a number of frames, pixels or seconds; a larger one is damage."""
 
@@ -218,7 +220,9 @@ def _windows(
     record: Mapping[str, Any], frames: int | None, check: Callable[[Mapping[str, Any]], None]
 ) -> tuple[Window, ...]:
     """The record's windows; the whole clip for a record that has none and carries its captions itself."""
-    if "t2w_windows" not in record and any("caption" in name for name in record):
+    if "t2w_windows" not in record:
+        if not any(name.startswith(CALLED) for name in record):
+            raise ValueError("field 't2w_windows' is missing, and so are the fields of a caption of the whole clip")
         check(record)
         return (Window(0, 0, None if frames is None else frames - 1, 1),)
     windows = _typed(record, "t2w_windows", list)

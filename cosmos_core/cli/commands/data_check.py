@@ -57,8 +57,7 @@ def check(
         make_folder(page.parent, "nothing was read")
     reports = check_data(config, plugins, quick=quick)
     if page is not None:
-        with writing(page):
-            page.write_text(as_html(f"data of {target}", reports), encoding="utf-8")
+        _write(page, as_html(f"data of {target}", reports).encode())
     if as_json:
         sections = {report.section: _plain(report) for report in reports}
         print_json({"page": None if page is None else str(page), **sections})
@@ -72,6 +71,17 @@ def check(
     problems = [Problem(message=text) for report in reports for text in report.problems]
     if problems:
         raise UserError("training would refuse this data", problems)
+
+
+def _write(page: Path, content: bytes) -> None:
+    """Whole or not at all, but into a pipe or a device. Raises UserError."""
+    from cosmos_core.plan.record import replace_file
+
+    with writing(page):
+        if page.exists() and not page.is_file():
+            page.write_bytes(content)
+        else:
+            replace_file(page.resolve(), content)
 
 
 def _default_page(target: str) -> Path:

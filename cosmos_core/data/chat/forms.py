@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from cosmos_core.data.samples import ToolCall
+from cosmos_core.names import is_blank
 from cosmos_core.strict_json import loads
 
 __all__ = ["FIELDS", "Dialog", "MediaReference", "Turn", "form_of", "parse_dialog"]
@@ -160,7 +161,7 @@ def _turn(value: Any) -> Turn:
 
 
 def _is_blank(turn: Turn) -> bool:
-    return all(isinstance(part, str) and not part.strip() for part in turn.content)
+    return all(isinstance(part, str) and is_blank(part) for part in turn.content)
 
 
 def _joined(turns: Sequence[Turn], turn: Turn) -> list[Turn]:

@@ -22,6 +22,8 @@ from cosmos_core.names import path_fault
 
 __all__ = ["MediaReader", "frame_numbers", "read_video"]
 
+MAX_NAME = 200
+"""Characters that are told of a name that may be the image itself."""
 OUTSIDE = "lies outside of the dataset's folder and dataset.media_roots"
 
 
@@ -67,11 +69,11 @@ class MediaReader:
             raise UnreadableSample(f"{kind} {type(source).__name__}", f"{kind} is neither a path nor embedded")
         name = source.removeprefix("file://")
         if "://" in name:
-            raise UnreadableSample(name, f"{kind} is an address; download it and name the file")
+            raise UnreadableSample(name[:MAX_NAME], f"{kind} is an address; download it and name the file")
         if not name.strip():
             raise UnreadableSample(repr(name), f"{kind} path is empty")
         if fault := path_fault(name):
-            raise UnreadableSample(repr(name), f"{kind} path {fault}")
+            raise UnreadableSample(f"{name!r:.{MAX_NAME}}", f"{kind} path {fault}")
         if self.root is None:
             return self._fetch(name, kind)
         folders = (*self.folders, *map(Path, self.media_roots))

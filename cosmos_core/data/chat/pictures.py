@@ -13,6 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 
+from cosmos_core.data.files import stand_in
 from cosmos_core.data.samples import Image
 from cosmos_core.data.source import UnreadableSample
 
@@ -28,7 +29,6 @@ UNREAD = {
     "HEIF": re.compile(rb"....ftyp(hei|mif1|msf1|hev)", re.DOTALL),
     "JPEG XL": re.compile(rb"\xff\x0a|....jxl ", re.DOTALL),
     "SVG": re.compile(rb"<svg|<\?xml"),
-    "HTML, such as a failed download": re.compile(rb"<!doctype html|<html"),
     "PDF": re.compile(rb"%pdf"),
     "a video": re.compile(rb"....ftyp|\x1ae\xdf\xa3", re.DOTALL),
 }
@@ -72,6 +72,8 @@ def _unknown(source: Path | bytes) -> str:
             source = file.read(HEAD)
     if not source:
         return "image is empty"
+    if words := stand_in(source):
+        return f"image is {words}"
     if READ.match(source[:HEAD].lower()):
         return DAMAGED
     head = source[:HEAD].lstrip().lower()

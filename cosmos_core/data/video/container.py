@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["MAX_PIXELS", "OpenVideo", "open_video", "reading"]
+__all__ = ["BROKEN", "MAX_PIXELS", "NO_VIDEO", "OpenVideo", "open_video", "reading"]
 
 DECODER_THREADS = 2
 FEW_PIXELS = 256 * 256
@@ -28,6 +28,7 @@ HEIF = ("heic", "heix", "heim", "heis", "mif1")
 """Brands of still pictures."""
 JPEG = ("image2", "jpeg_pipe")
 """Formats of JPEG files: large ones get the first, small ones the second."""
+NO_VIDEO = "not a video"
 BROKEN = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
 """What reading a damaged file raises. Not all FFmpeg errors are an OSError or a ValueError; some are an EOFError, which
 click would take for the end of the user's input."""
@@ -65,12 +66,17 @@ class OpenVideo:
         """Frames from here to the end, in the order in which the decoder delivers them.
 
         Packets that cannot be decoded are skipped until the first frame, as the ffmpeg program does for a recording
-        that begins between key frames. Later ones raise: the file is damaged.
+        that begins between key frames. Later ones raise: the file is damaged. Empty ones, which Theora has where a
+        picture is shown for longer, are no frames.
         """
         begun = False
         for packet in self.packets():
             try:
                 frames = packet.decode()
+            except av.ArgumentError:
+                if packet.size:
+                    raise
+                continue
             except av.InvalidDataError:
                 if begun or not packet.size:
                     raise
@@ -93,8 +99,8 @@ def reading(path: Path, reason: str) -> Iterator[None]:
 def open_video(path: Path) -> Iterator[OpenVideo]:
     """The container's default video stream, never its cover art. Raises UnreadableSample."""
     if not path.is_file():
-        raise UnreadableSample(str(path), "file is missing")
-    with reading(path, "not a video"):
+        raise UnreadableSample(str(path), "it is a folder and no file" if path.is_dir() else "file is missing")
+    with reading(path, NO_VIDEO):
         # Metadata such as titles is not used, and may not be UTF-8. A relative path such as "a:b.mp4" would be taken
         # for an address, and "a_%d.jpg" for a series of files.
         container = av.open(str(path.absolute()), options={"pattern_type": "none"}, metadata_errors="replace")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmos_core.data.video.container import OpenVideo
+from cosmos_core.data.source import UnreadableSample
+from cosmos_core.data.video.container import BROKEN, OpenVideo
 from cosmos_core.data.video.orientation import Filters
 
-__all__ = ["Convert", "rgb_converter"]
+__all__ = ["Convert", "check_colours", "rgb_converter"]
 
 Convert = Callable[[Any], NDArray[np.uint8]]
 """A decoded frame to RGB [H, W, 3]."""
@@ -40,3 +42,15 @@ def rgb_converter(video: OpenVideo, turns: Filters, scale: str) -> Convert:
         return np.asarray(picture.to_ndarray())
 
     return convert
+
+
+def check_colours(video: OpenVideo, frame: Any, path: Path) -> None:
+    """Raises UnreadableSample for colours that FFmpeg cannot convert to RGB, such as those of ICtCp.
+
+    frame: one of the video's. path: its file, to name.
+    """
+    try:
+        rgb_converter(video, (), "16:16")(frame)
+    except BROKEN:
+        reason = "its colour space cannot be converted to RGB; encode it anew in another one, such as BT.709"
+        raise UnreadableSample(str(path), reason) from None

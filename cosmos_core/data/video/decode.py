@@ -40,7 +40,10 @@ def check_decodes(path: Path) -> Timeline:
     """The timeline, after every frame was decoded. Raises UnreadableSample."""
     timeline = probe(path)
     with open_video(path) as video, reading(path, "damaged video"):
-        frames = sum(1 for _ in video.frames())
+        damaged = [frame.is_corrupt for frame in video.frames()]
+    frames = len(damaged)
+    if any(damaged[:-1]):
+        raise _damaged(path, damaged.index(True))
     if frames < timeline.frames:
         raise UnreadableSample(str(path), f"{frames} of {timeline.frames} frames can be decoded")
     return timeline
@@ -61,21 +64,35 @@ def frames_by_number(
     for start in starts:
         with open_video(path) as video, reading(path, "damaged video"):
             numbered = _from_start(video) if start is None else _from_key(video, start, timeline, numbers[0])
-            frames = _select(numbered, numbers, converter(video))
+            frames, damaged = _select(numbered, numbers, converter(video), timeline.frames - 1)
         if len(frames) == len(numbers):
             return frames
+    if damaged is not None:
+        raise _damaged(path, damaged)
     raise UnreadableSample(str(path), f"{len(frames)} of {len(numbers)} frames can be decoded")
 
 
-def _select(numbered: Iterator[tuple[int, Any]], numbers: Sequence[int], convert: Convert) -> list[NDArray[np.uint8]]:
-    """The frames asked for, until the last of them; fewer when decoding ended earlier."""
+def _select(
+    numbered: Iterator[tuple[int, Any]], numbers: Sequence[int], convert: Convert, last: int
+) -> tuple[list[NDArray[np.uint8]], int | None]:
+    """The frames asked for, until the last of them; fewer when decoding ended earlier, or at a damaged frame.
+
+    Its number is the second value: the decoder makes up what it lacks, and the frames after it are made from it. last:
+    of the file; where a recording ends, its last frame is seldom whole.
+    """
     frames: list[NDArray[np.uint8]] = []
     for number, frame in numbered:
+        if frame.is_corrupt and number != last:
+            return frames, number
         if number == numbers[len(frames)]:
             frames.append(convert(frame))
             if len(frames) == len(numbers):
                 break
-    return frames
+    return frames, None
+
+
+def _damaged(path: Path, number: int) -> UnreadableSample:
+    return UnreadableSample(str(path), f"frame {number} is damaged")
 
 
 def _from_start(video: OpenVideo) -> Iterator[tuple[int, Any]]:

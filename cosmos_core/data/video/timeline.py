@@ -15,8 +15,11 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from cosmos_core.data.files import stand_in
 from cosmos_core.data.source import UnreadableSample
-from cosmos_core.data.video.container import OpenVideo, open_video, reading
+from cosmos_core.data.video.container import NO_VIDEO, OpenVideo, open_video, reading
+from cosmos_core.data.video.convert import check_colours
+from cosmos_core.data.video.cut_short import lacks_frames, lacks_index
 from cosmos_core.data.video.matroska import missing_part
 from cosmos_core.data.video.orientation import Filters, filters, picture_filters
 
@@ -57,6 +60,8 @@ class Timeline:
     """Whether every frame's time tells its number, so that decoding may begin at a key frame."""
     key_times: Times = field(repr=False, eq=False)
     turns: Filters = field(repr=False)
+    pixel_ratio: Fraction = Fraction(1)
+    """Width of a pixel in units of its height, before rotation. Nothing here makes pixels square."""
 
     def seconds(self, number: int) -> float:
         """When frame `number` is shown, counted from the first one."""
@@ -88,14 +93,27 @@ def probe(path: Path) -> Timeline:
         about = path.stat()
     except (OSError, ValueError):
         raise UnreadableSample(str(path), "file is missing") from None
-    return _measured(path, about.st_size, about.st_mtime_ns)
+    try:
+        return _measured(path, about.st_size, about.st_mtime_ns)
+    except UnreadableSample as error:
+        raise UnreadableSample(str(path), _cause(path, error.reason) if path.is_file() else error.reason) from None
+
+
+def _cause(path: Path, reason: str) -> str:
+    """Why a file cannot be read: the reason given, or what its bytes tell better."""
+    with reading(path, reason):
+        if words := stand_in(path):
+            return f"it is {words}"
+        if reason.startswith(NO_VIDEO) and lacks_index(path):
+            return "its index (moov) is missing: it was cut short, or never finished"
+    return reason
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _measured(path: Path, size: int, changed: int) -> Timeline:
     with open_video(path) as video, reading(path, "damaged video"):
         missing = missing_part(path) if "matroska" in video.container.format.name else None
-        if missing == "frames":
+        if missing == "frames" or lacks_frames(path, video.container.format.name):
             raise UnreadableSample(str(path), "its end is missing: the file is shorter than its header says")
         if missing == "index":
             logger.warning("%s was cut after its last frame; it is read without its index", path)
@@ -104,6 +122,8 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
             reason += "; if it is whole, convert it to PNG or JPEG" if video.is_picture else ""
             raise UnreadableSample(str(path), reason if packets.times else "no frames")
+        check_colours(video, packets.first, path)
+        pixel_ratio = video.stream.sample_aspect_ratio or Fraction(1)
         times = _packet_times(packets)
         is_avi = video.container.format.name == "avi"
         # After a seek, a palette that came with an earlier packet is not known, and AVI counts packets by its index,
@@ -127,7 +147,7 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
     if any(name == "transpose" for name, _ in turns):
         width, height = height, width
     keys = np.array(sorted(packets.keys) if seekable else [], np.int64)
-    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns)
+    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns, pixel_ratio)
 
 
 def _scan(video: OpenVideo) -> _Packets:

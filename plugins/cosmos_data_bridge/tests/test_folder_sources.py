@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -120,6 +118,9 @@ def test_a_name_that_is_not_utf_8_is_refused(clips: Path, tmp_path: Path, video:
         ("[" * 200_000, "has more than 100 levels"),
         ('{"caption": ' + "1" * 5000 + "}", "holds a number of more than 4300 digits"),
         ('{"caption": "x", "start_frame": "abc"}', "'start_frame' is not read here"),
+        ('{"t2w_windows": [{"start_frame": 0, "end_frame": 9, "caption": "x"}]}', "'t2w_windows' is not read here"),
+        ('{"subjects": [{"count": NaN}]}', "'caption_json' holds what JSON has not, such as NaN"),
+        ('{"caption": "x"}\0', "holds a NUL character; the file is damaged"),
         ('{"captions": ["x"]}', "no caption is called captions; fields that are read: caption_json, "),
         ('{"caption": null, "caption_en": "x"}', "no caption is called caption or caption_en; fields that are read: "),
         ('{"qwen3_235b_temporal": "x"}', "no caption is called qwen3_235b_temporal; fields"),
@@ -172,7 +173,7 @@ def test_semicolons_are_read_and_a_quote_that_is_never_closed_is_refused_with_it
 def test_fields_beyond_the_columns_are_refused_with_their_row_instead_of_cut_off(clips: Path, tmp_path: Path) -> None:
     table = clips / "t.csv"
     table.write_text('path,caption\na.mp4,"one\ntwo",\na.mp4,a ball, a box\n')
-    assert f"{table}:4  this row has 3 fields, the first row has 2; put quotes" in fault(table, tmp_path / "out")
+    assert f"{table}:4  this row has 3 fields, the first row 2; put quotes" in fault(table, tmp_path / "out")
 
 
 def test_of_two_columns_with_the_name_looked_for_none_is_taken(clips: Path, tmp_path: Path) -> None:
@@ -228,6 +229,7 @@ def test_a_folder_says_which_table_it_could_be_read_from(clips: Path) -> None:
     [
         ("path, caption\na.mp4, a cat\n", ""),
         ("path,caption\na.mp4,NaN\n", "as other programs write an empty cell"),
+        ("path,caption\na.mp4,#N/A\n", "as other programs write an empty cell"),
         ("path,caption\na.mp4,...\n", "is blank"),
         ("path,caption\nx\\a.mp4,a cat\n", "folders are separated by / here"),
         ("path,caption,start_frame\na.mp4,a cat,7\n", "captions of parts of a clip are not read"),
@@ -255,27 +257,54 @@ def test_a_column_of_broken_json_is_told_by_name(clips: Path, tmp_path: Path) ->
     assert "column 'caption_json' is not JSON: Expecting value" in fault(clips / "t.csv", tmp_path / "out")
 
 
-def test_tars_of_other_systems_are_read(clips: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "SHARD.TAR", "w") as archive:
-        for path in sorted(clips.iterdir()):
-            archive.add(path, f"./deep/{path.name}")
-            for _ in range(2):  # Left out, so that it does not matter.
-                archive.add(path, f"./deep/._{path.name}")
-    prepare_here(tmp_path / "SHARD.TAR", tmp_path / "out", copy=True)
-    assert captions_of(tmp_path / "out") == {"SHARD/deep/a": "a cat"}
-    (tmp_path / "junk.tar").write_bytes(b"x" * 3000)
-    assert "\n" not in fault(tmp_path / "junk.tar", tmp_path / "none", copy=True)
+def test_each_of_two_clips_whose_accents_are_written_in_two_ways_has_its_own_caption(
+    clips: Path, tmp_path: Path, video: bytes
+) -> None:
+    names = ("caf\u00e9", "cafe\u0301")
+    for name in names:
+        (clips / f"{name}.mp4").write_bytes(video)
+        (clips / f"{name}.txt").write_text(f"{len(name)} letters")
+    assert {entry.key: entry.captions["caption"] for entry in list_entries(Source(clips))} == {
+        "a": "a cat", names[0]: "4 letters", names[1]: "5 letters"
+    }  # fmt: skip
+    (clips / f"{names[0]}.txt").unlink()
+    assert f"{clips / names[0]}.mp4:None  no caption" in fault(clips, tmp_path / "out")
+    (clips / f"{names[0]}.mp4").unlink()
+    (clips / "t.csv").write_text(f"path,caption\n{names[0]}.mp4,x\n", encoding="utf-8")
+    assert [entry.path for entry in list_entries(Source(clips / "t.csv"))] == [clips / f"{names[1]}.mp4"]
 
 
-def test_a_tar_that_has_a_name_twice_or_is_compressed_is_refused_for_that(clips: Path, tmp_path: Path) -> None:
-    """The caption of the second one would stand beside the clip of the first."""
-    for mode in ("w", "w:gz"):
-        path = tmp_path / "a.tar"
-        with tarfile.open(path, mode) as archive:
-            for name in ("a.mp4", "a.txt", "./a.mp4"):
-                archive.add(clips / name, name)
-        words = "it is compressed; decompress it" if mode == "w:gz" else "a.mp4 is in it twice; pack it anew"
-        assert words in fault(path, tmp_path / "none", copy=True)
+def test_links_that_lead_nowhere_are_told_and_no_clip_is_lost(clips: Path, tmp_path: Path) -> None:
+    for name in ("b.mp4", "b.txt"):
+        (clips / name).symlink_to(tmp_path / "gone" / name)
+    message = fault(clips, tmp_path / "out")
+    for name in ("b.mp4", "b.txt"):
+        assert f"{clips / name}:None  there is nothing at {tmp_path / 'gone' / name}; mount or fetch it" in message
+    for suffix in (".tar", ".parquet"):
+        folder = tmp_path / suffix[1:]
+        folder.mkdir()
+        (folder / f"a{suffix}").symlink_to(tmp_path / "gone")
+        assert "there is nothing at" in fault(folder, tmp_path / "out", copy=True)
+
+
+def test_a_row_that_says_of_which_frames_its_caption_is_is_refused_wherever_it_stands(
+    clips: Path, tmp_path: Path
+) -> None:
+    (clips / "t.jsonl").write_text(
+        '{"path": "a.mp4", "caption": "x"}\n{"path": "a.mp4", "caption": "y", "end_frame": 9}'
+    )
+    assert "t.jsonl:2  has end_frame: captions of parts of a clip are not read" in fault(
+        clips / "t.jsonl", tmp_path / "o"
+    )
+
+
+@pytest.mark.parametrize("value", [pa.scalar(b"x"), pa.scalar(1, pa.timestamp("s"))], ids=["bytes", "a time"])
+def test_a_structured_caption_that_json_cannot_hold_is_refused_with_its_row(
+    clips: Path, tmp_path: Path, value: pa.Scalar
+) -> None:
+    captions = pa.array([{"short": "x", "of": value.as_py()}], pa.struct([("short", pa.string()), ("of", value.type)]))
+    pa.parquet.write_table(pa.table({"path": ["a.mp4"], "caption": captions}), clips / "t.parquet")
+    assert "t.parquet:1  'caption_json' holds what JSON has not" in fault(clips / "t.parquet", tmp_path / "out")
 
 
 def test_without_held_out_clips_the_recipe_does_not_validate_and_a_recipe_of_yours_is_found_from_anywhere(
@@ -330,18 +359,3 @@ def test_clips_in_later_rows_are_unpacked_where_the_first_row_holds_a_path_or_no
         list_entries(Source(clips / "rows.parquet"))
     prepare_here(clips / "rows.parquet", tmp_path / "out", copy=True)
     assert captions_of(tmp_path / "out") == {"a": "a cat", "rows/000002": "a dog"}
-
-
-@pytest.mark.parametrize(("name", "words"), [("x" * 300, "has a name of 304 bytes"), ("a\udcff", "are not UTF-8")])
-def test_a_tar_with_a_name_that_no_file_can_have_is_not_told_as_damaged(
-    tmp_path: Path, video: bytes, name: str, words: str
-) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for ending, content in ((".mp4", video), (".txt", b"a cat")):
-            member = tarfile.TarInfo(name + ending)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    with pytest.raises(UserError, match="names that cannot be unpacked") as error:
-        prepare_here(tmp_path / "a.tar", tmp_path / "out", copy=True)
-    assert words in told(error.value)
-    assert "pack it anew" in told(error.value)

@@ -118,6 +118,20 @@ def test_wrong_facts_of_a_record_are_told_and_a_promise_that_the_file_breaks_is_
     assert reason(bridge(tmp_path, min_window_frames=61), 0) == promise
 
 
+def test_the_first_clip_whose_pixels_are_not_square_is_told(
+    tmp_path: Path, video: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest(tmp_path, [{"uuid": name, "vision_path": f"{name}.mp4", "caption": "x"} for name in "abc"]).parent
+    (path / "a.mp4").write_bytes(video)
+    for name in "bc":
+        ffmpeg("-i", path / "a.mp4", "-c", "copy", "-aspect", "16:9", path / f"{name}.mp4")
+    source = bridge(tmp_path)
+    for index in range(3):
+        source.get(index, np.random.default_rng(0))
+    told = capsys.readouterr().err
+    assert told.count("looks squeezed, perhaps others too: its pixels are 16:9, and count as square") == 1
+
+
 def test_a_dry_run_refuses_every_bad_line_of_a_manifest(tmp_path: Path, video: bytes) -> None:
     """Captions that are none, rows without windows, a link that leads out: each with its line, in one error."""
     (tmp_path / "root").mkdir()
@@ -126,21 +140,24 @@ def test_a_dry_run_refuses_every_bad_line_of_a_manifest(tmp_path: Path, video: b
     (tmp_path / "root/link.mp4").symlink_to(tmp_path / "elsewhere/a.mp4")
     (tmp_path / "root/a.mp4").write_bytes(video)
     good = {"uuid": "a", "vision_path": "../a.mp4", "caption": "x"}
+    rewritten = {"uuid": "b", "vision_path": "../a.mp4", "qwen3_32b_rewrite-dense": "x"}
     window = {"start_frame": 0, "end_frame": 8}
     faults = {
         "field 't2w_windows' is missing": {"uuid": "a", "vision_path": "../a.mp4"},
         "'caption' is neither text nor an object: ['a', 'b']": {**good, "caption": ["a", "b"]},
         "'caption' is blank": {**good, "caption": "   "},
-        "t2w_windows[0]: 'caption' is blank": {**good, "t2w_windows": [{**window, "caption": "  "}]},
+        "t2w_windows[0]: 'caption' is blank": {**good, "t2w_windows": [{**window, "caption": "\u3000\u200b."}]},
+        "no caption is called captions or caption_en": {**good, "caption": None, "captions": ["x"], "caption_en": "x"},
+        "and so are the fields of a caption": {"uuid": "a", "vision_path": "../a.mp4", "text": "x"},
         "is an address; only files are read": {**good, "vision_path": "s3://bucket/a.mp4"},
         "the link ": {**good, "vision_path": "../link.mp4"},
     }
-    index = manifest(tmp_path / "root", [good, *faults.values()])
+    index = manifest(tmp_path / "root", [good, rewritten, *faults.values()])
     words = ("run", "vision_sft_demo", "--dry-run", f"dataloader_train.dataset.path={tmp_path / 'root'}")
     told = cosmos(*words, cwd=tmp_path, code=2).stderr
     assert "Traceback" not in told
     joined = " ".join(told.split())
-    for line, fault in enumerate(faults, start=2):
+    for line, fault in enumerate(faults, start=3):
         assert f"{index}:{line} " in told
         assert fault in joined
     assert f'media_roots = ["{tmp_path / "elsewhere"}"] allows it' in joined

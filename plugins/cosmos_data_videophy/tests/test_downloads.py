@@ -141,7 +141,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path, server: Server) -> None:
     server.files["page.mp4"] = b"<html>not found</html>"
     copy = table(tmp_path / "copy", [f"{server.address}/page.mp4,,,3,1,0"])
     said = prepare(tmp_path / "out", "--split", "train", "--source", str(copy), code=2)
-    assert "not a video" in said
+    assert "it is a web page, as of a failed download" in said
     assert not (tmp_path / "out/videophy2_train/meta.json").exists()
 
 

@@ -57,6 +57,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(copy: Path, tmp_path: 
         ("a ball, a ball falls ", "Caption: a ball falls"),
         (" a ball , ", "Caption: a ball"),
         ("a ball,nan", "Caption: a ball"),
+        ("a ball,N/A", "Caption: a ball"),
         (" ,None", None),
     ],
 )
@@ -78,6 +79,16 @@ def test_a_field_that_never_ends_is_named_with_its_line(copy: Path, tmp_path: Pa
     said = prepare(copy, tmp_path / "out", "--split", "train", code=2)
     assert f"{copy / 'data.csv'}:4" in said
     assert "never closed" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_and_columns_whose_values_would_move_are_refused_with_their_lines(copy: Path, tmp_path: Path) -> None:
+    rows = "clip0.mp4,,,4,1,0\nclip1.mp4,a ball, red,,4,1,0\nclip2.mp4,,,1,1,0,\n"
+    (copy / "data.csv").write_text(f"{HEADER}\n{rows}")
+    said = prepare(copy, tmp_path / "out", "--split", "train", code=2)
+    assert f"{copy / 'data.csv'}:3 this row has 7 fields, the first row 6; put quotes around" in " ".join(said.split())
+    (copy / "data.csv").write_text(f"{HEADER},pc\nclip0.mp4,,,4,1,0,5\n")
+    assert "several columns called pc" in prepare(copy, tmp_path / "out", "--split", "train", code=2)
     assert not (tmp_path / "out").exists()
 
 

@@ -311,3 +311,16 @@ def test_values_come_back_bit_for_bit(tmp_path: Path, exact: bool) -> None:
     assert json.loads((tmp_path / "c/cache.json").read_text())["codec"] == "block_dct"
     with pytest.raises(UserError, match="another video tokenizer"):
         LatentCache(tmp_path / "c", "wan22", "text")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_clips_whose_index_is_lost_are_not_taken_for_those_of_any_video_tokenizer(
+    tmp_path: Path, content: str | None
+) -> None:
+    cache = LatentCache(tmp_path / "c", "block_dct", "text", create=True)
+    cache.write("ab12", Cached(torch.randn(48, 2, 3, 4), "red", None))
+    (tmp_path / "c/cache.json").unlink()
+    if content is not None:
+        (tmp_path / "c/cache.json").write_text(content)
+    with pytest.raises(UserError, match="the index of a latent cache cannot be used"):
+        LatentCache(tmp_path / "c", "wan22", "text", create=True)

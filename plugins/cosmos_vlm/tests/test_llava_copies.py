@@ -160,6 +160,9 @@ def test_hidden_files_are_no_rows_and_links_to_folders_are_followed(tmp_path: Pa
     (home / "more").symlink_to(other)
     assert keys_of(LlavaSource(config_of(home))) == {"row0", "row1"}
     assert cosmos_identify_data(home) is not None
+    (home / f"lost_{name}").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="links lead nowhere"):
+        LlavaSource(config_of(home))
 
 
 @pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.parquet"])
@@ -303,6 +306,15 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path, part: str) -> None:
     with pytest.raises(UserError, match="a Parquet file cannot be read") as found:
         LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
     assert found.value.problems[0].file == str(file)
+
+
+def test_a_parquet_file_with_a_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    texts = [None, pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pa.py_buffer(b"\xff\xfe")]
+    columns = {**{name: [value] for name, value in row(0).items()}, "id": pa.Array.from_buffers(pa.string(), 1, texts)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="a Parquet file cannot be read") as found:
+        LlavaSource(config_of(tmp_path)).get(0, np.random.default_rng(0))
+    assert "Invalid UTF8" in found.value.problems[0].message
 
 
 def test_a_picture_that_any_decoder_chokes_on_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,10 +22,10 @@ NOWHERE = Path("/proc")
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """No byte can be written to a file, as on a full disk."""
+def no_room(most: int = 0) -> Iterator[None]:
+    """No more bytes can be written to a file, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
         yield
     finally:
@@ -79,6 +79,16 @@ def test_of_a_copy_the_new_file_is_named() -> None:
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(command: tuple[str, ...]) -> None:
     error = refused(*command, "hello", "-o", str(NOWHERE / "out" / "shown"))
     assert error.title.startswith("the output cannot be written; nothing was ")
+
+
+@pytest.mark.torch
+def test_a_page_that_finds_no_room_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    with no_room(most=6_000):
+        assert refused("data", "check", "hello", "--html", str(page)).title == f"{page} cannot be written"
+    assert page.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [page]
 
 
 @pytest.mark.torch

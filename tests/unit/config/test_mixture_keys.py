@@ -125,6 +125,11 @@ def test_weights_are_needed_and_names_are_the_members_own(tmp_path: Path) -> Non
     [
         ("dataloader_train.mixture=3", "dataloader_train.mixture", "expected a list of tables"),
         ("dataloader_train.mixture=[3]", "dataloader_train.mixture[0]", "expected a table"),
+        (
+            "dataloader_train.mixture=[{type=5}]",
+            "dataloader_train.mixture[0].type",
+            "expected text, got 5 (a whole number)",
+        ),
         ("dataloader_train.mixture=[]", "dataloader_train.dataset.type", "is missing"),
     ],
 )

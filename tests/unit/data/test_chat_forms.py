@@ -175,6 +175,7 @@ def test_calls_and_their_results_keep_their_parts(row: dict[str, Any]) -> None:
         (asked("x", audios=["a.wav"]), "field audios is not supported"),
         ({"messages": [{"role": "user", "content": "x"}]}, "no turn is an answer"),
         (asked("x") | {"messages": [{"role": "assistant", "content": " \n"}]}, "turn 1 is an empty answer"),
+        ({"messages": [{"role": "assistant", "content": "\u200b\ufeff"}]}, "turn 1 is an empty answer"),
         ({"messages": [{"role": "assistant", "content": None}]}, "turn 1 is an empty answer"),
         (asked("<image><image>", images=["a.png"]), "1 images for 2 places"),
         (asked("<video>", images=[]), "0 videos for 1 places"),

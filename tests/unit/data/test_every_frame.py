@@ -46,6 +46,7 @@ CASES = {
     "interlaced.mpg": drawn(3) + " -c:v mpeg2video -flags +ildct+ilme -g 15 -bf 2",
     "interlaced.ts": drawn(3) + f" {X264} -flags +ildct+ilme -x264-params tff=1",
     "fragments.mp4": drawn(3) + f" {X264} -g 30 -movflags frag_keyframe+empty_moov",
+    "plain.wmv": drawn(3) + " -c:v wmv2 -g 20",
     "plain.flv": drawn(3) + f" {X264} -g 30",
     "open_265.mp4": drawn(3) + " -c:v libx265 -x265-params keyint=30:open-gop=1:bframes=4:log-level=none",
     "open_264.mp4": drawn(3) + f" {X264} -x264-params keyint=30:open-gop=1:bframes=4",
@@ -58,6 +59,7 @@ CASES = {
     "gap_plain.avi": f"{GAP} {X264} -g 20 -bf 0",
     "palette.avi": drawn(1) + " -c:v rawvideo -pix_fmt pal8",
     "pictures.mjpeg": "-f lavfi -i testsrc2=s=160x120:r=25:d=1 -c:v mjpeg -q:v 3",
+    "longer.ogv": f"{GAP} -c:v libtheora -q:v 5 -g 16",
     "repeated.mkv": drawn(1, then="setpts='floor(N/2)*2/25/TB'")
     + " -fps_mode passthrough -enc_time_base 1:1000 -c:v ffv1",
     "wrapped.ts": drawn(2) + f" {X264} -g 20 -output_ts_offset 95442.7",
@@ -198,6 +200,14 @@ def test_an_angle_that_is_no_quarter_turn_is_refused_but_not_one_that_is_rounded
     assert (nearly.width, nearly.height) == (HEIGHT, WIDTH)
 
 
+def test_a_colour_space_that_nothing_converts_is_told_before_any_frame_is_asked_for(folder: Path) -> None:
+    then = "format=yuv444p,setparams=colorspace=ictcp"
+    path = made(folder, "ictcp.mkv", drawn(0.2, then=then) + " -c:v libx264")
+    for read in (probe, check_decodes, lambda path: decode_frames(path, [0])):
+        with pytest.raises(UnreadableSample, match="colour space cannot be converted to RGB"):
+            read(path)
+
+
 def test_a_stream_that_comes_up_in_the_middle_ends_no_video() -> None:
     """Of a recording of a broadcast. Whether PyAV raises after it hangs on what its memory held before."""
 
@@ -227,7 +237,17 @@ def test_the_default_stream_is_read(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["gap.mkv", "jitter.mkv", "gap.webm", "gap.avi", "gap_h264.avi", "gap_plain.avi", "repeated.mkv", "wrapped.ts"],
+    [
+        "gap.mkv",
+        "jitter.mkv",
+        "longer.ogv",
+        "gap.webm",
+        "gap.avi",
+        "gap_h264.avi",
+        "gap_plain.avi",
+        "repeated.mkv",
+        "wrapped.ts",
+    ],
 )
 def test_times_are_those_of_the_file(name: str, folder: Path) -> None:
     path = made(folder, name, CASES[name])
@@ -279,7 +299,9 @@ def test_a_window_of_a_long_file_costs_one_group_of_pictures(folder: Path, monke
     assert len(decoded) <= 93 + 25
 
 
-@pytest.mark.parametrize("name", ["fast.mp4", "gap.mkv", "see_through.webm"])
+@pytest.mark.parametrize(
+    "name", ["fast.mp4", "gap.mkv", "see_through.webm", "mpeg4.avi", "plain.flv", "plain.wmv", "palette.avi"]
+)
 def test_a_file_cut_short_is_refused_for_the_same_reason_everywhere(name: str, folder: Path) -> None:
     whole = made(folder, name, CASES.get(name, drawn(3) + f" {X264} -movflags +faststart"))
     path = folder / f"half_{name}"
@@ -324,6 +346,34 @@ def test_a_recording_that_never_said_its_length_is_whole(folder: Path) -> None:
     path = folder / "live.mkv"
     path.write_bytes(ffmpeg(*arguments)[:-500])
     assert 1 < probe(path).frames < probe(folder / "gap.mkv").frames
+    for kind, codec in (("avi", "mpeg4"), ("flv", "flv"), ("asf", "wmv2")):
+        path = folder / f"live.{kind}"
+        path.write_bytes(ffmpeg(*drawn(1).split(), "-c:v", codec, "-f", kind, "-"))
+        assert probe(path).frames == 25
+
+
+def test_no_window_has_frames_that_a_decoder_made_up(folder: Path) -> None:
+    """Those before the damage and after the next key frame are as they were."""
+    whole = made(folder, "groups.mp4", drawn(4) + f" {X264} -g 25 -bf 0")
+    content, path = bytearray(whole.read_bytes()), folder / "hole.mp4"
+    place = content.index(b"mdat") + len(content) // 2
+    content[place : place + 60] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(UnreadableSample, match=r"frame \d+ is damaged") as refused:
+        check_decodes(path)
+    number = int(refused.value.reason.split()[1])
+    with pytest.raises(UnreadableSample, match=refused.value.reason):
+        decode_frames(path, [number + 1])
+    for start in (0, 25 * (number // 25 + 1)):
+        window = range(start, start + WINDOW)
+        assert np.array_equal(decode_frames(path, window), decode_frames(whole, window))
+
+
+def test_an_avi_file_is_read_without_the_index_that_was_cut_off(folder: Path) -> None:
+    content, path = made(folder, "palette.avi", CASES["palette.avi"]).read_bytes(), folder / "no_index.avi"
+    path.write_bytes(content[: content.rindex(b"idx1")])
+    assert check_decodes(path).frames == 25
+    check_every_start(path)
 
 
 @pytest.mark.parametrize(

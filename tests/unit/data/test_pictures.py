@@ -99,7 +99,6 @@ HEADS = {
     "HEIF": (FIXTURES / "picture.heic").read_bytes(),
     "JPEG XL": b"\xff\x0a\xfa\x7f\x01\x90\x08\x06",
     "SVG": b'\n<?xml version="1.0"?><svg/>',
-    "HTML, such as a failed download": b"<!DOCTYPE html><html></html>",
     "PDF": b"%PDF-1.7",
     "a video": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
 }
@@ -116,6 +115,25 @@ def test_a_picture_that_cannot_be_read_is_refused_by_its_format(name: str, tmp_p
         read_image(b"words")
     with pytest.raises(UnreadableSample, match="image is empty"):
         read_image(b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n<!DOCTYPE html><html></html>", "a web page, as of a failed download; fetch the file again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "a Git LFS pointer, not the file; `git lfs pull` fetches it",
+        ),
+    ],
+)
+def test_what_lies_in_place_of_a_file_is_told_as_that(content: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnreadableSample, match=f"image is {words}"):
+        read_image(content)
+    for name in ("a.png", "a.mp4"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UnreadableSample, match=f"it is {words}"):
+            probe(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "avif"])

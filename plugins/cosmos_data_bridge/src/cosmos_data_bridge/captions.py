@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from cosmos_core.data.jsonl import CALLED
+from cosmos_core.names import is_blank
+from cosmos_core.text_files import EMPTY_CELLS
 from cosmos_data_bridge.config import BridgeConfig
 
 if TYPE_CHECKING:
@@ -21,9 +24,6 @@ _STYLES = {"short": 0.1, "descriptive": 0.2, "dense": 0.7, "temporal": 0.0}
 _WEIGHTS = {f"{writer}_{style}": weight for writer in _WRITERS for style, weight in _STYLES.items()}
 FIELDS = (*_PREFERRED, *(field for field, weight in _WEIGHTS.items() if weight))
 """Fields of a window of which one is taken."""
-BLANK = " \t\r\n."
-"""Characters of a caption that says nothing: trailing dots become one."""
-EMPTY_CELLS = ("nan", "none", "null")
 
 
 @frozen
@@ -64,19 +64,34 @@ def choose(window: Mapping[str, Any], random: np.random.Generator) -> Caption | 
 
 
 def check_captions(window: Mapping[str, Any]) -> None:
-    """Raises ValueError for a caption of `choose` that is blank, or neither an object nor a text."""
+    """Raises ValueError for a caption of `choose` that is blank, or neither an object nor a text.
+
+    Also where no field is one of a caption, while some are called like it.
+    """
     values = {field: window[field] for field in (*_PREFERRED, *_WEIGHTS) if window.get(field) is not None}
     for field, value in values.items():
         if not isinstance(value, Mapping | str):
             raise ValueError(f"'{field}' is neither text nor an object: {value!r:.80}")
-        if isinstance(value, str) and value and not value.strip(BLANK):
+        if isinstance(value, Mapping):
+            _check_json(value, field)
+        if isinstance(value, str) and value and is_blank(value.replace(".", "")):  # Trailing dots become one.
             raise ValueError(f"'{field}' is blank")
         if isinstance(value, str) and value.strip().lower() in EMPTY_CELLS:
             raise ValueError(f"'{field}' is '{value.strip()}', as other programs write an empty cell")
+    others = [name for name, value in window.items() if name.startswith(CALLED) and value is not None]
+    if others and not values:
+        raise ValueError(f"no caption is called {' or '.join(others):.200}; fields that are read: {', '.join(FIELDS)}")
     # A style that is never drawn does not make up for blank ones.
     read = {field: value for field, value in values.items() if field in FIELDS} or values
     if read and not any(read.values()):
         raise ValueError(f"'{next(iter(read))}' is blank")
+
+
+def _check_json(value: Any, field: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError(f"'{field}' holds what JSON has not, such as NaN or a date: {value!r:.80}") from None
 
 
 def _caption(value: Any, field: str) -> Caption:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LOGGED = 5
 """Wrong records that each process tells of."""
+SQUARE = "count as square; `ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT` makes them so"
 LENGTHS = "since a sample has 1 + 4n frames"
 
 
@@ -52,6 +53,7 @@ class BridgeSource(MapSource):
         self._probabilities = np.array(list(weights.values())) / sum(weights.values())
         self._decoded: dict[ClipFile, torch.Tensor] = {}
         self._told = 0
+        self._stretched_told = False
         self._length_told = config.num_video_frames != -1
         used, frames = used_frames((window for _, windows in self._entries for window in windows), config)
         if used < frames:
@@ -150,6 +152,10 @@ class BridgeSource(MapSource):
             raise UnreadableSample(key, f"longer than {self.config.max_duration:g} s", "max_duration")
         if min(timeline.width, timeline.height) < self.config.min_short_edge:
             raise UnreadableSample(key, f"short edge under {self.config.min_short_edge} pixels", "min_short_edge")
+        if timeline.pixel_ratio != 1 and not self._stretched_told:
+            self._stretched_told = True
+            ratio = f"{timeline.pixel_ratio.numerator}:{timeline.pixel_ratio.denominator}"
+            logger.warning("%s looks squeezed, perhaps others too: its pixels are %s, and %s", clip.path, ratio, SQUARE)
         differing = differences(clip, timeline) if self._told < MAX_LOGGED else []
         if differing:
             self._told += 1

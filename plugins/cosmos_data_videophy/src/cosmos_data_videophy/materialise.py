@@ -13,6 +13,7 @@ from attrs import frozen
 from cosmos_core.console import progress
 from cosmos_core.data import UnreadableSample
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.text_files import EMPTY_CELLS
 from cosmos_data_videophy.filling import MANIFEST, Split, shared_names
 from cosmos_data_videophy.question import RUBRIC, YES_OR_NO, conversation
 from cosmos_data_videophy.tables import Row, find_table, read_rows
@@ -20,7 +21,7 @@ from cosmos_data_videophy.writing import entry, write_json
 
 __all__ = ["PrepareOptions", "Report", "materialise"]
 
-MISSING = ("", "nan", "none", "null")
+MISSING = ("", *EMPTY_CELLS)
 
 
 @frozen(kw_only=True)

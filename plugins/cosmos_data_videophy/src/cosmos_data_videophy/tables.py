@@ -13,9 +13,9 @@ from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.data.files import files_below
+from cosmos_core.data.files import check_links, files_below
 from cosmos_core.errors import Problem, UserError, first_line
-from cosmos_core.text_files import csv_fault, csv_reader, read_text
+from cosmos_core.text_files import csv_fault, csv_reader, extra_fields, read_text
 
 __all__ = ["Row", "Table", "find_table", "read_rows"]
 
@@ -32,6 +32,8 @@ PARQUET = ".parquet"
 SPLITS = {"train": ("train",), "val": ("test", "train")}
 """How Parquet files of a split begin; the Hub calls the only split of a repository `train`."""
 COLUMNS = ("video_url", "caption", "upsampled_caption", "pc", "sa", "joint", "category")
+MAX_PROBLEMS = 10
+"""Bad lines that one error lists."""
 UNREADABLE = "the table of VideoPhy-2 cannot be read"
 
 
@@ -71,6 +73,7 @@ def find_table(source: Path | None, split: str) -> Table:
 def _shards(folder: Path, split: str) -> tuple[Path, ...]:
     """Parquet files below `folder` that are called after the split, or after none."""
     files = [path for path in files_below(folder) if path.suffix == PARQUET]
+    check_links(files)
     for prefix in SPLITS[split]:
         named = tuple(path for path in files if path.name.startswith(prefix))
         if named:
@@ -87,15 +90,23 @@ def read_rows(table: Table, needed: Sequence[str]) -> Iterator[Row]:
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     reader = csv_reader(read_text(path), skip_spaces=False)
     line = 1
+    problems = []
     try:
         _check_columns(path, reader.fieldnames or (), needed)
         line = reader.line_num + 1
         for row in reader:
-            yield {name: value or "" for name, value in _named(row)}
+            if fault := extra_fields(row):
+                problems.append(Problem(message=fault, file=str(path), line=line))
+            else:
+                yield {name: value or "" for name, value in _named(row)}
             line = reader.line_num + 1
     except csv.Error as error:
         problem = Problem(message=csv_fault(error), file=str(path), line=line)
         raise UserError(UNREADABLE, [problem]) from None
+    if problems:
+        rest = len(problems) - MAX_PROBLEMS
+        more = [Problem(message=f"and {rest} more")] if rest > 0 else []
+        raise UserError(UNREADABLE, [*problems[:MAX_PROBLEMS], *more])
 
 
 def _named(row: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -130,4 +141,8 @@ def _check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> N
     missing = [name for name in needed if name not in names]
     if missing:
         message = f"it lacks the columns {', '.join(missing)}; it has {', '.join(names) or 'none'}"
+        raise UserError(UNREADABLE, [Problem(message=message, file=str(path), line=1)])
+    repeated = [name for name in COLUMNS if list(names).count(name) > 1]
+    if repeated:
+        message = f"it has several columns called {' and '.join(repeated)}; rename or remove the others"
         raise UserError(UNREADABLE, [Problem(message=message, file=str(path), line=1)])

@@ -9,14 +9,15 @@ from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.data.jsonl import CALLED
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import text_fault
 from cosmos_data_bridge.captions import FIELDS, check_captions
 
-__all__ = ["Entry", "caption_fields", "key_of", "no_problems", "unique"]
+__all__ = ["RANGES", "Entry", "caption_fields", "key_of", "no_problems", "unique"]
 
-CALLED = ("caption", "qwen3")
-"""How names of caption fields begin."""
+RANGES = ("start_frame", "end_frame", "temporal_interval", "t2w_windows")
+"""Fields and columns that say of which frames a caption is."""
 MAX_PROBLEMS = 10
 """Problems that one error lists."""
 
@@ -53,8 +54,9 @@ def caption_fields(value: Any) -> dict[str, Any]:
         fields = dict(value)
     else:
         fields = {"caption_json" if isinstance(value, Mapping) else "caption": value}
-    if ranges := fields.keys() & {"start_frame", "end_frame", "temporal_interval"}:
-        raise ValueError(f"'{min(ranges)}' is not read here: a caption is of the whole clip, or of all its windows")
+    ranges = [name for name in RANGES if isinstance(value, Mapping) and name in value]
+    if ranges:
+        raise ValueError(f"'{ranges[0]}' is not read here: a caption is of the whole clip, or of all its windows")
     if all(field is None for field in fields.values()):
         raise ValueError("the caption is missing")
     if all(fields.get(name) is None for name in FIELDS):

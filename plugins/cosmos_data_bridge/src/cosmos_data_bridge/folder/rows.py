@@ -12,7 +12,7 @@ from typing import Any
 from cosmos_core.data.first_row import ONE_A_LINE
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.strict_json import loads
-from cosmos_core.text_files import csv_fault, csv_reader, read_text
+from cosmos_core.text_files import csv_fault, csv_reader, extra_fields, read_text
 from cosmos_data_bridge.folder.entries import no_problems
 
 __all__ = ["COLUMNAR", "TABLES", "Row", "column_names", "rows"]
@@ -58,22 +58,14 @@ def rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
         problems = []
         try:
             for row in reader:
-                if any(row.get(None, ())):
-                    problems.append(_too_long(file, last + 1, row))
+                if fault := extra_fields(row):
+                    problems.append(Problem(message=fault, file=str(file), line=last + 1))
                 else:
                     yield reader.line_num, row
                 last = reader.line_num
         except csv.Error as error:
             raise _not_csv(file, last + 1, error) from None
         no_problems(problems, f"bad lines in {file}")
-
-
-def _too_long(file: Path, line: int, row: Mapping[str | None, Any]) -> Problem:
-    """Of a row with more fields than columns, as an unquoted comma in a caption makes."""
-    fields = len(row) - 1 + len(row[None])
-    hint = "put quotes around a text that holds the separator"
-    message = f"this row has {fields} fields, the first row has {len(row) - 1}"
-    return Problem(message=message, file=str(file), line=line, hint=hint)
 
 
 def _csv(file: Path) -> csv.DictReader[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from cosmos_core.data.files import files_below
+from cosmos_core.data.files import check_links, files_below
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
@@ -30,7 +30,8 @@ CAPTIONS = (".json", ".txt")
 
 def sidecars(root: Path) -> list[Entry]:
     """Every clip below `root` that has a caption. Raises UserError for clips without captions, and the reverse."""
-    files = files_below(root)
+    files = [path for path in files_below(root) if path.suffix.lower() in (*MEDIA, *CAPTIONS, *TABLES)]
+    check_links(files)
     clips = {path: path for path in files if path.suffix.lower() in MEDIA}
     captions = {path: partial(read_text, path) for path in files if path.suffix.lower() in CAPTIONS}
     table = next((path for path in files if path.suffix.lower() in TABLES), None)
@@ -51,15 +52,11 @@ def pair(
         hint = f"endings read: {' '.join(sorted(MEDIA))}"
         problem = Problem(message=f"no video and no picture below it{alone}", file=str(root), hint=hint)
         raise UserError(f"no clips in {root}", [problem])
-    by_name = {_name(path): path for path in sorted(captions, reverse=True)}
-    names = {_name(path) for path in clips}
-    problems = [
-        *(_missing(path) for path in clips if _name(path) not in by_name),
-        *(_alone(path) for name, path in sorted(by_name.items()) if name not in names),
-    ]
+    file_of, others = _matched(clips, captions)
+    problems = [*(_missing(path) for path in clips if path not in file_of), *map(_alone, others)]
     entries = []
     for origin, path in clips.items():
-        file = by_name.get(_name(origin))
+        file = file_of.get(origin)
         if file is None:
             continue
         try:
@@ -72,9 +69,24 @@ def pair(
     return entries
 
 
-def _name(path: Path) -> str:
-    """What a clip and its caption share. A letter with an accent may be written in two ways, as Macs do."""
-    return normalize("NFC", str(path.with_suffix("")))
+def _matched(clips: Iterable[Path], captions: Iterable[Path]) -> tuple[dict[Path, Path], list[Path]]:
+    """Each clip's caption, and the captions that belong to none.
+
+    A letter with an accent may be written in two ways, as Macs do. Only files without a namesake are matched so.
+    """
+    by_name = {path.with_suffix(""): path for path in sorted(captions, reverse=True)}
+    file_of = {clip: by_name[clip.with_suffix("")] for clip in clips if clip.with_suffix("") in by_name}
+    used = {clip.with_suffix("") for clip in file_of}
+    left = {_one_form(name): file for name, file in sorted(by_name.items()) if name not in used}
+    for clip in clips:
+        if clip not in file_of and (file := left.pop(_one_form(clip.with_suffix("")), None)):
+            file_of[clip] = file
+    taken = set(file_of.values())
+    return file_of, [file for _, file in sorted(by_name.items()) if file not in taken]
+
+
+def _one_form(name: Path) -> str:
+    return normalize("NFC", str(name))
 
 
 def _caption(text: str, file: Path) -> dict[str, Any]:

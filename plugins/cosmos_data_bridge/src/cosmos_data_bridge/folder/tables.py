@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
+from unicodedata import normalize
 
 from attrs import frozen
 
 from cosmos_core.console import progress
-from cosmos_core.data.files import files_below
+from cosmos_core.data.files import check_links, files_below
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import path_fault
 from cosmos_core.strict_json import loads
-from cosmos_data_bridge.folder.entries import Entry, caption_fields, key_of, no_problems
+from cosmos_data_bridge.folder.entries import RANGES, Entry, caption_fields, key_of, no_problems
 from cosmos_data_bridge.folder.media import MediaFolder
 from cosmos_data_bridge.folder.rows import COLUMNAR, TABLES, Row, column_names, rows
 
@@ -24,8 +25,7 @@ __all__ = ["METADATA", "Columns", "Tables", "tables_of"]
 PATHS = ("vision_path", "path", "file_name", "file", "filename", "video", "video_path", "image", "image_path", "media")
 TEXTS = ("caption_json", "caption", "text", "prompt", "description")
 """Names of columns that are looked for, in this order."""
-RANGES = ("start_frame", "end_frame", "t2w_windows")
-"""Columns that say of which frames a caption is."""
+PARTS = "write a manifest (docs/data.md, Captioned clips), or remove them where captions are of whole clips"
 DIALOGS = "; rows of dialogs have messages, conversations, or query and response (docs/data.md, Dialogs)"
 METADATA = tuple(f"metadata{suffix}" for suffix in TABLES)
 """Tables that describe the folder they lie in, as Hugging Face's image and video folders have them."""
@@ -56,10 +56,8 @@ class Tables:
         names = column_names(file)
         if not names:
             raise UserError(f"{file} has no rows")
-        if ranges := [name for name in names if name in RANGES]:
-            hint = "write a manifest (docs/data.md, Captioned clips), or remove them where captions are of whole clips"
-            message = f"has {' and '.join(ranges)}: captions of parts of a clip are not read from a table"
-            raise UserError("a table cannot be used", [Problem(message=message, file=str(file), line=1, hint=hint)])
+        if fault := _parts_fault(names):
+            raise UserError("a table cannot be used", [Problem(message=fault, file=str(file), line=1, hint=PARTS)])
         columns = []
         for kind, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
             column = named or next((name for name in known if name in names), None)
@@ -114,6 +112,9 @@ class Tables:
         return entries
 
     def _entry(self, file: Path, line: int, row: Row, columns: Columns, media: MediaFolder | None) -> Entry:
+        # Rows of JSONL have fields of their own.
+        if fault := _parts_fault([name for name in row if row[name] is not None]):
+            raise ValueError(f"{fault}; {PARTS}")
         captions = _captions(row, columns)
         value = row.get(columns.path)
         data = _content(value)
@@ -136,7 +137,10 @@ class Tables:
             raise ValueError(f"'{text}' is an address; only files are read")
         if fault := path_fault(str(file.parent / text)):
             raise ValueError(f"the path {text!r:.80} {fault}")
-        path = next((place / text for place in (file.parent, self.root) if (place / text).is_file()), None)
+        # A letter with an accent may be written in two ways, as Macs do.
+        forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
+        places = (place / form for form in forms for place in (file.parent, self.root))
+        path = next((place for place in places if place.is_file()), None)
         if path is None:
             slashes = "; folders are separated by / here" if "\\" in text else ""
             raise ValueError(f"no such file: {file.parent / text}{slashes}")
@@ -158,9 +162,10 @@ def tables_of(source: Path, tell: Callable[[str], None]) -> tuple[Path, ...]:
     if described:
         return described
     by_split: dict[str, list[Path]] = defaultdict(list)
-    for path in files_below(source):
-        if path.suffix.lower() in COLUMNAR:
-            by_split[_split(path.relative_to(source))].append(path)
+    files = [path for path in files_below(source) if path.suffix.lower() in COLUMNAR]
+    check_links(files)
+    for path in files:
+        by_split[_split(path.relative_to(source))].append(path)
     if len(by_split) > 1:
         names = ", ".join(sorted(filter(None, by_split)))
         if "train" not in by_split:
@@ -174,6 +179,11 @@ def _split(path: Path) -> str:
     """The split that a file belongs to, by its own name or that of a folder; "" if neither tells."""
     matches = (SPLIT.match(part.lower()) for part in reversed(path.parts))
     return next((match.group(1) for match in matches if match), "")
+
+
+def _parts_fault(names: Iterable[str]) -> str:
+    ranges = [name for name in names if name in RANGES]
+    return f"has {' and '.join(ranges)}: captions of parts of a clip are not read from a table" if ranges else ""
 
 
 def _content(value: Any) -> bytes | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
-from cosmos_core.data.files import files_below, is_hidden
+from attrs import evolve
+
+from cosmos_core.data.files import check_links, files_below, is_hidden
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.names import path_fault
 from cosmos_core.text_files import text_of
@@ -28,7 +30,9 @@ def tars_of(source: Path) -> list[Path]:
     files = files_below(source)
     if any(path.suffix.lower() in MEDIA for path in files):
         return []
-    return [path for path in files if path.suffix.lower() == TAR]
+    tars = [path for path in files if path.suffix.lower() == TAR]
+    check_links(tars)
+    return tars
 
 
 def unpack(tar: Path, root: Path, media: MediaFolder) -> list[Entry]:
@@ -61,28 +65,43 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes
         if not isinstance(archive.fileobj, BufferedReader):
             problem = Problem(message="it is compressed", file=str(tar), hint="decompress it, such as with gunzip")
             raise UserError("a tar cannot be read", [problem])
-        seen = set()
+        seen: set[PurePosixPath] = set()
+        folders: set[PurePosixPath] = set()
         for member in archive:
             name = PurePosixPath(member.name)
             is_used = name.suffix.lower() in MEDIA or name.suffix.lower() in CAPTIONS
-            if not member.isfile() or not is_used:
+            if not is_used or not (member.isfile() or member.issym() or member.islnk()):
                 continue
             outside = name.is_absolute() or ".." in name.parts
-            if fault := path_fault(member.name):
-                problem = Problem(message=f"the name {member.name!r:.80} {fault}", file=str(tar), hint="pack it anew")
-                raise UserError("a tar has names that cannot be unpacked", [problem])
-            if is_hidden(name) and not outside:
+            if is_hidden(name) and not outside and not path_fault(member.name):
                 continue
-            if outside or name in seen:
-                fault = "lies outside of it" if outside else "is in it twice"
-                hint = "pack it with relative names" if outside else "pack it anew, with one file of each name"
-                problem = Problem(message=f"{name} {fault}", file=str(tar), hint=hint)
-                raise UserError("a tar has names that cannot be unpacked", [problem])
+            if fault := _fault(member, name, seen, folders):
+                raise UserError("a tar has names that cannot be unpacked", [evolve(fault, file=str(tar))])
             seen.add(name)
+            folders.update(name.parents)
             yield name, member.size, partial(_content, archive, member)
         # A tar ends with two blocks of zeros; reading stops silently where a member's header is cut off.
         if tar.stat().st_size < archive.offset + tarfile.BLOCKSIZE:
             raise EOFError("its end is missing")
+
+
+def _fault(
+    member: tarfile.TarInfo, name: PurePosixPath, files: Collection[PurePosixPath], folders: Collection[PurePosixPath]
+) -> Problem | None:
+    """Why a clip or a caption cannot be unpacked. files, folders: of the members before it."""
+    if fault := path_fault(member.name):
+        return Problem(message=f"the name {member.name!r:.80} {fault}", hint="pack it anew")
+    if name.is_absolute() or ".." in name.parts:
+        return Problem(message=f"{name} lies outside of it", hint="pack it with relative names")
+    if not member.isfile():
+        hint = "pack it anew with files, as `tar --dereference --hard-dereference` does"
+        return Problem(message=f"{name} is a link to {member.linkname}", hint=hint)
+    if name in files:
+        return Problem(message=f"{name} is in it twice", hint="pack it anew, with one file of each name")
+    both = name if name in folders else next((above for above in name.parents if above in files), None)
+    if both is not None:
+        return Problem(message=f"{both} is a file and a folder in it", hint="rename one, and pack it anew")
+    return None
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

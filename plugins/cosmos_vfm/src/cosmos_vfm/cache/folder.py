@@ -40,7 +40,9 @@ class LatentCache:
         """limit: bytes of this and the other automatic caches beside it; what was used longest ago is removed."""
         self.folder, self._limit = folder, limit
         index = folder / INDEX
-        if create and not index.is_file():
+        if create and not os.path.lexists(index):
+            if not self.is_empty:
+                raise _unknown(index, "is missing, while there are clips of an unknown video tokenizer")
             write_index(folder, video_tokenizer, text)
         record = _read(index)
         check_format(record, index, FORMAT, package=PACKAGE)
@@ -128,8 +130,16 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _read(index: Path) -> dict[str, Any]:
+    if not os.path.lexists(index):
+        problem = Problem(message=f"missing: {index}", key="dataloader_train.cache")
+        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem])
     try:
         return read_object(index)
-    except UserError:
-        problem = Problem(message=f"missing or damaged: {index}", key="dataloader_train.cache")
-        raise UserError("there is no latent cache; make one with `cosmos data cache`", [problem]) from None
+    except UserError as error:
+        raise _unknown(index, error.problems[0].message) from None
+
+
+def _unknown(index: Path, fault: str) -> UserError:
+    hint = "remove the folder, and make the cache anew; without this file nothing says what the clips belong to"
+    problem = Problem(message=fault, file=str(index), hint=hint)
+    return UserError("the index of a latent cache cannot be used; nothing was started", [problem])

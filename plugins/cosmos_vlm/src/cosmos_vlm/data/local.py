@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os.path import exists, isdir, isfile
 from pathlib import Path
 
 from attrs import frozen
 
-from cosmos_core.data.files import files_below, followed
+from cosmos_core.data.files import check_links, files_below, followed
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.data.tables import JSON, PARQUET, holds_records
 
@@ -60,18 +60,22 @@ def local_copy(path: str, subset: str | None) -> LocalCopy:
 
 
 def _parquet(home: Path) -> list[Path]:
-    return [file for file in files_below(home) if file.suffix.lower() == PARQUET]
+    return _files(home, (PARQUET,))
 
 
 def _json(home: Path) -> Iterator[Path]:
     """JSON files with rows. Others, such as a description of the dataset, are skipped with a warning."""
-    for file in files_below(home):
-        if file.suffix.lower() not in JSON:
-            continue
+    for file in _files(home, JSON):
         if holds_records(file):
             yield file
         else:
             logger.warning("skipped %s: it is not a list of records", file)
+
+
+def _files(home: Path, endings: Sequence[str]) -> list[Path]:
+    files = [file for file in files_below(home) if file.suffix.lower() in endings]
+    check_links(files)
+    return files
 
 
 def _check_not_several(root: Path, subset: str, files: list[Path]) -> None:

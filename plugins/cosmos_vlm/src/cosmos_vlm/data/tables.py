@@ -54,7 +54,9 @@ def read_block(location: str, number: int) -> Block:
     def read() -> Any:
         with _parquet(location) as table:
             columns = [name for name in FIELDS if name in table.schema_arrow.names]
-            return table.read_row_group(number, columns=columns)
+            rows = table.read_row_group(number, columns=columns)
+            rows.validate(full=True)  # Texts may not be UTF-8.
+            return rows
 
     rows = with_retries(read, location) if location.startswith(REMOTE) else read()
     return lambda index: dict(rows.slice(index, 1).to_pylist()[0])
