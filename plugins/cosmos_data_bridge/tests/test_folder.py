@@ -82,7 +82,7 @@ CAPTIONS = {
 def test_a_folder_of_clips_and_pictures_is_prepared_without_copies_and_shown(clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     told = prepared(clips, out, "--val", "0.25", "--recipe", "vision_sft_demo")
-    assert "train: 3 clips\nval: 1 clips" in told
+    assert "train: 3 clips\nval: 1 clip\n" in told
     assert {path.suffix for path in out.rglob("*") if path.is_file()} == {".jsonl", ".json", ".toml"}
     assert "already there" in prepared(clips, out, "--val", "0.25", "--recipe", "vision_sft_demo")
     told = cosmos("data", "show", str(out), "--count", "5", "-o", str(tmp_path / "shown")).stdout
