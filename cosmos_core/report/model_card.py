@@ -25,7 +25,7 @@ from cosmos_core.report.record import RunRecord, read_record
 
 __all__ = ["write_description"]
 
-FACTS = ("recipe", "overrides", "training data", "validation data", "fetched")
+FACTS = ("recipe", "overrides", "training data", "validation data", "sources")
 """Of the run, in the card."""
 STEP_METRICS = ("loss", "step")
 """Of the last step; all other metrics are about the run, not the model."""
