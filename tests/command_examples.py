@@ -11,9 +11,11 @@ import click
 
 from cosmos_core.cli.main import root_command
 from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import list_recipes, resolve
 
 __all__ = ["all_commands", "arguments_of", "check_arguments", "examples"]
 
+_RUN = re.compile(r"outputs/train(?:/\w+){3}")
 _EXAMPLES = re.compile(r"Examples:\n((?: *\S.*\n?)+)")
 
 
@@ -65,8 +67,21 @@ def arguments_of(line: str) -> list[list[str]]:
     return calls
 
 
+@cache
+def _run_directories() -> frozenset[str]:
+    """Where the installed recipes run."""
+    jobs = (resolve(recipe.name, plugins=_plugins()).config.job for recipe in list_recipes())
+    return frozenset(f"outputs/train/{job.project}/{job.group}/{job.name}" for job in jobs)
+
+
 def check_arguments(arguments: list[str]) -> None:
-    """Raises click.UsageError when a command does not take these arguments; files need not exist."""
+    """Raises click.UsageError when a command does not take these arguments; files need not exist.
+
+    A run directory must be that of a recipe, but for one that is removed.
+    """
+    for word in arguments if arguments[:2] != ["runs", "remove"] else ():
+        if (run := _RUN.match(word)) and run[0] not in _run_directories():
+            raise click.UsageError(f"no recipe runs in {run[0]}")
     command: click.Command = root_command(_plugins())
     context = click.Context(command, info_name="cosmos", obj=_plugins())
     while True:

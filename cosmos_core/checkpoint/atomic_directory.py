@@ -30,7 +30,8 @@ def atomic_directory(output: Path, undone: str, *, made_of: str | None = None) -
         problem = Problem(message=f"the path {fault}", file=repr(str(output)), hint="choose another folder")
         raise UserError(f"the output cannot be written; {undone}", [problem])
     if is_taken(output):
-        raise UserError(f"{output} exists already; {undone}")
+        problem = Problem(message="choose another folder or remove it")
+        raise UserError(f"{output} exists already; {undone}", [problem])
     # Not Path.is_file, which raises where a folder called "model" is another user's.
     above = Path(realpath(output)).parents
     if around := next((folder for folder in above if isfile(folder / "model/.metadata")), None):

@@ -43,6 +43,7 @@ _HOLDERS = {
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
     "torch.serialization": {"_get_layout"},
     "pathlib": {"PosixPath", "Path"},
+    "builtins": {"getattr"},  # By which Python 3.11.0 to 3.11.3 pickle members of enums.
 }
 _TYPES: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,

@@ -145,7 +145,7 @@ class AdaptedModelConfig(ModelConfig):
     lora_alpha: int = option(32, "Adapter scale is alpha / rank.", low=1, unless=_NO_ADAPTERS)
     lora_target_modules: str = option(
         "q_proj,k_proj,v_proj,o_proj",
-        "Adapted linear layers: names or dotted suffixes, comma-separated.",
+        "Adapted linear layers: names or dotted endings, comma-separated.",
         unless=_NO_ADAPTERS,
     )
 

@@ -31,9 +31,11 @@ def write_prepared(
     """
     try:
         if is_taken(root):
-            if _recorded(root / RECORD, package) == dict(options):
+            if (recorded := _recorded(root / RECORD, package)) == dict(options):
                 return False
-            raise UserError(f"{root} exists and holds something else; choose another folder or remove it")
+            other = [name for name in options if recorded and recorded.get(name) != options[name]]
+            what = f": it differs in {', '.join(other)}" if other else ""
+            raise UserError(f"{root} exists and holds something else{what}; choose another folder or remove it")
         hidden = root.with_name(f".{root.name}.partial")
         with directory_lock(hidden):
             if not resume:

@@ -134,7 +134,7 @@ def _accepted(
         if member.key in accepting and (member.name not in old or "used" in state):
             accepted[member.name] = f"is {now}, {was}"
             continue
-        way_out = "start another run from these weights: checkpoint.load_path=.../iter_<N>/model"
+        way_out = "start another run from these weights: job.name=NAME checkpoint.load_path=.../iter_<N>/model"
         accept = f"{key}.changed=accept" if member.key == "dataset" else '`changed = "accept"` in its table'
         hint = f"put it back, go on with the samples that are new or left: {accept}, or {way_out}"
         if member.key in accepting:

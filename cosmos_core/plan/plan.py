@@ -111,6 +111,7 @@ class RunPlan:
             return []
         done = self.weights.step
         lines = [f"complete at step {done}; nothing to do", f"to continue: trainer.max_iter=M with M above {done}"]
+        lines.append("to train anew: job.name=NAME, which takes another run directory")
         if self.changes:
             lines.append(f"differs from what trained {self.weights.label}: {', '.join(map(str, self.changes))}")
         rejected = ", ".join(change.key for change in self.changes if change.rejected)

@@ -25,7 +25,7 @@ from cosmos_core.report.record import RunRecord, read_record
 
 __all__ = ["write_description"]
 
-FACTS = ("recipe", "overrides", "training data", "validation data", "fetched")
+FACTS = ("recipe", "overrides", "training data", "validation data", "sources")
 """Of the run, in the card."""
 STEP_METRICS = ("loss", "step")
 """Of the last step; all other metrics are about the run, not the model."""
@@ -95,7 +95,9 @@ def _card(
             _table(("setting", "value"), {n: json.dumps(v) for n, v in export.generation.items()}),
         ]
     if config is not None:
-        evaluate = "With cosmos, `cosmos eval FOLDER` evaluates these weights on the same data."
+        data = "on the same data" if config.dataloader_val is not None else "on DATA, a file or folder of yours"
+        words = "FOLDER" if config.dataloader_val is not None else "FOLDER DATA"
+        evaluate = f"With cosmos, `cosmos eval {words}` evaluates these weights {data}."
         parts.append(f"`{EXPORT_CONFIG}` holds every setting of the run. {evaluate}\n")
     return "\n".join(parts)
 

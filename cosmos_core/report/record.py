@@ -88,7 +88,7 @@ def read_record(run_dir: Path) -> RunRecord:
 
 
 def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    weights, fetched = _table(info, "weights"), _table(info, "fetched")
+    weights, sources = _table(info, "weights"), _table(info, "fetched")
     versions = _table(info, "distributions")
     origin = weights.get("origin")
     facts = {
@@ -99,7 +99,7 @@ def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]
         "base": f"{origin}" if origin else _table(config, "checkpoint").get("load_path", ""),
         "training data": _data(config, "dataloader_train"),
         "validation data": _data(config, "dataloader_val") if _table(config, "trainer").get("run_validation") else "",
-        "fetched": ", ".join(f"{name}: {source}" for name, source in fetched.items()),
+        "sources": ", ".join(f"{name}: {source}" for name, source in sources.items()),
         "processes": info.get("processes", ""),
         "started": info.get("started", ""),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -110,9 +110,16 @@ def _facts(info: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _data(config: Mapping[str, Any], section: str) -> str:
-    dataset = _table(_table(config, section), "dataset")
-    place = dataset.get("path", "")
-    return f"{dataset.get('type', '')} {place}".strip()
+    """Type and place of the data; of a mixture those of each member, with its weight."""
+    loader = _table(config, section)
+    members = [member for member in _list(loader, "mixture") if isinstance(member, dict)]
+    return "; ".join(map(_described, members or [_table(loader, "dataset")]))
+
+
+def _described(dataset: Mapping[str, Any]) -> str:
+    weight = dataset.get("weight")
+    share = f"(weight {weight:g})" if isinstance(weight, int | float) else ""
+    return " ".join(str(fact) for fact in (dataset.get("type"), dataset.get("path"), share) if fact)
 
 
 def _launch(number: int, info: Mapping[str, Any]) -> Launch:

@@ -11,7 +11,7 @@ import torch
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import DataloaderConfig, DatasetConfig
-from cosmos_core.data.samples import Item
+from cosmos_core.data.samples import Chat, Image, Item, VideoText
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
@@ -25,7 +25,7 @@ __all__ = ["check_dataset", "check_family"]
 def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None) -> list[Any]:
     """Assert that a dataset is not empty, gives equal samples for equal draws, and can be pickled.
 
-    Returns its first samples, for `check_family`.
+    Pixels of core's records must be tensors of bytes. Returns its first samples, for `check_family`.
     """
     registry = (plugins or PluginManager.discover()).registry
     source = registry.get(DatasetSpec, config.type).source.load()(config)
@@ -34,6 +34,7 @@ def check_dataset(config: DatasetConfig, *, plugins: PluginManager | None = None
     samples = []
     for index in range(min(4, len(source))):
         first, second = (data.get(index, np.random.default_rng(index)) for data in (source, copy))
+        _assert_pixels(first, f"sample {index}")
         assert _same(first, second), f"sample {index} differs between two equal draws"
         samples.append(first)
     return samples
@@ -68,9 +69,27 @@ def check_family(
     assert sums[0] == sums[1], "validation differs between two runs"
 
 
+def _assert_pixels(sample: Any, where: str) -> None:
+    """Pixels of core's records are tensors of bytes, channels first."""
+    media: list[tuple[Any, str]] = []
+    if isinstance(sample, VideoText) and not hasattr(sample.video, "load"):
+        media.append((sample.video, "[3, T, H, W]"))
+    elif isinstance(sample, Chat):
+        parts = [part for message in sample.messages for part in message.content if not isinstance(part, str)]
+        media += [(part.pixels, "[3, H, W]" if isinstance(part, Image) else "[3, T, H, W]") for part in parts]
+    for pixels, shape in media:
+        tensor = isinstance(pixels, torch.Tensor)
+        what = f"{pixels.dtype} {list(pixels.shape)}" if tensor else type(pixels).__name__
+        sides = shape.count(",") + 1
+        right = tensor and pixels.dtype == torch.uint8 and pixels.dim() == sides and pixels.shape[0] == 3
+        assert right, f"{where}: pixels must be a uint8 tensor {shape}, not {what}"
+
+
 def _same(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
+    if isinstance(first, np.ndarray):
+        return np.array_equal(first, second)
     if hasattr(first, "__dataclass_fields__"):
         return all(_same(getattr(first, name), getattr(second, name)) for name in first.__dataclass_fields__)
     if isinstance(first, list | tuple):

@@ -64,8 +64,21 @@ def _position(reader: SampleReader, sample: str) -> int:
         keys.append(reader.source.key(reader.index(position)))
         if keys[-1] == sample:
             return position
-    hint = did_you_mean(sample, keys) or f"a number below {len(reader)}, or a key such as {keys[0]}"
+    # The log calls a clip by its window too: `clip1_w0`.
+    parents = [position for position, key in enumerate(keys) if sample.startswith(f"{key}_")]
+    if (named := next((position for position in parents if _name(reader, position) == sample), None)) is not None:
+        return named
+    near = f"did you mean '{keys[parents[0]]}'?" if parents else did_you_mean(sample, keys)
+    hint = near or f"a number below {len(reader)}, or a key such as {keys[0]}"
     raise UserError(f"there is no sample '{sample}'", [Problem(message="is neither a place nor a key", hint=hint)])
+
+
+def _name(reader: SampleReader, position: int) -> str:
+    """What the log calls the sample that training reads there."""
+    try:
+        return reader.read(position).key
+    except UnreadableSample as error:
+        return error.where
 
 
 def _write(sample: ReadSample, reader: SampleReader, member: str, place: Path) -> str:

@@ -97,6 +97,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(
     before = content(own)
     done = cosmos(*command(own, 4, *overrides))
     assert done.stdout.startswith("complete at step 4; nothing to do\nto continue: trainer.max_iter=M with M above 4\n")
+    assert "to train anew: job.name=NAME" in done.stdout
     assert all(text in done.stdout for text in differing)
     assert ("differs from what trained iter_000000004 (launch 2)" in done.stdout) == bool(differing)
     assert content(own) == before

@@ -45,6 +45,10 @@ def test_the_commands_of_the_readme_run_as_they_stand(section: str, tmp_path: Pa
     assert json.loads((tmp_path / "shown/sample.json").read_text())["messages"][-1]["role"] == "assistant"
     assert "outcome: done" in done["mine.toml"].stdout
     assert "20/20" in done["mine.toml"].stderr
+    exported = ("export", "outputs/train/cosmos3/vlm_llava_ov_demo/mine", "-o", "tuned")
+    assert "exported: tuned" in cosmos(*exported, cwd=tmp_path).stdout
+    assert "`cosmos eval FOLDER DATA` evaluates these weights" in (tmp_path / "tuned/README.md").read_text()
+    assert "val_loss: " in cosmos("eval", "tuned", "my_dialogs.jsonl", "--answers", "0", cwd=tmp_path).stdout
     dry = cosmos("run", "mine.toml", "--dry-run", cwd=tmp_path)
     assert "# check the data: cosmos data check mine.toml" in dry.stdout
     assert "2 can be used" in cosmos("data", "check", "mine.toml", "--no-html", cwd=tmp_path).stdout

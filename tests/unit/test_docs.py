@@ -138,6 +138,24 @@ def test_prose_names_what_it_speaks_of(path: Path) -> None:
     assert found is None, f"{label(path)} says '{found[0] if found else ''}' without naming what it is"
 
 
+def test_the_readme_of_core_names_its_rooms_and_modules() -> None:
+    named = re.findall(r"`(\w+)(?:\.py)?`", (ROOT / "cosmos_core/README.md").read_text(encoding="utf-8"))
+    modules = {path.stem for path in (ROOT / "cosmos_core").glob("*.py")} - {"__init__", "__main__"}
+    assert not {*modules, *(room.name for room in ROOMS)} - {*named}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=label)
+def test_the_readme_of_a_plugin_names_its_files_and_recipes(plugin: Path) -> None:
+    text, _, table = (plugin / "README.md").read_text(encoding="utf-8").partition("| in `src/")
+    source = plugin / "src" / plugin.name
+    rows = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([\w./]+)`", row)}
+    folders = {path.name for path in source.iterdir() if path.is_dir()}
+    assert named == {path.name for path in source.glob("*.py")} - {"__init__.py"} | folders - {"__pycache__"}
+    recipes = {path.stem for path in source.glob("recipes/*.toml")}
+    assert not recipes - {*re.findall(r"\w+", text)}
+
+
 @pytest.mark.parametrize("room", [room for room in ROOMS if room.name not in GENERATED], ids=label)
 def test_the_readme_of_a_room_names_its_files(room: Path) -> None:
     """In a table; folders count as one name."""

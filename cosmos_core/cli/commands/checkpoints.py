@@ -81,7 +81,7 @@ def verify(folder: Path, as_json: bool) -> int:
     \b
     Examples:
       cosmos checkpoints verify outputs/train/cosmos3/sft/hello
-      cosmos checkpoints verify outputs/train/cosmos3/sft/hello/checkpoints/iter_000000100
+      cosmos checkpoints verify outputs/train/cosmos3/sft/hello/checkpoints/iter_000000060
     """
     from cosmos_core.plan.checkpoint import complete_ones
     from cosmos_core.plan.hold import held_in_turn

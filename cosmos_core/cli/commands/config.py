@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cosmos_core.cli.complete import key_names, key_values, recipes_and_files, task_names
@@ -9,6 +11,9 @@ from cosmos_core.cli.options import json_option
 from cosmos_core.cli.output import print_facts, print_json, print_table
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
+
+if TYPE_CHECKING:
+    from cosmos_core.config import RunConfig
 
 __all__ = ["config", "explain", "reference", "schema"]
 
@@ -92,6 +97,8 @@ def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool,
         for name in ([key] if exact else names)
         for fact in explain_key(name, sections, value_in(resolved, name) if resolved else None)
     ]
+    if resolved is not None:
+        facts = _of_recipe(facts, resolved.config)
     if as_json:
         print_json(facts)
     elif exact:
@@ -101,6 +108,13 @@ def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool,
             print_facts(fact, as_json=False)
     else:
         _print_matches(facts)
+
+
+def _of_recipe(facts: list[dict[str, str]], config: RunConfig) -> list[dict[str, str]]:
+    """Those of the recipe's own family and datasets; all of them where it has none of these."""
+    types = {data.type for data in config.datasets.values()}
+    own = {"", f"task {config.job.task}", *(f"dataset {name}" for name in types)}
+    return [fact for fact in facts if fact.get("when", "") in own] or facts
 
 
 def _print_matches(facts: list[dict[str, str]]) -> None:

@@ -90,7 +90,7 @@ def evaluate(
     )
     make_folder(folder, "nothing was evaluated")
     result = evaluate_run(task, plugins=plugins)
-    evaluated = _evaluated(source, origin, weights)
+    evaluated = _evaluated(source, origin, weights, averaged=config.model.ema.enabled)
     dataset = {"dataset": data} if data is not None else {}
     facts = {"weights": evaluated, **dataset, "overrides": list(overrides), "data": result.data}
     report = {**facts, "metrics": result.metrics}
@@ -188,10 +188,11 @@ def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | No
     raise UserError("there is nothing to evaluate", [Problem(message=message, hint=hint)])
 
 
-def _evaluated(name: str, source: Source | None, weights: str) -> str:
-    """Which weights were evaluated, for the report."""
+def _evaluated(name: str, source: Source | None, weights: str, *, averaged: bool) -> str:
+    """Which weights were evaluated, for the report. averaged: whether the run keeps an average."""
     if source is None or weights == "fresh":
         return f"those that a run of {name} starts from"
+    weights = "live" if not averaged else weights
     return f"{source.weights} ({weights})" if source.kind in ("run", "checkpoint") else str(source.weights)
 
 

@@ -82,7 +82,7 @@ CAPTIONS = {
 def test_a_folder_of_clips_and_pictures_is_prepared_without_copies_and_shown(clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     told = prepared(clips, out, "--val", "0.25", "--recipe", "vision_sft_demo")
-    assert "train: 3 clips\nval: 1 clips" in told
+    assert "train: 3 clips\nval: 1 clip\n" in told
     assert {path.suffix for path in out.rglob("*") if path.is_file()} == {".jsonl", ".json", ".toml"}
     assert "already there" in prepared(clips, out, "--val", "0.25", "--recipe", "vision_sft_demo")
     told = cosmos("data", "show", str(out), "--count", "5", "-o", str(tmp_path / "shown")).stdout
@@ -99,6 +99,11 @@ def test_a_folder_of_clips_and_pictures_is_prepared_without_copies_and_shown(cli
             assert levels == pytest.approx([20 + 15 * number for number in about["frame_indices"]], abs=4)
         assert (place / "contact_sheet.png").is_file()
     assert "is there already" in cosmos("data", "show", str(out), "-o", str(tmp_path / "shown"), code=2).stderr
+    key = json.loads((place / "sample.json").read_text())["key"]
+    by_window = cosmos("data", "show", str(out), "--sample", key, "-o", str(tmp_path / "again")).stdout
+    assert by_window.split()[1] == f"{key},"
+    named = cosmos("data", "show", str(out), "--sample", f"{key}9", "-o", str(tmp_path / "none"), code=2).stderr
+    assert f"did you mean '{key.removesuffix('_w0')}'?" in named
 
 
 def test_check_tells_what_training_would_read_and_refuses_what_it_would_refuse(clips: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes import resolve
 from cosmos_data_bridge.folder.command import folder
 from cosmos_data_bridge.folder.config import FolderConfig
 from cosmos_data_bridge.folder.dataset import FolderSource
@@ -318,6 +320,30 @@ def test_without_held_out_clips_the_recipe_does_not_validate_and_a_recipe_of_you
     text = (out / "recipe.toml").read_text()
     assert f'extends = "{recipe.resolve()}"' in text
     assert "run_validation = false" in text
+
+
+@pytest.mark.parametrize(
+    ("own", "caps"),
+    [
+        ("[dataloader_val]\nmax_samples_per_batch = 40", (None, 40)),
+        ('unset = ["dataloader_val"]\n[dataloader_train]\nmax_sequence_length = 900', (900, 20)),
+    ],
+    ids=["those of its validation", "else those of its training"],
+)
+def test_held_out_clips_are_validated_in_batches_of_the_recipe_and_each_dataset_has_a_run_of_its_own(
+    own: str, caps: tuple[int | None, int], clips: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f'extends = "vision_sft_demo"\n{own}\n[trainer]\nrun_validation = false\n')
+    (clips / "b.mp4").write_bytes((clips / "a.mp4").read_bytes())
+    (clips / "b.txt").write_text("a dog")
+    out = tmp_path / "at home"
+    told = cosmos("data", "prepare", "folder", str(clips), "-o", str(out), "--recipe", str(recipe), "--val", "0.5")
+    assert f"train with `cosmos run '{out}/recipe.toml'`" in told.stdout
+    written = resolve(str(out / "recipe.toml"), plugins=PluginManager.discover()).config
+    assert written.job.name == "at_home"
+    assert written.dataloader_val is not None
+    assert (written.dataloader_val.max_sequence_length, written.dataloader_val.max_samples_per_batch) == caps
 
 
 def test_a_stride_without_windows_is_refused(clips: Path, tmp_path: Path) -> None:

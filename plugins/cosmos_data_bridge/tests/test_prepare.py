@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(root: Path, tmp
 def test_preparing_again_changes_nothing_and_other_content_is_never_overwritten(root: Path, tmp_path: Path) -> None:
     before = fingerprint(root)
     assert "already there" in prepare(root)
-    assert "holds something else" in prepare(root, "--seed", "2", code=2)
+    assert "holds something else: it differs in seed;" in prepare(root, "--seed", "2", code=2)
     assert fingerprint(root) == before
     (tmp_path / "mine").mkdir()
     assert "holds something else" in prepare(tmp_path / "mine", code=2)

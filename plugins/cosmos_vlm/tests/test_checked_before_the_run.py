@@ -9,6 +9,7 @@ import pytest
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.launch.train import plan_run
 from cosmos_core.plugin import PluginManager
+from tests.command import cosmos
 
 VALIDATION = (
     "trainer.run_validation=true",
@@ -60,3 +61,13 @@ def test_validation_data_is_looked_at_too_and_both_are_reported(tmp_path: Path) 
         f"dataloader_val.dataset.path={tmp_path / 'not'}",
     )
     assert {"dataloader_train.dataset.path", "dataloader_val.dataset.path"} <= found.keys()
+
+
+def test_a_reasoner_needs_no_word_about_the_average_that_it_lacks(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    parts = ['task = "vlm"\nname = "mine"\n[model]\ninit = "random"\n[model.backbone]\nmodel_name = "tiny"\n']
+    parts.append('[dataloader_train]\nmax_samples_per_batch = 1\n[dataloader_train.dataset]\ntype = "videophy2"\n')
+    recipe.write_text("[job]\n" + "".join(parts) + f'path = "{tmp_path}"\n')
+    said = cosmos("run", str(recipe), "--dry-run", code=2).stderr
+    assert "model.ema" not in said
+    assert "the reasoner keeps no average" in cosmos("run", str(recipe), "model.ema.enabled=true", code=2).stderr

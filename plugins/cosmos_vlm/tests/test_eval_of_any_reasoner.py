@@ -74,6 +74,8 @@ def answers(folder: Path) -> list[dict[str, str]]:
 def test_a_run_and_its_export_give_the_same_figures_and_words(place: Path) -> None:
     run = evaluated(place, str(run_dir(place, "tuned")))
     assert evaluated(place, str(place / "export")) == pytest.approx(run, rel=1e-5)
+    told = json.loads((run_dir(place, "tuned") / "evaluation/metrics.json").read_text())
+    assert told["weights"].endswith(" (live)")  # It keeps no average.
     said = answers(run_dir(place, "tuned") / "evaluation")
     assert said == answers(place / "out/evaluation/export")
     assert {answer["key"] for answer in said} == {"conversation_0001", "conversation_0002", "conversation_0003"}
@@ -160,6 +162,7 @@ def test_an_export_says_what_it_is_and_the_code_of_its_card_runs(
     card = (place / "export/README.md").read_text()
     front, body = card.removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(front)["pipeline_tag"] == "image-text-to-text"
+    assert "`cosmos eval FOLDER` evaluates these weights on the same data." in body
     code = body.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(place / "data")
     shutil.copytree(place / "export", "export")

@@ -26,7 +26,8 @@ def test_a_name_that_no_new_folder_can_take_is_refused_before_the_work(tmp_path:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to("loop")
     for name in ("gone", "loop", "new/.."):
-        with pytest.raises(UserError, match="exists already"), atomic_directory(tmp_path / name, "nothing"):
+        refused = pytest.raises(UserError, match="exists already; nothing\n  choose another folder or remove it")
+        with refused, atomic_directory(tmp_path / name, "nothing"):
             pytest.fail("it was begun")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "loop"]
 

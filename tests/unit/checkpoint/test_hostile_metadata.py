@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint import Metadata
 from torch.distributed.checkpoint.filesystem import _StorageInfo
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, ChunkStorageMetadata, MetadataIndex
 
 from cosmos_core.checkpoint import (
     FrozenBase,
@@ -47,6 +47,7 @@ def _global(module: str, name: str) -> bytes:
         ("torch.serialization", "_get_layout"),
         ("torch", "Size"),
         ("collections", "OrderedDict"),
+        ("builtins", "getattr"),
     ],
 )
 def test_no_attribute_of_a_named_class_is_set(folder: Path, module: str, name: str) -> None:
@@ -147,6 +148,15 @@ def test_what_dcp_wrote_is_read_whole(folder: Path) -> None:
     state = {"weight": torch.zeros(4)}
     load_component(folder, state, local_mesh())
     assert state["weight"].tolist() == [1, 1, 1, 1]
+
+
+def test_what_dcp_wrote_under_an_older_python_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11.0 to 3.11.3, that of Debian 12 too, pickles the members of an enum by `getattr`."""
+    monkeypatch.setattr(_MEM_FORMAT_ENCODING, "__reduce_ex__", lambda member, _: (getattr, (type(member), member.name)))
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    assert b"getattr" in (folder / ".metadata").read_bytes()
+    assert stored_tensors(folder) == {"weight": (torch.Size([4]), torch.float32)}
 
 
 def test_a_refusal_never_advises_to_execute_the_file(folder: Path) -> None:

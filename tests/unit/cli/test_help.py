@@ -25,7 +25,14 @@ def test_every_help_has_examples_that_the_command_line_takes(words: str) -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run"], ["run", "hello", "--dryrun"], ["recipes", "lst"], ["config", "explain"], ["export", "x", "-o"]],
+    [
+        ["run"],
+        ["run", "hello", "--dryrun"],
+        ["recipes", "lst"],
+        ["config", "explain"],
+        ["export", "x", "-o"],
+        ["eval", "outputs/train/cosmos3/sft/llava_ov"],
+    ],
     ids=" ".join,
 )
 def test_an_example_that_does_not_work_is_noticed(arguments: list[str]) -> None:

@@ -107,7 +107,10 @@ def test_explain_says_all_there_is_to_say(tmp_path: Path) -> None:
     assert "vision_sft_edge.toml:" in text
     text = cosmos("config", "explain", "dataloader_val.dataset.resolution", "--recipe", "vision_sft_demo").stdout
     assert "when: dataset bridge" in text
+    assert "when: dataset folder" not in text  # Which this recipe does not read.
     assert 'value: "64"' in text
+    assert cosmos("config", "explain", "model.ema.rate", "--recipe", "hello").stdout.count("when: ") == 1
+    assert "when: task vfm" in cosmos("config", "explain", "model.tier", "--recipe", "hello").stdout
     facts = json.loads(cosmos("config", "explain", "model.tier", "--json").stdout)
     assert facts[0]["bounds"] == "one of tiny, tiny_even, tiny_edge, edge, nano, super"
     assert "did you mean 'optimizer.lr'?" in cosmos("config", "explain", "optimizer.lrr", code=2).stderr

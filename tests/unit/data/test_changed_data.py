@@ -144,7 +144,9 @@ def test_without_the_option_changed_data_is_refused_with_the_way_to_go_on() -> N
     _, states = run(BEFORE, [], 1, 2)
     with pytest.raises(UserError, match="has changed") as error:
         rows_loader(0, 1, AFTER, accepts=False).load_state(states)
-    assert "dataloader_train.dataset.changed=accept" in error.value.problems[0].hint
+    hint = error.value.problems[0].hint
+    assert "dataloader_train.dataset.changed=accept" in hint
+    assert "another run from these weights: job.name=NAME checkpoint.load_path=" in hint
     old = [{key: value for key, value in states[0].items() if key != "used"}]
     with pytest.raises(UserError, match="has changed") as error:
         rows_loader(0, 1, AFTER).load_state(old)

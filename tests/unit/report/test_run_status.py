@@ -135,9 +135,19 @@ def test_only_settings_that_differ_are_compared(tmp_path: Path) -> None:
 ROLLBACK = {"from": 9, "to": 5, "why": "loss nan, gradient norm 1", "samples": 20, "left_out": "left_out_1.jsonl"}
 
 
+def test_the_record_names_every_member_of_a_mixture(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    mixed = '[[dataloader_train.mixture]]\ntype = "bridge"\nweight = 3.0\npath = "/my clips"\n'
+    mixed += '[[dataloader_train.mixture]]\ntype = "folder"\nweight = 1.0\n'
+    path = folder / "launches/1/config.toml"
+    path.write_text(path.read_text().partition("[dataloader_train.dataset]")[0] + mixed)
+    assert read_record(folder).facts["training data"] == "bridge /my clips (weight 3); folder (weight 1)"
+
+
 def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
     info = {
         "weights": {"kind": "warm", "path": "/bases/nano", "origin": "nvidia/Cosmos3-Nano@abc"},
+        "fetched": {"dataloader_train.dataset": "3 samples of clips (abc)"},
         "left_out": {"training data": {"too short": 3}},
         "startup_seconds": {"imports": 2.5},
         "rollbacks": {"1": ROLLBACK, "2": {"from": "x"}, "3": 7},
@@ -149,6 +159,7 @@ def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
     assert record.facts["base"] == "nvidia/Cosmos3-Nano@abc"
     assert record.facts["training data"] == "tiny /data/clips"
     assert record.facts["recipe"] == "hello"
+    assert record.facts["sources"] == "dataloader_train.dataset: 3 samples of clips (abc)"
     assert [(saved.step, saved.size, saved.complete) for saved in record.checkpoints] == [
         (10, 1000, True),
         (15, 0, False),

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from cosmos_core.config import AdaptedModelConfig, FileDatasetConfig, option, section
+from cosmos_core.config import AdaptedModelConfig, Ema, FileDatasetConfig, option, section
 from cosmos_vlm.catalog import is_hub_name
 
-__all__ = ["Backbone", "ChatConfig", "Freeze", "LlavaConfig", "RowsConfig", "VlmConfig"]
+__all__ = ["Average", "Backbone", "ChatConfig", "Freeze", "LlavaConfig", "RowsConfig", "VlmConfig"]
 
 
 @frozen(kw_only=True)
@@ -41,6 +41,13 @@ class Freeze:
 
 
 @frozen(kw_only=True)
+class Average(Ema):
+    """The reasoner keeps no average; the table is there for recipes that switch it off."""
+
+    enabled: bool = option(False, "The reasoner keeps none: true is an error.", on_resume="refuse")
+
+
+@frozen(kw_only=True)
 class VlmConfig(AdaptedModelConfig):
     """``[model]`` of the reasoner."""
 
@@ -53,6 +60,7 @@ class VlmConfig(AdaptedModelConfig):
         choices=("cosmos", "flash_attention_2", "sdpa", "eager"),
         on_resume="list",
     )
+    ema: Average = section(Average, "Moving average of the trained weights.", on_resume="list")
     backbone: Backbone = section(Backbone, "Architecture, tokenizer, weights.")
     num_layers: int | None = option(
         None,

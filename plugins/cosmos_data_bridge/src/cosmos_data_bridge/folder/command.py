@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from math import isnan
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
+
+if TYPE_CHECKING:
+    from cosmos_core.config import LoaderConfig
 
 __all__ = ["folder"]
 
@@ -65,7 +70,8 @@ def folder(
         raise UserError("--val is nan; give a share of the files, from 0 to below 1")
     if stride is not None and window is None:
         raise UserError("--stride has no effect without --window, the frames of a window; give both or neither")
-    loader = resolve(recipe, plugins=plugins).config.dataloader_train
+    extended = resolve(recipe, plugins=plugins).config
+    loader = extended.dataloader_train
     dataset = loader.dataset
     if not isinstance(dataset, BridgeConfig):
         types = " and ".join(f"'{data.type}'" for data in loader.datasets.values())
@@ -73,8 +79,17 @@ def folder(
     # The written recipe lies elsewhere, so that a path must not depend on where this command runs.
     extends = str(Path(recipe).resolve()) if recipe.endswith(".toml") else recipe
     options = Options(Cut(window, stride), validation, copy, extends, dataset.resolution)
-    written = write_folder(fetched(source, path_column, caption_column), output, options, click.echo)
+    caps = {} if extended.dataloader_val and _caps(extended.dataloader_val) else _caps(loader)
+    written = write_folder(fetched(source, path_column, caption_column), output, options, click.echo, caps)
     for name in ("train", "val"):
         text = (output / name / "video_dataset_file.jsonl").read_text(encoding="utf-8")
-        click.echo(f"{name}: {text.count(chr(10))} clips")
-    click.echo(f"{output}: {'written' if written else 'already there'}; train with `cosmos run {output / RECIPE}`")
+        count = text.count("\n")
+        click.echo(f"{name}: {count} clip{'' if count == 1 else 's'}")
+    command = shlex.join(["cosmos", "run", str(output / RECIPE)])
+    click.echo(f"{output}: {'written' if written else 'already there'}; train with `{command}`")
+
+
+def _caps(loader: LoaderConfig) -> dict[str, int]:
+    """Caps of a micro-batch that a recipe sets."""
+    caps = {name: getattr(loader, name) for name in ("max_sequence_length", "max_samples_per_batch")}
+    return {name: cap for name, cap in caps.items() if cap is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -55,10 +55,13 @@ class Report:
     left_out: tuple[Dropped, ...]
 
 
-def write_folder(source: Source, root: Path, options: Options, tell: Tell) -> bool:
-    """Write the dataset; False when it is there already. tell: is given lines to print.
+def write_folder(
+    source: Source, root: Path, options: Options, tell: Tell, validation_caps: Mapping[str, int] | None = None
+) -> bool:
+    """Write the dataset; False when it is there already.
 
-    What an interrupted call measured is not measured again, except files that changed. Raises UserError.
+    tell: is given lines to print. validation_caps: of a micro-batch of validation, where the recipe has none. What an
+    interrupted call measured is not measured again, except files that changed. Raises UserError.
     """
     listing = Listing.of(source, tell)
     packed = listing.packed
@@ -77,9 +80,8 @@ def write_folder(source: Source, root: Path, options: Options, tell: Tell) -> bo
         place = partial(_place, media=media, copy=options.copy)
         report = _write_splits(measured, folder, options, place, name, drops)
         media_roots = [] if options.copy else _folders(listed)
-        text = recipe_text(
-            root.resolve(), media_roots, options.recipe, options.resolution, options.cut.window, report.clips["val"] > 0
-        )
+        caps = (validation_caps or {}) if report.clips["val"] else None
+        text = recipe_text(root.resolve(), media_roots, options.recipe, options.resolution, options.cut.window, caps)
         (folder / RECIPE).write_text(text, encoding="utf-8")
         (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         media.remove_others({place(clip) for clip in measured} if options.copy else ())

@@ -100,7 +100,7 @@ def chat(
 
     \b
     Examples:
-      cosmos chat outputs/train/cosmos3/sft/llava_ov --image photo.jpg
+      cosmos chat outputs/train/cosmos3/vlm_llava_ov_demo/pre_exp012_llava_ov --image photo.jpg
       cosmos chat my_export --video clip.mp4 --prompt "What happens here?" --preset reasoning
       cosmos chat RUN --input prompts.jsonl -o answers.jsonl --compare Cosmos3-Nano-Reasoner
     """
