@@ -10,11 +10,14 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.checkpoint.load import Loaded
+from cosmos_core.config.document import read_document
+from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim.ema import Ema
+from cosmos_core.plan.changes import changes
 from cosmos_core.plan.checkpoint import starting_weights
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plan.source import Source, check_reads, find_source
@@ -66,8 +69,11 @@ def load_source(
     """The family and network, in evaluation mode. config: of `adopted`. source: None for what a run would start from.
 
     weights: of a run 'ema' (the live ones when no average was kept), 'live', or 'fresh' for those that training started
-    from. device: this process's when absent. Raises UserError when something is missing or does not fit.
+    from. device: this process's when absent. Raises UserError when something is missing or does not fit, or when
+    `config` would make something else of a run's tensors than its own record.
     """
+    if weights != "fresh":
+        _check_meaning(source, config)
     mesh, rng = local_mesh(device), CounterRng(config.trainer.seed)
     origin = _origin(source, config, weights)
     family = build_family(config, plugins, mesh.device)
@@ -88,6 +94,20 @@ def load_source(
     elif ema is not None:
         logger.warning("%s holds no average although its run keeps one; the live weights are used", origin.path)
     return family, model.eval()
+
+
+def _check_meaning(source: Source | None, config: RunConfig) -> None:
+    if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
+        return
+    problems = []
+    for change in changes(read_document(source.record).values, config):
+        if change.rejected and change.key.startswith(("model.", "job.task")):
+            was = "without it" if change.old is None else f"with {value_text(change.old)}"
+            message = f"is {value_text(change.new)}, the weights were trained {was}"
+            problems.append(Problem(message=message, key=change.key, hint="leave it as it was"))
+    if problems:
+        title = f"settings other than those that {source.folder} was trained with; nothing was started"
+        raise UserError(title, problems)
 
 
 def _origin(source: Source | None, config: RunConfig, weights: str) -> WeightSource:

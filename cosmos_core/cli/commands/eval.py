@@ -94,7 +94,8 @@ def evaluate(
     )
     make_folder(folder, "nothing was evaluated")
     result = evaluate_run(task, plugins=plugins)
-    evaluated = _evaluated(source, origin, weights)
+    kind = "live" if weights == "ema" and not config.model.ema.enabled else weights
+    evaluated = _evaluated(source, origin, kind)
     dataset = {"dataset": data} if data is not None else {}
     facts = {"weights": evaluated, **dataset, "overrides": list(overrides), "data": result.data}
     report = {**facts, "metrics": result.metrics}
