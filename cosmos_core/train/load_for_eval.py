@@ -28,7 +28,7 @@ from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.family import ModelFamily
 from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint
 
-__all__ = ["adopted", "load_for_eval", "load_source"]
+__all__ = ["adopted", "check_meaning", "load_for_eval", "load_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,21 @@ def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager)
     return evolve(config, model=family.settings_of(config.model, source.folder))
 
 
+def check_meaning(source: Source | None, config: RunConfig) -> None:
+    """Raises UserError when `config` would make something else of a run's tensors than the run did."""
+    if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
+        return
+    problems = []
+    for change in changes(read_document(source.record).values, config):
+        if change.rejected and change.key.startswith(("model.", "job.task")):
+            was = "without it" if change.old is None else f"with {value_text(change.old)}"
+            message = f"is {value_text(change.new)}, the weights were trained {was}"
+            problems.append(Problem(message=message, key=change.key, hint="leave it as it was"))
+    if problems:
+        title = f"settings other than those that {source.folder} was trained with; nothing was started"
+        raise UserError(title, problems)
+
+
 def load_source(
     source: Source | None,
     config: RunConfig,
@@ -69,11 +84,8 @@ def load_source(
     """The family and network, in evaluation mode. config: of `adopted`. source: None for what a run would start from.
 
     weights: of a run 'ema' (the live ones when no average was kept), 'live', or 'fresh' for those that training started
-    from. device: this process's when absent. Raises UserError when something is missing or does not fit, or when
-    `config` would make something else of a run's tensors than its own record.
+    from. device: this process's when absent. Raises UserError when something is missing or does not fit.
     """
-    if weights != "fresh":
-        _check_meaning(source, config)
     mesh, rng = local_mesh(device), CounterRng(config.trainer.seed)
     origin = _origin(source, config, weights)
     family = build_family(config, plugins, mesh.device)
@@ -94,20 +106,6 @@ def load_source(
     elif ema is not None:
         logger.warning("%s holds no average although its run keeps one; the live weights are used", origin.path)
     return family, model.eval()
-
-
-def _check_meaning(source: Source | None, config: RunConfig) -> None:
-    if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
-        return
-    problems = []
-    for change in changes(read_document(source.record).values, config):
-        if change.rejected and change.key.startswith(("model.", "job.task")):
-            was = "without it" if change.old is None else f"with {value_text(change.old)}"
-            message = f"is {value_text(change.new)}, the weights were trained {was}"
-            problems.append(Problem(message=message, key=change.key, hint="leave it as it was"))
-    if problems:
-        title = f"settings other than those that {source.folder} was trained with; nothing was started"
-        raise UserError(title, problems)
 
 
 def _origin(source: Source | None, config: RunConfig, weights: str) -> WeightSource:
