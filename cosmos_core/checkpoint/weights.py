@@ -180,7 +180,9 @@ class BaseWeights:
 
     def __init__(self, base: FrozenBase) -> None:
         if not base.folder:
-            raise UserError("the checkpoint lacks its frozen weights: it was trained on fresh weights, not on a base")
+            message = "they are fresh ones, which an older version did not save"
+            problem = Problem(message=message, hint="go on with the run; its next checkpoint holds them")
+            raise UserError("the checkpoint lacks its frozen weights; nothing was started", [problem])
         folder = Path(base.folder)
         self._source: StoredWeights = DcpWeights(folder, "live") if base.dcp else SafetensorsWeights(folder)
         stored = self._source.infos
@@ -234,13 +236,17 @@ def trained_weights(checkpoint: Path, kind: str, scale: float | None = None) -> 
 def base_of_adapters(checkpoint: Path, weights: StoredWeights) -> FrozenBase:
     """The base that adapters alone belong to. weights: of the checkpoint, as stored.
 
-    Raises UserError when there are other weights or no adapters, when the base was cut, or when no adapter was trained.
+    Raises UserError when there are other weights or no adapters, when the base was cut or is fresh weights, or when no
+    adapter was trained.
     """
     base = FrozenBase.read(checkpoint)
     if base is None or base.rank is None:
         beside = any(name.endswith(A) for name in weights.infos)
         content = "adapters trained together with other weights" if beside else "whole weights and no adapters"
         raise UserError(f"{checkpoint} holds {content}; leave out --adapter")
+    if not base.folder:
+        message = "the adapters were trained on fresh weights, so there is no base to load them onto"
+        raise UserError(f"{message}; leave out --adapter")
     if base.num_layers is not None:  # On the whole base the adapters would compute something else.
         message = f"is {base.num_layers}, and adapters alone are loaded onto the whole base"
         problem = Problem(message=message, key="model.num_layers", hint="leave out --adapter")

@@ -114,6 +114,8 @@ def _entries(value: Any) -> list[tuple[KeyPath, Any]]:
 
 
 def _regex_fault(pattern: str) -> str:
+    if not pattern:
+        return "is empty, which matches every name; write '.*' where that is meant"
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

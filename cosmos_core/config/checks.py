@@ -24,6 +24,7 @@ TOLERABLE: tuple[KeyPath, ...] = (("scheduler", "warm_up_steps"),)
 def cross_field(config: RunConfig) -> Iterator[Complaint]:
     """Key, message and hint of every broken rule."""
     yield from _scheduler(config.scheduler)
+    yield from _parts_of_names(config)
     if isinstance(config.model, AdaptedModelConfig):
         yield from _adapters(config.model, config.optimizer.keys_to_select)
     for name, loader in config.dataloaders.items():
@@ -54,6 +55,18 @@ def _scheduler(scheduler: SchedulerConfig) -> Iterator[Complaint]:
             yield ("scheduler", "warm_up_steps"), message, "make it shorter than the cycle"
 
 
+def _parts_of_names(config: RunConfig) -> Iterator[Complaint]:
+    """An empty part would match every name, where most likely a variable was empty."""
+    lists = {
+        ("optimizer", "keys_to_select"): config.optimizer.keys_to_select,
+        ("checkpoint", "keys_to_skip_loading"): config.checkpoint.keys_to_skip_loading,
+    }
+    keys: list[KeyPath] = [(*key, at) for key, texts in lists.items() for at, text in enumerate(texts) if not text]
+    keys += [("optimizer", "lr_multipliers", text) for text in config.optimizer.lr_multipliers if not text]
+    for key in keys:
+        yield key, "is an empty text, which is a part of every name", "leave it out"
+
+
 def _adapters(model: AdaptedModelConfig, keys: Sequence[str]) -> Iterator[Complaint]:
     trained = any("lora_" in key for key in keys)
     if model.lora_enabled and not trained:
@@ -62,6 +75,9 @@ def _adapters(model: AdaptedModelConfig, keys: Sequence[str]) -> Iterator[Compla
     if trained and not model.lora_enabled:
         message = "selects adapters, but model.lora_enabled is false"
         yield ("optimizer", "keys_to_select"), message, "set model.lora_enabled=true"
+    if model.lora_enabled and not model.lora_targets:
+        key, usual = ("model", "lora_target_modules"), model.usual_lora_targets
+        yield key, "names no layer, but model.lora_enabled is true", f'set it, e.g. "{usual}"'
     if model.lora_enabled and model.ema.enabled:
         yield ("model", "ema", "enabled"), "keeps averages of adapters, which nothing reads", "set it to false"
 

@@ -71,6 +71,8 @@ def read_document(path: Path) -> Document:
         values = tomlkit.parse(text).unwrap()
     except ParseError as error:
         message = re.sub(r"\.? at line \d+ col \d+$", "", str(error))
+        if "\0" not in text:  # tomlkit's sign for the end.
+            message = message.replace("character: '\\x00'", "end of file")
         raise _syntax_error(path, message, _line_of_error(text) or error.line) from None
     except TOMLKitError as error:
         raise _syntax_error(path, str(error).rstrip("."), _line_of_error(text)) from None
@@ -83,6 +85,8 @@ def _line_of_error(text: str) -> int | None:
     try:
         tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # The second one of deep nesting, which tomlkit tells by itself.
+        if "(at end of document)" in str(error):
+            return text.count("\n", 0, len(text.rstrip())) + 1
         line = re.search(r"at line (\d+)", str(error))
         return int(line[1]) if line else None
     return None

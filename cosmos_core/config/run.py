@@ -172,7 +172,7 @@ class CheckpointConfig:
     include_frozen: bool | None = option(
         None,
         "Save frozen weights too, so that a checkpoint needs no base; false leaves them to the base. "
-        "Absent: true, and false for a run that trains adapters alone.",
+        "Absent: true, and false for a run that trains adapters alone on a base.",
     )
 
     def leaves_frozen(self, *, adapters_alone: bool) -> bool:

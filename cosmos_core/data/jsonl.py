@@ -122,7 +122,8 @@ def index_of(
             clips.append((usable, sha256(content + repr(usable.windows).encode()).digest()))
     if not clips:
         reasons = [_as_problem(dropped) for dropped in drops.all()]
-        raise UserError(f"no usable clip in {where}; nothing was started", reasons or [Problem(message="it is empty")])
+        fault = "no usable clip in" if reasons else "there is no clip in"
+        raise UserError(f"{fault} {where}; nothing was started", reasons)
     clips.sort(key=lambda pair: sha256(pair[0].uuid.encode()).digest())
     digest = sha256(b"".join(part for _, part in clips)).hexdigest()
     return ClipIndex(tuple(clip for clip, _ in clips), digest, drops.all())

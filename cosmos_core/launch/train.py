@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from os import sysconf
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ EXECUTE = Ref("cosmos_core.train.worker:execute")
 """Runs a plan in this process. A reference, since this room never imports torch by itself."""
 
 UNCHECKED = "paths, data, weights and mesh were not checked yet; they are once the keys above are right"
+
+LEAST_OF_A_RANK = 200 * 2**20
+"""Bytes of host memory that a process takes which has imported torch."""
 
 _one_at_a_time = threading.Lock()
 
@@ -180,6 +184,15 @@ def _is_damaged(plan: RunPlan, verify: bool | None) -> bool:
     return checkpoint is not None and (doubtful if verify is None else verify) and bool(verify_bytes(checkpoint))
 
 
+def _check_memory(world: int) -> None:
+    """Raises UserError for more processes than this machine holds, which would take other programs along."""
+    memory = sysconf("SC_PAGE_SIZE") * sysconf("SC_PHYS_PAGES")
+    if world * LEAST_OF_A_RANK > memory:
+        least, there = (f"{size / 2**30:.0f} GiB" for size in (world * LEAST_OF_A_RANK, memory))
+        message = f"{world} take at least {least} of memory before there are any weights; this machine has {there}"
+        raise UserError("too many processes; nothing was started", [Problem(message=message, key="--nproc")])
+
+
 def start_run(
     plan: RunPlan,
     plugins: PluginManager,
@@ -209,6 +222,8 @@ def start_run(
     if launched is None and stop.pending:
         ended(stop.outcome)
         return stop.outcome
+    if launched is None:
+        _check_memory(plan.degrees.world)
     prepare_device_memory()
     if not main:
         return _execute(plan, plugins, stop, own_process=own_process)

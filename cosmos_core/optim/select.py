@@ -63,7 +63,10 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[Paramete
             matches = [key for key in config.lr_multipliers if key in name]
             groups.setdefault(max(matches, key=len, default=None), []).append(parameter)
     if not groups:
-        raise UserError("nothing trains: every parameter is frozen")
+        message = "leaves nothing to train beside what the section [model] freezes"
+        hint = "thaw a part there, or name one that is not frozen"
+        problem = Problem(message=message, key="optimizer.keys_to_select", hint=hint)
+        raise UserError("nothing trains: every parameter is frozen", [problem])
     factors: list[tuple[str | None, float]] = [(None, 1.0), *config.lr_multipliers.items()]
     return [ParameterGroup(key, tuple(groups[key]), config.lr * factor) for key, factor in factors if key in groups]
 

@@ -263,7 +263,8 @@ def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:
     """Of one checkpoint: weights, moments, average; only what trains where frozen weights are left to the base."""
     master = BYTES[config.model.parallelism.fsdp_master_dtype]
     average = 4 if config.model.ema.enabled else 0
-    left_out = config.checkpoint.leaves_frozen(adapters_alone=estimate.adapters)
+    on_base = config.model.init == "pretrained" or bool(config.checkpoint.load_path)
+    left_out = on_base and config.checkpoint.leaves_frozen(adapters_alone=estimate.adapters)
     frozen_bytes = 0 if left_out else estimate.parameters.frozen * BYTES[config.model.precision]
     return float(frozen_bytes + estimate.parameters.trained * (3 * master + average))
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
-from cosmos_core.config.dump import to_plain
+import attrs
+
 from cosmos_core.config.run import OptimizerConfig, RunConfig, SchedulerConfig
 from cosmos_core.plan.ineffective import ineffective
 from cosmos_core.plan.plan import RunPlan
@@ -92,8 +93,10 @@ def _intervals(config: RunConfig) -> Iterator[str]:
     }
     if trainer.run_validation:
         due["trainer.validation_iter"] = trainer.validation_iter
-    for name, table in to_plain(trainer.callbacks).items():
-        due[f"trainer.callbacks.{name}.every_n"] = table.get("every_n", 0)
+    for name, callback in trainer.callbacks.items():
+        counted = {field.name for field in attrs.fields(type(callback)) if field.metadata.get("unit") == "steps"}
+        for key in sorted(counted | {"every_n"}):
+            due[f"trainer.callbacks.{name}.{key}"] = getattr(callback, key, 0)
     late = [f"{key}={steps}" for key, steps in due.items() if isinstance(steps, int) and steps > last]
     if late:
         yield f"these intervals are longer than the run of {last} steps: {', '.join(late)}"

@@ -76,11 +76,12 @@ def _frozen(model: nn.Module) -> dict[str, str]:
 def _noted(trainer: Trainer, base: FrozenBase, in_base: dict[str, str]) -> FrozenBase | None:
     """The record for the next checkpoints. in_base: dtype of each frozen tensor that the base has.
 
-    Fresh weights are a base for adapters alone: nothing else could be exported without its frozen weights.
+    Fresh weights are in no folder, so they are saved too; adapters on them need the record for their factor.
     """
     if not in_base or (not base.folder and base.rank is None):
         return None
-    left_out = trainer.config.checkpoint.leaves_frozen(adapters_alone=trains_only_lora(trainer.model))
+    adapters_alone = trains_only_lora(trainer.model)
+    left_out = bool(base.folder) and trainer.config.checkpoint.leaves_frozen(adapters_alone=adapters_alone)
     return evolve(base, tensors={name: in_base.get(name) for name in trainer.model.state_dict()}, left_out=left_out)
 
 

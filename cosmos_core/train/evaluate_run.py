@@ -18,7 +18,7 @@ from cosmos_core.plan.source import Source
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.build import validation_loader
-from cosmos_core.train.load_for_eval import adopted, load_source
+from cosmos_core.train.load_for_eval import adopted, check_meaning, load_source
 from cosmos_core.train.scores import Scoring
 from cosmos_core.train.validate import Evaluation, evaluate
 
@@ -66,6 +66,8 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> EvaluationR
         raise UserError("there is no validation data", [problem])
     if problems := mismatched_records(config, plugins):
         raise UserError("the data does not suit the model family; nothing was started", problems)
+    if task.weights != "fresh":
+        check_meaning(task.source, config)
     scoring = Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins, task.metrics)
     config = adopted(task.source, config, plugins=plugins)
     if task.num_answers != 0:

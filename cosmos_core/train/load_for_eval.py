@@ -10,11 +10,14 @@ from attrs import evolve
 from torch import nn
 
 from cosmos_core.checkpoint.load import Loaded
+from cosmos_core.config.document import read_document
+from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.distributed.rng import CounterRng
 from cosmos_core.distributed.runtime import local_mesh
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.optim.ema import Ema
+from cosmos_core.plan.changes import changes
 from cosmos_core.plan.checkpoint import starting_weights
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plan.source import Source, check_reads, find_source
@@ -25,7 +28,7 @@ from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.family import ModelFamily
 from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint
 
-__all__ = ["adopted", "load_for_eval", "load_source"]
+__all__ = ["adopted", "check_meaning", "load_for_eval", "load_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,21 @@ def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager)
     check_reads(source, config.job.task, plugins)
     family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
     return evolve(config, model=family.settings_of(config.model, source.folder))
+
+
+def check_meaning(source: Source | None, config: RunConfig) -> None:
+    """Raises UserError when `config` would make something else of a run's tensors than the run did."""
+    if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
+        return
+    problems = []
+    for change in changes(read_document(source.record).values, config):
+        if change.rejected and change.key.startswith(("model.", "job.task")):
+            was = "without it" if change.old is None else f"with {value_text(change.old)}"
+            message = f"is {value_text(change.new)}, the weights were trained {was}"
+            problems.append(Problem(message=message, key=change.key, hint="leave it as it was"))
+    if problems:
+        title = f"settings other than those that {source.folder} was trained with; nothing was started"
+        raise UserError(title, problems)
 
 
 def load_source(

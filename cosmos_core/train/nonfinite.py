@@ -107,12 +107,15 @@ class NonFiniteGuard:
             raise NotFinite(title, symptom, Problem(message=symptom, hint=hint))
 
     def check_at_end(self, step: int) -> None:
-        """Raises RunFailed when all steps of this process were skipped."""
+        """Raises RunFailed when all steps of this process were skipped; warns when the last ones were."""
         if self.judged and self.in_a_row == self.judged:
             raise RunFailed(
                 f"none of the {self.judged} steps up to step {step} had a finite loss and gradient, so nothing was "
                 "trained; the log names their samples"
             )
+        if self.in_a_row and self.mesh.rank == 0:
+            text = "the last steps were skipped, %d in a row: the weights are those of step %d, and may be the cause"
+            logger.warning(text, self.in_a_row, step - self.in_a_row)
 
     def _log(self, record: dict[str, Any], micro_batches: Sequence[MicroBatchLoss]) -> None:
         blamed = _blamed(micro_batches)

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from cosmos_core.data.samples import Answer
+from cosmos_core.errors import first_line
 from cosmos_core.plan.plan import RunPlan
 
 __all__ = ["Media", "Tracker", "TrackerGroup", "tracker_class"]
@@ -99,6 +100,8 @@ class TrackerGroup:
         for name, tracker in list(self._trackers.items()):
             try:
                 call(tracker)
-            except Exception:
-                logger.exception("tracker '%s' failed and is switched off; the run continues", name)
+            except Exception as error:
+                message = "tracker '%s' failed and is switched off; the run continues: %s"
+                # Files that cannot be written are no bug, so no traceback helps.
+                logger.error(message, name, first_line(error), exc_info=not isinstance(error, OSError))
                 del self._trackers[name]

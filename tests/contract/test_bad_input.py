@@ -53,6 +53,12 @@ def test_a_wrong_value(overrides: tuple[str, ...], words: tuple[str, ...], tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_more_processes_than_the_memory_holds_are_not_started(tmp_path: Path) -> None:
+    error = refused(*HELLO, "--nproc", "100000", "--output-root", str(tmp_path))
+    assert "--nproc: 100000 take at least 19531 GiB of memory" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_recipe_of_a_plugin_that_is_not_there(tmp_path: Path) -> None:
     error = refused("run", "vision_sft_demo", "--output-root", str(tmp_path), COSMOS_DISABLE_PLUGINS="vfm")
     assert "no task 'vfm'" in error

@@ -47,6 +47,14 @@ def reason(source: BridgeSource, index: int) -> str:
     return refused.value.reason
 
 
+def test_an_empty_manifest_is_one_fault(tmp_path: Path) -> None:
+    path = manifest(tmp_path, [])
+    with pytest.raises(UserError, match="there is no clip in") as refused:
+        bridge(tmp_path)
+    assert str(path) in refused.value.title
+    assert not refused.value.problems
+
+
 def test_preparing_and_training_refuse_damaged_files_for_the_same_reason(tmp_path: Path, video: bytes) -> None:
     clips, root = tmp_path / "clips", tmp_path / "root"
     clips.mkdir()

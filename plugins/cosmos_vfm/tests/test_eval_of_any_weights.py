@@ -107,6 +107,16 @@ def test_overrides_reach_runs_and_others_and_are_checked_as_those_of_a_run(place
     assert "SOURCE says which weights" in said
 
 
+def test_settings_that_make_another_model_of_a_runs_weights_are_refused(place: Path) -> None:
+    """Before anything of their size is built; a recipe is compared too."""
+    run = str(run_dir(place))
+    said = evaluated(place, run, "model.tier=nano", "model.ema.enabled=false", code=2)
+    assert 'model.tier: is "nano", the weights were trained with "tiny"' in said
+    assert "model.ema.enabled: is false, the weights were trained with true" in said
+    assert 'model.tokenizer.type: is "wan22"' in evaluated(place, run, "vision_sft_nano", code=2)
+    assert 'job.task: is "vlm"' in evaluated(place, run, "videophy2_demo", code=2)
+
+
 def test_data_of_another_family_is_refused(place: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mixed.toml"
     lines = ('extends = "vision_sft_demo"', 'unset = ["dataloader_val.dataset"]', "[dataloader_val.dataset]")

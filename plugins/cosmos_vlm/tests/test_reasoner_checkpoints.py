@@ -224,11 +224,13 @@ def test_adapters_on_a_repository_name_it_and_its_commit(place: Path, tmp_path: 
     assert settings["revision"] == PINNED[QWEN]
 
 
-def test_adapters_on_fresh_weights_have_no_base_to_name(place: Path, tmp_path: Path) -> None:
+def test_adapters_on_fresh_weights_have_no_base_to_name_and_are_merged(place: Path, tmp_path: Path) -> None:
     train(place, "fresh", *LORA, "model.init=random", "trainer.max_iter=2")
-    export = ("export", str(run_dir(place, "fresh")), "-o", str(tmp_path / "out"), "--adapter")
-    assert "trained on fresh weights" in cosmos(*export, code=2).stderr
+    export = ("export", str(run_dir(place, "fresh")), "-o", str(tmp_path / "out"))
+    assert "trained on fresh weights" in cosmos(*export, "--adapter", code=2).stderr
     assert not (tmp_path / "out").exists()
+    cosmos(*export)
+    assert not any("lora_" in name for name in loaded(tmp_path / "out").state_dict())
 
 
 def test_adapters_on_the_tower_train_too(place: Path) -> None:

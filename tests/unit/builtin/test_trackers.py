@@ -89,6 +89,13 @@ def test_missing_packages_and_accounts_are_found_before_the_run(tmp_path: Path) 
     run(tmp_path, *off, **env)
 
 
+def test_a_tracker_whose_file_cannot_be_written_says_why_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "cosmos3/sft/hello/metrics.jsonl").mkdir(parents=True)
+    _, log = run(tmp_path)
+    assert "tracker 'jsonl' failed and is switched off; the run continues: [Errno 21] Is a directory" in log
+    assert "Traceback" not in log
+
+
 def test_what_a_run_that_goes_back_logged_is_taken_back(tmp_path: Path) -> None:
     plan: Any = SimpleNamespace(run_dir=tmp_path, weights=SimpleNamespace(kind="scratch"))
     trackers = TrackerGroup({"board": TensorboardTracker(Tensorboard()), "jsonl": JsonlTracker(Jsonl())})

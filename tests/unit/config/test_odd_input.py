@@ -56,6 +56,12 @@ def test_a_recipe_that_is_no_toml_has_the_line_of_its_fault(text: str, tmp_path:
     assert " at line " not in told
 
 
+@pytest.mark.parametrize("end", ["keys = [", "keys = {a = 1", "keys =", 'keys = """', "[keys"])
+def test_a_recipe_that_was_cut_off_says_so_at_its_last_line(end: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f"[optimizer]\nlr = 1\n{end}")
+    assert "mine.toml:3  Unexpected end of file" in refused(str(tmp_path / "mine.toml"))
+
+
 def test_a_folder_is_no_recipe_and_names_the_one_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run.toml"
     folder.mkdir()

@@ -12,6 +12,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load
 
 PLUGINS = PluginManager.discover()
+ADAPTERS = ("model.lora_enabled=true", 'optimizer.keys_to_select=["lora_"]', "model.ema.enabled=false")
 
 BASE = {
     "job": ['task = "tiny"', 'name = "base"'],
@@ -152,6 +153,7 @@ def test_a_misspelt_section_and_key_get_a_suggestion(tmp_path: Path) -> None:
     ("overrides", "keys"),
     [
         (("model.lora_enabled=true",), {"optimizer.keys_to_select", "model.ema.enabled"}),
+        ((*ADAPTERS, 'model.lora_target_modules=" , "'), {"model.lora_target_modules"}),
         (('optimizer.keys_to_select=["lora_"]',), {"optimizer.keys_to_select"}),
     ],
 )

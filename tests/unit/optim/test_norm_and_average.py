@@ -147,8 +147,9 @@ def test_groups_and_their_names_come_in_the_order_of_the_multipliers() -> None:
         ("head", 1.0),
     ]
     model.requires_grad_(False)
-    with pytest.raises(UserError, match="nothing trains"):
+    with pytest.raises(UserError, match="nothing trains") as refused:
         parameter_groups(model, config)
+    assert [problem.key for problem in refused.value.problems] == ["optimizer.keys_to_select"]
 
 
 CYCLES = SchedulerConfig(

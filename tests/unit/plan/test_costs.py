@@ -166,9 +166,12 @@ def test_the_disk_holds_what_is_kept_and_the_one_that_is_being_written(settings:
 def test_a_checkpoint_holds_frozen_weights_but_where_they_are_left_to_a_base() -> None:
     whole, left = "checkpoint.include_frozen=true", "checkpoint.include_frozen=false"
     assert checkpoint_bytes(estimate(), config("model.precision=bfloat16")) == 17e9
-    assert checkpoint_bytes(estimate(), config("model.precision=bfloat16", left)) == 16e9
-    assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false")) == 12e9
-    assert checkpoint_bytes(estimate(adapters=True), config("model.ema.enabled=false", whole)) == 14e9
+    on_base = ("model.init=pretrained", "checkpoint.load_path=base")
+    assert checkpoint_bytes(estimate(), config("model.precision=bfloat16", left, *on_base)) == 16e9
+    adapters = (estimate(adapters=True), "model.ema.enabled=false")
+    assert checkpoint_bytes(adapters[0], config(adapters[1], *on_base)) == 12e9
+    assert checkpoint_bytes(adapters[0], config(adapters[1], *on_base, whole)) == 14e9
+    assert checkpoint_bytes(adapters[0], config(adapters[1])) == 14e9
 
 
 def test_saves_in_the_background_need_a_processs_share_of_a_checkpoint_in_host_memory() -> None:

@@ -43,6 +43,7 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
         (("scheduler.f_max=[0.0]",), ("steps 1 to 4", "rate of zero", "[scheduler]")),
         (("trainer.max_iter=1",), ("step 1 has a rate of zero", "its warm-up of 1 (scheduler.warm_up_steps) begins")),
         (("trainer.max_iter=1", "scheduler.f_max=[0.0]"), ("step 1 has a rate of zero", "f_max is 0")),
+        (("trainer.callbacks.profile.start=5",), ("run of 4 steps: trainer.callbacks.profile.start=5",)),
         (("scheduler.f_max=[0.0]", "scheduler.f_min=[0.0]"), ("steps 1 to 4", "f_max is 0 there")),
         (
             ('optimizer.keys_to_select=["embed.weight"]', "optimizer.lr_multipliers.embed=0.0"),

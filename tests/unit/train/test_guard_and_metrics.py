@@ -33,7 +33,9 @@ def test_skipped_steps_in_a_row_are_counted_and_a_good_one_ends_the_row() -> Non
         guard.judge(row(step, loss=math.nan if bad else 1.0), [GOOD])
         found.append((guard.in_a_row, guard.in_doubt, guard.judged))
     assert found == [(0, False, 1), (1, True, 2), (2, True, 3), (0, False, 4), (1, True, 5)]
-    guard.check_at_end(5)
+    with logged("cosmos_core.train.nonfinite") as said:
+        guard.check_at_end(5)
+    assert "were skipped, 1 in a row: the weights are those of step 4" in said[0]
     guard.judge(row(6, grad_norm=math.inf), [GOOD])
     with pytest.raises(RunFailed, match="step 7") as error:
         guard.judge(row(7, grad_norm=math.inf), [GOOD])

@@ -9,7 +9,15 @@ import torch
 from attrs import evolve
 from safetensors.torch import save_file
 
-from cosmos_core.checkpoint import FrozenBase, fingerprint, save_checkpoint, stored_keys
+from cosmos_core.checkpoint import (
+    DcpWeights,
+    FrozenBase,
+    base_of_adapters,
+    fingerprint,
+    save_checkpoint,
+    stored_keys,
+    trained_weights,
+)
 from cosmos_core.config import OptimizerConfig
 from cosmos_core.errors import UserError
 from cosmos_core.plan.plan import WeightSource
@@ -24,16 +32,35 @@ def tensors_of(trainer: Trainer) -> dict[str, str | None]:
     return {name: None if "lora_" in name else "float32" for name in trainer.model.state_dict()}
 
 
-def test_adapters_on_fresh_weights_go_on_from_the_seed(tmp_path: Path) -> None:
+def fresh_base(trainer: Trainer, *, left_out: bool) -> FrozenBase:
+    tensors = tensors_of(trainer)
+    return FrozenBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3, tensors=tensors, left_out=left_out)
+
+
+def test_adapters_on_fresh_weights_are_saved_with_them_and_can_be_merged(tmp_path: Path) -> None:
     first = ready(tmp_path, config_of(adapters=True))
-    expected = FrozenBase(folder="", digest="", dcp=False, rank=4, alpha=6, seed=3, tensors=tensors_of(first))
-    assert first.base == expected
     assert first.train() == "done"
-    path = first.paths.iteration(3)
-    assert FrozenBase.read(path) == expected
-    assert all(".lora_" in name for name in stored_keys(path / "model"))
-    again = ready(tmp_path, config_of(adapters=True), WeightSource(kind="resume", path=path))
+    path, expected = first.paths.iteration(3), fresh_base(first, left_out=False)
+    assert first.base == FrozenBase.read(path) == expected
+    merged = trained_weights(path, "live")
+    assert set(merged.infos) == {name for name in first.model.state_dict() if "lora_" not in name}
+    again = ready(tmp_path, config_of(adapters=True, seed=4), WeightSource(kind="resume", path=path))
     assert (weights(again), again.step, again.base) == (weights(first), 3, expected)
+    with pytest.raises(UserError, match="no base to load them onto; leave out --adapter"):
+        base_of_adapters(path, DcpWeights(path / "model", "live"))
+
+
+def test_adapters_whose_fresh_weights_were_not_saved_go_on_from_the_seed(tmp_path: Path) -> None:
+    """As older versions saved them. The next checkpoint has all."""
+    first = ready(tmp_path, config_of(adapters=True))
+    first.base = fresh_base(first, left_out=True)
+    first.train()
+    path = first.paths.iteration(3)
+    assert all(".lora_" in name for name in stored_keys(path / "model"))
+    with pytest.raises(UserError, match="an older version did not save"):
+        trained_weights(path, "live")
+    again = ready(tmp_path, config_of(adapters=True), WeightSource(kind="resume", path=path))
+    assert (weights(again), again.step, again.base) == (weights(first), 3, fresh_base(first, left_out=False))
     with pytest.raises(UserError, match="base would differ"):
         ready(tmp_path, config_of(adapters=True, seed=4), WeightSource(kind="resume", path=path))
 

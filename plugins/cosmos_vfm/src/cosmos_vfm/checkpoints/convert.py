@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cosmos_core.checkpoint import DcpWriter, atomic_directory, fingerprint, stored_tensors
+from cosmos_core.checkpoint import DcpWriter, atomic_directory, fingerprint
 from cosmos_core.console import Progress, progress
 from cosmos_core.errors import UserError
 from cosmos_core.plan import write_base
@@ -31,11 +31,10 @@ def to_dcp(source: Path, output: Path, *, source_revision: str = "") -> dict[str
         raise UserError(f"no such folder: {source}; nothing was converted")
     with atomic_directory(output, "nothing was converted", made_of=realpath(source)) as hidden:
         published = open_published(source)
+        model_size = matching_size(published.shapes)
         _write_shards(published, DcpWriter(hidden / "model"))
         components = store_components(published, hidden)
         write_base(hidden, source_revision=source_revision or str(published.root.resolve()), config=published.config)
-        stored = stored_tensors(hidden / "model")
-        model_size = matching_size({name.removeprefix("net."): shape for name, (shape, _) in stored.items()})
     return {
         "checkpoint": str(output),
         "shards": len(published.files),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.network.rope import axes_of_head
@@ -12,6 +15,7 @@ from cosmos_vfm.sizes import MODEL_SIZES, NetworkConfig
 
 __all__ = [
     "Shapes",
+    "check_config",
     "matching_size",
     "native_scheduler",
     "network_config_of",
@@ -30,6 +34,8 @@ SIZE_KEYS = (
     "hidden_act",
 )
 """Keys of diffusers' configuration that must agree for two networks to be of the same size."""
+UNCHECKED = ("_class_name", "attention_dropout", "vocab_size")
+"""Keys that change nothing that the network computes."""
 LAYER = "language_model.model.layers.0."
 REQUIRED = (
     "language_model.model.embed_tokens.weight",
@@ -104,6 +110,19 @@ def transformer_config(shapes: Shapes, base: Mapping[str, Any]) -> dict[str, Any
     same_size = all(base.get(key, config[key]) == config[key] for key in SIZE_KEYS) and "hidden_size" in base
     base_values = {key: value for key, value in base.items() if same_size and key != "model_type"}
     return {**config, **base_values, "action_gen": config["action_gen"], "sound_gen": config["sound_gen"]}
+
+
+def check_config(config: Mapping[str, Any], shapes: Shapes, file: Path) -> None:
+    """Raises UserError when `config`, read from `file`, describes another network than the one of these tensors."""
+    network = to_diffusers_config(network_config_of(shapes))
+    problems = [
+        Problem(message=f"is {config[key]!r}; the network of these tensors has {value!r}", key=key, file=str(file))
+        for key, value in network.items()
+        if key not in UNCHECKED and config.get(key, value) != value
+    ]
+    if problems:
+        problems[-1] = evolve(problems[-1], hint="fetch the folder again; other networks are not supported")
+        raise UserError("the checkpoint's settings and its tensors disagree", problems)
 
 
 def _heads(shapes: Shapes, hidden: int) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from attrs import evolve
 from torch import nn
 
-from cosmos_core.checkpoint import SafetensorsWeights, stored_tensors
+from cosmos_core.checkpoint import stored_tensors
 from cosmos_core.distributed import load_full_tensor
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
 from cosmos_vfm.checkpoints.components import FOLDER
 from cosmos_vfm.checkpoints.diffusers_config import Shapes, matching_size, to_diffusers_config
-from cosmos_vfm.checkpoints.published import framework_name, open_published
+from cosmos_vfm.checkpoints.published import open_published
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.required_files import is_missing_folder
 from cosmos_vfm.sizes import MODEL_SIZES
@@ -54,9 +54,7 @@ def _shapes(folder: Path) -> tuple[Shapes, Path]:
         shapes = {name.removeprefix(PREFIX): shape for name, (shape, _) in stored.items() if name.startswith(PREFIX)}
         return shapes, folder / FOLDER
     published = open_published(folder)
-    infos = SafetensorsWeights(published.folder).infos
-    named = ((framework_name(name), info.shape) for name, info in infos.items())
-    return {name.removeprefix(PREFIX): shape for name, shape in named if name is not None}, published.root
+    return published.shapes, published.root
 
 
 def load_published(model: nn.Module, folder: Path) -> frozenset[str]:

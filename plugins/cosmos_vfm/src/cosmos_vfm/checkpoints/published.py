@@ -16,6 +16,7 @@ from cosmos_core.checkpoint import open_safetensors, read_weight_map
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import contained
 from cosmos_core.strict_json import read_object
+from cosmos_vfm.checkpoints.diffusers_config import Shapes, check_config
 from cosmos_vfm.checkpoints.identify import SEARCHED
 from cosmos_vfm.checkpoints.names import from_diffusers
 
@@ -42,6 +43,18 @@ class Published:
         """The transformer's config.json, {} without one."""
         path = self.folder / "config.json"
         return read_object(path, DAMAGED, "fetch it again") if path.is_file() else {}
+
+    @property
+    def shapes(self) -> Shapes:
+        """Of the generator's tensors, by the network's names. Raises UserError when config.json tells of others."""
+        shapes = {}
+        for file in self.files:
+            with open_safetensors(file) as opened:
+                for stored in opened.keys():  # noqa: SIM118
+                    if (name := framework_name(stored)) is not None:
+                        shapes[name.removeprefix("net.")] = opened.get_slice(stored).get_shape()
+        check_config(self.config, shapes, self.folder / "config.json")
+        return shapes
 
     @property
     def components(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from cosmos_core.plan.source import Source, check_reads, find_source
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load_recorded, resolve
 from cosmos_core.strict_json import read_object
+from cosmos_core.train.load_for_eval import check_meaning
 from cosmos_vfm.config import VfmConfig
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.recorded import generation_of, recorded_generation
@@ -156,6 +157,7 @@ def _find(name: str, plugins: PluginManager, step: int | None) -> Source:
 def _config(source: Source, job: Job, first: RunConfig | None, plugins: PluginManager) -> RunConfig:
     if source.record is not None:
         config = load_recorded(source.record, job.overrides, plugins=plugins)
+        check_meaning(source, config)
     elif job.recipe is not None:
         config = resolve(job.recipe, job.overrides, plugins=plugins).config
     elif first is not None:

@@ -18,7 +18,6 @@ from cosmos_core.checkpoint import (
     base_of_adapters,
     write_shards,
 )
-from cosmos_core.errors import UserError
 from cosmos_core.optim import is_lora
 from cosmos_core.strict_json import read_object
 from cosmos_vlm.catalog import pinned
@@ -112,8 +111,6 @@ def export_adapter(
 
 def _adapted(base: FrozenBase, weights: str) -> dict[str, Any]:
     """Where peft finds what the adapters were trained on: the folder, or in the Hub cache its repository and commit."""
-    if not base.folder:
-        raise UserError("the adapters were trained on fresh weights, so there is no base to load them onto")
     folder = Path(base.folder)
     if folder.parent.name != SNAPSHOTS:
         return {"base_model_name_or_path": str(folder)}
