@@ -146,10 +146,10 @@ def standing_launch(paths: RunPaths) -> int | None:
 def _before_refusals(paths: RunPaths, outcome: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
     """The outcome of the newest launch that was not refused before it trained, and its number; else of the newest."""
     numbers = paths.launch_numbers
-    for number, earlier in zip(reversed(numbers), [*reversed(numbers[:-1]), None], strict=True):
+    for number in reversed(numbers):
         info = content_of(paths.launch(number).launch_info) if outcome.get("outcome") == "refused" else None
         before = info.get("before") if isinstance(info, dict) and "startup_seconds" not in info else None
-        if earlier is None or not isinstance(before, dict) or not isinstance(before.get("outcome"), str):
+        if number == numbers[0] or not isinstance(before, dict) or not isinstance(before.get("outcome"), str):
             return outcome, number
         outcome = before
     return outcome, None
