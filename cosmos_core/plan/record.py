@@ -76,6 +76,7 @@ def record_run(
     """
     paths = RunPaths(plan.run_dir)
     paths.checkpoints.mkdir(parents=True, exist_ok=True)
+    before = content_of(paths.outcome)
     paths.outcome.unlink(missing_ok=True)
     number = _next_launch(paths)
     record = paths.launch(number)
@@ -90,6 +91,7 @@ def record_run(
         "weights": {"kind": plan.weights.kind, **_weights(plan.weights.path)},
         "distributions": plan.distributions,
         **({"restart": dict(restart)} if restart else {}),
+        **({"before": before} if isinstance(before, dict) else {}),  # A refused launch leaves the run as it was.
     }
     files = {
         record.config_toml: to_toml(plan.config).encode(),

@@ -80,6 +80,9 @@ def find_recipe(name: str, *, base: Path | None = None, installed: Sequence[Reci
     names = [recipe.name for recipe in recipes]
     known = [f"{recipe.distribution}:{recipe.name}" for recipe in recipes] if distribution else names
     folder = base or Path()
+    if not name:
+        hint = "`cosmos recipes list` shows all; was a variable of the shell empty?"
+        raise UserError("the name of the recipe is empty", [Problem(message="give a name or a file", hint=hint)])
     if isfile(folder / name):
         raise _no_recipe(name)
     if isdir(folder / name):

@@ -13,7 +13,7 @@ from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.record import content_of
 from cosmos_core.report.metric_values import newest_metrics
 from cosmos_core.report.metrics_file import last_metrics
-from cosmos_core.report.run_status import recorded_config
+from cosmos_core.report.run_status import recorded_config, standing_launch
 
 __all__ = ["Launch", "Rollback", "RunRecord", "SavedCheckpoint", "read_record"]
 
@@ -78,7 +78,8 @@ def read_record(run_dir: Path) -> RunRecord:
     paths = RunPaths(run_dir)
     metrics = last_metrics(paths.metrics)
     infos = {number: _yaml(paths.launch(number).launch_info) for number in paths.launch_numbers}
-    newest = list(infos.values())[-1] if infos else _yaml(paths.launch_info)
+    standing = standing_launch(paths)
+    newest = infos.get(standing, {}) if standing is not None else _yaml(paths.launch_info)
     return RunRecord(
         facts=_facts(newest, recorded_config(run_dir)),
         last_metrics=newest_metrics(metrics.last_step, metrics.last_validation),

@@ -19,7 +19,7 @@ from cosmos_core.plan.record import content_of
 from cosmos_core.report.metric_values import finite_number
 from cosmos_core.report.metrics_file import last_metrics
 
-__all__ = ["RunStatus", "find_run", "find_runs", "names_of", "read_status", "recorded_config"]
+__all__ = ["RunStatus", "find_run", "find_runs", "names_of", "read_status", "recorded_config", "standing_launch"]
 
 DEPTH = 3
 """Folders between an output root and a run: project, group, name."""
@@ -33,9 +33,10 @@ VANISHED = "ended without a word: killed, out of memory, or the machine went dow
 class RunStatus:
     """One run.
 
-    state: 'running', 'done', 'stopped' or 'failed'. why: of a failure, the whole message; else "". step: finished
-    optimizer steps of `total`; None if unknown. loss, val_loss: the newest; None when there is none or it is not
-    finite. changed: when something was last written to it, in seconds since 1970. size: bytes on disk.
+    state: 'running', 'done', 'stopped' or 'failed'; a launch that was refused before it trained changes nothing.
+    why: the whole message of a failure or of such a refusal; else "". step: finished optimizer steps of `total`; None
+    if unknown. loss, val_loss: the newest; None when there is none or it is not finite. changed: when something was
+    last written to it, in seconds since 1970. size: bytes on disk.
     """
 
     run_dir: Path
@@ -99,8 +100,12 @@ def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> Run
     paths = RunPaths(run_dir)
     outcome = _outcome(paths)
     if outcome:
-        state = STATES.get(str(outcome["outcome"]), "failed")
-        why = str(outcome.get("error", outcome["outcome"])) if state == "failed" else ""
+        before = _before_refusals(paths, outcome)[0]
+        state = STATES.get(str(before["outcome"]), "failed")
+        refusal = "the last launch was refused: " if before is not outcome else ""
+        message = str(outcome.get("error", outcome["outcome"])) if refusal or state == "failed" else ""
+        why = refusal + message.removeprefix("error: " if refusal else "")
+        outcome = before
     else:
         state, why = ("running", "") if is_running(paths) else ("failed", VANISHED)
     metrics = last_metrics(paths.metrics)
@@ -121,15 +126,33 @@ def read_status(run_dir: Path, *, is_running: Callable[[RunPaths], bool]) -> Run
 
 
 def recorded_config(run_dir: Path) -> dict[str, Any]:
-    """The plain values of the newest launch's ``config.toml``; {} when there is none that can be read."""
+    """The plain values of the standing launch's ``config.toml``; {} when there is none that can be read."""
     paths = RunPaths(run_dir)
-    newest = [paths.launch(number).config_toml for number in paths.launch_numbers[-1:]]
+    number = standing_launch(paths)
+    newest = [] if number is None else [paths.launch(number).config_toml]
     for file in (*newest, paths.config_toml):
         try:
             return tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
     return {}
+
+
+def standing_launch(paths: RunPaths) -> int | None:
+    """The newest launch that was not refused before it trained, else the newest; None before the first."""
+    return _before_refusals(paths, _outcome(paths))[1]
+
+
+def _before_refusals(paths: RunPaths, outcome: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """The outcome of the newest launch that was not refused before it trained, and its number; else of the newest."""
+    numbers = paths.launch_numbers
+    for number in reversed(numbers):
+        info = content_of(paths.launch(number).launch_info) if outcome.get("outcome") == "refused" else None
+        before = info.get("before") if isinstance(info, dict) and "startup_seconds" not in info else None
+        if number == numbers[0] or not isinstance(before, dict) or not isinstance(before.get("outcome"), str):
+            return outcome, number
+        outcome = before
+    return outcome, None
 
 
 def _total(paths: RunPaths) -> int | None:

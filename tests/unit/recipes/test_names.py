@@ -56,6 +56,7 @@ def test_an_unknown_experiment_is_refused_even_where_the_file_sets_all_that_a_ru
 def test_a_file_of_another_kind_is_not_called_missing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(write("{}", "recipe.json")).parent)
     assert "recipe.json is no recipe" in refused("recipe.json")
+    assert "the name of the recipe is empty" in refused("")
     assert "data is read by `cosmos data check FILE`" in refused("./recipe.json")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cosmos_core.errors import UserError
 from cosmos_core.plan import RunPaths
@@ -170,3 +171,35 @@ def test_the_record_says_what_was_run_on_what(tmp_path: Path) -> None:
     ]
     assert record.last_metrics["tokens/s"] == 200
     assert RunPaths(folder).launch(1).config_toml.is_file()
+
+
+def refused_launch(folder: Path, before: dict[str, object], **info: object) -> None:
+    """The second launch of a run that ended as `before` says; it would have gone on to step 99."""
+    (folder / "launches/2").mkdir()
+    config = (folder / "config.toml").read_text().replace("max_iter = 20", "max_iter = 99")
+    (folder / "launches/2/config.toml").write_text(config)
+    text = yaml.safe_dump({"args_cfg_path": "other", "before": before, **info})
+    (folder / "launches/2/launch_info.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "total"),
+    [({"outcome": "done", "step": 10}, "done", 10), ({"outcome": "stopped"}, "stopped", 20)],
+)
+def test_a_launch_that_was_refused_before_it_trained_leaves_the_run_as_it_was(
+    tmp_path: Path, before: dict[str, object], state: str, total: int
+) -> None:
+    folder = run_folder(tmp_path, outcome={"outcome": "refused", "error": "error: no data"})
+    refused_launch(folder, before)
+    read = status(folder)
+    assert (read.state, read.step, read.total) == (state, 10, total)
+    assert read.why == "the last launch was refused: no data"
+    assert recorded_config(folder)["trainer"]["max_iter"] == 20
+    assert read_record(folder).facts["recipe"] == "hello"
+
+
+def test_a_launch_that_was_refused_while_it_trained_has_failed(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, outcome={"outcome": "refused", "error": "no data"})
+    refused_launch(folder, {"outcome": "stopped"}, startup_seconds={"first step": 1.0})
+    read = status(folder)
+    assert (read.state, read.total, read.why) == ("failed", 99, "no data")

@@ -48,7 +48,7 @@ class PageRow:
 
 # The browser chooses fonts, so that any script is readable.
 _TEMPLATE = """<!doctype html>
-<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ title }}</title>
 <style>
 body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 100em; padding: 0 1em;
@@ -72,9 +72,11 @@ dt { float: left; clear: left; min-width: 8em } dd { margin-left: 9em }
 <p class="caption" dir="auto">{{ row.caption or "(empty prompt)" }}</p>
 <div class="clips">
 {% for cell in row.cells %}
+{% set about = cell.title ~ ": " ~ (row.caption or "(empty prompt)") %}
 <figure style="width: {{ [cell.shown, 160] | max }}px">
-{% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ row.caption }}" width="{{ cell.shown }}">
-{% else %}<video src="{{ cell.file | url }}" width="{{ cell.shown }}" controls autoplay loop muted playsinline></video>
+{% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ about }}" width="{{ cell.shown }}">
+{% else %}<video src="{{ cell.file | url }}" aria-label="{{ about }}"
+ width="{{ cell.shown }}" controls autoplay loop muted playsinline></video>
 {% endif %}
 <figcaption>{{ cell.title }}
 {%- if cell.times > 1 %}; {{ cell.width }} pixels wide, shown {{ cell.times }} times as large{% endif %}</figcaption>
