@@ -185,8 +185,8 @@ def _first_frame(packet: Any) -> Any:
 def _last_decoded(packets: _Packets, times: Times) -> int:
     """The frame of the last packet, by its time; the last frame where that tells nothing."""
     last = packets.times[-1]
-    at = np.flatnonzero(times == last) if last is not None else ()
-    return int(at[-1]) if len(at) else len(times) - 1
+    found = times[:0] if last is None else np.flatnonzero(times == last)
+    return int(found[-1]) if len(found) else len(times) - 1
 
 
 def _packet_times(packets: _Packets) -> Times | None:
