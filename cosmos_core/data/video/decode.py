@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from cosmos_core.data.source import UnreadableSample
@@ -40,12 +41,12 @@ def check_decodes(path: Path) -> Timeline:
     """The timeline, after every frame was decoded. Raises UnreadableSample."""
     timeline = probe(path)
     with open_video(path) as video, reading(path, "damaged video"):
-        damaged = [frame.is_corrupt for frame in video.frames()]
-    frames = len(damaged)
-    if any(damaged[:-1]):
-        raise _damaged(path, damaged.index(True))
-    if frames < timeline.frames:
-        raise UnreadableSample(str(path), f"{frames} of {timeline.frames} frames can be decoded")
+        frames = [frame.is_corrupt for frame in video.frames()]
+    damaged = [number for number, is_corrupt in enumerate(frames) if is_corrupt and number != timeline.last_decoded]
+    if damaged:
+        raise _damaged(path, damaged[0])
+    if len(frames) < timeline.frames:
+        raise UnreadableSample(str(path), f"{len(frames)} of {timeline.frames} frames can be decoded")
     return timeline
 
 
@@ -64,7 +65,7 @@ def frames_by_number(
     for start in starts:
         with open_video(path) as video, reading(path, "damaged video"):
             numbered = _from_start(video) if start is None else _from_key(video, start, timeline, numbers[0])
-            frames, damaged = _select(numbered, numbers, converter(video), timeline.frames - 1)
+            frames, damaged = _select(numbered, numbers, converter(video), timeline.last_decoded)
         if len(frames) == len(numbers):
             return frames
     if damaged is not None:
@@ -73,18 +74,23 @@ def frames_by_number(
 
 
 def _select(
-    numbered: Iterator[tuple[int, Any]], numbers: Sequence[int], convert: Convert, last: int
+    numbered: Iterator[tuple[int, Any]], numbers: Sequence[int], convert: Convert, last_decoded: int
 ) -> tuple[list[NDArray[np.uint8]], int | None]:
-    """The frames asked for, until the last of them; fewer when decoding ended earlier, or at a damaged frame.
+    """The frames asked for, until the last of them; fewer when decoding ended earlier, or damage reaches one of them.
 
-    Its number is the second value: the decoder makes up what it lacks, and the frames after it are made from it. last:
-    of the file; where a recording ends, its last frame is seldom whole.
+    The number of the damaged frame is the second value: the decoder makes up what it lacks, and the frames from it to
+    the next key frame are made from it. last_decoded: see Timeline.
     """
     frames: list[NDArray[np.uint8]] = []
+    damaged: int | None = None
     for number, frame in numbered:
-        if frame.is_corrupt and number != last:
-            return frames, number
+        if frame.key_frame and frame.pict_type == PictureType.I:  # Recordings that refresh bit by bit have others.
+            damaged = None
+        if frame.is_corrupt and number != last_decoded and damaged is None:
+            damaged = number
         if number == numbers[len(frames)]:
+            if damaged is not None:
+                return frames, damaged
             frames.append(convert(frame))
             if len(frames) == len(numbers):
                 break

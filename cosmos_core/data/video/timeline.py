@@ -60,6 +60,8 @@ class Timeline:
     """Whether every frame's time tells its number, so that decoding may begin at a key frame."""
     key_times: Times = field(repr=False, eq=False)
     turns: Filters = field(repr=False)
+    last_decoded: int
+    """The frame that the last packet holds, which is seldom whole where a recording ends; no other is made from it."""
     pixel_ratio: Fraction = Fraction(1)
     """Width of a pixel in units of its height, before rotation. Nothing here makes pixels square."""
 
@@ -147,7 +149,8 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
     if any(name == "transpose" for name, _ in turns):
         width, height = height, width
     keys = np.array(sorted(packets.keys) if seekable else [], np.int64)
-    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns, pixel_ratio)
+    last = _last_decoded(packets, times)
+    return Timeline(len(times), fps, width, height, times, shown, time_base, seekable, keys, turns, last, pixel_ratio)
 
 
 def _scan(video: OpenVideo) -> _Packets:
@@ -177,6 +180,13 @@ def _first_frame(packet: Any) -> Any:
         return next(iter(packet.decode()), None)
     except (ValueError, NotImplementedError, av.PatchWelcomeError):
         return None
+
+
+def _last_decoded(packets: _Packets, times: Times) -> int:
+    """The frame of the last packet, by its time; the last frame where that tells nothing."""
+    last = packets.times[-1]
+    found = times[:0] if last is None else np.flatnonzero(times == last)
+    return int(found[-1]) if len(found) else len(times) - 1
 
 
 def _packet_times(packets: _Packets) -> Times | None:

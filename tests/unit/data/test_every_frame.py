@@ -352,23 +352,6 @@ def test_a_recording_that_never_said_its_length_is_whole(folder: Path) -> None:
         assert probe(path).frames == 25
 
 
-def test_no_window_has_frames_that_a_decoder_made_up(folder: Path) -> None:
-    """Those before the damage and after the next key frame are as they were."""
-    whole = made(folder, "groups.mp4", drawn(4) + f" {X264} -g 25 -bf 0")
-    content, path = bytearray(whole.read_bytes()), folder / "hole.mp4"
-    place = content.index(b"mdat") + len(content) // 2
-    content[place : place + 60] = bytes(60)
-    path.write_bytes(content)
-    with pytest.raises(UnreadableSample, match=r"frame \d+ is damaged") as refused:
-        check_decodes(path)
-    number = int(refused.value.reason.split()[1])
-    with pytest.raises(UnreadableSample, match=refused.value.reason):
-        decode_frames(path, [number + 1])
-    for start in (0, 25 * (number // 25 + 1)):
-        window = range(start, start + WINDOW)
-        assert np.array_equal(decode_frames(path, window), decode_frames(whole, window))
-
-
 def test_an_avi_file_is_read_without_the_index_that_was_cut_off(folder: Path) -> None:
     content, path = made(folder, "palette.avi", CASES["palette.avi"]).read_bytes(), folder / "no_index.avi"
     path.write_bytes(content[: content.rindex(b"idx1")])
