@@ -173,6 +173,6 @@ def test_previews_of_prompts_have_the_size_of_the_data_unless_they_say_their_own
     assert shapes == 2 * [(17, 64, 64, 5.0), (17, 64, 64, 5.0), (1, 32, 48, 5.0)]
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "\u65e5\u672c" in page
-    assert 'src="step_000000004/sample_02.png" alt="\u65e5\u672c"' in page
-    assert page.count("after 0 steps") == page.count("after 4 steps") == 3
+    assert 'src="step_000000004/sample_02.png" alt="after 4 steps: \u65e5\u672c"' in page
+    assert page.count("<figcaption>after 0 steps") == page.count("<figcaption>after 4 steps") == 3
     assert (tmp_path / "comparison.png").is_file()
