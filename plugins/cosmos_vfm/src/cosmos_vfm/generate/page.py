@@ -75,8 +75,8 @@ dt { float: left; clear: left; min-width: 8em } dd { margin-left: 9em }
 {% set about = cell.title ~ ": " ~ (row.caption or "(empty prompt)") %}
 <figure style="width: {{ [cell.shown, 160] | max }}px">
 {% if cell.file.endswith(".png") %}<img src="{{ cell.file | url }}" alt="{{ about }}" width="{{ cell.shown }}">
-{% else %}<video src="{{ cell.file | url }}" aria-label="{{ about }}"
- width="{{ cell.shown }}" controls autoplay loop muted playsinline></video>
+{% else %}<video src="{{ cell.file | url }}" width="{{ cell.shown }}" aria-label="{{ about }}"
+ controls autoplay loop muted playsinline></video>
 {% endif %}
 <figcaption>{{ cell.title }}
 {%- if cell.times > 1 %}; {{ cell.width }} pixels wide, shown {{ cell.times }} times as large{% endif %}</figcaption>
