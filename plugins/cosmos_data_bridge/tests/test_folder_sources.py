@@ -20,7 +20,7 @@ from cosmos_data_bridge.folder.listing import Source, list_entries
 from cosmos_data_bridge.folder.rows import rows
 from cosmos_data_bridge.identify import dataset_of, validation_of
 from tests.command import cosmos
-from tests.folder_clips import captions_of, prepare_here, small_video
+from tests.folder_clips import captions_of, fault, one_clip, prepare_here, small_video, told
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +30,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def clips(tmp_path: Path, video: bytes) -> Path:
-    root = tmp_path / "clips"
-    root.mkdir()
-    (root / "a.mp4").write_bytes(video)
-    (root / "a.txt").write_text("a cat")
-    return root
-
-
-def told(error: UserError) -> str:
-    return "\n".join(f"{problem.file}:{problem.line}  {problem.message}; {problem.hint}" for problem in error.problems)
-
-
-def fault(clips: Path, out: Path, *, copy: bool = False) -> str:
-    with pytest.raises(UserError) as refused:
-        prepare_here(clips, out, copy=copy)
-    return told(refused.value)
+    return one_clip(tmp_path / "clips", video)
 
 
 def test_clips_behind_a_link_to_a_folder_are_read_once(clips: Path, tmp_path: Path, video: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_core.errors import UserError
-from tests.folder_clips import captions_of, prepare_here, small_video
+from tests.folder_clips import captions_of, fault, one_clip, prepare_here, small_video, told
 
 
 @pytest.fixture(scope="module")
@@ -19,21 +19,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def clips(tmp_path: Path, video: bytes) -> Path:
-    root = tmp_path / "clips"
-    root.mkdir()
-    (root / "a.mp4").write_bytes(video)
-    (root / "a.txt").write_text("a cat")
-    return root
-
-
-def told(error: UserError) -> str:
-    return "\n".join(f"{problem.file}:{problem.line}  {problem.message}; {problem.hint}" for problem in error.problems)
-
-
-def fault(clips: Path, out: Path, *, copy: bool = False) -> str:
-    with pytest.raises(UserError) as refused:
-        prepare_here(clips, out, copy=copy)
-    return told(refused.value)
+    return one_clip(tmp_path / "clips", video)
 
 
 def test_tars_of_other_systems_are_read(clips: Path, tmp_path: Path) -> None:
