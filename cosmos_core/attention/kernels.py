@@ -32,6 +32,7 @@ __all__ = [
     "has_varlen_attention",
     "packed_attention",
     "sdpa_backends",
+    "sequence_attention",
     "varlen_attention",
 ]
 
@@ -93,6 +94,24 @@ def varlen_attention(
     window = (-1, 0) if causal else (-1, -1)
     mixed: torch.Tensor = _varlen_kernel()(q, k, v, begins, begins, longest, longest, window_size=window)
     return mixed
+
+
+def sequence_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: PackedSequences, keys: PackedSequences
+) -> torch.Tensor:
+    """Full attention from q [N, heads, dim] to k and v [M, kv heads, dim]; returns [N, heads, dim].
+
+    One call for each sequence. For pairs of lengths that come again: kernels may plan for each.
+    """
+    # Few operators for each sequence, since small packs wait for their launches. cuDNN plans for strides too, so none
+    # may depend on the rest of the pack: until the split, the dimension of one comes behind that of the tokens.
+    parts = [x[:, None].split(of.lengths) for x, of in ((q, queries), (k, keys), (v, keys))]
+    mixed = []
+    with _fastest_kernel(q.device, shapes_recur=True):
+        for sequence in zip(*parts, strict=True):
+            query, key, value = (x.permute(1, 2, 0, 3) for x in sequence)
+            mixed.append(scaled_dot_product_attention(query, key, value, enable_gqa=True).permute(2, 0, 1, 3))
+    return torch.cat(mixed).squeeze(1)
 
 
 class SequenceMask:

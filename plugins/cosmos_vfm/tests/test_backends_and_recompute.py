@@ -10,10 +10,10 @@ import pytest
 import torch
 from attrs import evolve
 
-from cosmos_core.attention import attention_with_lse, merge_attentions
+from cosmos_core.attention import attention_with_lse, kernels, merge_attentions
 from cosmos_core.config import ActivationCheckpointing, Compile
 from cosmos_vfm.config import VfmConfig
-from cosmos_vfm.network import Cosmos3Network, three_way, two_way
+from cosmos_vfm.network import Cosmos3Network, three_way
 from cosmos_vfm.network.flex import Flex
 from cosmos_vfm.network.three_way import ThreeWay
 from cosmos_vfm.packing import SequenceSpec, pack_inputs
@@ -140,17 +140,18 @@ def test_the_frozen_tower_runs_once_while_the_trained_one_is_recomputed(mode: st
 def test_which_kernel_runs_depends_on_the_pack_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not on what the process met before, of which a resumed run knows nothing."""
     requests: list[object] = []
-    attend = two_way.dense_attention
+    attend = kernels.scaled_dot_product_attention
 
     def noted(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
         requests.append((*(x.shape for x in tensors), {name: str(value) for name, value in options.items()}))
         return attend(*tensors, **options)
 
-    monkeypatch.setattr(two_way, "dense_attention", noted)
+    monkeypatch.setattr(kernels, "scaled_dot_product_attention", noted)
     network = network_of(QWEN)
     for samples in (LONG, EQUAL, MIXED):
         pass_through(network, samples)
         first = requests.copy()
+        assert len(first) >= QWEN.layers
         requests.clear()
         pass_through(network, samples)
         assert requests == first

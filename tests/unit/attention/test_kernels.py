@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -15,13 +15,15 @@ from cosmos_core.attention import (
     SequenceMask,
     dense_attention,
     describe_kernels,
-    has_varlen_attention,
     kernels,
     packed_attention,
+    sequence_attention,
 )
 from tests.unit.attention.plain import attention_formula, each_sequence, with_gradients
 
 HEADS = st.sampled_from([(2, 2), (4, 2), (3, 1)])
+SIZES = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=5)
+"""Queries and keys of each sequence."""
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=7)
 
 
@@ -35,6 +37,16 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> Non
     assert len(found) == len(expected) == 4
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def alone(queries: PackedSequences, keys: PackedSequences) -> Callable[..., torch.Tensor]:
+    """The formula for each sequence."""
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        parts = zip(queries.split(q), keys.split(k), keys.split(v), strict=True)
+        return torch.cat([attention_formula(*part) for part in parts])
+
+    return attend
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,19 +76,43 @@ def test_dense_attention_of_padded_sequences_under_their_mask_is_the_formula(
 
 
 @settings(max_examples=30, deadline=None)
-@given(sizes=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=5), heads=HEADS)
+@given(sizes=SIZES, heads=HEADS)
+def test_sequence_attention_is_the_formula_of_each_sequence_alone(
+    sizes: list[tuple[int, int]], heads: tuple[int, int]
+) -> None:
+    queries, keys = (PackedSequences(lengths) for lengths in zip(*sizes, strict=True))
+    pack = inputs(sum(queries.lengths), sum(keys.lengths), heads)
+    found = with_gradients(lambda q, k, v: sequence_attention(q, k, v, queries, keys), *pack)
+    assert_close(found, with_gradients(alone(queries, keys), *pack))
+
+
+def test_what_a_sequence_gives_a_kernel_does_not_depend_on_the_rest_of_its_pack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """cuDNN plans for sizes and strides, those of a dimension of one too, and a plan takes longer than a layer."""
+    attend, given_to_it = kernels.scaled_dot_product_attention, []
+
+    def noted(*tensors: torch.Tensor, **options: bool) -> torch.Tensor:
+        given_to_it.append([(x.shape, x.stride()) for x in tensors])
+        return attend(*tensors, **options)
+
+    monkeypatch.setattr(kernels, "scaled_dot_product_attention", noted)
+    for others in ((), (9,), (3, 30)):
+        queries, keys = (PackedSequences((length, *others)) for length in (5, 7))
+        sequence_attention(*inputs(sum(queries.lengths), sum(keys.lengths), (4, 2)), queries, keys)
+        assert given_to_it[0] == [((1, 4, 5, 8), (32, 8, 32, 1)), *[((1, 2, 7, 8), (16, 8, 16, 1))] * 2]
+        given_to_it.clear()
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=SIZES, heads=HEADS)
 def test_under_a_sequence_mask_queries_see_the_keys_of_their_own_sequence(
     sizes: list[tuple[int, int]], heads: tuple[int, int]
 ) -> None:
     queries, keys = (PackedSequences(lengths) for lengths in zip(*sizes, strict=True))
     mask = SequenceMask(queries.sequence_ids, keys.sequence_ids)
-
-    def alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        parts = zip(queries.split(q), keys.split(k), keys.split(v), strict=True)
-        return torch.cat([attention_formula(*part) for part in parts])
-
     whole = inputs(sum(queries.lengths), sum(keys.lengths), heads)
-    assert_close(with_gradients(mask.attend, *whole), with_gradients(alone, *whole))
+    assert_close(with_gradients(mask.attend, *whole), with_gradients(alone(queries, keys), *whole))
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -99,7 +135,7 @@ def test_no_sequence_sees_another() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_cpu_has_no_kernel_for_unequal_lengths_and_a_run_says_what_it_uses(dtype: torch.dtype) -> None:
-    assert not has_varlen_attention(torch.zeros(4, 2, 64, dtype=dtype))
+    assert not kernels.has_varlen_attention(torch.zeros(4, 2, 64, dtype=dtype))
     assert describe_kernels(torch.device("cpu")) == "torch's kernel for the CPU"
 
 

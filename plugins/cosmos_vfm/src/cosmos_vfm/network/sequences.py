@@ -53,6 +53,16 @@ class JointSequences:
             return None
         return torch.cat([self.text.padding_mask, self.latents.padding_mask], dim=1)[:, None, None]
 
+    @cached_property
+    def joined(self) -> PackedSequences:
+        """Of each sample's text and latents together, as of `join`."""
+        return PackedSequences(tuple(map(sum, zip(self.text.lengths, self.latents.lengths, strict=True))))
+
+    def join(self, text: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """[Nu, ...] and [Ng, ...] -> [Nu + Ng, ...], the latents of each sample behind its text."""
+        pairs = zip(self.text.split(text), self.latents.split(latents), strict=True)
+        return torch.cat([part for pair in pairs for part in pair])
+
     def samples(
         self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues
     ) -> Iterator[tuple[torch.Tensor, KeysValues, KeysValues]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from cosmos_core.attention import dense_attention, has_varlen_attention, varlen_attention
+from cosmos_core.attention import dense_attention, packed_attention, sequence_attention
 from cosmos_vfm.network.backend import KeysValues
 from cosmos_vfm.network.sequences import JointSequences
 
@@ -29,10 +29,7 @@ class TwoWay:
             # Padding is on the right: with a causal mask, no real token attends to it.
             q, k, v = (self.text.pad(x) for x in (q, k, v))
             return self.text.unpad(dense_attention(q, k, v, is_causal=True))
-        if has_varlen_attention(q):
-            return varlen_attention(q, k, v, self.text, causal=True)
-        parts = zip(*(self.text.split(x) for x in (q, k, v)), strict=True)
-        return torch.cat([_attend_sample(*part, causal=True) for part in parts])
+        return packed_attention(q, k, v, self.text, causal=True)
 
     def attend_latents(self, q: torch.Tensor, text_kv: KeysValues, latent_kv: KeysValues) -> torch.Tensor:
         """Full attention of latents over [text | latents] of their sample."""
@@ -43,14 +40,5 @@ class TwoWay:
             )
             out = dense_attention(self.latents.pad(q), k, v, attn_mask=self.sequences.key_mask)
             return self.latents.unpad(out)
-        return torch.cat(
-            [
-                _attend_sample(query, torch.cat([text_k, k]), torch.cat([text_v, v]), causal=False)
-                for query, (text_k, text_v), (k, v) in self.sequences.samples(q, text_kv, latent_kv)
-            ]
-        )
-
-
-def _attend_sample(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    return dense_attention(q, k, v, is_causal=causal).squeeze(0).transpose(0, 1)
+        k, v = (self.sequences.join(*both) for both in zip(text_kv, latent_kv, strict=True))
+        return sequence_attention(q, k, v, self.latents, self.sequences.joined)
