@@ -49,9 +49,10 @@ gradient. All in float32.
 """
 OTHER_SPREAD, UPDATE_SPREAD = (0.9, 1.2), (1.0, 1.5)
 """Of the measured seconds of further work, and of the bytes of an update at full bandwidth: least and most."""
-COMMUNICATION_SLOWDOWN = 0.65
-"""Of the time that weights take to be exchanged, what computation loses beside it: from packs in two and in three parts
-on four H200 (tests/benchmarks/RESULTS.md)."""
+COMMUNICATION_SLOWDOWN = 0.9
+"""Of the time that weights take to be exchanged, what computation loses beside it: from packs in one, three and four
+parts on four H100 (tests/benchmarks/RESULTS.md).
+"""
 MIN_WIDTH = 1024
 """Narrower layers wait for their launches, so that no share of the peak holds."""
 REFERENCE = GPUS["H100-80GB"].tflops
@@ -229,14 +230,13 @@ def step_seconds(
     other = estimate.other_seconds / degrees.context * REFERENCE / gpu.tflops
     passes = config.trainer.grad_accum_iter * parts
     slow, fast = estimate.utilisation
-    exchanged = _exchanged_bytes(estimate, config, degrees)
+    exchanged, copied = _exchanged_bytes(estimate, config, degrees), _copied_bytes(estimate, config, degrees)
     least, most = (
-        # Weights are gathered and kernels launched while others compute, so that the slowest of these counts.
+        # Kernels are launched while others compute, so that the slower of these counts.
         passes
         * (
             max(
-                arithmetic / share + COMMUNICATION_SLOWDOWN * exchanged / link,
-                exchanged / link,
+                arithmetic / share + COMMUNICATION_SLOWDOWN * exchanged / link + copied / gpu.bandwidth,
                 spread * estimate.host_seconds,
             )
             + spread * other
@@ -257,6 +257,19 @@ def _exchanged_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) ->
     parameters = estimate.parameters
     gathered = 2 * (parameters.trained + parameters.frozen) * BYTES[model.precision]
     return (gathered + parameters.trained * reduced) * (1 - 1 / processes)
+
+
+def _copied_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> float:
+    """Read and written beside what a process exchanges in a micro-batch: computation waits for these copies.
+
+    Gathered weights leave the buffer of the exchange, forward and backward, and gradients enter it in another dtype.
+    """
+    model, parameters = config.model, estimate.parameters
+    if degrees.shard * degrees.context == 1:
+        return 0.0
+    compute = BYTES[model.precision]
+    reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+    return 4 * (parameters.trained + parameters.frozen) * compute + parameters.trained * (compute + reduced)
 
 
 def checkpoint_bytes(estimate: Estimate, config: RunConfig) -> float:

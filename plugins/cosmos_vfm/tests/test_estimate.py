@@ -109,6 +109,10 @@ def test_the_peak_of_packs_in_three_parts_is_planned_within_a_tenth() -> None:
         ((*CACHED, "model.num_layers=12"), "2xH200", 0.0, 1, 1.90),
         (CACHED, "4xH200", 0.0, 2, 6.07),
         (CACHED, "4xH200", 0.26, 3, 6.76),
+        ((*CACHED, "model.num_layers=8"), "4xH100-80GB", 0.0, 1, 1.28),
+        (CACHED, "4xH100-80GB", 0.26, 3, 7.04),
+        (CACHED, "4xH100-80GB", 0.26, 4, 7.53),
+        (CACHED, "4xH100-80GB", 0.0, 4, 7.24),
     ],
 )
 def test_measured_steps_take_the_planned_seconds(

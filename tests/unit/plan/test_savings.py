@@ -119,6 +119,9 @@ def test_auto_takes_the_parts_that_make_a_step_fastest_and_more_only_where_nothi
     unknown = Machine("", 1, 56.0)
     assert taken(alone, unknown) == ("none", 1.0, 2)
     shared = evolve(alone, degrees=Degrees(replicate=1, shard=2, context=1))
+    two = evolve(machine_of("2xH100"), memory=45.0)
+    assert taken(shared, two) == ("none", 1.0, 2), "recomputation takes longer than another exchange"
+    assert taken(shared, evolve(two, on_a_host=1)) == ("full", 0.56, 1), "not between hosts"
     assert taken(shared, evolve(unknown, count=2, memory=45.0)) == ("full", 0.56, 1), "an exchange may take any time"
     assert taken(shared, evolve(unknown, count=2, memory=24.0)) == ("none", 1.0, 8), "but it may be what fits"
     assert taken(shared, evolve(unknown, count=2, memory=15.0)) is None
