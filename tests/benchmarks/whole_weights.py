@@ -117,6 +117,7 @@ def _files(build: Build) -> list[dict[str, nn.Parameter]]:
 def _write_file(build: Build, write: Write, number: int) -> None:
     # Processes for one file each: threads of a process that has all cores would only stand in each other's way.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // WRITERS))
+    torch.manual_seed(number)  # Whichever process writes it, so that losses of two machines can be compared.
     values = _files(build)[number]
     write(number, ((name, _drawn(name, parameter, _device(number)).cpu()) for name, parameter in values.items()))
 
