@@ -190,7 +190,7 @@ def test_fields_carry_what_the_reference_shows() -> None:
     @attrs.frozen
     class All:
         must: int = required("Must.", unit="s", choices=(1, 2), low=1, high=2, on_resume="list")
-        may: int = option(1, "May.", unit="m", choices=(1, 3), low=0, high=4, on_resume="refuse")
+        may: int = option(1, "May.", unit="m", choices=(1, 3), low=0, high=4, on_resume="refuse_training")
         plain: int = option(1, "Plain.")
         table: Bounded = section(Bounded, "Table.", on_resume="list")
 
@@ -201,7 +201,7 @@ def test_fields_carry_what_the_reference_shows() -> None:
     assert bounds_of(may) == Bounds(choices=(1, 3), low=0, high=4)
     assert bounds_of(table) == Bounds()
     assert [default_of(field) for field in (must, may, table)] == [attrs.NOTHING, 1, Bounded()]
-    assert [on_resume_of(field, "list") for field in (must, may, plain)] == ["list", "refuse", "list"]
-    assert [on_resume_of(field, "refuse") for field in (must, may, plain)] == ["list", "refuse", "refuse"]
+    assert [on_resume_of(field, "list") for field in (must, may, plain)] == ["list", "refuse_training", "list"]
+    assert [on_resume_of(field, "refuse") for field in (must, may, plain)] == ["list", "refuse_training", "refuse"]
     with pytest.raises(ValueError, match="must be one of"):
         All(must=3)
