@@ -19,7 +19,7 @@ __all__ = ["MISSING", "interpolate"]
 MISSING = "???"
 
 _OPTIONAL_WHEN_MISSING = {("checkpoint", "load_path")}
-_PATTERN = re.compile(r"\$\{(oc\.env|now):([^{}]*)\}")
+_PATTERN = re.compile(r"\$\{(oc\.env|now):(\s*[^\s,{}][^{}]*)\}")
 
 
 @frozen
@@ -81,7 +81,11 @@ def _string(text: str, path: KeyPath, scope: _Scope) -> Any:
 
     result = _PATTERN.sub(replace, text)
     if not failed and "${" in result and "${" in _PATTERN.sub("", text):
-        scope.problem(path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}")
+        scope.problem(
+            path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}, ${now:FORMAT}"
+        )
     if failed:
         return None
-    return parse_value(result) if _PATTERN.fullmatch(text) else result
+    whole = _PATTERN.fullmatch(text)
+    # A variable may hold a value of any type; a date is for names.
+    return parse_value(result) if whole and whole[1] == "oc.env" else result

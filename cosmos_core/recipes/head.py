@@ -15,9 +15,7 @@ from cosmos_core.config.overrides import parse_key
 from cosmos_core.errors import Problem
 from cosmos_core.names import did_you_mean
 
-__all__ = ["HEADER", "head_problems", "unset_keys"]
-
-HEADER = ("summary", "requires", "extends", "unset", "published", "not_yet")
+__all__ = ["head_problems", "unset_keys"]
 
 
 def head_problems(document: Document) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import translate, without_ineffective
-from cosmos_core.config.document import Document, Location, Provenance, problem_at, read_document
+from cosmos_core.config.document import HEADER, Document, Location, Provenance, problem_at, read_document
 from cosmos_core.config.dump import to_toml
 from cosmos_core.config.env import lookup as environment
 from cosmos_core.config.interpolate import interpolate
@@ -29,7 +29,7 @@ from cosmos_core.config.texts import text_problems
 from cosmos_core.errors import Problem, UserError, as_problems, problem_count
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
-from cosmos_core.recipes.head import HEADER, head_problems, unset_keys
+from cosmos_core.recipes.head import head_problems, unset_keys
 from cosmos_core.recipes.parent import find_parent
 from cosmos_core.recipes.written import literal_tables
 

@@ -133,6 +133,8 @@ def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, 
         ("${oc.env:GONE,a,b}", "a,b"),
         ("${oc.env:EMPTY,full}", ""),
         ("${now:%Y-%m}", "2026-03"),
+        ("${now:%Y-%m-%d}", "2026-03-04"),
+        ("${now:%Y}", "2026"),
         ("${oc.env:N}/${now:%d}", "12/04"),
         ("${oc.env:BRACES}", "${x}"),
         ("plain", "plain"),
@@ -144,7 +146,19 @@ def test_strings_are_filled_in(text: Any, value: Any) -> None:
     assert found == ({"s": {"key": value}}, [])
 
 
-@pytest.mark.parametrize("text", ["${oc.env:GONE}", "x${oc.env:GONE}", "???", "${other:x}", "a ${oc.env:N} ${b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${oc.env:GONE}",
+        "x${oc.env:GONE}",
+        "???",
+        "${other:x}",
+        "${oc.env:}",
+        "${oc.env: ,x}",
+        "${now:}",
+        "a ${oc.env:N} ${b",
+    ],
+)
 def test_what_cannot_be_filled_in_is_one_problem_with_its_place(text: str) -> None:
     _, problems = interpolated({"s": {"key": text}}, N="1")
     assert problems == [("s.key", "old.toml", 3)]
