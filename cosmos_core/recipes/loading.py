@@ -81,14 +81,14 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     path = find_recipe(recipe)
     chain = _chain(path)
     documents = chain.documents
-    assignments, notes = _assignments(overrides)
+    assignments, notes, unreadable = _assignments(overrides)
     named = _layered(chain, assignments, frozenset())[0].values
     one_value = one_value_paths(named, plugins.registry)
     experiment = value_at(documents[0].values, EXPERIMENT)
     assignments, misleading = _without_misleading(assignments, one_value, named, experiment)
     layer, wrong = _layered(chain, assignments, one_value)
     layer, ineffective = without_ineffective(layer)
-    problems = [*chain.problems, *wrong, *misleading]
+    problems = [*chain.problems, *wrong, *unreadable, *misleading]
     # The recipes of the cosmos-framework training scripts name their parents by experiment.
     by_experiment = any("extends" not in document.values for document in documents[:-1])
     tolerated = TOLERABLE if by_experiment else ()
@@ -104,11 +104,12 @@ def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginM
     if not overrides:
         return recorded
     layer = Layer(literal_tables(tomllib.loads(to_toml(recorded))), {})
-    assignments, _ = _assignments(overrides)
+    assignments, _, unreadable = _assignments(overrides)
     one_value = one_value_paths(layer.values, plugins.registry)
-    assignments, problems = _without_misleading(assignments, one_value, layer.values, recorded.job.experiment)
+    assignments, misleading = _without_misleading(assignments, one_value, layer.values, recorded.job.experiment)
     for key, value in assignments:
         layer = assign(layer, key, value, COMMAND_LINE, one_value)
+    problems = [*unreadable, *misleading]
     return _structured(layer, problems, plugins, title=f"{path} with the overrides", tolerated=TOLERABLE)
 
 
@@ -143,10 +144,22 @@ def _structured(
     return config
 
 
-def _assignments(overrides: Sequence[str]) -> tuple[list[Assignment], list[Problem]]:
-    """Overrides under the keys of today, and notes on those that have another address here."""
-    moved = [(translate(override.path), override.value) for override in parse_overrides(overrides)]
-    return [(key, value) for (key, _), value in moved], [note for (_, note), _ in moved if note is not None]
+def _assignments(overrides: Sequence[str]) -> tuple[list[Assignment], list[Problem], list[Problem]]:
+    """Overrides under the keys of today, notes on those that have another address here, what is wrong with others."""
+    assignments: list[Assignment] = []
+    notes: list[Problem] = []
+    problems: list[Problem] = []
+    for text in overrides:
+        try:
+            parsed = parse_overrides([text])
+        except UserError as error:
+            problems += error.problems
+            continue
+        for override in parsed:
+            key, note = translate(override.path)
+            assignments.append((key, override.value))
+            notes += [note] if note is not None else []
+    return assignments, notes, problems
 
 
 def _chain(path: Path) -> _Chain:

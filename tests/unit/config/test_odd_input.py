@@ -17,6 +17,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import find_recipe
 from cosmos_core.recipes.loading import load
 from cosmos_core.recipes.peek import peek
+from tests.command import cosmos
 
 PLUGINS = PluginManager.discover()
 
@@ -188,3 +189,14 @@ def test_a_value_where_a_table_belongs_is_one_problem() -> None:
 def test_null_drops_inherited_validation_data() -> None:
     config = load("hello", ["dataloader_val=null", "trainer.run_validation=false"], plugins=PLUGINS)
     assert config.dataloader_val is None
+
+
+def test_overrides_that_cannot_be_read_are_told_beside_wrong_ones() -> None:
+    told = refused("hello", "optimizer.lr", "optimizer.lrr=1", ".x=1")
+    for words in ("3 problems", "'optimizer.lr' has no '='", "optimizer.lrr: unknown key", "'.x' is not a dotted key"):
+        assert words in told
+
+
+def test_a_key_explained_with_overrides_needs_a_recipe() -> None:
+    told = cosmos("config", "explain", "optimizer.lr", "recipe.toml", code=2).stderr
+    assert "add --recipe NAME_OR_FILE" in told
