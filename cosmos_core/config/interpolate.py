@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.config.converter import DIGITS
 from cosmos_core.config.document import Provenance, problem_at
 from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.overrides import parse_value
@@ -87,5 +88,8 @@ def _string(text: str, path: KeyPath, scope: _Scope) -> Any:
     if failed:
         return None
     whole = _PATTERN.fullmatch(text)
-    # A variable may hold a value of any type; a date is for names.
-    return parse_value(result) if whole and whole[1] == "oc.env" else result
+    if whole is None or whole[1] == "now":
+        return result
+    # Digits and dates may be names of files and jobs; where a number belongs, digits are read as one.
+    value = parse_value(result)
+    return result if DIGITS.fullmatch(result) or isinstance(value, date | time) else value

@@ -125,10 +125,13 @@ def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("${oc.env:N}", 12),
+        ("${oc.env:N}", "12"),
+        ("${oc.env:DAY}", "2026-03-04"),
+        ("${oc.env:RATE}", 1e-3),
+        ("${oc.env:LIST}", [1, 2]),
         ("n${oc.env: N }", "n12"),
-        ("${oc.env:N,3}", 12),
-        ("${oc.env:GONE, 3}", 3),
+        ("${oc.env:N,3}", "12"),
+        ("${oc.env:GONE, 3}", "3"),
         ("${oc.env:GONE,}", ""),
         ("${oc.env:GONE,a,b}", "a,b"),
         ("${oc.env:EMPTY,full}", ""),
@@ -138,11 +141,12 @@ def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, 
         ("${oc.env:N}/${now:%d}", "12/04"),
         ("${oc.env:BRACES}", "${x}"),
         ("plain", "plain"),
-        (["${oc.env:N}", {"deep": "${oc.env:N}"}], [12, {"deep": 12}]),
+        (["${oc.env:N}", {"deep": "${oc.env:N}"}], ["12", {"deep": "12"}]),
     ],
 )
 def test_strings_are_filled_in(text: Any, value: Any) -> None:
-    found = interpolated({"s": {"key": text}}, N="12", EMPTY="", BRACES="${x}")
+    variables = {"N": "12", "EMPTY": "", "BRACES": "${x}", "DAY": "2026-03-04", "RATE": "1e-3", "LIST": "[1, 2]"}
+    found = interpolated({"s": {"key": text}}, **variables)
     assert found == ({"s": {"key": value}}, [])
 
 

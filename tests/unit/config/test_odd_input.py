@@ -200,3 +200,17 @@ def test_overrides_that_cannot_be_read_are_told_beside_wrong_ones() -> None:
 def test_a_key_explained_with_overrides_needs_a_recipe() -> None:
     told = cosmos("config", "explain", "optimizer.lr", "recipe.toml", code=2).stderr
     assert "add --recipe NAME_OR_FILE" in told
+
+
+def test_digits_in_a_variable_are_a_name_or_a_number_as_the_key_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB", "12")
+    keys = (
+        "job.name",
+        "optimizer.lr",
+        "trainer.seed",
+        "dataloader_train.num_workers",
+        "optimizer.lr_multipliers.blocks",
+    )
+    config = load("hello", [f"{key}=${{oc.env:JOB}}" for key in keys], plugins=PLUGINS)
+    assert (config.job.name, config.optimizer.lr, config.trainer.seed) == ("12", 12.0, 12)
+    assert (config.dataloader_train.num_workers, config.optimizer.lr_multipliers) == (12, {"blocks": 12.0})
