@@ -28,7 +28,7 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.optim.lora import is_lora
 from cosmos_core.plan.manifest import SameContent
 
-__all__ = ["Loaded", "load_component", "load_from_base", "load_loader_states", "load_model"]
+__all__ = ["Loaded", "averaged_names", "load_component", "load_from_base", "load_loader_states", "load_model"]
 
 NUM_NAMED = 8
 _ADAPTER = ("lora_A.weight", "lora_B.weight")
@@ -49,6 +49,11 @@ def load_component(folder: Path, state: dict[str, Any], mesh: Mesh, loading: Pro
             if isinstance(cause, (UserError, KeyboardInterrupt)):
                 raise cause from None
         raise
+
+
+def averaged_names(folder: Path) -> frozenset[str]:
+    """Names of the network's tensors whose average a ``model/`` holds. Raises UserError when it is damaged."""
+    return _without(AVERAGED, SafeReader(folder).read_metadata().state_dict_metadata)
 
 
 @frozen

@@ -1,7 +1,6 @@
 """A strict cattrs converter: types must be as declared, and numbers finite.
 
-Only this is accepted besides: an integer for a number, digits in quotes for an integer, and an integer for a word of
-digits.
+Only this is accepted besides: an integer for a number, digits in quotes for either, an integer for a word of digits.
 
 By default cattrs turns "no" into True, 1.9 into 1 and a string into a list of letters.
 """
@@ -29,9 +28,9 @@ from cattrs.gen import make_dict_structure_fn
 from cosmos_core.config.fields import bounds_of
 from cosmos_core.config.locate import KeyPath
 
-__all__ = ["Fault", "UnknownKey", "faults", "strict_converter"]
+__all__ = ["DIGITS", "Fault", "UnknownKey", "faults", "strict_converter"]
 
-_DIGITS = re.compile(r"[+-]?[0-9]+")
+DIGITS = re.compile(r"[+-]?[0-9]+")
 _LARGEST = 2**63 - 1
 _WORDS = {
     str: "a string",
@@ -75,8 +74,8 @@ def _scalar(kind: type) -> Callable[[Any, Any], Any]:
             raise ValueError(f"must be at most {_LARGEST}, either sign; got {value}")
         if type(value) is kind:
             return value
-        if kind is int and type(value) is str and _DIGITS.fullmatch(value):
-            return structure(int(value), int)
+        if kind in (int, float) and type(value) is str and DIGITS.fullmatch(value):
+            return structure(int(value), kind)
         if kind is float and type(value) is int:
             return float(value)
         quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float | date | time) else ""

@@ -13,7 +13,17 @@ from cosmos_core.config.locate import KeyPath, key_text, locate
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.text_files import text_of
 
-__all__ = ["Document", "Location", "Provenance", "problem_at", "read_document", "read_text"]
+__all__ = ["HEADER", "Document", "Location", "Provenance", "problem_at", "read_document", "read_text"]
+
+HEADER = ("summary", "requires", "extends", "unset", "published", "not_yet")
+"""What a recipe file may hold beside the sections of a run."""
+
+_MEANT = {
+    "Unexpected character": "a line is key = value, with text in quotes, true or false in lower case, and no null",
+    "Control characters": "a closing quote may be missing",
+    "Empty key": "a key of other characters than A-Z, a-z, 0-9, '-' and '_' stands in quotes",
+}
+"""Start of a parser's message, and what is likely meant."""
 
 
 @frozen
@@ -93,5 +103,7 @@ def _line_of_error(text: str) -> int | None:
 
 
 def _syntax_error(path: Path, message: str, line: int | None) -> UserError:
-    problem = Problem(message=message, file=str(path), line=line, hint="fix the TOML syntax at this line")
+    likely = [f"; {hint}" for start, hint in _MEANT.items() if message.startswith(start)]
+    hint = "".join(["fix the TOML syntax at this line", *likely])
+    problem = Problem(message=message, file=str(path), line=line, hint=hint)
     return UserError(f"{path} is not valid TOML", [problem])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args
 
 import attrs
 
@@ -10,8 +10,12 @@ from cosmos_core.config.bounds import Bounds, BoundsOptions
 
 __all__ = ["OnResume", "Unless", "bounds_of", "default_of", "on_resume_of", "option", "required", "section"]
 
-OnResume = Literal["refuse", "list"]
-"""What happens to a run that resumes with another value: "refuse" is an error, "list" logs the change."""
+OnResume = Literal["refuse", "refuse_training", "list"]
+"""What happens to a run that resumes with another value.
+
+"refuse": an error, since it makes another model. "refuse_training": an error, since it trains in another way; an
+evaluation takes the new value, since the model is the same. "list": the change is logged.
+"""
 
 Unless = tuple[str, tuple[Any, ...]]
 """Another key of the same section, and its values with which a key has no effect."""
@@ -34,7 +38,8 @@ def on_resume_of(field: attrs.Attribute[Any], inherited: OnResume) -> OnResume:
 
     Any unknown rule counts as 'refuse', the safe one.
     """
-    return "list" if (field.metadata.get("on_resume") or inherited) == "list" else "refuse"
+    rule: OnResume = field.metadata.get("on_resume") or inherited
+    return rule if rule in get_args(OnResume) else "refuse"
 
 
 def option(
@@ -51,8 +56,8 @@ def option(
 
     one_value: a mapping that a recipe or an override replaces as a whole, such as probabilities. Others merge.
     unless: a key of the section, and its values with which this one has no effect; the plan then warns.
-    on_resume: whether a run may resume with another value. Default: the section's rule; below ``[model]`` 'refuse',
-    since a change there usually alters what saved tensors mean; elsewhere 'list'.
+    on_resume: whether a run may resume with another value (`OnResume`). Default: the section's rule; below ``[model]``
+    'refuse', since a change there usually alters what saved tensors mean; elsewhere 'list'.
     """
     allowed = Bounds(**bounds)
     about = {"help": help, "unit": unit, "bounds": allowed, "one_value": one_value, "unless": unless}

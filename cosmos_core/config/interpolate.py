@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any
 
 from attrs import frozen
 
+from cosmos_core.config.converter import DIGITS
 from cosmos_core.config.document import Provenance, problem_at
 from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.overrides import parse_value
@@ -19,7 +20,7 @@ __all__ = ["MISSING", "interpolate"]
 MISSING = "???"
 
 _OPTIONAL_WHEN_MISSING = {("checkpoint", "load_path")}
-_PATTERN = re.compile(r"\$\{(oc\.env|now):([^{}]*)\}")
+_PATTERN = re.compile(r"\$\{(oc\.env|now):(\s*[^\s,{}][^{}]*)\}")
 
 
 @frozen
@@ -81,7 +82,14 @@ def _string(text: str, path: KeyPath, scope: _Scope) -> Any:
 
     result = _PATTERN.sub(replace, text)
     if not failed and "${" in result and "${" in _PATTERN.sub("", text):
-        scope.problem(path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}")
+        scope.problem(
+            path, f"cannot interpolate {text!r}", "known forms: ${oc.env:NAME}, ${oc.env:NAME,default}, ${now:FORMAT}"
+        )
     if failed:
         return None
-    return parse_value(result) if _PATTERN.fullmatch(text) else result
+    whole = _PATTERN.fullmatch(text)
+    if whole is None or whole[1] == "now":
+        return result
+    # Digits and dates may be names of files and jobs; where a number belongs, digits are read as one.
+    value = parse_value(result)
+    return result if DIGITS.fullmatch(result) or isinstance(value, date | time) else value

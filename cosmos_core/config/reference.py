@@ -39,7 +39,7 @@ class Section:
 class Key:
     """One key. default: as TOML, "required" or "not set".
 
-    on_resume: whether a run that resumes with another value is rejected, or lists the change and continues.
+    on_resume: whether a run that resumes with another value is rejected, or continues and lists it (`OnResume`).
     """
 
     name: str
@@ -154,9 +154,11 @@ and `[published]` (settings of the published recipe of that name that differ; `c
 Tables of a recipe and of the one it extends merge; one that is marked "one value" replaces the other.
 
 The column "on resume" says what happens when a run resumes with another value than the one that trained its
-checkpoint. "refuse": an error before anything starts, since saved tensors or the objective would mean something else.
-"list": the run continues, and the plan and the log name the change. Without a rule, a plugin's keys below `[model]` are
-"refuse" and its other keys "list"; `option(..., on_resume="list")` or `"refuse"` sets the rule of a key or a section.
+checkpoint. "refuse": an error before anything starts, since saved tensors would mean something else.
+"refuse_training": the same error, since the run would train something else; `cosmos eval` takes the new value, since
+the model is the same. "list": the run continues, and the plan and the log name the change. Without a rule, a plugin's
+keys below `[model]` are "refuse" and its other keys "list"; `option(..., on_resume="list")` sets the rule of a key or a
+section.
 """
 
 

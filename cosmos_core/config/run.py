@@ -48,7 +48,7 @@ class OptimizerConfig:
     weight_decay: float = option(0.0, "Decoupled weight decay.", low=0)
     fused: bool = option(True, "Use the fused kernel.")
     keys_to_select: tuple[str, ...] = option(
-        (), "Train only parameters whose name contains one of these; empty: all.", on_resume="refuse"
+        (), "Train only parameters whose name contains one of these; empty: all.", on_resume="refuse_training"
     )
     lr_multipliers: dict[str, float] = option(
         {}, "Substring of a parameter name -> factor on lr; the longest match wins.", low=0

@@ -13,7 +13,7 @@ from cosmos_core.config.bounds import InvalidValues
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, strict_converter
-from cosmos_core.config.document import Provenance, problem_at, read_document
+from cosmos_core.config.document import HEADER, Provenance, problem_at, read_document
 from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.problems import in_order
 from cosmos_core.config.run import (
@@ -52,7 +52,9 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
 
 
 def _elsewhere(name: str) -> str:
-    """A suggestion for a key that is known under another section; "" where none has it."""
+    """A suggestion for a key that is known elsewhere; "" where it is not."""
+    if name in HEADER:
+        return "it stands at the top of the file, above all tables"
     keys = (f"{section}.{name}" for section, kind in _SECTIONS if name in (field.name for field in attrs.fields(kind)))
     key = next(keys, "")
     return f"did you mean '{key}'?" if key else ""
@@ -66,9 +68,13 @@ class _Builder:
         self.provenance = provenance
         self.accept_old_names = accept_old_names
         self.problems: list[Problem] = []
+        self.no_tables: set[KeyPath] = set()
         self.converter = strict_converter()
 
     def add_problem(self, path: KeyPath, message: str, hint: str = "") -> None:
+        """Add one, unless it only follows from a value that stands where a table should."""
+        if any(path[:depth] in self.no_tables for depth in range(1, len(path) + 1)):
+            return
         self.problems.append(problem_at(path, message, self.provenance, hint))
 
     def build(self, value: Any, kind: type, path: KeyPath) -> Any:
@@ -141,10 +147,11 @@ class _Builder:
     def table(self, values: dict[str, Any], path: KeyPath) -> dict[str, Any]:
         """A copy of the table at `path`; {} when it is absent. Another kind of value is a problem and gives {}."""
         value: Any = values
-        for part in path:
+        for depth, part in enumerate(path, 1):
             value = value.get(part, {})
             if not isinstance(value, dict):
-                self.add_problem(path, f"expected a table, got {describe(value)}")
+                self.add_problem(path[:depth], f"expected a table, got {describe(value)}")
+                self.no_tables.add(path[:depth])
                 return {}
         return dict(value)
 
@@ -240,7 +247,7 @@ def _sections(builder: _Builder, values: dict[str, Any]) -> dict[str, Any]:
     trainer["callbacks"] = _named_tables(builder, values, ("trainer", "callbacks"))
     sections["trainer"] = builder.build(trainer, TrainerConfig, ("trainer",))
     sections["dataloader_train"] = _dataloader(builder, values, "dataloader_train")
-    if "dataloader_val" in values:
+    if values.get("dataloader_val") is not None:
         sections["dataloader_val"] = _dataloader(builder, values, "dataloader_val")
     sections["trackers"] = _named_tables(builder, values, ("trackers",))
     sections["custom"] = builder.table(values, ("custom",))

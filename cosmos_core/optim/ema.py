@@ -28,13 +28,15 @@ def beta(iteration: int, power: float) -> float:
 
 
 class Ema:
-    """Float32 averages of the trained parameters, sharded like them."""
+    """Float32 averages of parameters, sharded like them. names: which ones; by default those that train."""
 
-    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+    def __init__(self, model: nn.Module, config: EmaConfig, names: Collection[str] | None = None) -> None:
         self.model = model
         self.config = config
         self.power = exponent(config.rate)
-        self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        trained = {name for name, value in model.named_parameters() if value.requires_grad}
+        averaged = trained if names is None else names
+        self.parameters = {name: value for name, value in model.named_parameters() if name in averaged}
         self.shadows = {name: value.detach().float().clone() for name, value in self.parameters.items()}
 
     def restart(self, loaded: Collection[str] = ()) -> list[str]:

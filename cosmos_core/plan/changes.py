@@ -33,12 +33,17 @@ _PATHS = {"path", "load_path", "vae_path", "safetensors_path", "cache", "cache_d
 
 @frozen
 class Change:
-    """One key that differs. old, new: plain values, None where not set."""
+    """One key that differs. old, new: plain values, None where not set. rule: of the key, for a run that resumes."""
 
     key: str
     old: Any
     new: Any
-    rejected: bool
+    rule: OnResume
+
+    @property
+    def rejected(self) -> bool:
+        """Whether a run may not resume with it."""
+        return self.rule != "list"
 
     def __str__(self) -> str:
         return f"{self.key} {value_text(self.old)} -> {value_text(self.new)}"
@@ -84,7 +89,7 @@ def _in_value(path: KeyPath, old: Any, value: Any, new: Any, rule: OnResume) -> 
     elif path in _LISTS and isinstance(old, list) and all(isinstance(member, dict) for member in old):
         yield from _in_members(path, old, value, new, rule)
     elif old != new and not (path[-1] in _PATHS and _same_place(old, new)):
-        yield Change(key_text(path), old, new, rule == "refuse")
+        yield Change(key_text(path), old, new, rule)
 
 
 def _in_members(
@@ -97,9 +102,9 @@ def _in_members(
         if name in before:
             yield from _in_value((*path, index), before.pop(name), member, after, rule)
         else:
-            yield Change(key_text((*path, index)), None, name, rule == "refuse")
+            yield Change(key_text((*path, index)), None, name, rule)
     for name in before:
-        yield Change(key_text(path), name, None, rule == "refuse")
+        yield Change(key_text(path), name, None, rule)
 
 
 def _same_place(old: Any, new: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Warnings of likely mistakes: rates of zero, intervals longer than the run, empty parts, keys that do nothing."""
+"""Warnings of likely mistakes: rates of zero, coarse weights, intervals longer than the run, keys without effect."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import OptimizerConfig, RunConfig, SchedulerConfig
 from cosmos_core.plan.ineffective import ineffective
 from cosmos_core.plan.plan import RunPlan
@@ -21,10 +22,11 @@ def warnings(plan: RunPlan) -> list[str]:
     first, last = plan.weights.step or 0, plan.config.trainer.max_iter
     if first >= last:
         return []
-    others = *_intervals(plan.config), *_parts(plan.config), *ineffective(plan.config)
+    config = plan.config
+    others = *_master(config.model), *_intervals(config), *_parts(config), *ineffective(config)
     if plan.weights.kind == "resume" and plan.weights.step is None:
         return list(others)
-    rates = _no_rate(plan.config, first) or _rates(plan.config, first)
+    rates = _no_rate(config, first) or _rates(config, first)
     return [*rates, *others]
 
 
@@ -82,6 +84,20 @@ def _rates(config: RunConfig, first: int) -> Iterator[str]:
             f"the schedule ends at step {begin} (scheduler.cycle_lengths) and the run at {last} (trainer.max_iter): "
             f"steps {max(begin, first) + 1} to {last} {effect}"
         )
+
+
+_COARSE = {
+    "bfloat16": "which rounds small updates away: the run learns less",
+    "float16": "in which squares of small gradients are 0: the run learns less or diverges",
+}
+"""What is lost where trained weights, and so the moments of the optimizer, are stored in less than float32."""
+
+
+def _master(model: ModelConfig) -> Iterator[str]:
+    stored = model.parallelism.fsdp_master_dtype
+    if stored in _COARSE:
+        key = "model.parallelism.fsdp_master_dtype"
+        yield f'weights that train are stored in {stored}, {_COARSE[stored]}; set {key} = "float32"'
 
 
 def _intervals(config: RunConfig) -> Iterator[str]:

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from os.path import realpath
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
-from packaging.requirements import InvalidRequirement, Requirement
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
-from cosmos_core.config.compat import RENAMED, translate, without_ineffective
-from cosmos_core.config.document import Document, Location, Provenance, problem_at, read_document
+from cosmos_core.config.compat import translate, without_ineffective
+from cosmos_core.config.document import HEADER, Document, Location, Provenance, problem_at, read_document
 from cosmos_core.config.dump import to_toml
 from cosmos_core.config.env import lookup as environment
 from cosmos_core.config.interpolate import interpolate
 from cosmos_core.config.locate import KeyPath, key_text
 from cosmos_core.config.merge import Layer, assign, merge, unset, value_at
 from cosmos_core.config.one_value import one_value_paths
-from cosmos_core.config.overrides import parse_key, parse_overrides
+from cosmos_core.config.overrides import parse_overrides
 from cosmos_core.config.problems import in_order
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.config.structure import read_resolved, structure_run
 from cosmos_core.config.texts import text_problems
-from cosmos_core.errors import Problem, UserError, problem_count
-from cosmos_core.names import did_you_mean
+from cosmos_core.errors import Problem, UserError, as_problems, problem_count
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
+from cosmos_core.recipes.head import head_problems, unset_keys
 from cosmos_core.recipes.parent import find_parent
 from cosmos_core.recipes.written import literal_tables
 
@@ -39,8 +37,6 @@ __all__ = ["ConfigurationError", "Resolved", "load", "load_recorded", "resolve"]
 
 COMMAND_LINE = Location("command line")
 EXPERIMENT = ("job", "experiment")
-
-_HEADER = ("summary", "requires", "extends", "unset", "published", "not_yet")
 
 Assignment = tuple[tuple[str, ...], Any]
 """Key and value of an override."""
@@ -66,6 +62,15 @@ class Resolved:
     published: dict[str, Any] = field(factory=dict)
 
 
+@frozen
+class _Chain:
+    """A recipe and those it starts from, root last. problems: of their heads. complete: whether the root was found."""
+
+    documents: Sequence[Document]
+    problems: Sequence[Problem]
+    complete: bool
+
+
 def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
     """The configuration of a recipe (name or path) with `key=value` overrides. Raises UserError."""
     return resolve(recipe, overrides, plugins=plugins).config
@@ -74,21 +79,23 @@ def load(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) 
 def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManager) -> Resolved:
     """As `load`, with provenance."""
     path = find_recipe(recipe)
-    documents = _chain(path)
-    assignments, notes = _assignments(overrides)
-    named = _layered(documents, assignments, frozenset()).values
+    chain = _chain(path)
+    documents = chain.documents
+    assignments, notes, unreadable = _assignments(overrides)
+    named = _layered(chain, assignments, frozenset())[0].values
     one_value = one_value_paths(named, plugins.registry)
-    _check_assignments(assignments, one_value, named, value_at(documents[0].values, EXPERIMENT))
-    layer, ineffective = without_ineffective(_layered(documents, assignments, one_value))
-    values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
-    problems += text_problems(values, layer.provenance)
+    experiment = value_at(documents[0].values, EXPERIMENT)
+    assignments, misleading = _without_misleading(assignments, one_value, named, experiment)
+    layer, wrong = _layered(chain, assignments, one_value)
+    layer, ineffective = without_ineffective(layer)
+    problems = [*chain.problems, *wrong, *unreadable, *misleading]
     # The recipes of the cosmos-framework training scripts name their parents by experiment.
     by_experiment = any("extends" not in document.values for document in documents[:-1])
     tolerated = TOLERABLE if by_experiment else ()
-    config = _structured(values, problems, plugins, layer.provenance, title=str(path), tolerated=tolerated)
+    config = _structured(layer, problems, plugins, title=str(path), tolerated=tolerated, complete=chain.complete)
     notes += [problem_at(key, text, layer.provenance, hint) for key, text, hint in cross_field(config)]
-    all_notes = (*notes, *ineffective)
-    return Resolved(config, layer.provenance, path, tuple(overrides), all_notes, _published(documents[0]))
+    published = documents[0].values.get("published", {})
+    return Resolved(config, layer.provenance, path, tuple(overrides), (*notes, *ineffective), published)
 
 
 def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginManager) -> RunConfig:
@@ -97,32 +104,39 @@ def load_recorded(path: Path, overrides: Sequence[str] = (), *, plugins: PluginM
     if not overrides:
         return recorded
     layer = Layer(literal_tables(tomllib.loads(to_toml(recorded))), {})
-    assignments, _ = _assignments(overrides)
+    assignments, _, unreadable = _assignments(overrides)
     one_value = one_value_paths(layer.values, plugins.registry)
-    _check_assignments(assignments, one_value, layer.values, recorded.job.experiment)
+    assignments, misleading = _without_misleading(assignments, one_value, layer.values, recorded.job.experiment)
     for key, value in assignments:
         layer = assign(layer, key, value, COMMAND_LINE, one_value)
-    values, problems = interpolate(layer.values, layer.provenance, environment, datetime.now())
-    problems += text_problems(values, layer.provenance)
-    title = f"{path} with the overrides"
-    return _structured(values, problems, plugins, layer.provenance, title=title, tolerated=TOLERABLE)
+    problems = [*unreadable, *misleading]
+    return _structured(layer, problems, plugins, title=f"{path} with the overrides", tolerated=TOLERABLE)
 
 
 def _structured(
-    values: dict[str, Any],
-    problems: Sequence[Problem],
+    layer: Layer,
+    found: Sequence[Problem],
     plugins: PluginManager,
-    provenance: Provenance,
     *,
     title: str,
     tolerated: Sequence[KeyPath],
+    complete: bool = True,
 ) -> RunConfig:
-    """The configuration. Raises ConfigurationError with the `problems` found before and those of all other keys."""
+    """The configuration. Raises ConfigurationError with the problems `found` before and those of all other keys.
+
+    complete: whether the layer holds all that was written; otherwise keys that it lacks are no problem.
+    """
+    provenance = layer.provenance
+    values, problems = interpolate(layer.values, provenance, environment, datetime.now())
+    problems = [*found, *problems, *text_problems(values, provenance)]
     try:
         config = structure_run(values, plugins.registry, provenance, title=title, tolerated=tolerated)
-        structural: tuple[Problem, ...] = ()
+        structural: Sequence[Problem] = ()
     except UserError as error:
         structural = error.problems
+    if not complete:
+        written = {key_text(path) for path in provenance}
+        structural = [problem for problem in structural if problem.key in written]
     known = {problem.key for problem in problems}
     every = in_order([*problems, *(problem for problem in structural if problem.key not in known)])
     if every:
@@ -130,58 +144,69 @@ def _structured(
     return config
 
 
-def _assignments(overrides: Sequence[str]) -> tuple[list[Assignment], list[Problem]]:
-    """Overrides under the keys of today, and notes on those that have another address here."""
-    moved = [(translate(override.path), override.value) for override in parse_overrides(overrides)]
-    return [(key, value) for (key, _), value in moved], [note for (_, note), _ in moved if note is not None]
+def _assignments(overrides: Sequence[str]) -> tuple[list[Assignment], list[Problem], list[Problem]]:
+    """Overrides under the keys of today, notes on those that have another address here, what is wrong with others."""
+    assignments: list[Assignment] = []
+    notes: list[Problem] = []
+    problems: list[Problem] = []
+    for text in overrides:
+        try:
+            parsed = parse_overrides([text])
+        except UserError as error:
+            problems += error.problems
+            continue
+        for override in parsed:
+            key, note = translate(override.path)
+            assignments.append((key, override.value))
+            notes += [note] if note is not None else []
+    return assignments, notes, problems
 
 
-def _chain(path: Path) -> list[Document]:
+def _chain(path: Path) -> _Chain:
     """All files from `path` up to the root of the `extends` chain."""
-    documents: list[Document] = []
-    seen: list[Path] = []
-    following: Path | None = path
-    while following is not None:
-        resolved = Path(realpath(following))
-        if resolved in seen:
-            chain = " -> ".join(str(link) for link in [*seen, resolved])
-            raise UserError(f"recipes extend each other in a cycle: {chain}")
-        seen.append(resolved)
-        document = read_document(following)
+    documents = [read_document(path)]
+    problems = list(head_problems(documents[0]))
+    while True:
+        last = documents[-1]
+        try:
+            parent = find_parent(last.values, last.path)
+            if parent is None:
+                return _Chain(documents, problems, complete=True)
+            resolved = [realpath(document.path) for document in documents]
+            if realpath(parent) in resolved:
+                message = f"recipes extend each other in a cycle: {' -> '.join([*resolved, realpath(parent)])}"
+                raise UserError(message)
+            document = read_document(parent)
+        except UserError as error:
+            for problem in error.problems or as_problems(error, "extends"):
+                key = tuple(problem.key.split("."))
+                located = problem_at(key, problem.message, last.provenance, problem.hint)
+                problems.append(problem if problem.file else located)
+            return _Chain(documents, problems, complete=False)
         documents.append(document)
-        following = _parent(document)
-    return documents
+        problems += head_problems(document)
 
 
-def _parent(document: Document) -> Path | None:
-    """The file that a recipe starts from. Raises UserError with the line of a wrong name."""
-    try:
-        return find_parent(document.values, document.path)
-    except UserError as error:
-        (problem,) = error.problems
-        key = tuple(problem.key.split("."))
-        raise _header_error(document, key, problem.message, problem.hint) from None
-
-
-def _layered(documents: Sequence[Document], assignments: Sequence[Assignment], one_value: Collection[KeyPath]) -> Layer:
-    """The files of a chain merged, root first, and the command line over them."""
+def _layered(
+    chain: _Chain, assignments: Sequence[Assignment], one_value: Collection[KeyPath]
+) -> tuple[Layer, list[Problem]]:
+    """The files of a chain merged, root first, and the command line over them; what is wrong with their `unset`."""
     layer = Layer({}, {})
-    for document in reversed(documents):
-        _check_texts(document)
-        _check_requires(document)
-        values = {key: value for key, value in document.values.items() if key not in _HEADER}
-        rest = unset(layer, _unset_paths(document, layer))
-        layer = merge(rest, Layer(values, document.provenance), one_value)
+    problems: list[Problem] = []
+    for document in reversed(chain.documents):
+        values = {key: value for key, value in document.values.items() if key not in HEADER}
+        keys, wrong = unset_keys(document, layer.provenance, complete=chain.complete)
+        problems += wrong
+        layer = merge(unset(layer, keys), Layer(values, document.provenance), one_value)
     for key, value in assignments:
-        # An entry of such a mapping was refused; what is left replaces the whole.
         layer = assign(layer, key, value, COMMAND_LINE, one_value)
-    return layer
+    return layer, problems
 
 
-def _check_assignments(
+def _without_misleading(
     assignments: Sequence[Assignment], one_value: Collection[KeyPath], values: dict[str, Any], experiment: Any
-) -> None:
-    """Raises UserError for overrides that would do something else than they seem to.
+) -> tuple[list[Assignment], list[Problem]]:
+    """The overrides without those that would do something else than they seem to, and what is wrong with these.
 
     values: with the overrides merged into them. experiment: the recipe's own.
     """
@@ -194,77 +219,11 @@ def _check_assignments(
         if value == {} and key not in one_value and value_at(values, key):
             hint = "tables are merged: leave it out, or list keys to drop under `unset` in a recipe file"
             problems.append(problem_at(key, "is an empty table, which changes nothing", {key: COMMAND_LINE}, hint))
-        if key[0] in _HEADER:
+        if key[0] in HEADER:
             hint = "write a recipe file with it; `cosmos recipes copy` makes one"
             problems.append(problem_at(key, "is read in recipe files alone", {key: COMMAND_LINE}, hint))
         if key == EXPERIMENT and value != experiment:
             hint = f"run that recipe itself: cosmos run {value}"
             problems.append(problem_at(key, "chooses no recipe on the command line", {key: COMMAND_LINE}, hint))
-    if problems:
-        raise UserError("bad override on the command line; nothing was started", problems)
-
-
-def _published(document: Document) -> dict[str, Any]:
-    table = document.values.get("published", {})
-    if not isinstance(table, dict):
-        raise _header_error(document, ("published",), "expected a table of keys and their published values")
-    return table
-
-
-def _unset_paths(document: Document, lower: Layer) -> Iterable[tuple[str, ...]]:
-    """Keys that a file sets back. Raises UserError for a name that none of the files below it sets."""
-    entries: Any = document.values.get("unset", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise _header_error(document, ("unset",), "expected a list of dotted keys")
-    try:
-        paths = [parse_key(entry) for entry in entries]
-    except ValueError as error:
-        raise _header_error(document, ("unset",), str(error)) from None
-    known = [key_text(path) for path in lower.provenance]
-    problems = []
-    for index, path in enumerate(paths):
-        if path in lower.provenance:
-            continue
-        name = key_text(path)
-        if name in RENAMED:
-            message, hint = f"'{name}' is now called '{RENAMED[name]}'", "rename it"
-        else:
-            message, hint = f"no parent sets '{name}'", did_you_mean(name, known) or "remove it"
-        problems.append(problem_at(("unset", index), message, document.provenance, hint))
-    if problems:
-        raise UserError(f"{problem_count(problems)} in {document.path}; nothing was started", problems)
-    return paths
-
-
-def _check_texts(document: Document) -> None:
-    for key in ("summary", "not_yet"):
-        if not isinstance(document.values.get(key, ""), str):
-            raise _header_error(document, (key,), "expected a text in quotes")
-
-
-def _check_requires(document: Document) -> None:
-    problems: list[Problem] = []
-    requires: Any = document.values.get("requires", [])
-    if not isinstance(requires, list):
-        raise _header_error(document, ("requires",), 'expected a list of requirements, e.g. ["cosmos-vfm>=0.1"]')
-    for text in requires:
-        try:
-            requirement = Requirement(text)
-            installed = version(requirement.name)
-        except (InvalidRequirement, TypeError):
-            raise _header_error(document, ("requires",), f"{text!r} is not a requirement") from None
-        except PackageNotFoundError:
-            hint = f"pip install '{text}'"
-            problems.append(problem_at(("requires",), f"{text} is not installed", document.provenance, hint))
-            continue
-        if not requirement.specifier.contains(installed, prereleases=True):
-            hint = f"pip install '{text}'"
-            message = f"{text} is required, {installed} is installed"
-            problems.append(problem_at(("requires",), message, document.provenance, hint))
-    if problems:
-        raise UserError(f"{document.path} needs other packages; nothing was started", problems)
-
-
-def _header_error(document: Document, key: KeyPath, message: str, hint: str = "") -> UserError:
-    problem = problem_at(key, message, document.provenance, hint)
-    return UserError(f"1 problem in {document.path}; nothing was started", [problem])
+    wrong = {problem.key for problem in problems}
+    return [(key, value) for key, value in assignments if key_text(key) not in wrong], problems

@@ -62,8 +62,9 @@ def _over(parent: Glance, values: dict[str, Any], path: Path, text: str) -> Glan
     """What a file adds to its parent's glance."""
     job = values.get("job")
     not_yet = parent.not_yet
-    if "not_yet" in values:
-        line, reason = locate(text).get(("not_yet",)), str(values["not_yet"])
+    reason = values.get("not_yet")
+    if isinstance(reason, str):  # Anything else is an error when the recipe is loaded.
+        line = locate(text).get(("not_yet",))
         not_yet = Problem(message=reason, key="not_yet", file=str(path), line=line) if reason else None
     return Glance(
         summary=str(values.get("summary", parent.summary)),

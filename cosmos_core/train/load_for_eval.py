@@ -9,7 +9,7 @@ import torch
 from attrs import evolve
 from torch import nn
 
-from cosmos_core.checkpoint.load import Loaded
+from cosmos_core.checkpoint.load import Loaded, averaged_names
 from cosmos_core.config.document import read_document
 from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
@@ -59,12 +59,15 @@ def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager)
 
 
 def check_meaning(source: Source | None, config: RunConfig) -> None:
-    """Raises UserError when `config` would make something else of a run's tensors than the run did."""
+    """Raises UserError when `config` would make another model of a run's tensors than the run did.
+
+    How they were trained may differ: what trained, and the loss.
+    """
     if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
         return
     problems = []
     for change in changes(read_document(source.record).values, config):
-        if change.rejected and change.key.startswith(("model.", "job.task")):
+        if change.rule == "refuse":
             was = "without it" if change.old is None else f"with {value_text(change.old)}"
             message = f"is {value_text(change.new)}, the weights were trained {was}"
             problems.append(Problem(message=message, key=change.key, hint="leave it as it was"))
@@ -90,9 +93,10 @@ def load_source(
     origin = _origin(source, config, weights)
     family = build_family(config, plugins, mesh.device)
     model = materialise(config, family, mesh)
-    averaged = weights == "ema" and config.model.ema.enabled and origin.kind == "resume"
-    ema = Ema(model, config.model.ema) if averaged else None
-    loaded = Loaded()
+    ema, loaded = None, Loaded()
+    if weights == "ema" and config.model.ema.enabled and origin.kind == "resume" and origin.path is not None:
+        # Averages are of what the run trained, which the configuration may freeze.
+        ema = Ema(model, config.model.ema, averaged_names(origin.path / "model"))
     if origin.path is not None and origin.kind == "published":
         loaded = Loaded(tensors=family.load_published(model, origin.path))
     elif origin.path is not None and origin.kind == "resume":

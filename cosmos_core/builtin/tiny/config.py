@@ -17,7 +17,9 @@ class TinyModel(ModelConfig):
 
     hidden: int = option(16, "Width.", low=1)
     layers: int = option(2, "Residual blocks.", low=1)
-    noise: float = option(0.0, "Standard deviation of noise added to the targets in training.", low=0)
+    noise: float = option(
+        0.0, "Standard deviation of noise added to the targets in training.", low=0, on_resume="refuse_training"
+    )
 
 
 @frozen(kw_only=True)

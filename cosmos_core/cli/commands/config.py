@@ -87,7 +87,9 @@ def explain(plugins: PluginManager, key: str, recipe: str | None, as_json: bool,
     from cosmos_core.recipes.loading import resolve
     from cosmos_core.recipes.value import value_in
 
-    resolved = resolve(recipe, overrides, plugins=plugins) if recipe else None
+    if overrides and recipe is None:
+        raise click.UsageError(f"{overrides[0]} has no effect without a recipe: add --recipe NAME_OR_FILE")
+    resolved = resolve(recipe, overrides, plugins=plugins) if recipe is not None else None
     sections = plugins.registry.sections()
     matches = search_keys(listed(key), sections)
     names = list(dict.fromkeys(match.name for match in matches)) or [key]

@@ -117,6 +117,14 @@ def test_settings_that_make_another_model_of_a_runs_weights_are_refused(place: P
     assert 'job.task: is "vlm"' in evaluated(place, run, "videophy2_demo", code=2)
 
 
+def test_settings_of_training_alone_may_be_others_and_those_of_the_loss_are_the_recipes(place: Path) -> None:
+    run = str(run_dir(place))
+    before = evaluated(place, run)
+    same = ("vision_sft_demo", 'optimizer.keys_to_select=["moe_gen"]', "model.activation_checkpointing.mode=none")
+    assert evaluated(place, run, *same, "model.flow.loss_scale=10") == before
+    assert evaluated(place, run, "model.flow.shift={256=1}") != before
+
+
 def test_data_of_another_family_is_refused(place: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mixed.toml"
     lines = ('extends = "vision_sft_demo"', 'unset = ["dataloader_val.dataset"]', "[dataloader_val.dataset]")

@@ -125,26 +125,44 @@ def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("${oc.env:N}", 12),
+        ("${oc.env:N}", "12"),
+        ("${oc.env:DAY}", "2026-03-04"),
+        ("${oc.env:RATE}", 1e-3),
+        ("${oc.env:LIST}", [1, 2]),
         ("n${oc.env: N }", "n12"),
-        ("${oc.env:N,3}", 12),
-        ("${oc.env:GONE, 3}", 3),
+        ("${oc.env:N,3}", "12"),
+        ("${oc.env:GONE, 3}", "3"),
         ("${oc.env:GONE,}", ""),
         ("${oc.env:GONE,a,b}", "a,b"),
         ("${oc.env:EMPTY,full}", ""),
         ("${now:%Y-%m}", "2026-03"),
+        ("${now:%Y-%m-%d}", "2026-03-04"),
+        ("${now:%Y}", "2026"),
         ("${oc.env:N}/${now:%d}", "12/04"),
         ("${oc.env:BRACES}", "${x}"),
         ("plain", "plain"),
-        (["${oc.env:N}", {"deep": "${oc.env:N}"}], [12, {"deep": 12}]),
+        (["${oc.env:N}", {"deep": "${oc.env:N}"}], ["12", {"deep": "12"}]),
     ],
 )
 def test_strings_are_filled_in(text: Any, value: Any) -> None:
-    found = interpolated({"s": {"key": text}}, N="12", EMPTY="", BRACES="${x}")
+    variables = {"N": "12", "EMPTY": "", "BRACES": "${x}", "DAY": "2026-03-04", "RATE": "1e-3", "LIST": "[1, 2]"}
+    found = interpolated({"s": {"key": text}}, **variables)
     assert found == ({"s": {"key": value}}, [])
 
 
-@pytest.mark.parametrize("text", ["${oc.env:GONE}", "x${oc.env:GONE}", "???", "${other:x}", "a ${oc.env:N} ${b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${oc.env:GONE}",
+        "x${oc.env:GONE}",
+        "???",
+        "${other:x}",
+        "${oc.env:}",
+        "${oc.env: ,x}",
+        "${now:}",
+        "a ${oc.env:N} ${b",
+    ],
+)
 def test_what_cannot_be_filled_in_is_one_problem_with_its_place(text: str) -> None:
     _, problems = interpolated({"s": {"key": text}}, N="1")
     assert problems == [("s.key", "old.toml", 3)]
@@ -190,7 +208,7 @@ def test_fields_carry_what_the_reference_shows() -> None:
     @attrs.frozen
     class All:
         must: int = required("Must.", unit="s", choices=(1, 2), low=1, high=2, on_resume="list")
-        may: int = option(1, "May.", unit="m", choices=(1, 3), low=0, high=4, on_resume="refuse")
+        may: int = option(1, "May.", unit="m", choices=(1, 3), low=0, high=4, on_resume="refuse_training")
         plain: int = option(1, "Plain.")
         table: Bounded = section(Bounded, "Table.", on_resume="list")
 
@@ -201,7 +219,7 @@ def test_fields_carry_what_the_reference_shows() -> None:
     assert bounds_of(may) == Bounds(choices=(1, 3), low=0, high=4)
     assert bounds_of(table) == Bounds()
     assert [default_of(field) for field in (must, may, table)] == [attrs.NOTHING, 1, Bounded()]
-    assert [on_resume_of(field, "list") for field in (must, may, plain)] == ["list", "refuse", "list"]
-    assert [on_resume_of(field, "refuse") for field in (must, may, plain)] == ["list", "refuse", "refuse"]
+    assert [on_resume_of(field, "list") for field in (must, may, plain)] == ["list", "refuse_training", "list"]
+    assert [on_resume_of(field, "refuse") for field in (must, may, plain)] == ["list", "refuse_training", "refuse"]
     with pytest.raises(ValueError, match="must be one of"):
         All(must=3)

@@ -17,6 +17,7 @@ from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes import find_recipe
 from cosmos_core.recipes.loading import load
 from cosmos_core.recipes.peek import peek
+from tests.command import cosmos
 
 PLUGINS = PluginManager.discover()
 
@@ -161,3 +162,55 @@ def test_what_the_user_says_of_device_memory_is_kept_and_recorded(monkeypatch: p
 def test_an_empty_table_over_a_filled_one_is_refused_since_tables_merge() -> None:
     assert "trainer.callbacks: is an empty table, which changes nothing" in refused("hello", "trainer.callbacks={}")
     load("hello", ["trainer.callbacks.norm_monitor={}"], plugins=PLUGINS)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("name = hello", "with text in quotes"),
+        ("name: 'x'", "a line is key = value"),
+        ("name = None", "and no null"),
+        ('name = "hello', "a closing quote may be missing"),
+        ("ключ = 1", "a key of other characters than"),
+        ('extends = "hello"', ":2  job.extends: unknown key; it stands at the top of the file, above all tables"),
+    ],
+)
+def test_usual_slips_in_a_recipe_say_what_was_likely_meant(line: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f"[job]\n{line}\n", encoding="utf-8")
+    assert words in refused(str(tmp_path / "mine.toml"))
+
+
+def test_a_value_where_a_table_belongs_is_one_problem() -> None:
+    with pytest.raises(UserError) as error:
+        load("hello", ["trainer=[]", "job=x", "dataloader_val=3"], plugins=PLUGINS)
+    assert [problem.key for problem in error.value.problems] == ["job", "trainer", "dataloader_val"]
+
+
+def test_null_drops_inherited_validation_data() -> None:
+    config = load("hello", ["dataloader_val=null", "trainer.run_validation=false"], plugins=PLUGINS)
+    assert config.dataloader_val is None
+
+
+def test_overrides_that_cannot_be_read_are_told_beside_wrong_ones() -> None:
+    told = refused("hello", "optimizer.lr", "optimizer.lrr=1", ".x=1")
+    for words in ("3 problems", "'optimizer.lr' has no '='", "optimizer.lrr: unknown key", "'.x' is not a dotted key"):
+        assert words in told
+
+
+def test_a_key_explained_with_overrides_needs_a_recipe() -> None:
+    told = cosmos("config", "explain", "optimizer.lr", "recipe.toml", code=2).stderr
+    assert "add --recipe NAME_OR_FILE" in told
+
+
+def test_digits_in_a_variable_are_a_name_or_a_number_as_the_key_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB", "12")
+    keys = (
+        "job.name",
+        "optimizer.lr",
+        "trainer.seed",
+        "dataloader_train.num_workers",
+        "optimizer.lr_multipliers.blocks",
+    )
+    config = load("hello", [f"{key}=${{oc.env:JOB}}" for key in keys], plugins=PLUGINS)
+    assert (config.job.name, config.optimizer.lr, config.trainer.seed) == ("12", 12.0, 12)
+    assert (config.dataloader_train.num_workers, config.optimizer.lr_multipliers) == (12, {"blocks": 12.0})

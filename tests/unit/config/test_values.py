@@ -131,7 +131,7 @@ def test_digits_are_read_as_what_is_meant(recipe: str, override: str, read: Any,
 @pytest.mark.parametrize(
     "override",
     ['trainer.max_iter="7.0"', 'trainer.max_iter="ten"', 'trainer.max_iter=""', "trainer.max_iter=7.0",
-     'optimizer.lr="1"', "job.name=7", f"{DATA}.resolution=256.0", f"{DATA}.resolution=true"],
+     'optimizer.lr="1.0"', "job.name=7", f"{DATA}.resolution=256.0", f"{DATA}.resolution=true"],
 )  # fmt: skip
 def test_other_words_and_numbers_are_not_converted(override: str) -> None:
     (problem,) = refused(DEMO, override)

@@ -27,6 +27,7 @@ def warned(root: Path, *overrides: str, recipe: str = "hello") -> list[str]:
 
 def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
     assert warned(tmp_path) == []
+    assert warned(tmp_path, "model.precision=float16", "model.parallelism.fsdp_reduce_dtype=bfloat16") == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:
             ("model.activation_checkpointing.save_ops_regex=['mm']",),
             ('save_ops_regex has no effect: model.activation_checkpointing.mode is "full"',),
         ),
+        (("model.parallelism.fsdp_master_dtype=float16",), ("stored in float16", "diverges", 'dtype = "float32"')),
+        (("model.parallelism.fsdp_master_dtype=bfloat16",), ("stored in bfloat16", "learns less", "float32")),
         (("trainer.max_rollbacks=5",), ('trainer.max_rollbacks has no effect: trainer.on_nonfinite is "skip"',)),
         (("checkpoint.keep_every=2",), ("checkpoint.keep_every has no effect: checkpoint.keep_last is not set",)),
         (("checkpoint.keep_best.count=1",), ("checkpoint.keep_best has no effect: all checkpoints stay",)),

@@ -37,10 +37,10 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def refused(recipe: str, *overrides: str) -> str:
+def refused(recipe: str, *overrides: str, problems: int = 1) -> str:
     with pytest.raises(UserError) as error:
         resolve(recipe, overrides, plugins=PLUGINS)
-    assert len(error.value.problems) == 1
+    assert len(error.value.problems) == problems
     return render(error.value)
 
 
@@ -173,3 +173,48 @@ def test_the_shipped_recipe_of_an_unsupported_backbone_asks_for_nothing(write: W
         with pytest.raises(UserError, match="cannot run yet") as error:
             check_can_run(recipe)
         assert "is not supported" in error.value.problems[0].message
+
+
+HEAD = """\
+summary = 3
+extends = "helo"
+requires = ["acme-missing>=2", 3]
+unset = ["a b", "optimizer.eps"]
+not_yet = true
+published = 1
+optimiser = 1
+[optimizer]
+lrr = 3
+"""
+
+
+def test_all_that_is_wrong_with_a_head_is_told_with_wrong_keys_below_and_on_the_command_line(write: Write) -> None:
+    head = (
+        ":1  summary: expected a text", ":3  requires[0]: acme-missing>=2 is not installed;",
+        ":3  requires[1]: 3 is not a requirement", ":4  unset[0]: 'a b' is not a dotted key", ":5  not_yet: expected a",
+        ":6  published: expected a table", ":7  optimiser: unknown section", ":9  optimizer.lrr: unknown key",
+        "command line  summary: is read in recipe files alone", "command line  job.nam: unknown key",
+    )  # fmt: skip
+    overrides = ("summary=x", "job.nam=x")
+    without = refused(write(HEAD), *overrides, problems=11)  # What the missing parent may set is none.
+    assert "recipe.toml:2  extends: no recipe 'helo'" in without
+    found = refused(write(HEAD.replace("helo", "hello")), *overrides, problems=11)
+    assert "unset[1]: no parent sets 'optimizer.eps'" in found
+    child = refused(write('extends = "recipe.toml"\n', "child.toml"), *overrides, problems=11)
+    for words in head:
+        assert words in without
+        assert words in found
+        assert words in child
+
+
+def test_a_circle_of_parents_or_one_that_is_no_toml_is_told_beside_the_rest(write: Write) -> None:
+    path = write('requires = 3\nextends = "child.toml"\n')
+    child = write('extends = "recipe.toml"\n[job]\nnam = "x"\n', "child.toml")
+    said = refused(child, problems=3)
+    assert f"{path}:1  requires: expected a list" in said
+    assert f"{path}:2  extends: recipes extend each other in a cycle: {child} -> {path} -> {child}" in said
+    assert f"{child}:3  job.nam: unknown key" in said
+    write("[job\n")
+    said = refused(child, problems=2)
+    assert f"{path}:1  " in said
+    assert f"{child}:3  job.nam: unknown key" in said

@@ -113,7 +113,7 @@ class VfmConfig(AdaptedModelConfig):
     )
     tokenizer: VideoTokenizer = section(VideoTokenizer, "Video tokenizer.")
     text_tokenizer: TextTokenizer = section(TextTokenizer, "Text tokenizer.")
-    flow: Flow = section(Flow, "Objective.")
+    flow: Flow = section(Flow, "Objective.", on_resume="refuse_training")
     sampling: Sampling = section(Sampling, "Generation.", on_resume="list")
     validation: Validation = section(Validation, "Validation.", on_resume="list")
 

@@ -67,7 +67,7 @@ class VlmConfig(AdaptedModelConfig):
         "Only the first layers of the language model, for benchmarks and debugging; absent: all. The tower stays.",
         low=1,
     )
-    freeze: Freeze = section(Freeze, "Parts that do not train.")
+    freeze: Freeze = section(Freeze, "Parts that do not train.", on_resume="refuse_training")
     image_min_pixels: int | None = option(
         None, "Smaller images are enlarged; absent: the backbone's own.", unit="pixels", low=1024, on_resume="list"
     )
