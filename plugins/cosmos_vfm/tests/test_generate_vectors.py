@@ -60,6 +60,7 @@ def test_sigmas_and_timesteps_of_the_native_schedule(
         (3, 50, (0.246833, -0.663218)),
         (5, 35, (0.242543, -0.666553)),
         (5, 4, (-0.020573, -0.873260)),
+        (3, 900, (0.246437, -0.663512)),  # The first two timesteps are one whole number.
     ],
 )
 def test_the_solver_follows_a_known_velocity(shift: float, steps: int, expected: tuple[float, float]) -> None:
