@@ -206,7 +206,7 @@ def test_lengths_are_rounded_up_and_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_one_line_says_which_prompts_are_empty(capsys: pytest.CaptureFixture[str]) -> None:
-    plan_clips([Row(prompt=text) for text in ("", "a", " ")], Settings(), tier="nano", sampling=Sampling())
+    plan_clips([Row(prompt=text) for text in ("", "a", "\u200b ")], Settings(), tier="nano", sampling=Sampling())
     assert capsys.readouterr().err == "clip_000, clip_002: the prompt is empty, so the model chooses what to show\n"
 
 

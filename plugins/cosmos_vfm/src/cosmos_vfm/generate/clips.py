@@ -12,6 +12,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import is_blank
 from cosmos_vfm.config import Sampling
 from cosmos_vfm.generate.canvas import ASPECTS, RESOLUTIONS, nearest_frames, parse_size
 from cosmos_vfm.generate.defaults import Defaults, defaults_of
@@ -112,7 +113,7 @@ def plan_clips(
         problems += wrong
     if problems:
         raise UserError("these clips cannot be generated; nothing was started", list(dict.fromkeys(problems)))
-    if empty := [clip.name for clip in clips if not clip.prompt.strip()]:
+    if empty := [clip.name for clip in clips if is_blank(clip.prompt)]:
         logger.warning("%s: the prompt is empty, so the model chooses what to show", ", ".join(empty))
     return clips
 
