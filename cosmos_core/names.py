@@ -1,4 +1,4 @@
-"""Names: suggestions for misspelt ones, short forms of many, the layer of a tensor, and what files can be called."""
+"""Names: suggestions for misspelt ones, short forms of many, counts, layers of tensors, names of files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 __all__ = [
     "as_number",
     "by_layer",
+    "counted",
     "did_you_mean",
     "is_blank",
     "is_cut_off",
@@ -56,6 +57,11 @@ def by_layer(names: Iterable[str]) -> str:
     """Tensor names, merging those that differ only in numbers: ``layers.*.up.weight (2), head.weight``."""
     counts = Counter(_NUMBER.sub("*", name) for name in names)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
+
+
+def counted(count: int, noun: str) -> str:
+    """``"1 frame"``, ``"2 frames"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def is_blank(text: str) -> bool:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from textwrap import TextWrapper
 from threading import RLock
@@ -115,9 +115,13 @@ def is_terminal() -> bool:
 
 
 def show(text: str, style: str = "") -> None:
-    """Print a line on stderr; where it is no terminal, with the time of day. style: of rich, such as "yellow"."""
+    """Print a line on stderr; where it is no terminal, with the time of day. style: of rich, such as "yellow".
+
+    The work that is told of goes on where nobody reads any more, as after ``cosmos run hello 2>&1 | head -3``.
+    """
     if not is_terminal():
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
     elif _terminal().drawn_by == os.getpid():
         _terminal().show(text, style)
     else:

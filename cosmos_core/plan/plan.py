@@ -9,6 +9,7 @@ from attrs import frozen
 
 from cosmos_core.config.run import DatasetConfig, RunConfig
 from cosmos_core.errors import Problem, UserError, problem_count
+from cosmos_core.names import counted
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.paths import RunPaths, step_of
 
@@ -150,7 +151,7 @@ class RunPlan:
         mesh = {
             "processes": f"{degrees.world} (shard {degrees.shard} x replicate {degrees.replicate} "
             f"x context {degrees.context})",
-            "batch": f"{micro} x {trainer.grad_accum_iter} accumulated x {degrees.data} data ranks",
+            "batch": f"{micro} x {trainer.grad_accum_iter} accumulated x {counted(degrees.data, 'data rank')}",
         }
         return {
             "run directory": str(self.run_dir),

@@ -9,6 +9,7 @@ import numpy as np
 
 from cosmos_core.console.layout import size_text
 from cosmos_core.data.dropped import Dropped
+from cosmos_core.names import counted
 from cosmos_core.train.check_data import CheckedSample, DataReport
 
 __all__ = ["as_html", "facts"]
@@ -130,7 +131,8 @@ def _cells(row: CheckedSample) -> tuple[str, ...]:
 
 def _figure(row: CheckedSample) -> str:
     text = _fold("text", f"<pre>{escape(row.text)}</pre>") if row.text else ""
-    about = f"{row.key}: {', '.join(dict.fromkeys(row.sizes))}, {row.frames} frames, {row.tokens} tokens"
+    amounts = f"{counted(row.frames, 'frame')}, {counted(row.tokens, 'token')}"
+    about = f"{row.key}: {', '.join(dict.fromkeys(row.sizes))}, {amounts}"
     image = f'<img alt="{escape(row.key)}" src="data:image/jpeg;base64,{row.picture}">'
     return f"<figure>{image}<figcaption>{escape(about)}{text}</figcaption></figure>"
 

@@ -15,7 +15,7 @@ from cosmos_core.data.samples import Chat, Image, Message, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import ClipFile, probe
 from cosmos_core.errors import Problem, UserError, writing
-from cosmos_core.names import as_number, did_you_mean
+from cosmos_core.names import as_number, counted, did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet, picture_of
 from cosmos_core.train.model_input import ModelInput
@@ -95,7 +95,7 @@ def _write(sample: ReadSample, reader: SampleReader, member: str, place: Path) -
             contact_sheet(shown.frames, SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE).save(place / "contact_sheet.png")
         (place / "sample.json").write_text(text + "\n", encoding="utf-8")
         (place / "text.txt").write_text(_marked(shown), encoding="utf-8")
-    return f"{place}: {sample.key}, {len(shown.frames)} frames, {sample.num_tokens} tokens"
+    return f"{place}: {sample.key}, {counted(len(shown.frames), 'frame')}, {counted(sample.num_tokens, 'token')}"
 
 
 def _about(sample: ReadSample, member: str, shown: ModelInput) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 
 from cosmos_core.cli.complete import gpu_names, key_values, recipes_and_files
 from cosmos_core.cli.options import json_option
+from cosmos_core.names import counted
 from cosmos_core.plugin.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -161,6 +162,6 @@ def _lines(costs: Costs) -> Iterator[str]:
     if costs.pinned_gib:
         yield f"pinned memory of the host for saves in the background: {costs.pinned_gib:.1f} GiB for each GPU"
     yield f"a checkpoint: {costs.checkpoint_gib:.1f} GiB"
-    yield f"disk over the run: {values['disk_gib']:.1f} GiB, {costs.num_checkpoints} checkpoints at most"
+    yield f"disk over the run: {values['disk_gib']:.1f} GiB, {counted(costs.num_checkpoints, 'checkpoint')} at most"
     if (data := case.config.dataloader_train).fills_cache and case.config.model.uses_latent_cache:
         yield f"latent cache: {data.cache_gib:g} GiB more at most, which all runs share"

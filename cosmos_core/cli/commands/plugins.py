@@ -10,7 +10,7 @@ from cosmos_core.cli.complete import plugin_names
 from cosmos_core.cli.options import json_option
 from cosmos_core.cli.output import print_json, print_rows, print_table
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import did_you_mean
+from cosmos_core.names import counted, did_you_mean
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.plugin.status import PluginStatus
 from cosmos_core.recipes.find import list_recipes
@@ -66,7 +66,7 @@ def list_plugins(plugins: PluginManager, as_json: bool) -> None:
 
 
 def _recipes(count: int) -> list[str]:
-    return [f"{count} recipes" if count > 1 else "1 recipe"] if count else []
+    return [counted(count, "recipe")] if count else []
 
 
 def _what(row: dict[str, object]) -> str:

@@ -60,6 +60,7 @@ def test_sigmas_and_timesteps_of_the_native_schedule(
         (3, 50, (0.246833, -0.663218)),
         (5, 35, (0.242543, -0.666553)),
         (5, 4, (-0.020573, -0.873260)),
+        (3, 900, (0.246437, -0.663512)),  # The first two timesteps are one whole number.
     ],
 )
 def test_the_solver_follows_a_known_velocity(shift: float, steps: int, expected: tuple[float, float]) -> None:
@@ -202,6 +203,11 @@ def test_lengths_are_rounded_up_and_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(told) == 1
     assert told[0].startswith("p.csv:2: 24 frames do not fit")
     assert told[0].endswith("25 are made (21 fit too)")
+
+
+def test_one_line_says_which_prompts_are_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    plan_clips([Row(prompt=text) for text in ("", "a", "\u200b ")], Settings(), tier="nano", sampling=Sampling())
+    assert capsys.readouterr().err == "clip_000, clip_002: the prompt is empty, so the model chooses what to show\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 
@@ -146,6 +147,20 @@ def test_progress_is_a_line_every_few_seconds_where_there_is_no_terminal(
         "writing: 6 of 10 clips, 60%, eta 0:00:08",
         "writing: 9 of 10 clips, 90%, eta 0:00:02",
     ]
+
+
+def test_long_work_goes_on_when_nobody_reads_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmos_core.console.task_progress.EVERY", 0.0)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(os.dup(writer), "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress("validating", 2, "samples") as validating:
+            validating.advance()
+            validating.advance()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # What it holds has to go somewhere.
+    os.close(writer)
+    assert validating.done == 2
 
 
 def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,4 +164,5 @@ def test_the_plan_tells_what_a_person_wants_to_know(tmp_path: Path) -> None:
     summary = plan(tmp_path, world=4).summary()
     assert summary["processes"].startswith("4 (shard 4 x replicate 1")
     assert "4 data ranks" in summary["batch"]
+    assert plan(tmp_path, world=1).summary()["batch"].endswith("1 data rank")
     assert summary["weights"] == "scratch"

@@ -92,6 +92,8 @@ def build_solver(steps: int, shift: float) -> Any:
         num_train_timesteps=1000, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     solver.set_timesteps(steps, sigmas=np.linspace(1 - 1 / 1000, 0, steps + 1)[:-1], device="cpu")
+    # Else it looks for the first timestep, and takes the second where many steps make both one whole number.
+    solver.set_begin_index(0)
     return solver
 
 

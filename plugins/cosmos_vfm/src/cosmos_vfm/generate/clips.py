@@ -12,6 +12,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import is_blank
 from cosmos_vfm.config import Sampling
 from cosmos_vfm.generate.canvas import ASPECTS, RESOLUTIONS, nearest_frames, parse_size
 from cosmos_vfm.generate.defaults import Defaults, defaults_of
@@ -100,8 +101,8 @@ def plan_clips(
 ) -> list[Clip]:
     """One clip a row. tier, sampling, recorded: of the model, as in `defaults_of`.
 
-    A length that the video tokenizer does not take is rounded up, and the log says so. Raises UserError with every
-    problem of every row.
+    A length that the video tokenizer does not take is rounded up; the log says so, and which prompts are empty. Raises
+    UserError with every problem of every row.
     """
     clips, problems = [], list(_settings_problems(rows, settings))
     for index, row in enumerate(rows):
@@ -112,6 +113,8 @@ def plan_clips(
         problems += wrong
     if problems:
         raise UserError("these clips cannot be generated; nothing was started", list(dict.fromkeys(problems)))
+    if empty := [clip.name for clip in clips if is_blank(clip.prompt)]:
+        logger.warning("%s: the prompt is empty, so the model chooses what to show", ", ".join(empty))
     return clips
 
 
