@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,6 @@ __all__ = [
     "file_of",
     "first_line",
     "make_folder",
-    "problem_count",
     "writing",
 ]
 
@@ -65,11 +64,6 @@ class RunFailed(ReportedError):
 
 class RankLost(RunFailed):
     """Raised when a process of the run died, hangs or does not stop; started again, the run may well succeed."""
-
-
-def problem_count(problems: Sized) -> str:
-    """Their number in words: "1 problem", "2 problems"."""
-    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
 @contextmanager

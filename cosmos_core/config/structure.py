@@ -26,8 +26,8 @@ from cosmos_core.config.run import (
     SchedulerConfig,
     TrainerConfig,
 )
-from cosmos_core.errors import Problem, UserError, problem_count
-from cosmos_core.names import did_you_mean
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import counted, did_you_mean
 
 __all__ = ["SectionLookup", "read_resolved", "structure_run"]
 
@@ -282,7 +282,8 @@ def structure_run(
                 builder.add_problem(path, message, hint)
         if not builder.problems:
             return config
-    raise UserError(f"{problem_count(builder.problems)} in {title}; nothing was started", in_order(builder.problems))
+    problems = in_order(builder.problems)
+    raise UserError(f"{counted(len(problems), 'problem')} in {title}; nothing was started", problems)
 
 
 def read_resolved(path: Path, lookup: SectionLookup) -> RunConfig:

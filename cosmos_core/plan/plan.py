@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cosmos_core.config.run import DatasetConfig, RunConfig
-from cosmos_core.errors import Problem, UserError, problem_count
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import counted
 from cosmos_core.plan.changes import Change
 from cosmos_core.plan.paths import RunPaths, step_of
@@ -91,7 +91,8 @@ class RunPlan:
     def without_problems(self) -> RunPlan:
         """This plan. Raises UserError when it has problems and there is something left to do."""
         if self.problems and not self.finished:
-            raise UserError(f"{problem_count(self.problems)} with the planned run; nothing was started", self.problems)
+            count = counted(len(self.problems), "problem")
+            raise UserError(f"{count} with the planned run; nothing was started", self.problems)
         return self
 
     @property

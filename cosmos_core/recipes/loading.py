@@ -26,7 +26,8 @@ from cosmos_core.config.reference import value_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.config.structure import read_resolved, structure_run
 from cosmos_core.config.texts import text_problems
-from cosmos_core.errors import Problem, UserError, as_problems, problem_count
+from cosmos_core.errors import Problem, UserError, as_problems
+from cosmos_core.names import counted
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import find_recipe
 from cosmos_core.recipes.head import head_problems, unset_keys
@@ -140,7 +141,7 @@ def _structured(
     known = {problem.key for problem in problems}
     every = in_order([*problems, *(problem for problem in structural if problem.key not in known)])
     if every:
-        raise ConfigurationError(f"{problem_count(every)} in {title}; nothing was started", every)
+        raise ConfigurationError(f"{counted(len(every), 'problem')} in {title}; nothing was started", every)
     return config
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosmos_core.errors import UserError
+from cosmos_core.names import counted
 from cosmos_core.plugin import PluginManager
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def folder(
     for name in ("train", "val"):
         text = (output / name / "video_dataset_file.jsonl").read_text(encoding="utf-8")
         count = text.count("\n")
-        click.echo(f"{name}: {count} clip{'' if count == 1 else 's'}")
+        click.echo(f"{name}: {counted(count, 'clip')}")
     command = shlex.join(["cosmos", "run", str(output / RECIPE)])
     click.echo(f"{output}: {'written' if written else 'already there'}; train with `{command}`")
 

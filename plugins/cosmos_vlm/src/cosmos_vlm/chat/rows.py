@@ -13,7 +13,8 @@ from attrs import frozen
 from cosmos_core.console import progress
 from cosmos_core.data import Chat, Message, UnreadableSample
 from cosmos_core.data.chat import MediaReader, parse_dialog, to_chat
-from cosmos_core.errors import Problem, UserError, problem_count, writing
+from cosmos_core.errors import Problem, UserError, writing
+from cosmos_core.names import counted
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import read_text
 from cosmos_vlm.chat.answers import answers
@@ -60,7 +61,7 @@ def read_rows(path: Path) -> list[Row]:
         except ValueError as error:
             problems.append(Problem(message=str(error), file=str(path), line=number))
     if problems:
-        raise UserError(f"{problem_count(problems)} in {path}; nothing was answered", problems)
+        raise UserError(f"{counted(len(problems), 'problem')} in {path}; nothing was answered", problems)
     if not rows:
         hint = 'write one object a line, such as {"prompt": "What happens?", "video": "clip.mp4"}'
         raise UserError("there are no prompts", [Problem(message="has no rows", file=str(path), hint=hint)])
