@@ -95,9 +95,8 @@ class Registry:
             known = sorted(f"{entry.candidate.distribution}:{entry.spec.name}" for entry in entries)
         hint = did_you_mean(name, known) or f"known: {', '.join(known) or 'none'}"
         if self._unusable:
-            hint += "; not loaded: " + ", ".join(
-                f"{status.candidate.name} ({status.state})" for status in self._unusable
-            )
+            unusable = ", ".join(f"{status.candidate.name} ({status.state})" for status in self._unusable)
+            hint += f"; not loaded, and `cosmos plugins list` says why: {unusable}"
         return UserError(f"no {kind.kind} '{name}'", [Problem(message="no installed plugin provides it", hint=hint)])
 
 

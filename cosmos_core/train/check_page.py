@@ -58,7 +58,7 @@ def facts(report: DataReport) -> Iterator[tuple[str, str]]:
         policy = f"{report.section}.overlong = {report.overlong_policy}"
         yield "longer than a pack", f"{report.overlong} of {report.read} ({policy})"
     for name, (low, middle, high) in report.ranges.items():
-        yield name, f"{low:g} to {high:g}, median {middle:g}"
+        yield name, f"{low:g} to {high:g}, median {middle:g}" if low < high else f"{low:g}"
     if report.sizes:
         sizes = [f"{size} ({count})" for size, count in report.sizes.items()]
         more = f" and {len(sizes) - MAX_SIZES} more" if len(sizes) > MAX_SIZES else ""

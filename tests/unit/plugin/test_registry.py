@@ -78,7 +78,8 @@ def test_an_unknown_name_brings_the_nearest_and_the_plugins_that_did_not_load() 
     found = registry((sampler("euler"), ACME), broken=[OTHER])
     with pytest.raises(UserError, match="no sampler 'eulr'") as told:
         found.get(SamplerSpec, "eulr")
-    assert told.value.problems[0].hint == "did you mean 'euler'?; not loaded: other (broken)"
+    unusable = "not loaded, and `cosmos plugins list` says why: other (broken)"
+    assert told.value.problems[0].hint == f"did you mean 'euler'?; {unusable}"
     with pytest.raises(UserError, match="no sampler 'acme-dist:heun'"):
         found.get(SamplerSpec, "acme-dist:heun")
 
