@@ -8,6 +8,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import CheckpointConfig, DataloaderConfig, RunConfig
 from cosmos_core.plan.gpus import GPUS, Machine
 from cosmos_core.plan.plan import Degrees
@@ -157,7 +158,7 @@ def memory_items(
     largest = math.ceil(estimate.samples) / estimate.samples if parts > 1 else 1.0
     model = config.model
     master, compute = BYTES[model.parallelism.fsdp_master_dtype], BYTES[model.precision]
-    reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+    reduced = _reduced_bytes(model)
     share = 1 / (degrees.shard * degrees.context)
     always = {
         f"trained weights, {model.parallelism.fsdp_master_dtype}": estimate.parameters.trained * master * share,
@@ -247,13 +248,18 @@ def step_seconds(
     return least, most
 
 
+def _reduced_bytes(model: ModelConfig) -> int:
+    """Of a gradient while it is reduced."""
+    return BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+
+
 def _exchanged_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> float:
     """That a process gets from those that share the weights, in a micro-batch, at the least.
 
     Weights forward and backward, frozen ones of the same units too, and gradients.
     """
     model, processes = config.model, degrees.shard * degrees.context
-    reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+    reduced = _reduced_bytes(model)
     parameters = estimate.parameters
     gathered = 2 * (parameters.trained + parameters.frozen) * BYTES[model.precision]
     return (gathered + parameters.trained * reduced) * (1 - 1 / processes)
@@ -268,7 +274,7 @@ def _copied_bytes(estimate: Estimate, config: RunConfig, degrees: Degrees) -> fl
     if degrees.shard * degrees.context == 1:
         return 0.0
     compute = BYTES[model.precision]
-    reduced = BYTES[model.parallelism.fsdp_reduce_dtype or model.parallelism.fsdp_master_dtype]
+    reduced = _reduced_bytes(model)
     return 4 * (parameters.trained + parameters.frozen) * compute + parameters.trained * (compute + reduced)
 
 

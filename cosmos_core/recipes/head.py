@@ -36,23 +36,23 @@ def head_problems(document: Document) -> Iterator[Problem]:
         yield problem_at(("requires",), message, document.provenance)
         return
     for index, text in enumerate(requires):
-        if fault := _lack(text):
-            hint = "" if "is not a requirement" in fault else f"pip install '{text}'"
-            yield problem_at(("requires", index), fault, document.provenance, hint)
+        for message, hint in _lack(text):
+            yield problem_at(("requires", index), message, document.provenance, hint)
 
 
-def _lack(requirement: Any) -> str:
-    """Why a requirement is not met; "" if it is."""
+def _lack(requirement: Any) -> Iterator[tuple[str, str]]:
+    """Why a requirement is not met, and what to do; nothing if it is."""
+    install = f"pip install '{requirement}'"
     try:
         parsed = Requirement(requirement)
         installed = version(parsed.name)
     except (InvalidRequirement, TypeError):
-        return f"{requirement!r} is not a requirement"
+        yield f"{requirement!r} is not a requirement", ""
     except PackageNotFoundError:
-        return f"{requirement} is not installed"
-    if parsed.specifier.contains(installed, prereleases=True):
-        return ""
-    return f"{requirement} is required, {installed} is installed"
+        yield f"{requirement} is not installed", install
+    else:
+        if not parsed.specifier.contains(installed, prereleases=True):
+            yield f"{requirement} is required, {installed} is installed", install
 
 
 def unset_keys(document: Document, below: Provenance, *, complete: bool) -> tuple[list[tuple[str, ...]], list[Problem]]:
