@@ -4,9 +4,9 @@ from cosmos_core.attention.kernels import (
     SequenceMask,
     dense_attention,
     describe_kernels,
+    faster_with,
     packed_attention,
     sdpa_backends,
-    sequence_attention,
 )
 from cosmos_core.attention.merge import OutputLse, attention_with_lse, merge_attentions
 from cosmos_core.attention.packed import PackedSequences, PaddedBatches
@@ -25,10 +25,10 @@ __all__ = [
     "attention_with_lse",
     "dense_attention",
     "describe_kernels",
+    "faster_with",
     "layer_memory",
     "merge_attentions",
     "packed_attention",
     "rotate",
     "sdpa_backends",
-    "sequence_attention",
 ]

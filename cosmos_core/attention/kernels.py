@@ -3,7 +3,9 @@
 | what | CUDA | CPU |
 |---|---|---|
 | batches, lengths that come again | cuDNN from Hopper on, else Flash | torch's kernel |
-| sequences of unequal lengths | varlen from Ampere on, in 16 bits; else padded batches through Flash | padded batches |
+| unequal lengths in 16 bits, from Hopper on | cuDNN, where nvidia-cudnn-frontend is installed; else varlen | |
+| unequal lengths in 16 bits, on Ampere | varlen | |
+| other unequal lengths | padded batches through Flash | padded batches |
 | a mask that keeps sequences apart | FlexAttention, compiled | torch's kernel under a dense mask |
 
 Where operators must be deterministic, cuDNN is left out; the backward passes of the others then keep an order.
@@ -23,22 +25,28 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from torch.nn.functional import scaled_dot_product_attention
 
 from cosmos_core.attention.packed import PackedSequences
+from cosmos_core.attention.ragged import CUDNN_FRONTEND, RaggedHeads, has_cudnn_frontend, ragged_attention
 
 __all__ = [
     "SequenceMask",
     "compiled_flex_attention",
     "dense_attention",
     "describe_kernels",
+    "faster_with",
+    "has_ragged_attention",
     "has_varlen_attention",
     "packed_attention",
     "sdpa_backends",
-    "sequence_attention",
     "varlen_attention",
 ]
 
 _AMPERE = (8, 0)
 _HOPPER = (9, 0)
 _WIDEST = 256
+_SHORT = 512
+"""Most tokens of a sequence that is padded into a batch, which costs less than a launch for each."""
+_LONG = 10**8
+"""Queries times keys, from which on what cuDNN saves in the layers of one step is more than its plan takes."""
 _FLASH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _CPU = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
@@ -53,27 +61,48 @@ def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options
 
 
 def packed_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sequences: PackedSequences, *, causal: bool
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sequences: PackedSequences,
+    *,
+    causal: bool,
+    keys: PackedSequences | None = None,
 ) -> torch.Tensor:
-    """Attend from q [N, heads, dim] to k and v [N, kv heads, dim]; returns [N, heads, dim], each sequence by itself.
+    """Attend from q [N, heads, dim] to k and v [M, kv heads, dim]; returns [N, heads, dim], each sequence by itself.
 
-    Sequences of one length run as one batch, others in one kernel that knows where each begins. Where there is no such
-    kernel, those of like lengths run as one batch, padded if attention is causal.
+    keys: how k and v divide, where not as q does; each sequence attends to the one in the same place, in full.
+
+    One kernel that knows where each sequence begins computes all of them, or batches: those of one length together, or,
+    if attention is causal, those of like lengths, padded.
     """
-    # A single sequence is of a new length nearly every time; many of one length are so by design.
-    recur = sequences.uniform and len(sequences.lengths) > 1
-    if not recur and has_varlen_attention(q):
-        return varlen_attention(q, k, v, sequences, causal=causal)
-    padded = sequences.buckets if causal else sequences.by_length
-    batches = zip(*(padded.pad(x) for x in (q, k, v)), strict=True)
-    # Not every kernel takes the option, even where numbers of heads are equal.
-    grouped = q.shape[1] != k.shape[1]
-    with _fastest_kernel(q.device, shapes_recur=recur):
-        mixed = [
-            scaled_dot_product_attention(*batch, is_causal=causal, enable_gqa=grouped)  # type: ignore[misc]
-            for batch in batches
-        ]
-    return padded.unpad(mixed)
+    if has_ragged_attention(q, k):
+        return ragged_attention(q, k, v, sequences, keys or sequences, causal=causal)
+    planned = _pays_to_plan(sequences, keys or sequences)
+    if has_varlen_attention(q) and not planned:
+        return varlen_attention(q, k, v, sequences, keys or sequences, causal=causal)
+    with _fastest_kernel(q.device, shapes_recur=planned):
+        if keys is not None:
+            return _attention_to_others(q, k, v, sequences, keys)
+        padded = sequences.buckets if causal else sequences.by_length
+        batches = zip(*(padded.pad(x) for x in (q, k, v)), strict=True)
+        # Not every kernel takes the option, even where numbers of heads are equal.
+        grouped = q.shape[1] != k.shape[1]
+        return padded.unpad(
+            [
+                scaled_dot_product_attention(*batch, is_causal=causal, enable_gqa=grouped)  # type: ignore[misc]
+                for batch in batches
+            ]
+        )
+
+
+def has_ragged_attention(q: torch.Tensor, k: torch.Tensor) -> bool:
+    """Whether `ragged_attention` takes queries [N, heads, dim] and keys [M, kv heads, dim], and is the fastest here.
+
+    On one H100 it takes 0.5 to 0.95 of the time of cuDNN's kernel sequence by sequence, which plans for each length
+    besides, and 0.63 to 0.72 of that of `varlen_attention` (tests/benchmarks/RESULTS.md).
+    """
+    return q.device.type == "cuda" and _prefers_cudnn(q.device) and RaggedHeads.of(q, k).supported
 
 
 def has_varlen_attention(q: torch.Tensor) -> bool:
@@ -83,34 +112,41 @@ def has_varlen_attention(q: torch.Tensor) -> bool:
 
 
 def varlen_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sequences: PackedSequences, *, causal: bool
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: PackedSequences, keys: PackedSequences, *, causal: bool
 ) -> torch.Tensor:
     """As `packed_attention`, in one kernel without padding, where `has_varlen_attention`.
 
     On one H100 1.3 to 1.6 times as fast as padded batches of like lengths, but slower than cuDNN's kernel where all
     lengths are equal (tests/benchmarks/RESULTS.md).
     """
-    begins, longest = sequences.cu_seqlens, sequences.max_seqlen
+    begins, longest = (queries.cu_seqlens, keys.cu_seqlens), (queries.max_seqlen, keys.max_seqlen)
     window = (-1, 0) if causal else (-1, -1)
-    mixed: torch.Tensor = _varlen_kernel()(q, k, v, begins, begins, longest, longest, window_size=window)
+    mixed: torch.Tensor = _varlen_kernel()(q, k, v, *begins, *longest, window_size=window)
     return mixed
 
 
-def sequence_attention(
+def _pays_to_plan(queries: PackedSequences, keys: PackedSequences) -> bool:
+    """Whether shapes come again, many sequences of one length by design, or a layer takes as long as a plan."""
+    if queries.uniform and keys.uniform and len(queries.lengths) > 1:
+        return True
+    return queries.max_seqlen * keys.max_seqlen >= _LONG
+
+
+def _attention_to_others(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: PackedSequences, keys: PackedSequences
 ) -> torch.Tensor:
-    """Full attention from q [N, heads, dim] to k and v [M, kv heads, dim]; returns [N, heads, dim].
-
-    One call for each sequence. For pairs of lengths that come again: kernels may plan for each.
-    """
+    """Full attention to keys that divide in another way: one batch if they are short or all alike, else one by one."""
+    if keys.max_seqlen <= _SHORT or (queries.uniform and keys.uniform):
+        mask = None if keys.uniform else keys.padding_mask[:, None, None]
+        batch = queries.pad(q), keys.pad(k), keys.pad(v)
+        return queries.unpad(scaled_dot_product_attention(*batch, attn_mask=mask, enable_gqa=True))
     # Few operators for each sequence, since small packs wait for their launches. cuDNN plans for strides too, so none
     # may depend on the rest of the pack: until the split, the dimension of one comes behind that of the tokens.
     parts = [x[:, None].split(of.lengths) for x, of in ((q, queries), (k, keys), (v, keys))]
     mixed = []
-    with _fastest_kernel(q.device, shapes_recur=True):
-        for sequence in zip(*parts, strict=True):
-            query, key, value = (x.permute(1, 2, 0, 3) for x in sequence)
-            mixed.append(scaled_dot_product_attention(query, key, value, enable_gqa=True).permute(2, 0, 1, 3))
+    for sequence in zip(*parts, strict=True):
+        query, key, value = (x.permute(1, 2, 0, 3) for x in sequence)
+        mixed.append(scaled_dot_product_attention(query, key, value, enable_gqa=True).permute(2, 0, 1, 3))
     return torch.cat(mixed).squeeze(1)
 
 
@@ -155,7 +191,16 @@ def describe_kernels(device: torch.device) -> str:
     if device.type != "cuda":
         return "torch's kernel for the CPU"
     first = "cuDNN" if _prefers_cudnn(device) else "FlashAttention"
+    if _prefers_cudnn(device) and has_cudnn_frontend():
+        return f"{first}, a pack in one call"
     return f"{first}, and torch's kernel for unequal lengths" if _has_varlen_kernel(device) else first
+
+
+def faster_with(device: torch.device) -> str:
+    """What to install for a faster attention of packs on a device; empty where nothing is."""
+    if device.type == "cuda" and _is_hopper(device) and not has_cudnn_frontend():
+        return f"`pip install '{CUDNN_FRONTEND}'` lets cuDNN compute attention of packs, in two thirds of the time"
+    return ""
 
 
 def sdpa_backends(device: torch.device) -> list[SDPBackend]:

@@ -14,7 +14,7 @@ import torch
 
 from cosmos_core.distributed.to_device import to_device
 
-__all__ = ["PackedSequences", "PaddedBatches"]
+__all__ = ["PackedSequences", "PaddedBatches", "bucket"]
 
 CPU = torch.device("cpu")
 STEP = 8
@@ -102,6 +102,17 @@ class PackedSequences:
         return to_device(torch.tensor([0, *self.lengths]).cumsum(0).to(torch.int32), self.device)
 
     @cached_property
+    def seqlens(self) -> torch.Tensor:
+        """int32 [sequences], tokens of each."""
+        return to_device(torch.tensor(self.lengths, dtype=torch.int32), self.device)
+
+    @cached_property
+    def filled(self) -> PackedSequences:
+        """With empty sequences behind, up to a rounded number of sequences."""
+        count = len(self.lengths)
+        return replace(self, lengths=(*self.lengths, *(0,) * (bucket(count) - count)))
+
+    @cached_property
     def sequence_ids(self) -> torch.Tensor:
         """int64 [N], which sequence each token belongs to."""
         numbers = torch.arange(len(self.lengths))
@@ -120,7 +131,7 @@ class PackedSequences:
     @cached_property
     def buckets(self) -> PaddedBatches:
         """Those of like lengths in one batch, with a little padding."""
-        widths = self.lengths if self.uniform else tuple(_bucket(length) for length in self.lengths)
+        widths = self.lengths if self.uniform else tuple(bucket(length) for length in self.lengths)
         return PaddedBatches(self.lengths, widths, self.device)
 
     @cached_property
@@ -141,6 +152,7 @@ class PackedSequences:
         return x.split(self.lengths)
 
 
-def _bucket(length: int) -> int:
+def bucket(length: int) -> int:
+    """Rounded up, so that few numbers are left."""
     step = max(MIN_BUCKET, (1 << (length - 1).bit_length()) // STEP)
     return -(-length // step) * step

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from cosmos_core.attention.ragged import ragged_workspace
 from cosmos_core.attention.regions import RegionFunctions
 from cosmos_core.config.model import Compile
 from cosmos_core.distributed.compile import compile_fn
@@ -86,13 +87,11 @@ def layer_memory(
     config: Compile,
     *,
     other_keys: int = 0,
-    joined: bool = False,
 ) -> LayerMemory:
     """Of a layer on the meta device whose parameters have the dtype that they are used in.
 
     hidden: [N, width] or [1, N, width]. inputs: of the pre-attention region besides, such as rotations, which all
-    layers share. other_keys: rows of keys and values from elsewhere, joined to the layer's own. joined: whether
-    attention runs sequence by sequence and joins the results.
+    layers share. other_keys: rows of keys and values from elsewhere, joined to the layer's own.
     """
     hidden = hidden.detach().requires_grad_()
     shared = [*layer.parameters(), *(value for value in tree_leaves(inputs) if isinstance(value, torch.Tensor))]
@@ -110,8 +109,6 @@ def layer_memory(
     around.add(hidden)
     with around:
         mixed = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
-    if joined:
-        mixed = around.add(torch.empty_like(mixed).requires_grad_())
     with after:
         post(layer, hidden, mixed)
     if config.enabled:
@@ -119,7 +116,9 @@ def layer_memory(
     everything = sum((before | around | after).sizes)
     recomputed = max(sum(before.sizes), sum(after.sizes))
     gradients = WORKING_TENSORS * max(after.sizes)
+    attended = ragged_workspace(q.shape[-2], q.shape[-1], len(q), len(k)) + 2 * q.nbytes + k.nbytes + v.nbytes
+    working = max(gradients, attended)
     return LayerMemory(
         {"none": everything, "selective": sum(around.sizes), "full": hidden.untyped_storage().nbytes()},
-        {"none": gradients, "selective": recomputed + gradients, "full": everything + gradients},
+        {"none": working, "selective": recomputed + working, "full": everything + working},
     )

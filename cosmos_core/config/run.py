@@ -184,14 +184,13 @@ class CheckpointConfig:
 class TypicalSample:
     """A usual sample of a dataset, for plans.
 
-    frames: 1 for a picture, 0 for text alone. text: tokens. varies: whether lengths differ between samples.
+    frames: 1 for a picture, 0 for text alone. text: tokens.
     """
 
     frames: int
     height: int
     width: int
     text: int
-    varies: bool = True
 
 
 @frozen(kw_only=True)

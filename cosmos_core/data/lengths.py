@@ -61,7 +61,7 @@ class Lengths:
     def _near(self, size: float, text: float) -> TypicalSample:
         """The sample of the nearest size, since not every size suits a model, with a text of so many tokens."""
         nearest = min(self.samples, key=lambda sample: abs(_size(sample) - size))
-        return evolve(nearest, text=round(text), varies=len(set(self.samples)) > 1)
+        return evolve(nearest, text=round(text))
 
 
 def _size(sample: TypicalSample) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from cosmos_core.attention import faster_with
 from cosmos_core.config.model import Compile
 from cosmos_core.distributed.compile import compile_fn
 from cosmos_core.doctor.check import Check, DoctorOptions, Result
@@ -67,8 +68,9 @@ def _torch() -> Result:
                 hint=f"it was built {built}: install the build for this driver (`nvidia-smi`), or update the driver",
             )
         return Result(status="ok", message=f"{torch.__version__}, no GPU: training runs on the CPU")
-    cudnn = torch.backends.cudnn.version()
-    return Result(status="ok", message=f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {cudnn}")
+    message = f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    hint = faster_with(torch.device("cuda", 0))
+    return Result(status="note" if hint else "ok", message=message, hint=hint)
 
 
 def _gpu(index: int) -> Result:

@@ -32,8 +32,8 @@ CACHED = ("dataloader_train.cache=/latents",)
 # No video tokenizer, one micro-batch a step.
 STEP = ("trainer.grad_accum_iter=1", "model.tokenizer.type=block_dct")
 LORA = ("model.tier=nano", "model.num_layers=null", "model.compile.enabled=true", *STEP)
-P256 = TypicalSample(frames=93, height=192, width=320, text=1210, varies=False)
-P720 = TypicalSample(frames=45, height=704, width=1280, text=704, varies=False)
+P256 = TypicalSample(frames=93, height=192, width=320, text=1210)
+P720 = TypicalSample(frames=45, height=704, width=1280, text=704)
 
 
 class _Dataset(DatasetConfig):
@@ -56,14 +56,13 @@ MEASURED = [
     ("allocated", "vision_sft_nano", WHOLE, 2, "selective", 48.8),
     ("allocated", "vision_sft_nano", (*WHOLE, *CACHED), 2, "none", 71.2),
     ("card", "vision_sft_nano", (*WHOLE, *CACHED), 2, "none", 76.2),
-    ("card", "vision_sft_nano", (*WHOLE, *CACHED), 2, "selective", 53.9),
-    ("card", "vision_sft_nano", CACHED, 4, "selective", 96.0),
+    ("allocated", "vision_sft_nano", (*CACHED, "model.num_layers=8"), 1, "none", 64.0),
     ("allocated", "256p", ("model.num_layers=8", *STEP), 1, "none", 52.4),
     ("allocated", "720p", ("model.num_layers=8", *STEP), 1, "selective", 47.7),
     ("allocated", "nano_lora", LORA, 1, "selective", 60.7),
     ("allocated", "mini_full", STEP, 1, "selective", 40.5),
 ]
-"""From tests/benchmarks/RESULTS.md, on H100 and H200. The row of 96.0 GiB is without expandable segments."""
+"""From tests/benchmarks/RESULTS.md, on H100 and H200; all but that of 8 layers before attention took whole packs."""
 
 
 def _config(recipe: str, settings: tuple[str, ...]) -> RunConfig:
@@ -161,7 +160,8 @@ class _Alive(TorchDispatchMode):
 @pytest.mark.parametrize("mode", ["none", "selective", "full"])
 @pytest.mark.parametrize("tier", ["tiny", "tiny_edge"])
 def test_what_a_layer_is_planned_to_keep_is_what_stays_in_memory(tier: str, mode: str) -> None:
-    size, lengths = MODEL_SIZES[tier], ((300, 280), (310, 250))
+    # Of one length, or the CPU would need copies that a kernel for packs does without.
+    size, lengths = MODEL_SIZES[tier], ((300, 300), (310, 310))
     texts, latents = map(sum, lengths)
     with torch.device("meta"):
         planned_layer = DecoderLayer(size, last=False)
@@ -181,7 +181,6 @@ def test_what_a_layer_is_planned_to_keep_is_what_stays_in_memory(tier: str, mode
         [rotation(latents, "meta")],
         Compile(),
         other_keys=texts,
-        joined=True,
     ).kept[mode]
     if mode == "full":
         planned += 2 * texts * size.kv_heads * size.head_dim * 4

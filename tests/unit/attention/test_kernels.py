@@ -17,7 +17,6 @@ from cosmos_core.attention import (
     describe_kernels,
     kernels,
     packed_attention,
-    sequence_attention,
 )
 from tests.unit.attention.plain import attention_formula, each_sequence, with_gradients
 
@@ -39,12 +38,12 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> Non
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def alone(queries: PackedSequences, keys: PackedSequences) -> Callable[..., torch.Tensor]:
+def alone(queries: PackedSequences, keys: PackedSequences, *, causal: bool = False) -> Callable[..., torch.Tensor]:
     """The formula for each sequence."""
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         parts = zip(queries.split(q), keys.split(k), keys.split(v), strict=True)
-        return torch.cat([attention_formula(*part) for part in parts])
+        return torch.cat([attention_formula(*part, causal=causal) for part in parts])
 
     return attend
 
@@ -75,14 +74,17 @@ def test_dense_attention_of_padded_sequences_under_their_mask_is_the_formula(
     assert_close(found, with_gradients(lambda q, k, v: each_sequence(q, k, v, lengths, causal=False), *pack))
 
 
+@pytest.mark.parametrize("short", [512, 0], ids=["one batch", "one by one"])
 @settings(max_examples=30, deadline=None)
 @given(sizes=SIZES, heads=HEADS)
-def test_sequence_attention_is_the_formula_of_each_sequence_alone(
-    sizes: list[tuple[int, int]], heads: tuple[int, int]
+def test_attention_to_keys_that_divide_in_another_way_is_the_formula_of_each_sequence_alone(
+    short: int, sizes: list[tuple[int, int]], heads: tuple[int, int]
 ) -> None:
     queries, keys = (PackedSequences(lengths) for lengths in zip(*sizes, strict=True))
     pack = inputs(sum(queries.lengths), sum(keys.lengths), heads)
-    found = with_gradients(lambda q, k, v: sequence_attention(q, k, v, queries, keys), *pack)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_SHORT", short)
+        found = with_gradients(lambda q, k, v: packed_attention(q, k, v, queries, keys=keys, causal=False), *pack)
     assert_close(found, with_gradients(alone(queries, keys), *pack))
 
 
@@ -97,9 +99,10 @@ def test_what_a_sequence_gives_a_kernel_does_not_depend_on_the_rest_of_its_pack(
         return attend(*tensors, **options)
 
     monkeypatch.setattr(kernels, "scaled_dot_product_attention", noted)
-    for others in ((), (9,), (3, 30)):
+    monkeypatch.setattr(kernels, "_SHORT", 0)
+    for others in ((9,), (3, 30)):
         queries, keys = (PackedSequences((length, *others)) for length in (5, 7))
-        sequence_attention(*inputs(sum(queries.lengths), sum(keys.lengths), (4, 2)), queries, keys)
+        packed_attention(*inputs(sum(queries.lengths), sum(keys.lengths), (4, 2)), queries, keys=keys, causal=False)
         assert given_to_it[0] == [((1, 4, 5, 8), (32, 8, 32, 1)), *[((1, 2, 7, 8), (16, 8, 16, 1))] * 2]
         given_to_it.clear()
 
@@ -139,29 +142,47 @@ def test_the_cpu_has_no_kernel_for_unequal_lengths_and_a_run_says_what_it_uses(d
     assert describe_kernels(torch.device("cpu")) == "torch's kernel for the CPU"
 
 
-@pytest.mark.parametrize("varlen", [True, False])
-def test_kernels_that_plan_for_a_shape_are_for_sequences_of_one_length(
-    varlen: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kernel = ""
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Kernels in the order of their use; each that knows where sequences begin is there if `has_` is made to say so."""
+    names: list[str] = []
 
     @contextmanager
     def fastest(device: torch.device, *, shapes_recur: bool) -> Iterator[None]:
-        nonlocal kernel
-        kernel = "planned" if shapes_recur else "flash"
+        names.append("planned" if shapes_recur else "flash")
         yield
 
-    def unplanned(q: torch.Tensor, *rest: object, causal: bool) -> torch.Tensor:
-        nonlocal kernel
-        kernel = "varlen"
-        return q
+    for name in ("varlen", "ragged"):
 
+        def attend(q: torch.Tensor, *rest: object, causal: bool, name: str = name) -> torch.Tensor:
+            names.append(name)
+            return q
+
+        monkeypatch.setattr(kernels, f"{name}_attention", attend)
     monkeypatch.setattr(kernels, "_fastest_kernel", fastest)
+    return names
+
+
+@pytest.mark.parametrize("varlen", [True, False])
+def test_kernels_that_plan_for_a_shape_are_for_those_that_come_again_or_take_as_long_as_the_plan(
+    used: list[str], varlen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernels, "has_varlen_attention", lambda q: varlen)
-    monkeypatch.setattr(kernels, "varlen_attention", unplanned)
+    monkeypatch.setattr(kernels, "_LONG", 64)
     others = "varlen" if varlen else "flash"
-    for lengths, expected in (((5, 5), "planned"), ((10,), others), ((4, 6), others)):
-        packed_attention(*inputs(10, 10, (2, 2)), PackedSequences(lengths), causal=True)
-        assert kernel == expected, lengths
+    for lengths, expected in (((5, 5), "planned"), ((7,), others), ((3, 7), others), ((2, 8), "planned")):
+        packed_attention(*inputs(sum(lengths), sum(lengths), (2, 2)), PackedSequences(lengths), causal=True)
+        assert used[-1] == expected, lengths
+    keys = PackedSequences((6, 5))
+    packed_attention(*inputs(10, 11, (2, 2)), PackedSequences((5, 5)), keys=keys, causal=False)
+    assert used[-1] == others
     dense_attention(*torch.zeros(3, 1, 2, 4, 8))
-    assert kernel == "planned"
+    assert used[-1] == "planned"
+
+
+def test_where_cudnn_takes_whole_packs_it_takes_all_of_them(used: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "has_varlen_attention", lambda q: True)
+    monkeypatch.setattr(kernels, "has_ragged_attention", lambda q, k: True)
+    for lengths in ((5, 5), (10,), (4, 6)):
+        packed_attention(*inputs(10, 10, (2, 2)), PackedSequences(lengths), causal=True)
+    assert used == ["ragged"] * 3

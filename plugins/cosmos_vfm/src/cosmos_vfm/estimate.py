@@ -68,7 +68,7 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
     inject_lora(network, model)
     select_trainable(network, config.optimizer.keys_to_select)
     towers = backward_of_towers(network)
-    layers = _layers_memory(network, size, clips, model, towers)
+    layers = _layers_memory(network, clips, model, towers)
     text, latents = clips.lengths
     flops = clips.count * training_flops(size, [text], [latents], towers)
     tokenizer = model.tokenizer.type == "wan22"
@@ -98,9 +98,10 @@ def estimate(config: RunConfig, sample: TypicalSample | None = None, memory: flo
 
 
 def _layers_memory(
-    network: Cosmos3Network, size: NetworkConfig, clips: _Clips, config: VfmConfig, towers: tuple[Backward, Backward]
+    network: Cosmos3Network, clips: _Clips, config: VfmConfig, towers: tuple[Backward, Backward]
 ) -> LayerMemory:
     """Kept by all layers, and worked with in one; of the understanding tower only if gradients go through it."""
+    size = config.network
     layer = network.layers[0].to(dtype(config.precision))
     assert isinstance(layer, DecoderLayer)
     text, latents = _empty(clips.text, size.hidden, layer), _empty(clips.latents, size.hidden, layer)
@@ -111,7 +112,6 @@ def _layers_memory(
         [_rotation(clips.latents, size, layer)],
         config.compile,
         other_keys=clips.text,
-        joined=clips.each.varies,
     )
     # Keys and values of the text are inputs of a layer that is recomputed as a whole.
     memory.kept["full"] += 2 * clips.text * size.kv_heads * size.head_dim * text.element_size()

@@ -13,9 +13,6 @@ from cosmos_vfm.network.backend import KeysValues
 
 __all__ = ["JointSequences"]
 
-SHORT = 512
-"""Most tokens of a sample that is padded into a batch."""
-
 
 @dataclass(frozen=True)
 class JointSequences:
@@ -33,30 +30,11 @@ class JointSequences:
         """With index tensors on `device`."""
         return JointSequences(self.text.to(device), self.latents.to(device))
 
-    @property
-    def uniform(self) -> bool:
-        """Whether all samples have the same lengths."""
-        return self.text.uniform and self.latents.uniform
-
-    @property
-    def one_batch(self) -> bool:
-        """Whether the samples run as one batch.
-
-        They do when they have equal lengths, or when padding costs less than one kernel launch per sample.
-        """
-        return self.uniform or self.text.max_seqlen + self.latents.max_seqlen <= SHORT
-
-    @cached_property
-    def key_mask(self) -> torch.Tensor | None:
-        """[samples, 1, 1, longest text + longest latents], True at keys, False at padding; None without padding."""
-        if self.uniform:
-            return None
-        return torch.cat([self.text.padding_mask, self.latents.padding_mask], dim=1)[:, None, None]
-
     @cached_property
     def joined(self) -> PackedSequences:
         """Of each sample's text and latents together, as of `join`."""
-        return PackedSequences(tuple(map(sum, zip(self.text.lengths, self.latents.lengths, strict=True))))
+        lengths = tuple(map(sum, zip(self.text.lengths, self.latents.lengths, strict=True)))
+        return PackedSequences(lengths, self.latents.device)
 
     def join(self, text: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         """[Nu, ...] and [Ng, ...] -> [Nu + Ng, ...], the latents of each sample behind its text."""
