@@ -79,6 +79,9 @@ def export(
     iteration, record = exported.weights, exported.record
     assert iteration is not None
     config = read_resolved(record, plugins.registry) if record is not None else None
+    if config is not None and task not in (None, config.job.task):
+        problem = Problem(message=f"is {task}", key="--task", hint="leave it out, or name the checkpoint that you mean")
+        raise UserError(f"{source} was trained with job.task '{config.job.task}'; nothing was exported", [problem])
     family = task or (config.job.task if config else None)
     spec = find_converter(plugins.registry, "dcp", "hf", family)
     base = _base(iteration, config, plugins)
