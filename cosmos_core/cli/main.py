@@ -74,6 +74,9 @@ def _exit_code() -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and "." in error.option_name:
+            message = f"{error.message} A setting has no dashes in front: key=value, e.g. optimizer.lr=5e-5"
+            error = click.NoSuchOption(error.option_name, message, ctx=error.ctx)
         error.show()
         return USER_ERROR
     except (click.Abort, KeyboardInterrupt):

@@ -273,7 +273,7 @@ def structure_run(
     known = [field.name for field in attrs.fields(RunConfig)]
     for key in values:
         if key not in known:
-            builder.add_problem((key,), "unknown section", did_you_mean(key, known) or _elsewhere(key))
+            builder.add_problem((key,), "unknown section", did_you_mean(key, (*known, *HEADER)) or _elsewhere(key))
     sections = _sections(builder, values)
     if not builder.problems:
         config = RunConfig(**sections)

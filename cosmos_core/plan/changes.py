@@ -71,7 +71,11 @@ def _in_section(
     for name, field in fields.items():
         before = old[name] if name in old else _default(field)
         value = getattr(section, name)
-        yield from _in_value((*path, name), before, value, new[name], on_resume_of(field, inherited))
+        switch, off = field.metadata.get("unless") or (name, ())
+        # What is switched off in both has no meaning that could change.
+        idle = new[switch] in off and old.get(switch, _default(fields[switch])) in off
+        rule = "list" if idle else on_resume_of(field, inherited)
+        yield from _in_value((*path, name), before, value, new[name], rule)
     for name in sorted(old.keys() - fields.keys()):
         # This version has no such key, so it cannot be set back.
         yield from _in_value((*path, name), old[name], None, None, "list")

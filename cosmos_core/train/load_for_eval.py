@@ -49,13 +49,18 @@ def load_for_eval(
 def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager) -> RunConfig:
     """The configuration with what the source has of its own: sizes, tokenizers, processor.
 
+    What would train may be of another network, such as adapters that an export has folded in; nothing does here.
+
     Raises UserError when the source is of another model family.
     """
     if source is None or source.kind not in ("base", "published"):
         return config
     check_reads(source, config.job.task, plugins)
     family = plugins.registry.get(ModelFamilySpec, config.job.task).family.load()
-    return evolve(config, model=family.settings_of(config.model, source.folder))
+    model = family.settings_of(config.model, source.folder)
+    parallelism = evolve(model.parallelism, fsdp_master_dtype=model.precision)
+    optimizer = evolve(config.optimizer, keys_to_select=())
+    return evolve(config, model=evolve(model, parallelism=parallelism), optimizer=optimizer)
 
 
 def check_meaning(source: Source | None, config: RunConfig) -> None:

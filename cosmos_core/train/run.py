@@ -90,7 +90,7 @@ def _run(
         for warning in warnings(plan):
             logger.warning("%s", warning)
     if any_rank(stop.pending, mesh):
-        return Result(stop.outcome, 0, 0.0)
+        return _stopped_early(stop, mesh)
     activity.enter("opening the data and building the network")
     data = open_data(plan.config, plugins, mesh)
     startup.mark("data")
@@ -109,6 +109,12 @@ def _run(
         return _built_and_trained(plan, plugins, mesh, startup, stop, activity, data)
 
 
+def _stopped_early(stop: StopRequests, mesh: Mesh) -> Result:
+    if mesh.rank == 0:
+        logger.info("stopped before this launch took a step: there is nothing to save")
+    return Result(stop.outcome, 0, 0.0)
+
+
 def _built_and_trained(
     plan: RunPlan,
     plugins: PluginManager,
@@ -120,7 +126,7 @@ def _built_and_trained(
 ) -> Result:
     trainer = build_trainer(plan, plugins, mesh, startup, stop, activity, data=data)
     if any_rank(stop.pending, mesh):
-        return Result(stop.outcome, 0, 0.0)
+        return _stopped_early(stop, mesh)
     activity.enter("loading weights")
     load_training_state(trainer, plan.weights)
     startup.mark("weights")

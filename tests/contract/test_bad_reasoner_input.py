@@ -78,6 +78,17 @@ def test_a_backbone_folder_without_a_configuration(place: Path, tmp_path: Path) 
     assert "model.backbone.model_name" in said
 
 
+def test_all_that_a_backbone_folder_lacks_is_told_by_a_dry_run(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "tiny", tmp_path / "bare")
+    for file in ("tokenizer.json", *(path.name for path in (tmp_path / "bare").glob("*.safetensors"))):
+        (tmp_path / "bare" / file).unlink()
+    said = refused(place, tmp_path, "--dry-run", "dataloader_train.dataset.path=nowhere", backbone=tmp_path / "bare")
+    assert "3 problems" in said
+    assert f"model.backbone.model_name: {tmp_path / 'bare'} has no tokenizer.json" in said
+    assert f"model.backbone.model_name: {tmp_path / 'bare'} has no weights" in said
+    assert "tiny has no weights" in refused(place, tmp_path, "--dry-run", backbone="tiny")
+
+
 def of_another_type(text: str) -> str:
     """A configuration with a word where a number belongs."""
     config = json.loads(text)

@@ -130,6 +130,12 @@ def test_another_run_may_go_on_from_a_checkpoint_with_other_recompute_sampling_a
     assert [record["step"] for record in metric_records(tmp_path / "cosmos3/sft/new") if "loss" in record] == [3]
 
 
+def test_what_is_switched_off_before_and_after_is_listed_and_not_refused(root: Path, data: Path) -> None:
+    idle = ("model.lora_rank=4", "model.lora_alpha=64")
+    plan = cosmos(*command(root, "plain", 4, *idle, "--dry-run"), env={"DATASET_PATH": str(data)}).stdout
+    assert "# changed since step 2: model.lora_rank 16 -> 4, model.lora_alpha 32 -> 64, trainer.max_iter 2 -> 4" in plan
+
+
 def test_another_run_is_refused_what_the_run_itself_is(root: Path, data: Path, tmp_path: Path) -> None:
     source = f"checkpoint.load_path={root / 'cosmos3/sft/plain' / STEP}"
     more = (source, "model.flow.loss_scale=20.0")

@@ -43,6 +43,14 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+def test_the_last_lines_name_only_what_is_there(tmp_path: Path) -> None:
+    root = ("--output-root", str(tmp_path))
+    printed = cosmos("run", "hello", "trainer.max_iter=2", "trackers.jsonl.enabled=false", *root).stdout
+    places = [Path(line.partition(": ")[2]) for line in printed.splitlines()[1:]]
+    assert len(places) == 3
+    assert all(place.exists() for place in places), printed
+
+
 def test_configuration_is_written_in_three_forms_that_agree(run_dir: Path) -> None:
     plain = tomlkit.parse((run_dir / "config.toml").read_text()).unwrap()
     assert plain["optimizer"]["lr"] == 5e-3

@@ -114,6 +114,36 @@ def test_a_stop_while_starting_is_not_lost(tmp_path: Path, ranks: int, seconds: 
     assert len(saved) <= 1, "on a fast machine the first step may be done"
 
 
+STOPPED_AT_THE_DATA = """
+import sys
+
+if "run" in sys.orig_argv:
+    import importlib, os, signal
+
+    module = importlib.import_module("cosmos_core.train.run")
+    opened = module.open_data
+
+    def open_data(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return opened(*arguments)
+
+    module.open_data = open_data
+"""
+
+
+@pytest.mark.ranks
+def test_a_stop_before_any_step_says_that_nothing_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STOPPED_AT_THE_DATA)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    process = start(*command(tmp_path))
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 75, stderr
+    assert "stopped before this launch took a step: there is nothing to save" in stderr
+    assert not list((directory(tmp_path, "run") / "checkpoints").glob("iter_*"))
+
+
 HANGING_SAVE = """
 import sys
 

@@ -17,6 +17,7 @@ from cosmos_core.plan.source import Source, locate_source
 from cosmos_core.plugin.descriptors import CheckpointSpec, DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes
+from cosmos_core.recipes.peek import check_can_run
 from cosmos_core.strict_json import dumps
 
 __all__ = ["evaluate"]
@@ -177,6 +178,7 @@ def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | No
     if not Path(name).is_dir() and _is_recipe(name):
         if step is not None:
             raise UserError("--step is for run directories; a recipe has no checkpoints")
+        check_can_run(name)
         return None
     published = [spec.name for spec in plugins.registry.all(CheckpointSpec)]
     if Path(name).is_dir() or name in published:

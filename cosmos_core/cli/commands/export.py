@@ -79,8 +79,7 @@ def export(
     iteration, record = exported.weights, exported.record
     assert iteration is not None
     config = read_resolved(record, plugins.registry) if record is not None else None
-    family = task or (config.job.task if config else None)
-    spec = find_converter(plugins.registry, "dcp", "hf", family)
+    spec = find_converter(plugins.registry, "dcp", "hf", _task(task, config, source))
     base = _base(iteration, config, plugins)
     if not base.is_dir():
         click.echo(f"note: the base {base} does not exist, so nothing of it is exported", err=True)
@@ -102,6 +101,14 @@ def export(
     describe = spec.describe.load() if spec.describe is not None else None
     write_description(exported, request, config, describe(request, config) if describe is not None else ExportUse())
     print_facts({"source": str(iteration), **facts, "described in": f"{output}/README.md"}, as_json)
+
+
+def _task(given: str | None, config: RunConfig | None, source: Path) -> str | None:
+    """The model family of the weights, None where nothing says it. Raises UserError for another than the run's."""
+    if config is None or given in (None, config.job.task):
+        return given if config is None else config.job.task
+    problem = Problem(message=f"is {given}", key="--task", hint="leave it out, or name the checkpoint that you mean")
+    raise UserError(f"{source} was trained with job.task '{config.job.task}'; nothing was exported", [problem])
 
 
 def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> Path:

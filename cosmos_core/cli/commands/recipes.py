@@ -15,7 +15,7 @@ from cosmos_core.cli.output import print_json, print_notes, print_rows
 from cosmos_core.config.problems import render_problem
 from cosmos_core.errors import Problem, writing
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.find import list_recipes
+from cosmos_core.recipes.find import find_recipe, list_recipes
 from cosmos_core.recipes.peek import peek
 
 __all__ = ["check", "copy", "list_all", "recipes", "show"]
@@ -93,7 +93,6 @@ def copy(recipe: str, file: Path) -> None:
       cosmos recipes copy vision_sft_nano my_run.toml
     """
     from cosmos_core.errors import UserError
-    from cosmos_core.recipes.find import find_recipe
 
     if file.suffix != ".toml":
         hint = Problem(
@@ -137,7 +136,8 @@ def check(plugins: PluginManager, files: tuple[str, ...], strict: bool, as_json:
         report.append(_result(file, notes))
         print_notes(notes)
         if not as_json:
-            click.echo(f"{file}: ok")
+            reason = peek(find_recipe(file)).not_yet
+            click.echo(f"{file}: ok" + (f"; cannot run yet: {reason.message}" if reason is not None else ""))
     if as_json:
         print_json(report)
     failed = [row["file"] for row in report if not row["ok"]]

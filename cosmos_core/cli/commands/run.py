@@ -120,6 +120,7 @@ def _report(plan: RunPlan, outcome: str) -> None:
         click.echo(line)
     click.echo(f"outcome: {outcome}")
     click.echo(f"run_dir: {paths.root}")
-    click.echo(f"checkpoints: {paths.checkpoints}")
-    click.echo(f"metrics: {paths.metrics}")
-    click.echo(f"report: {paths.report}")
+    places = {"checkpoints": paths.checkpoints, "metrics": paths.metrics, "report": paths.report}
+    for name, path in places.items():
+        if path.exists():
+            click.echo(f"{name}: {path}")

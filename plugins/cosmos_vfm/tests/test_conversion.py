@@ -226,6 +226,17 @@ def test_existing_folders_are_never_overwritten(published: Path, base: Path, tmp
     assert "exists already" in cosmos("export", str(base), "-o", str(tmp_path), "--task", "vfm", code=2).stderr
 
 
+def test_tensors_of_another_model_family_are_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "base/model").mkdir(parents=True)
+    writer = DcpWriter(tmp_path / "base/model")
+    writer.write(0, [("net.model.visual.bias", torch.zeros(2))], of="a reasoner")
+    writer.finish(1)
+    for more in ((), ("--format", "hf")):
+        error = cosmos("export", str(tmp_path / "base"), "-o", str(tmp_path / "out"), *more, code=2).stderr
+        assert "holds model.visual.bias, which no generator has" in error
+        assert not (tmp_path / "out").exists()
+
+
 def test_the_released_model_sizes_are_recognised() -> None:
     for name, network in MODEL_SIZES.items():
         with torch.device("meta"):

@@ -158,6 +158,9 @@ def test_wrong_kinds_are_told_what_they_are(place: Path, tmp_path: Path) -> None
     ):
         said = cosmos(command, str(path), *output, code=2).stderr
         assert all(word in said for word in words), said
+    said = cosmos("export", str(run_dir(place)), "--task", "vlm", *output, code=2).stderr
+    assert "was trained with job.task 'vfm'" in said
+    assert "--task: is vlm; leave it out" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -82,6 +82,15 @@ def test_a_run_and_its_export_give_the_same_figures_and_words(place: Path) -> No
     assert all(answer["reference"] in "12345" for answer in said)
 
 
+def test_an_export_with_its_adapters_folded_in_gives_the_figures_of_their_run(place: Path, tmp_path: Path) -> None:
+    """Its recorded keys_to_select name adapters, which the folded weights lack."""
+    adapters = ("model.lora_enabled=true", 'optimizer.keys_to_select=["lora_"]')
+    train(place, "adapted", f"model.backbone.model_name={place / 'published'}", *adapters)
+    cosmos("export", str(run_dir(place, "adapted")), "-o", str(tmp_path / "folded"))
+    run = evaluated(place, str(run_dir(place, "adapted")))
+    assert evaluated(place, str(tmp_path / "folded")) == pytest.approx(run, rel=1e-5)
+
+
 def test_before_training_the_recipe_and_the_published_folder_are_the_runs_start(place: Path, tmp_path: Path) -> None:
     published = place / "published"
     start = ("model.init=pretrained", f"model.backbone.model_name={published}", *SMALL)

@@ -86,6 +86,11 @@ def test_runs_below_the_output_root_and_their_checkpoints(tmp_path: Path, monkey
         assert offered(*command, "elsewhere")[0].type == "dir"
 
 
+def test_commands_of_plugins_offer_folders_too() -> None:
+    for command in ("chat", "generate"):
+        assert offered(command, "elsewhere")[0].type in ("dir", "file")
+
+
 def test_names_from_plugins() -> None:
     assert values("plugins", "show", "v") == ["vfm", "videophy", "vlm"]
     assert "Cosmos3-Nano" in values("convert", "Cosmos3-N")

@@ -62,6 +62,11 @@ def test_it_is_refused_with_the_nearest(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_setting_written_like_an_option_says_how_settings_are_written() -> None:
+    said = cosmos("run", "hello", "--trainer.max_iter=4", code=2).stderr
+    assert "No such option '--trainer.max_iter'. A setting has no dashes in front: key=value" in said
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

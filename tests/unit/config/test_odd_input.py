@@ -180,6 +180,13 @@ def test_usual_slips_in_a_recipe_say_what_was_likely_meant(line: str, words: str
     assert words in refused(str(tmp_path / "mine.toml"))
 
 
+@pytest.mark.parametrize("word", ["extend", "extends_", "unst"])
+def test_a_misspelt_word_of_the_head_of_a_recipe_gets_its_nearest(word: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'{word} = "hello"\n')
+    near = "unset" if word == "unst" else "extends"
+    assert f":1  {word}: unknown section; did you mean '{near}'?" in refused(str(tmp_path / "mine.toml"))
+
+
 def test_a_value_where_a_table_belongs_is_one_problem() -> None:
     with pytest.raises(UserError) as error:
         load("hello", ["trainer=[]", "job=x", "dataloader_val=3"], plugins=PLUGINS)

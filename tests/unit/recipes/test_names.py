@@ -159,6 +159,8 @@ def test_a_recipe_that_cannot_run_yet_is_shown_with_the_reason_and_not_run(write
     for recipe in (path, child):
         said = cosmos("run", recipe, "--dry-run", "--output-root", str(tmp_path / "runs"), code=2).stderr
         assert f"{path}:3  not_yet: waits for acme 2" in said
+        assert f"{path}:3  not_yet: waits for acme 2" in cosmos("eval", recipe, code=2).stderr
+        assert cosmos("recipes", "check", recipe).stdout == f"{recipe}: ok; cannot run yet: waits for acme 2\n"
     assert not (tmp_path / "runs").exists()
     shown = cosmos("recipes", "show", child).stdout
     assert shown.startswith("# not yet: waits for acme 2\n")

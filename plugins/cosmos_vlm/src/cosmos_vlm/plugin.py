@@ -161,20 +161,30 @@ def cosmos_check_run(plan: RunPlan) -> Iterable[Problem]:
             yield Problem(message=message, key="model.attn_implementation", hint=hint)
         if model.ema.enabled:
             yield Problem(message="the reasoner keeps no average", key="model.ema.enabled", hint="set it to false")
-        yield from _backbone(model.backbone)
+        yield from _backbone(model.backbone, loaded=plan.weights.kind == "pretrained")
     for key, dataset in plan.config.datasets.items():
         if isinstance(dataset, RowsConfig):
             yield from _rows(dataset, f"{key}.path")
 
 
-def _backbone(backbone: Backbone) -> Iterable[Problem]:
-    """Folders that are not there, or no model's; Hub names are looked up when the run starts."""
-    from cosmos_vlm.catalog import PINNED, REASONERS, is_local
+def _backbone(backbone: Backbone, *, loaded: bool) -> Iterable[Problem]:
+    """Folders that are not there, or no model's; Hub names are looked up when the run starts.
+
+    loaded: whether the run starts from the backbone's weights.
+    """
+    from cosmos_vlm.catalog import PINNED, REASONERS, TINY, is_local
+    from cosmos_vlm.tokenizer import lacking_configs
 
     name, key = backbone.model_name, "model.backbone.model_name"
-    if isdir(name) and not isfile(f"{name}/config.json"):
-        yield Problem(message=f"{name} has no config.json", key=key, hint="give the folder of a Qwen3-VL model")
-    elif is_local(name) and not isdir(name):
+    for file in lacking_configs(Path(name)) if isdir(name) else ():
+        if file != "tokenizer_config.json":  # Without it a tokenizer has its defaults.
+            yield Problem(message=f"{name} has no {file}", key=key, hint="give the folder of a Qwen3-VL model")
+    source = backbone.safetensors_path or name
+    if loaded and (source == TINY or (isdir(source) and not any(Path(source).glob("*.safetensors")))):
+        hint = "give a folder with *.safetensors, or train from fresh weights: model.init=random"
+        where = key if source == name else "model.backbone.safetensors_path"
+        yield Problem(message=f"{source} has no weights", key=where, hint=hint)
+    if is_local(name) and not isdir(name):
         published = [repository.partition("/")[2] for repository in PINNED]
         same = next((known for known in published if known == Path(name).name), published[0])
         command = join(("cosmos", "checkpoints", "fetch", same, "-o", name))

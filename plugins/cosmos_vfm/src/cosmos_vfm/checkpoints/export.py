@@ -19,6 +19,7 @@ from cosmos_core.checkpoint import (
     trained_weights,
     write_shards,
 )
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan import read_base
 from cosmos_vfm.checkpoints.components import copy_components, write_json
 from cosmos_vfm.checkpoints.diffusers_config import Shapes, matching_size, network_config_of, transformer_config
@@ -58,7 +59,7 @@ def export_weights(request: ExportRequest) -> dict[str, Any]:
     trained = trained_weights(request.checkpoint, request.weights, request.scale)
     source, heads = _with_heads(trained, request)
     bare = request.format == "hf"
-    entries = {_target_name(name, bare): _entry(source, name, request.dtype) for name in source.infos}
+    entries = {_target_name(name, request): _entry(source, name, request.dtype) for name in source.infos}
     shapes = {name: info.shape for name, info in source.infos.items()}
     config = transformer_config(shapes, _base_config(request.base))
     with atomic_directory(request.output, "nothing was exported") as hidden:
@@ -116,8 +117,18 @@ def _bare_config(
     return {**config, "model_type": "cosmos3_omni", "model": section}
 
 
-def _target_name(name: str, bare: bool) -> str:
-    return f"model.net.{name}" if bare else to_diffusers(name)
+def _target_name(name: str, request: ExportRequest) -> str:
+    """Raises UserError for a tensor that no generator has."""
+    try:
+        diffusers = to_diffusers(name)
+    except KeyError:
+        problem = Problem(
+            message=f"holds {name}, which no generator has",
+            file=str(request.checkpoint / "model"),
+            hint="the checkpoint of another model family is exported from its run directory, or with --task",
+        )
+        raise UserError("these are not the weights of a generator; nothing was exported", [problem]) from None
+    return f"model.net.{name}" if request.format == "hf" else diffusers
 
 
 def _entry(source: StoredWeights, name: str, dtype: torch.dtype | None) -> Entry:

@@ -21,7 +21,7 @@ POSITIVE = click.IntRange(min=1)
 
 
 @click.command("generate")
-@click.argument("source")
+@click.argument("source", type=click.Path())  # Which shells complete.
 @click.argument("overrides", nargs=-1)
 @click.option("-p", "--prompt", "texts", multiple=True, help="What to show; may be given several times.")
 @click.option("--prompts", type=FILE, help="File with one prompt a line: .txt, .jsonl or .csv.")
