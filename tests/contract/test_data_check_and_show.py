@@ -13,6 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
+from tests.browser import browser, look
 from tests.command import cosmos
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
 
@@ -239,6 +240,8 @@ def test_clips_that_a_pack_cannot_hold_are_counted_beforehand(media: Path, tmp_p
     [skipped] = report["skipped"]
     assert {example.partition(" ")[0] for example in skipped["examples"]} == long
     assert Page(page.read_text()).count["img"] == 5 - len(long)
+    with browser() as chromium:
+        assert all(seen["overflow"] <= 0 for seen in look(chromium, page).values())
     done = cosmos("data", "check", str(media), *settings, "dataloader_train.overlong=error", "--no-html", code=2)
     assert done.stderr.count(f"can never fit under {most}") == len(long)
 
