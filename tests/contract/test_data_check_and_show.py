@@ -327,7 +327,9 @@ def test_what_is_neither_a_recipe_nor_data_is_refused(tmp_path: Path) -> None:
     for target, words in {
         tmp_path / "notes.md": "is no manifest, no table of clips and no file of dialogs",
         tmp_path: "holds no manifest, no table, no dialogs and no clips",
-        tmp_path / "none": "no such recipe file",
+        tmp_path / "note.md": "note.md  there is no such file or folder, and no recipe of that name; "
+        "did you mean 'notes.md'?",
+        Path("helo"): "helo  there is no such file or folder, and no recipe of that name; did you mean 'hello'?",
     }.items():
         assert words in cosmos("data", "check", str(target), "--no-html", code=2).stderr
     other = cosmos(
