@@ -13,9 +13,10 @@ import click
 from cosmos_core.config.locate import key_text
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
 from cosmos_core.plugin.descriptors import DataPath, DatasetSpec
 from cosmos_core.plugin.manager import PluginManager
-from cosmos_core.recipes.find import find_recipe
+from cosmos_core.recipes.find import find_recipe, list_recipes
 from cosmos_core.recipes.loading import resolve
 from cosmos_core.recipes.written import literal, toml_text
 
@@ -37,6 +38,8 @@ def resolve_target(target: str, overrides: Sequence[str], recipe: str | None, pl
     if not path.exists() or path.suffix == ".toml":
         if recipe is not None:
             raise UserError(f"--recipe is for data; '{target}' is itself a recipe, or does not exist")
+        if path.suffix != ".toml":
+            _check_recipe(path, target)
         return resolve(target, overrides, plugins=plugins).config
     if recipe is None and (path / RECIPE).is_file():
         return resolve(str(path / RECIPE), overrides, plugins=plugins).config
@@ -53,6 +56,17 @@ def resolve_target(target: str, overrides: Sequence[str], recipe: str | None, pl
         assignments = [f"{key}={json.dumps(value)}" for key, value in data.stand_ins.items()]
         return _on_data(data, data.recipe, [*assignments, *overrides], plugins)
     return _on_data(data, recipe, overrides, plugins)
+
+
+def _check_recipe(path: Path, target: str) -> None:
+    """Raises UserError for a word that names neither a file nor an installed recipe, with the nearest name of both."""
+    recipes = [recipe.name for recipe in list_recipes()]
+    if target.rpartition(":")[2] in recipes:
+        return
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, beside) or did_you_mean(target, recipes) or "`cosmos recipes list` shows all recipes"
+    problem = Problem(message="there is no such file or folder, and no recipe of that name", file=target, hint=hint)
+    raise UserError("there is nothing to read", [problem])
 
 
 def _what(path: Path) -> str:

@@ -52,6 +52,8 @@ def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:
 def _text(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, dict):
+        return "{}"  # A table is a value only where it is empty.
     import tomlkit
 
     return tomlkit.item(value).as_string()

@@ -6,7 +6,6 @@ import base64
 import io
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -42,8 +41,8 @@ def question(shown: ModelInput) -> str:
 
 
 def pictures(shown: ModelInput) -> tuple[str, ...]:
-    """Frames as ``data:`` URLs: pictures, and a moving one for each run of different frames of one size."""
-    return tuple(_data_url(list(run)) for _, run in groupby(_different(shown.frames), key=lambda frame: frame.shape))
+    """Each image as a ``data:`` URL, and each clip as a moving one."""
+    return tuple(_data_url(list(_different(frames))) for frames in shown.media)
 
 
 def _different(frames: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:

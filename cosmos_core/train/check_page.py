@@ -19,13 +19,14 @@ MAX_SIZES = 12
 MAX_ROWS = 2000
 """Samples in the table of a page."""
 BARS, BAR_WIDTH, BAR_HEIGHT = 24, 9, 60
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 STYLE = """
 body{font-family:sans-serif;margin:2em;max-width:80em}
 table{border-collapse:collapse;margin:.5em 0}td,th{border:1px solid #ccc;padding:.2em .6em;text-align:left;
 vertical-align:top}th[data-sort]{cursor:pointer;background:#eee}
 figure{display:inline-block;margin:.5em;max-width:44em;vertical-align:top}figcaption{font-size:.8em}
 pre{white-space:pre-wrap;margin:0}summary{cursor:pointer;font-weight:bold;margin:.6em 0}
-.problem{color:#a00}rect{fill:#68a}
+.problem{color:#a00}rect{fill:#68a}img{max-width:100%}details{overflow-x:auto}
 """
 SCRIPT = """
 for (const head of document.querySelectorAll('th[data-sort]')) head.onclick = () => {
@@ -82,7 +83,7 @@ def as_html(title: str, reports: Sequence[DataReport]) -> str:
     """The page: for each report its facts, distributions, pictures of samples, and a table to sort."""
     sections = "".join(_section(report) for report in reports)
     body = f"<body><h1>{escape(title)}</h1>{sections}<script>{SCRIPT}</script></body>"
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8">{VIEWPORT}<title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head>{body}</html>\n'
 
 

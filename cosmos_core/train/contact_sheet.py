@@ -10,6 +10,9 @@ import torch
 
 __all__ = ["contact_sheet", "picture_of", "thumbnails"]
 
+GAP = 2
+"""White pixels between pictures: frames of one clip are so alike that their edges do not show."""
+
 
 def picture_of(frame: torch.Tensor) -> PIL.Image.Image:
     """A frame, uint8 [3, H, W]."""
@@ -29,7 +32,9 @@ def contact_sheet(frames: Sequence[torch.Tensor], count: int, columns: int, side
     """`thumbnails` on one sheet."""
     pictures = thumbnails(frames, count, side)
     width, height = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
-    sheet = PIL.Image.new("RGB", (width * min(columns, len(pictures)), height * -(-len(pictures) // columns)))
+    width, height = width + GAP, height + GAP
+    across, down = min(columns, len(pictures)), -(-len(pictures) // columns)
+    sheet = PIL.Image.new("RGB", (width * across - GAP, height * down - GAP), "white")
     for cell, picture in enumerate(pictures):
         sheet.paste(picture, (cell % columns * width, cell // columns * height))
     return sheet

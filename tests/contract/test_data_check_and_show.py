@@ -13,6 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
+from tests.browser import browser, look
 from tests.command import cosmos
 from tests.ffmpeg import ffmpeg, shown_frames, shown_times
 
@@ -84,6 +85,15 @@ def check_medium(about: dict[str, Any], frames: np.ndarray, shown: np.ndarray) -
     times = all_times(Path(about["file"]))
     assert np.allclose(about["frame_seconds"], [times[number] for number in numbers], atol=1e-3)
     assert (about["height"], about["width"]) == frames.shape[1:3]
+
+
+def test_the_page_fits_a_phone_and_a_wide_window(media: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    cosmos("data", "check", str(media), "dataloader_train.dataset.resolution=256", "--html", str(page))
+    with browser() as chromium:
+        for seen in look(chromium, page).values():
+            assert max(seen["images"]) > 400
+            assert seen["overflow"] <= 0
 
 
 def test_the_generator_gets_the_frames_that_ffmpeg_shows(media: Path, tmp_path: Path) -> None:
@@ -317,7 +327,9 @@ def test_what_is_neither_a_recipe_nor_data_is_refused(tmp_path: Path) -> None:
     for target, words in {
         tmp_path / "notes.md": "is no manifest, no table of clips and no file of dialogs",
         tmp_path: "holds no manifest, no table, no dialogs and no clips",
-        tmp_path / "none": "no such recipe file",
+        tmp_path / "note.md": "note.md  there is no such file or folder, and no recipe of that name; "
+        "did you mean 'notes.md'?",
+        Path("helo"): "helo  there is no such file or folder, and no recipe of that name; did you mean 'hello'?",
     }.items():
         assert words in cosmos("data", "check", str(target), "--no-html", code=2).stderr
     other = cosmos(

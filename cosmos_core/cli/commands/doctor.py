@@ -67,12 +67,13 @@ def _plugins(plugins: PluginManager) -> Iterator[Outcome]:
     from cosmos_core.doctor import Outcome, Result
 
     for plugin in plugins.statuses:
+        state = plugin.candidate.version if plugin.state == "ok" else plugin.state
         yield Outcome(
             group="plugin",
             name=plugin.candidate.name,
             result=Result(
                 status="broken" if plugin.state == "broken" else "ok" if plugin.state == "ok" else "note",
-                message=" ".join(filter(None, [plugin.state, plugin.reason or plugin.warning])),
+                message=" ".join(filter(None, [state, plugin.reason or plugin.warning])),
                 hint=f"repair or uninstall {plugin.candidate.distribution}" if plugin.state == "broken" else "",
             ),
             seconds=0.0,

@@ -9,6 +9,7 @@ import click
 
 from cosmos_core.cli.complete import gpu_names, key_values, recipes_and_files
 from cosmos_core.cli.options import json_option
+from cosmos_core.console.layout import clock, size_text
 from cosmos_core.names import counted
 from cosmos_core.plugin.manager import PluginManager
 
@@ -136,6 +137,7 @@ def _lengths(costs: Costs) -> str:
 
 
 def _lines(costs: Costs) -> Iterator[str]:
+    from cosmos_core.plan.costs import GIB
     from cosmos_core.train.costs import described_mode
 
     case, machine = costs.case, costs.machine
@@ -158,10 +160,11 @@ def _lines(costs: Costs) -> Iterator[str]:
         yield f"steps an epoch: {costs.steps_an_epoch:,}"
     if costs.seconds is not None and costs.hours is not None:
         yield f"seconds a step: {costs.seconds[0]:.2f} to {costs.seconds[1]:.2f}"
-        yield f"hours for {case.config.trainer.max_iter:,} steps: {costs.hours:.1f}"
+        yield f"time for {counted(case.config.trainer.max_iter, 'step')}: about {clock(3600 * costs.hours)}"
     if costs.pinned_gib:
-        yield f"pinned memory of the host for saves in the background: {costs.pinned_gib:.1f} GiB for each GPU"
-    yield f"a checkpoint: {costs.checkpoint_gib:.1f} GiB"
-    yield f"disk over the run: {values['disk_gib']:.1f} GiB, {counted(costs.num_checkpoints, 'checkpoint')} at most"
+        yield f"pinned memory of the host for saves in the background: {size_text(costs.pinned_gib * GIB)} for each GPU"
+    yield f"a checkpoint: {size_text(costs.checkpoint_gib * GIB)}"
+    disk = size_text(costs.checkpoint_gib * costs.num_checkpoints * GIB)
+    yield f"disk over the run: {disk}, {counted(costs.num_checkpoints, 'checkpoint')} at most"
     if (data := case.config.dataloader_train).fills_cache and case.config.model.uses_latent_cache:
         yield f"latent cache: {data.cache_gib:g} GiB more at most, which all runs share"

@@ -223,6 +223,14 @@ def test_bad_tables_are_refused_with_their_lines(clips: Path, tmp_path: Path) ->
     table.write_text("video,words\na.mp4,x\n")
     assert "no column for the caption" in refused(table, out)
     assert "named" not in prepared(table, tmp_path / "named", "--caption-column", "words", "--val", "0").split("\n")[0]
+    table.write_text("clip,words\na.mp4,x\n")
+    told = refused(table, out)
+    assert "no column for the path" in told
+    assert "no column for the caption" in told
+    table.with_suffix(".xlsx").write_bytes(b"PK")
+    assert "a spreadsheet (Excel, Numbers, LibreOffice) is read when it is saved as CSV" in refused(
+        table.with_suffix(".xlsx"), out
+    )
     table.write_text("video,text\na.mp4,x\nnone.mp4,y\nb.mp4,\ns3://b/c.mp4,z\n")
     told = refused(table, out)
     assert f"{table}:3" in told

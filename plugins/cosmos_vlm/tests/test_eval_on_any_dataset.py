@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from cosmos_core.data import Answer
 from cosmos_core.data.video import write_mp4
-from cosmos_core.train.answer_page import Row, write_page
-from tests.browser import chromium_path
+from cosmos_core.train.answer_page import Row, pictures, write_page
+from cosmos_core.train.model_input import ModelInput
+from tests.browser import browser, chromium_path, look
 from tests.command import cosmos
 from tests.physics import write_physics
 from tests.tiny_reasoner import noise, write_reasoner
@@ -142,6 +146,22 @@ def test_bad_input_is_told(place: Path) -> None:
     (place / "wrong.jsonl").write_text((place / "rows.jsonl").read_text() + '{"messages"\n')
     assert "wrong.jsonl:4" in refused(place, "published", "wrong.jsonl")
     assert "name a recipe" in refused(place, "published")
+
+
+def test_pictures_of_one_size_are_shown_one_by_one_and_only_a_clip_moves() -> None:
+    black, white = (torch.full((3, 8, 8), value, dtype=torch.uint8) for value in (0, 255))
+    urls = pictures(ModelInput(media=((black, black), (white, white), (black, black, white, white)), text=()))
+    frames = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).n_frames for url in urls]
+    assert frames == [1, 1, 2]
+
+
+def test_the_page_of_many_metrics_fits_a_phone_and_a_wide_window(tmp_path: Path) -> None:
+    figures = dict.fromkeys(("accuracy", "unreadable", "mean_absolute_error", "rank_correlation"), 0.5)
+    write_page(tmp_path / "answers.html", "Answers", figures, [Row(answer=Answer("a", "4", "5"), values=figures)], [])
+    with browser() as chromium:
+        for seen in look(chromium, tmp_path / "answers.html").values():
+            assert seen["overflow"] <= 0
+            assert all(name in seen["text"] for name in figures)
 
 
 def test_the_page_sorts_worst_first_in_a_browser(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def test_a_plan_of_data_that_is_here_goes_by_its_samples_and_of_tiny_sizes_tells
     assert "a usual sample: a picture of 96x64" in here
     assert "steps an epoch: 4\n" in here
     assert "without more GPUs: model.lora_enabled=true 'optimizer.keys_to_select=[\"lora_\"]'" in here
+    few = cosmos("plan", "llava_ov_packed", AUTO, data, "trainer.max_iter=3").stdout
+    [seconds] = re.findall(r"^time for 3 steps: about 0:00:(\d\d)$", few, re.MULTILINE)
+    assert int(seconds) > 0, "a short run is told in seconds"
+    assert re.search(r"^a checkpoint: \d+\.\d MiB$", cosmos("plan", "vision_sft_demo").stdout, re.MULTILINE)
     tiny = json.loads(cosmos("plan", "hello", "--json").stdout)
     assert (tiny["fits"], tiny["step_seconds"], tiny["hours"], tiny["workers"]) == (True, None, None, None)
     assert tiny["lengths"] == "typical sample"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from cosmos_core.config.structure import read_resolved
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load, resolve
+from cosmos_core.recipes.show import show
 from cosmos_core.strict_json import dumps
 
 PLUGINS = PluginManager.discover()
@@ -190,6 +192,13 @@ def test_lax_and_impossible_values_are_refused_with_their_line(write, old: str, 
 
 def test_toml_errors_carry_their_line(write) -> None:
     assert "recipe.toml:2" in refused(write("[job]\nname = \n"))
+
+
+def test_every_line_of_origins_but_those_without_a_value_is_toml(write) -> None:
+    text = show(resolve(write(BASE), plugins=PLUGINS), provenance=True)
+    assert "trackers = {}  # default" in text
+    for line in text.splitlines():
+        assert " = null  # " in line or tomllib.loads(line), line
 
 
 def test_origins_name_the_file_that_had_the_last_word(write) -> None:

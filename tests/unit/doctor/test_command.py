@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.command import cosmos
@@ -28,6 +29,7 @@ def test_quick_json_tests_everything_here_and_says_what_is_broken(tmp_path: Path
     assert 0 < exact["data"]["error"] < 1e-4
     assert exact["message"].endswith("full, full GQA, causal, causal GQA")
     assert checks["codecs", "h264"]["status"] == "ok"
+    assert checks["plugin", "core"]["message"] == version("cosmos-core")
     assert checks["machine", "compile"]["message"] == "left out by --quick"
     assert "attention: math, float32 ... ok: error" in done.stderr
 

@@ -28,6 +28,8 @@ HUB = "hf://"
 ADDRESS = re.compile(r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<inside>.+))?")
 UNPACK = "`cosmos data prepare folder SOURCE -o OUT --copy` unpacks them"
 
+SPREADSHEET = "a spreadsheet (Excel, Numbers, LibreOffice) is read when it is saved as CSV"
+
 
 @frozen
 class Source:
@@ -90,7 +92,7 @@ class Listing:
         tars = tuple(tars_of(path))
         if not tars and not path.is_dir():
             message = f"neither a folder nor a table ({', '.join(TABLES)}) nor a tar"
-            raise UserError("this source cannot be read", [Problem(message=message, file=str(path))])
+            raise UserError("this source cannot be read", [Problem(message=message, file=str(path), hint=SPREADSHEET)])
         return cls(source, tell, None, tars)
 
     def entries(self, media: MediaFolder | None = None) -> list[Entry]:

@@ -58,7 +58,7 @@ class Tables:
             raise UserError(f"{file} has no rows")
         if fault := _parts_fault(names):
             raise UserError("a table cannot be used", [Problem(message=fault, file=str(file), line=1, hint=PARTS)])
-        columns = []
+        columns, absent = list[str](), list[Problem]()
         for kind, named, known in (("path", self.path, PATHS), ("caption", self.caption, TEXTS)):
             column = named or next((name for name in known if name in names), None)
             if column is None or column not in names:
@@ -69,13 +69,16 @@ class Tables:
                     line=1,
                     hint=f"--{kind}-column NAME (dataset.{kind}_column) names it{DIALOGS if kind == 'path' else ''}",
                 )
-                raise UserError("a column is missing", [problem])
+                absent.append(problem)
+                continue
             if names.count(column) > 1:
                 problem = Problem(
                     message=f"{names.count(column)} columns are called '{column}'", file=str(file), line=1
                 )
                 raise UserError("it is not clear which column is meant; rename or remove the others", [problem])
             columns.append(column)
+        if absent:
+            raise UserError("a column is missing", absent)
         return Columns(columns[0], columns[1], self.path is None or self.caption is None)
 
     def hold_clips(self) -> bool:

@@ -13,6 +13,7 @@ from attrs import evolve
 from cosmos_core.config.env import output_root
 from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError, make_folder
+from cosmos_core.names import counted
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import open_dataset
@@ -120,7 +121,8 @@ def _validation_items(configured: ConfiguredSource, count: int, plugins: PluginM
     if not items:
         raise UserError("the validation data holds no readable sample")
     if len(items) < count:
-        logger.warning("the validation data has %d readable samples, not %d: so many clips are made", len(items), count)
+        readable = counted(len(items), "readable sample")
+        logger.warning("the validation data has only %s, not %d; so many clips are made", readable, count)
     return items
 
 
