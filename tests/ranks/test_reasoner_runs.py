@@ -132,6 +132,7 @@ def test_contract_recipes_plan_for_eight_processes(place: Path, tmp_path: Path, 
     (tmp_path / "examples/checkpoints").mkdir(parents=True)
     for name in ("Cosmos3-Nano-VLM", "Cosmos3-Super-VLM"):
         (tmp_path / "examples/checkpoints" / name).mkdir()
+        (tmp_path / "examples/checkpoints" / name / "model.safetensors").touch()
     attention = "model.attn_implementation=cosmos"
     done = cosmos(
         *("run", recipe, attention, "--dry-run", "--nproc", "8", "--output-root", str(tmp_path / "runs")),
