@@ -19,6 +19,7 @@ from attrs import evolve, field, frozen
 from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
+from cosmos_core.names import text_fault
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import as_utf8
 
@@ -192,8 +193,11 @@ def _parse(
 ) -> ClipRecord:
     record = _object(line)
     frames = _positive(record, "nb_frames")
+    uuid = _typed(record, "uuid", str)
+    if fault := text_fault(uuid):
+        raise ValueError(f"uuid {uuid!r:.80} {fault}")
     return ClipRecord(
-        uuid=_typed(record, "uuid", str),
+        uuid=uuid,
         path=_media(_typed(record, "vision_path", str), file.parent, find),
         width=_positive(record, "width"),
         height=_positive(record, "height"),

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from cosmos_core.data.samples import ToolCall
-from cosmos_core.names import is_blank
+from cosmos_core.names import is_blank, text_fault
 from cosmos_core.strict_json import loads
 
 __all__ = ["FIELDS", "Dialog", "MediaReference", "Turn", "form_of", "parse_dialog"]
@@ -155,6 +155,8 @@ def _turn(value: Any) -> Turn:
     if speaker in CALLS:
         return Turn(role, (), _calls(_json(content, "is not a call in JSON")))
     turn = Turn(role, tuple(_content(content, literal=role == "assistant")), _calls(calls))
+    if fault := next(filter(None, (text_fault(part) for part in turn.content if isinstance(part, str))), ""):
+        raise ValueError(fault)
     if role == "assistant" and not turn.tool_calls and _is_blank(turn):
         raise ValueError("is an empty answer")
     return turn
@@ -230,7 +232,7 @@ def _with_media(turns: Sequence[Turn], fields: Mapping[str, Any]) -> Iterator[Tu
 
 
 def _listed(fields: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
-    present = [fields[name] for name in names if name in fields]
+    present = [fields[name] for name in names if fields.get(name)]
     if len(present) > 1:
         raise ValueError(f"there is a field {names[0]} and a field {names[1]}")
     value = present[0] if present else []

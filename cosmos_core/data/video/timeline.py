@@ -36,6 +36,8 @@ TOLERANCE = 1
 """Ticks by which the times of a constant rate may be off, since containers round them."""
 EXACT_RATES = 1001
 """Largest denominator of a measured rate, as of 30000/1001."""
+FIRSTS = 2
+"""Frames that are decoded to compare their times with those of the packets."""
 JUMP_BACK, JUMP_AHEAD = 1, 10
 """Seconds beyond which a step is a jump of the clock; the second one is that of the ffmpeg program."""
 
@@ -85,8 +87,8 @@ class _Packets:
     keys: list[int]
     whole: bool
     """Whether every packet holds one shown frame, as far as packets tell."""
-    first: Any
-    """The first decoded frame."""
+    firsts: list[Any]
+    """The first decoded frames, at most two."""
 
 
 def probe(path: Path) -> Timeline:
@@ -120,22 +122,22 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
         if missing == "index":
             logger.warning("%s was cut after its last frame; it is read without its index", path)
         packets = _scan(video)
-        if packets.first is None:
+        if not packets.firsts:
             reason = f"no frame of its {video.stream.codec_context.name} can be decoded"
             reason += "; if it is whole, convert it to PNG or JPEG" if video.is_picture else ""
             raise UnreadableSample(str(path), reason if packets.times else "no frames")
-        check_colours(video, packets.first, path)
+        first = packets.firsts[0]
+        check_colours(video, first, path)
         pixel_ratio = video.stream.sample_aspect_ratio or Fraction(1)
         times = _packet_times(packets)
         is_avi = video.container.format.name == "avi"
         # After a seek, a palette that came with an earlier packet is not known, and AVI counts packets by its index,
         # which may have some that are damaged in the file.
         has_all = not is_avi or len(video.stream.index_entries) == len(packets.times)
-        seekable = times is not None and has_all and packets.first.format.name != "pal8"
+        seekable = times is not None and has_all and first.format.name != "pal8"
         may_jump = video.may_jump
         rates = (video.stream.base_rate, video.stream.average_rate, video.stream.guessed_rate)
         time_base = video.stream.time_base or Fraction(1, 1000)
-        first = packets.first
         width, height = first.width, first.height
         turns = picture_filters(path) if video.is_picture else filters(first, path)
     if times is None:
@@ -154,14 +156,18 @@ def _measured(path: Path, size: int, changed: int) -> Timeline:
 
 
 def _scan(video: OpenVideo) -> _Packets:
-    """Times of all packets; decodes until the first frame comes."""
+    """Times of all packets; decodes until two frames came, or one that cannot be decoded follows the first."""
     times: list[int | None] = []
     grid: list[int | None] = []
     keys: list[int] = []
-    whole, first = video.stream.codec_context.name != "vp8", None  # VP8 has packets that are not shown.
+    whole = video.stream.codec_context.name != "vp8"  # VP8 has packets that are not shown.
+    firsts: list[Any] = []
+    decoding = True
     for packet in video.packets():
-        if first is None:
-            first = _first_frame(packet)
+        if decoding:
+            found = _decoded(packet)
+            firsts += found or []
+            decoding = len(firsts) < FIRSTS and not (firsts and found is None)
         if not packet.size:
             whole &= packet.pts is None
             continue
@@ -172,12 +178,13 @@ def _scan(video: OpenVideo) -> _Packets:
         grid.append(packet.dts)
         if packet.is_keyframe and packet.pts is not None:
             keys.append(packet.pts)
-    return _Packets(times, grid, keys, whole, first)
+    return _Packets(times, grid, keys, whole, firsts[:FIRSTS])
 
 
-def _first_frame(packet: Any) -> Any:
+def _decoded(packet: Any) -> list[Any] | None:
+    """The frames that the decoder delivers; None for a packet that cannot be decoded."""
     try:
-        return next(iter(packet.decode()), None)
+        return list(packet.decode())
     except (ValueError, NotImplementedError, av.PatchWelcomeError):
         return None
 
@@ -190,9 +197,10 @@ def _last_decoded(packets: _Packets, times: Times) -> int:
 
 
 def _packet_times(packets: _Packets) -> Times | None:
-    """The frames' times, where the packets prove them: one time each, and the first frame has the first one.
+    """The frames' times, where the packets prove them: one time each, and the first two frames have the first ones.
 
-    Where the clock goes back, frames do not come in the order of their times.
+    Where the clock goes back, frames do not come in the order of their times. Where a stream was cut at a key frame,
+    the frames that are shown before it are not delivered; a copy may have given them times between the first two.
     """
     known = [time for time in packets.times if time is not None]
     if not packets.whole or len(known) < len(packets.times) or len(set(known)) < len(known):
@@ -200,7 +208,8 @@ def _packet_times(packets: _Packets) -> Times | None:
     if any(after < before for before, after in pairwise(place for place in packets.grid if place is not None)):
         return None
     times = np.array(sorted(known), np.int64)
-    return times if len(times) and packets.first.pts == times[0] else None
+    proven = len(times) and all(frame.pts == time for frame, time in zip(packets.firsts, times, strict=False))
+    return times if proven else None
 
 
 def _grid_times(packets: _Packets, times: Times) -> Times:
@@ -210,9 +219,9 @@ def _grid_times(packets: _Packets, times: Times) -> Times:
     packet is decoded that makes the decoder deliver it; for the last frames there is no such packet.
     """
     grid = [place for place in packets.grid if place is not None]
-    if packets.times != times.tolist() or len(grid) < len(times) or packets.first.dts not in grid:
+    if packets.times != times.tolist() or len(grid) < len(times) or packets.firsts[0].dts not in grid:
         return times
-    late = grid.index(packets.first.dts)
+    late = grid.index(packets.firsts[0].dts)
     return np.array([*grid[late:], *range(grid[-1] + 1, grid[-1] + 1 + late)], np.int64)
 
 

@@ -154,6 +154,8 @@ def test_a_dry_run_refuses_every_bad_line_of_a_manifest(tmp_path: Path, video: b
         "field 't2w_windows' is missing": {"uuid": "a", "vision_path": "../a.mp4"},
         "'caption' is neither text nor an object: ['a', 'b']": {**good, "caption": ["a", "b"]},
         "'caption' is blank": {**good, "caption": "   "},
+        "uuid 'a\\x00' holds a NUL character": {**good, "uuid": "a\0"},
+        "'caption' holds a NUL character": {**good, "caption": "a\0b"},
         "t2w_windows[0]: 'caption' is blank": {**good, "t2w_windows": [{**window, "caption": "\u3000\u200b."}]},
         "no caption is called captions or caption_en": {**good, "caption": None, "captions": ["x"], "caption_en": "x"},
         "and so are the fields of a caption": {"uuid": "a", "vision_path": "../a.mp4", "text": "x"},

@@ -65,6 +65,9 @@ def test_one_dialog_in_each_form_is_the_same(form: str) -> None:
         (asked([{"type": "image"}, {"type": "text", "text": "x"}], images=["a.png"]), one_question(PICTURE, "x")),
         (asked("one", images=None, tools=None), one_question("one")),
         (asked("one", conversations=[], response=""), one_question("one")),
+        (asked("<image>one", images=[], image="a.png"), one_question(PICTURE, "one")),
+        (asked("<image>one", images=["a.png"], image=""), one_question(PICTURE, "one")),
+        (shared("one", image="", video=""), one_question("one")),
         (shared("two\n<image>", image="a.png"), one_question("two\n", PICTURE)),
         ({**shared("x"), "system": "Be brief"}, (Turn("system", ("Be brief",)), *one_question("x"))),
         (
@@ -183,6 +186,8 @@ def test_calls_and_their_results_keep_their_parts(row: dict[str, Any]) -> None:
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]}, "call without a name"),
         ({"conversations": [{"from": "function_call", "value": "look()"}]}, "not a call in JSON"),
         (asked("x", tools="look"), "tools are not JSON"),
+        (asked("x\0y"), "turn 1 holds a NUL character"),
+        ({"query": "x", "response": [{"type": "text", "text": "x\0y"}]}, "turn 2 holds a NUL character"),
         ({"query": "x", "response": "y", "history": [["a"]]}, "history is not a list of pairs"),
     ],
 )

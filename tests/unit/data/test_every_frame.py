@@ -169,6 +169,17 @@ def test_the_part_before_an_edit_list_is_no_part_of_the_video(folder: Path) -> N
     check_every_start(path)
 
 
+@pytest.mark.parametrize("name", ["cut.ts", "cut.nut", "cut.mkv"])
+def test_frames_that_lost_what_they_were_made_from_are_not_counted_where_a_stream_was_cut(
+    name: str, folder: Path
+) -> None:
+    """A copy gives their packets times behind that of the first frame, though they come before it."""
+    made(folder, "open_2.mkv", drawn(3) + " -c:v mpeg2video -bf 2 -g 15")
+    path = folder / name
+    ffmpeg("-ss", "1.3", "-i", folder / "open_2.mkv", "-c", "copy", path)
+    check_every_start(path)
+
+
 def test_a_container_that_is_named_after_another(folder: Path) -> None:
     path = folder / "raw.mp4"
     path.write_bytes(made(folder, "raw.h264", CASES["raw.h264"]).read_bytes())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from cosmos_core.data.jsonl import CALLED
-from cosmos_core.names import is_blank
+from cosmos_core.names import is_blank, text_fault
 from cosmos_core.text_files import EMPTY_CELLS
 from cosmos_data_bridge.config import BridgeConfig
 
@@ -76,6 +76,8 @@ def check_captions(window: Mapping[str, Any]) -> None:
             _check_json(value, field)
         if isinstance(value, str) and value and is_blank(value.replace(".", "")):  # Trailing dots become one.
             raise ValueError(f"'{field}' is blank")
+        if isinstance(value, str) and (fault := text_fault(value)):
+            raise ValueError(f"'{field}' {fault}")
         if isinstance(value, str) and value.strip().lower() in EMPTY_CELLS:
             raise ValueError(f"'{field}' is '{value.strip()}', as other programs write an empty cell")
     others = [name for name, value in window.items() if name.startswith(CALLED) and value is not None]
