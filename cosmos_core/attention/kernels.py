@@ -2,10 +2,10 @@
 
 | what | CUDA | CPU |
 |---|---|---|
-| batches, lengths that come again | cuDNN from Hopper on, else Flash | torch's kernel |
-| unequal lengths in 16 bits, from Hopper on | cuDNN, where nvidia-cudnn-frontend is installed; else varlen | |
-| unequal lengths in 16 bits, on Ampere | varlen | |
-| other unequal lengths | padded batches through Flash | padded batches |
+| packs in 16 bits, from Hopper on | cuDNN in one call, where nvidia-cudnn-frontend is installed | |
+| batches, other packs of lengths that come again or are very long | cuDNN from Hopper on, else Flash | torch's kernel |
+| other packs in 16 bits, from Ampere on | varlen | |
+| other packs | batches, or sequence by sequence, through Flash | the same through torch's kernel |
 | a mask that keeps sequences apart | FlexAttention, compiled | torch's kernel under a dense mask |
 
 Where operators must be deterministic, cuDNN is left out; the backward passes of the others then keep an order.
@@ -71,11 +71,14 @@ def packed_attention(
 ) -> torch.Tensor:
     """Attend from q [N, heads, dim] to k and v [M, kv heads, dim]; returns [N, heads, dim], each sequence by itself.
 
-    keys: how k and v divide, where not as q does; each sequence attends to the one in the same place, in full.
+    keys: how k and v divide, where not as q does; each sequence attends to the one in the same place, never causally.
 
     One kernel that knows where each sequence begins computes all of them, or batches: those of one length together, or,
     if attention is causal, those of like lengths, padded.
     """
+    if causal and keys is not None:
+        # Kernels do not agree on which of the keys comes last for a query.
+        raise ValueError("causal attention is to keys that divide as the queries do")
     if has_ragged_attention(q, k):
         return ragged_attention(q, k, v, sequences, keys or sequences, causal=causal)
     planned = _pays_to_plan(sequences, keys or sequences)

@@ -180,6 +180,12 @@ def test_kernels_that_plan_for_a_shape_are_for_those_that_come_again_or_take_as_
     assert used[-1] == "planned"
 
 
+def test_causal_attention_to_keys_that_divide_in_another_way_is_refused() -> None:
+    keys = PackedSequences((3, 4))
+    with pytest.raises(ValueError, match="divide as the queries do"):
+        packed_attention(*inputs(5, 7, (2, 2)), PackedSequences((2, 3)), keys=keys, causal=True)
+
+
 def test_where_cudnn_takes_whole_packs_it_takes_all_of_them(used: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "has_varlen_attention", lambda q: True)
     monkeypatch.setattr(kernels, "has_ragged_attention", lambda q, k: True)
