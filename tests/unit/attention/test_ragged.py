@@ -114,7 +114,7 @@ def test_a_package_of_another_version_counts_as_none(
 
 
 def test_a_hopper_card_without_the_package_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_is_hopper", lambda device: True)
+    monkeypatch.setattr(kernels, "_is_hopper", lambda device: device.type == "cuda")
     card = torch.device("cuda", 7)
     for installed, hint, kernel in (
         (True, "", "a pack in one call"),
