@@ -2,10 +2,10 @@
 
 | what | CUDA | CPU |
 |---|---|---|
-| batches, lengths that come again | cuDNN from Hopper on, else Flash | torch's kernel |
-| unequal lengths in 16 bits, from Hopper on | cuDNN, where nvidia-cudnn-frontend is installed; else varlen | |
-| unequal lengths in 16 bits, on Ampere | varlen | |
-| other unequal lengths | padded batches through Flash | padded batches |
+| packs in 16 bits, from Hopper on | cuDNN in one call, where nvidia-cudnn-frontend is installed | |
+| batches, other packs of lengths that come again or are very long | cuDNN from Hopper on, else Flash | torch's kernel |
+| other packs in 16 bits, from Ampere on | varlen | |
+| other packs | batches, or sequence by sequence, through Flash | the same through torch's kernel |
 | a mask that keeps sequences apart | FlexAttention, compiled | torch's kernel under a dense mask |
 
 Where operators must be deterministic, cuDNN is left out; the backward passes of the others then keep an order.
@@ -71,14 +71,17 @@ def packed_attention(
 ) -> torch.Tensor:
     """Attend from q [N, heads, dim] to k and v [M, kv heads, dim]; returns [N, heads, dim], each sequence by itself.
 
-    keys: how k and v divide, where not as q does; each sequence attends to the one in the same place, in full.
+    keys: how k and v divide, where not as q does; each sequence attends to the one in the same place, never causally.
 
     One kernel that knows where each sequence begins computes all of them, or batches: those of one length together, or,
     if attention is causal, those of like lengths, padded.
     """
+    if causal and keys is not None:
+        # Kernels do not agree on which of the keys comes last for a query.
+        raise ValueError("causal attention is to keys that divide as the queries do")
     if has_ragged_attention(q, k):
         return ragged_attention(q, k, v, sequences, keys or sequences, causal=causal)
-    planned = _pays_to_plan(sequences, keys or sequences)
+    planned = _pays_to_plan(sequences, keys or sequences, q.device)
     if has_varlen_attention(q) and not planned:
         return varlen_attention(q, k, v, sequences, keys or sequences, causal=causal)
     with _fastest_kernel(q.device, shapes_recur=planned):
@@ -102,7 +105,7 @@ def has_ragged_attention(q: torch.Tensor, k: torch.Tensor) -> bool:
     On one H100 it takes 0.5 to 0.95 of the time of cuDNN's kernel sequence by sequence, which plans for each length
     besides, and 0.63 to 0.72 of that of `varlen_attention` (tests/benchmarks/RESULTS.md).
     """
-    return q.device.type == "cuda" and _prefers_cudnn(q.device) and RaggedHeads.of(q, k).supported
+    return _prefers_cudnn(q.device) and RaggedHeads.of(q, k).supported
 
 
 def has_varlen_attention(q: torch.Tensor) -> bool:
@@ -125,11 +128,11 @@ def varlen_attention(
     return mixed
 
 
-def _pays_to_plan(queries: PackedSequences, keys: PackedSequences) -> bool:
-    """Whether shapes come again, many sequences of one length by design, or a layer takes as long as a plan."""
+def _pays_to_plan(queries: PackedSequences, keys: PackedSequences, device: torch.device) -> bool:
+    """Whether shapes come again, many sequences of one length by design, or cuDNN saves as much as its plan takes."""
     if queries.uniform and keys.uniform and len(queries.lengths) > 1:
         return True
-    return queries.max_seqlen * keys.max_seqlen >= _LONG
+    return _prefers_cudnn(device) and queries.max_seqlen * keys.max_seqlen >= _LONG
 
 
 def _attention_to_others(
@@ -198,7 +201,7 @@ def describe_kernels(device: torch.device) -> str:
 
 def faster_with(device: torch.device) -> str:
     """What to install for a faster attention of packs on a device; empty where nothing is."""
-    if device.type == "cuda" and _is_hopper(device) and not has_cudnn_frontend():
+    if _is_hopper(device) and not has_cudnn_frontend():
         return f"`pip install '{CUDNN_FRONTEND}'` lets cuDNN compute attention of packs, in two thirds of the time"
     return ""
 
@@ -225,7 +228,7 @@ def _fastest_kernel(device: torch.device, *, shapes_recur: bool) -> Iterator[Non
     only for shapes that come again. To be entered around the calls themselves, because recomputation calls again from
     outside of the forward pass.
     """
-    if device.type == "cuda" and _prefers_cudnn(device):
+    if _prefers_cudnn(device):
         order = sdpa_backends(device) if shapes_recur else _FLASH
         with sdpa_kernel(order, set_priority=True):
             yield
@@ -254,4 +257,4 @@ def _prefers_cudnn(device: torch.device) -> bool:
 @cache
 def _is_hopper(device: torch.device) -> bool:
     """Or newer."""
-    return torch.cuda.get_device_capability(device) >= _HOPPER
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _HOPPER

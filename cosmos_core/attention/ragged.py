@@ -12,11 +12,12 @@ import threading
 from collections.abc import Mapping
 from enum import IntEnum, auto
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from attrs import frozen
+from packaging.requirements import Requirement
 
 from cosmos_core.attention.packed import PackedSequences, bucket
 
@@ -92,7 +93,7 @@ class _Plan:
         """Fills those that it writes."""
         import cudnn
 
-        # It is given addresses alone, and would read those of another device, too.
+        # By its address a tensor of another device would be read, too.
         if any(tensor.device != device for tensor in tensors.values()):
             raise ValueError(f"attention on {device} over sequences that are not there")
         handle = _handle(device, threading.get_ident())
@@ -101,9 +102,14 @@ class _Plan:
         self.graph.execute({int(name): tensor for name, tensor in tensors.items()}, workspace, handle=handle)
 
 
+@cache
 def has_cudnn_frontend() -> bool:
-    """Whether nvidia-cudnn-frontend is installed."""
-    return find_spec("cudnn") is not None
+    """Whether nvidia-cudnn-frontend is installed, in a version that serves: older ones lack arguments."""
+    requirement = Requirement(CUDNN_FRONTEND)
+    try:
+        return requirement.specifier.contains(version(requirement.name))
+    except PackageNotFoundError:
+        return False
 
 
 def ragged_attention(
@@ -119,6 +125,12 @@ def ragged_attention(
 
     Each sequence of `queries` attends to that of `keys` in the same place. causal: token by token, for equal lengths.
     """
+    # cuDNN is given addresses alone, and would read what lies behind them.
+    tokens = len(q), len(k), len(v)
+    if tokens != (sum(queries.lengths), *(sum(keys.lengths),) * 2) or len(queries.lengths) != len(keys.lengths):
+        raise ValueError(f"{tokens} queries, keys and values are not those of {queries.lengths} and {keys.lengths}")
+    if not q.dtype == k.dtype == v.dtype:
+        raise ValueError(f"queries, keys and values are of {q.dtype}, {k.dtype} and {v.dtype}, not of one dtype")
     mixed: torch.Tensor = _Ragged.apply(  # type: ignore[no-untyped-call]
         q.contiguous(), k.contiguous(), v.contiguous(), queries.filled, keys.filled, causal
     )

@@ -6,7 +6,6 @@ Run it where there is an H100 or newer: ``python -m pytest tests/gpu``.
 from __future__ import annotations
 
 from functools import partial
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cosmos_core.attention import PackedSequences, packed_attention
 from cosmos_core.attention.kernels import has_ragged_attention
+from cosmos_core.attention.ragged import has_cudnn_frontend
 from tests.unit.attention.test_kernels import alone
 
 DEVICE = torch.device("cuda", 0)
@@ -21,7 +21,7 @@ HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9,
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not HOPPER, reason="no H100 or newer here"),
-    pytest.mark.skipif(find_spec("cudnn") is None, reason="cosmos-core[cudnn] is not installed"),
+    pytest.mark.skipif(not has_cudnn_frontend(), reason="cosmos-core[cudnn] is not installed"),
 ]
 BOUND = {torch.bfloat16: 6e-3, torch.float16: 1e-3}
 PACKS = [

@@ -164,13 +164,17 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("varlen", [True, False])
+@pytest.mark.parametrize("cudnn", [True, False])
 def test_kernels_that_plan_for_a_shape_are_for_those_that_come_again_or_take_as_long_as_the_plan(
-    used: list[str], varlen: bool, monkeypatch: pytest.MonkeyPatch
+    used: list[str], varlen: bool, cudnn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without cuDNN, as on Ampere or in deterministic runs, no kernel is the better for long sequences."""
     monkeypatch.setattr(kernels, "has_varlen_attention", lambda q: varlen)
+    monkeypatch.setattr(kernels, "_prefers_cudnn", lambda device: cudnn)
     monkeypatch.setattr(kernels, "_LONG", 64)
     others = "varlen" if varlen else "flash"
-    for lengths, expected in (((5, 5), "planned"), ((7,), others), ((3, 7), others), ((2, 8), "planned")):
+    long = "planned" if cudnn else others
+    for lengths, expected in (((5, 5), "planned"), ((7,), others), ((3, 7), others), ((2, 8), long)):
         packed_attention(*inputs(sum(lengths), sum(lengths), (2, 2)), PackedSequences(lengths), causal=True)
         assert used[-1] == expected, lengths
     keys = PackedSequences((6, 5))
@@ -178,6 +182,12 @@ def test_kernels_that_plan_for_a_shape_are_for_those_that_come_again_or_take_as_
     assert used[-1] == others
     dense_attention(*torch.zeros(3, 1, 2, 4, 8))
     assert used[-1] == "planned"
+
+
+def test_causal_attention_to_keys_that_divide_in_another_way_is_refused() -> None:
+    keys = PackedSequences((3, 4))
+    with pytest.raises(ValueError, match="divide as the queries do"):
+        packed_attention(*inputs(5, 7, (2, 2)), PackedSequences((2, 3)), keys=keys, causal=True)
 
 
 def test_where_cudnn_takes_whole_packs_it_takes_all_of_them(used: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,13 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cosmos_core
-from cosmos_core.attention import PackedSequences, ragged
+from cosmos_core.attention import PackedSequences, describe_kernels, faster_with, kernels, ragged
 from cosmos_core.attention.ragged import RaggedHeads, ragged_attention, ragged_workspace
 from tests.unit.attention import cudnn_by_hand
 from tests.unit.attention.plain import with_gradients
 from tests.unit.attention.test_kernels import HEADS, alone, assert_close, inputs
 
 CPU = torch.device("cpu")
+HAS_FRONTEND = ragged.has_cudnn_frontend
 PLANS = (ragged._forward_plan, ragged._backward_plan, ragged._has_plans)
 SIZES = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), min_size=1, max_size=6)
 
@@ -87,6 +88,46 @@ def test_sequences_of_another_device_are_refused() -> None:
         ragged_attention(*inputs(7, 7, (2, 2)), sequences, sequences, causal=True)
 
 
+@pytest.mark.parametrize(("queries", "keys"), [((3, 5), (3, 4)), ((3, 4), (3, 5)), ((3, 4), (3, 4, 0))], ids=str)
+def test_sequences_that_are_not_those_of_the_tensors_are_refused(
+    queries: tuple[int, ...], keys: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="not those of"):
+        ragged_attention(*inputs(7, 7, (2, 2)), PackedSequences(queries), PackedSequences(keys), causal=False)
+
+
+def test_keys_of_another_dtype_are_refused() -> None:
+    sequences, (q, k, v) = PackedSequences((3, 4)), inputs(7, 7, (2, 2))
+    with pytest.raises(ValueError, match="not of one dtype"):
+        ragged_attention(q, k.double(), v, sequences, sequences, causal=True)
+
+
+@pytest.mark.parametrize(
+    ("installed", "serves"), [("1.8.0", False), ("1.18.0", True), ("1.22.1", True), ("1.24.1", False)]
+)
+def test_a_package_of_another_version_counts_as_none(
+    installed: str, serves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.8.0 knows no `diagonal_band_right_bound`."""
+    monkeypatch.setattr(ragged, "version", lambda name: installed)
+    assert HAS_FRONTEND.__wrapped__() == serves
+
+
+def test_a_hopper_card_without_the_package_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_is_hopper", lambda device: device.type == "cuda")
+    card = torch.device("cuda", 7)
+    for installed, hint, kernel in (
+        (True, "", "a pack in one call"),
+        (False, ragged.CUDNN_FRONTEND, "unequal lengths"),
+    ):
+        monkeypatch.setattr(kernels, "has_cudnn_frontend", lambda installed=installed: installed)
+        monkeypatch.setattr(kernels, "_has_varlen_kernel", lambda device: True)
+        assert hint in faster_with(card)
+        assert bool(hint) == bool(faster_with(card))
+        assert describe_kernels(card).endswith(kernel)
+    assert not faster_with(CPU)
+
+
 def test_the_package_that_is_asked_for_is_the_one_of_the_extra() -> None:
     extras = tomllib.loads((Path(cosmos_core.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     assert extras["project"]["optional-dependencies"]["cudnn"] == [ragged.CUDNN_FRONTEND]
@@ -101,7 +142,7 @@ def test_only_what_cudnn_has_plans_for_is_supported(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_package_that_does_not_fit_cudnn_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As nvidia-cudnn-frontend 1.24 with cuDNN 9.19, whose backward pass has no plan."""
+    """As 1.24 with cuDNN 9.19, whose backward pass has no plan; others may have none with another cuDNN."""
 
     def no_plan(*arguments: object, **options: object) -> None:
         raise RuntimeError("CUDNN_STATUS_BAD_PARAM")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend
 
 import cosmos_core as cosmos
@@ -104,12 +105,17 @@ def test_workspaces_that_do_not_repeat_are_refused_before_anything_starts(
 def test_cudnns_attention_is_left_out_on_hopper(monkeypatch: pytest.MonkeyPatch) -> None:
     card = torch.device("cuda", 7)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(kernels.RaggedHeads, "supported", True)
+    with FakeTensorMode():
+        queries = torch.empty(4, 2, 64, device=card)
     kernels._is_hopper.cache_clear()
     try:
         assert sdpa_backends(card)[0] == SDPBackend.CUDNN_ATTENTION
         assert describe_kernels(card).startswith("cuDNN")
+        assert kernels.has_ragged_attention(queries, queries)
         with deterministic_kernels(True):
             assert SDPBackend.CUDNN_ATTENTION not in sdpa_backends(card)
             assert describe_kernels(card).startswith("FlashAttention")
+            assert not kernels.has_ragged_attention(queries, queries)
     finally:
         kernels._is_hopper.cache_clear()
