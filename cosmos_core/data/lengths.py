@@ -40,12 +40,16 @@ class Lengths:
         """A sample near the mean."""
         return self._near(self._mean_size, self._mean_text)
 
-    def in_the_largest_pack(self, count: float) -> TypicalSample:
-        """What samples are like in the largest of many packs of `count`: the more there are, the nearer to the mean."""
+    def in_the_largest_packs(self, count: float) -> tuple[TypicalSample, TypicalSample]:
+        """What samples are like in the largest of many packs of `count`: the more there are, the nearer to the mean.
+
+        With long texts, and with short ones, which leave room for more samples where tokens are limited.
+        """
         excess = 1 / sqrt(count)
         size = self._mean_size + excess * (_size(self.samples[-1]) - self._mean_size)
-        text = self._mean_text + excess * (max(sample.text for sample in self.samples) - self._mean_text)
-        return self._near(size, text)
+        texts = [sample.text for sample in self.samples]
+        longest, shortest = (self._mean_text + excess * (most(texts) - self._mean_text) for most in (max, min))
+        return self._near(size, longest), self._near(size, shortest)
 
     @property
     def _mean_size(self) -> float:

@@ -6,7 +6,7 @@ from functools import partial
 
 from attrs import evolve, frozen
 
-from cosmos_core.config.run import RunConfig
+from cosmos_core.config.run import RunConfig, TypicalSample
 from cosmos_core.data.lengths import Lengths, lengths_of
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.worker_count import workers_that_keep_up
@@ -100,7 +100,12 @@ def _estimate(
     usual = family.estimate(untraced, lengths.usual, memory)
     if usual is None:
         return None
-    largest = family.estimate(config, lengths.in_the_largest_pack(usual.samples), memory)
+
+    def kept(sample: TypicalSample) -> float:
+        found = family.estimate(untraced, sample, memory)
+        return 0.0 if found is None else sum(found.kept["none"].values())
+
+    largest = family.estimate(config, max(lengths.in_the_largest_packs(usual.samples), key=kept), memory)
     if largest is None:
         return None
     return evolve(

@@ -193,6 +193,8 @@ def test_plain_captions_end_with_suffix_duration_and_size(dataset: Dataset) -> N
 def test_dropout_empties_captions_or_keeps_their_metadata(dataset: Dataset) -> None:
     dataset.clip(windows=[{**ROW, "caption": "a cat"}])
     assert draw(dataset.source(cfg_dropout_rate=1.0)).caption == ""
+    assert dataset.source(cfg_dropout_rate=1.0).dimensions(0).text == 0, "a plan has more clips in a pack then"
+    assert dataset.source().dimensions(0).text > 0
     kept = draw(dataset.source(cfg_dropout_rate=1.0, cfg_dropout_keep_metadata=True)).caption
     assert kept == "The video is 3.7 seconds long and is of 10 FPS. This video is of 64x80 resolution."
     source = dataset.source(cfg_dropout_rate=0.3, cache_decoded=True)

@@ -81,13 +81,13 @@ def test_members_of_a_mixture_count_by_their_weights_not_by_their_sizes(
     assert lengths.usual.text == 60, "three quarters of 10 and a quarter of 210"
 
 
-def test_the_largest_pack_lies_between_the_usual_and_the_longest_sample() -> None:
+def test_the_largest_packs_lie_between_the_usual_sample_and_the_longest_and_shortest_ones() -> None:
     frames = (1, 1, 1, 1, 2, 3, 4, 19)
     samples = tuple(TypicalSample(frames=number, height=10, width=10, text=10 * number) for number in frames)
     lengths = Lengths(samples, (1.0,) * len(samples))
     assert (lengths.usual.frames, lengths.usual.text) == (4, 40)
-    alone, many = lengths.in_the_largest_pack(1), lengths.in_the_largest_pack(10_000)
-    assert (alone.frames, alone.text) == (19, 190)
+    (long, short), (many, _) = lengths.in_the_largest_packs(1), lengths.in_the_largest_packs(10_000)
+    assert (long.frames, long.text, short.frames, short.text) == (19, 190, 19, 10)
     assert (many.frames, many.text) == (4, 42)
 
 

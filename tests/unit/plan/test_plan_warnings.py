@@ -151,7 +151,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for file, content in (
         *((f"videophy/videophy2_{split}/meta.json", [RATED]) for split in ("train", "val")),
         *((f"bridge/{split}/video_dataset_file.jsonl", clip) for split in ("train", "val")),
-        *((file, []) for file in ("base/model/.metadata", "vae.pth", "vlm/config.json")),
+        *((file, []) for file in ("base/model/.metadata", "vae.pth", "vlm/config.json", "vlm/model.safetensors")),
     ):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(json.dumps(content))

@@ -77,6 +77,28 @@ def test_memory_is_of_the_largest_pack_times_are_of_usual_ones_and_layers_are_tr
     assert case.estimate.utilisation == (0.5, 0.6)
 
 
+def test_memory_is_of_packs_of_short_texts_where_these_hold_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of clips under a limit of tokens, whose texts are not trained."""
+
+    class Captioned(Pictures):
+        def dimensions(self, index: int) -> TypicalSample:
+            return TypicalSample(frames=1, height=16, width=16, text=100 * (index % 10))
+
+    config = load("hello", plugins=PluginManager.discover())
+    own = TinyFamily.estimate(config)
+
+    def estimate(cls: Any, config: RunConfig, sample: TypicalSample, memory: float | None) -> Estimate:
+        count = 10_000 / (500 + sample.text)
+        return evolve(own, samples=count, kept={mode: {"activations": count} for mode in own.kept})
+
+    monkeypatch.setattr(TinyFamily, "estimate", classmethod(estimate))
+    case = case_of(config, TinyFamily, 1, data=Captioned())
+    assert case is not None
+    assert case.estimate.samples == pytest.approx(10_000 / 950, rel=0.05)
+    fewest = 450 * (1 - 1 / case.estimate.samples**0.5)
+    assert case.estimate.kept["none"]["activations"] == pytest.approx(10_000 / (500 + fewest), rel=0.02)
+
+
 def test_a_family_that_knows_no_costs_of_compiled_layers_is_not_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load("hello", ("model.compile.enabled=true",), plugins=PluginManager.discover())
     own = TinyFamily.estimate(config)

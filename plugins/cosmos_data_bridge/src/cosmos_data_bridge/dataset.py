@@ -112,10 +112,9 @@ class BridgeSource(MapSource):
         return self._sample(clip, windows[int(random.integers(len(windows)))], self.config, random)
 
     def dimensions(self, index: int) -> TypicalSample:
-        """Of the first window, from the file's header."""
+        """Of the first window, from the file's header; of some the caption is dropped, as training drops it."""
         clip, windows = self._entries[index]
-        without_dropout = evolve(self.config, cfg_dropout_rate=0.0)
-        sample = self._sample(clip, windows[0], without_dropout, np.random.default_rng(0))
+        sample = self._sample(clip, windows[0], self.config, np.random.default_rng(index))
         _, frames, height, width = sample.video.shape
         return TypicalSample(frames=frames, height=height, width=width, text=tokens_of(sample.caption))
 
