@@ -119,9 +119,10 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
         if not configured and job.weights == "live" and source.kind not in ("run", "checkpoint"):
             raise UserError(f"--weights live is for runs; {source.folder} is {source.label}")
         labels = [entry.label for entry in configured]
-        config = _config(source, job, configured[0].config if configured else None, plugins)
-        recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
         weights = "ema" if configured and job.weights == "fresh" else job.weights
+        first = configured[0].config if configured else None
+        config = _config(source, evolve(job, weights=weights), first, plugins)
+        recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
         label = _label(name, source, labels) + ("-start" if weights == "fresh" else "")
         generation = _generation(source, config, job)
         configured.append(
@@ -157,7 +158,7 @@ def _find(name: str, plugins: PluginManager, step: int | None) -> Source:
 def _config(source: Source, job: Job, first: RunConfig | None, plugins: PluginManager) -> RunConfig:
     if source.record is not None:
         config = load_recorded(source.record, job.overrides, plugins=plugins)
-        check_meaning(source, config)
+        check_meaning(source, config, job.weights)
     elif job.recipe is not None:
         config = resolve(job.recipe, job.overrides, plugins=plugins).config
     elif first is not None:
