@@ -62,8 +62,13 @@ def describe(value: Any) -> str:
     kind = _WORDS.get(type(value), "a table" if isinstance(value, dict) else type(value).__name__)
     if isinstance(value, date | time):
         return f"{value} ({kind})"
-    shown = str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+    shown = _shown(value) if isinstance(value, bool) else repr(value).replace("'", '"')
     return kind if isinstance(value, dict) else f"{shown} ({kind})"
+
+
+def _shown(value: Any) -> str:
+    """As TOML writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _scalar(kind: type) -> Callable[[Any, Any], Any]:
@@ -78,7 +83,9 @@ def _scalar(kind: type) -> Callable[[Any, Any], Any]:
             return structure(int(value), kind)
         if kind is float and type(value) is int:
             return float(value)
-        quoted = f"; write '\"{value}\"'" if kind is str and isinstance(value, int | float | date | time) else ""
+        quoted = (
+            f"; write '\"{_shown(value)}\"'" if kind is str and isinstance(value, int | float | date | time) else ""
+        )
         raise TypeError(f"expected {_WORDS[kind]}, got {describe(value)}{quoted}")
 
     return structure

@@ -92,4 +92,7 @@ def _string(text: str, path: KeyPath, scope: _Scope) -> Any:
         return result
     # Digits and dates may be names of files and jobs; where a number belongs, digits are read as one.
     value = parse_value(result)
-    return result if DIGITS.fullmatch(result) or isinstance(value, date | time) else value
+    digits = result.strip()  # As of an override.
+    if DIGITS.fullmatch(digits):
+        return digits
+    return result if isinstance(value, date | time) else value

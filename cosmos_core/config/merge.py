@@ -71,7 +71,7 @@ def _paths_inside(value: Any, path: KeyPath) -> Iterator[KeyPath]:
         yield from _paths_inside(item, (*path, key))
 
 
-def unset(layer: Layer, paths: Iterable[tuple[str, ...]]) -> Layer:
+def unset(layer: Layer, paths: Iterable[KeyPath]) -> Layer:
     """`layer` without the given keys; absent ones are ignored."""
     values, provenance = deepcopy(layer.values), dict(layer.provenance)
     for path in paths:

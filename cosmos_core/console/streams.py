@@ -1,25 +1,65 @@
-"""Standard streams that print any text, whatever the locale."""
+"""Standard streams that print any text, whatever the locale, also where nobody reads it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from io import FileIO, TextIOWrapper
+from errno import EPIPE
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
 
-__all__ = ["escape_unprintable"]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["steady_streams"]
 
 
-def escape_unprintable() -> None:
+class _Output(FileIO):
+    """A descriptor whose reader may leave, as `head` does: the command goes on, and its exit code tells how it ended.
+
+    Another error, as of a full disk, is raised once: a buffer above tries again at the end of the process.
+    """
+
+    _failed = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """As of a file; what nobody reads counts as written."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != EPIPE and not self._failed:
+                self._failed = True
+                raise
+            return memoryview(data).nbytes
+
+
+def steady_streams() -> None:
     """Print what the terminal's encoding lacks as an escape such as ``\\u4e2d``, instead of failing.
 
-    Streams that were closed before the start, as a daemon's are, take everything and show nothing.
+    Streams that were closed before the start, as a daemon's are, take everything and show nothing. So do those whose
+    reader has left.
     """
     _open_closed()
-    sys.stdout = sys.stdout or TextIOWrapper(FileIO(os.devnull, "w"), encoding="utf-8")
-    sys.stderr = sys.stderr or TextIOWrapper(FileIO(os.devnull, "w"), encoding="utf-8")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = _steady(sys.stdout, 1), _steady(sys.stderr, 2)
+
+
+def _steady(stream: TextIO | None, descriptor: int) -> TextIO:
+    """A standard stream, or one that stands for it; those of terminals and of tests stay the same objects."""
+    raw = _Output(descriptor, "w", closefd=False)
+    if stream is None:
+        return TextIOWrapper(BufferedWriter(raw), encoding="utf-8")
+    if not isinstance(stream, TextIOWrapper):
+        return stream
+    stream.reconfigure(errors="backslashreplace")
+    if stream.isatty() or stream.fileno() != descriptor:
+        return stream
+    return TextIOWrapper(
+        BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _open_closed() -> None:

@@ -11,20 +11,19 @@ import attrs
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import OptimizerConfig, RunConfig, SchedulerConfig
 from cosmos_core.plan.ineffective import ineffective
-from cosmos_core.plan.plan import RunPlan
+from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plan.schedule import factor
 
 __all__ = ["warnings"]
 
 
-def warnings(plan: RunPlan) -> list[str]:
-    """One sentence each, most important first; none for a run that is already finished."""
-    first, last = plan.weights.step or 0, plan.config.trainer.max_iter
+def warnings(config: RunConfig, weights: WeightSource) -> list[str]:
+    """One sentence each, most important first; none for a run that is already finished. weights: where it starts."""
+    first, last = weights.step or 0, config.trainer.max_iter
     if first >= last:
         return []
-    config = plan.config
     others = *_master(config.model), *_intervals(config), *_parts(config), *ineffective(config)
-    if plan.weights.kind == "resume" and plan.weights.step is None:
+    if weights.kind == "resume" and weights.step is None:
         return list(others)
     rates = _no_rate(config, first) or _rates(config, first)
     return [*rates, *others]

@@ -147,7 +147,8 @@ class PluginManager:
             if api != COSMOS_API:
                 reason = f"written for COSMOS_API {api}, this is {COSMOS_API}"
                 return PluginStatus(candidate=candidate, state="outdated", reason=reason)
-            self._reject_unknown_hooks(module)
+            if unknown := self._unknown_hooks(module):
+                return PluginStatus(candidate=candidate, state="broken", reason="; ".join(unknown))
             self._pluggy.register(module, candidate.name)
         except KeyboardInterrupt:
             raise
@@ -155,27 +156,31 @@ class PluginManager:
             return PluginStatus(candidate=candidate, state="broken", reason=describe_failure(error))
         return PluginStatus(candidate=candidate, state="ok", module=module)
 
-    def _reject_unknown_hooks(self, module: ModuleType) -> None:
+    def _unknown_hooks(self, module: ModuleType) -> list[str]:
+        """What is wrong with hooks that do not exist."""
+        unknown = []
         known = [name for name in vars(HookSpecs) if name.startswith("cosmos_")]
-        for name in vars(module):
+        for name, function in vars(module).items():
             options = self._pluggy.parse_hookimpl_opts(module, name)
             if options is not None and not options["optionalhook"] and name not in known:
-                raise AttributeError(f"unknown hook '{name}' {did_you_mean(name, known)}".rstrip())
+                error = AttributeError(f"unknown hook '{name}' {did_you_mean(name, known)}".rstrip())
+                unknown.append(describe_failure(error, function))
+        return unknown
 
     def _collect(self, status: PluginStatus) -> tuple[PluginStatus, list[Entry[Spec]]]:
         assert status.module is not None
         entries: list[Entry[Spec]] = []
-        try:
-            for hook, kind in CONTRIBUTIONS.items():
+        for hook, kind in CONTRIBUTIONS.items():
+            try:
                 for answer in self._call(hook, status.module):
                     for spec in answer:
                         if not isinstance(spec, kind):
                             raise TypeError(f"{hook} must yield {kind.__name__}, got {type(spec).__name__}")
                         entries.append(Entry(spec, status.candidate))
-        except Exception as error:
-            self._pluggy.unregister(status.module)
-            broken = PluginStatus(candidate=status.candidate, state="broken", reason=describe_failure(error))
-            return broken, []
+            except Exception as error:
+                self._pluggy.unregister(status.module)
+                reason = describe_failure(error, vars(status.module).get(hook))
+                return PluginStatus(candidate=status.candidate, state="broken", reason=reason), []
         names = tuple(f"{entry.spec.kind} {entry.spec.name}" for entry in entries)
         ok = PluginStatus(candidate=status.candidate, state="ok", provides=names, module=status.module)
         return ok, entries

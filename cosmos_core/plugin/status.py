@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from types import ModuleType
+from pathlib import Path
+from types import FunctionType, ModuleType
 
 from attrs import field, frozen
 
@@ -28,8 +29,12 @@ class PluginStatus:
     module: ModuleType | None = field(default=None, eq=False, repr=False)
 
 
-def describe_failure(error: BaseException) -> str:
-    """Exception type, message, and the file and line it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+def describe_failure(error: BaseException, hook: object = None) -> str:
+    """Exception type, message, and the file and line it came from; of a hook, those in its package."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(hook, FunctionType):
+        own = Path(hook.__code__.co_filename)
+        in_package = [place for place in places if Path(place[0]).is_relative_to(own.parent)]
+        places = [(str(own), hook.__code__.co_firstlineno), *in_package]
+    where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
+    return f"{type(error).__name__}: {error}{where}"

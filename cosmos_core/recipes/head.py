@@ -41,10 +41,12 @@ def head_problems(document: Document) -> Iterator[Problem]:
 
 
 def _lack(requirement: Any) -> Iterator[tuple[str, str]]:
-    """Why a requirement is not met, and what to do; nothing if it is."""
+    """Why a requirement is not met, and what to do; nothing if it is, or is for other systems alone."""
     install = f"pip install '{requirement}'"
     try:
         parsed = Requirement(requirement)
+        if parsed.marker is not None and not parsed.marker.evaluate():
+            return
         installed = version(parsed.name)
     except (InvalidRequirement, TypeError):
         yield f"{requirement!r} is not a requirement", ""
@@ -55,12 +57,12 @@ def _lack(requirement: Any) -> Iterator[tuple[str, str]]:
             yield f"{requirement} is required, {installed} is installed", install
 
 
-def unset_keys(document: Document, below: Provenance, *, complete: bool) -> tuple[list[tuple[str, ...]], list[Problem]]:
-    """Keys that a file sets back, and what is wrong with the others.
+def unset_keys(document: Document, below: Provenance, *, complete: bool) -> tuple[Provenance, list[Problem]]:
+    """Where a file sets which keys back, and what is wrong with the others.
 
     below: of the files that it starts from. complete: whether these are all that there are.
     """
-    keys: list[tuple[str, ...]] = []
+    keys: Provenance = {}
     problems = []
     entries: Any = document.values.get("unset", [])
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
@@ -72,7 +74,7 @@ def unset_keys(document: Document, below: Provenance, *, complete: bool) -> tupl
             problems.append(problem_at(("unset", index), str(error), document.provenance, "e.g. 'optimizer.eps'"))
             continue
         if key in below or not complete:
-            keys.append(key)
+            keys[key] = document.provenance["unset", index]
         elif entry in RENAMED:
             message = f"'{entry}' is now called '{RENAMED[entry]}'"
             problems.append(problem_at(("unset", index), message, document.provenance, "rename it"))

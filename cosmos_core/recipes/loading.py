@@ -9,7 +9,7 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import translate, without_ineffective
@@ -87,13 +87,14 @@ def resolve(recipe: str, overrides: Sequence[str] = (), *, plugins: PluginManage
     one_value = one_value_paths(named, plugins.registry)
     experiment = value_at(documents[0].values, EXPERIMENT)
     assignments, misleading = _without_misleading(assignments, one_value, named, experiment)
-    layer, wrong = _layered(chain, assignments, one_value)
+    layer, set_back, wrong = _layered(chain, assignments, one_value)
     layer, ineffective = without_ineffective(layer)
     problems = [*chain.problems, *wrong, *unreadable, *misleading]
     # The recipes of the cosmos-framework training scripts name their parents by experiment.
     by_experiment = any("extends" not in document.values for document in documents[:-1])
     tolerated = TOLERABLE if by_experiment else ()
-    config = _structured(layer, problems, plugins, title=str(path), tolerated=tolerated, complete=chain.complete)
+    located = evolve(layer, provenance={**set_back, **layer.provenance})
+    config = _structured(located, problems, plugins, title=str(path), tolerated=tolerated, complete=chain.complete)
     notes += [problem_at(key, text, layer.provenance, hint) for key, text, hint in cross_field(config)]
     published = documents[0].values.get("published", {})
     return Resolved(config, layer.provenance, path, tuple(overrides), (*notes, *ineffective), published)
@@ -169,39 +170,48 @@ def _chain(path: Path) -> _Chain:
     problems = list(head_problems(documents[0]))
     while True:
         last = documents[-1]
+        parent, wrong = find_parent(last.values, last.path)
+        problems += [_located(problem, last) for problem in wrong]
         try:
-            parent = find_parent(last.values, last.path)
             if parent is None:
-                return _Chain(documents, problems, complete=True)
+                return _Chain(documents, problems, complete=not wrong)
             resolved = [realpath(document.path) for document in documents]
             if realpath(parent) in resolved:
                 message = f"recipes extend each other in a cycle: {' -> '.join([*resolved, realpath(parent)])}"
                 raise UserError(message)
             document = read_document(parent)
         except UserError as error:
-            for problem in error.problems or as_problems(error, "extends"):
-                key = tuple(problem.key.split("."))
-                located = problem_at(key, problem.message, last.provenance, problem.hint)
-                problems.append(problem if problem.file else located)
+            problems += [_located(problem, last) for problem in error.problems or as_problems(error, "extends")]
             return _Chain(documents, problems, complete=False)
         documents.append(document)
         problems += head_problems(document)
 
 
+def _located(problem: Problem, document: Document) -> Problem:
+    """With the line of its key in a document, where it names no file of its own."""
+    key = tuple(problem.key.split("."))
+    return problem if problem.file else problem_at(key, problem.message, document.provenance, problem.hint)
+
+
 def _layered(
     chain: _Chain, assignments: Sequence[Assignment], one_value: Collection[KeyPath]
-) -> tuple[Layer, list[Problem]]:
-    """The files of a chain merged, root first, and the command line over them; what is wrong with their `unset`."""
+) -> tuple[Layer, Provenance, list[Problem]]:
+    """The files of a chain merged, root first, and the command line over them.
+
+    Also where keys are set back, and what is wrong with the files' `unset`.
+    """
     layer = Layer({}, {})
+    set_back: Provenance = {}
     problems: list[Problem] = []
     for document in reversed(chain.documents):
         values = {key: value for key, value in document.values.items() if key not in HEADER}
         keys, wrong = unset_keys(document, layer.provenance, complete=chain.complete)
         problems += wrong
+        set_back |= keys
         layer = merge(unset(layer, keys), Layer(values, document.provenance), one_value)
     for key, value in assignments:
         layer = assign(layer, key, value, COMMAND_LINE, one_value)
-    return layer, problems
+    return layer, set_back, problems
 
 
 def _without_misleading(

@@ -48,12 +48,10 @@ def peek(path: Path, installed: Sequence[RecipeFile] | None = None, *, below: tu
         values = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         return Glance(problem=Problem(message=f"not readable: {error}", file=str(path)))
-    try:
-        parent = find_parent(values, path, installed)
-    except UserError as error:
-        (problem,) = error.problems
-        line = locate(text).get(tuple(problem.key.split(".")))
-        return _over(Glance(problem=evolve(problem, file=str(path), line=line)), values, path, text)
+    parent, problems = find_parent(values, path, installed)
+    if problems:
+        line = locate(text).get(tuple(problems[0].key.split(".")))
+        return _over(Glance(problem=evolve(problems[0], file=str(path), line=line)), values, path, text)
     above = peek(parent, installed, below=(*below, Path(realpath(path)))) if parent is not None else Glance()
     return _over(above, values, path, text)
 

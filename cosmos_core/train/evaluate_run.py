@@ -67,7 +67,7 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> EvaluationR
     if problems := mismatched_records(config, plugins):
         raise UserError("the data does not suit the model family; nothing was started", problems)
     if task.weights != "fresh":
-        check_meaning(task.source, config)
+        check_meaning(task.source, config, task.weights)
     scoring = Scoring.of([data.type for data in config.dataloader_val.datasets.values()], plugins, task.metrics)
     config = adopted(task.source, config, plugins=plugins)
     if task.num_answers != 0:

@@ -63,16 +63,16 @@ def adopted(source: Source | None, config: RunConfig, *, plugins: PluginManager)
     return evolve(config, model=evolve(model, parallelism=parallelism), optimizer=optimizer)
 
 
-def check_meaning(source: Source | None, config: RunConfig) -> None:
+def check_meaning(source: Source | None, config: RunConfig, weights: str) -> None:
     """Raises UserError when `config` would make another model of a run's tensors than the run did.
 
-    How they were trained may differ: what trained, and the loss.
+    How they were trained may differ: what trained, the loss, and, where `weights` are not 'ema', the average.
     """
     if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
         return
     problems = []
     for change in changes(read_document(source.record).values, config):
-        if change.rule == "refuse":
+        if change.rule == "refuse" and (weights == "ema" or not change.key.startswith("model.ema.")):
             was = "without it" if change.old is None else f"with {value_text(change.old)}"
             message = f"is {value_text(change.new)}, the weights were trained {was}"
             problems.append(Problem(message=message, key=change.key, hint="leave it as it was"))

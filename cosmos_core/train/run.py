@@ -87,7 +87,7 @@ def _run(
     if mesh.rank == 0:
         for change in plan.changes:
             logger.warning("changed since %s: %s", plan.weights.label, change)
-        for warning in warnings(plan):
+        for warning in warnings(plan.config, plan.weights):
             logger.warning("%s", warning)
     if any_rank(stop.pending, mesh):
         return _stopped_early(stop, mesh)

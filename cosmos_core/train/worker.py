@@ -17,7 +17,7 @@ from cosmos_core.config.env import disabled_plugins, error_file, launched_rank
 from cosmos_core.config.problems import render
 from cosmos_core.config.structure import read_resolved
 from cosmos_core.console.logs import logging_to_console
-from cosmos_core.console.streams import escape_unprintable
+from cosmos_core.console.streams import steady_streams
 from cosmos_core.console.terminal import leave_drawing
 from cosmos_core.errors import ReportedError, disk_faults_reported
 from cosmos_core.launch.bytecode import NO_BYTECODE, keeps_bytecode
@@ -146,7 +146,7 @@ def _work(run_dir: Path, launch: int) -> int:
 
 def main(run_dir: str, launch: str) -> int:
     """The program of each child of our agent; returns the exit code."""
-    escape_unprintable()
+    steady_streams()
     from torch.distributed.elastic.multiprocessing.errors import record
 
     code = record(_work)(Path(run_dir), int(launch))

@@ -48,8 +48,10 @@ def plan(
       cosmos plan vision_sft_nano --gpus 8xH100-80GB
       cosmos plan llava_ov_packed model.freeze.freeze_llm=true --memory 24GB --json
     """
-    from cosmos_core.cli.output import print_json
+    from cosmos_core.cli.output import print_json, print_notes
     from cosmos_core.plan.gpus import machine_of, memory_of
+    from cosmos_core.plan.plan import WeightSource
+    from cosmos_core.plan.warnings import warnings
     from cosmos_core.recipes.loading import resolve
     from cosmos_core.recipes.peek import check_can_run
 
@@ -57,15 +59,18 @@ def plan(
         raise click.UsageError("--gpus and --memory exclude each other: a kind of GPU has its memory")
     machine: Machine = machine_of(DEFAULT_GPU if gpus is None else gpus) if memory is None else memory_of(memory)
     check_can_run(recipe)
-    config = resolve(recipe, overrides, plugins=plugins).config
+    resolved = resolve(recipe, overrides, plugins=plugins)
+    config = resolved.config
+    print_notes(resolved.notes)
 
     from cosmos_core.train.costs import costs
 
     planned = costs(config, plugins, machine, data=_data(config, plugins))
+    told = warnings(config, WeightSource(kind="scratch"))
     if as_json:
-        print_json(_plain(planned))
+        print_json({**_plain(planned), "warnings": told})
     else:
-        click.echo("\n".join(_lines(planned)))
+        click.echo("\n".join([*_lines(planned), *(f"warning: {warning}" for warning in told)]))
 
 
 def _data(config: RunConfig, plugins: PluginManager) -> MapSource | None:

@@ -100,14 +100,15 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
     from cosmos_core.config.dump import to_plain, to_toml
     from cosmos_core.plan.warnings import warnings
 
+    told = warnings(plan.config, plan.weights)
     if as_json:
         plain = {"config": to_plain(plan.config), "plan": plan.summary()}
-        print_json({**plain, "notes": list(plan.completion()), "warnings": list(warnings(plan))})
+        print_json({**plain, "notes": list(plan.completion()), "warnings": told})
         return
     click.echo(to_toml(plan.config))
     for name, text in plan.summary().items():
         click.echo(f"# {name}: {text}")
-    for line in (*plan.completion(), *(f"warning: {warning}" for warning in warnings(plan))):
+    for line in (*plan.completion(), *(f"warning: {warning}" for warning in told)):
         click.echo(f"# {line}")
     click.echo(f"# check the data: {join(('cosmos', 'data', 'check', *plan.command))}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,11 +90,23 @@ def test_a_mistake_is_one_clear_error_with_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_below_the_output_is_one_sentence() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_below_the_output_is_one_sentence(unbuffered: str) -> None:
     command = [sys.executable, "-m", "cosmos_core", "recipes", "list"]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert (done.returncode, done.stderr) == (2, "error: No space left on device: standard output\n")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("recipes list", 0), ("config reference --bad", 2)])
+def test_a_reader_that_leaves_changes_no_exit_code(arguments: str, code: int) -> None:
+    """As `head` does, here before the first line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "cosmos_core", *arguments.split()]
+    assert subprocess.run(command, stdout=writer, stderr=writer).returncode == code
+    os.close(writer)
 
 
 def test_streams_may_be_closed_and_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_a_plan_of_data_that_is_here_goes_by_its_samples_and_of_tiny_sizes_tells
     assert tiny["peak_gib"] == 1.0
 
 
+@pytest.mark.torch
+def test_a_plan_tells_the_warnings_that_a_dry_run_tells(tmp_path: Path) -> None:
+    keys = "model.parallelism.fsdp_master_dtype=bfloat16 trainer.max_iter=3000 job.upload_reproducible_setup=true"
+    coarse = ("hello", *keys.split())
+    dry = cosmos("run", *coarse, "--dry-run", "--json", "--output-root", str(tmp_path))
+    told = json.loads(dry.stdout)["warnings"]
+    assert len(told) > 1
+    plan = cosmos("plan", *coarse, "--json")
+    assert json.loads(plan.stdout)["warnings"] == told
+    assert "no effect" in plan.stderr
+    assert plan.stderr == dry.stderr
+    assert f"warning: {told[0]}\n" in cosmos("plan", *coarse).stdout
+
+
 def test_a_misspelt_gpu_memory_without_a_unit_and_two_machines_are_refused() -> None:
     misspelt = cosmos("plan", "vision_sft_nano", "--gpus", "8xH101", code=2)
     assert "--gpus: '8xH101' is no known kind of GPU; did you mean 'H100'?" in misspelt.stderr

@@ -126,6 +126,7 @@ def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, 
     ("text", "value"),
     [
         ("${oc.env:N}", "12"),
+        ("${oc.env:SPACED}", "8"),
         ("${oc.env:DAY}", "2026-03-04"),
         ("${oc.env:RATE}", 1e-3),
         ("${oc.env:LIST}", [1, 2]),
@@ -145,7 +146,8 @@ def interpolated(values: dict[str, Any], **environment: str) -> tuple[dict[str, 
     ],
 )
 def test_strings_are_filled_in(text: Any, value: Any) -> None:
-    variables = {"N": "12", "EMPTY": "", "BRACES": "${x}", "DAY": "2026-03-04", "RATE": "1e-3", "LIST": "[1, 2]"}
+    variables = {"N": "12", "SPACED": " 8 ", "EMPTY": "", "BRACES": "${x}"}
+    variables |= {"DAY": "2026-03-04", "RATE": "1e-3", "LIST": "[1, 2]"}
     found = interpolated({"s": {"key": text}}, **variables)
     assert found == ({"s": {"key": value}}, [])
 

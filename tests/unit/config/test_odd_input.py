@@ -100,6 +100,7 @@ def test_an_override_that_is_nested_too_deeply_is_refused(override: str) -> None
         ("lr=1e-4", "did you mean 'optimizer.lr'?"),
         ("optimizer.max_iter=3", "did you mean 'trainer.max_iter'?"),
         ("extends=vision_sft_demo", "extends: is read in recipe files alone"),
+        ("job.name=true", "got true (true or false); write '\"true\"'"),
         ("job.name=2026-11-26", "got 2026-11-26 (a date); write '\"2026-11-26\"'"),
         ("trainer.max_iter=99999999999999999999", "must be at most 9223372036854775807"),
         ('trainer.max_iter="99999999999999999999"', "must be at most 9223372036854775807"),

@@ -22,7 +22,8 @@ OWN = ("scheduler.cycle_lengths=[4]", "scheduler.warm_up_steps=[1]", "trainer.ma
 
 def warned(root: Path, *overrides: str, recipe: str = "hello") -> list[str]:
     config = load(recipe, (*OWN, *overrides), plugins=PLUGINS)
-    return warnings(make_plan(config, output_root=root, world=1, distributions={}))
+    plan = make_plan(config, output_root=root, world=1, distributions={})
+    return warnings(plan.config, plan.weights)
 
 
 def test_a_schedule_as_long_as_the_run_is_no_matter(tmp_path: Path) -> None:

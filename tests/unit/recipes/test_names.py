@@ -180,7 +180,7 @@ def test_the_shipped_recipe_of_an_unsupported_backbone_asks_for_nothing(write: W
 HEAD = """\
 summary = 3
 extends = "helo"
-requires = ["acme-missing>=2", 3]
+requires = ["acme-missing>=2", 3, "acme-other ; python_version < '3'", "acme-here ; python_version > '3'"]
 unset = ["a b", "optimizer.eps"]
 not_yet = true
 published = 1
@@ -193,20 +193,39 @@ lrr = 3
 def test_all_that_is_wrong_with_a_head_is_told_with_wrong_keys_below_and_on_the_command_line(write: Write) -> None:
     head = (
         ":1  summary: expected a text", ":3  requires[0]: acme-missing>=2 is not installed;",
-        ":3  requires[1]: 3 is not a requirement", ":4  unset[0]: 'a b' is not a dotted key", ":5  not_yet: expected a",
+        ":3  requires[1]: 3 is not a requirement", ":3  requires[3]: acme-here ; python_version > '3' is not",
+        ":4  unset[0]: 'a b' is not a dotted key", ":5  not_yet: expected a",
         ":6  published: expected a table", ":7  optimiser: unknown section", ":9  optimizer.lrr: unknown key",
         "command line  summary: is read in recipe files alone", "command line  job.nam: unknown key",
     )  # fmt: skip
     overrides = ("summary=x", "job.nam=x")
-    without = refused(write(HEAD), *overrides, problems=11)  # What the missing parent may set is none.
+    without = refused(write(HEAD), *overrides, problems=12)  # What the missing parent may set is none.
     assert "recipe.toml:2  extends: no recipe 'helo'" in without
-    found = refused(write(HEAD.replace("helo", "hello")), *overrides, problems=11)
+    found = refused(write(HEAD.replace("helo", "hello")), *overrides, problems=12)
     assert "unset[1]: no parent sets 'optimizer.eps'" in found
-    child = refused(write('extends = "recipe.toml"\n', "child.toml"), *overrides, problems=11)
+    child = refused(write('extends = "recipe.toml"\n', "child.toml"), *overrides, problems=12)
     for words in head:
         assert words in without
         assert words in found
         assert words in child
+
+
+def test_faults_of_extends_and_of_the_experiment_are_told_together_along_the_chain(write: Write) -> None:
+    path = write('extends = 3\n[job]\nexperiment = "helo"\n')
+    said = refused(path, problems=2)
+    assert f"{path}:1  extends: expected a recipe's name or path" in said
+    assert f"{path}:3  job.experiment: no recipe for experiment 'helo'" in said
+    child = write('extends = "recipe.toml"\n[job]\nexperiment = "hallo"\n', "child.toml")
+    above = refused(child, problems=3)
+    assert f"{path}:1  extends: expected" in above
+    assert f"{child}:3  job.experiment: no recipe for experiment 'hallo'" in above
+
+
+def test_a_key_that_is_missing_since_it_was_set_back_is_told_with_that_line(write: Write) -> None:
+    path = write('extends = "hello"\nunset = [\n  "job",\n]\n')
+    assert f"{path}:3  job.task: is missing; set it" in refused(path, problems=2)
+    child = write('extends = "hello"\nunset = ["job.task"]\n[job]\nname = "x"\n', "child.toml")
+    assert f"{child}:2  job.task: is missing" in refused(child, problems=1)
 
 
 def test_a_circle_of_parents_or_one_that_is_no_toml_is_told_beside_the_rest(write: Write) -> None:

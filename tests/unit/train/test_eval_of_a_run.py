@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosmos_core.errors import UserError
 from cosmos_core.plan.source import find_source
 from cosmos_core.recipes import load
 from cosmos_core.train.load_for_eval import check_meaning, load_source
@@ -24,7 +25,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tensors(run_dir: Path, *overrides: str, weights: str = "ema") -> dict[str, torch.Tensor]:
     """Of the run's last checkpoint, loaded with the settings of the recipe."""
     source, config = find_source(run_dir, PLUGINS), load("hello", overrides, plugins=PLUGINS)
-    check_meaning(source, config)
+    check_meaning(source, config, weights)
     return load_source(source, config, plugins=PLUGINS, weights=weights)[1].state_dict()
 
 
@@ -35,3 +36,10 @@ def test_averages_are_those_of_what_the_run_trained(run_dir: Path, keys: str) ->
     torch.testing.assert_close(other, own, rtol=0, atol=0)
     live = tensors(run_dir, weights="live")
     assert {name for name in own if not own[name].equal(live[name])} == {name for name in own if "blocks" in name}
+
+
+def test_settings_of_the_average_matter_only_where_the_average_is_read(run_dir: Path) -> None:
+    live = tensors(run_dir, "model.ema.enabled=false", weights="live")
+    torch.testing.assert_close(live, tensors(run_dir, weights="live"), rtol=0, atol=0)
+    with pytest.raises(UserError, match="is false, the weights were trained with true"):
+        tensors(run_dir, "model.ema.enabled=false")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class Job:
     of dividing the clips.
 
     Known once the command is checked: sources (with the files of their folders), clips, output, and conditions, the
-    first frames of clips that come from a dataset, by the clip's index, as in a SampleRequest.
+    first frames of clips that come from a dataset, by the clip's index, as in a SampleRequest. done: index and source
+    of the clips that an interrupted command has made.
     """
 
     source: str
@@ -101,6 +102,45 @@ class Job:
     sources: tuple[ConfiguredSource, ...] = ()
     clips: tuple[Clip, ...] = ()
     conditions: Mapping[int, Any] = field(factory=dict, repr=False, eq=False)
+    done: Collection[tuple[int, str]] = ()
+
+    @property
+    def planned(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """What results.jsonl says of each clip, but for what is known once it is made; by index and source."""
+        return {
+            (clip.index, configured.label): _planned(clip, configured, self.adapters if number == 0 else ())
+            for number, configured in enumerate(self.sources)
+            for clip in self.clips
+        }
+
+
+def _planned(clip: Clip, configured: ConfiguredSource, adapters: Sequence[str]) -> dict[str, Any]:
+    return {
+        "clip": clip.index,
+        "source": configured.label,
+        "weights": configured.description,
+        "kind": configured.source.kind,
+        "step": configured.step,
+        "averaged": configured.averaged,
+        "adapters": list(adapters),
+        "model_size": configured.model.tier,
+        "mode": clip.mode,
+        "prompt": clip.prompt,
+        "text": clip.text,
+        "negative_prompt": clip.negative,
+        "image": str(clip.image) if clip.image is not None else None,
+        "video": str(clip.video) if clip.video is not None else None,
+        "condition_frames": clip.condition_frames,
+        "width": clip.width,
+        "height": clip.height,
+        "frames": clip.frames,
+        "fps": clip.fps,
+        "seed": clip.seed,
+        "steps": clip.steps,
+        "guidance": clip.guidance,
+        "shift": clip.shift,
+        "interval": list(clip.interval) if clip.interval is not None else None,
+    }
 
 
 def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource]:
@@ -119,9 +159,10 @@ def configure_sources(job: Job, plugins: PluginManager) -> list[ConfiguredSource
         if not configured and job.weights == "live" and source.kind not in ("run", "checkpoint"):
             raise UserError(f"--weights live is for runs; {source.folder} is {source.label}")
         labels = [entry.label for entry in configured]
-        config = _config(source, job, configured[0].config if configured else None, plugins)
-        recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
         weights = "ema" if configured and job.weights == "fresh" else job.weights
+        first = configured[0].config if configured else None
+        config = _config(source, evolve(job, weights=weights), first, plugins)
+        recorded = source.record is not None or job.recipe is not None or (bool(configured) and configured[0].recorded)
         label = _label(name, source, labels) + ("-start" if weights == "fresh" else "")
         generation = _generation(source, config, job)
         configured.append(
@@ -157,7 +198,7 @@ def _find(name: str, plugins: PluginManager, step: int | None) -> Source:
 def _config(source: Source, job: Job, first: RunConfig | None, plugins: PluginManager) -> RunConfig:
     if source.record is not None:
         config = load_recorded(source.record, job.overrides, plugins=plugins)
-        check_meaning(source, config)
+        check_meaning(source, config, job.weights)
     elif job.recipe is not None:
         config = resolve(job.recipe, job.overrides, plugins=plugins).config
     elif first is not None:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from cosmos_core.data.video import decode_frames, write_mp4
 from cosmos_core.data.video.decode import Frames
-from cosmos_core.errors import writing
+from cosmos_core.errors import Problem, UserError, writing
+from cosmos_core.names import counted
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.contact_sheet import COLUMNS, Row, write_contact_sheet
 from cosmos_vfm.generate.page import Cell, PageRow, write_page
 
-__all__ = ["PAGE", "RESULTS", "Result", "append_result", "write_clip", "write_overview"]
+__all__ = ["PAGE", "RESULTS", "Result", "append_result", "finished", "write_clip", "write_overview"]
 
 RESULTS = "results.jsonl"
 PAGE = "index.html"
@@ -56,33 +57,62 @@ def append_result(folder: Path, result: Result) -> None:
         file.write(json.dumps(result, ensure_ascii=False) + "\n")
 
 
+def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tuple[int, str], Result]:
+    """The results of an interrupted command whose folder this is, by clip and source; marks an empty folder as such.
+
+    planned: what is to be generated. Raises UserError for a folder that holds anything else, or all of it.
+    """
+    file = folder / RESULTS
+    if not any(folder.iterdir()):
+        file.touch()
+    try:
+        results = {key: result for key, result in _results(file).items() if (folder / result["file"]).is_file()}
+    except (OSError, ValueError, LookupError, TypeError):
+        raise UserError(f"{folder} is there already; choose another folder or remove it") from None
+    if len(results) == len(planned):
+        raise UserError(f"{folder} has all these clips already; choose another folder or remove it")
+    if not all(key in planned and planned[key].items() <= result.items() for key, result in results.items()):
+        hint = "give the same command to go on with it; or choose another folder, or remove this one"
+        problem = Problem(message="it has clips of other weights, prompts or settings", file=str(file), hint=hint)
+        raise UserError(f"{folder} is there already", [problem])
+    return results
+
+
+def _results(file: Path) -> dict[tuple[int, str], Result]:
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return {(result["clip"], result["source"]): result for result in lines}
+
+
 def write_overview(
     folder: Path, clips: Sequence[Clip], labels: Sequence[str], truths: Mapping[int, str]
 ) -> list[Result]:
-    """The results in order, and from them comparisons, contact sheet and page. Returns them.
+    """The results so far in order, and from them comparisons, contact sheet and page. Returns them.
 
     truths: files with the clips of the data that prompts were taken from, by the clip's index.
     """
-    lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
-    results = {(result["clip"], result["source"]): result for result in map(json.loads, lines)}
-    ordered = [results[clip.index, label] for clip in clips for label in labels]
+    results = _results(folder / RESULTS)
+    ordered = [results[clip.index, label] for clip in clips for label in labels if (clip.index, label) in results]
     text = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in ordered)
     with writing(folder / RESULTS):
         (folder / RESULTS).write_text(text, encoding="utf-8")
     rows, sheet = [], []
     for clip in clips:
-        by_source = [results[clip.index, label] for label in labels]
+        by_source = [result for result in ordered if result["clip"] == clip.index]
+        if not by_source:
+            continue
         more = None
-        if len(by_source) > 1:
+        if len(by_source) > 1 and len(by_source) == len(labels):
             file = _side_by_side(folder, clip, [result["file"] for result in by_source])
             more = (file, "side by side: " + " | ".join(labels))
         truth = [Cell("data", truths[clip.index], clip.width)] if clip.index in truths else []
         rows.append(_page_row(clip, truth, by_source, more))
         tiles = [_still_frames(folder / result["file"], clip) for result in by_source]
         sheet.append(Row(clip.prompt, [torch.from_numpy(frames).permute(3, 0, 1, 2) for frames in tiles]))
+    missing = len(clips) * len(labels) - len(ordered)
+    note = f"missing: {counted(missing, 'clip')}; the same command makes what is missing" if missing else ""
     with writing(folder):
         write_contact_sheet(folder / "contact_sheet.png", labels, sheet)
-        write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows)
+        write_page(folder / PAGE, f"Generated with {', '.join(labels)}", rows, note=note)
     return ordered
 
 

@@ -41,13 +41,16 @@ def _generate_rank(job: Job, rank: Rank) -> None:
 
 def generate_share(job: Job, rank: Rank, plugins: PluginManager) -> None:
     """The clips of this rank: every `rank.count`-th, or its part of each."""
-    clips = job.clips if job.one_clip else job.clips[rank.number :: rank.count]
     try:
         for number, configured in enumerate(job.sources):
+            missing = [clip for clip in job.clips if (clip.index, configured.label) not in job.done]
+            clips = missing if job.one_clip else missing[rank.number :: rank.count]
+            if not clips:
+                continue
             adapters = job.adapters if number == 0 else ()
             generator = load(configured, job, rank.device, plugins, adapters=adapters)
             generator.network.context = rank.context
-            turn = _Turn(job, rank, configured, generator, adapters, several=len(job.sources) > 1)
+            turn = _Turn(job, rank, configured, generator, several=len(job.sources) > 1)
             for clip in clips:
                 turn.generate(clip)
             del generator, turn
@@ -73,7 +76,6 @@ class _Turn:
     rank: Rank
     configured: ConfiguredSource
     generator: Generator
-    adapters: tuple[str, ...]
     several: bool
 
     def generate(self, clip: Clip) -> None:
@@ -111,35 +113,7 @@ class _Turn:
         )
 
     def _result(self, clip: Clip, file: str, seconds: float) -> Result:
-        source, device = self.configured.source, self.rank.device
+        device = self.rank.device
         peak = round(torch.cuda.max_memory_allocated(device) / GIB, 2) if device.type == "cuda" else None
-        return {
-            "file": file,
-            "clip": clip.index,
-            "source": self.configured.label,
-            "weights": self.configured.description,
-            "kind": source.kind,
-            "step": self.configured.step,
-            "averaged": self.configured.averaged,
-            "adapters": list(self.adapters),
-            "model_size": self.configured.model.tier,
-            "precision": self.generator.family.config.precision,
-            "mode": clip.mode,
-            "prompt": clip.prompt,
-            "text": clip.text,
-            "negative_prompt": clip.negative,
-            "image": str(clip.image) if clip.image is not None else None,
-            "video": str(clip.video) if clip.video is not None else None,
-            "condition_frames": clip.condition_frames,
-            "width": clip.width,
-            "height": clip.height,
-            "frames": clip.frames,
-            "fps": clip.fps,
-            "seed": clip.seed,
-            "steps": clip.steps,
-            "guidance": clip.guidance,
-            "shift": clip.shift,
-            "interval": clip.interval,
-            "seconds": seconds,
-            "peak_gib": peak,
-        }
+        made = {"precision": self.generator.family.config.precision, "seconds": seconds, "peak_gib": peak}
+        return {"file": file, **self.job.planned[clip.index, self.configured.label], **made}

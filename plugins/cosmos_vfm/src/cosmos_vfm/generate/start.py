@@ -22,7 +22,7 @@ from cosmos_vfm.generate.clips import Clip, Settings, plan_clips
 from cosmos_vfm.generate.job import ConfiguredSource, Job, configure_sources, default_output
 from cosmos_vfm.generate.media import check_media
 from cosmos_vfm.generate.model import complete
-from cosmos_vfm.generate.outputs import Result, write_clip, write_overview
+from cosmos_vfm.generate.outputs import RESULTS, Result, finished, write_clip, write_overview
 from cosmos_vfm.generate.prompt_file import Row
 from cosmos_vfm.generate.run import generate_all
 from cosmos_vfm.tokenizer import build_text_tokenizer
@@ -38,8 +38,9 @@ def start(
 ) -> tuple[Path, list[Result]]:
     """Generate a clip for each row, or for the first `validation` samples of the validation data.
 
-    output: a new or empty folder; None chooses one. Returns the folder and the results in order. Raises UserError
-    before anything is loaded or written, if something can be known to be wrong by then.
+    output: a new or empty folder, or that of the same command when it was interrupted; None chooses one. Returns the
+    folder and the results in order. Raises UserError before anything is loaded or written, if something can be known to
+    be wrong by then.
     """
     sources = [complete(configured, plugins) for configured in configure_sources(job, plugins)]
     first = sources[0]
@@ -54,23 +55,28 @@ def start(
     check_media(clips)
     _check_lengths(job, sources, clips)
     folder = output if output is not None else default_output(first.source, job.source, output_root())
-    _make(folder)
+    make_folder(folder, "nothing was started")
     conditions: dict[int, Any] = {clip.index: _first_frames(item) for clip, item in zip(clips, items, strict=False)}
     conditions = {index: frames for index, frames in conditions.items() if frames is not None}
     ready = evolve(job, sources=tuple(sources), clips=tuple(clips), conditions=conditions, output=folder)
-    generate_all(ready, plugins)
+    done = finished(folder, ready.planned)
+    try:
+        generate_all(evolve(ready, done=done.keys()), plugins)
+    except BaseException:
+        if (folder / RESULTS).stat().st_size:
+            kept = len(_overview(ready, items))
+            text = "%d of %d clips are finished; the same command with -o %s makes the others"
+            logger.warning(text, kept, len(ready.planned), folder)
+        raise
+    return folder, _overview(ready, items)
+
+
+def _overview(job: Job, items: Sequence[VideoText]) -> list[Result]:
+    """The results, after writing the page of them. items: the samples that prompts were taken from."""
     truths = {}
-    for clip, item in zip(clips, items, strict=False):
-        truths[clip.index] = write_clip(folder, f"{clip.name}_data", item.pixels(), clip.fps)
-    labels = [configured.label for configured in sources]
-    return folder, write_overview(folder, clips, labels, truths)
-
-
-def _make(folder: Path) -> None:
-    """Create an empty folder. Raises UserError when it is not empty, or cannot be created or written to."""
-    make_folder(folder, "nothing was started")
-    if any(folder.iterdir()):
-        raise UserError(f"{folder} is there already; choose another folder or remove it")
+    for clip, item in zip(job.clips, items, strict=False):
+        truths[clip.index] = write_clip(job.output, f"{clip.name}_data", item.pixels(), clip.fps)
+    return write_overview(job.output, job.clips, [configured.label for configured in job.sources], truths)
 
 
 def _check_ranks(job: Job, sources: Sequence[ConfiguredSource], clips: int) -> None:

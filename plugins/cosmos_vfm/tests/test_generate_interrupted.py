@@ -1,0 +1,75 @@
+"""What an interrupted `cosmos generate` has finished is shown and kept, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosmos_core.errors import UserError
+from cosmos_core.plugin import PluginManager
+from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.generate.clips import Settings
+from cosmos_vfm.generate.job import Job
+from cosmos_vfm.generate.prompt_file import Row
+from cosmos_vfm.generate.start import start
+from cosmos_vfm.sizes import MODEL_SIZES
+from tests.tiny_generator import write_generator
+
+PLUGINS = PluginManager.discover()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_generator(tmp_path_factory.mktemp("source") / "published", MODEL_SIZES["tiny"]))
+
+
+def generate(source: str, output: Path, *prompts: str, steps: int = 2) -> list[dict[str, Any]]:
+    settings = Settings(steps=steps, frames=5, size="32x32")
+    rows = [Row(prompt=prompt) for prompt in prompts]
+    return start(Job(source=source), rows, settings, validation=0, output=output, plugins=PLUGINS)[1]
+
+
+def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Stop as Ctrl-C does when so many clips are made, and return those made."""
+    clips_of = VfmFamily.clips
+    made: list[Any] = []
+
+    def clips(*arguments: Any, **more: Any) -> Any:
+        if len(made) == count:
+            raise KeyboardInterrupt
+        made.append(arguments)
+        return clips_of(*arguments, **more)
+
+    monkeypatch.setattr(VfmFamily, "clips", clips)
+    return made
+
+
+def test_finished_clips_are_shown_and_the_same_command_makes_the_others(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, page = tmp_path / "out", tmp_path / "out/index.html"
+    for finished in (0, 2):
+        with monkeypatch.context() as patch:
+            interrupt_after(finished, patch)
+            with pytest.raises(KeyboardInterrupt):
+                generate(source, folder, "a", "b", "c")
+        assert page.is_file() is bool(finished)
+    assert "missing: 1 clip" in page.read_text()
+    assert 'src="clip_001.mp4"' in page.read_text()
+    first = (folder / "clip_000.mp4").stat().st_mtime_ns
+    for other in ({"steps": 3}, {}):
+        with pytest.raises(UserError, match="is there already"):
+            generate(source, folder, "a", "b" if other else "d", "c", **other)
+    made = interrupt_after(3, monkeypatch)
+    results = generate(source, folder, "a", "b", "c")
+    assert len(made) == 1
+    assert [result["prompt"] for result in results] == ["a", "b", "c"]
+    assert [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()] == results
+    assert (folder / "clip_000.mp4").stat().st_mtime_ns == first
+    assert 'src="clip_002.mp4"' in page.read_text()
+    assert "missing" not in page.read_text()
+    with pytest.raises(UserError, match="has all these clips already"):
+        generate(source, folder, "a", "b", "c")
