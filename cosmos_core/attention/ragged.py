@@ -303,14 +303,15 @@ def _backward_plan(shape: _Shape, queries: int, keys: int) -> _Plan:
 def _has_plans(of: RaggedHeads) -> bool:
     try:
         import cudnn
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, AssertionError) as error:  # It asserts that there is one libcudnn.
         logger.warning("nvidia-cudnn-frontend cannot be imported, other kernels compute attention: %s", error)
         return False
     sequences, tokens = _TRIED
-    shape = _Shape(of, sequences, tokens, tokens, causal=False)
     try:
-        _forward_plan(shape)
-        _backward_plan(shape, sequences * tokens, sequences * tokens)
+        for causal in (False, True):
+            shape = _Shape(of, sequences, tokens, tokens, causal)
+            _forward_plan(shape)
+            _backward_plan(shape, sequences * tokens, sequences * tokens)
     except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
         logger.warning(
             "nvidia-cudnn-frontend %s has no plan for attention with cuDNN %s, other kernels compute it: %s",

@@ -106,6 +106,8 @@ def test_the_peak_of_packs_in_three_parts_is_planned_within_a_tenth() -> None:
         ((*CACHED, "model.num_layers=4"), "1xH100-80GB", 0.0, 1, 0.618),
         ((*CACHED, "model.num_layers=4"), "4xH100-80GB", 0.0, 1, 0.649),
         ((*CACHED, "model.num_layers=12"), "2xH200", 0.0, 1, 1.90),
+        (CACHED, "4xH200", 0.17, 1, 5.87),
+        ((), "4xH200", 0.25, 1, 8.24),
         (CACHED, "4xH200", 0.0, 2, 6.07),
         (CACHED, "4xH200", 0.26, 3, 6.76),
         ((*CACHED, "model.num_layers=8"), "4xH100-80GB", 0.0, 1, 1.28),
