@@ -218,7 +218,7 @@ def _repeated(rows: list[CheckedSample]) -> tuple[Dropped, ...]:
 def _problems(reader: SampleReader, rows: list[CheckedSample], used: list[CheckedSample]) -> Iterator[str]:
     """Why training would refuse."""
     failures = list(dict.fromkeys(problem for row in rows for problem in row.failed))
-    advised = set()
+    advised = set[str]()
     for problem in failures[:MAX_PROBLEMS]:
         advice = "; ".join(filter(None, (problem.key, problem.hint)))
         yield problem.message if advice in {"", *advised} else f"{problem.message} ({advice})"
