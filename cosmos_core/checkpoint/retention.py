@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
+from cosmos_core.names import did_you_mean
 from cosmos_core.plan.base_users import base_users
 from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.hold import unheld
@@ -17,11 +18,11 @@ from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.report.metrics_file import read_metrics
 
-__all__ = ["remove_old"]
+__all__ = ["check_best", "remove_old"]
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN = "checkpoint.keep_best.metric is '%s', which no validation has given: nothing is removed; there are %s"
+UNKNOWN = "checkpoint.keep_best.metric is '%s', which this validation lacks; until one has it all checkpoints stay; %s"
 
 
 def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[Path]:
@@ -43,11 +44,17 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
     if config.keep_best.count:
         values, names = _validations(paths.metrics, config.keep_best.metric)
         if values and config.keep_best.metric not in names:
-            logger.warning(UNKNOWN, config.keep_best.metric, ", ".join(names))
-            return []
+            return []  # `check_best` has told.
         keep |= _best(steps, values, config.keep_best)
     old = [path for step, path in sorted(checkpoints.items()) if step not in keep and not base_users(path)]
     return [path for path in old if _removed(path)]
+
+
+def check_best(config: CheckpointConfig, metrics: Collection[str]) -> None:
+    """Warn where a validation has given other metrics than that of `keep_best`, by which checkpoints are to stay."""
+    metric = config.keep_best.metric
+    if config.keep_best.count and config.keep_last is not None and metric not in metrics:
+        logger.warning(UNKNOWN, metric, did_you_mean(metric, metrics) or f"there are {', '.join(metrics)}")
 
 
 def _removed(path: Path) -> bool:

@@ -12,7 +12,7 @@ import click
 
 from cosmos_core import __version__
 from cosmos_core.cli.tree import CommandTree
-from cosmos_core.config.env import disabled_plugins
+from cosmos_core.config.env import disabled_plugins, keep_folder_from_children
 from cosmos_core.config.problems import render
 from cosmos_core.console.streams import steady_streams
 from cosmos_core.errors import Problem, ReportedError, UserError, file_of
@@ -52,6 +52,7 @@ def root_command(plugins: PluginManager) -> click.Group:
 def main() -> NoReturn:
     """Console script. Exit codes: 0 done, 1 bug or failed run, 2 user error, 75 stopped, 130 interrupted."""
     steady_streams()
+    keep_folder_from_children()
     code = _exit_code()
     # After a run, too: while the interpreter is finalized, a repeated signal would end it with another code.
     if "torch" in sys.modules or "cosmos_core.launch" in sys.modules:

@@ -21,6 +21,7 @@ __all__ = [
     "has_cublas_workspaces",
     "is_set",
     "job_environment",
+    "keep_folder_from_children",
     "launched_rank",
     "lookup",
     "named_values",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 MAX_PORT = 65535
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 BY_TORCHRUN = "torchrun sets it; without torchrun unset RANK and WORLD_SIZE"
 
 _RECORDED = {
@@ -194,4 +196,13 @@ def threads_per_rank(ranks: int) -> dict[str, str]:
 
 def child_environment(**changes: str) -> dict[str, str]:
     """The whole environment with `changes`, for processes started from here."""
-    return {**os.environ, **changes}
+    return {**os.environ, **_SAFE_PATH, **changes}
+
+
+def keep_folder_from_children() -> None:
+    """Let processes started from here import nothing from the current folder, as the command `cosmos` does itself.
+
+    Python looks there first for ``-m`` and ``-c``, so a file that is named like a module, such as ``queue.py``, would
+    be imported in its place.
+    """
+    os.environ.update(_SAFE_PATH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from attrs import frozen
@@ -119,6 +120,11 @@ class ModelConfig:
     def hub_names(self) -> tuple[str, ...]:
         """Repositories on the Hub that a run reads besides its base; a plan does not check them."""
         return ()
+
+    @property
+    def folder_digests(self) -> Mapping[str, str]:
+        """Digest of each folder that the network is built from, by key; a moved folder has the same."""
+        return {}
 
     @property
     def uses_latent_cache(self) -> bool:

@@ -16,6 +16,8 @@ from cosmos_core.errors import Problem, UserError
 __all__ = ["OverlongSample", "PackLimit", "Shorten", "TooLongForPack"]
 
 REASON = "longer than a pack"
+FAMILY_KEY = "model.max_num_tokens_after_packing"
+"""Behind the most tokens that a family takes."""
 
 Shorten = Callable[[Any, Any, str, int], Any]
 """`ModelFamily.shorten`: record, prepared value, policy, most tokens."""
@@ -31,12 +33,16 @@ class TooLongForPack(UserError):
 
 @dataclass(frozen=True, slots=True)
 class PackLimit:
-    """max_tokens: of a pack. below: a sample has fewer. policy: `overlong` of the loader. section: its name."""
+    """max_tokens: of a pack. below: a sample has fewer. policy: `overlong` of the loader. section: its name.
+
+    keys: that limit a pack, the one that counts first.
+    """
 
     max_tokens: int
     below: int
     policy: str
     section: str
+    keys: tuple[str, ...]
     shorten: Shorten | None
 
     @classmethod
@@ -44,11 +50,13 @@ class PackLimit:
         cls, config: DataloaderConfig, section: str, *, cap: int | None, shorten: Shorten | None
     ) -> PackLimit | None:
         """Of a section of the configuration. cap: most tokens that the family takes. None where nothing limits them."""
-        caps = [limit for limit in (config.max_sequence_length, cap) if limit is not None]
+        given = {f"{section}.max_sequence_length": config.max_sequence_length, FAMILY_KEY: cap}
+        caps = sorted((limit, key) for key, limit in given.items() if limit is not None)
         if not caps:
             return None
+        most, keys = caps[0][0], tuple(key for _, key in caps)
         # A greedy pack stays strictly below its cap.
-        return cls(min(caps), min(caps) + (config.packing == "pool"), config.overlong, section, shorten)
+        return cls(most, most + (config.packing == "pool"), config.overlong, section, keys, shorten)
 
     def fit(self, sample: Any, value: Any, num_tokens: int, key: str) -> Any:
         """What takes the place of a value with too many tokens.
@@ -68,8 +76,8 @@ class PackLimit:
     def _too_large(self, key: str, num_tokens: int) -> TooLongForPack:
         problem = Problem(
             message=f"sample {key} takes {num_tokens} tokens and can never fit under {self.below}",
-            key=f"{self.section}.max_sequence_length",
-            hint=f"set it (and model.max_num_tokens_after_packing, if that is set) above {num_tokens}, lower the "
-            f"resolution or the number of frames, or leave such samples out: {self.section}.overlong=skip",
+            key=self.keys[0],
+            hint=f"set {' and '.join(('it', *self.keys[1:]))} above that, lower the resolution or the number of "
+            f"frames, or leave such samples out: {self.section}.overlong=skip",
         )
         return TooLongForPack("a sample is larger than a whole micro-batch", [problem])

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from os.path import realpath
+from types import MappingProxyType
 from typing import Any
 
 import attrs
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.dump import to_plain
@@ -49,14 +50,22 @@ class Change:
         return f"{self.key} {value_text(self.old)} -> {value_text(self.new)}"
 
 
-def changes(recorded: Mapping[str, Any], config: RunConfig) -> tuple[Change, ...]:
+def changes(
+    recorded: Mapping[str, Any], config: RunConfig, folders: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Change, ...]:
     """Every key of `config` that differs from the recorded plain values; missing keys count as their default.
+
+    folders: recorded `ModelConfig.folder_digests`. A folder that has moved or was copied is listed, whatever its rule.
 
     Keys that were renamed since are compared under their new names.
 
     Of another model family only the task is named, since its keys are others.
     """
-    differing = tuple(_in_section((), recorded, config, to_plain(config), "list"))
+    same = folders.items() & config.model.folder_digests.items()
+    differing = tuple(
+        evolve(change, rule="list") if change.key in dict(same) else change
+        for change in _in_section((), recorded, config, to_plain(config), "list")
+    )
     task = tuple(change for change in differing if change.key == "job.task")
     return task or differing
 

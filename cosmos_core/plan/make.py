@@ -18,6 +18,7 @@ from cosmos_core.plan.checkpoint import find_checkpoint
 from cosmos_core.plan.degrees import solve_degrees
 from cosmos_core.plan.paths import RunPaths, check_place
 from cosmos_core.plan.plan import Degrees, RunPlan, WeightSource
+from cosmos_core.plan.record import recorded_folders
 from cosmos_core.plan.trained import trained_by
 
 __all__ = ["draft_plan", "make_plan", "plan_in"]
@@ -91,7 +92,8 @@ def _with_changes(config: RunConfig, weights: WeightSource) -> tuple[WeightSourc
         return _noted(weights, "no record says what trained it, so no setting is compared"), ()
     if trained.lost:
         weights = _noted(weights, f"the record of its launch is gone; settings are compared with {trained.config}")
-    return evolve(weights, launch=trained.launch), changes(read_document(trained.config).values, config)
+    differing = changes(read_document(trained.config).values, config, recorded_folders(trained.config))
+    return evolve(weights, launch=trained.launch), differing
 
 
 def _noted(weights: WeightSource, note: str) -> WeightSource:

@@ -17,6 +17,7 @@ __all__ = [
     "EXPORT_FILE",
     "FROZEN_BASE",
     "LAUNCH_FILE",
+    "LAUNCH_INFO",
     "OTHER_PLACE",
     "RUN_FORMAT",
     "SAMPLES",
@@ -48,6 +49,7 @@ SAMPLES = "samples_rank"
 OTHER_PLACE = "choose another --output-root or job.name"
 """What to do where a run directory cannot be made."""
 
+LAUNCH_INFO = "launch_info.yaml"
 LAUNCH_FILE = "launch.json"
 """Beside ``model/`` of a run's checkpoint: the number of the launch that trained it."""
 
@@ -95,7 +97,7 @@ class Record:
     @property
     def launch_info(self) -> Path:
         """Command line, recipe, overrides, versions."""
-        return self.root / "launch_info.yaml"
+        return self.root / LAUNCH_INFO
 
     @property
     def job_env(self) -> Path:

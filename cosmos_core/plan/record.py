@@ -17,15 +17,26 @@ from cosmos_core.config.dump import to_plain, to_toml, to_yaml
 from cosmos_core.config.env import job_environment
 from cosmos_core.config.secrets import without_secrets
 from cosmos_core.plan.base import read_base
-from cosmos_core.plan.paths import RUN_FORMAT, Record, RunPaths
+from cosmos_core.plan.paths import LAUNCH_INFO, RUN_FORMAT, Record, RunPaths
 from cosmos_core.plan.plan import RunPlan
 from cosmos_core.plan.trained import UNNUMBERED
 from cosmos_core.strict_json import loads
 
-__all__ = ["add_to_record", "content_of", "publish_record", "record_run", "replace_file", "synced_file"]
+__all__ = [
+    "add_to_record",
+    "content_of",
+    "publish_record",
+    "record_run",
+    "recorded_folders",
+    "replace_file",
+    "synced_file",
+]
 
 OF_TAGS = (RecursionError, AttributeError, LookupError, TypeError, OverflowError)
 """What PyYAML raises for values that do not fit their tags, and for deep nesting."""
+
+
+_FOLDERS = "model_folders"
 
 
 def content_of(path: Path) -> Any:
@@ -90,6 +101,7 @@ def record_run(
         "processes": plan.degrees.world,
         "weights": {"kind": plan.weights.kind, **_weights(plan.weights.path)},
         "distributions": plan.distributions,
+        **({_FOLDERS: dict(digests)} if (digests := plan.config.model.folder_digests) else {}),
         **({"restart": dict(restart)} if restart else {}),
         **({"before": before} if isinstance(before, dict) else {}),  # A refused launch leaves the run as it was.
     }
@@ -124,6 +136,13 @@ def _copy(source: Record, target: Record) -> None:
     for old, new in zip(source.files, target.files, strict=True):
         if old.is_file():
             replace_file(new, old.read_bytes())
+
+
+def recorded_folders(config_toml: Path) -> dict[str, str]:
+    """`ModelConfig.folder_digests` of the launch whose configuration this is; {} when its record has none."""
+    info = content_of(config_toml.with_name(LAUNCH_INFO))
+    folders = info.get(_FOLDERS) if isinstance(info, dict) else None
+    return folders if isinstance(folders, dict) else {}
 
 
 def publish_record(paths: RunPaths, launch: int | None) -> None:

@@ -22,7 +22,7 @@ from cosmos_core.data.preparation import ReadSample
 from cosmos_core.data.samples import Chat, Item, Video, VideoText
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.used import digest_of
-from cosmos_core.errors import UserError
+from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.train.contact_sheet import contact_sheet
 from cosmos_core.train.model_input import ModelInput
@@ -61,7 +61,7 @@ class CheckedSample:
     differences: tuple[str, ...] = ()
     overlong: bool = False
     skipped: tuple[str, str, str] | None = None
-    failed: tuple[str, ...] = ()
+    failed: tuple[Problem, ...] = ()
     identity: bytes = field(default=b"", repr=False)
     index: int = 0
     picture: str = field(default="", repr=False)
@@ -120,8 +120,7 @@ class _Checker(torch.utils.data.Dataset[CheckedSample]):
                 key = f"{self.reader.section}.overlong"
             return evolve(row, key=source.key(index), skipped=(error.where, error.reason, key), overlong=overlong)
         except UserError as error:
-            reasons = (f"{problem.message} ({problem.key}; {problem.hint})" for problem in error.problems)
-            failed = tuple(reasons) or (error.title,)
+            failed = tuple(error.problems) or (Problem(message=error.title),)
             return evolve(row, key=source.key(index), failed=failed, overlong=isinstance(error, TooLongForPack))
 
 
@@ -218,8 +217,12 @@ def _repeated(rows: list[CheckedSample]) -> tuple[Dropped, ...]:
 
 def _problems(reader: SampleReader, rows: list[CheckedSample], used: list[CheckedSample]) -> Iterator[str]:
     """Why training would refuse."""
-    failures = list(dict.fromkeys(text for row in rows for text in row.failed))
-    yield from failures[:MAX_PROBLEMS]
+    failures = list(dict.fromkeys(problem for row in rows for problem in row.failed))
+    advised = set[str]()
+    for problem in failures[:MAX_PROBLEMS]:
+        advice = "; ".join(filter(None, (problem.key, problem.hint)))
+        yield problem.message if advice in {"", *advised} else f"{problem.message} ({advice})"
+        advised.add(advice)
     if len(failures) > MAX_PROBLEMS:
         yield f"and {len(failures) - MAX_PROBLEMS} more such samples"
     bad = [row.skipped for row in rows if row.skipped is not None and not row.overlong]

@@ -117,7 +117,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, sortable: b
 
 def _cells(row: CheckedSample) -> tuple[str, ...]:
     if row.failed:
-        state = f"ends the run: {row.failed[0]}"
+        state = f"ends the run: {row.failed[0].message}"
     elif row.skipped is not None:
         state = f"skipped: {row.skipped[1]} ({row.skipped[0]})"
     else:

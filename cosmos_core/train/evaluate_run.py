@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -23,6 +25,8 @@ from cosmos_core.train.scores import Scoring
 from cosmos_core.train.validate import Evaluation, evaluate
 
 __all__ = ["EvaluationResult", "EvaluationTask", "evaluate_run"]
+
+logger = logging.getLogger(__name__)
 
 MAX_PICTURED = 200
 """Samples whose pictures are in the page, which would become too large for a browser with more."""
@@ -97,6 +101,10 @@ def evaluate_run(task: EvaluationTask, *, plugins: PluginManager) -> EvaluationR
         message = f"there are no answers for {', '.join(task.metrics)}"
         hint = "leave out --metric, or evaluate a reasoner without --answers 0"
         raise UserError("a metric has nothing to score", [Problem(message=message, hint=hint)])
+    if odd := [name for name, value in evaluated.metrics.items() if not isfinite(value)]:
+        logger.warning(
+            "not finite: %s; the model's outputs are NaN or infinite, as after training diverged", ", ".join(odd)
+        )
     return EvaluationResult(evaluated.metrics, described(loader.source))
 
 

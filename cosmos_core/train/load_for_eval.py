@@ -20,6 +20,7 @@ from cosmos_core.optim.ema import Ema
 from cosmos_core.plan.changes import changes
 from cosmos_core.plan.checkpoint import starting_weights
 from cosmos_core.plan.plan import WeightSource
+from cosmos_core.plan.record import recorded_folders
 from cosmos_core.plan.source import Source, check_reads, find_source
 from cosmos_core.plugin.descriptors import ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -71,7 +72,7 @@ def check_meaning(source: Source | None, config: RunConfig, weights: str) -> Non
     if source is None or source.record is None or source.kind not in ("run", "checkpoint"):
         return
     problems = []
-    for change in changes(read_document(source.record).values, config):
+    for change in changes(read_document(source.record).values, config, recorded_folders(source.record)):
         if change.rule == "refuse" and (weights == "ema" or not change.key.startswith("model.ema.")):
             was = "without it" if change.old is None else f"with {value_text(change.old)}"
             message = f"is {value_text(change.new)}, the weights were trained {was}"

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from cosmos_core.checkpoint.retention import check_best
 from cosmos_core.checkpoint.state import (
     model_state,
     optimizer_state,
@@ -322,6 +323,8 @@ class Trainer:
             alive=self.activity.alive,
         )
         evaluated = evaluate(task)
+        if self.is_main:
+            check_best(self.config.checkpoint, evaluated.metrics)
         self.trackers.log({"step": self.step, **evaluated.metrics})
         self.trackers.log_answers(self.step, evaluated.answers[: self.family.num_sample_answers])
         pictures = sorted(task.folder.glob("*.png")) if self.is_main else []

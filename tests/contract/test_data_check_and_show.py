@@ -250,7 +250,12 @@ def test_clips_that_a_pack_cannot_hold_are_counted_beforehand(media: Path, tmp_p
     assert {example.partition(" ")[0] for example in skipped["examples"]} == long
     assert Page(page.read_text()).count["img"] == 5 - len(long)
     done = cosmos("data", "check", str(media), *settings, "dataloader_train.overlong=error", "--no-html", code=2)
-    assert done.stderr.count(f"can never fit under {most}") == len(long)
+    assert done.stderr.count(f"can never fit under {most}") == len(long) > 1
+    assert done.stderr.count("leave such samples out") == 1
+    cap = ("dataloader_train.max_sequence_length=null", "dataloader_train.max_samples_per_batch=4")
+    of_model = (*small, *cap, f"model.max_num_tokens_after_packing={most}", "dataloader_train.overlong=error")
+    said = cosmos("data", "check", str(media), *of_model, "--no-html", code=2).stderr
+    assert "(model.max_num_tokens_after_packing; set it above that, " in said
 
 
 def test_validation_data_is_checked_where_the_run_validates(media: Path, tmp_path: Path) -> None:

@@ -146,3 +146,20 @@ def test_a_run_name_with_control_characters_is_one_sentence(name: str, tmp_path:
     error = cosmos("run", "hello", f"job.name={name}", cwd=tmp_path, code=2).stderr
     assert "command line  job.name: " in error
     assert "Traceback" not in error
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("command", [("run", "hello", "--nproc", "2", *SHORT[:3]), ("doctor", "--quick", "--offline")])
+def test_a_file_in_the_current_folder_is_not_taken_for_a_module_of_that_name(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    script = tmp_path / "bin/cosmos"  # Python looks for modules beside a script, and not in the current folder.
+    script.parent.mkdir()
+    script.write_text("from cosmos_core.__main__ import main\n\nif __name__ == '__main__':\n    main()\n")
+    for name in ("grp", "queue", "selectors", "types"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('no module')\n")
+    done = subprocess.run([sys.executable, script, *command], capture_output=True, text=True, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert "no module" not in said
+    assert "died" not in said
+    assert "nothing broken" in said or "outcome: done" in said

@@ -122,3 +122,11 @@ def test_two_ranks_go_back_together_and_train_as_one_does(tmp_path: Path) -> Non
 
 def keys_of(path: Path) -> set[str]:
     return {json.loads(line)["key"] for line in path.read_text().splitlines()}
+
+
+def test_an_evaluation_of_what_diverged_says_which_figures_are_not_finite(tmp_path: Path) -> None:
+    run_dir, said = run(tmp_path, "optimizer.lr=1e18", "trainer.max_iter=6", "trainer.max_consecutive_nan=9", code=0)
+    assert "the last steps were skipped, 4 in a row" in said
+    done = cosmos("eval", str(run_dir))
+    assert "val_loss: nan" in done.stdout
+    assert "not finite: val_loss; the model's outputs are NaN or infinite" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from cosmos_core.config import DataloaderConfig, DatasetConfig
+from cosmos_core.config import DataloaderConfig, DatasetConfig, TrainerConfig
 from cosmos_core.data import VideoText
 from cosmos_core.train import BuildContext, CallbackContext, Media
 from cosmos_core.train.tracker import TrackerGroup
@@ -24,6 +24,7 @@ from cosmos_vfm.network import Cosmos3Network
 from cosmos_vfm.sampling import SampleRequest
 from cosmos_vfm.sizes import MODEL_SIZES
 from cosmos_vfm.tokenizer.wan import WAN_CONFIG
+from tests.unit.logged import logged as logged_by
 
 
 def family_with(vae: Path) -> VfmFamily:
@@ -120,13 +121,16 @@ def test_previews_use_the_condition_frames_of_training(tmp_path: Path, monkeypat
         model=network_without_values(),
         step=0,
         is_main=True,
+        config=SimpleNamespace(trainer=TrainerConfig(run_validation=False)),
         loader=SimpleNamespace(source=Clips()),
         validation=None,
         averaged_weights=torch.no_grad,
         trackers=SimpleNamespace(log_media=lambda step, media: logged.extend(media)),
     )
     logged: list[Media] = []
-    DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
+    with logged_by("cosmos_vfm") as lines:
+        DrawSamplesCallback(DrawSamples(count=3), CallbackContext(tmp_path, tmp_path)).train_start(trainer)
+    assert "takes its captions from the training data: trainer.run_validation is false" in lines[0]
     assert [item.name for item in logged] == ["samples/sheet", *(f"samples/sample_{index:02d}" for index in range(3))]
     assert all(item.path.is_file() for item in logged)
     assert [request.num_condition_frames for request in requested] == [0, 1, 2]

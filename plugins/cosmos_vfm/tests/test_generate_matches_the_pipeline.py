@@ -26,6 +26,7 @@ from cosmos_vfm.tokenizer import build_text_tokenizer
 from cosmos_vfm.tokenizer.block_dct import BlockDct
 from tests.command import cosmos
 from tests.tiny_generator import write_generator
+from tests.unit.logged import logged
 
 CPU = torch.device("cpu")
 PLUGINS = PluginManager.discover()
@@ -212,3 +213,13 @@ def test_guidance_is_off_outside_its_interval(place: Path) -> None:
     # Timesteps are 999, 857 and 599: strictly between the ends.
     assert difference(sampled(6.0, (599, 999)), sampled(6.0, (600, 998))) == 0.0
     assert difference(sampled(6.0, (598, 999)), sampled(6.0, (600, 998))) > 1e-3
+
+
+def test_outputs_that_are_not_finite_are_told(place: Path) -> None:
+    generator = fresh_generator_of(place / "base")
+    with torch.no_grad():
+        next(generator.network.parameters()).fill_(torch.nan)
+    request = SampleRequest("a", 5, 32, 32, 5.0, solver=SolverSettings(2, 1.0, 3.0))
+    with logged("cosmos_vfm") as lines:
+        latents_of(generator, request)
+    assert "the model's outputs are NaN or infinite" in "".join(lines)

@@ -51,10 +51,18 @@ def test_what_stays(tmp_path: Path, overrides: tuple[str, ...], kept: list[int])
 
 
 def test_all_stay_while_no_validation_has_the_metric_of_the_best(tmp_path: Path) -> None:
-    with logged() as lines:
-        trainer = train(tmp_path, 'checkpoint.keep_best={metric="accuracyy", count=1}', losses={0: 0.5})
+    trainer = train(tmp_path, 'checkpoint.keep_best={metric="accuracyy", count=1}', losses={0: 0.5})
     assert steps_of(trainer) == list(range(1, 9))
-    assert any("'accuracyy', which no validation has given" in line and "there are val_loss" in line for line in lines)
+
+
+def test_a_metric_of_the_best_that_validation_lacks_is_told_at_the_start(tmp_path: Path) -> None:
+    validated = ("trainer.run_validation=true", "trainer.max_iter=1", "checkpoint.keep_last=2")
+    trainer, _ = ready(tmp_path, *validated, 'checkpoint.keep_best={metric="val_lss", count=1}')
+    with logged() as lines:
+        trainer.train()
+    told = [number for number, line in enumerate(lines) if "keep_best.metric is 'val_lss'" in line]
+    assert "until one has it all checkpoints stay; did you mean 'val_loss'?" in lines[told[0]]
+    assert told[0] < next(number for number, line in enumerate(lines) if line.startswith("saved "))
 
 
 def test_all_stay_by_default(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = [
     "sample_latents",
     "solver_sums",
 ]
+
+logger = logging.getLogger(__name__)
 
 PASS_TOKENS = 16384
 """Latent tokens that share a forward pass. More in a pass only cost memory: the device is busy with these."""
@@ -153,6 +156,8 @@ def _denoise(
         latents = torch.mv(summands.flatten(1).T, sums[index, : len(summands)]).view_as(latents)
         if on_step is not None:
             on_step(len(group))
+    if not bool(latents.isfinite().all()):
+        logger.warning("the model's outputs are NaN or infinite, as after training diverged: a clip shows nothing")
     return list(latents)
 
 

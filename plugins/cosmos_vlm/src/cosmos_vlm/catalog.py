@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from os.path import isdir
+from pathlib import Path
 
-__all__ = ["PINNED", "REASONERS", "TINY", "is_hub_name", "is_local", "pinned"]
+__all__ = ["CONFIGS", "HUB", "PINNED", "REASONERS", "TINY", "configuration_digest", "is_hub_name", "is_local", "pinned"]
 
 TINY = "tiny"
 """A Qwen3-VL of half a million parameters without weights, to train from scratch."""
+CONFIGS = ["*.json", "*.txt", "*.jinja"]
+"""Files of a backbone other than its weights."""
 HUB = "hf://"
 """Optional prefix of a repository's name."""
 
@@ -37,3 +41,10 @@ def is_hub_name(name: str) -> bool:
 def is_local(name: str) -> bool:
     """Whether a name can only be a folder's, so that it is not looked up on the Hub."""
     return not name.startswith(HUB) and (name.startswith((".", "/", "~")) or name.count("/") > 1)
+
+
+def configuration_digest(folder: Path) -> str:
+    """Digest of a backbone's files other than its weights: its architecture, tokenizer and processor."""
+    files = {path.name: path for pattern in CONFIGS for path in folder.glob(pattern) if path.is_file()}
+    contents = (f"{name}:{sha256(path.read_bytes()).hexdigest()}\n" for name, path in sorted(files.items()))
+    return sha256("".join(contents).encode()).hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from os.path import isdir
+from pathlib import Path
 from typing import Any, ClassVar
 
 from attrs import frozen
 
 from cosmos_core.config import AdaptedModelConfig, Ema, FileDatasetConfig, option, section
-from cosmos_vlm.catalog import is_hub_name
+from cosmos_vlm.catalog import TINY, configuration_digest, is_hub_name
 
 __all__ = ["Average", "Backbone", "ChatConfig", "Freeze", "LlavaConfig", "RowsConfig", "VlmConfig"]
 
@@ -99,6 +101,13 @@ class VlmConfig(AdaptedModelConfig):
         """The backbone's, where it is no folder."""
         names = (self.backbone.model_name, self.backbone.safetensors_path)
         return tuple(name for name in names if name and is_hub_name(name))
+
+    @property
+    def folder_digests(self) -> dict[str, str]:
+        """The backbone's, where it is a folder."""
+        name = self.backbone.model_name
+        local = name != TINY and isdir(name)
+        return {"model.backbone.model_name": configuration_digest(Path(name))} if local else {}
 
     @image_max_pixels.validator
     def _image_bounds(self, attribute: Any, most: int | None) -> None:

@@ -15,13 +15,12 @@ from cosmos_core.console import Progress, progress
 from cosmos_core.distributed import CounterRng, load_full_tensor
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import by_layer
-from cosmos_vlm.catalog import TINY, is_hub_name, is_local, pinned
+from cosmos_vlm.catalog import CONFIGS, HUB, PINNED, TINY, is_hub_name, is_local, pinned
 from cosmos_vlm.config import Backbone
 from cosmos_vlm.network import ReasonerNetwork
 from cosmos_vlm.tokenizer import lacking_configs
 
 __all__ = [
-    "CONFIGS",
     "INDEX",
     "config_folder",
     "fresh_weights",
@@ -35,8 +34,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_NAMES = 6
-CONFIGS = ["*.json", "*.txt", "*.jinja"]
-"""Files of a backbone other than its weights."""
 INDEX = "*.safetensors.index.json"
 """Says which file holds a tensor."""
 POSITION_STD = 0.5
@@ -58,7 +55,12 @@ def snapshot(name: str, patterns: list[str]) -> Path:
 
     repository, revision = pinned(name)
     spec = CheckpointSpec(name=name, summary="", repo=repository, revision=revision, files=tuple(patterns))
-    return fetch(spec).path
+    try:
+        return fetch(spec).path
+    except UserError as error:
+        if repository in PINNED or name.startswith(HUB):
+            raise
+        raise UserError(f"no such folder: {Path(name).absolute()}; on the Hub {error.title}", error.problems) from None
 
 
 def config_folder(backbone: Backbone) -> Path:

@@ -69,7 +69,9 @@ class DrawSamplesCallback(Callback):
         if self.config.prompts or self.config.prompts_file:
             return of_prompts(self.config, trainer.family.config, source)
         if trainer.validation is None and trainer.is_main:
-            logger.info("every_n_draw_sample takes its captions from the training data: there is no validation data")
+            runs = trainer.config.trainer.run_validation
+            reason = "there is no validation data" if runs else "trainer.run_validation is false"
+            logger.info("every_n_draw_sample takes its captions from the training data: %s", reason)
         return of_data(source, self.config.count)
 
     def _draw(self, trainer: Trainer) -> list[torch.Tensor]:

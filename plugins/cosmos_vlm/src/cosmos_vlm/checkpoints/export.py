@@ -20,9 +20,8 @@ from cosmos_core.checkpoint import (
 )
 from cosmos_core.optim import is_lora
 from cosmos_core.strict_json import read_object
-from cosmos_vlm.catalog import pinned
+from cosmos_vlm.catalog import CONFIGS, pinned
 from cosmos_vlm.processor_files import PixelLimits, write_processor
-from cosmos_vlm.weights import CONFIGS
 
 __all__ = ["copy_configs", "export_adapter", "export_weights"]
 

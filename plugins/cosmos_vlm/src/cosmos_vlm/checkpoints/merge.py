@@ -19,8 +19,9 @@ from attrs import frozen
 from cosmos_core.checkpoint import Entry, SafetensorsWeights, atomic_directory, fingerprint, write_shards
 from cosmos_core.errors import Problem, UserError
 from cosmos_vlm.architecture import architecture_of
+from cosmos_vlm.catalog import CONFIGS
 from cosmos_vlm.checkpoints.export import copy_configs
-from cosmos_vlm.weights import CONFIGS, missing_files, read_index, snapshot
+from cosmos_vlm.weights import missing_files, read_index, snapshot
 
 __all__ = ["merge_onto_tower"]
 
