@@ -130,7 +130,7 @@ def index_of(
 
 
 def _as_problem(dropped: Dropped) -> Problem:
-    hint = f"dataset.{dropped.key} changes it" if dropped.key else ""
+    hint = f"dataloader_train.dataset.{dropped.key} changes it" if dropped.key else ""
     return Problem(message=f"{dropped.count} x {dropped.reason}", hint=hint)
 
 
