@@ -112,8 +112,8 @@ def _intervals(config: RunConfig) -> Iterator[str]:
     if trainer.run_validation:
         due["trainer.validation_iter"] = trainer.validation_iter
     for name, callback in trainer.callbacks.items():
-        counted = {field.name for field in attrs.fields(type(callback)) if field.metadata.get("unit") == "steps"}
-        for key in sorted(counted | {"every_n"}):
+        in_steps = {field.name for field in attrs.fields(type(callback)) if field.metadata.get("unit") == "steps"}
+        for key in sorted(in_steps | {"every_n"}):
             due[f"trainer.callbacks.{name}.{key}"] = getattr(callback, key, 0)
     late = [f"{key}={steps}" for key, steps in due.items() if isinstance(steps, int) and steps > last]
     if late:
