@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 __all__ = [
     "Problem",
@@ -19,11 +19,14 @@ __all__ = [
     "disk_faults_reported",
     "file_of",
     "first_line",
+    "in_table",
     "make_folder",
     "writing",
 ]
 
 
+ONE_DATASET = "dataloader_train.dataset"
+"""Where datasets name their keys in messages."""
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
@@ -119,5 +122,26 @@ def first_line(error: Exception) -> str:
 
 
 def as_problems(error: UserError, key: str) -> list[Problem]:
-    """An error among the problems of a planned run: its title, which concerns the value at `key`, and its problems."""
-    return [Problem(message=error.title.removesuffix("; nothing was started"), key=key), *error.problems]
+    """An error among the problems of a planned run: its own, under its title where they do not name a file.
+
+    key: of the dataset's table or path; "" for an error of several.
+    """
+    title = error.title.removesuffix("; nothing was started")
+    if not error.problems:
+        return [Problem(message=title, key=key)]
+    problems = in_table(error.problems, key.removesuffix(".path")) if key else error.problems
+    return [
+        problem if problem.file else evolve(problem, message=f"{title}: {problem.message}", key=problem.key or key)
+        for problem in problems
+    ]
+
+
+def in_table(problems: Iterable[Problem], table: str) -> list[Problem]:
+    """Problems of a dataset, which does not know where its table lies and names keys of ``dataloader_train.dataset``.
+
+    table: where it lies.
+    """
+    return [
+        evolve(problem, key=problem.key.replace(ONE_DATASET, table), hint=problem.hint.replace(ONE_DATASET, table))
+        for problem in problems
+    ]

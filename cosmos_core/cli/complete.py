@@ -149,10 +149,10 @@ def _plugins(ctx: click.Context) -> PluginManager:
 
 
 def _keys(ctx: click.Context) -> list[Key]:
-    """Keys of the recipe on the line; of all sections without one."""
+    """Keys of the recipe on the line, which may be the data that are looked at; of all sections without one."""
     from cosmos_core.config.reference import keys_of
 
-    recipe = ctx.params.get("recipe")
+    recipe = ctx.params.get("recipe") or ctx.params.get("target")
     applies = _selectors(recipe) if recipe else None
     sections = [section for section in _plugins(ctx).registry.sections() if applies is None or section.when in applies]
     return [key for section in sections for key in keys_of(section)]
@@ -167,15 +167,15 @@ def _names(keys: list[Key]) -> dict[str, str]:
     }
 
 
-def _selectors(recipe: str) -> Iterable[str]:
-    """What selects the sections that a recipe uses."""
+def _selectors(recipe: str) -> Iterable[str] | None:
+    """What selects the sections that a recipe uses; None where it cannot be read, or is no recipe."""
     from cosmos_core.recipes.find import find_recipe
     from cosmos_core.recipes.peek import peek
 
     try:
         glance = peek(find_recipe(recipe))
     except UserError:
-        return ("",)
+        return None
     return ("", f"task {glance.task}", *(f"dataset {name}" for name in glance.dataset.split(" + ")))
 
 

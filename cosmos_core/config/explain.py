@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from cosmos_core.config.compat import RENAMED
+from cosmos_core.config.fields import OnResume
 from cosmos_core.config.reference import Key, Section, keys_of
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
@@ -13,6 +14,12 @@ from cosmos_core.names import did_you_mean
 __all__ = ["explain_key", "listed"]
 
 _MEMBER = re.compile(r"dataloader_train\.mixture(\[\d+\])?\.")
+ON_RESUME: dict[OnResume, str] = {
+    "refuse": "another value is an error, since the saved tensors would mean something else",
+    "refuse_training": "another value is an error, since the run would train something else; `cosmos eval` takes it",
+    "list": "another value is taken, and the plan and the log name the change",
+}
+"""The rules in words."""
 
 
 def listed(name: str) -> str:
@@ -45,7 +52,7 @@ def _facts(key: Key, name: str) -> dict[str, str]:
         "default": key.default,
         "bounds": key.bounds,
         "unit": key.unit,
-        "on resume": key.on_resume,
+        "on resume": ON_RESUME[key.on_resume],
         "meaning": key.help,
         "owner": key.owner,
     }

@@ -184,13 +184,14 @@ class CheckpointConfig:
 class TypicalSample:
     """A usual sample of a dataset, for plans.
 
-    frames: 1 for a picture, 0 for text alone. text: tokens.
+    frames: 1 for a picture, 0 for text alone. text: tokens. pictures: how many there are of this size.
     """
 
     frames: int
     height: int
     width: int
     text: int
+    pictures: int = 1
 
 
 @frozen(kw_only=True)

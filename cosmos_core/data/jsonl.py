@@ -19,7 +19,7 @@ from attrs import evolve, field, frozen
 from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.hub.containment import find_media
-from cosmos_core.names import text_fault
+from cosmos_core.names import counted, text_fault
 from cosmos_core.strict_json import loads
 from cosmos_core.text_files import as_utf8
 
@@ -131,7 +131,7 @@ def index_of(
 
 
 def _as_problem(dropped: Dropped) -> Problem:
-    hint = f"dataset.{dropped.key} changes it" if dropped.key else ""
+    hint = f"dataloader_train.dataset.{dropped.key} changes it" if dropped.key else ""
     return Problem(message=f"{dropped.count} x {dropped.reason}", hint=hint)
 
 
@@ -162,8 +162,10 @@ def read_clips(
                 break  # The lines of another encoding are no lines.
     if problems:
         rest = len(problems) - MAX_PROBLEMS
-        more = [Problem(message=f"and {rest} more lines")] if rest > 0 else []
-        raise UserError(f"{len(problems)} bad lines in {file}; nothing was started", [*problems[:MAX_PROBLEMS], *more])
+        more = [Problem(message=f"and {counted(rest, 'more line')}")] if rest > 0 else []
+        raise UserError(
+            f"{counted(len(problems), 'bad line')} in {file}; nothing was started", [*problems[:MAX_PROBLEMS], *more]
+        )
     return index_of(records, clip_filter, Drops(), str(file))
 
 

@@ -69,7 +69,7 @@ class Lengths:
 
 
 def _size(sample: TypicalSample) -> int:
-    return sample.frames * sample.height * sample.width
+    return sample.pictures * sample.frames * sample.height * sample.width
 
 
 def lengths_of(source: MapSource) -> Lengths | None:

@@ -26,6 +26,7 @@ from cosmos_core.data.used import UsedSamples, digest_of
 from cosmos_core.data.worker_count import workers_for
 from cosmos_core.data.workers import read_in_workers
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import counted
 
 __all__ = ["MicroBatch", "PackedLoader"]
 
@@ -326,7 +327,7 @@ class _Packs:
     def described(self, cap: int) -> str:
         packing_efficiency = self.tokens / (self.packs * cap)
         return (
-            f"packed {self.samples} samples into {self.packs} sequences of at most {cap} tokens: "
+            f"packed {counted(self.samples, 'sample')} into {counted(self.packs, 'sequence')} of at most {cap} tokens: "
             f"{packing_efficiency:.1%} full, {1 - packing_efficiency:.1%} empty"
         )
 

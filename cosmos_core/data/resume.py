@@ -20,6 +20,7 @@ from cosmos_core.data.sampler import LOADER_FORMAT, Begin, EpochSampler, Order, 
 from cosmos_core.data.source import MapSource
 from cosmos_core.data.used import DIGEST_SIZE, digest_of
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import counted
 
 __all__ = ["Resumed", "data_state", "plain", "resume"]
 
@@ -218,5 +219,7 @@ def _unused(member: Member, used: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 def _described(begin: Begin) -> str:
     """How much is left of the epochs that were begun."""
-    counts = [f"{int.from_bytes(left, 'big').bit_count()} samples of epoch {epoch}" for epoch, left in begin.left]
+    counts = [
+        f"{counted(int.from_bytes(left, 'big').bit_count(), 'sample')} of epoch {epoch}" for epoch, left in begin.left
+    ]
     return f"goes on with {' and '.join(counts) or 'a new epoch'}"

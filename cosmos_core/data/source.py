@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from cosmos_core.config.run import TypicalSample
 from cosmos_core.data.dropped import Dropped
+from cosmos_core.names import counted
 
 __all__ = ["MapSource", "UnreadableSample", "described"]
 
@@ -114,6 +116,11 @@ class MapSource(ABC):
         return {}
 
 
+ONE = re.compile(r"^(1 (?:sample|row))s\b")
+"""As fingerprints begin, whose words cannot change: checkpoints hold them."""
+
+
 def described(source: MapSource) -> str:
     """What a dataset holds: its fingerprint; its size if it has none."""
-    return source.fingerprint or f"{len(source)} samples"
+    text = source.fingerprint or counted(len(source), "sample")
+    return ONE.sub(r"\1", text)

@@ -143,7 +143,7 @@ class RunPlan:
         """The plan in short, label -> text."""
         degrees, trainer, loader = self.degrees, self.config.trainer, self.config.dataloader_train
         micro = (
-            f"up to {loader.max_samples_per_batch} samples"
+            f"up to {counted(loader.max_samples_per_batch, 'sample')}"
             if loader.max_samples_per_batch is not None
             else f"under {loader.max_sequence_length} tokens"
         )

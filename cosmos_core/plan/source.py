@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from itertools import chain
 from os.path import isdir
 from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from cosmos_core.config.env import output_root
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub.reference import locate_checkpoint
 from cosmos_core.names import did_you_mean
@@ -15,11 +18,12 @@ from cosmos_core.plan.checkpoint import damaged, latest_complete
 from cosmos_core.plan.hold import Hold
 from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import BASE_FILE, EXPORT_CONFIG, RunPaths, step_of
+from cosmos_core.plan.runs import run_called, run_names
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.descriptors import CheckpointSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 
-__all__ = ["Source", "check_reads", "find_source", "identify", "locate_source"]
+__all__ = ["Source", "check_reads", "find_source", "identify", "locate_source", "named_folder"]
 
 ATTEMPTS = 10
 """To hold a checkpoint. A file system whose folders never look the same twice would need more."""
@@ -65,19 +69,35 @@ class Source:
         }[self.kind]
 
 
-def locate_source(name: str, plugins: PluginManager, *, step: int | None = None) -> Source:
-    """What a folder or a published name is; a name's files are fetched if they are not here. step: as in `find_source`.
+def locate_source(
+    name: str, plugins: PluginManager, *, step: int | None = None, others: Mapping[str, Collection[str]] | None = None
+) -> Source:
+    """What a folder, a run's name or a published name is. step: as in `find_source`.
 
-    Raises UserError when it is neither, or cannot be fetched.
+    A published name's files are fetched if they are not here. others: more names that the caller takes, by what they
+    are, for the message. Raises UserError when it is none of them, or cannot be fetched.
     """
-    if Path(name).is_dir():
-        return find_source(Path(name), plugins, step=step)
+    folder, root = named_folder(name, plugins), output_root()
+    if folder is not None:
+        return find_source(folder, plugins, step=step)
+    others = others or {}
+    kinds = ["no folder", f"no run below {root} (`cosmos runs list`)", *(f"no {kind}" for kind in others)]
+    message = f"{name} is {', '.join(kinds)} and no published name (`cosmos checkpoints list`)"
     published = [spec.name for spec in plugins.registry.all(CheckpointSpec)]
-    if name in published:
-        return find_source(locate_checkpoint(name, plugins.registry).path, plugins, step=step)
-    message = f"{name} is no folder and no published name (`cosmos checkpoints list`)"
-    problem = Problem(message=message, hint=did_you_mean(name, published))
-    raise UserError("there are no weights of that name", [problem])
+    hint = did_you_mean(name, [*run_names(root), *published, *chain(*others.values())])
+    raise UserError("there are no weights of that name", [Problem(message=message, hint=hint)])
+
+
+def named_folder(name: str, plugins: PluginManager) -> Path | None:
+    """A folder, or where those of a published name or of a run's name are; None when it is none of them.
+
+    Raises UserError when several runs have the name, or when it cannot be fetched.
+    """
+    if isdir(name):
+        return Path(name)
+    if any(name == spec.name for spec in plugins.registry.all(CheckpointSpec)):
+        return locate_checkpoint(name, plugins.registry).path
+    return run_called(name, output_root())
 
 
 def find_source(path: Path, plugins: PluginManager, *, step: int | None = None) -> Source:

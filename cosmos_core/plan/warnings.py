@@ -10,6 +10,7 @@ import attrs
 
 from cosmos_core.config.model import ModelConfig
 from cosmos_core.config.run import OptimizerConfig, RunConfig, SchedulerConfig
+from cosmos_core.names import counted
 from cosmos_core.plan.ineffective import ineffective
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.plan.schedule import factor
@@ -67,8 +68,9 @@ def _rates(config: RunConfig, first: int) -> Iterator[str]:
     if first < warm and last <= warm:
         highest = max(factor(scheduler, step) for step in (first, last - 1))
         yield (
-            f"the run of {last} steps ends within its warm-up of {warm} (scheduler.warm_up_steps): the rate reaches "
-            f"{config.optimizer.lr * highest:.3g} instead of {config.optimizer.lr * scheduler.f_max[0]:.3g}"
+            f"the run of {counted(last, 'step')} ends within its warm-up of {warm} (scheduler.warm_up_steps): "
+            f"the rate reaches {config.optimizer.lr * highest:.3g} instead of "
+            f"{config.optimizer.lr * scheduler.f_max[0]:.3g}"
         )
     begin = 0
     for number, end in enumerate(accumulate(scheduler.cycle_lengths)):
@@ -109,12 +111,12 @@ def _intervals(config: RunConfig) -> Iterator[str]:
     if trainer.run_validation:
         due["trainer.validation_iter"] = trainer.validation_iter
     for name, callback in trainer.callbacks.items():
-        counted = {field.name for field in attrs.fields(type(callback)) if field.metadata.get("unit") == "steps"}
-        for key in sorted(counted | {"every_n"}):
+        in_steps = {field.name for field in attrs.fields(type(callback)) if field.metadata.get("unit") == "steps"}
+        for key in sorted(in_steps | {"every_n"}):
             due[f"trainer.callbacks.{name}.{key}"] = getattr(callback, key, 0)
     late = [f"{key}={steps}" for key, steps in due.items() if isinstance(steps, int) and steps > last]
     if late:
-        yield f"these intervals are longer than the run of {last} steps: {', '.join(late)}"
+        yield f"these intervals are longer than the run of {counted(last, 'step')}: {', '.join(late)}"
 
 
 def _parts(config: RunConfig) -> Iterator[str]:
@@ -122,6 +124,7 @@ def _parts(config: RunConfig) -> Iterator[str]:
     checkpointing, most = config.model.activation_checkpointing, config.dataloader_train.max_samples_per_batch
     if checkpointing.mode != "auto" and most is not None and checkpointing.parts > most:
         yield (
-            f"model.activation_checkpointing.parts is {checkpointing.parts}, and a pack has at most {most} samples "
-            f"(dataloader_train.max_samples_per_batch): {checkpointing.parts - most} of them only repeat a sample"
+            f"model.activation_checkpointing.parts is {checkpointing.parts}, and a pack has at most "
+            f"{counted(most, 'sample')} (dataloader_train.max_samples_per_batch): "
+            f"{checkpointing.parts - most} of them only repeat a sample"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cosmos_core.names import counted
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths, step_of
 from cosmos_core.plan.record import content_of
@@ -42,7 +43,9 @@ class Rollback:
     def text(self) -> str:
         """In words."""
         place = f": {self.file}" if self.file else ""
-        return f"step {self.from_step} to {self.to_step} ({self.why}), without {self.left_out} samples{place}"
+        return (
+            f"step {self.from_step} to {self.to_step} ({self.why}), without {counted(self.left_out, 'sample')}{place}"
+        )
 
 
 @frozen

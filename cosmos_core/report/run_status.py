@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import did_you_mean
 from cosmos_core.plan.disk_use import files_below
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.record import content_of
 from cosmos_core.report.metric_values import finite_number
 from cosmos_core.report.metrics_file import last_metrics
 
-__all__ = ["RunStatus", "find_run", "find_runs", "names_of", "read_status", "recorded_config", "standing_launch"]
+__all__ = ["RunStatus", "names_of", "read_status", "recorded_config", "standing_launch"]
 
-DEPTH = 3
-"""Folders between an output root and a run: project, group, name."""
 STATES = {"done": "done", "stopped": "stopped", "interrupted": "stopped"}
 """State by outcome; every other outcome is a failure."""
-LISTED = "`cosmos runs list ROOT` shows the runs below a folder"
 VANISHED = "ended without a word: killed, out of memory, or the machine went down; see its logs"
 
 
@@ -48,45 +42,6 @@ class RunStatus:
     val_loss: float | None
     changed: float
     size: int
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a launch has been in this folder."""
-    return any((folder / name).exists() for name in ("launches", "metrics.jsonl", "config.toml"))
-
-
-def find_runs(root: Path) -> Iterator[Path]:
-    """Run directories in an output root, or in a part of one, in the order of their names; `root` itself if it is."""
-    yield from _runs(root, DEPTH)
-
-
-def _runs(folder: Path, depth: int) -> Iterator[Path]:
-    if _is_run(folder):
-        yield folder
-    elif depth:
-        try:
-            inner = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-        except OSError:
-            return
-        for path in inner:
-            yield from _runs(Path(path), depth - 1)
-
-
-def find_run(text: str, root: Path) -> Path:
-    """The run that a path names, or that has this name below `root`. Raises UserError when there is none or several."""
-    if _is_run(Path(text)):
-        return Path(text)
-    runs = {str(path.relative_to(root)): path for path in find_runs(root) if path != root}
-    same = [path for name, path in runs.items() if name == text or path.name == text]
-    if len(same) == 1:
-        return same[0]
-    if same:
-        places = ", ".join(map(str, same))
-        raise UserError(f"several runs are called {text}", [Problem(message=places, hint="give the path of one")])
-    nearest = did_you_mean(text, [*runs, *(path.name for path in runs.values())])
-    fault = "is no run" if Path(text).is_dir() else "there is no such folder"
-    problem = Problem(message=f"{fault}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
-    raise UserError(f"{text} is no run", [problem])
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

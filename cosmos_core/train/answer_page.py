@@ -35,7 +35,9 @@ class Row:
 
 
 def question(shown: ModelInput) -> str:
-    """The text that the model was given, without what it learns."""
+    """What people asked, or else the text that the model was given, without what it learns."""
+    if shown.question:
+        return shown.question
     text = "".join(text for text, learned in shown.text if not learned)
     return _REPEATED.sub(r"\1", text).strip()
 

@@ -18,7 +18,7 @@ from cosmos_core.data.source import MapSource
 from cosmos_core.distributed.fsdp import dtype
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.rng import CounterRng
-from cosmos_core.errors import Problem, UserError, as_problems, first_line
+from cosmos_core.errors import Problem, UserError, as_problems, first_line, in_table
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim.adamw import build_adamw
 from cosmos_core.optim.ema import Ema
@@ -52,9 +52,6 @@ __all__ = [
 
 
 logger = logging.getLogger(__name__)
-
-ONE_DATASET = "dataloader_train.dataset"
-"""Where datasets name their keys in messages."""
 
 
 def needs_mixed_precision(model: ModelConfig) -> bool:
@@ -200,12 +197,7 @@ def _open(dataset: DatasetConfig, key: str, plugins: PluginManager) -> MapSource
         problem = Problem(message=error.strerror or first_line(error), file=str(error.filename or ""))
         raise UserError(title, [problem]) from error
     except UserError as error:
-        # A dataset does not know where its table lies.
-        moved = [
-            evolve(problem, key=problem.key.replace(ONE_DATASET, key), hint=problem.hint.replace(ONE_DATASET, key))
-            for problem in error.problems
-        ]
-        raise UserError(error.title, moved) from error
+        raise UserError(error.title, in_table(error.problems, key)) from error
     return source
 
 

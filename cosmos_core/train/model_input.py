@@ -15,13 +15,14 @@ class ModelInput:
 
     media: the frames of each clip, image or video, in order; a frame is uint8 [3, H, W], RGB. text: pieces of the
     rendered text, and whether each is learned. num_condition_frames: leading latent frames that are given; None where
-    there are none. latent_bytes: its size in a latent cache.
+    there are none. latent_bytes: its size in a latent cache. question: what people asked, where the text has more.
     """
 
     media: tuple[tuple[torch.Tensor, ...], ...]
     text: tuple[tuple[str, bool], ...]
     num_condition_frames: int | None = None
     latent_bytes: int = 0
+    question: str = ""
 
     @property
     def frames(self) -> tuple[torch.Tensor, ...]:

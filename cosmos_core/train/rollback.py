@@ -20,6 +20,7 @@ from cosmos_core.data.resume import plain
 from cosmos_core.distributed.fsdp import reshard
 from cosmos_core.distributed.reduce import gather_objects
 from cosmos_core.errors import Problem
+from cosmos_core.names import counted
 from cosmos_core.plan.checkpoint import damaged
 from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.plan import WeightSource
@@ -129,8 +130,10 @@ class Rollbacks:
             self._recorded[str(self.count)] = {**facts, "blamed": failure.blamed, "left_out": file.name}
             add_to_record(trainer.paths, trainer.launch, "rollbacks", self._recorded)
         logger.warning(
-            "step %d: %s; back to step %d (rollback %d of %d); the data go on after step %d, without %d samples%s%s",
-            *(failed, failure.symptom, trainer.step, self.count, self.limit, failed, len(left_out), file_name),
+            "step %d: %s; back to step %d (rollback %d of %d); the data go on after step %d, without %s%s%s",
+            *(failed, failure.symptom, trainer.step, self.count, self.limit, failed),
+            counted(len(left_out), "sample"),
+            file_name,
             "".join(f"\n  {text}" for text in failure.blamed),
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cosmos_core.cli.complete import checkpoint_names, run_directories
-from cosmos_core.cli.options import json_option, step_option
+from cosmos_core.cli.options import folder_or_run, json_option, step_option
 from cosmos_core.cli.output import print_facts, print_json, print_rows
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plugin.descriptors import CheckpointSpec
@@ -71,9 +71,9 @@ def fetch(plugins: PluginManager, name: str, output: Path | None, as_json: bool)
 
 
 @click.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
+@click.argument("source", metavar="FOLDER", shell_complete=run_directories)
 @json_option
-def verify(folder: Path, as_json: bool) -> int:
+def verify(source: str, as_json: bool) -> int:
     """Compare every file of FOLDER, a run or one checkpoint, with the checksums taken when it was written.
 
     The base that frozen weights were left to is compared by its digest. Exit code 2 when something is damaged.
@@ -87,6 +87,7 @@ def verify(folder: Path, as_json: bool) -> int:
     from cosmos_core.plan.hold import held_in_turn
     from cosmos_core.plan.manifest import MANIFEST
 
+    folder = folder_or_run(source)
     places = (folder / "checkpoints", folder)
     checkpoints = next((complete for place in places if (complete := complete_ones(place))), [folder])
     faults = {path: _faults(path) for path in held_in_turn(checkpoints)}
@@ -123,18 +124,18 @@ def _wrong_base(checkpoint: Path) -> list[str]:
 
 
 @click.command("pack")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
+@click.argument("source", shell_complete=run_directories)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: RUN/packed/iter_<N>.")
 @step_option
 @click.option(
     "--base",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIRECTORY",
     help="Where the base is now, a run too; default: where the checkpoint says.",
 )
 @json_option
 @click.pass_obj
 def pack(
-    plugins: PluginManager, source: Path, output: Path | None, step: int | None, base: Path | None, as_json: bool
+    plugins: PluginManager, source: str, output: Path | None, step: int | None, base: str | None, as_json: bool
 ) -> None:
     """Copy a checkpoint of SOURCE, a run or one iter_<N>, with the frozen weights that it left to its base.
 
@@ -148,12 +149,13 @@ def pack(
     from cosmos_core.checkpoint.pack import pack as write_whole
     from cosmos_core.plan.source import find_source
 
-    origin = find_source(source, plugins, step=step)
+    origin = find_source(folder_or_run(source), plugins, step=step)
     if origin.kind not in ("run", "checkpoint") or origin.weights is None:
         lacks = "holds no complete checkpoint" if origin.weights is None else f"is {origin.label}, which needs no base"
-        raise UserError("nothing was packed", [Problem(message=lacks, file=str(source))])
+        raise UserError("nothing was packed", [Problem(message=lacks, file=str(origin.folder))])
     checkpoint = origin.weights.resolve()
     if output is None and checkpoint.parent.name != "checkpoints":
         raise UserError("nothing was packed", [Problem(message=f"{checkpoint} is in no run", hint="say where with -o")])
-    facts = write_whole(checkpoint, output or checkpoint.parent.parent / PACKED / checkpoint.name, base)
+    whole = output or checkpoint.parent.parent / PACKED / checkpoint.name
+    facts = write_whole(checkpoint, whole, folder_or_run(base) if base is not None else None)
     print_facts({"source": str(checkpoint), **facts}, as_json)

@@ -14,7 +14,7 @@ from cosmos_core.errors import Problem, UserError, make_folder, writing
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.paths import RunPaths
 from cosmos_core.plan.source import Source, locate_source
-from cosmos_core.plugin.descriptors import CheckpointSpec, DatasetSpec, ModelFamilySpec
+from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.find import list_recipes
 from cosmos_core.recipes.peek import check_can_run
@@ -61,8 +61,9 @@ def evaluate(
 ) -> None:
     """Evaluate SOURCE on validation data: `cosmos eval SOURCE [DATASET_OR_RECIPE] [key=value ...]`.
 
-    SOURCE is a run directory, one of its checkpoints, an export, a converted base, a published folder or name, or a
-    recipe, which means the weights that a new run of it would start from.
+    SOURCE is a run (its directory or name), one of its checkpoints, an export, a converted base, a published folder or
+    name, or a recipe, which means the weights that a new run of it would start from. Of a run that is called like a
+    recipe give the directory.
 
     DATASET_OR_RECIPE is a file or folder with data of your own, a dataset's type, or a recipe, which gives the settings
     too; by default the validation data that the run recorded.
@@ -174,20 +175,14 @@ def _reader(source: Source | None, plugins: PluginManager) -> str:
 
 
 def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | None:
-    """The folder that SOURCE names, fetched if it is a published name; None for a recipe. Raises UserError."""
+    """The weights that SOURCE names, fetched if it is a published name; None for a recipe. Raises UserError."""
     if not Path(name).is_dir() and _is_recipe(name):
         if step is not None:
             raise UserError("--step is for run directories; a recipe has no checkpoints")
         check_can_run(name)
         return None
-    published = [spec.name for spec in plugins.registry.all(CheckpointSpec)]
-    if Path(name).is_dir() or name in published:
-        return locate_source(name, plugins, step=step)
-    message = (
-        f"{name} is no folder, no recipe (`cosmos recipes list`) and no published name (`cosmos checkpoints list`)"
-    )
-    hint = did_you_mean(name, [*(recipe.name for recipe in list_recipes()), *published])
-    raise UserError("there is nothing to evaluate", [Problem(message=message, hint=hint)])
+    recipes = [recipe.name for recipe in list_recipes()]
+    return locate_source(name, plugins, step=step, others={"recipe (`cosmos recipes list`)": recipes})
 
 
 def _evaluated(name: str, source: Source | None, weights: str, *, averaged: bool) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosmos_core.cli.complete import run_directories, task_names
-from cosmos_core.cli.options import json_option, step_option
+from cosmos_core.cli.options import folder_or_run, json_option, step_option
 from cosmos_core.cli.output import print_facts
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.plan.paths import BASE_FILE, RunPaths
@@ -27,7 +27,7 @@ FORMATS = ("diffusers", "hf")
 
 
 @click.command("export")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), shell_complete=run_directories)
+@click.argument("source", shell_complete=run_directories)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @step_option
 @click.option("--weights", type=click.Choice(["ema", "live"]), help="Default: the average, where the run kept one.")
@@ -46,7 +46,7 @@ FORMATS = ("diffusers", "hf")
 @click.pass_obj
 def export(
     plugins: PluginManager,
-    source: Path,
+    source: str,
     output: Path,
     step: int | None,
     weights: str | None,
@@ -58,7 +58,7 @@ def export(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Export SOURCE: a run directory, one of its iter_<N> folders, or a converted base.
+    """Export SOURCE: a run (its directory or name), one of its iter_<N> folders, or a converted base.
 
     \b
     Examples:
@@ -75,11 +75,12 @@ def export(
         raise UserError("--format and --layout are the same option; give --format only")
     if task is not None:
         plugins.registry.get(ModelFamilySpec, task)
-    exported = _exportable(source, step, plugins)
+    folder = folder_or_run(source)
+    exported = _exportable(folder, step, plugins)
     iteration, record = exported.weights, exported.record
     assert iteration is not None
     config = read_resolved(record, plugins.registry) if record is not None else None
-    spec = find_converter(plugins.registry, "dcp", "hf", _task(task, config, source))
+    spec = find_converter(plugins.registry, "dcp", "hf", _task(task, config, folder))
     base = _base(iteration, config, plugins)
     if not base.is_dir():
         click.echo(f"note: the base {base} does not exist, so nothing of it is exported", err=True)

@@ -138,7 +138,7 @@ def _changes(costs: Costs) -> Iterator[str]:
 
 def _lengths(costs: Costs) -> str:
     count = costs.case.samples_read
-    return f"{count} samples of the data" if count else "typical sample"
+    return f"{counted(count, 'sample')} of the data" if count else "typical sample"
 
 
 def _lines(costs: Costs) -> Iterator[str]:

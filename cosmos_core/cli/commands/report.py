@@ -37,8 +37,8 @@ def report(runs: tuple[str, ...], output: Path, root: Path | None) -> None:
     """
     from cosmos_core.config.env import output_root
     from cosmos_core.launch.run_lock import is_locked
+    from cosmos_core.plan.runs import find_run
     from cosmos_core.report.page import write_report
-    from cosmos_core.report.run_status import find_run
 
     folder = root if root is not None else output_root()
     run_dirs = list(dict.fromkeys(find_run(name, folder) for name in runs))

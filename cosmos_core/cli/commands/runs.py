@@ -47,7 +47,7 @@ def list_all(root: Path | None, as_json: bool) -> None:
       cosmos runs list
       cosmos runs list outputs/train/cosmos3 --json
     """
-    from cosmos_core.report.run_status import find_runs
+    from cosmos_core.plan.runs import find_runs
 
     folder = _root(root)
     statuses = sorted((_status(path) for path in find_runs(folder)), key=lambda status: -status.changed)
@@ -192,7 +192,7 @@ def _root(root: Path | None) -> Path:
 
 
 def _find(name: str, root: Path | None) -> Path:
-    from cosmos_core.report.run_status import find_run
+    from cosmos_core.plan.runs import find_run
 
     return find_run(name, _root(root))
 

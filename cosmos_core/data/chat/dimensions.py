@@ -20,9 +20,9 @@ __all__ = ["dimensions_of_row", "dimensions_of_video"]
 
 
 def dimensions_of_row(row: Mapping[str, Any], where: str, media: MediaReader) -> TypicalSample | None:
-    """Of a dialog in any of the usual forms. Several pictures count as one of their area; None for embedded videos.
+    """Of a dialog in any of the usual forms; None for embedded videos.
 
-    Raises UnreadableSample.
+    Several pictures count as so many of their mean width and area. Raises UnreadableSample.
     """
     try:
         dialog = parse_dialog(row)
@@ -36,8 +36,9 @@ def dimensions_of_row(row: Mapping[str, Any], where: str, media: MediaReader) ->
     sizes = [_picture(media.locate(part.source, "image"), where) for part in references]
     if not sizes:
         return TypicalSample(frames=0, height=0, width=0, text=text)
-    width = max(width for width, _ in sizes)
-    return TypicalSample(frames=1, height=sum(w * h for w, h in sizes) // width, width=width, text=text)
+    width = sum(w for w, _ in sizes) // len(sizes)
+    height = sum(w * h for w, h in sizes) // (width * len(sizes))
+    return TypicalSample(frames=1, height=height, width=width, text=text, pictures=len(sizes))
 
 
 def dimensions_of_video(file: Path, media: MediaReader, text: int) -> TypicalSample:

@@ -293,7 +293,7 @@ def test_a_link_out_of_the_dataset_is_refused(dataset: Dataset, tmp_path: Path) 
     dataset.clip("good")
     shutil.move(dataset.root / "train/videos/good.mp4", tmp_path / "outside.mp4")
     (dataset.root / "train/videos/good.mp4").symlink_to(tmp_path / "outside.mp4")
-    with pytest.raises(UserError, match="bad lines"):
+    with pytest.raises(UserError, match="1 bad line in"):
         dataset.source()
     assert numbers(draw(dataset.source(media_roots=(str(tmp_path),))).video) == list(range(37))
     (tmp_path / "elsewhere").mkdir()

@@ -77,7 +77,7 @@ def test_what_was_measured_is_not_measured_again_and_the_result_is_the_same(
     interrupt(monkeypatch, clips, out, copy=copy, at="c")
     told = prepare_here(clips, out, copy=copy)
     assert sorted(measured) == ["c", "d"]
-    assert "going on after an interruption: 3 files are measured already" in told
+    assert "going on after an interruption: 3 files measured already" in told
     assert any("left out: 1 x not a video" in line for line in told)
     prepare_here(clips, tmp_path / "whole", copy=copy)
     assert content(out) == content(tmp_path / "whole")

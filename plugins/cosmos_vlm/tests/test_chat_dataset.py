@@ -248,6 +248,26 @@ def test_media_of_a_folder_of_files_lie_beside_their_file_or_at_the_top(tmp_path
     assert source.dimensions(0) is not None
 
 
+def test_one_row_of_one_file_is_counted_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"query": "x", "response": "y"}))
+    with logged("cosmos_vlm") as lines:
+        ChatSource(ChatConfig(type="chat", path=str(tmp_path / "rows.jsonl")))
+    assert lines[0].startswith("chat: 1 row of ")
+    assert lines[0].endswith(" in 1 file")
+
+
+def test_a_plan_counts_each_picture_of_a_dialog(tmp_path: Path) -> None:
+    row = {"query": "<image><image>Which is redder?", "response": "The second.", "images": ["a.png", "a.png"]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    PIL.Image.new("RGB", (200, 150)).save(tmp_path / "a.png")
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        'extends = "llava_ov_packed"\nunset = ["dataloader_train.dataset"]\n'
+        f'[dataloader_train.dataset]\ntype = "chat"\npath = "{tmp_path}/rows.jsonl"\n'
+    )
+    assert "a usual sample: 2 pictures of 200x150: 140 visual and " in cosmos("plan", str(recipe)).stdout
+
+
 def examples() -> list[str]:
     """The rows that the documentation shows, one of each form."""
     page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")

@@ -216,3 +216,9 @@ def test_without_a_network_a_local_copy_is_proposed(tmp_path: Path) -> None:
     done = streamed("http://127.0.0.1:9", tmp_path, code, HF_HUB_OFFLINE="1")
     assert "the Hub cannot be read" in done.stdout, done.stderr
     assert "dataloader_train.dataset.path" in done.stdout
+
+
+def test_a_hub_that_cannot_be_reached_is_told_without_long_waits(tmp_path: Path) -> None:
+    done = streamed("http://127.0.0.1:9", tmp_path, "LlavaSource(LlavaConfig(type='llava_ov'))")
+    assert "the Hub cannot be read" in done.stderr
+    assert "Retrying" not in done.stderr

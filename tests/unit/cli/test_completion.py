@@ -55,6 +55,12 @@ def test_keys_of_the_recipe_on_the_line_and_of_all_without_one() -> None:
     assert "trainer.max_val_iter=" in values("eval", "outputs/some_run", "trainer.max_val")
     assert "model.flow.loss_scale" in values("config", "explain", "model.flow.")
     assert "dataloader_val.dataset.path=" in values("run", "vision_sft_demo", "dataloader_val.dataset.")
+    for command in (("run",), ("data", "check"), ("data", "show")):
+        keys = values(*command, "vision_sft_demo", "dataloader_train.dataset.")
+        assert "dataloader_train.dataset.min_window_frames=" in keys
+        assert "dataloader_train.dataset.shuffle_buffer=" not in keys
+    of_data = values("data", "check", "rows.jsonl", "dataloader_train.dataset.")
+    assert "dataloader_train.dataset.shuffle_buffer=" in of_data
     assert any(item.help == "Base learning rate." for item in offered("run", "hello", "optimizer.lr"))
 
 

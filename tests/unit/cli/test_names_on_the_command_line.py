@@ -14,6 +14,7 @@ from cosmos_core.errors import UserError
 from cosmos_core.names import did_you_mean, nearest_part
 from cosmos_core.plugin import DatasetSpec, PluginManager
 from tests.command import cosmos
+from tests.unit.report.run_folders import run_folder
 
 PLUGINS = PluginManager.discover()
 
@@ -60,6 +61,28 @@ def test_it_is_refused_with_the_nearest(
     monkeypatch.chdir(tmp_path)
     assert near in refused(*arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("checkpoints", "pack"), ()),
+        (("checkpoints", "verify"), ()),
+        (("eval",), ()),
+        (("export",), ("-o", "out")),
+        pytest.param(("chat",), ("--prompt", "What is it?"), marks=pytest.mark.torch),
+        pytest.param(("generate",), ("-p", "A lighthouse"), marks=pytest.mark.torch),
+    ],
+)
+def test_a_run_below_the_output_root_is_found_by_its_name(
+    before: tuple[str, ...], after: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_folder(Path("outputs/train"), "mine")
+    assert str(run) in refused(*before, "mine", *after)
+    said = refused(*before, "mien", *after)
+    assert "below outputs/train" in said
+    assert "did you mean 'mine'?" in said
 
 
 def test_a_setting_written_like_an_option_says_how_settings_are_written() -> None:

@@ -132,7 +132,8 @@ def test_a_hundred_runs_are_listed_at_once_without_torch(tmp_path: Path) -> None
             checkpoint(folder, step)
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom cosmos_core.launch.run_lock import is_locked\n"
-        "from cosmos_core.report.run_status import find_runs, read_status\n"
+        "from cosmos_core.plan.runs import find_runs\n"
+        "from cosmos_core.report.run_status import read_status\n"
         "started = time.process_time()\n"
         "found = [read_status(path, is_running=is_locked) for path in find_runs(Path(sys.argv[1]))]\n"
         "print(len(found), time.process_time() - started, 'torch' in sys.modules, 'numpy' in sys.modules)\n"

@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cosmos_core import plugin as author
+from cosmos_core.config.explain import explain_key
 from cosmos_core.config.reference import keys_of
 from cosmos_core.config.schema import json_schema
 from cosmos_core.plugin import PluginManager
@@ -96,6 +97,15 @@ def test_the_schema_of_one_task_has_only_its_model() -> None:
     (model,) = printed["properties"]["model"]["anyOf"]
     assert "tier" in model["properties"]
     assert "did you mean 'vfm'?" in cosmos("config", "schema", "--task", "vfn", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("optimizer.lr", "another value is taken"), ("model.flow.loss_scale", "would train something else")],
+)
+def test_explain_says_in_words_what_another_value_does_on_resume(key: str, said: str) -> None:
+    [facts, *_] = explain_key(key, SECTIONS)
+    assert said in facts["on resume"]
 
 
 def test_explain_says_all_there_is_to_say(tmp_path: Path) -> None:

@@ -103,6 +103,6 @@ def test_a_dialog_is_measured_by_its_text_and_by_the_headers_of_its_media() -> N
         PIL.Image.new("RGB", size).save(file := io.BytesIO(), "PNG")
         pictures.append(file.getvalue()[:60])  # The header alone.
     measured = dimensions_of_row(_row(images=pictures), "", MediaReader())
-    assert measured == TypicalSample(frames=1, height=35, width=40, text=10)
+    assert measured == TypicalSample(frames=1, height=23, width=30, text=10, pictures=2)
     with pytest.raises(UnreadableSample, match="row 1: image cannot be read"):
         dimensions_of_row(_row(images=[b"none", b"none"]), "row 1", MediaReader())

@@ -166,3 +166,8 @@ def test_the_plan_tells_what_a_person_wants_to_know(tmp_path: Path) -> None:
     assert "4 data ranks" in summary["batch"]
     assert plan(tmp_path, world=1).summary()["batch"].endswith("1 data rank")
     assert summary["weights"] == "scratch"
+
+
+def test_a_plan_of_one_sample_a_micro_batch_counts_it_as_one(tmp_path: Path) -> None:
+    summary = plan(tmp_path, "dataloader_train.max_samples_per_batch=1").summary()
+    assert summary["batch"].startswith("up to 1 sample x ")

@@ -131,6 +131,23 @@ def test_bad_lines_of_an_index_are_found_before_the_run(tmp_path: Path) -> None:
     assert "half of a character" in refused("vision_sft_demo", data, "trainer.run_validation=false", root=tmp_path)
 
 
+def test_a_dataset_without_usable_clips_is_one_problem_that_names_the_key_of_its_own_table(tmp_path: Path) -> None:
+    index = tmp_path / "data/train/video_dataset_file.jsonl"
+    index.parent.mkdir(parents=True)
+    clip = {"uuid": "a", "vision_path": "a.mp4", "duration": 1, "width": 9, "height": 9, "caption": "A towel."}
+    index.write_text(json.dumps(clip) + "\n")
+    mixture = f"""[{{type = "bridge", path = "{tmp_path}/data", weight = 1.0, max_duration = 0.5}}]"""
+    recipe = tmp_path / "mix.toml"
+    recipe.write_text(
+        'extends = "vision_sft_demo"\nunset = ["dataloader_train.dataset"]\ntrainer.run_validation = false\n'
+        f"dataloader_train.mixture = {mixture}\n"
+    )
+    text = refused(str(recipe), root=tmp_path)
+    assert text.startswith("error: 1 problem with the planned run")
+    assert "dataloader_train.mixture[0].path: no usable clip in " in text
+    assert "1 x longer than 0.5 s; dataloader_train.mixture[0].max_duration changes it" in text
+
+
 def test_bad_entries_of_a_manifest_are_found_before_the_run(tmp_path: Path) -> None:
     manifest = tmp_path / "videophy2_train/meta.json"
     manifest.parent.mkdir()

@@ -13,10 +13,11 @@ import yaml
 from cosmos_core.errors import UserError
 from cosmos_core.plan import RunPaths
 from cosmos_core.plan.leftovers import leftover_bytes
+from cosmos_core.plan.runs import find_run, find_runs
 from cosmos_core.report.media import pages_of
 from cosmos_core.report.metrics_file import read_metrics
 from cosmos_core.report.record import RunRecord, read_record
-from cosmos_core.report.run_status import RunStatus, find_run, find_runs, read_status, recorded_config
+from cosmos_core.report.run_status import RunStatus, read_status, recorded_config
 from cosmos_core.report.settings import differing_settings
 from tests.unit.report.run_folders import checkpoint, run_folder, step_record
 from tests.unit.vanishing import vanishing

@@ -68,7 +68,9 @@ def read_manifest(config: VideophyConfig) -> Manifest:
             categories[entry[0]] = str(value["category"])
     if problems:
         title = f"{len(problems)} bad entries in {path}; nothing was started"
-        raise UserError(title, problems[:MAX_PROBLEMS])
+        rest = len(problems) - MAX_PROBLEMS
+        more = [Problem(message=f"and {rest} more")] if rest > 0 else []
+        raise UserError(title, [*problems[:MAX_PROBLEMS], *more])
     return Manifest(content, entries, categories)
 
 

@@ -20,7 +20,7 @@ from cosmos_vlm.processor_files import PixelLimits
 from cosmos_vlm.tokenizer import SPECIAL
 from cosmos_vlm.vision import MERGE, Grid, fit_image, fit_video, patches_of
 
-__all__ = ["RenderedChat", "generation_prompt", "render_chat"]
+__all__ = ["RenderedChat", "asked_in", "generation_prompt", "render_chat"]
 
 ROLES = ("system", "user", "assistant", "tool")
 HEADER, END = "<|im_start|>", "<|im_end|>"
@@ -36,10 +36,18 @@ PARTS = re.compile(
     + ")",
     re.DOTALL,
 )
+MARKUP = re.compile(r"(?:<\d+\.\d seconds>)?(?:" + "|".join(map(re.escape, SPECIAL)) + ")")
+"""What stands in a turn beside its words."""
 THOUGHT_END = "</think>"
 FAILURES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What the expressions of a template may raise, beside its own errors."""
 TAGS = re.compile(f"(<think>|{THOUGHT_END})")
+
+
+def asked_in(text: str) -> str:
+    """The users' words in a dialog as the template writes it, without marks; "" where there are none."""
+    turns = [turn.removeprefix("user\n") for turn in text.split(HEADER) if turn.startswith("user\n")]
+    return "\n\n".join(words for turn in turns if (words := MARKUP.sub("", turn).strip()))
 
 
 class RenderedChat:

@@ -61,13 +61,13 @@ class _Dialogs:
 
 
 def _patches(sample: TypicalSample, model: VlmConfig) -> list[int]:
-    """Patches of each frame that the tower sees: of a picture, or of pairs of a video's frames."""
+    """Patches of each frame that the tower sees: of pictures, or of pairs of a video's frames."""
     if sample.frames == 0:
         return []
     if sample.frames == 1:
         low, high = (model.image_min_pixels or IMAGE_PIXELS[0], model.image_max_pixels or IMAGE_PIXELS[1])
         rows, columns = fit_image(sample.height, sample.width, low, high)
-        return [rows * columns // PATCH**2]
+        return [rows * columns // PATCH**2] * sample.pictures
     low, high = (model.video_min_pixels or VIDEO_PIXELS[0], model.video_max_pixels or VIDEO_PIXELS[1])
     rows, columns = fit_video(sample.frames, sample.height, sample.width, low, high)
     return [rows * columns // PATCH**2] * -(-sample.frames // TEMPORAL)
@@ -210,11 +210,12 @@ def _launched_layers(architecture: Any, parts: BackwardOfParts) -> float:
 
 def _core_seconds(sample: TypicalSample) -> float:
     a_pixel = CORE_SECONDS_A_PIXEL[0 if sample.frames == 1 else 1]
-    return CORE_SECONDS + sample.frames * sample.height * sample.width * a_pixel
+    return CORE_SECONDS + sample.pictures * sample.frames * sample.height * sample.width * a_pixel
 
 
 def _described(dialogs: _Dialogs) -> str:
     each = dialogs.each
-    media = {0: "text alone", 1: f"a picture of {each.width}x{each.height}"}
+    pictures = "a picture" if each.pictures == 1 else f"{each.pictures} pictures"
+    media = {0: "text alone", 1: f"{pictures} of {each.width}x{each.height}"}
     what = media.get(each.frames, f"a video of {each.width}x{each.height} with {each.frames} frames")
     return f"{what}: {dialogs.visual:,} visual and {each.text:,} text tokens"

@@ -24,6 +24,7 @@ from cosmos_vlm.batch import ChatBatch, collate
 from cosmos_vlm.blocks import parallelize_blocks
 from cosmos_vlm.catalog import is_hub_name, pinned
 from cosmos_vlm.chat_processor import IGNORE_INDEX, ChatProcessor, TokenizedConversation
+from cosmos_vlm.chat_template import asked_in
 from cosmos_vlm.config import Backbone, VlmConfig
 from cosmos_vlm.estimate import estimate
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
@@ -155,10 +156,11 @@ class VlmFamily(ModelFamily):
             frames = list(frames_of(patches, grid))
             media.append((*frames, *frames[-1:] * (len(frames) % 2 if pads[0] != image else 0)))
         learned = groupby(zip(value.ids.tolist(), (value.labels != IGNORE_INDEX).tolist(), strict=True), itemgetter(1))
-        text = (
+        text = tuple(
             (self.processor.tokenizer.decode([token for token, _ in run]), is_learned) for is_learned, run in learned
         )
-        return ModelInput(tuple(media), tuple(text))
+        asked = asked_in("".join(piece for piece, _ in text))
+        return ModelInput(tuple(media), text, question=asked)
 
     def num_tokens(self, value: TokenizedConversation) -> int:
         """Tokens of the conversation, visual tokens included."""

@@ -15,6 +15,7 @@ from cosmos_core.console import progress
 from cosmos_core.data.dropped import Dropped, Drops
 from cosmos_core.data.prepared import write_prepared
 from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import counted
 from cosmos_data_bridge.folder.entries import Entry
 from cosmos_data_bridge.folder.journal import Journal, stamp_of
 from cosmos_data_bridge.folder.listing import Listing, Source
@@ -96,7 +97,7 @@ def _measure(entries: Sequence[Entry], folder: Path, cut: Cut, drops: Drops, tel
     """The usable clips. Raises UserError when there are none."""
     journal = Journal(folder / JOURNAL, decoded_facts)
     if len(journal):
-        tell(f"going on after an interruption: {len(journal)} files are measured already")
+        tell(f"going on after an interruption: {counted(len(journal), 'file')} measured already")
     with progress("measuring", len(entries), "files") as measuring:
         measured = measure_all(entries, cut, drops, facts_of=journal.facts_of, done=measuring.advance)
     if not measured:

@@ -63,7 +63,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_obj
 def generate(plugins: PluginManager, /, source: str, overrides: tuple[str, ...], **options: Any) -> None:
-    """Generate with SOURCE: a run, one of its checkpoints, an export, a converted base, a published folder or name.
+    """Generate with SOURCE: a run or its name, a checkpoint, an export, a converted base, a published folder or name.
 
     Defaults depend on the model and on what is given (text, image, video). Everything that was used is in
     results.jsonl; index.html plays the clips.

@@ -14,7 +14,7 @@ from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import locate_checkpoint
 from cosmos_core.plan import RunPaths
 from cosmos_core.plan.paths import step_of
-from cosmos_core.plan.source import Source, check_reads, find_source
+from cosmos_core.plan.source import Source, check_reads, find_source, locate_source, named_folder
 from cosmos_core.plugin import PluginManager
 from cosmos_core.recipes.loading import load_recorded, resolve
 from cosmos_core.strict_json import read_object
@@ -186,9 +186,10 @@ def _generation(source: Source, config: RunConfig, job: Job) -> Mapping[str, Any
 
 
 def _find(name: str, plugins: PluginManager, step: int | None) -> Source:
-    path = Path(name)
-    folder = path if path.exists() else locate_checkpoint(name, plugins.registry).path
-    source = find_source(folder, plugins, step=step)
+    if "/" in name and named_folder(name, plugins) is None:  # A repository on the Hub.
+        source = find_source(locate_checkpoint(name, plugins.registry).path, plugins, step=step)
+    else:
+        source = locate_source(name, plugins, step=step)
     if source.weights is None:
         problem = Problem(message="no step has been saved yet", file=str(source.folder))
         raise UserError(f"{name} holds no complete checkpoint", [problem])

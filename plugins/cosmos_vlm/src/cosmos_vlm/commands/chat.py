@@ -89,8 +89,8 @@ def chat(
 ) -> None:
     """Talk with the reasoner SOURCE about images and videos.
 
-    SOURCE is a run, one of its checkpoints, an export, or a published folder or name. Without --prompt or --input it
-    is a conversation; /help lists its commands.
+    SOURCE is a run or its name, one of its checkpoints, an export, or a published folder or name. Without --prompt or
+    --input it is a conversation; /help lists its commands.
 
     \b
     A line of --input is one of:

@@ -18,8 +18,9 @@ from attrs import evolve
 from cosmos_core.config import TypicalSample
 from cosmos_core.data import Chat, MapSource, UnreadableSample
 from cosmos_core.data.chat import MediaReader, dimensions_of_row, to_chat
+from cosmos_core.data.source import described
 from cosmos_core.errors import Problem, UserError
-from cosmos_core.names import text_fault
+from cosmos_core.names import counted, text_fault
 from cosmos_vlm.config import RowsConfig
 from cosmos_vlm.data.local import local_copy
 from cosmos_vlm.data.shards import blocks_per_window, windowed_shuffle
@@ -60,7 +61,7 @@ class RowsSource(MapSource):
         if not sum(self._sizes):
             raise UserError(f"no rows in {config.path or config.subset or config.repo}; nothing was started")
         self._ends = list(accumulate(self._sizes))
-        logger.info("%s: %s in %d files", config.type, self.fingerprint, len(files))
+        logger.info("%s: %s in %s", config.type, described(self), counted(len(files), "file"))
         shards = min(config.lanes, len(self._sizes))
         self._evict_after = EVICTION_FACTOR * shards * blocks_per_window(self._sizes, shards, config.shuffle_buffer)
         self.media = MediaReader(target_fps=target_fps, max_frames=max_frames, media_roots=config.media_roots)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from cosmos_core.errors import Problem, UserError, first_line
-from cosmos_core.hub import RepositoryFiles, with_retries
+from cosmos_core.hub import RepositoryFiles, unreachable, with_retries
 from cosmos_vlm.config import RowsConfig
 
 __all__ = ["repository_of", "streamed_files"]
@@ -35,6 +35,8 @@ def streamed_files(config: RowsConfig) -> list[str]:
         return {split: list(files) for split, files in (builder.config.data_files or {}).items()}
 
     hint = f"check the network and HF_TOKEN, or give a local copy as {KEY}.path"
+    if reason := unreachable():  # The client would try for half a minute.
+        raise UserError("the Hub cannot be read", [Problem(message=reason, file=name, hint=hint)])
     splits = with_retries(files_by_split, name, waits=(), hint=hint)
     if config.split not in splits:
         raise _subset_error(

@@ -1,0 +1,75 @@
+"""Finds runs: those below a folder, and the one that a path or a name means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cosmos_core.errors import Problem, UserError
+from cosmos_core.names import did_you_mean
+
+__all__ = ["find_run", "find_runs", "folder_or_run", "run_called", "run_names"]
+
+DEPTH = 3
+"""Folders between an output root and a run: project, group, name."""
+LISTED = "`cosmos runs list ROOT` shows the runs below a folder"
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a launch has been in this folder."""
+    return any((folder / name).exists() for name in ("launches", "metrics.jsonl", "config.toml"))
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """Run directories in an output root, or in a part of one, in the order of their names; `root` itself if it is."""
+    yield from _runs(root, DEPTH)
+
+
+def _runs(folder: Path, depth: int) -> Iterator[Path]:
+    if _is_run(folder):
+        yield folder
+    elif depth:
+        try:
+            inner = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        except OSError:
+            return
+        for path in inner:
+            yield from _runs(Path(path), depth - 1)
+
+
+def find_run(text: str, root: Path) -> Path:
+    """The run that a path names, or that has this name below `root`. Raises UserError when there is none or several."""
+    if _is_run(Path(text)):
+        return Path(text)
+    run = run_called(text, root)
+    if run is not None:
+        return run
+    nearest = did_you_mean(text, run_names(root))
+    fault = "is no run" if Path(text).is_dir() else "there is no such folder"
+    problem = Problem(message=f"{fault}, and no run of that name is below {root}", file=text, hint=nearest or LISTED)
+    raise UserError(f"{text} is no run", [problem])
+
+
+def folder_or_run(text: str, root: Path) -> Path:
+    """A folder of any kind, or the run of this name below `root`. Raises UserError when it is neither."""
+    return Path(text) if os.path.isdir(text) else find_run(text, root)
+
+
+def run_called(text: str, root: Path) -> Path | None:
+    """The run of this name below `root`; None when there is none. Raises UserError when there are several."""
+    same = [path for path in _below(root) if text in (str(path.relative_to(root)), path.name)]
+    if len(same) > 1:
+        places = ", ".join(map(str, same))
+        raise UserError(f"several runs are called {text}", [Problem(message=places, hint="give the path of one")])
+    return same[0] if same else None
+
+
+def run_names(root: Path) -> list[str]:
+    """What the runs below `root` may be called."""
+    runs = _below(root)
+    return [*(str(path.relative_to(root)) for path in runs), *(path.name for path in runs)]
+
+
+def _below(root: Path) -> list[Path]:
+    return [path for path in find_runs(root) if path != root]
