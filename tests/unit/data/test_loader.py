@@ -57,7 +57,9 @@ def test_a_pack_obeys_the_smaller_cap_and_tells_its_share(limit: int | None, cap
 def test_the_section_of_a_sample_that_never_fits_is_named() -> None:
     with pytest.raises(UserError) as error:
         list(number_loader(0, 1, cap=10, section="dataloader_val"))
-    assert error.value.problems[0].key == "dataloader_val.max_sequence_length"
+    (problem,) = error.value.problems
+    assert problem.key == "model.max_num_tokens_after_packing", "the family's own limit, which is the only one"
+    assert "dataloader_val.overlong=skip" in problem.hint
 
 
 def test_a_record_brings_its_own_key_and_others_get_the_sources() -> None:
