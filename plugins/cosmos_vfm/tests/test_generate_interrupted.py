@@ -73,3 +73,11 @@ def test_finished_clips_are_shown_and_the_same_command_makes_the_others(
     assert "missing" not in page.read_text()
     with pytest.raises(UserError, match="has all these clips already"):
         generate(source, folder, "a", "b", "c")
+
+
+def test_results_that_name_a_file_elsewhere_are_none_of_an_interrupted_command(source: str, tmp_path: Path) -> None:
+    generate(source, tmp_path / "out", "a")
+    results = tmp_path / "out/results.jsonl"
+    results.write_text(results.read_text().replace("clip_000.mp4", "../out/clip_000.mp4"))
+    with pytest.raises(UserError, match="choose another folder"):
+        generate(source, tmp_path / "out", "a", "b")

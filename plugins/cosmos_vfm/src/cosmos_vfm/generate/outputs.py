@@ -66,7 +66,7 @@ def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tu
     if not any(folder.iterdir()):
         file.touch()
     try:
-        results = {key: result for key, result in _results(file).items() if (folder / result["file"]).is_file()}
+        results = {key: result for key, result in _results(file).items() if _is_clip(folder, result["file"])}
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{folder} is there already; choose another folder or remove it") from None
     if len(results) == len(planned):
@@ -76,6 +76,13 @@ def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tu
         problem = Problem(message="it has clips of other weights, prompts or settings", file=str(file), hint=hint)
         raise UserError(f"{folder} is there already", [problem])
     return results
+
+
+def _is_clip(folder: Path, name: str) -> bool:
+    """Whether a file of this name is there. Raises ValueError for a path to somewhere else."""
+    if Path(name).name != name:
+        raise ValueError(name)
+    return (folder / name).is_file()
 
 
 def _results(file: Path) -> dict[tuple[int, str], Result]:
