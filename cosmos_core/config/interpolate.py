@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cosmos_core.config.converter import DIGITS
 from cosmos_core.config.document import Provenance, problem_at
-from cosmos_core.config.locate import KeyPath, key_text
+from cosmos_core.config.locate import KeyPath, how_to_set
 from cosmos_core.config.overrides import parse_value
 from cosmos_core.errors import Problem
 
@@ -50,7 +50,7 @@ def _walk(value: Any, path: KeyPath, scope: _Scope) -> Any:
         return [_walk(item, (*path, index), scope) for index, item in enumerate(value)]
     if value == MISSING:
         if path not in _OPTIONAL_WHEN_MISSING:
-            scope.problem(path, "has no value ('???')", f"set it, e.g. {key_text(path)}=VALUE on the command line")
+            scope.problem(path, "has no value ('???')", how_to_set(path))
         return None
     if isinstance(value, str):
         value = _string(value, path, scope) if "${" in value else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-__all__ = ["KeyPath", "key_text", "locate"]
+__all__ = ["KeyPath", "how_to_set", "key_text", "locate"]
 
 KeyPath = tuple[str | int, ...]
 
@@ -22,6 +22,13 @@ def key_text(path: KeyPath) -> str:
         bare = _BARE.fullmatch(part)
         text += ("." if text else "") + (part if bare else f'"{part}"')
     return text
+
+
+def how_to_set(path: KeyPath) -> str:
+    """The hint for a value that is missing. The command line takes lists as a whole, not their elements."""
+    if any(isinstance(part, int) for part in path):
+        return "set it there"
+    return f"set it, e.g. {key_text(path)}=VALUE on the command line"
 
 
 def locate(text: str) -> dict[KeyPath, int]:

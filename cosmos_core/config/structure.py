@@ -14,7 +14,7 @@ from cosmos_core.config.checks import TOLERABLE, cross_field
 from cosmos_core.config.compat import new_name
 from cosmos_core.config.converter import Fault, UnknownKey, describe, faults, strict_converter
 from cosmos_core.config.document import HEADER, Provenance, problem_at, read_document
-from cosmos_core.config.locate import KeyPath, key_text
+from cosmos_core.config.locate import KeyPath, how_to_set, key_text
 from cosmos_core.config.problems import in_order
 from cosmos_core.config.run import (
     CheckpointConfig,
@@ -124,7 +124,7 @@ class _Builder:
                 name = str(path[-1])
                 self.add_problem(path, "unknown key", did_you_mean(name, fault.known) or _elsewhere(name))
         elif isinstance(fault, KeyError):
-            self.add_problem(path, "is missing", f"set it, e.g. {key_text(path)}=VALUE on the command line")
+            self.add_problem(path, "is missing", how_to_set(path))
         else:
             self.add_problem(path, str(fault))
 

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["steady_streams"]
 
+OUTPUT, ERRORS = 1, 2
+"""Descriptors."""
+
 
 class _Output(FileIO):
     """A descriptor whose reader may leave, as `head` does: the command goes on, and its exit code tells how it ended.
 
-    Another error, as of a full disk, is raised once: a buffer above tries again at the end of the process.
+    Another error, as of a full disk, is raised once: a buffer above tries again at the end of the process. Of standard
+    error it is not raised, since no place is left to tell it.
     """
 
     _failed = False
@@ -27,7 +31,7 @@ class _Output(FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno != EPIPE and not self._failed:
+            if error.errno != EPIPE and self.fileno() != ERRORS and not self._failed:
                 self._failed = True
                 raise
             return memoryview(data).nbytes
@@ -40,7 +44,7 @@ def steady_streams() -> None:
     reader has left.
     """
     _open_closed()
-    sys.stdout, sys.stderr = _steady(sys.stdout, 1), _steady(sys.stderr, 2)
+    sys.stdout, sys.stderr = _steady(sys.stdout, OUTPUT), _steady(sys.stderr, ERRORS)
 
 
 def _steady(stream: TextIO | None, descriptor: int) -> TextIO:

@@ -81,3 +81,36 @@ def test_results_that_name_a_file_elsewhere_are_none_of_an_interrupted_command(s
     results.write_text(results.read_text().replace("clip_000.mp4", "../out/clip_000.mp4"))
     with pytest.raises(UserError, match="choose another folder"):
         generate(source, tmp_path / "out", "a", "b")
+
+
+def test_a_result_that_a_full_disk_cut_off_is_made_again(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "out/results.jsonl"
+    generate(source, tmp_path / "out", "a", "b")
+    results.write_bytes(results.read_bytes()[:-20])
+    made = interrupt_after(2, monkeypatch)
+    again = generate(source, tmp_path / "out", "a", "b", "c")
+    assert len(made) == 2
+    assert [json.loads(line) for line in results.read_text().splitlines()] == again
+
+
+def test_a_clip_that_is_gone_does_not_hide_a_second_interruption(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(source, tmp_path / "out", "a", "b")
+    (tmp_path / "out/clip_001.mp4").unlink()
+    interrupt_after(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        generate(source, tmp_path / "out", "a", "b")
+    assert "missing: 1 clip" in (tmp_path / "out/index.html").read_text()
+
+
+def test_as_many_clips_of_other_prompts_are_told_as_such(source: str, tmp_path: Path) -> None:
+    generate(source, tmp_path / "out", "a")
+    with pytest.raises(UserError, match="of other weights, prompts or settings"):
+        generate(source, tmp_path / "out", "b")
+
+
+def test_a_prompt_with_a_line_separator_has_a_result(source: str, tmp_path: Path) -> None:
+    assert generate(source, tmp_path / "out", "one\u2028two")[0]["prompt"] == "one\u2028two"

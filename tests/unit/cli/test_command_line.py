@@ -99,6 +99,14 @@ def test_a_full_disk_below_the_output_is_one_sentence(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (2, "error: No space left on device: standard output\n")
 
 
+@pytest.mark.parametrize(("stdout", "code"), [("/dev/null", 0), ("/dev/full", 2)])
+def test_a_full_disk_below_the_messages_changes_no_exit_code(stdout: str, code: int) -> None:
+    command = [sys.executable, "-m", "cosmos_core", "recipes", "list"]
+    with Path(stdout).open("w") as output, Path("/dev/full").open("w") as full:
+        assert subprocess.run(command, stdout=output, stderr=full).returncode == code
+        assert subprocess.run([*command, "--bad"], stdout=output, stderr=full).returncode == 2
+
+
 @pytest.mark.parametrize(("arguments", "code"), [("recipes list", 0), ("config reference --bad", 2)])
 def test_a_reader_that_leaves_changes_no_exit_code(arguments: str, code: int) -> None:
     """As `head` does, here before the first line."""

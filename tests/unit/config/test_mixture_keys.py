@@ -137,6 +137,12 @@ def test_what_is_no_list_of_tables_is_refused(tmp_path: Path, override: str, key
     assert words in problems(tmp_path, TWO, override)[key][1]
 
 
+def test_a_key_that_a_member_lacks_is_not_said_to_be_set_on_the_command_line(tmp_path: Path) -> None:
+    """Which takes lists as a whole alone."""
+    line, words = problems(tmp_path, TWO.replace('path = "clips"', ""))["dataloader_train.mixture[1].path"]
+    assert (line, words) == (8, "is missing; set it there")
+
+
 def test_validation_has_one_dataset_and_a_single_one_has_no_weight(tmp_path: Path) -> None:
     text = 'extends = "hello"\n[[dataloader_val.mixture]]\ntype = "tiny"\nweight = 1\n'
     assert problems(tmp_path, text) == {

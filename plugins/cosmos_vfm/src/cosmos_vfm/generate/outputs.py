@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def _write(path: Path, frames: Frames, fps: float) -> str:
 def append_result(folder: Path, result: Result) -> None:
     """Add a line at once, so that nothing is lost when a later clip fails."""
     with writing(folder / RESULTS), (folder / RESULTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result, ensure_ascii=False) + "\n")
+        file.write(_line(result))
 
 
 def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tuple[int, str], Result]:
@@ -66,15 +66,19 @@ def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tu
     if not any(folder.iterdir()):
         file.touch()
     try:
-        results = {key: result for key, result in _results(file).items() if _is_clip(folder, result["file"])}
+        known = _results(file)
+        if not known and file.stat().st_size:
+            raise ValueError(file)
+        results = {key: result for key, result in known.items() if _is_clip(folder, result["file"])}
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{folder} is there already; choose another folder or remove it") from None
-    if len(results) == len(planned):
-        raise UserError(f"{folder} has all these clips already; choose another folder or remove it")
     if not all(key in planned and planned[key].items() <= result.items() for key, result in results.items()):
         hint = "give the same command to go on with it; or choose another folder, or remove this one"
         problem = Problem(message="it has clips of other weights, prompts or settings", file=str(file), hint=hint)
         raise UserError(f"{folder} is there already", [problem])
+    if len(results) == len(planned):
+        raise UserError(f"{folder} has all these clips already; choose another folder or remove it")
+    _write_results(folder, results.values())
     return results
 
 
@@ -86,8 +90,21 @@ def _is_clip(folder: Path, name: str) -> bool:
 
 
 def _results(file: Path) -> dict[tuple[int, str], Result]:
-    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    """Those of whole lines: a full disk cuts off the last one."""
+    lines = map(json.loads, file.read_bytes().split(b"\n")[:-1])
     return {(result["clip"], result["source"]): result for result in lines}
+
+
+def _write_results(folder: Path, results: Iterable[Result]) -> None:
+    """All at once, so that a full disk leaves the lines that are there."""
+    partial = folder / f".partial-{RESULTS}"
+    with writing(folder / RESULTS):
+        partial.write_text("".join(map(_line, results)), encoding="utf-8")
+        partial.replace(folder / RESULTS)
+
+
+def _line(result: Result) -> str:
+    return json.dumps(result, ensure_ascii=False) + "\n"
 
 
 def write_overview(
@@ -99,9 +116,7 @@ def write_overview(
     """
     results = _results(folder / RESULTS)
     ordered = [results[clip.index, label] for clip in clips for label in labels if (clip.index, label) in results]
-    text = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in ordered)
-    with writing(folder / RESULTS):
-        (folder / RESULTS).write_text(text, encoding="utf-8")
+    _write_results(folder, ordered)
     rows, sheet = [], []
     for clip in clips:
         by_source = [result for result in ordered if result["clip"] == clip.index]
