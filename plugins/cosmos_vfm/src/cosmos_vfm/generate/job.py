@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Job:
     conditions: Mapping[int, Any] = field(factory=dict, repr=False, eq=False)
     done: Collection[tuple[int, str]] = ()
 
-    @property
+    @cached_property
     def planned(self) -> dict[tuple[int, str], dict[str, Any]]:
         """What results.jsonl says of each clip, but for what is known once it is made; by index and source."""
         return {
