@@ -80,9 +80,12 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes of one thread each, file by file; the demos come first, because they take longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# Processes of one thread each, file by file. Demos may take four minutes of two cores, so no third process runs beside
+# them; other tests wait for others a third of their time.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --numprocesses 2 tests/acceptance
+	$(PYTEST) --numprocesses 3 --ignore tests/acceptance
 
 light:
 	$(PYTHON) -m venv $(LIGHT)
