@@ -76,7 +76,8 @@ def tell_passed_over(text: str, root: Path, taken: str) -> None:
 
 
 def _called(text: str, root: Path) -> list[Path]:
-    return [path for path in _below(root) if text in (str(path.relative_to(root)), path.name)]
+    name = text.rstrip("/")  # Shells complete it with one.
+    return [path for path in _below(root) if name in (str(path.relative_to(root)), path.name)]
 
 
 def run_names(root: Path) -> list[str]:
