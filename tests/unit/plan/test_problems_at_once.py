@@ -153,10 +153,12 @@ def test_bad_entries_of_a_manifest_are_found_before_the_run(tmp_path: Path) -> N
     manifest.parent.mkdir()
     entries = [{"id": "a", "media": "../../x.mp4", "conversation": "a.json"}, {"id": "b", "media": 3}]
     manifest.write_text(json.dumps(entries))
-    paths = (f"dataloader_train.dataset.path={tmp_path}", "trainer.run_validation=false")
+    (tmp_path / "videophy2_val").symlink_to(manifest.parent)
+    paths = (f"dataloader_train.dataset.path={tmp_path}", f"dataloader_val.dataset.path={tmp_path}")
     text = refused("videophy2_demo", *paths, root=tmp_path)
     assert f"{manifest}  entry 0: " in text
-    assert "dataset.media_roots = " in text
+    for section in ("dataloader_train", "dataloader_val"):
+        assert f"outside {tmp_path}/videophy2_{section[11:]}; {section}.dataset.media_roots = [" in text
     assert "entry 1 lacks id, media or conversation" in text
 
 
