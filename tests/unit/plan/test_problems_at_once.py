@@ -146,6 +146,11 @@ def test_a_dataset_without_usable_clips_is_one_problem_that_names_the_key_of_its
     assert text.startswith("error: 1 problem with the planned run")
     assert "dataloader_train.mixture[0].path: no usable clip in " in text
     assert "1 x longer than 0.5 s; dataloader_train.mixture[0].max_duration changes it" in text
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    tables = f"""[{{type = "folder", path = "{tmp_path}/t.csv", weight = 1.0}}]"""
+    recipe.write_text(recipe.read_text().replace(mixture, tables))
+    text = refused(str(recipe), root=tmp_path)
+    assert "--caption-column NAME (dataloader_train.mixture[0].caption_column) names it" in text
 
 
 def test_bad_entries_of_a_manifest_are_found_before_the_run(tmp_path: Path) -> None:
