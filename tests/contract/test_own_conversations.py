@@ -50,5 +50,5 @@ def test_the_commands_of_the_readme_run_as_they_stand(section: str, tmp_path: Pa
     assert "`cosmos eval FOLDER DATA` evaluates these weights" in (tmp_path / "tuned/README.md").read_text()
     assert "val_loss: " in cosmos("eval", "tuned", "my_dialogs.jsonl", "--answers", "0", cwd=tmp_path).stdout
     dry = cosmos("run", "mine.toml", "--dry-run", cwd=tmp_path)
-    assert "# check the data: cosmos data check mine.toml" in dry.stdout
+    assert "# check the data, where samples may be longer than a pack: cosmos data check mine.toml" in dry.stdout
     assert "2 can be used" in cosmos("data", "check", "mine.toml", "--no-html", cwd=tmp_path).stdout

@@ -110,7 +110,8 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
         click.echo(f"# {name}: {text}")
     for line in (*plan.completion(), *(f"warning: {warning}" for warning in told)):
         click.echo(f"# {line}")
-    click.echo(f"# check the data: {join(('cosmos', 'data', 'check', *plan.command))}")
+    check = join(("cosmos", "data", "check", *plan.command))
+    click.echo(f"# check the data, where samples may be longer than a pack: {check}")
 
 
 def _report(plan: RunPlan, outcome: str) -> None:
