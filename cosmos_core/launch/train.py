@@ -206,9 +206,8 @@ def start_run(
 ) -> str:
     """Lock the run directory, record the launch and run the plan: 'done', 'stopped' or 'interrupted'.
 
-    A finished run is left as it is. Of a run directory that this call made nothing stays when the run is refused before
-    its first step. stop: one that came before anything was written starts nothing. ended: called with the outcome, also
-    of a run that failed with a reported error, on rank 0.
+    A finished run is left as it is. stop: one that came before anything was written starts nothing. ended: called with
+    the outcome, also of a run that failed with a reported error, on rank 0.
     own_process: whether this process may be ended when the run hangs; otherwise that is logged.
 
     Raises UserError, RunFailed.
@@ -228,7 +227,6 @@ def start_run(
     prepare_device_memory()
     if not main:
         return _execute(plan, plugins, stop, own_process=own_process)
-    created = [path for path in (paths.root, *paths.root.parents) if not path.exists()]
     with run_lock(paths):
         paths.stop_request.unlink(missing_ok=True)  # A leftover, as are the beats of a launch that was killed.
         shutil.rmtree(paths.beats, ignore_errors=True)
@@ -240,31 +238,14 @@ def start_run(
                 outcome = _launch_ranks(plan, stop, record)
             else:
                 outcome = _execute(record(plan), plugins, stop, own_process=own_process)
-        except ReportedError as error:
-            how = read_outcome(paths)
-            # Under torchrun the other ranks may write still.
-            if isinstance(error, UserError) and launched is None and not paths.config_toml.exists():
-                _remove(created)
-            ended(how)
+        except ReportedError:
+            ended(read_outcome(paths))
             raise
         finally:
             paths.stop_request.unlink(missing_ok=True)
-            if paths.root.is_dir():
-                write_own_report(plan.run_dir)
+            write_own_report(plan.run_dir)
     ended(outcome)
     return outcome
-
-
-def _remove(created: Sequence[Path]) -> None:
-    """Remove a run directory and the folders above it that were made for it, the innermost first; none if it was there.
-
-    Those that have found another use by now stay.
-    """
-    for folder in created[:1]:
-        shutil.rmtree(folder, ignore_errors=True)
-    for folder in created[1:]:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _launch_ranks(plan: RunPlan, stop: StopRequests, record: Callable[..., RunPlan]) -> str:

@@ -161,9 +161,8 @@ def test_a_refused_launch_writes_nothing(own: Path) -> None:
 
 
 def test_before_the_first_step_there_is_no_record_in_the_contracts_place(tmp_path: Path) -> None:
-    run_dir = directory(tmp_path)
-    run_dir.mkdir(parents=True)  # Else nothing of a refused launch would stay.
     cosmos(*command(tmp_path, 4, "dataloader_train.max_sequence_length=2"), code=2)
+    run_dir = directory(tmp_path)
     assert not [name for name in RECORD if (run_dir / name).exists()]
     assert {path.name for path in (run_dir / "launches/1").iterdir()} == set(RECORD)
     said = cosmos("eval", str(run_dir), code=2).stderr

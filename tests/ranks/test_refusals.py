@@ -131,7 +131,7 @@ def test_ranks_that_wait_for_a_refused_one_are_ended(data: Path, tmp_path: Path)
     assert said.count("error:") == 1
     assert "Traceback" not in said
     assert time.monotonic() - begun < 180
-    assert not (tmp_path / "cosmos3").exists()
+    assert json.loads((tmp_path / "cosmos3/sft/run/outcome.json").read_text())["outcome"] == "refused"
 
 
 UNMOUNTED = """

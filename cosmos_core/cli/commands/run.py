@@ -119,10 +119,10 @@ def _report(plan: RunPlan, outcome: str) -> None:
     from cosmos_core.plan.paths import RunPaths
 
     paths = RunPaths(plan.run_dir)
-    places = {"run_dir": paths.root, "checkpoints": paths.checkpoints, "metrics": paths.metrics, "report": paths.report}
+    places = {"checkpoints": paths.checkpoints, "metrics": paths.metrics, "report": paths.report}
     there = [f"{name}: {path}" for name, path in places.items() if path.exists()]
     try:
-        for line in (*plan.completion(), f"outcome: {outcome}", *there):
+        for line in (*plan.completion(), f"outcome: {outcome}", f"run_dir: {paths.root}", *there):
             click.echo(line)
     except OSError as error:
         text = f"warning: {error.strerror}: standard output; the outcome is '{outcome}', in {paths.root}"
