@@ -141,7 +141,11 @@ def in_table(problems: Iterable[Problem], table: str) -> list[Problem]:
 
     table: where it lies.
     """
+
+    def there(text: str) -> str:
+        return text.replace(ONE_DATASET, table)
+
     return [
-        evolve(problem, key=problem.key.replace(ONE_DATASET, table), hint=problem.hint.replace(ONE_DATASET, table))
+        evolve(problem, message=there(problem.message), key=there(problem.key), hint=there(problem.hint))
         for problem in problems
     ]

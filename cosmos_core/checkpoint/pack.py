@@ -20,7 +20,7 @@ from cosmos_core.checkpoint.weights import StoredWeights, whole_weights
 from cosmos_core.console import Progress, progress
 from cosmos_core.distributed.runtime import local_mesh
 from cosmos_core.errors import UserError
-from cosmos_core.plan.checkpoint import complete_ones, damaged, gone
+from cosmos_core.plan.checkpoint import damaged, gone
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.manifest import MANIFEST, FileRecord, SameContent, checksums, verify, write_manifest
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
@@ -51,7 +51,7 @@ def pack(checkpoint: Path, output: Path, folder: Path | None = None) -> dict[str
 def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]:
     content, base = SameContent(checkpoint), FrozenBase.read(checkpoint)
     if base is not None and folder is not None:
-        base = _moved(base, folder)
+        base = base.moved(folder)
     whole = whole_weights(checkpoint, "live", base)
     if wrong := verify(checkpoint):
         raise damaged(checkpoint, wrong, UNDONE, "pack another one")
@@ -79,14 +79,6 @@ def _pack(checkpoint: Path, output: Path, folder: Path | None) -> dict[str, Any]
         "of the base": len(whole.infos) - len(_live(checkpoint / MODEL)) if base else 0,
         **({"base": base.folder} if base else {}),
     }
-
-
-def _moved(base: FrozenBase, folder: Path) -> FrozenBase:
-    """The base where it is now: in `folder`, in ``model/`` below it, or in the checkpoint of a run that is the same."""
-    checkpoints = (*complete_ones(folder / "checkpoints"), *complete_ones(folder)) if base.dcp else ()
-    places = [*(path / MODEL for path in checkpoints), folder / MODEL if base.dcp else folder, folder]
-    moved = [evolve(base, folder=str(place.resolve())) for place in places if place.is_dir()]
-    return next((place for place in moved if place.fault() is None), moved[0])
 
 
 def _is_copied(name: Path) -> bool:

@@ -74,7 +74,7 @@ def _what(path: Path) -> str:
         return (
             "holds no manifest, no table, no dialogs and no clips with captions" if any(path.iterdir()) else "is empty"
         )
-    return "is no manifest, no table of clips and no file of dialogs"
+    return "is no manifest, no table of clips (a spreadsheet is read when it is saved as CSV) and no file of dialogs"
 
 
 def _on_data(data: DataPath, recipe: str, overrides: Sequence[str], plugins: PluginManager) -> RunConfig:

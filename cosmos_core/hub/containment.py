@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from cosmos_core.errors import ONE_DATASET
 from cosmos_core.names import path_fault
 
 __all__ = ["OutsidePath", "contained", "find_media"]
@@ -46,7 +47,7 @@ def find_media(text: str, folder: Path, root: Path, media_roots: Iterable[str]) 
     """The file that a dataset's record names, relative to `folder`; resolved.
 
     root: the dataset's folder. media_roots: other folders that its files may lie in. Raises ValueError, also for a
-    pipe or a device, which might be read forever.
+    pipe or a device, which might be read forever. The message names a key as `in_table` takes it.
     """
     try:
         path = contained(folder / text, root, map(Path, media_roots))
@@ -55,7 +56,7 @@ def find_media(text: str, folder: Path, root: Path, media_roots: Iterable[str]) 
         return path
     except OutsidePath as error:
         parent = json.dumps([str(error.target.parent)], ensure_ascii=False)
-        raise OutsidePath(f"{error}; dataset.media_roots = {parent} allows it", error.target) from None
+        raise OutsidePath(f"{error}; {ONE_DATASET}.media_roots = {parent} allows it", error.target) from None
 
 
 def _is_inside(path: Path, resolved: Path, root: Path) -> bool:

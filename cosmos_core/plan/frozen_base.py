@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 import attrs
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import deep_mapping, ge, in_, instance_of, optional
 
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
+from cosmos_core.plan.checkpoint import complete_ones
 from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
 from cosmos_core.strict_json import read_object
 
@@ -22,6 +23,7 @@ BASE_FORMAT = 1
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 """Of tensors that may be left to a base; others are saved."""
 
+_MODEL = "model"
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
 _FILES = ("*.distcp", ".metadata", "*.safetensors")
@@ -97,6 +99,20 @@ class FrozenBase:
             return f"{folder} cannot be read: {first_line(error)}"
         return None if same else f"{folder} holds other weights than the run was trained on"
 
+    def moved(self, folder: Path) -> FrozenBase:
+        """As it lies in an existing folder, in ``model/`` below it, or in the checkpoint of a run that is the same."""
+        checkpoints = (*complete_ones(folder / "checkpoints"), *complete_ones(folder)) if self.dcp else ()
+        places = [*(path / _MODEL for path in checkpoints), folder / _MODEL if self.dcp else folder, folder]
+        moved = [evolve(self, folder=str(place.resolve())) for place in places if place.is_dir()]
+        return next((place for place in moved if place.fault() is None), moved[0])
+
+    def found(self, places: Iterable[Path]) -> FrozenBase:
+        """Itself, or the first of `places` that holds the same; those are asked for only when its folder is gone."""
+        if not self.digest or Path(self.folder).is_dir():
+            return self
+        moved = (self.moved(place) for place in places if place.is_dir())
+        return next((base for base in moved if base.fault() is None), self)
+
     def check(self, checkpoint: Path, seed: int | None = None) -> None:
         """Raises UserError when the base is missing or is not the one that the checkpoint was trained on.
 
@@ -110,8 +126,9 @@ class FrozenBase:
         if fault is None:
             return
         path = _file(checkpoint)
+        resumed = ", or resume with checkpoint.load_path=DIR" if self.dcp else ""
         hint = (
-            f'put it back, or write where it is now into {path.name} as "folder"; '
+            f'put it back, or write where it is now into {path.name} as "folder"{resumed}; '
             f"`cosmos checkpoints pack {checkpoint} --base DIR` makes the checkpoint whole"
         )
         state = "has changed" if Path(self.folder).is_dir() else "is missing"

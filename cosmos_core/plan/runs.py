@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.names import did_you_mean
 
-__all__ = ["find_run", "find_runs", "folder_or_run", "run_called", "run_names"]
+__all__ = ["find_run", "find_runs", "folder_or_run", "run_called", "run_names", "tell_passed_over"]
+
+logger = logging.getLogger(__name__)
 
 DEPTH = 3
 """Folders between an output root and a run: project, group, name."""
@@ -58,11 +61,23 @@ def folder_or_run(text: str, root: Path) -> Path:
 
 def run_called(text: str, root: Path) -> Path | None:
     """The run of this name below `root`; None when there is none. Raises UserError when there are several."""
-    same = [path for path in _below(root) if text in (str(path.relative_to(root)), path.name)]
+    same = _called(text, root)
     if len(same) > 1:
         places = ", ".join(map(str, same))
         raise UserError(f"several runs are called {text}", [Problem(message=places, hint="give the path of one")])
     return same[0] if same else None
+
+
+def tell_passed_over(text: str, root: Path, taken: str) -> None:
+    """Log the runs of this name below `root`, where it means something else as well. taken: what it was taken for."""
+    if same := _called(text, root):
+        places = " or ".join(map(str, same))
+        logger.warning("%s is %s and also a run; the run is left aside: give %s to take it", text, taken, places)
+
+
+def _called(text: str, root: Path) -> list[Path]:
+    name = text.rstrip("/")  # Shells complete it with one.
+    return [path for path in _below(root) if name in (str(path.relative_to(root)), path.name)]
 
 
 def run_names(root: Path) -> list[str]:

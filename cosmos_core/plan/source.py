@@ -18,7 +18,7 @@ from cosmos_core.plan.checkpoint import damaged, latest_complete
 from cosmos_core.plan.hold import Hold
 from cosmos_core.plan.manifest import damage
 from cosmos_core.plan.paths import BASE_FILE, EXPORT_CONFIG, RunPaths, step_of
-from cosmos_core.plan.runs import run_called, run_names
+from cosmos_core.plan.runs import run_called, run_names, tell_passed_over
 from cosmos_core.plan.trained import trained_by
 from cosmos_core.plugin.descriptors import CheckpointSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -89,13 +89,14 @@ def locate_source(
 
 
 def named_folder(name: str, plugins: PluginManager) -> Path | None:
-    """A folder, or where those of a published name or of a run's name are; None when it is none of them.
+    """A folder, or where those of a published name or else of a run's name are; None when it is none of them.
 
     Raises UserError when several runs have the name, or when it cannot be fetched.
     """
     if isdir(name):
         return Path(name)
     if any(name == spec.name for spec in plugins.registry.all(CheckpointSpec)):
+        tell_passed_over(name, output_root(), "a published name")
         return locate_checkpoint(name, plugins.registry).path
     return run_called(name, output_root())
 

@@ -32,8 +32,9 @@ def dataset_table(name: str, plugins: PluginManager) -> dict[str, Any]:
         return {"type": plugins.registry.get(DatasetSpec, name).name}
     data = plugins.identify_data(Path(name))
     if data is None:
+        message = "no plugin reads it; a spreadsheet is read when it is saved as CSV"
         hint = "docs/data.md says what can be read; or name the dataset's type and dataloader_val.dataset.path=PATH"
-        raise UserError("this is no known data", [Problem(message="no plugin reads it", file=name, hint=hint)])
+        raise UserError("this is no known data", [Problem(message=message, file=name, hint=hint)])
     table = {key: value for key, value in data.dataset.items() if value is not None}
     return {**plugins.registry.get(DatasetSpec, str(table["type"])).evaluated, **table, **data.validation}
 

@@ -47,7 +47,7 @@ COLUMNS = ("place", "key", "state", "tokens", "frames", "sizes", "frames a secon
 
 def facts(report: DataReport) -> Iterator[tuple[str, str]]:
     """Name and text of every fact; a name may come several times."""
-    yield "samples", f"{report.samples}, of which {report.read} were read and {report.used} can be used"
+    yield "samples", f"{report.samples} in all, {report.read} read; {report.used} can be used"
     for label, group in (
         ("left out", report.dropped),
         ("skipped", report.skipped),

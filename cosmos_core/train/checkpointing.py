@@ -18,7 +18,14 @@ from cosmos_core.plan.base_users import note_base_user
 from cosmos_core.plan.plan import WeightSource
 from cosmos_core.train.base_record import base_of_start, base_on_resume
 from cosmos_core.train.spikes import is_spikes_state
-from cosmos_core.train.weights import check_finite, initialise_rest, load_base, load_checkpoint, log_differences
+from cosmos_core.train.weights import (
+    check_finite,
+    initialise_rest,
+    load_base,
+    load_checkpoint,
+    log_differences,
+    places_of_base,
+)
 
 if TYPE_CHECKING:
     from cosmos_core.train.trainer import Trainer
@@ -49,7 +56,8 @@ def load_training_state(trainer: Trainer, source: WeightSource, *, again: bool =
     resumes = source.kind == "resume"
     if source.path is not None and resumes:
         _check_format(source.path / "trainer", mesh)
-        base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True)
+        places = places_of_base(config, trainer.family)
+        base, loaded = load_checkpoint(source.path, model, ema, mesh, seed=trainer.rng.seed, whole=True, places=places)
     elif source.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
         num_layers = trainer.family.num_layers

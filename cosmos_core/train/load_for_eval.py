@@ -27,7 +27,7 @@ from cosmos_core.plugin.manager import PluginManager
 from cosmos_core.recipes.loading import load_recorded
 from cosmos_core.train.build import build_family, materialise
 from cosmos_core.train.family import ModelFamily
-from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint
+from cosmos_core.train.weights import initialise_rest, load_base, load_checkpoint, places_of_base
 
 __all__ = ["adopted", "check_meaning", "load_for_eval", "load_source"]
 
@@ -106,7 +106,8 @@ def load_source(
     if origin.path is not None and origin.kind == "published":
         loaded = Loaded(tensors=family.load_published(model, origin.path))
     elif origin.path is not None and origin.kind == "resume":
-        _, loaded = load_checkpoint(origin.path, model, ema, mesh, seed=rng.seed, whole=False)
+        places = places_of_base(config, family)
+        _, loaded = load_checkpoint(origin.path, model, ema, mesh, seed=rng.seed, whole=False, places=places)
     elif origin.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
         loaded = load_base(origin.path, model, ema, mesh, skip=skip, strict=strict)

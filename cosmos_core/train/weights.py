@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from cosmos_core.checkpoint.load import Loaded, load_from_base, load_model
 from cosmos_core.checkpoint.state import AVERAGED
 from cosmos_core.checkpoint.weights import BaseWeights
 from cosmos_core.config.model import ModelConfig
+from cosmos_core.config.run import RunConfig
 from cosmos_core.console import progress
 from cosmos_core.distributed.fsdp import load_full_tensor
 from cosmos_core.distributed.mesh import Mesh
@@ -27,26 +28,51 @@ from cosmos_core.optim.norm import not_finite
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.train.family import ModelFamily
 
-__all__ = ["check_finite", "initialise_rest", "left_to_base", "load_base", "load_checkpoint", "log_differences"]
+__all__ = [
+    "check_finite",
+    "initialise_rest",
+    "left_to_base",
+    "load_base",
+    "load_checkpoint",
+    "log_differences",
+    "places_of_base",
+]
 
 logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(
-    checkpoint: Path, model: nn.Module, ema: Ema | None, mesh: Mesh, *, seed: int, whole: bool
+    checkpoint: Path,
+    model: nn.Module,
+    ema: Ema | None,
+    mesh: Mesh,
+    *,
+    seed: int,
+    whole: bool,
+    places: Iterable[Path] = (),
 ) -> tuple[FrozenBase | None, Loaded]:
     """Load an ``iter_<N>`` of a run into the network and its average, after what it left to its base.
 
-    seed: of the run, from which fresh base weights are drawn. whole: as in `load_model`. Returns the record of the
-    base, None for a checkpoint without, and what was filled. Raises UserError when something does not fit, or when the
+    seed: of the run, from which fresh base weights are drawn. whole: as in `load_model`. places: where
+    the base may lie that is no longer where it was. Returns the record of the base, None for a checkpoint without, and
+    what was filled. Raises UserError when something does not fit, or when the
     base is missing or has changed.
     """
     base = FrozenBase.read(checkpoint)
     left_out = left_to_base(base, model)
     if base is not None and left_out:
+        base = base.found(places)
         base.check(checkpoint, seed)
     own = load_model(checkpoint / "model", model, ema, mesh, whole=whole, left_out=left_out)
     return base, evolve(own, tensors=own.tensors | _load_below(base, model, left_out, mesh))
+
+
+def places_of_base(config: RunConfig, family: ModelFamily) -> Iterator[Path]:
+    """Where the configuration has the weights that a run starts from, for a base that has moved."""
+    if config.checkpoint.load_path:
+        yield Path(config.checkpoint.load_path)
+    if (folder := family.weights_folder) is not None:
+        yield folder
 
 
 def left_to_base(base: FrozenBase | None, model: nn.Module) -> frozenset[str]:

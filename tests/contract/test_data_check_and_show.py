@@ -330,7 +330,7 @@ def test_a_file_that_holds_no_rows_is_refused_with_its_line(tmp_path: Path, cont
 def test_what_is_neither_a_recipe_nor_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("x")
     for target, words in {
-        tmp_path / "notes.md": "is no manifest, no table of clips and no file of dialogs",
+        tmp_path / "notes.md": "is no manifest, no table of clips (a spreadsheet is read when it is saved as CSV)",
         tmp_path: "holds no manifest, no table, no dialogs and no clips",
         tmp_path / "note.md": "note.md  there is no such file or folder, and no recipe of that name; "
         "did you mean 'notes.md'?",

@@ -40,7 +40,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(section: str, tmp_path: Pa
     lines = [line for line in section.splitlines() if line.startswith("    cosmos ")]
     done = {call[0:2][-1]: cosmos(*call, cwd=tmp_path) for line in lines for call in arguments_of(line)}
     assert list(done) == ["check", "show", "mine.toml"]
-    assert "2, of which 2 were read and 2 can be used" in done["check"].stdout
+    assert "2 in all, 2 read; 2 can be used" in done["check"].stdout
     assert (tmp_path / "outputs/train/data_check/my_dialogs.html").is_file()
     assert json.loads((tmp_path / "shown/sample.json").read_text())["messages"][-1]["role"] == "assistant"
     assert "outcome: done" in done["mine.toml"].stdout
@@ -50,5 +50,5 @@ def test_the_commands_of_the_readme_run_as_they_stand(section: str, tmp_path: Pa
     assert "`cosmos eval FOLDER DATA` evaluates these weights" in (tmp_path / "tuned/README.md").read_text()
     assert "val_loss: " in cosmos("eval", "tuned", "my_dialogs.jsonl", "--answers", "0", cwd=tmp_path).stdout
     dry = cosmos("run", "mine.toml", "--dry-run", cwd=tmp_path)
-    assert "# check the data: cosmos data check mine.toml" in dry.stdout
+    assert "# check the data, where samples may be longer than a pack: cosmos data check mine.toml" in dry.stdout
     assert "2 can be used" in cosmos("data", "check", "mine.toml", "--no-html", cwd=tmp_path).stdout

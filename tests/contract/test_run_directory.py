@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,11 @@ def test_running_a_finished_run_again_does_nothing_and_says_so(run_dir: Path) ->
     assert printed.startswith("complete at step 60; nothing to do\n")
     assert "outcome: done" in printed
     assert (run_dir / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_full_disk_below_the_last_lines_makes_no_mistake_of_a_run_that_is_done(run_dir: Path) -> None:
+    command = [sys.executable, "-m", "cosmos_core", "run", "hello", *OVERRIDES, "--output-root", run_dir.parents[2]]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    text = f"warning: No space left on device: standard output; the outcome is 'done', in {run_dir}\n"
+    assert (done.returncode, done.stderr) == (0, text)

@@ -64,7 +64,7 @@ def test_the_commands_of_the_readme_train_on_a_folder(told: list[str]) -> None:
     prepared, checked, trained = told
     assert "train: 3 clips\nval: 1 clip\n" in prepared
     assert "left out: 1 x file is empty, e.g. my_clips/e.mov" in prepared
-    assert "samples: 3, of which 3 were read" in checked
+    assert "samples: 3 in all, 3 read; " in checked
     assert "outcome: done\nrun_dir: outputs/train/cosmos3/sft/mine\n" in trained
     assert "frames of all windows are dropped, since a sample has 1 + 4n frames" in trained
 

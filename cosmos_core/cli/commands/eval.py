@@ -9,10 +9,12 @@ import click
 from cosmos_core.cli.complete import key_values, run_directories
 from cosmos_core.cli.options import json_option, step_option
 from cosmos_core.cli.output import print_notes
+from cosmos_core.config.env import output_root
 from cosmos_core.config.run import RunConfig
 from cosmos_core.errors import Problem, UserError, make_folder, writing
 from cosmos_core.names import did_you_mean
 from cosmos_core.plan.paths import RunPaths
+from cosmos_core.plan.runs import tell_passed_over
 from cosmos_core.plan.source import Source, locate_source
 from cosmos_core.plugin.descriptors import DatasetSpec, ModelFamilySpec
 from cosmos_core.plugin.manager import PluginManager
@@ -180,6 +182,7 @@ def _find(name: str, plugins: PluginManager, *, step: int | None) -> Source | No
         if step is not None:
             raise UserError("--step is for run directories; a recipe has no checkpoints")
         check_can_run(name)
+        tell_passed_over(name, output_root(), "a recipe")
         return None
     recipes = [recipe.name for recipe in list_recipes()]
     return locate_source(name, plugins, step=step, others={"recipe (`cosmos recipes list`)": recipes})
@@ -209,8 +212,6 @@ def _recipe(name: str, source: Source | None, recipe: str | None) -> str:
 
 def _folder(name: str, source: Source | None) -> Path:
     """Where files go: into the run if it is known, else ``evaluation/<name>`` of the output root."""
-    from cosmos_core.config.env import output_root
-
     if source is not None and source.run_dir is not None:
         return RunPaths(source.run_dir).evaluation
     own = Path(name).resolve().name if Path(name).is_dir() else Path(name.rpartition(":")[2]).stem

@@ -110,18 +110,20 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
         click.echo(f"# {name}: {text}")
     for line in (*plan.completion(), *(f"warning: {warning}" for warning in told)):
         click.echo(f"# {line}")
-    click.echo(f"# check the data: {join(('cosmos', 'data', 'check', *plan.command))}")
+    check = join(("cosmos", "data", "check", *plan.command))
+    click.echo(f"# check the data, where samples may be longer than a pack: {check}")
 
 
 def _report(plan: RunPlan, outcome: str) -> None:
+    """The last lines. Where they find no room, the run has ended as it has all the same, and so does the command."""
     from cosmos_core.plan.paths import RunPaths
 
     paths = RunPaths(plan.run_dir)
-    for line in plan.completion():
-        click.echo(line)
-    click.echo(f"outcome: {outcome}")
-    click.echo(f"run_dir: {paths.root}")
     places = {"checkpoints": paths.checkpoints, "metrics": paths.metrics, "report": paths.report}
-    for name, path in places.items():
-        if path.exists():
-            click.echo(f"{name}: {path}")
+    there = [f"{name}: {path}" for name, path in places.items() if path.exists()]
+    try:
+        for line in (*plan.completion(), f"outcome: {outcome}", f"run_dir: {paths.root}", *there):
+            click.echo(line)
+    except OSError as error:
+        text = f"warning: {error.strerror}: standard output; the outcome is '{outcome}', in {paths.root}"
+        click.echo(text, err=True)

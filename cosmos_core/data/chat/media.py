@@ -17,6 +17,7 @@ from cosmos_core.data.chat.pictures import read_image
 from cosmos_core.data.samples import Image, Video
 from cosmos_core.data.source import UnreadableSample
 from cosmos_core.data.video import decode_frames, probe
+from cosmos_core.errors import ONE_DATASET
 from cosmos_core.hub import OutsidePath, RepositoryFiles, find_media
 from cosmos_core.names import path_fault
 
@@ -24,7 +25,7 @@ __all__ = ["MediaReader", "frame_numbers", "read_video"]
 
 MAX_NAME = 200
 """Characters that are told of a name that may be the image itself."""
-OUTSIDE = "lies outside of the dataset's folder and dataset.media_roots"
+OUTSIDE = "lies outside of the dataset's folder and its media_roots"
 
 
 @frozen
@@ -81,7 +82,8 @@ class MediaReader:
         try:
             return find_media(name, folder, self.root, self.media_roots)
         except OutsidePath as error:
-            raise UnreadableSample(str(error), f"{kind} {OUTSIDE}", "media_roots") from None
+            where = str(error).replace(f"{ONE_DATASET}.", "")  # Who reports the sample knows the table.
+            raise UnreadableSample(where, f"{kind} {OUTSIDE}", "media_roots") from None
         except ValueError as error:
             raise UnreadableSample(name, str(error)) from None
 

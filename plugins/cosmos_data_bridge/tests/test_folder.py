@@ -114,7 +114,7 @@ def test_check_tells_what_training_would_read_and_refuses_what_it_would_refuse(c
     index.write_text("".join(json.dumps(line) + "\n" for line in lines))
     short, alone = "dataloader_train.dataset.min_window_frames=5", "trainer.run_validation=false"
     told = cosmos("data", "check", str(out), short, alone, "--html", str(page)).stdout
-    assert "samples: 3, of which 3 were read and 3 can be used" in told
+    assert "samples: 3 in all, 3 read; 3 can be used" in told
     key = "dataloader_train.dataset.min_window_frames"
     assert f"left out: 1 x no window of at least 5 frames, e.g. d; {key} changes it" in told
     assert "differs: 1 x records that differ from their file, e.g. a_w0: size 1280 x 64, the file has 64 x 64" in told

@@ -14,7 +14,10 @@ from click.testing import CliRunner, Result
 from cosmos_core.cli.main import root_command
 from cosmos_core.config.problems import render
 from cosmos_core.errors import UserError
+from cosmos_core.hub.reference import Snapshot
+from cosmos_core.plan import source
 from cosmos_core.plugin import PluginManager
+from tests.unit.logged import logged
 from tests.unit.report.run_folders import aged, checkpoint, run_folder
 
 DONE = {"outcome": "done", "step": 10}
@@ -142,3 +145,20 @@ def test_a_hundred_runs_are_listed_at_once_without_torch(tmp_path: Path) -> None
     count, seconds, *heavy = done.stdout.split()
     assert (count, heavy) == ("100", ["False", "False"])
     assert float(seconds) < 0.5, f"{seconds} s of a processor"  # 0.07 s on an idle machine.
+
+
+def test_a_recipe_or_published_name_that_a_run_has_too_tells_of_the_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGINAIRE_OUTPUT_ROOT", str(root))
+    monkeypatch.setattr(source, "locate_checkpoint", lambda name, registry: Snapshot(Path("/published"), ""))
+    run, published = run_folder(root, "hello"), run_folder(root, "Cosmos3-Nano")
+    with logged() as lines:
+        refused = runs("hello", "no.such=1", root=root, command="eval").exception
+        assert source.named_folder("Cosmos3-Nano", PluginManager.discover()) == Path("/published")
+    assert isinstance(refused, UserError)
+    assert "no: unknown section" in render(refused)
+    assert lines == [
+        f"hello is a recipe and also a run; the run is left aside: give {run} to take it",
+        f"Cosmos3-Nano is a published name and also a run; the run is left aside: give {published} to take it",
+    ]

@@ -44,7 +44,7 @@ def test_what_leaves_the_dataset_is_refused_by_the_part_that_leaves_and_the_plac
     said = str(refused.value)
     assert OUTSIDE[text].format(root=root) in said
     assert f"leads to {root}/disk/clips/a.mp4, which is outside {root}/data" in said
-    assert f'dataset.media_roots = ["{root}/disk/clips"] allows it' in said
+    assert f'; dataloader_train.dataset.media_roots = ["{root}/disk/clips"] allows it' in said
 
 
 def test_a_pipe_which_might_be_read_forever_is_no_file(root: Path) -> None:

@@ -146,6 +146,11 @@ def test_a_dataset_without_usable_clips_is_one_problem_that_names_the_key_of_its
     assert text.startswith("error: 1 problem with the planned run")
     assert "dataloader_train.mixture[0].path: no usable clip in " in text
     assert "1 x longer than 0.5 s; dataloader_train.mixture[0].max_duration changes it" in text
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    tables = f"""[{{type = "folder", path = "{tmp_path}/t.csv", weight = 1.0}}]"""
+    recipe.write_text(recipe.read_text().replace(mixture, tables))
+    text = refused(str(recipe), root=tmp_path)
+    assert "--caption-column NAME (dataloader_train.mixture[0].caption_column) names it" in text
 
 
 def test_bad_entries_of_a_manifest_are_found_before_the_run(tmp_path: Path) -> None:
@@ -153,10 +158,12 @@ def test_bad_entries_of_a_manifest_are_found_before_the_run(tmp_path: Path) -> N
     manifest.parent.mkdir()
     entries = [{"id": "a", "media": "../../x.mp4", "conversation": "a.json"}, {"id": "b", "media": 3}]
     manifest.write_text(json.dumps(entries))
-    paths = (f"dataloader_train.dataset.path={tmp_path}", "trainer.run_validation=false")
+    (tmp_path / "videophy2_val").symlink_to(manifest.parent)
+    paths = (f"dataloader_train.dataset.path={tmp_path}", f"dataloader_val.dataset.path={tmp_path}")
     text = refused("videophy2_demo", *paths, root=tmp_path)
     assert f"{manifest}  entry 0: " in text
-    assert "dataset.media_roots = " in text
+    for section in ("dataloader_train", "dataloader_val"):
+        assert f"outside {tmp_path}/videophy2_{section[11:]}; {section}.dataset.media_roots = [" in text
     assert "entry 1 lacks id, media or conversation" in text
 
 

@@ -25,8 +25,9 @@ def test_data_is_recognised_and_a_name_is_a_type(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no dataset 'llava_of'"):
         dataset_table("llava_of", PLUGINS)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="this is no known data"):
+    with pytest.raises(UserError, match="this is no known data") as refusal:
         dataset_table(str(tmp_path / "empty"), PLUGINS)
+    assert "a spreadsheet is read when it is saved as CSV" in refusal.value.problems[0].message
 
 
 def test_other_data_keeps_batches_and_model_and_takes_overrides() -> None:

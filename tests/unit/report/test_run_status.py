@@ -116,6 +116,7 @@ def test_runs_are_found_by_path_and_by_name(tmp_path: Path) -> None:
     assert find_run(str(first), tmp_path / "elsewhere") == first
     assert find_run("second", tmp_path) == second
     assert find_run("cosmos3/sft/first", tmp_path) == first
+    assert find_run("first/", tmp_path) == find_run("cosmos3/sft/first/", tmp_path) == first
     with pytest.raises(UserError, match="secnd is no run") as failure:
         find_run("secnd", tmp_path)
     assert "second" in failure.value.problems[0].hint

@@ -145,10 +145,20 @@ def test_a_base_that_is_gone_is_named_and_may_be_given_again(copied: Path) -> No
         for name, given in (("by_step", iteration(copied, "moved", 3)), ("out", copied / "moved"))
     ]
     assert [fact["base"] for fact in facts] == [str(iteration(copied, "moved", 3) / "model")] * 2, "a run has it too"
+    packed = tensors(copied / "out/model")
+    config, source = part(include=None), WeightSource(kind="resume", path=checkpoint)
+    for load_path in (copied / "moved", iteration(copied, "moved", 3)):
+        given = evolve(config, checkpoint=evolve(config.checkpoint, load_path=str(load_path)))
+        again = ready(copied / "part", given, source)
+        assert again.base is not None
+        assert again.base.folder == str(iteration(copied, "moved", 3) / "model"), "which the next checkpoints name"
+        assert all(torch.equal(packed[name], value) for name, value in live(again).items())
+    other = evolve(config, checkpoint=evolve(config.checkpoint, load_path=str(iteration(copied, "whole"))))
+    with pytest.raises(UserError, match="base is missing"):
+        ready(copied / "part", other, source)
     record = checkpoint / "frozen_base.json"
     record.write_text(record.read_text().replace(str(copied / "base"), str(copied / "moved")))
-    again = ready(copied / "part", part(include=None), WeightSource(kind="resume", path=checkpoint))
-    packed = tensors(copied / "out/model")
+    again = ready(copied / "part", config, source)
     assert all(torch.equal(packed[name], value) for name, value in live(again).items())
 
 

@@ -90,14 +90,20 @@ def test_adapters_on_a_base_find_it_again_and_notice_when_it_changed(tmp_path: P
         ready(tmp_path / "run", config_of(adapters=True, seed=9), WeightSource(kind="resume", path=path))
 
 
-def test_adapters_on_the_familys_own_files_record_them(tmp_path: Path) -> None:
+def test_adapters_on_the_familys_own_files_record_them_and_follow_them_to_another_place(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
     whole = ready(tmp_path / "whole", config_of(adapters=False)).model.state_dict()
     save_file(whole, files / "model.safetensors")
     trainer = ready(tmp_path, config_of(adapters=True), files=files)
     digest, tensors = fingerprint(files), tensors_of(trainer)
-    assert trainer.base == FrozenBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6, tensors=tensors)
+    base = FrozenBase(folder=str(files), digest=digest, dcp=False, rank=4, alpha=6, tensors=tensors)
+    assert trainer.base == base
+    trainer.train()
+    moved = files.rename(tmp_path / "moved")
+    source = WeightSource(kind="resume", path=trainer.paths.iteration(3))
+    again = ready(tmp_path, config_of(adapters=True, seed=9), source, moved)
+    assert (weights(again), again.base) == (weights(trainer), evolve(base, folder=str(moved)))
 
 
 def test_a_run_that_changed_no_adapter_is_refused_at_its_end(tmp_path: Path) -> None:

@@ -63,11 +63,12 @@ class Tables:
             column = named or next((name for name in known if name in names), None)
             if column is None or column not in names:
                 looked_for = named or ", ".join(known)
+                option, key = f"--{kind}-column NAME", f"dataloader_train.dataset.{kind}_column"
                 problem = Problem(
                     message=f"no column for the {kind}: looked for {looked_for}; it has {', '.join(names)}",
                     file=str(file),
                     line=1,
-                    hint=f"--{kind}-column NAME (dataset.{kind}_column) names it{DIALOGS if kind == 'path' else ''}",
+                    hint=f"{option} ({key}) names it{DIALOGS if kind == 'path' else ''}",
                 )
                 absent.append(problem)
                 continue
