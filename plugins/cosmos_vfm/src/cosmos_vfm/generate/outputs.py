@@ -60,7 +60,7 @@ def append_result(folder: Path, result: Result) -> None:
 def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tuple[int, str], Result]:
     """The results of an interrupted command whose folder this is, by clip and source; marks an empty folder as such.
 
-    planned: what is to be generated. Raises UserError for a folder that holds anything else, or all of it.
+    planned: what is to be generated. Raises UserError for a folder that holds anything else, or all of it and the page.
     """
     file = folder / RESULTS
     if not any(folder.iterdir()):
@@ -76,8 +76,9 @@ def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tu
         hint = "give the same command to go on with it; or choose another folder, or remove this one"
         problem = Problem(message="it has clips of other weights, prompts or settings", file=str(file), hint=hint)
         raise UserError(f"{folder} is there already", [problem])
-    if len(results) == len(planned):
+    if len(results) == len(planned) and (folder / PAGE).is_file():
         raise UserError(f"{folder} has all these clips already; choose another folder or remove it")
+    (folder / PAGE).unlink(missing_ok=True)  # It is written last: without it the command did not come to its end.
     _write_results(folder, results.values())
     return results
 
