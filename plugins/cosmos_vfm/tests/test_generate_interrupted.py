@@ -101,6 +101,23 @@ def test_a_page_that_a_command_did_not_come_to_is_made_by_the_same_one(
     assert "missing" not in page
 
 
+def test_the_folder_of_a_command_that_is_not_interrupted_but_at_work_is_refused(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would make the same clips, in the same files. The folder may be a link."""
+
+    def clips(*arguments: Any, **more: Any) -> Any:
+        with pytest.raises(UserError, match="another command writes the same output"):
+            generate(source, tmp_path / "out", "a")
+        raise KeyboardInterrupt
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    monkeypatch.setattr(VfmFamily, "clips", clips)
+    with pytest.raises(KeyboardInterrupt):
+        generate(source, tmp_path / "out", "a")
+
+
 def test_results_that_name_a_file_elsewhere_are_none_of_an_interrupted_command(source: str, tmp_path: Path) -> None:
     generate(source, tmp_path / "out", "a")
     results = tmp_path / "out/results.jsonl"
