@@ -15,6 +15,7 @@ from cosmos_core.data.video import decode_frames, write_mp4
 from cosmos_core.data.video.decode import Frames
 from cosmos_core.errors import Problem, UserError, writing
 from cosmos_core.names import counted
+from cosmos_core.plan.record import replace_file
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.contact_sheet import COLUMNS, Row, write_contact_sheet
 from cosmos_vfm.generate.page import Cell, PageRow, write_page
@@ -98,10 +99,8 @@ def _results(file: Path) -> dict[tuple[int, str], Result]:
 
 def _write_results(folder: Path, results: Iterable[Result]) -> None:
     """All at once, so that a full disk leaves the lines that are there."""
-    partial = folder / f".partial-{RESULTS}"
     with writing(folder / RESULTS):
-        partial.write_text("".join(map(_line, results)), encoding="utf-8")
-        partial.replace(folder / RESULTS)
+        replace_file(folder / RESULTS, "".join(map(_line, results)).encode())
 
 
 def _line(result: Result) -> str:
