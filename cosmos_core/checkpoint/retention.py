@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cosmos_core.config.run import CheckpointConfig, KeepBest
 from cosmos_core.names import did_you_mean
@@ -42,10 +43,10 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
     if config.keep_every is not None:
         keep |= {step for step in steps if step % config.keep_every == 0}
     if config.keep_best.count:
-        values, names = _validations(paths.metrics, config.keep_best.metric)
-        if values and config.keep_best.metric not in names:
+        validations = read_metrics(paths.metrics).validations
+        if validations and not any(config.keep_best.metric in record for record in validations):
             return []  # `check_best` has told.
-        keep |= _best(steps, values, config.keep_best)
+        keep |= _best(steps, _values(validations, config.keep_best.metric), config.keep_best)
     old = [path for step, path in sorted(checkpoints.items()) if step not in keep and not base_users(path)]
     return [path for path in old if _removed(path)]
 
@@ -76,11 +77,7 @@ def _best(steps: Sequence[int], values: dict[int, float], best: KeepBest) -> set
     return set(sorted(scores, key=lambda step: (scores[step], -step))[: best.count])
 
 
-def _validations(metrics: Path, name: str) -> tuple[dict[int, float], list[str]]:
-    """A metric of every validation, by step; not a number where it is not there. With the names of all metrics."""
-    values, names = {}, dict[str, None]()
-    for record in read_metrics(metrics).validations:
-        value = record.get(name, math.nan)
-        values[record["step"]] = float(value) if isinstance(value, (int, float)) else math.nan
-        names |= dict.fromkeys(key for key in record if key != "step")
-    return values, list(names)
+def _values(validations: Sequence[Mapping[str, Any]], name: str) -> dict[int, float]:
+    """A metric of every validation, by step; not a number where it is not there."""
+    values = {record["step"]: record.get(name) for record in validations}
+    return {step: float(value) if isinstance(value, (int, float)) else math.nan for step, value in values.items()}

@@ -28,13 +28,14 @@ class _Output(FileIO):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """As of a file; what nobody reads counts as written."""
+        size = memoryview(data).nbytes
         try:
-            return super().write(data)
+            return super().write(data) if size else 0  # click tries a stream with nothing, and hides errors.
         except OSError as error:
             if error.errno != EPIPE and self.fileno() != ERRORS and not self._failed:
                 self._failed = True
                 raise
-            return memoryview(data).nbytes
+            return size
 
 
 def steady_streams() -> None:
@@ -51,14 +52,14 @@ def _steady(stream: TextIO | None, descriptor: int) -> TextIO:
     """A standard stream, or one that stands for it; those of terminals and of tests stay the same objects."""
     raw = _Output(descriptor, "w", closefd=False)
     if stream is None:
-        return TextIOWrapper(BufferedWriter(raw), encoding="utf-8")
+        return TextIOWrapper(BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
     if not isinstance(stream, TextIOWrapper):
         return stream
     stream.reconfigure(errors="backslashreplace")
-    if stream.isatty() or stream.fileno() != descriptor:
+    if stream.isatty() or stream not in (sys.__stdout__, sys.__stderr__):
         return stream
     return TextIOWrapper(
-        BufferedWriter(raw),
+        raw if stream.write_through else BufferedWriter(raw),  # As with PYTHONUNBUFFERED.
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,

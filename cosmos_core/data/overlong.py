@@ -35,14 +35,14 @@ class TooLongForPack(UserError):
 class PackLimit:
     """max_tokens: of a pack. below: a sample has fewer. policy: `overlong` of the loader. section: its name.
 
-    keys: that limit a pack, the one that counts first.
+    caps: tokens that limit a pack, each with its key, the one that counts first.
     """
 
     max_tokens: int
     below: int
     policy: str
     section: str
-    keys: tuple[str, ...]
+    caps: tuple[tuple[int, str], ...]
     shorten: Shorten | None
 
     @classmethod
@@ -51,12 +51,12 @@ class PackLimit:
     ) -> PackLimit | None:
         """Of a section of the configuration. cap: most tokens that the family takes. None where nothing limits them."""
         given = {f"{section}.max_sequence_length": config.max_sequence_length, FAMILY_KEY: cap}
-        caps = sorted((limit, key) for key, limit in given.items() if limit is not None)
+        caps = tuple(sorted((limit, key) for key, limit in given.items() if limit is not None))
         if not caps:
             return None
-        most, keys = caps[0][0], tuple(key for _, key in caps)
+        most = caps[0][0]
         # A greedy pack stays strictly below its cap.
-        return cls(most, most + (config.packing == "pool"), config.overlong, section, keys, shorten)
+        return cls(most, most + (config.packing == "pool"), config.overlong, section, caps, shorten)
 
     def fit(self, sample: Any, value: Any, num_tokens: int, key: str) -> Any:
         """What takes the place of a value with too many tokens.
@@ -74,10 +74,11 @@ class PackLimit:
             raise OverlongSample(where, f"{REASON}, and {error.reason}") from None
 
     def _too_large(self, key: str, num_tokens: int) -> TooLongForPack:
+        first, *others = [key for limit, key in self.caps if limit + self.below - self.max_tokens <= num_tokens]
         problem = Problem(
             message=f"sample {key} takes {num_tokens} tokens and can never fit under {self.below}",
-            key=self.keys[0],
-            hint=f"set {' and '.join(('it', *self.keys[1:]))} above that, lower the resolution or the number of "
+            key=first,
+            hint=f"set {' and '.join(('it', *others))} above that, lower the resolution or the number of "
             f"frames, or leave such samples out: {self.section}.overlong=skip",
         )
         return TooLongForPack("a sample is larger than a whole micro-batch", [problem])

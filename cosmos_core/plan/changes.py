@@ -61,9 +61,10 @@ def changes(
 
     Of another model family only the task is named, since its keys are others.
     """
-    same = folders.items() & config.model.folder_digests.items()
+    digests = config.model.folder_digests
+    moved = {key for key in folders.keys() & digests.keys() if folders[key] == digests[key]}
     differing = tuple(
-        evolve(change, rule="list") if change.key in dict(same) else change
+        evolve(change, rule="list") if change.key in moved else change
         for change in _in_section((), recorded, config, to_plain(config), "list")
     )
     task = tuple(change for change in differing if change.key == "job.task")

@@ -97,7 +97,8 @@ class PluginManager:
                 for answer in self._call("cosmos_check_run", module, plan=plan):
                     problems.extend(answer)
             except Exception as error:
-                reason = f"the check of plugin {name} failed: {describe_failure(error)}"
+                failure = describe_failure(error, vars(module).get("cosmos_check_run"))
+                reason = f"the check of plugin {name} failed: {failure}"
                 problems.append(Problem(message=reason, hint=f"COSMOS_DISABLE_PLUGINS={name} skips it"))
         return problems
 

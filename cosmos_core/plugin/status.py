@@ -30,11 +30,12 @@ class PluginStatus:
 
 
 def describe_failure(error: BaseException, hook: object = None) -> str:
-    """Exception type, message, and the file and line it came from; of a hook, those in its package."""
+    """Exception type, message, and the file and line it came from; of a hook, those in its package or module."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(hook, FunctionType):
         own = Path(hook.__code__.co_filename)
-        in_package = [place for place in places if Path(place[0]).is_relative_to(own.parent)]
+        package = own.parent if (own.parent / "__init__.py").is_file() else own
+        in_package = [place for place in places if Path(place[0]).is_relative_to(package)]
         places = [(str(own), hook.__code__.co_firstlineno), *in_package]
     where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
 from cosmos_core.config.compat import RENAMED
 from cosmos_core.config.document import Document, Provenance, problem_at
@@ -48,7 +48,7 @@ def _lack(requirement: Any) -> Iterator[tuple[str, str]]:
         if parsed.marker is not None and not parsed.marker.evaluate():
             return
         installed = version(parsed.name)
-    except (InvalidRequirement, TypeError):
+    except (ValueError, TypeError):  # The first one of a marker that compares what cannot be, too.
         yield f"{requirement!r} is not a requirement", ""
     except PackageNotFoundError:
         yield f"{requirement} is not installed", install

@@ -106,10 +106,11 @@ def export(
 
 def _task(given: str | None, config: RunConfig | None, source: Path) -> str | None:
     """The model family of the weights, None where nothing says it. Raises UserError for another than the run's."""
-    if config is None or given in (None, config.job.task):
-        return given if config is None else config.job.task
+    own = given if config is None else config.job.task
+    if given in (None, own):
+        return own
     problem = Problem(message=f"is {given}", key="--task", hint="leave it out, or name the checkpoint that you mean")
-    raise UserError(f"{source} was trained with job.task '{config.job.task}'; nothing was exported", [problem])
+    raise UserError(f"{source} was trained with job.task '{own}'; nothing was exported", [problem])
 
 
 def _base(iteration: Path, config: RunConfig | None, plugins: PluginManager) -> Path:

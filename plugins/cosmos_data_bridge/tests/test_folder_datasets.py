@@ -58,7 +58,9 @@ def test_clips_that_rows_hold_are_unpacked_and_only_the_training_split_is_read(
     (source / "dataset_info.json").write_text("{}")
     with pytest.raises(UserError) as refused:
         prepare_here(source, out)
-    assert refused.value.problems[0].hint.endswith("--copy` unpacks them")
+    (problem,) = refused.value.problems  # Of a planned run it is told without the title.
+    assert problem.message == "holds clips; training reads files"
+    assert problem.hint.endswith("--copy` unpacks them")
     told = "\n".join(prepare_here(source, out, copy=True))
     assert "reading the split 'train' of test, train" in told
     assert "paths from column 'video', captions from column 'text'" in told

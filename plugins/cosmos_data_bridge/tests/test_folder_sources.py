@@ -167,7 +167,7 @@ def test_fields_beyond_the_columns_are_refused_with_their_row_instead_of_cut_off
 def test_of_two_columns_with_the_name_looked_for_none_is_taken(clips: Path, tmp_path: Path) -> None:
     (clips / "t.csv").write_text("path\tnote\tnote\tcaption\tcaption\na.mp4\tx\tx\tone\ttwo\n")
     message = fault(clips / "t.csv", tmp_path / "out")
-    assert f"{clips / 't.csv'}:1  2 columns are called 'caption'" in message
+    assert f"{clips / 't.csv'}:1  2 columns are called 'caption'; rename or remove the others" in message
 
 
 @pytest.mark.parametrize("name", ["t.feather", "t.ARROW"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.family import VfmFamily
+from cosmos_vfm.generate import outputs
 from cosmos_vfm.generate.clips import Settings
 from cosmos_vfm.generate.job import Job
 from cosmos_vfm.generate.prompt_file import Row
@@ -73,6 +75,47 @@ def test_finished_clips_are_shown_and_the_same_command_makes_the_others(
     assert "missing" not in page.read_text()
     with pytest.raises(UserError, match="has all these clips already"):
         generate(source, folder, "a", "b", "c")
+
+
+def test_a_page_that_a_command_did_not_come_to_is_made_by_the_same_one(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of clips that were all finished by the second command, after a page of those by the first."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            generate(source, tmp_path / "out", "a", "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "write_contact_sheet", full)
+        with pytest.raises(UserError, match="cannot be written"):
+            generate(source, tmp_path / "out", "a", "b")
+    made = interrupt_after(0, monkeypatch)
+    assert [result["prompt"] for result in generate(source, tmp_path / "out", "a", "b")] == ["a", "b"]
+    assert not made
+    page = (tmp_path / "out/index.html").read_text()
+    assert 'src="clip_001.mp4"' in page
+    assert "missing" not in page
+
+
+def test_the_folder_of_a_command_that_is_not_interrupted_but_at_work_is_refused(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would make the same clips, in the same files. The folder may be a link."""
+
+    def clips(*arguments: Any, **more: Any) -> Any:
+        with pytest.raises(UserError, match="another command writes the same output"):
+            generate(source, tmp_path / "out", "a")
+        raise KeyboardInterrupt
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    monkeypatch.setattr(VfmFamily, "clips", clips)
+    with pytest.raises(KeyboardInterrupt):
+        generate(source, tmp_path / "out", "a")
 
 
 def test_results_that_name_a_file_elsewhere_are_none_of_an_interrupted_command(source: str, tmp_path: Path) -> None:

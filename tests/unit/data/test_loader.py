@@ -62,6 +62,13 @@ def test_the_section_of_a_sample_that_never_fits_is_named() -> None:
     assert "dataloader_val.overlong=skip" in problem.hint
 
 
+@pytest.mark.parametrize(("limit", "keys"), [(100, "it"), (10, "it and model.max_num_tokens_after_packing")])
+def test_only_limits_that_a_sample_exceeds_are_to_be_raised(limit: int, keys: str) -> None:
+    with pytest.raises(UserError) as error:
+        list(number_loader(0, 1, cap=10, max_sequence_length=limit))
+    assert error.value.problems[0].hint.startswith(f"set {keys} above that")
+
+
 def test_a_record_brings_its_own_key_and_others_get_the_sources() -> None:
     class Records(Numbers):
         def get(self, index: int, random: np.random.Generator) -> Any:

@@ -180,7 +180,7 @@ def test_the_shipped_recipe_of_an_unsupported_backbone_asks_for_nothing(write: W
 HEAD = """\
 summary = 3
 extends = "helo"
-requires = ["acme-missing>=2", 3, "acme-other ; python_version < '3'", "acme-here ; python_version > '3'"]
+requires = ["acme-missing>=2", 3, "b ; python_version < '3'", "acme-here ; python_version > '3'", "a ; os_name ~= 'x'"]
 unset = ["a b", "optimizer.eps"]
 not_yet = true
 published = 1
@@ -194,16 +194,17 @@ def test_all_that_is_wrong_with_a_head_is_told_with_wrong_keys_below_and_on_the_
     head = (
         ":1  summary: expected a text", ":3  requires[0]: acme-missing>=2 is not installed;",
         ":3  requires[1]: 3 is not a requirement", ":3  requires[3]: acme-here ; python_version > '3' is not",
+        """:3  requires[4]: "a ; os_name ~= 'x'" is not a requirement""",
         ":4  unset[0]: 'a b' is not a dotted key", ":5  not_yet: expected a",
         ":6  published: expected a table", ":7  optimiser: unknown section", ":9  optimizer.lrr: unknown key",
         "command line  summary: is read in recipe files alone", "command line  job.nam: unknown key",
     )  # fmt: skip
     overrides = ("summary=x", "job.nam=x")
-    without = refused(write(HEAD), *overrides, problems=12)  # What the missing parent may set is none.
+    without = refused(write(HEAD), *overrides, problems=13)  # What the missing parent may set is none.
     assert "recipe.toml:2  extends: no recipe 'helo'" in without
-    found = refused(write(HEAD.replace("helo", "hello")), *overrides, problems=12)
+    found = refused(write(HEAD.replace("helo", "hello")), *overrides, problems=13)
     assert "unset[1]: no parent sets 'optimizer.eps'" in found
-    child = refused(write('extends = "recipe.toml"\n', "child.toml"), *overrides, problems=12)
+    child = refused(write('extends = "recipe.toml"\n', "child.toml"), *overrides, problems=13)
     for words in head:
         assert words in without
         assert words in found

@@ -98,7 +98,7 @@ class Listing:
     def entries(self, media: MediaFolder | None = None) -> list[Entry]:
         """All clips, in the order of their keys. media: where packed ones are written. Raises UserError."""
         if self.packed and media is None:
-            problem = Problem(message="training reads files", file=str(self.packed[0]), hint=UNPACK)
+            problem = Problem(message="holds clips; training reads files", file=str(self.packed[0]), hint=UNPACK)
             raise UserError("clips are packed in tars or tables", [problem])
         if self.tables is not None:
             return unique(self.tables.entries(self.tell, media))

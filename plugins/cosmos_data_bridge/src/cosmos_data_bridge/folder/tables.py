@@ -73,10 +73,9 @@ class Tables:
                 absent.append(problem)
                 continue
             if names.count(column) > 1:
-                problem = Problem(
-                    message=f"{names.count(column)} columns are called '{column}'", file=str(file), line=1
-                )
-                raise UserError("it is not clear which column is meant; rename or remove the others", [problem])
+                message, hint = f"{names.count(column)} columns are called '{column}'", "rename or remove the others"
+                problem = Problem(message=message, file=str(file), line=1, hint=hint)
+                raise UserError("it is not clear which column is meant", [problem])
             columns.append(column)
         if absent:
             raise UserError("a column is missing", absent)

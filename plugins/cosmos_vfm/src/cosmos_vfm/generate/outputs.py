@@ -15,6 +15,7 @@ from cosmos_core.data.video import decode_frames, write_mp4
 from cosmos_core.data.video.decode import Frames
 from cosmos_core.errors import Problem, UserError, writing
 from cosmos_core.names import counted
+from cosmos_core.plan.record import replace_file
 from cosmos_vfm.generate.clips import Clip
 from cosmos_vfm.generate.contact_sheet import COLUMNS, Row, write_contact_sheet
 from cosmos_vfm.generate.page import Cell, PageRow, write_page
@@ -60,7 +61,7 @@ def append_result(folder: Path, result: Result) -> None:
 def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tuple[int, str], Result]:
     """The results of an interrupted command whose folder this is, by clip and source; marks an empty folder as such.
 
-    planned: what is to be generated. Raises UserError for a folder that holds anything else, or all of it.
+    planned: what is to be generated. Raises UserError for a folder that holds anything else, or all of it and the page.
     """
     file = folder / RESULTS
     if not any(folder.iterdir()):
@@ -76,8 +77,9 @@ def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tu
         hint = "give the same command to go on with it; or choose another folder, or remove this one"
         problem = Problem(message="it has clips of other weights, prompts or settings", file=str(file), hint=hint)
         raise UserError(f"{folder} is there already", [problem])
-    if len(results) == len(planned):
+    if len(results) == len(planned) and (folder / PAGE).is_file():
         raise UserError(f"{folder} has all these clips already; choose another folder or remove it")
+    (folder / PAGE).unlink(missing_ok=True)  # It is written last: without it the command did not come to its end.
     _write_results(folder, results.values())
     return results
 
@@ -97,10 +99,8 @@ def _results(file: Path) -> dict[tuple[int, str], Result]:
 
 def _write_results(folder: Path, results: Iterable[Result]) -> None:
     """All at once, so that a full disk leaves the lines that are there."""
-    partial = folder / f".partial-{RESULTS}"
     with writing(folder / RESULTS):
-        partial.write_text("".join(map(_line, results)), encoding="utf-8")
-        partial.replace(folder / RESULTS)
+        replace_file(folder / RESULTS, "".join(map(_line, results)).encode())
 
 
 def _line(result: Result) -> str:

@@ -14,6 +14,7 @@ from cosmos_core.config.env import output_root
 from cosmos_core.data import UnreadableSample, VideoText
 from cosmos_core.errors import Problem, UserError, make_folder
 from cosmos_core.names import counted
+from cosmos_core.plan.directory_lock import directory_lock
 from cosmos_core.plugin import PluginManager
 from cosmos_core.seeds import stream_seed
 from cosmos_core.train.build import open_dataset
@@ -59,20 +60,26 @@ def start(
     conditions: dict[int, Any] = {clip.index: _first_frames(item) for clip, item in zip(clips, items, strict=False)}
     conditions = {index: frames for index, frames in conditions.items() if frames is not None}
     ready = evolve(job, sources=tuple(sources), clips=tuple(clips), conditions=conditions, output=folder)
-    done = finished(folder, ready.planned)
+    with directory_lock(folder.resolve()):
+        return folder, _fill(ready, items, plugins)
+
+
+def _fill(job: Job, items: Sequence[VideoText], plugins: PluginManager) -> list[Result]:
+    """Make the clips that are not there, and the page of all. items: the samples that prompts were taken from."""
+    done = finished(job.output, job.planned)
     try:
-        generate_all(evolve(ready, done=done.keys()), plugins)
+        generate_all(evolve(job, done=done.keys()), plugins)
     except BaseException:
-        if (folder / RESULTS).stat().st_size:
-            kept = len(_overview(ready, items))
+        if (job.output / RESULTS).stat().st_size:
+            kept = len(_overview(job, items))
             text = "%d of %d clips are finished; the same command with -o %s makes the others"
-            logger.warning(text, kept, len(ready.planned), folder)
+            logger.warning(text, kept, len(job.planned), job.output)
         raise
-    return folder, _overview(ready, items)
+    return _overview(job, items)
 
 
 def _overview(job: Job, items: Sequence[VideoText]) -> list[Result]:
-    """The results, after writing the page of them. items: the samples that prompts were taken from."""
+    """The results, after writing the page of them. items: as in `_fill`."""
     truths = {}
     for clip, item in zip(job.clips, items, strict=False):
         truths[clip.index] = write_clip(job.output, f"{clip.name}_data", item.pixels(), clip.fps)
