@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,17 @@ def test_finished_clips_are_shown_and_the_same_command_makes_the_others(
     assert "missing" not in page.read_text()
     with pytest.raises(UserError, match="has all these clips already"):
         generate(source, folder, "a", "b", "c")
+
+
+def test_a_command_that_goes_on_can_be_given_to_other_processes(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Job] = []
+    generate(source, tmp_path / "out", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("cosmos_vfm.generate.start.generate_all", lambda job, plugins: given.append(job))
+        generate(source, tmp_path / "out", "a", "b")
+    assert pickle.loads(pickle.dumps(given[0])).done == {(0, "published")}
 
 
 def test_a_page_that_a_command_did_not_come_to_is_made_by_the_same_one(

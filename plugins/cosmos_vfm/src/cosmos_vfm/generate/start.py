@@ -68,7 +68,7 @@ def _fill(job: Job, items: Sequence[VideoText], plugins: PluginManager) -> list[
     """Make the clips that are not there, and the page of all. items: the samples that prompts were taken from."""
     done = finished(job.output, job.planned)
     try:
-        generate_all(evolve(job, done=done.keys()), plugins)
+        generate_all(evolve(job, done=frozenset(done)), plugins)
     except BaseException:
         if (job.output / RESULTS).stat().st_size:
             kept = len(_overview(job, items))
