@@ -64,7 +64,9 @@ MEASURED = [
     ("allocated", "nano_lora", LORA, 1, "selective", 60.7),
     ("allocated", "mini_full", STEP, 1, "selective", 40.5),
 ]
-"""From tests/benchmarks/RESULTS.md, on H100 and H200; all but those of 8 cached layers before attention took whole packs."""
+"""From tests/benchmarks/RESULTS.md, on H100 and H200; all but those of 8 cached layers before attention took whole
+packs.
+"""
 
 
 def _config(recipe: str, settings: tuple[str, ...]) -> RunConfig:
