@@ -51,11 +51,16 @@ def remove_old(paths: RunPaths, config: CheckpointConfig, newest: int) -> list[P
     return [path for path in old if _removed(path)]
 
 
-def check_best(config: CheckpointConfig, metrics: Collection[str]) -> None:
-    """Warn where a validation has given other metrics than that of `keep_best`, by which checkpoints are to stay."""
+def check_best(config: CheckpointConfig, metrics: Collection[str]) -> bool:
+    """Warn where a validation has given other metrics than that of `keep_best`, by which checkpoints are to stay.
+
+    Returns whether it did.
+    """
     metric = config.keep_best.metric
-    if config.keep_best.count and config.keep_last is not None and metric not in metrics:
+    lacks = bool(config.keep_best.count) and config.keep_last is not None and metric not in metrics
+    if lacks:
         logger.warning(UNKNOWN, metric, did_you_mean(metric, metrics) or f"there are {', '.join(metrics)}")
+    return lacks
 
 
 def _removed(path: Path) -> bool:

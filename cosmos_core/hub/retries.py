@@ -33,14 +33,17 @@ def network_errors() -> tuple[type[Exception], ...]:
 def with_retries(action: Callable[[], T], name: str, waits: Sequence[float] = WAITS, hint: str = RESUME_HINT) -> T:
     """The action's result. name: of what it reads, for messages.
 
-    Raises UserError when the network fails every time; other errors are not retried.
+    Raises UserError when the network fails every time; other errors are not retried, and nothing is without a network
+    by HF_HUB_OFFLINE.
     """
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
     for number, wait in enumerate((*waits, None), start=1):
         try:
             return action()
         except network_errors() as error:
             reason = first_line(error)
-            if wait is None:
+            if wait is None or isinstance(error, OfflineModeIsEnabled):
                 message = reason if number == 1 else f"{reason} ({number} attempts)"
                 problem = Problem(message=message, file=name, hint=hint)
                 raise UserError("the Hub cannot be read", [problem]) from None

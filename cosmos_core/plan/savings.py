@@ -61,6 +61,24 @@ class Case:
         """GiB on each GPU."""
         return peak(self.items)
 
+    @cached_property
+    def adapted(self) -> Changed | None:
+        """With adapters; None where there are none to take."""
+        model = self.config.model
+        if not isinstance(model, AdaptedModelConfig) or model.lora_enabled:
+            return None
+        values = {
+            "model.lora_enabled": True,
+            "model.lora_target_modules": model.usual_lora_targets,
+            "model.ema.enabled": False,
+            "optimizer.keys_to_select": ("lora_",),
+        }
+        differing = {key: value for key, value in values.items() if _get(self.config, key.split(".")) != value}
+        settings = tuple(f"{key}={value_text(value)}" for key, value in differing.items())
+        config = _with(self.config, differing)
+        estimate = self.estimated(config)
+        return None if estimate is None else (settings, evolve(self, config=config, estimate=estimate))
+
     def seconds(self, machine: Machine) -> tuple[float, float] | None:
         """Of a step, as of `step_seconds`."""
         estimate, config = self.estimate, self.config
@@ -240,20 +258,7 @@ def _more_gpus(case: Case) -> Changed | None:
 
 
 def _adapters(case: Case) -> Changed | None:
-    model = case.config.model
-    if not isinstance(model, AdaptedModelConfig) or model.lora_enabled:
-        return None
-    values = {
-        "model.lora_enabled": True,
-        "model.lora_target_modules": model.usual_lora_targets,
-        "model.ema.enabled": False,
-        "optimizer.keys_to_select": ("lora_",),
-    }
-    differing = {key: value for key, value in values.items() if _get(case.config, key.split(".")) != value}
-    settings = tuple(f"{key}={value_text(value)}" for key, value in differing.items())
-    config = _with(case.config, differing)
-    estimate = case.estimated(config)
-    return None if estimate is None else (settings, evolve(case, config=config, estimate=estimate))
+    return case.adapted
 
 
 _CHANGES: tuple[Change, ...] = (_recompute, _cache, _more_parts, _no_average)

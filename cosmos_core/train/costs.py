@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 from attrs import evolve, frozen
 
@@ -97,15 +97,22 @@ def _estimate(
     # Times are those of usual packs. Memory must do for the largest of the run: layers are traced for that one alone.
     model = config.model
     untraced = evolve(config, model=evolve(model, compile=evolve(model.compile, enabled=False)))
-    usual = family.estimate(untraced, lengths.usual, memory)
+
+    @cache
+    def of(sample: TypicalSample, traced: bool = False) -> Estimate | None:
+        return family.estimate(config if traced else untraced, sample, memory)
+
+    usual = of(lengths.usual)
     if usual is None:
         return None
 
     def kept(sample: TypicalSample) -> float:
-        found = family.estimate(untraced, sample, memory)
+        found = of(sample)
         return 0.0 if found is None else sum(found.kept["none"].values())
 
-    largest = family.estimate(config, max(lengths.in_the_largest_packs(usual.samples), key=kept), memory)
+    long, short = lengths.in_the_largest_packs(usual.samples)
+    sample = long if long == short else max(long, short, key=kept)
+    largest = of(sample, traced=True) if model.compile.enabled else of(sample)
     if largest is None:
         return None
     return evolve(

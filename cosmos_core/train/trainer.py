@@ -125,7 +125,7 @@ class Trainer:
         self.times, self.utilisation = PhaseTimes(self.mesh.device), Utilisation(self.mesh.device, self.mesh.world)
         self.step_report = StepReport(self.config, self.mesh)
         self._rate_names = rate_names(self.model, self.config.optimizer)
-        self._stopping, self._waited = False, 0.0
+        self._stopping, self._waited, self._best_told = False, 0.0, False
         self._compiled = compiling_seconds(self.config.model.compile)  # For the plan.
 
     @property
@@ -323,8 +323,8 @@ class Trainer:
             alive=self.activity.alive,
         )
         evaluated = evaluate(task)
-        if self.is_main:
-            check_best(self.config.checkpoint, evaluated.metrics)
+        if self.is_main and not self._best_told:
+            self._best_told = check_best(self.config.checkpoint, evaluated.metrics)
         self.trackers.log({"step": self.step, **evaluated.metrics})
         self.trackers.log_answers(self.step, evaluated.answers[: self.family.num_sample_answers])
         pictures = sorted(task.folder.glob("*.png")) if self.is_main else []

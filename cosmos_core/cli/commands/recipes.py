@@ -133,11 +133,12 @@ def check(plugins: PluginManager, files: tuple[str, ...], strict: bool, as_json:
             report.append(_result(file, error.problems, error.title))
             click.echo(render(error), err=True)
             continue
-        report.append(_result(file, notes))
+        reason = peek(find_recipe(file)).not_yet
+        not_yet = "" if reason is None else reason.message
+        report.append(_result(file, notes, not_yet=not_yet))
         print_notes(notes)
         if not as_json:
-            reason = peek(find_recipe(file)).not_yet
-            click.echo(f"{file}: ok" + (f"; cannot run yet: {reason.message}" if reason is not None else ""))
+            click.echo(f"{file}: ok" + (f"; cannot run yet: {not_yet}" if not_yet else ""))
     if as_json:
         print_json(report)
     failed = [row["file"] for row in report if not row["ok"]]
@@ -146,8 +147,9 @@ def check(plugins: PluginManager, files: tuple[str, ...], strict: bool, as_json:
     return 2 if failed else 0
 
 
-def _result(file: str, problems: Iterable[Problem], error: str = "") -> dict[str, Any]:
-    return {"file": file, "ok": not error, "error": error, "problems": [asdict(problem) for problem in problems]}
+def _result(file: str, problems: Iterable[Problem], error: str = "", not_yet: str = "") -> dict[str, Any]:
+    found = [asdict(problem) for problem in problems]
+    return {"file": file, "ok": not error, "error": error, "not_yet": not_yet, "problems": found}
 
 
 def _load(file: str, strict: bool, plugins: PluginManager) -> tuple[Problem, ...]:

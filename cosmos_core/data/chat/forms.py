@@ -249,6 +249,9 @@ def _call(value: Any) -> ToolCall:
     if isinstance(function, Mapping):
         name, arguments = function.get("name"), function.get("arguments", {})
         if isinstance(name, str) and isinstance(arguments, Mapping | str):
+            # JSON escapes what is in an object.
+            if fault := text_fault(name) or (text_fault(arguments) if isinstance(arguments, str) else ""):
+                raise ValueError(f"has a call that {fault}")
             return ToolCall(name, arguments)
     raise ValueError("has a call without a name, or whose arguments are not an object")
 

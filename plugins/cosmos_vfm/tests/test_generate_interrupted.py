@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from cosmos_core.data.video import write_mp4
 from cosmos_core.errors import UserError
 from cosmos_core.plugin import PluginManager
 from cosmos_vfm.family import VfmFamily
@@ -28,10 +31,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_generator(tmp_path_factory.mktemp("source") / "published", MODEL_SIZES["tiny"]))
 
 
-def generate(source: str, output: Path, *prompts: str, steps: int = 2) -> list[dict[str, Any]]:
+def generate(source: str, output: Path, *prompts: str, steps: int = 2, **job: Any) -> list[dict[str, Any]]:
     settings = Settings(steps=steps, frames=5, size="32x32")
     rows = [Row(prompt=prompt) for prompt in prompts]
-    return start(Job(source=source), rows, settings, validation=0, output=output, plugins=PLUGINS)[1]
+    return start(Job(source=source, **job), rows, settings, validation=0, output=output, plugins=PLUGINS)[1]
 
 
 def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -75,6 +78,17 @@ def test_finished_clips_are_shown_and_the_same_command_makes_the_others(
     assert "missing" not in page.read_text()
     with pytest.raises(UserError, match="has all these clips already"):
         generate(source, folder, "a", "b", "c")
+
+
+def test_a_command_that_goes_on_can_be_given_to_other_processes(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Job] = []
+    generate(source, tmp_path / "out", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("cosmos_vfm.generate.start.generate_all", lambda job, plugins: given.append(job))
+        generate(source, tmp_path / "out", "a", "b")
+    assert pickle.loads(pickle.dumps(given[0])).done == {(0, "published")}
 
 
 def test_a_page_that_a_command_did_not_come_to_is_made_by_the_same_one(
@@ -153,6 +167,34 @@ def test_as_many_clips_of_other_prompts_are_told_as_such(source: str, tmp_path: 
     generate(source, tmp_path / "out", "a")
     with pytest.raises(UserError, match="of other weights, prompts or settings"):
         generate(source, tmp_path / "out", "b")
+
+
+def test_other_settings_than_those_of_the_finished_clips_are_told(source: str, tmp_path: Path) -> None:
+    vae, words = f"{source}/vae", f"{source}/text_tokenizer"
+    generate(source, tmp_path / "out", "a", recipe="vision_sft_demo", overrides=("trainer.seed=1",))
+    for other, told in (
+        ({"precision": "bfloat16"}, "precision 'float32', not 'bfloat16'"),
+        ({"vae": vae}, f"video_tokenizer 'block_dct', not '{vae}'"),
+        ({"text_tokenizer": words}, f"text_tokenizer 'words', not '{words}'"),
+        ({"overrides": ("trainer.seed=2",)}, "overrides ['trainer.seed=1'], not ['trainer.seed=2']"),
+        ({"recipe": "vision_sft_nano"}, "recipe 'vision_sft_demo', not 'vision_sft_nano'"),
+    ):
+        settings = {"recipe": "vision_sft_demo", "overrides": ("trainer.seed=1",), **other}
+        with pytest.raises(UserError) as caught:
+            generate(source, tmp_path / "out", "a", "b", **settings)
+        assert told in caught.value.problems[0].message
+        assert "give the same command" in caught.value.problems[0].hint
+
+
+def test_the_other_end_of_a_video_makes_another_clip(source: str, tmp_path: Path) -> None:
+    write_mp4(tmp_path / "a.mp4", np.zeros((7, 32, 32, 3), np.uint8), 5.0)
+    row = Row(prompt="a", video=tmp_path / "a.mp4")
+    first, last = (Settings(steps=2, frames=9, size="32x32", keep_last=last) for last in (False, True))
+    given: dict[str, Any] = {"validation": 0, "output": tmp_path / "out", "plugins": PLUGINS}
+    start(Job(source=source), [row], first, **given)
+    with pytest.raises(UserError) as caught:
+        start(Job(source=source), [row], last, **given)
+    assert "keep_last False, not True" in caught.value.problems[0].message
 
 
 def test_a_prompt_with_a_line_separator_has_a_result(source: str, tmp_path: Path) -> None:

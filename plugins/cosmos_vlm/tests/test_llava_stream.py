@@ -177,6 +177,9 @@ def test_the_hubs_rows_are_those_of_the_files_and_come_block_by_block(
     """Through the repository's own description of its subsets, pinned to a commit, over a network with faults."""
     hub.faults = 3
     code = (
+        "import huggingface_hub\nsession, faults = huggingface_hub.get_session, [OSError('reset')]\n"
+        "def sometimes():\n    if faults:\n        raise faults.pop()\n    return session()\n"
+        "huggingface_hub.get_session = sometimes\n"
         "source = LlavaSource(LlavaConfig(type='llava_ov', lanes=2))\n"
         "order = source.epoch_permutation(np.random.default_rng(5))\n"
         "print(source.fingerprint)\n"
@@ -216,9 +219,12 @@ def test_without_a_network_a_local_copy_is_proposed(tmp_path: Path) -> None:
     done = streamed("http://127.0.0.1:9", tmp_path, code, HF_HUB_OFFLINE="1")
     assert "the Hub cannot be read" in done.stdout, done.stderr
     assert "dataloader_train.dataset.path" in done.stdout
+    assert "attempt" not in done.stdout + done.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_told_without_long_waits(tmp_path: Path) -> None:
-    done = streamed("http://127.0.0.1:9", tmp_path, "LlavaSource(LlavaConfig(type='llava_ov'))")
+    code = "from cosmos_core.hub import retries\nretries.time.sleep = print\nLlavaSource(LlavaConfig(type='llava_ov'))"
+    done = streamed("http://127.0.0.1:9", tmp_path, code)
+    assert done.stdout.split() == ["1.0", "2.0", "4.0"]
     assert "the Hub cannot be read" in done.stderr
     assert "Retrying" not in done.stderr

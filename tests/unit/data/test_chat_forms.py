@@ -27,6 +27,10 @@ def asked(content: Any, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}, ANSWER], **fields}
 
 
+def called(call: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "assistant", "content": "", "tool_calls": [call]}, ANSWER]}
+
+
 def shared(value: str, **fields: Any) -> dict[str, Any]:
     return {"conversations": [{"from": "human", "value": value}, {"from": "gpt", "value": "3"}], **fields}
 
@@ -188,6 +192,8 @@ def test_calls_and_their_results_keep_their_parts(row: dict[str, Any]) -> None:
         (asked("x", tools="look"), "tools are not JSON"),
         (asked("x\0y"), "turn 1 holds a NUL character"),
         ({"query": "x", "response": [{"type": "text", "text": "x\0y"}]}, "turn 2 holds a NUL character"),
+        (called({"name": "lo\0ok"}), "turn 1 has a call that holds a NUL character"),
+        (called({"function": {"name": "look", "arguments": "x\0y"}}), "turn 1 has a call that holds a NUL character"),
         ({"query": "x", "response": "y", "history": [["a"]]}, "history is not a list of pairs"),
     ],
 )

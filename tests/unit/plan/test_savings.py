@@ -89,6 +89,20 @@ def test_without_more_gpus_adapters_are_the_last_resort(hello: RunConfig) -> Non
     assert cheapest(_case(hello), 3.0, more_gpus=False) is None, "the frozen weights alone take more"
 
 
+def test_what_adapters_cost_is_computed_once(hello: RunConfig) -> None:
+    asked: list[RunConfig] = []
+
+    def estimated(config: RunConfig) -> Estimate:
+        asked.append(config)
+        return _estimate(config)
+
+    case = evolve(_case(hello), estimated=estimated)
+    cheapest(case, 18.0, more_gpus=False)
+    cheapest(case, 18.0, more_gpus=False)
+    assert any("model.lora_enabled=true" in saving.settings for saving in savings(case))
+    assert len(asked) == 1
+
+
 def test_settings_are_quoted_as_a_shell_needs_it() -> None:
     text = on_a_command_line(["--nproc 4", "a.b=1", 'c.d=["x"]'])
     assert text == "--nproc 4 a.b=1 'c.d=[\"x\"]'"

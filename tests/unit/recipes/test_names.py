@@ -161,6 +161,7 @@ def test_a_recipe_that_cannot_run_yet_is_shown_with_the_reason_and_not_run(write
         assert f"{path}:3  not_yet: waits for acme 2" in said
         assert f"{path}:3  not_yet: waits for acme 2" in cosmos("eval", recipe, code=2).stderr
         assert cosmos("recipes", "check", recipe).stdout == f"{recipe}: ok; cannot run yet: waits for acme 2\n"
+        assert json.loads(cosmos("recipes", "check", recipe, "--json").stdout)[0]["not_yet"] == "waits for acme 2"
     assert not (tmp_path / "runs").exists()
     shown = cosmos("recipes", "show", child).stdout
     assert shown.startswith("# not yet: waits for acme 2\n")

@@ -62,8 +62,10 @@ def test_memory_is_of_the_largest_pack_times_are_of_usual_ones_and_layers_are_tr
     config = load("hello", ("model.compile.enabled=true",), plugins=PluginManager.discover())
     own = TinyFamily.estimate(config)
     traced: list[int] = []
+    calls: list[TypicalSample] = []
 
     def estimate(cls: Any, config: RunConfig, sample: TypicalSample, memory: float | None) -> Estimate:
+        calls.append(sample)
         if config.model.compile.enabled:
             traced.append(sample.width)
         width, enabled = float(sample.width), config.model.compile.enabled
@@ -74,6 +76,7 @@ def test_memory_is_of_the_largest_pack_times_are_of_usual_ones_and_layers_are_tr
     assert case is not None
     assert case.estimate.flops < case.estimate.loss == traced[0]
     assert len(traced) == 1
+    assert len(calls) == 2, "texts are all as long, so that there is one largest pack"
     assert case.estimate.utilisation == (0.5, 0.6)
 
 
@@ -86,8 +89,10 @@ def test_memory_is_of_packs_of_short_texts_where_these_hold_more(monkeypatch: py
 
     config = load("hello", plugins=PluginManager.discover())
     own = TinyFamily.estimate(config)
+    calls: list[TypicalSample] = []
 
     def estimate(cls: Any, config: RunConfig, sample: TypicalSample, memory: float | None) -> Estimate:
+        calls.append(sample)
         count = 10_000 / (500 + sample.text)
         return evolve(own, samples=count, kept={mode: {"activations": count} for mode in own.kept})
 
@@ -95,6 +100,7 @@ def test_memory_is_of_packs_of_short_texts_where_these_hold_more(monkeypatch: py
     case = case_of(config, TinyFamily, 1, data=Captioned())
     assert case is not None
     assert case.estimate.samples == pytest.approx(10_000 / 950, rel=0.05)
+    assert len(calls) == len(set(calls)) == 3, "the usual sample, one with a long text and one with a short one"
     fewest = 450 * (1 - 1 / case.estimate.samples**0.5)
     assert case.estimate.kept["none"]["activations"] == pytest.approx(10_000 / (500 + fewest), rel=0.02)
 

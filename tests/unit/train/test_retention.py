@@ -55,13 +55,15 @@ def test_all_stay_while_no_validation_has_the_metric_of_the_best(tmp_path: Path)
     assert steps_of(trainer) == list(range(1, 9))
 
 
-def test_a_metric_of_the_best_that_validation_lacks_is_told_at_the_start(tmp_path: Path) -> None:
-    validated = ("trainer.run_validation=true", "trainer.max_iter=1", "checkpoint.keep_last=2")
+def test_a_metric_of_the_best_that_validation_lacks_is_told_once_at_the_start(tmp_path: Path) -> None:
+    often = ("trainer.max_iter=2", "trainer.validation_iter=1")
+    validated = ("trainer.run_validation=true", *often, "checkpoint.keep_last=2")
     trainer, _ = ready(tmp_path, *validated, 'checkpoint.keep_best={metric="val_lss", count=1}')
     with logged() as lines:
         trainer.train()
     told = [number for number, line in enumerate(lines) if "keep_best.metric is 'val_lss'" in line]
     assert "until one has it all checkpoints stay; did you mean 'val_loss'?" in lines[told[0]]
+    assert len(told) == 1
     assert told[0] < next(number for number, line in enumerate(lines) if line.startswith("saved "))
 
 

@@ -11,6 +11,7 @@ from attrs import evolve, field, frozen
 
 from cosmos_core.config import DataloaderConfig, DatasetConfig, Ema, JobConfig, RunConfig
 from cosmos_core.config.env import lookup
+from cosmos_core.config.secrets import without_secrets
 from cosmos_core.errors import Problem, UserError
 from cosmos_core.hub import locate_checkpoint
 from cosmos_core.plan import RunPaths
@@ -109,13 +110,18 @@ class Job:
     def planned(self) -> dict[tuple[int, str], dict[str, Any]]:
         """What results.jsonl says of each clip, but for what is known once it is made; by index and source."""
         return {
-            (clip.index, configured.label): _planned(clip, configured, self.adapters if number == 0 else ())
+            (clip.index, configured.label): {
+                **_planned(clip, configured, self.adapters if number == 0 else ()),
+                "recipe": self.recipe,
+                "overrides": [without_secrets(text) for text in self.overrides],
+            }
             for number, configured in enumerate(self.sources)
             for clip in self.clips
         }
 
 
 def _planned(clip: Clip, configured: ConfiguredSource, adapters: Sequence[str]) -> dict[str, Any]:
+    video, text = configured.model.tokenizer, configured.model.text_tokenizer
     return {
         "clip": clip.index,
         "source": configured.label,
@@ -125,6 +131,9 @@ def _planned(clip: Clip, configured: ConfiguredSource, adapters: Sequence[str]) 
         "averaged": configured.averaged,
         "adapters": list(adapters),
         "model_size": configured.model.tier,
+        "precision": configured.model.precision,
+        "video_tokenizer": video.vae_path if video.type == "wan22" else video.type,
+        "text_tokenizer": text.path if text.type == "hf" else text.type,
         "mode": clip.mode,
         "prompt": clip.prompt,
         "text": clip.text,
@@ -132,6 +141,7 @@ def _planned(clip: Clip, configured: ConfiguredSource, adapters: Sequence[str]) 
         "image": str(clip.image) if clip.image is not None else None,
         "video": str(clip.video) if clip.video is not None else None,
         "condition_frames": clip.condition_frames,
+        "keep_last": clip.keep_last,
         "width": clip.width,
         "height": clip.height,
         "frames": clip.frames,

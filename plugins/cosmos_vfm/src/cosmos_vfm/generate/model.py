@@ -27,9 +27,17 @@ class Generator:
     network: Cosmos3Network
 
 
-def complete(configured: ConfiguredSource, plugins: PluginManager) -> ConfiguredSource:
-    """With the model size and the tokenizers of its folder. Raises UserError for files that are not there."""
+def complete(
+    configured: ConfiguredSource, plugins: PluginManager, *, precision: str | None = None, on_cuda: bool = False
+) -> ConfiguredSource:
+    """With the model size and the tokenizers of its folder, and the precision that it computes in.
+
+    precision: as of a Job. on_cuda: whether the device is one. Raises UserError for files that are not there.
+    """
     whole = evolve(configured, config=adopted(configured.source, configured.config, plugins=plugins))
+    usual = whole.model.precision if configured.recorded or on_cuda else "float32"
+    model = evolve(whole.model, precision=precision or usual)
+    whole = evolve(whole, config=evolve(whole.config, model=model))
     problems = list(file_problems(whole.model, video="--vae ", text="--text-tokenizer "))
     if problems and not configured.recorded:
         problems.append(Problem(message="the source records no settings; `--recipe NAME` gives those of a recipe"))
@@ -59,9 +67,7 @@ def load(
 def _for_inference(configured: ConfiguredSource, job: Job, device: torch.device) -> RunConfig:
     """One copy of the weights in the compute precision; no cache of latents; compiled on accelerators."""
     config, model = configured.config, configured.model
-    on_cuda = device.type == "cuda"
-    precision = job.precision or (model.precision if configured.recorded or on_cuda else "float32")
-    compiled = on_cuda if job.compiled is None else job.compiled
+    compiled = device.type == "cuda" if job.compiled is None else job.compiled
     # The settings may be those of a run of adapters, which a base or an export does not have.
     selected = config.optimizer.keys_to_select if configured.fine_tuned else ()
     return evolve(
@@ -70,8 +76,7 @@ def _for_inference(configured: ConfiguredSource, job: Job, device: torch.device)
         dataloader_train=evolve(config.dataloader_train, cache=None),
         model=evolve(
             model,
-            precision=precision,
-            parallelism=evolve(model.parallelism, fsdp_master_dtype=precision),
+            parallelism=evolve(model.parallelism, fsdp_master_dtype=model.precision),
             compile=evolve(model.compile, enabled=compiled),
             activation_checkpointing=ActivationCheckpointing(mode="none"),
         ),

@@ -73,15 +73,28 @@ def finished(folder: Path, planned: Mapping[tuple[int, str], Result]) -> dict[tu
         results = {key: result for key, result in known.items() if _is_clip(folder, result["file"])}
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{folder} is there already; choose another folder or remove it") from None
-    if not all(key in planned and planned[key].items() <= result.items() for key, result in results.items()):
+    others = filter(None, (_difference(result, planned.get(key)) for key, result in results.items()))
+    if (other := next(others, None)) is not None:
         hint = "give the same command to go on with it; or choose another folder, or remove this one"
-        problem = Problem(message="it has clips of other weights, prompts or settings", file=str(file), hint=hint)
-        raise UserError(f"{folder} is there already", [problem])
+        message = f"it has clips of other weights, prompts or settings: {other}"
+        raise UserError(f"{folder} is there already", [Problem(message=message, file=str(file), hint=hint)])
     if len(results) == len(planned) and (folder / PAGE).is_file():
         raise UserError(f"{folder} has all these clips already; choose another folder or remove it")
     (folder / PAGE).unlink(missing_ok=True)  # It is written last: without it the command did not come to its end.
     _write_results(folder, results.values())
     return results
+
+
+def _difference(result: Result, planned: Result | None) -> str:
+    """How a clip is another than is planned; "" when it is not. planned: None where no such clip is."""
+    if planned is None:
+        return f"{result['file']} is none that this command makes"
+    differing = [
+        f"{name} {result.get(name)!r:.200}, not {value!r:.200}"
+        for name, value in planned.items()
+        if name not in result or result[name] != value
+    ]
+    return f"{result['file']} was made with {'; '.join(differing)}" if differing else ""
 
 
 def _is_clip(folder: Path, name: str) -> bool:

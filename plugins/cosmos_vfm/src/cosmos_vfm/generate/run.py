@@ -115,5 +115,5 @@ class _Turn:
     def _result(self, clip: Clip, file: str, seconds: float) -> Result:
         device = self.rank.device
         peak = round(torch.cuda.max_memory_allocated(device) / GIB, 2) if device.type == "cuda" else None
-        made = {"precision": self.generator.family.config.precision, "seconds": seconds, "peak_gib": peak}
-        return {"file": file, **self.job.planned[clip.index, self.configured.label], **made}
+        planned = self.job.planned[clip.index, self.configured.label]
+        return {"file": file, **planned, "seconds": seconds, "peak_gib": peak}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from attrs import evolve
 
 from cosmos_core.config.env import output_root
@@ -43,7 +44,10 @@ def start(
     folder and the results in order. Raises UserError before anything is loaded or written, if something can be known to
     be wrong by then.
     """
-    sources = [complete(configured, plugins) for configured in configure_sources(job, plugins)]
+    sources = [
+        complete(configured, plugins, precision=job.precision, on_cuda=torch.cuda.is_available())
+        for configured in configure_sources(job, plugins)
+    ]
     first = sources[0]
     settings = evolve(settings, escape=not first.fine_tuned)
     items = _validation_items(first, validation, plugins) if validation else []
@@ -68,7 +72,7 @@ def _fill(job: Job, items: Sequence[VideoText], plugins: PluginManager) -> list[
     """Make the clips that are not there, and the page of all. items: the samples that prompts were taken from."""
     done = finished(job.output, job.planned)
     try:
-        generate_all(evolve(job, done=done.keys()), plugins)
+        generate_all(evolve(job, done=frozenset(done)), plugins)
     except BaseException:
         if (job.output / RESULTS).stat().st_size:
             kept = len(_overview(job, items))

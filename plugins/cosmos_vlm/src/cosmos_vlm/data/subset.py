@@ -12,6 +12,8 @@ __all__ = ["repository_of", "streamed_files"]
 
 KEY = "dataloader_train.dataset"
 MAX_NAMES = 8
+WAITS = (1.0, 2.0, 4.0)
+"""Seconds before the Hub is asked again whether it answers."""
 
 
 def streamed_files(config: RowsConfig) -> list[str]:
@@ -35,7 +37,7 @@ def streamed_files(config: RowsConfig) -> list[str]:
         return {split: list(files) for split, files in (builder.config.data_files or {}).items()}
 
     hint = f"check the network and HF_TOKEN, or give a local copy as {KEY}.path"
-    if reason := unreachable():  # The client would try for half a minute.
+    if reason := unreachable(WAITS):  # The client would try for half a minute.
         raise UserError("the Hub cannot be read", [Problem(message=reason, file=name, hint=hint)])
     splits = with_retries(files_by_split, name, waits=(), hint=hint)
     if config.split not in splits:
