@@ -163,7 +163,8 @@ def _turn(value: Any) -> Turn:
 
 
 def _is_blank(turn: Turn) -> bool:
-    return all(isinstance(part, str) and is_blank(part) for part in turn.content)
+    """Whether it has no words: images and videos are never learned."""
+    return all(is_blank(part) for part in turn.content if isinstance(part, str))
 
 
 def _joined(turns: Sequence[Turn], turn: Turn) -> list[Turn]:
@@ -257,7 +258,9 @@ def _call(value: Any) -> ToolCall:
 
 
 def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    tools = _json(value, "tools are not JSON") if isinstance(value, str) and value.strip() else value or []
+    if isinstance(value, str):  # As columns of tables hold them, "null" among them.
+        value = _json(value, "tools are not JSON") if value.strip() else []
+    tools = value or []
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise ValueError("tools are not a list of objects")
     return tuple(tools)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,10 @@ import torch
 from cosmos_core.data.files import stand_in
 from cosmos_core.data.samples import Image
 from cosmos_core.data.source import UnreadableSample
+from cosmos_core.data.video.orientation import PILLOW_ERRORS
 
 __all__ = ["read_image"]
 
-IMAGE_ERRORS = (OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError, struct.error)
-"""What Pillow raises for files that are not images."""
 HEAD = 64
 READ = re.compile(rb"\x89png|\xff\xd8\xff|gif8|ii[*+]\0|mm\0[*+]|riff....webp|....ftypavi[fs]", re.DOTALL)
 """Formats that Pillow reads, by the first bytes in small letters."""
@@ -40,7 +39,8 @@ def read_image(source: Path | bytes) -> Image:
     where = "an embedded image" if isinstance(source, bytes) else str(source)
     try:
         with _opened(source, where) as image:
-            PIL.ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            _turn_upright(image)
             pixels = np.array(_rgb(_in_8_bits(image, where)))
     except FileNotFoundError:
         raise UnreadableSample(where, "image file is missing") from None
@@ -48,7 +48,7 @@ def read_image(source: Path | bytes) -> Image:
         raise UnreadableSample(where, "image path is that of a folder") from None
     except PIL.UnidentifiedImageError:
         raise UnreadableSample(where, _unknown(source)) from None
-    except IMAGE_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise UnreadableSample(where, f"image cannot be read ({type(error).__name__})") from None
     file = None if isinstance(source, bytes) else str(source)
     return Image(torch.from_numpy(pixels).permute(2, 0, 1), file)
@@ -63,6 +63,12 @@ def _opened(source: Path | bytes, where: str) -> PIL.Image.Image:
         except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError):
             most = round((PIL.Image.MAX_IMAGE_PIXELS or 0) / 1e6)
             raise UnreadableSample(where, f"image has more than {most} million pixels") from None
+
+
+def _turn_upright(image: PIL.Image.Image) -> None:
+    """In place. One with damaged metadata stays as it is stored, as viewers show it."""
+    with suppress(*PILLOW_ERRORS):
+        PIL.ImageOps.exif_transpose(image, in_place=True)
 
 
 def _unknown(source: Path | bytes) -> str:

@@ -10,7 +10,10 @@ import PIL.Image
 
 from cosmos_core.data.source import UnreadableSample
 
-__all__ = ["Filters", "filters", "picture_filters"]
+__all__ = ["PILLOW_ERRORS", "Filters", "filters", "picture_filters"]
+
+PILLOW_ERRORS = (OSError, EOFError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError, struct.error)
+"""What Pillow raises for files that are not images, and for damaged metadata."""
 
 COMPRESSION, PHOTOMETRIC, ORIENTATION = 0x103, 0x106, 0x112
 JPEG_IN_TIFF, YCBCR = (6, 7), 6
@@ -69,14 +72,14 @@ def filters(frame: Any, path: Path) -> Filters:
 
 
 def picture_filters(path: Path) -> Filters:
-    """The same for a picture file, from its EXIF orientation.
+    """The same for a picture file, from its EXIF orientation; none where its metadata is damaged.
 
     Raises UnreadableSample for a TIFF picture that FFmpeg decodes as black, or in other colours.
     """
     try:
         with PIL.Image.open(path) as picture:
             tags, is_tiff = picture.getexif(), picture.format == "TIFF"
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+    except (*PILLOW_ERRORS, PIL.Image.DecompressionBombError):
         return ()
     if is_tiff and (tags.get(COMPRESSION) in JPEG_IN_TIFF or tags.get(PHOTOMETRIC) == YCBCR):
         raise UnreadableSample(str(path), TIFF)

@@ -106,6 +106,8 @@ def probe(path: Path) -> Timeline:
 def _cause(path: Path, reason: str) -> str:
     """Why a file cannot be read: the reason given, or what its bytes tell better."""
     with reading(path, reason):
+        if not path.stat().st_size:
+            return "file is empty"
         if words := stand_in(path):
             return f"it is {words}"
         if reason.startswith(NO_VIDEO) and lacks_index(path):

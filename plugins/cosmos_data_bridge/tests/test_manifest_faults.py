@@ -65,6 +65,7 @@ def test_preparing_and_training_refuse_damaged_files_for_the_same_reason(tmp_pat
         "half.mp4": whole[: whole.index(b"mdat") + (len(whole) - whole.index(b"mdat")) // 2],
         "header.mov": whole[: whole.index(b"mdat") - 4],
         "text.mp4": b"no video at all",
+        "empty.mp4": b"",
         "cut.mp4": video[: len(video) // 2],
     }
     for name, content in {**bad, "good.mp4": video}.items():

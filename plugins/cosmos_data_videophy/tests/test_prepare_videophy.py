@@ -167,3 +167,10 @@ def test_a_damaged_copy_is_a_failed_row(tmp_path: Path) -> None:
     (failure,) = map(json.loads, lines(tmp_path / "out/videophy2_train/failures.jsonl"))
     assert failure["row"] == 2
     assert "not a video" in failure["reason"]
+
+
+def test_an_output_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    """The kernel's own folder, in which not even root makes one."""
+    source = table(tmp_path / "source", ["a.mp4,x,x,3,3,1"])
+    said = prepare(Path("/proc/x"), "--source", str(source), "--split", "train", code=2)
+    assert "the output cannot be written; nothing was written\n  /proc/x/videophy2_train  No such file" in said

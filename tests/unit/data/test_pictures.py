@@ -222,6 +222,14 @@ def test_a_large_jpeg_is_upright_and_one_that_is_cut_short_is_refused(tmp_path: 
         decode_frames(cut, [0])
 
 
+@pytest.mark.parametrize("exif", [b"II*\0", b"II+\0\x08\0\0\0", b"no EXIF"])
+def test_a_picture_whose_metadata_alone_is_damaged_stays_as_it_is_stored(exif: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "a.webp"
+    IMAGE.save(file, lossless=True, exif=exif)
+    assert (pixels_of(file) == COLOURS).all()
+    assert (decode_frames(file, [0])[0] == COLOURS).all()
+
+
 @pytest.mark.parametrize("name", ["data:a.png", "pipe:0.jpg", "a_%d.jpg", "a\nb ü.jpg"])
 def test_a_name_is_never_an_address_or_a_pattern(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

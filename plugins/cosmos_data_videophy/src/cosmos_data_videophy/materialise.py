@@ -12,7 +12,7 @@ from attrs import frozen
 
 from cosmos_core.console import progress
 from cosmos_core.data import UnreadableSample
-from cosmos_core.errors import Problem, UserError
+from cosmos_core.errors import Problem, UserError, make_folder
 from cosmos_core.text_files import EMPTY_CELLS
 from cosmos_data_videophy.filling import MANIFEST, Split, shared_names
 from cosmos_data_videophy.question import RUBRIC, YES_OR_NO, conversation
@@ -60,6 +60,7 @@ def materialise(options: PrepareOptions) -> Report:
     every = list(read_rows(table, ("video_url", options.score)))
     rows = every[: options.limit]
     folder = options.output / f"videophy2_{options.split}"
+    make_folder(folder, "nothing was written")
     shared = shared_names(row.get("video_url", "").strip() for row in every)
     outcomes = _write_rows(rows, options, Split(folder, table.folder, Event(), shared))
     failures = [outcome for outcome in outcomes if outcome.failure is not None]

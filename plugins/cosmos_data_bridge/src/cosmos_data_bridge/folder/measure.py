@@ -111,8 +111,6 @@ def measure_all(
 
 
 def _facts(path: Path, timeline_of: Callable[[Path], Timeline]) -> Facts:
-    if path.is_file() and not path.stat().st_size:
-        raise UnreadableSample(str(path), "file is empty")
     timeline = timeline_of(path)
     return Facts(timeline.width, timeline.height, timeline.frames, float(timeline.fps))
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn.functional import interpolate
 
 from cosmos_core.data import UnreadableSample
+from cosmos_core.data.chat import read_image
 from cosmos_core.data.video import decode_frames, probe
 from cosmos_core.errors import Problem, UserError
 from cosmos_vfm.generate.clips import Clip
@@ -80,17 +78,9 @@ def cover_and_crop(frames: torch.Tensor, width: int, height: int) -> torch.Tenso
 
 def _image(path: Path) -> torch.Tensor:
     try:
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path) as opened,
-        ):
-            picture = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
-    except Image.DecompressionBombError:
-        reason = f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller"
-        raise _unreadable(path, "image", reason) from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, "image", str(error)) from None
-    return torch.from_numpy(picture).permute(2, 0, 1)[:, None].float()
+        return read_image(path).pixels[:, None].float()
+    except UnreadableSample as error:
+        raise _unreadable(path, "image", error.reason) from None
 
 
 def _video(clip: Clip, path: Path) -> torch.Tensor:
