@@ -159,8 +159,8 @@ def _of_the_disk(error: CheckpointException) -> str | None:
 
 
 def _publish(hidden: Path, final: Path) -> None:
-    for folder in (*(path for path in hidden.iterdir() if path.is_dir()), hidden):
-        _sync_folder(folder)
+    for path in (*hidden.iterdir(), hidden):
+        _sync(path)
     if not final.exists():
         hidden.rename(final)
     elif not _exchanged(hidden, final):
@@ -176,9 +176,9 @@ def _publish(hidden: Path, final: Path) -> None:
     written = latest.with_name(f".{latest.name}{PARTIAL}")
     with synced_file(written) as file:
         file.write(f"{final.name}\n".encode())
-    _sync_folder(final.parent)
+    _sync(final.parent)
     written.replace(latest)
-    _sync_folder(final.parent)
+    _sync(final.parent)
 
 
 def _exchanged(first: Path, second: Path) -> bool:
@@ -188,8 +188,9 @@ def _exchanged(first: Path, second: Path) -> bool:
     return _renameat2 is not None and _renameat2(*names, RENAME_EXCHANGE) == 0
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Of a file its content, of a folder the names in it."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
 from cosmos_core.optim.ema import Ema
 
@@ -26,8 +25,6 @@ __all__ = [
 
 LIVE, AVERAGED = "net.", "net_ema."
 """Prefixes of the network's tensors and of their moving averages."""
-_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
-_KINDS = ("state.", "param_groups.")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -43,9 +40,15 @@ def model_state(model: nn.Module, ema: Ema | None, left_out: Collection[str] = (
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """``state.net.<name>.exp_avg`` and so on, ``param_groups.net.<name>.lr`` and so on."""
-    flat = get_optimizer_state_dict(model, optimizer, options=_FLAT)
-    return {_with_net(name): value for name, value in flat.items()}
+    """``state.net.<name>.exp_avg`` and so on, ``param_groups.net.<name>.lr`` and so on; all by reference.
+
+    Before the first update there are no moments. torch's function of this kind takes a step to make some, which counts.
+    """
+    flat: dict[str, Any] = {}
+    for name, parameter, group in _optimized(model, optimizer):
+        flat |= {f"state.net.{name}.{part}": value for part, value in optimizer.state.get(parameter, {}).items()}
+        flat |= {f"param_groups.net.{name}.{option}": value for option, value in group.items() if option != "params"}
+    return flat
 
 
 def optimizer_templates(
@@ -53,10 +56,10 @@ def optimizer_templates(
 ) -> dict[str, torch.Tensor]:
     """Empty tensors for the moments and step counts among `stored`, named and sharded as in `optimizer_state`."""
     templates: dict[str, torch.Tensor] = {}
-    for name, parameter, fused in _optimized(model, optimizer):
+    for name, parameter, group in _optimized(model, optimizer):
         for part in _MOMENTS:
             templates[f"state.net.{name}.{part}"] = torch.zeros_like(parameter)
-        device = parameter.device if fused else torch.device("cpu")
+        device = parameter.device if group["fused"] else torch.device("cpu")
         templates[f"state.net.{name}.step"] = torch.zeros((), dtype=torch.float32, device=device)
     return {name: value for name, value in templates.items() if name in stored}
 
@@ -69,17 +72,14 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state:
             optimizer.state[parameter] = dict(values)
 
 
-def _optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """Name and parameter of everything in the optimizer, and whether its kernel is fused."""
+def _optimized(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, nn.Parameter, dict[str, Any]]]:
+    """Name, parameter and group of everything in the optimizer."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            yield names[parameter], parameter, bool(group["fused"])
-
-
-def _with_net(name: str) -> str:
-    kind = next(kind for kind in _KINDS if name.startswith(kind))
-    return f"{kind}net.{name[len(kind) :]}"
+            yield names[parameter], parameter, group
 
 
 def random_state() -> dict[str, torch.Tensor]:

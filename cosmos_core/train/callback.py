@@ -59,7 +59,8 @@ class Callback:
         """Plain values and tensors to save in the checkpoint.
 
         Checkpoints hold them under the callback's name and under these keys, so neither may change: a run that resumes
-        would not find them. `load_state_dict` must take what an older version of the callback wrote.
+        would not find them. Of a dictionary those entries come back that the new process's has. `load_state_dict` must
+        take what an older version of the callback wrote.
         """
         return {}
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
+
 from cosmos_core.checkpoint.load import Loaded, load_component, load_loader_states
 from cosmos_core.checkpoint.reader import stored_keys
 from cosmos_core.checkpoint.state import optimizer_templates, random_state
@@ -132,10 +134,21 @@ def _trainer_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
     randomness = {name: value for name, value in random_state().items() if f"{own}.{name}" in stored}
     if randomness.keys() >= RANDOM_STATE:
         template[own] = randomness
-    callbacks = {name: callback.state_dict() for name, callback in trainer.callbacks.items()}
-    stored_callbacks = {
-        name: values
-        for name, values in callbacks.items()
-        if values and all(f"callbacks.{name}.{key}" in stored for key in values)
-    }
-    return {**template, "callbacks": stored_callbacks} if stored_callbacks else template
+    callbacks = _callbacks_template(trainer, stored)
+    return {**template, "callbacks": callbacks} if callbacks else template
+
+
+def _callbacks_template(trainer: Trainer, stored: set[str]) -> dict[str, Any]:
+    """The states of callbacks that are stored whole; DCP stores each entry of a dictionary or of a list of tensors."""
+    template: dict[str, Any] = {}
+    for name, callback in trainer.callbacks.items():
+        prefix, values = f"callbacks.{name}", callback.state_dict()
+        own, _ = flatten_state_dict({prefix: values})
+        fits = own and own.keys() <= stored
+        if fits:
+            template[name] = values
+        kept = own.keys() if fits else ()
+        lost = sorted(key for key in stored if key.startswith(f"{prefix}.") and key not in kept)
+        if lost and trainer.is_main:
+            logger.warning("callback '%s' does not get back what it has no place for: %s", name, ", ".join(lost))
+    return template

@@ -110,7 +110,7 @@ def load_source(
         _, loaded = load_checkpoint(origin.path, model, ema, mesh, seed=rng.seed, whole=False, places=places)
     elif origin.path is not None:
         skip, strict = config.checkpoint.keys_to_skip_loading, config.checkpoint.strict_resume
-        loaded = load_base(origin.path, model, ema, mesh, skip=skip, strict=strict)
+        loaded = load_base(origin.path, model, ema, mesh, skip=skip, strict=strict, num_layers=family.num_layers)
     initialise_rest(model, family, rng, loaded.tensors)
     if ema is not None and loaded.averages:
         ema.install()

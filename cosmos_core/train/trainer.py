@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from cosmos_core.distributed.fsdp import set_requires_all_reduce
 from cosmos_core.distributed.mesh import Mesh
 from cosmos_core.distributed.reduce import any_rank
 from cosmos_core.distributed.rng import CounterRng
-from cosmos_core.errors import RunFailed
 from cosmos_core.launch.stop import StopRequests
 from cosmos_core.optim.adamw import adamw_step
 from cosmos_core.optim.ema import Ema
@@ -52,7 +51,7 @@ from cosmos_core.train.ahead import micro_batches_of
 from cosmos_core.train.callback import Callback
 from cosmos_core.train.family import ModelFamily, StepOutput
 from cosmos_core.train.fetch import fetch
-from cosmos_core.train.metrics import AsyncMetrics
+from cosmos_core.train.metrics import AsyncMetrics, StepMetrics
 from cosmos_core.train.nonfinite import NonFiniteGuard, NotFinite
 from cosmos_core.train.rollback import Rollbacks
 from cosmos_core.train.saves import Saves
@@ -169,8 +168,7 @@ class Trainer:
         if not isinstance(error, KeyboardInterrupt):
             self.saves.finish()
         if self.metrics.ready:
-            with suppress(RunFailed):
-                self.flush()
+            self._log_newest()  # Not judged: this rank may fail alone, and judging asks the others.
 
     def _loop(self) -> str:
         trainer = self.config.trainer
@@ -297,11 +295,17 @@ class Trainer:
 
     def flush(self) -> None:
         """Log the newest step and check it. Collective. Raises NotFinite when the run must end or go back."""
+        newest = self._log_newest()
+        if newest is not None:
+            self.guard.judge(newest.record, newest.losses)
+
+    def _log_newest(self) -> StepMetrics | None:
+        """Log the newest step, if it is not logged yet. Not collective."""
         newest = self.metrics.flush()
         if newest is not None:
             self.record = self.spikes.marked({**newest.record, **self.utilisation.of(newest.record)}, newest.losses)
             self.trackers.log(self.record)
-            self.guard.judge(newest.record, newest.losses)
+        return newest
 
     def validate(self) -> None:
         """Log one pass over the validation data, with the averaged weights when they are kept. Collective."""

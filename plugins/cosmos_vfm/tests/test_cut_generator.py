@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from diffusers import Cosmos3OmniTransformer
 from safetensors.torch import load_file
 
 from cosmos_core.checkpoint import stored_keys
+from cosmos_core.plan.source import find_source
+from cosmos_core.plugin import PluginManager
+from cosmos_core.recipes.loading import load_recorded
+from cosmos_core.train.load_for_eval import load_source
 from cosmos_vfm.checkpoints.diffusers_config import to_diffusers_config
 from cosmos_vfm.sizes import MODEL_SIZES
 from tests.command import cosmos
@@ -63,6 +68,15 @@ def exported(root: Path, name: str, output: Path) -> dict[str, torch.Tensor]:
     return load_file(output / "transformer/diffusion_pytorch_model.safetensors")
 
 
+def started_from(run_dir: Path) -> Any:
+    """The network with the weights that a run started from, as `cosmos eval --weights fresh` evaluates it."""
+    plugins = PluginManager.discover()
+    source = find_source(run_dir, plugins)
+    assert source.record is not None
+    config = load_recorded(source.record, plugins=plugins)
+    return load_source(source, config, plugins=plugins, weights="fresh")[1]
+
+
 def test_a_cut_network_starts_from_a_whole_base_and_exports_under_its_own_depth(root: Path, tmp_path: Path) -> None:
     told = train(root, "full")
     assert "left unused in the checkpoint: net.language_model.model.layers.*" in told
@@ -71,6 +85,7 @@ def test_a_cut_network_starts_from_a_whole_base_and_exports_under_its_own_depth(
     base = load_file(root / "published/transformer/diffusion_pytorch_model.safetensors")
     name = "layers.1.self_attn.to_q.weight"
     torch.testing.assert_close(exported(root, "full", tmp_path / "out")[name], base[name], atol=1e-2, rtol=0)
+    assert len(started_from(root / "cosmos3/sft/full").language_model.model.layers) == LAYERS
     refused = train(root, "full", "trainer.max_iter=4", layers=3, code=2)
     assert "model.num_layers: is 3, iter_000000002 (launch 1) was trained with 2;" in refused
 

@@ -255,6 +255,14 @@ def test_moments_and_counts_come_back_and_what_was_never_updated_stays_so(fused:
     assert float(restored["step"]) == 3
 
 
+def test_before_the_first_update_there_are_no_moments_and_none_are_made() -> None:
+    """torch makes some by a step of its own, after which the run's first one would count as the second."""
+    model = Network(value=1.0)
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert {name.partition(".")[0] for name in optimizer_state(model, optimizer)} == {"param_groups"}
+    assert not optimizer.state
+
+
 @pytest.mark.parametrize(("fused", "device"), [(True, "meta"), (False, "cpu")])
 def test_counts_of_updates_lie_where_the_optimizers_kernel_reads_them(fused: bool, device: str) -> None:
     model = Network().to("meta")
@@ -388,10 +396,12 @@ def test_a_checkpoint_is_on_the_disk_before_it_is_the_latest(tmp_path: Path, mon
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    save_checkpoint(tmp_path, 4, {"model": {"net.weight": torch.ones(2)}}, {}, MESH)
+    base = FrozenBase(folder="/base", digest="abc", dcp=True)
+    save_checkpoint(tmp_path, 4, {"model": {"net.weight": torch.ones(2)}}, {}, MESH, base=base, launch=7)
     assert sizes["rank_0.pkl"] == (final / "dataloader/rank_0.pkl").stat().st_size > 0
     hidden = {name for name, visible, _ in synced if not visible}
     assert hidden >= {"rank_0.pkl", "dataloader", "model", ".iter_000000004.partial"}
+    assert hidden >= {path.name for path in final.iterdir()}
     assert synced[-3:] == [
         (".latest_checkpoint.txt.partial", True, False),
         (tmp_path.name, True, False),

@@ -67,11 +67,11 @@ def at(event: str, step: int, do: Any) -> Listening:
     return Listening(listen)
 
 
-def expected(root: Path, back: int) -> Trainer:
+def expected(root: Path, back: int, kernel: str) -> Trainer:
     """A run that does the steps up to `back`, then goes on with the data after the step that fails."""
     if back:
-        ready(root, *OPTIONS, SOUND, f"trainer.max_iter={back}", listening=Listening())[0].train()
-    trainer, _ = ready(root, *OPTIONS, listening=Listening())
+        ready(root, *OPTIONS, kernel, SOUND, f"trainer.max_iter={back}", listening=Listening())[0].train()
+    trainer, _ = ready(root, *OPTIONS, kernel, listening=Listening())
     trainer.loader.load_state([{"world": 1, "frontier": BATCH * FAILS, "aside": []}])
     trainer.train()
     return trainer
@@ -115,18 +115,20 @@ def kill_after(back: int) -> Callable[[Trainer, str], None]:
 
 
 @pytest.mark.parametrize(
-    ("save_iter", "back", "late", "workers"), [(4, 4, False, 0), (3, 6, True, 1), (100, 0, True, 0)]
+    ("save_iter", "back", "late", "workers", "fused"),
+    [(4, 4, False, 0, True), (3, 6, True, 1, True), (100, 0, True, 0, False)],
 )
 def test_everything_goes_back_but_the_place_in_the_data_also_in_a_run_that_is_killed_then(
-    tmp_path: Path, save_iter: int, back: int, late: bool, workers: int
+    tmp_path: Path, save_iter: int, back: int, late: bool, workers: int, fused: bool
 ) -> None:
-    settings = (f"checkpoint.save_iter={save_iter}", f"dataloader_train.num_workers={workers}")
+    kernel = f"optimizer.fused={str(fused).lower()}"
+    settings = (f"checkpoint.save_iter={save_iter}", f"dataloader_train.num_workers={workers}", kernel)
     listening, options = Listening(), (*OPTIONS, *settings)
     trainer, rows = ready(tmp_path / "one", *options, listening=listening, recorded=True)
     trainer.metrics = LateMetrics() if late else AsyncMetrics()
     with logged("cosmos_core.train.rollback") as lines, saves_in_the_background(late and back > 0):
         assert trainer.train() == "done"
-    other = expected(tmp_path / "other", back)
+    other = expected(tmp_path / "other", back, kernel)
     assert state_of(trainer) == state_of(other)
     assert ("rolled_back", back) in listening.events
     saves = [event for event, _ in listening.events].count("checkpoint_saved")

@@ -159,6 +159,37 @@ def test_callbacks_and_random_numbers_go_on_where_they_were(tmp_path: Path) -> N
     assert second.step == 6
 
 
+class Nested(Listening):
+    """Keeps a dictionary and a list of tensors, which a checkpoint holds entry by entry."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        super().__init__()
+        self.kept: dict[str, Any] = {"counts": counts, "parts": [torch.zeros(2), torch.zeros(1)]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.kept
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        self.kept = values
+
+
+def test_nested_values_of_a_callback_come_back_and_what_has_no_place_is_named(tmp_path: Path) -> None:
+    first = Nested({"a": 1, "b": 2})
+    first.kept["parts"][0] += 3
+    ready(tmp_path, listening=first)[0].train()
+    again = Nested({"a": 0})
+    with logged("cosmos_core.train.checkpointing") as lines:
+        ready(tmp_path, listening=again)
+    assert again.kept["counts"] == {"a": 1}
+    assert [part.tolist() for part in again.kept["parts"]] == [[3, 3], [0]]
+    assert lines == ["callback 'listening' does not get back what it has no place for: callbacks.listening.counts.b"]
+    other = Nested({"c": 0})
+    with logged("cosmos_core.train.checkpointing") as lines:
+        ready(tmp_path, listening=other)
+    assert other.kept["counts"] == {"c": 0}
+    assert len(lines) == 1
+
+
 def test_a_callback_that_the_checkpoint_does_not_know_starts_as_it_is(tmp_path: Path) -> None:
     ready(tmp_path)[0].train()
     listening = Listening()

@@ -227,11 +227,11 @@ class Breaking(Callback):
         raise RuntimeError("broken")
 
 
-def test_the_last_steps_row_is_logged_when_a_run_fails() -> None:
-    """On an accelerator the row of a step is read a step later."""
+def test_the_last_steps_row_is_logged_when_a_run_fails_and_judged_by_none() -> None:
+    """On an accelerator the row of a step is read a step later. Ranks judge together, and one may fail alone."""
     run, logged = run_with(()), []
     run.train_step(packs())
-    row = run.record
+    row = {**run.record, "loss": float("nan")}
     values = {name: torch.tensor(row[name]) for name in ("loss", "grad_norm", "tokens")}
     run.metrics.push({"step": 1}, values, [], {})
     run.trackers = TrackerGroup({"list": SimpleNamespace(log=logged.append)})  # type: ignore[dict-item]
@@ -240,6 +240,7 @@ def test_the_last_steps_row_is_logged_when_a_run_fails() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         run.train()
     assert [one["step"] for one in logged] == [1]
+    assert (run.guard.judged, run.guard.in_a_row) == (1, 0)
 
 
 def test_a_step_after_an_evaluation_trains() -> None:
