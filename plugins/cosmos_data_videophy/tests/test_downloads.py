@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from gzip import compress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Server:
     """Serves mp4 files, and counts in `asked` how often it is asked for each.
 
     `cut` names are broken off once after half their bytes, `fail` names never come, `busy` names answer with these
-    codes first. pause: seconds before every further half of a file.
+    codes first. pause: seconds before every further half of a file. Who takes compressed files gets them.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -62,11 +63,15 @@ class Server:
                     self.send_error(404)
                     return
                 content, start = server.files[name], 0
+                if "gzip" in self.headers.get("Accept-Encoding", ""):
+                    content = compress(content)
                 wanted = self.headers.get("Range")
                 if wanted:
                     server.ranges.append(name)
                     start = int(wanted.removeprefix("bytes=").rstrip("-"))
                 self.send_response(206 if wanted else 200)
+                if content is not server.files[name]:
+                    self.send_header("Content-Encoding", "gzip")
                 self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
                 end = len(content)

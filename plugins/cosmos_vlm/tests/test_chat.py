@@ -160,7 +160,8 @@ def test_sampling_repeats_with_its_seed_and_the_request_to_reason_changes_the_pr
 
 
 def test_a_conversation_has_a_history_media_and_commands(place: Path) -> None:
-    lines = "/image picture.png\nWhat is it?\nAnd now?\n/image none.png\n/reset\nAnd now?\n/dance\n/quit\nnot read\n"
+    lines = "/image picture.png\nWhat is it?\nAnd now?\n/image none.png\n/image ~no-user/a.png\n/reset\n"
+    lines += "And now?\n/dance\n/quit\nnot read\n"
     done = talk(place, lines)
     first, *_ = said(place, "export", "--image", "picture.png", "--prompt", "What is it?", *FEW).splitlines()
     alone = said(place, "export", "--prompt", "And now?", *FEW)
@@ -168,6 +169,7 @@ def test_a_conversation_has_a_history_media_and_commands(place: Path) -> None:
     assert done[0].endswith(alone)
     assert done[0].count(alone) == 1
     assert "none.png  image file is missing" in done[1]
+    assert "~no-user/a.png  image file is missing" in done[1]
     assert "/dance is no command" in done[1]
 
 
@@ -207,14 +209,15 @@ def bad_inputs(place: Path, folder: Path) -> Iterator[tuple[tuple[str, ...], tup
     yield ("export", "--prompt", "a", "--temperature", "nan"), ("--temperature: is nan, which is no finite number",)
     yield ("export", "--prompt", "a", "--device", "tpu"), ("there is no device 'tpu'", "such as cpu")
     yield ("export", "--input", "prompts.jsonl"), ("--input and -o go together",)
-    (folder / "wrong.jsonl").write_text('{"prompt": "a"}\n{"prompt": 3}\n\n{"prompt"\n{"prompt": "<image>"}\n[]\n')
+    rows = '{"prompt": "a"}\n{"prompt": 3}\n\n{"prompt"\n{"prompt": "<image>"}\n[]\n'
+    (folder / "wrong.jsonl").write_text(rows + '{"conversations": [{"from": "gpt", "value": "Hi"}]}\n')
     lines = (
         "wrong.jsonl:2  the prompt is no text",
         "wrong.jsonl:4  is not JSON",
         "wrong.jsonl:5  0 images for 1 places",
     )
     wrong = ("export", "--input", str(folder / "wrong.jsonl"), "-o", str(folder / "none.jsonl"))
-    yield wrong, (*lines, "wrong.jsonl:6  is not an object")
+    yield wrong, (*lines, "wrong.jsonl:6  is not an object", "wrong.jsonl:7  there is nothing before the answer")
 
 
 def test_bad_input_is_told_with_what_to_do(place: Path, tmp_path: Path) -> None:

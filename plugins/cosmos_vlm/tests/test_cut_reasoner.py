@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
+from cosmos_vlm.architecture import architecture_of
 from tests.command import cosmos
 from tests.physics import write_physics
 from tests.tiny_reasoner import write_reasoner
@@ -52,6 +53,7 @@ def exported(root: Path, name: str, output: Path, layers: int) -> dict[str, torc
     model, report = Qwen3VLForConditionalGeneration.from_pretrained(output, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
+    assert architecture_of(output).text_config.num_hidden_layers == layers
     return dict(model.named_parameters())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,13 @@ def test_dialogs_without_an_assistant_or_with_another_role_are_unreadable(
 ) -> None:
     with pytest.raises(UnreadableSample, match=reason):
         family_of(folder).prepare(Chat("chat", messages))
+
+
+@pytest.mark.parametrize("value", [date(2026, 1, 2), b"abc"])
+def test_a_tool_with_values_that_are_no_json_is_unreadable(folder: Path, value: Any) -> None:
+    tool = {"type": "function", "function": {"name": "look", "since": value}}
+    with pytest.raises(UnreadableSample, match="a tool or a call is not JSON"):
+        family_of(folder).prepare(Chat("tools", TURNS.messages, (tool,)))
 
 
 @pytest.mark.parametrize(

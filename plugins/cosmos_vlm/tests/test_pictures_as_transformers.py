@@ -17,6 +17,7 @@ import pytest
 import torch
 from transformers.image_utils import load_image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
 from cosmos_core.data import Video
 from cosmos_core.data.chat import read_image
@@ -89,6 +90,16 @@ def test_pixels_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
 
         expected = Qwen2VLImageProcessor(size=SIZE, **SETTINGS)(shown(tmp_path / name), return_tensors="pt")
         torch.testing.assert_close(rows, expected["pixel_values"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width"),
+    [(2, 720, 1280), (32, 1080, 1920), (5, 20, 31), (6, 63, 25), (6, 21, 683), (3, 31, 9)],
+)
+def test_clips_have_the_sizes_of_the_processor(frames: int, height: int, width: int) -> None:
+    limits = PixelLimits().video
+    expected = smart_resize(frames, height, width, 2, 32, *limits)
+    assert fit_video(frames, height, width, *limits) == expected
 
 
 @pytest.mark.parametrize(("count", "width", "height"), [(4, 128, 96), (5, 211, 100), (1, 64, 60)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
@@ -55,6 +56,24 @@ def test_a_recipes_sizes_win_one_by_one(tmp_path: Path) -> None:
     (tmp_path / VIDEO).write_text(json.dumps({"size": {"shortest_edge": 2048, "longest_edge": 8192}}))
     chosen = VlmConfig(video_max_pixels=4096, image_min_pixels=1024)
     assert pixel_limits(chosen, tmp_path) == PixelLimits(image=(1024, 16_777_216), video=(2048, 4096))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"),
+    [
+        ({"image_max_pixels": 50_000}, (50_000, 50_000)),
+        ({"image_min_pixels": 20_000_000}, (20_000_000, 20_000_000)),
+        ({"image_max_pixels": 70_000}, (65_536, 70_000)),
+        ({"image_min_pixels": 50_000}, (50_000, 16_777_216)),
+    ],
+)
+def test_a_backbones_limit_moves_where_it_would_cross_a_recipes(
+    tmp_path: Path, chosen: dict[str, Any], limits: tuple[int, int]
+) -> None:
+    """And what an export says of them can be read again."""
+    assert pixel_limits(VlmConfig(**chosen), tmp_path) == PixelLimits(image=limits)
+    write_processor(tmp_path, PixelLimits(image=limits))
+    assert pixel_limits(VlmConfig(), tmp_path) == PixelLimits(image=limits)
 
 
 def test_a_family_prepares_pictures_as_its_backbones_file_says(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def _download(url: str, part: Path, stop: Event) -> None:
         session.mount("http://", HTTPAdapter(max_retries=retry))
         session.mount("https://", HTTPAdapter(max_retries=retry))
         have = part.stat().st_size if part.is_file() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        # Bytes of a compressed answer would be neither counted nor continued as those of the file.
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with session.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 return

@@ -64,8 +64,8 @@ def _that_do_not_fit(text: Any, vision: Any) -> Iterator[str]:
     if math.isqrt(vision.num_position_embeddings) ** 2 != vision.num_position_embeddings:
         yield "vision_config.num_position_embeddings is no square"
     deep = vision.deepstack_visual_indexes
-    if len(deep) > text.num_hidden_layers or not all(0 <= layer < vision.depth for layer in deep):
-        yield "vision_config.deepstack_visual_indexes names layers that the networks do not have"
+    if not all(0 <= layer < vision.depth for layer in deep):
+        yield "vision_config.deepstack_visual_indexes names layers that the tower does not have"
 
 
 def _positions(text: Any, vision: Any) -> Iterator[str]:

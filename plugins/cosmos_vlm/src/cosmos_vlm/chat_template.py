@@ -265,7 +265,10 @@ def _check_texts(chat: Chat) -> None:
         if any(mark in part for part in message.content if isinstance(part, str) for mark in MARKS):
             raise ValueError("a text holds one of U+FDD0 to U+FDD3, which are no characters")
     calls = [{"type": "function", "function": asdict(call)} for message in chat.messages for call in message.tool_calls]
-    described = json.dumps([calls, chat.tools], ensure_ascii=False)
+    try:
+        described = json.dumps([calls, chat.tools], ensure_ascii=False)
+    except TypeError as error:  # Such as a date of a table.
+        raise ValueError(f"a tool or a call is not JSON ({error})") from None
     for token in (*SPECIAL, *MARKS):
         if token in described:
             raise ValueError(f"a tool or a call holds the token {token}")

@@ -18,6 +18,7 @@ from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.flops import BackwardOfParts, language_flops, tower_flops
 from cosmos_vlm.freeze import freeze
 from cosmos_vlm.network import ReasonerNetwork
+from cosmos_vlm.processor_files import PixelLimits, chosen_limits
 from cosmos_vlm.published_sizes import sizes_of
 from cosmos_vlm.vision import MERGE, PATCH, TEMPORAL, fit_image, fit_video
 
@@ -28,8 +29,6 @@ USUAL = TypicalSample(frames=1, height=500, width=620, text=110)
 """Where a dataset does not say what its samples are: a picture with a question and an answer."""
 LEARNED = 0.6
 """Share of a dialog's text that is learned."""
-IMAGE_PIXELS, VIDEO_PIXELS = (65_536, 16_777_216), (4_096, 25_165_824)
-"""Least and most pixels of Qwen3-VL's processor, of a picture and of a whole video."""
 LOSS_BYTES, COMPILED_LOSS_BYTES = 21, 8
 """For each logit of a chunk: logits and gradient in bfloat16, float32 copies of them, and a mask."""
 MERGER_TENSORS = 5
@@ -64,12 +63,11 @@ def _patches(sample: TypicalSample, model: VlmConfig) -> list[int]:
     """Patches of each frame that the tower sees: of pictures, or of pairs of a video's frames."""
     if sample.frames == 0:
         return []
+    limits = chosen_limits(model, PixelLimits())
     if sample.frames == 1:
-        low, high = (model.image_min_pixels or IMAGE_PIXELS[0], model.image_max_pixels or IMAGE_PIXELS[1])
-        rows, columns = fit_image(sample.height, sample.width, low, high)
+        rows, columns = fit_image(sample.height, sample.width, *limits.image)
         return [rows * columns // PATCH**2] * sample.pictures
-    low, high = (model.video_min_pixels or VIDEO_PIXELS[0], model.video_max_pixels or VIDEO_PIXELS[1])
-    rows, columns = fit_video(sample.frames, sample.height, sample.width, low, high)
+    rows, columns = fit_video(sample.frames, sample.height, sample.width, *limits.video)
     return [rows * columns // PATCH**2] * -(-sample.frames // TEMPORAL)
 
 

@@ -15,7 +15,7 @@ from cosmos_vlm.catalog import PINNED
 from cosmos_vlm.config import VlmConfig
 from cosmos_vlm.tokenizer import lacking_configs
 
-__all__ = ["PixelLimits", "check_processor", "pixel_limits", "write_processor"]
+__all__ = ["PixelLimits", "check_processor", "chosen_limits", "pixel_limits", "write_processor"]
 
 IMAGE, VIDEO = "preprocessor_config.json", "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"
@@ -65,14 +65,20 @@ def pixel_limits(config: VlmConfig, folder: Path) -> PixelLimits:
     """
     published = PixelLimits()
     image, video = _stored(folder, IMAGE, published.image), _stored(folder, VIDEO, published.video)
+    return chosen_limits(config, PixelLimits(image, video))
+
+
+def chosen_limits(config: VlmConfig, backbone: PixelLimits) -> PixelLimits:
+    """What the configuration says, else the backbone's, moved where it would cross what is said."""
     return PixelLimits(
-        image=_first(image, config.image_min_pixels, config.image_max_pixels),
-        video=_first(video, config.video_min_pixels, config.video_max_pixels),
+        image=_first(backbone.image, config.image_min_pixels, config.image_max_pixels),
+        video=_first(backbone.video, config.video_min_pixels, config.video_max_pixels),
     )
 
 
 def _first(stored: tuple[int, int], low: int | None, high: int | None) -> tuple[int, int]:
-    return stored[0] if low is None else low, stored[1] if high is None else high
+    high = max(stored[1], low or 0) if high is None else high
+    return min(stored[0], high) if low is None else low, high
 
 
 def _stored(folder: Path, name: str, published: tuple[int, int]) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def _sides(height: int, width: int, frames: int, compared: int, low: int, high: 
         raise ValueError(f"an image of {width}x{height} pixels is too elongated")
     if min(height, width) < FACTOR and frames > 1:
         scale = FACTOR / min(height, width)
-        height, width = math.ceil(height * scale), math.ceil(width * scale)
+        height, width = int(height * scale), int(width * scale)
     rows, columns = (max(FACTOR, round(side / FACTOR) * FACTOR) for side in (height, width))
     if compared * rows * columns > high:
         shrink = math.sqrt(frames * height * width / high)

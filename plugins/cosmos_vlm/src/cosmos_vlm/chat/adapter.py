@@ -19,6 +19,9 @@ __all__ = ["Adapter", "read_adapter", "with_adapters"]
 FILE = "adapter_config.json"
 PREFIX = "base_model.model."
 A, B = ".lora_A.weight", ".lora_B.weight"
+PATTERNS = ("rank_pattern", "alpha_pattern")
+"""Settings of peft that give layers scales of their own."""
+MERGE = "; merge it into its weights with peft, and chat with these"
 
 
 @frozen
@@ -31,13 +34,15 @@ class Adapter:
 
 
 class _AdapterWeights:
-    """An adapter's tensors under the network's names."""
+    """An adapter's tensors under the network's names. Raises UserError when it has others than two for each layer."""
 
     def __init__(self, folder: Path) -> None:
         self._stored = SafetensorsWeights(folder)
         self.infos: dict[str, TensorInfo] = {
             name.removeprefix(PREFIX): info for name, info in self._stored.infos.items()
         }
+        if others := [name for name in self.infos if not name.endswith((A, B))]:
+            raise _unusable(str(folder), f"it holds {others[0]}, which is no matrix of LoRA{MERGE}")
 
     def read(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """Those tensors."""
@@ -56,6 +61,8 @@ def read_adapter(text: str) -> Adapter:
             raise _unusable(text, f"{number} is no number; write DIR@SCALE, such as DIR@0.7") from None
     try:
         settings = loads((folder / FILE).read_text(encoding="utf-8"))
+        if pattern := next(filter(settings.get, PATTERNS), None):
+            raise _unusable(text, f"it has a {pattern}, with scales by layer{MERGE}")
         alpha, rank = float(settings["lora_alpha"]), float(settings["r"])
         if not (0 < alpha < inf and 1 <= rank < inf and isfinite(factor)):
             raise ValueError("its rank, alpha or scale is no size")

@@ -54,7 +54,8 @@ def read_rows(path: Path) -> list[Row]:
             continue
         try:
             row = _row(number, loads(line))
-            parse_dialog(row.values)
+            if len(parse_dialog(row.values).turns) < 2:
+                raise ValueError("there is nothing before the answer")
             rows.append(row)
         except JSONDecodeError as error:
             problems.append(Problem(message=f"is not JSON: {error.msg}", file=str(path), line=number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from os.path import expanduser
 from pathlib import Path
 
 import click
@@ -69,7 +70,7 @@ def _command(
     """The media for the next message, after a command. Raises UserError."""
     word, _, rest = line.partition(" ")
     if word in ("/image", "/video"):
-        opened = open_media(Path(rest.strip()).expanduser(), word.removeprefix("/"), clips)
+        opened = open_media(Path(expanduser(rest.strip())), word.removeprefix("/"), clips)
         click.echo(f"{rest.strip()} goes with the next message", err=True)
         return [*media, opened]
     if word == "/reset":
