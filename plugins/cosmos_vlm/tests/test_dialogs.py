@@ -123,9 +123,11 @@ def test_texts_that_would_pass_for_pictures_or_turns_are_unreadable(folder: Path
     [
         ((Message("user", ("Hi",)),), "the assistant says nothing"),
         ((Message("robot", ("Hi",)), Message("assistant", ("Hello",))), "unknown role 'robot'"),
+        ((Message("user", ("Hi \ufdd2",)), Message("assistant", ("Hello",))), "U\\+FDD0 to U\\+FDD3"),
+        ((Message("user", ("Hi",)), Message("assistant", ("\ufdd0",))), "U\\+FDD0 to U\\+FDD3"),
     ],
 )
-def test_dialogs_without_an_assistant_or_with_another_role_are_unreadable(
+def test_dialogs_without_an_assistant_with_another_role_or_with_the_renderers_marks_are_unreadable(
     folder: Path, messages: tuple[Message, ...], reason: str
 ) -> None:
     with pytest.raises(UnreadableSample, match=reason):
