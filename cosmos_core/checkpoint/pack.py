@@ -23,11 +23,10 @@ from cosmos_core.errors import UserError
 from cosmos_core.plan.checkpoint import damaged, gone
 from cosmos_core.plan.frozen_base import FrozenBase
 from cosmos_core.plan.manifest import MANIFEST, FileRecord, SameContent, checksums, verify, write_manifest
-from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
+from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE, MODEL
 
 __all__ = ["pack"]
 
-MODEL = "model"
 UNDONE = "nothing was packed"
 
 

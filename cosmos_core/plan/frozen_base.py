@@ -14,7 +14,7 @@ from attrs.validators import deep_mapping, ge, in_, instance_of, optional
 from cosmos_core.errors import Problem, UserError, first_line
 from cosmos_core.formats import check_format
 from cosmos_core.plan.checkpoint import complete_ones
-from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE
+from cosmos_core.plan.paths import ADAPTER_BASE, FROZEN_BASE, MODEL
 from cosmos_core.strict_json import read_object
 
 __all__ = ["FrozenBase", "fingerprint"]
@@ -23,7 +23,6 @@ BASE_FORMAT = 1
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 """Of tensors that may be left to a base; others are saved."""
 
-_MODEL = "model"
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
 _FILES = ("*.distcp", ".metadata", "*.safetensors")
@@ -102,7 +101,7 @@ class FrozenBase:
     def moved(self, folder: Path) -> FrozenBase:
         """As it lies in an existing folder, in ``model/`` below it, or in the checkpoint of a run that is the same."""
         checkpoints = (*complete_ones(folder / "checkpoints"), *complete_ones(folder)) if self.dcp else ()
-        places = [*(path / _MODEL for path in checkpoints), folder / _MODEL if self.dcp else folder, folder]
+        places = [*(path / MODEL for path in checkpoints), folder / MODEL if self.dcp else folder, folder]
         moved = [evolve(self, folder=str(place.resolve())) for place in places if place.is_dir()]
         return next((place for place in moved if place.fault() is None), moved[0])
 

@@ -18,6 +18,7 @@ __all__ = [
     "FROZEN_BASE",
     "LAUNCH_FILE",
     "LAUNCH_INFO",
+    "MODEL",
     "OTHER_PLACE",
     "RUN_FORMAT",
     "SAMPLES",
@@ -30,6 +31,8 @@ __all__ = [
 
 _ITERATION = re.compile(r"iter_(\d{9})")
 
+MODEL = "model"
+"""Folder of the weights in a checkpoint."""
 FROZEN_BASE = "frozen_base.json"
 """Beside ``model/`` in a checkpoint: the base that its frozen weights are from."""
 ADAPTER_BASE = "adapter_base.json"

@@ -147,7 +147,7 @@ def _margin(case: Case) -> float:
 
 def savings(case: Case) -> list[Saving]:
     """Every change by itself that saves anything, the one that costs least speed or quality first."""
-    return _savings(case, (*_CHANGES, _more_gpus, _adapters))
+    return _savings(case, (*_CHANGES, _more_gpus, lambda case: case.adapted))
 
 
 def cheapest(case: Case, memory: float, *, more_gpus: bool = True) -> list[str] | None:
@@ -160,10 +160,9 @@ def cheapest(case: Case, memory: float, *, more_gpus: bool = True) -> list[str] 
     fitting = _fitting(case, memory, changes)
     if fitting is not None:
         return fitting
-    adapted = _adapters(case)
-    if adapted is None:
+    if case.adapted is None:
         return None
-    settings, with_adapters = adapted
+    settings, with_adapters = case.adapted
     rest = [] if with_adapters.peak <= memory else _fitting(with_adapters, memory, changes)
     return None if rest is None else [*settings, *rest]
 
@@ -255,10 +254,6 @@ def _more_gpus(case: Case) -> Changed | None:
     if parallelism.data_parallel_shard_degree != -1 or world > MAX_GPUS:
         return None
     return (f"--nproc {world}",), evolve(case, degrees=solve_degrees(parallelism, world))
-
-
-def _adapters(case: Case) -> Changed | None:
-    return case.adapted
 
 
 _CHANGES: tuple[Change, ...] = (_recompute, _cache, _more_parts, _no_average)

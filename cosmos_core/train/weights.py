@@ -53,10 +53,9 @@ def load_checkpoint(
 ) -> tuple[FrozenBase | None, Loaded]:
     """Load an ``iter_<N>`` of a run into the network and its average, after what it left to its base.
 
-    seed: of the run, from which fresh base weights are drawn. whole: as in `load_model`. places: where
-    the base may lie that is no longer where it was. Returns the record of the base, None for a checkpoint without, and
-    what was filled. Raises UserError when something does not fit, or when the
-    base is missing or has changed.
+    seed: of the run, from which fresh base weights are drawn. whole: as in `load_model`. places: where a base may lie
+    that has moved. Returns the record of the base, None for a checkpoint without, and what was filled. Raises UserError
+    when something does not fit, or when the base is missing or has changed.
     """
     base = FrozenBase.read(checkpoint)
     left_out = left_to_base(base, model)
